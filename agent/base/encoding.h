@@ -1,0 +1,35 @@
+#pragma once
+// Text encodings. Those that carry secrets are done by Botan in constant time.
+
+#include <optional>
+#include <string>
+#include <string_view>
+
+#include "agent/base/bytes.h"
+
+namespace keyagent {
+
+std::string to_hex(ByteView bytes);                       // lower case
+std::optional<Bytes> from_hex(std::string_view text);     // nullopt: odd length or another character
+std::string to_base64url(ByteView bytes);                 // RFC 7515 §2: no padding
+// nullopt for padding, white space, a foreign character, or non-zero trailing bits (one text for one value).
+std::optional<Bytes> from_base64url(std::string_view text);
+
+// SHA-256, 32 bytes; SHA-384, 48; SHA-512, 64.
+Bytes sha256(ByteView bytes);
+// Constant time for equal lengths.
+bool equal_secret(ByteView a, ByteView b);
+// From the kernel (getrandom) through Botan's system RNG.
+Bytes random_bytes(std::size_t count);
+SecretBytes random_secret(std::size_t count);
+
+// RFC 7638 thumbprint of a DER SubjectPublicKeyInfo: SHA-256 of the canonical JWK, base64url, 43 characters.
+// Throws Error{kUsage} for a key type other than RSA, P-256, P-384 and Ed25519.
+std::string jwk_thumbprint(ByteView spki);
+
+// ECDSA-Sig-Value (RFC 3279 §2.2.3) to and from r‖s of fixed width (RELIABILITY 64). `field` is 32 or 48.
+Bytes ecdsa_to_der(ByteView rs);
+// Throws Error{kInput} for anything but canonical DER of two positive integers that fit.
+Bytes ecdsa_from_der(ByteView der, std::size_t field);
+
+}  // namespace keyagent

@@ -1,0 +1,27 @@
+#pragma once
+// KeyOps through an agent's socket: what programs without a token use.
+
+#include "agent/base/key_ops.h"
+#include "agent/client/client.h"
+
+namespace keyagent::client {
+
+// Thread-safe. sign() and public_key() go to the agent. The three that would give a CEK or shared secret to the caller are not
+// offered by the socket (callers ask the agent to open the envelope): they throw Error{kUnsupported}.
+class RemoteKeys final : public KeyOps {
+ public:
+  explicit RemoteKeys(Client& client) : client_(client) {}
+  PublicKeyInfo public_key(const Kid& kid) override;
+  // By name or kid.
+  PublicKeyInfo find(const std::string& which);
+  Bytes sign(const Kid& kid, SignatureAlgorithm algorithm, ByteView input) override;
+  SecretBytes decrypt_cek(const Kid&, OaepHash, ByteView, std::size_t) override;
+  SecretBytes agree(const Kid&, ByteView) override;
+  WrappedCek wrap_cek(const Kid&, const SecretBytes&) override;
+  SecretBytes unwrap_cek(const Kid&, const WrappedCek&, std::size_t) override;
+
+ private:
+  Client& client_;
+};
+
+}  // namespace keyagent::client

@@ -1,0 +1,90 @@
+#pragma once
+// KeyOps on a PKCS#11 token, and the only place where a CK_RV becomes an agent's error.
+
+#include <map>
+#include <memory>
+#include <optional>
+#include <shared_mutex>
+#include <string>
+#include <vector>
+
+#include "agent/base/error.h"
+#include "agent/base/key_ops.h"
+#include "pkcs11/object.h"
+#include "pkcs11/token.h"
+
+namespace keyagent::vault {
+
+// A key of the token that the ledger vouches for.
+struct VaultKey {
+  PublicKeyInfo info;
+  CkaId cka_id;
+};
+
+struct GenerateRequest {
+  CkaId cka_id;  // journaled by the caller before this call
+  std::string label;
+  KeyAlgorithm algorithm = KeyAlgorithm::kEcP256;
+  Purpose purpose = Purpose::kSign;
+};
+
+// What the token holds under one CKA_ID.
+struct TokenObject {
+  Bytes cka_id;
+  std::string label;
+  bool has_public = false, has_private = false, has_secret = false;
+  int duplicates = 0;  // objects beyond one of a class
+};
+
+// Translates: never let a pkcs11::Error pass this room.
+Error translate(const std::exception& error, const std::string& kid = {});
+
+// Thread-safe. Knows exactly the keys that were adopted; holds no state of theirs.
+class TokenVault final : public KeyOps {
+ public:
+  explicit TokenVault(std::shared_ptr<pkcs11::Token> token);
+
+  // Makes a key usable by its kid. Throws Error{kKeyLost} when the token does not hold exactly the objects of such a key,
+  // Error{kIntegrity} when its public key there differs from `key.info.spki` (RELIABILITY 8, 54).
+  void adopt(const VaultKey& key);
+  void forget(const Kid& kid);
+
+  // Generates, reads back usage and custody attributes, and refuses (and destroys) a key that is not as asked. Returns the
+  // SPKI, empty for a secret key. After any throw the caller reconciles by cka_id.
+  Bytes generate(const GenerateRequest& request);
+  // One real operation with the key: sign and verify, seal and open. Throws Error{kIntegrity} or a token code.
+  void self_test(const VaultKey& key);
+  // Destroys all objects under the id and looks again through a new session. Throws Error{kTokenFault} while any is left.
+  void destroy(const CkaId& cka_id);
+
+  std::vector<TokenObject> objects();
+  std::optional<TokenObject> find(const CkaId& cka_id);
+  // The SPKI that the token holds under the id; nullopt where there is no readable public part.
+  std::optional<Bytes> read_spki(const CkaId& cka_id);
+  pkcs11::Custody prove_custody(const VaultKey& key);
+
+  // A number and a short text that live in the token: the ledger's epoch, the owner marker. nullopt when never written or
+  // when the token keeps no data objects.
+  std::optional<std::string> read_fact(const std::string& label);
+  void write_fact(const std::string& label, const std::string& value);
+  void erase_fact(const std::string& label);
+  bool keeps_facts() const;
+
+  pkcs11::Token& token() { return *token_; }
+
+  // KeyOps
+  PublicKeyInfo public_key(const Kid& kid) override;
+  Bytes sign(const Kid& kid, SignatureAlgorithm algorithm, ByteView input) override;
+  SecretBytes decrypt_cek(const Kid& kid, OaepHash hash, ByteView ciphertext, std::size_t cek_size) override;
+  SecretBytes agree(const Kid& kid, ByteView peer_point) override;
+  WrappedCek wrap_cek(const Kid& kid, const SecretBytes& cek) override;
+  SecretBytes unwrap_cek(const Kid& kid, const WrappedCek& wrapped, std::size_t cek_size) override;
+
+ private:
+  VaultKey find_adopted(const Kid& kid) const;
+  std::shared_ptr<pkcs11::Token> token_;
+  mutable std::shared_mutex mutex_;
+  std::map<Kid, VaultKey> keys_;
+};
+
+}  // namespace keyagent::vault

@@ -1,0 +1,53 @@
+#pragma once
+// One PKCS#11 session and the cache of key handles that live as long as it.
+
+#include <p11-kit/pkcs11.h>
+
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <vector>
+
+#include "pkcs11/profile.h"
+#include "pkcs11/secret.h"
+
+namespace keyagent::pkcs11 {
+
+// Names an object for ever: handles are only a cache of it (habit 7).
+struct KeyId {
+  Bytes cka_id;
+  CK_OBJECT_CLASS object_class = CKO_PRIVATE_KEY;
+  auto operator<=>(const KeyId&) const = default;
+};
+
+// Not thread-safe: one thread at a time, by lease. Closes its session when destroyed, never logs out.
+class Session {
+ public:
+  Session(CK_FUNCTION_LIST* functions, CK_SLOT_ID slot, const Profile& profile);
+  ~Session();
+  Session(const Session&) = delete;
+
+  CK_SESSION_HANDLE handle() const { return handle_; }
+  // Raw Cryptoki, for the functions of object.h, key.h and mechanism.h.
+  CK_FUNCTION_LIST& c() const { return *functions_; }
+  const Profile& profile() const { return profile_; }
+
+  // The handle of exactly one token object with this id and class; found once, then cached. With profile.session_copies a
+  // signing private key that may be copied is represented by a session copy (X: +40 % on SoftHSM).
+  // Throws Error{kObject} for none ("not found") or several ("duplicate CKA_ID").
+  CK_OBJECT_HANDLE key(const KeyId& id);
+  // Drops one cached handle (after CKR_KEY_HANDLE_INVALID, or when the object was destroyed).
+  void forget(const KeyId& id);
+  // An operation was started and may still be active: the lease closes this session instead of pooling it.
+  void soil() { soiled_ = true; }
+  bool soiled() const { return soiled_; }
+
+ private:
+  CK_FUNCTION_LIST* functions_;
+  const Profile& profile_;
+  CK_SESSION_HANDLE handle_ = 0;
+  bool soiled_ = false;
+  std::map<KeyId, CK_OBJECT_HANDLE> keys_;
+};
+
+}  // namespace keyagent::pkcs11

@@ -1,0 +1,98 @@
+#pragma once
+// One token of one module, kept usable: found by serial and label, logged in once, with a pool of sessions in front and a
+// recovery ladder behind. The facade that the rest of the house uses.
+
+#include <chrono>
+#include <cstdint>
+#include <filesystem>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <string>
+#include <type_traits>
+#include <utility>
+
+#include "pkcs11/profile.h"
+#include "pkcs11/secret.h"
+#include "pkcs11/session.h"
+
+namespace keyagent::pkcs11 {
+
+// Both must match where given; at least one must be given. Never a slot number.
+struct TokenSelector {
+  std::string label;
+  std::string serial;
+};
+
+enum class TokenState { kUp, kAbsent, kDown, kStuck, kPinRefused, kPinLocked };
+
+struct TokenStatus {
+  TokenState state = TokenState::kDown;
+  std::string detail;           // one line: the last fault, "CKR_… in C_…"
+  std::string label, serial, manufacturer, model, firmware;
+  std::uint64_t epoch = 0;      // grows with each C_Initialize; handles of an older one are void
+  std::size_t sessions_open = 0, sessions_busy = 0, sessions_limit = 0, stuck_calls = 0;
+  std::uint64_t operations = 0, faults = 0, recoveries = 0, logins = 0, canaries = 0;
+};
+
+struct TokenOptions {
+  TokenSelector selector;
+  PinSource pin;
+  // Remembers (as an Argon2id hash) the PIN that the token refused, so that no restart tries it again; empty: memory only.
+  std::filesystem::path refused_pin_file;
+  // Substituted for "${state}" in the profile's environment.
+  std::filesystem::path state_folder;
+  // Called with one line for each change of TokenState, from the thread that saw it. May be empty.
+  std::function<void(TokenState, const std::string&)> on_state;
+};
+
+// Thread-safe. One owner a process for a module: two Tokens of one module share it, through Module's registry.
+// Never logs out, never finalises while a call is inside the module.
+class Token {
+ public:
+  // Loads the module and starts to look for the token; does not throw when the token is absent or the PIN is refused
+  // (status() says so, and run() throws the fitting Error), so that an agent may start before its HSM does.
+  // Throws Error{kModule} only when no module file of the profile can be loaded at all.
+  Token(Profile profile, TokenOptions options);
+  ~Token();
+  Token(const Token&) = delete;
+
+  // Runs `work` on a leased, logged-in session and returns its result.
+  //
+  // Waits at most until `deadline` (profile.deadline from now when it is zero) for a session: Error{kBusy} when the queue is
+  // full, Error{kDeadline} when it passes. When `work` throws a pkcs11::Error:
+  //   - class kInput, kKey, kCall: the session is closed if an operation may still be active, and the error goes on up;
+  //   - class kSession or kLogin: the session is closed, `work` is run once more on a new one (so it must be idempotent
+  //     unless `once` is set);
+  //   - class kAmbiguous: a canary operation (at most one a second, shared) on a fresh session tells a bad input (rethrown
+  //     as is, `canary_passed()` of this call true) from a dead token;
+  //   - class kDevice, or a failed canary: the recovery ladder: every session is dropped, C_Finalize + C_Initialize once no
+  //     call is inside the module, one login; then `work` once more unless `once` is set. Recovery backs off from 1 s
+  //     to 30 s with jitter; meanwhile run() throws the last fault at once.
+  // Any other exception closes the session and goes on up.
+  template <class Work>
+  auto run(Work&& work, bool once = false) -> decltype(work(std::declval<Session&>())) {
+    using Result = decltype(work(std::declval<Session&>()));
+    if constexpr (std::is_void_v<Result>) {
+      run_erased([&](Session& session) { work(session); }, once);
+    } else {
+      std::optional<Result> result;
+      run_erased([&](Session& session) { result.emplace(work(session)); }, once);
+      return std::move(*result);
+    }
+  }
+
+  TokenStatus status() const;
+  const Profile& profile() const;
+
+  // One canary now: C_GenerateRandom, or C_GetSessionInfo in user state where the token has no RNG. False when the token does
+  // not answer; starts the ladder then. Called by the daemon's timer so that a token heals without traffic.
+  bool check_health();
+
+ private:
+  void run_erased(const std::function<void(Session&)>& work, bool once);
+  struct Impl;
+  std::unique_ptr<Impl> impl_;
+};
+
+}  // namespace keyagent::pkcs11
