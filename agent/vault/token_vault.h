@@ -10,6 +10,7 @@
 
 #include "agent/base/error.h"
 #include "agent/base/key_ops.h"
+#include "pkcs11/error.h"
 #include "pkcs11/object.h"
 #include "pkcs11/token.h"
 
@@ -44,17 +45,21 @@ class TokenVault final : public KeyOps {
  public:
   explicit TokenVault(std::shared_ptr<pkcs11::Token> token);
 
-  // Makes a key usable by its kid. Throws Error{kKeyLost} when the token does not hold exactly the objects of such a key,
-  // Error{kIntegrity} when its public key there differs from `key.info.spki` (RELIABILITY 8, 54).
+  // Makes a key usable by its kid. Throws Error{kKeyLost} when the token does not hold exactly the
+  // objects of such a key, Error{kIntegrity} when its public key there differs from `key.info.spki`
+  // (RELIABILITY 8, 54).
   void adopt(const VaultKey& key);
   void forget(const Kid& kid);
 
-  // Generates, reads back usage and custody attributes, and refuses (and destroys) a key that is not as asked. Returns the
-  // SPKI, empty for a secret key. After any throw the caller reconciles by cka_id.
+  // Generates, reads back usage and custody attributes, and refuses (and destroys) a key that is
+  // not as asked. Returns the SPKI, empty for a secret key. After any throw the caller reconciles
+  // by cka_id.
   Bytes generate(const GenerateRequest& request);
-  // One real operation with the key: sign and verify, seal and open. Throws Error{kIntegrity} or a token code.
+  // One real operation with the key: sign and verify, seal and open. Throws Error{kIntegrity} or a
+  // token code.
   void self_test(const VaultKey& key);
-  // Destroys all objects under the id and looks again through a new session. Throws Error{kTokenFault} while any is left.
+  // Destroys all objects under the id and looks again through a new session. Throws
+  // Error{kTokenFault} while any is left.
   void destroy(const CkaId& cka_id);
 
   std::vector<TokenObject> objects();
@@ -63,8 +68,8 @@ class TokenVault final : public KeyOps {
   std::optional<Bytes> read_spki(const CkaId& cka_id);
   pkcs11::Custody prove_custody(const VaultKey& key);
 
-  // A number and a short text that live in the token: the ledger's epoch, the owner marker. nullopt when never written or
-  // when the token keeps no data objects.
+  // A number and a short text that live in the token: the ledger's epoch, the owner marker. nullopt
+  // when never written or when the token keeps no data objects.
   std::optional<std::string> read_fact(const std::string& label);
   void write_fact(const std::string& label, const std::string& value);
   void erase_fact(const std::string& label);
@@ -75,16 +80,30 @@ class TokenVault final : public KeyOps {
   // KeyOps
   PublicKeyInfo public_key(const Kid& kid) override;
   Bytes sign(const Kid& kid, SignatureAlgorithm algorithm, ByteView input) override;
-  SecretBytes decrypt_cek(const Kid& kid, OaepHash hash, ByteView ciphertext, std::size_t cek_size) override;
+  SecretBytes decrypt_cek(const Kid& kid, OaepHash hash, ByteView ciphertext,
+                          std::size_t cek_size) override;
   SecretBytes agree(const Kid& kid, ByteView peer_point) override;
   WrappedCek wrap_cek(const Kid& kid, const SecretBytes& cek) override;
   SecretBytes unwrap_cek(const Kid& kid, const WrappedCek& wrapped, std::size_t cek_size) override;
 
  private:
-  VaultKey find_adopted(const Kid& kid) const;
+  using Adopted = std::shared_ptr<const VaultKey>;
+  // Throws Error{kKeyNotPresent}.
+  Adopted find_adopted(const Kid& kid) const;
+
+  Bytes sign_with(const VaultKey& key, SignatureAlgorithm algorithm, ByteView input);
+  SecretBytes decrypt_with(const VaultKey& key, OaepHash hash, ByteView ciphertext,
+                           std::size_t cek_size);
+  SecretBytes agree_with(const VaultKey& key, ByteView peer_point);
+  WrappedCek wrap_with(const VaultKey& key, const SecretBytes& cek);
+  SecretBytes unwrap_with(const VaultKey& key, const WrappedCek& wrapped, std::size_t cek_size);
+  void test_unwrap(const VaultKey& key);
+  // True when a failure that the token reported so can only come from the caller's bytes.
+  bool blames_input(const pkcs11::Error& error) const;
+
   std::shared_ptr<pkcs11::Token> token_;
   mutable std::shared_mutex mutex_;
-  std::map<Kid, VaultKey> keys_;
+  std::map<Kid, Adopted> keys_;
 };
 
 }  // namespace keyagent::vault

@@ -1,0 +1,31 @@
+#pragma once
+// From the agent's vocabulary of keys to Cryptoki's, as pure tables.
+
+#include <string>
+#include <vector>
+
+#include "agent/base/key_types.h"
+#include "agent/vault/token_vault.h"
+#include "pkcs11/key.h"
+#include "pkcs11/object.h"
+
+namespace keyagent::vault {
+
+pkcs11::KeyKind kind_of(KeyAlgorithm algorithm);
+// The one usage of a purpose. REQUIRES allowed(purpose, algorithm).
+pkcs11::Usage usage_of(Purpose purpose, KeyAlgorithm algorithm);
+pkcs11::SignScheme scheme_of(SignatureAlgorithm algorithm);
+pkcs11::Hash hash_of(SignatureAlgorithm algorithm);
+
+// Is this an uncompressed SEC1 point on the key's curve, other than infinity?
+bool on_curve(KeyAlgorithm algorithm, ByteView point);
+
+// Keys only (public, private, secret), one entry an id, sorted by id; objects without CKA_ID are
+// left out.
+std::vector<TokenObject> group_by_id(const std::vector<pkcs11::ObjectInfo>& infos);
+
+// What is wrong with a newborn key, for a person; empty when it is as asked. `truthful`: the token
+// reports ALWAYS_SENSITIVE and its like truthfully, so that a missing or wrong answer counts.
+std::string custody_fault(const pkcs11::Custody& custody, pkcs11::Usage usage, bool truthful);
+
+}  // namespace keyagent::vault
