@@ -32,7 +32,8 @@ class Error : public std::runtime_error {
       : std::runtime_error(text), kind_(kind), rv_(rv) {}
   Kind kind() const { return kind_; }
   CK_RV rv() const { return rv_; }
-  // rv_class(rv()) for kRv; kDevice for kModule and kTokenAbsent; kCapacity for kBusy and kDeadline; kCall otherwise.
+  // rv_class(rv()) for kRv; kDevice for kModule and kTokenAbsent; kCapacity for kBusy and kDeadline; kPin for the
+  // three PIN kinds; kCall otherwise.
   RvClass rv_class() const;
 
  private:

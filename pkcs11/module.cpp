@@ -1,1 +1,129 @@
-// Filled in by the commits that follow.
+#include "pkcs11/module.h"
+
+#include <dlfcn.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <csignal>
+#include <cstdlib>
+#include <map>
+#include <mutex>
+
+#include "pkcs11/error.h"
+
+namespace keyagent::pkcs11 {
+namespace {
+
+[[noreturn]] void fail(const std::string& text) { throw Error(Error::Kind::kModule, text); }
+
+// A module runs with our privileges and sees the PIN: whoever can write it owns the keys (CVE-2016-10009's lesson).
+void require_trusted_file(const std::filesystem::path& path) {
+  struct stat info {};
+  if (::stat(path.c_str(), &info) != 0) fail("module " + path.string() + " is not there");
+  const bool owner = info.st_uid == 0 || info.st_uid == ::geteuid();
+  if (!owner || (info.st_mode & (S_IWGRP | S_IWOTH)) != 0) {
+    fail("module " + path.string() +
+         " may be written by others; it must belong to root or this user: chmod go-w it");
+  }
+}
+
+std::filesystem::path choose(const Profile& profile) {
+  for (const auto& candidate : profile.modules) {
+    if (!candidate.is_absolute()) fail("module path " + candidate.string() + " is not absolute");
+    std::error_code error;
+    const auto real = std::filesystem::canonical(candidate, error);
+    if (error) continue;
+    require_trusted_file(real);
+    return real;
+  }
+  std::string tried;
+  for (const auto& candidate : profile.modules) tried += " " + candidate.string();
+  fail("profile " + profile.name + ": no module file is there (tried:" + tried + ")");
+}
+
+void set_environment(const Profile& profile, const std::filesystem::path& state_folder) {
+  for (const auto& [name, pattern] : profile.environment) {
+    std::string value = pattern;
+    const std::string variable = "${state}";
+    for (auto at = value.find(variable); at != std::string::npos; at = value.find(variable)) {
+      value.replace(at, variable.size(), state_folder.string());
+    }
+    ::setenv(name.c_str(), value.c_str(), 1);
+  }
+}
+
+std::mutex registry_mutex;
+std::map<std::filesystem::path, std::weak_ptr<Module>>& registry() {
+  static auto* modules = new std::map<std::filesystem::path, std::weak_ptr<Module>>;
+  return *modules;
+}
+
+}  // namespace
+
+std::shared_ptr<Module> Module::open(const Profile& profile,
+                                     const std::filesystem::path& state_folder) {
+  const auto path = choose(profile);
+  const std::lock_guard lock(registry_mutex);
+  auto& entry = registry()[path];
+  if (auto module = entry.lock()) return module;
+  std::signal(SIGPIPE, SIG_IGN);
+  set_environment(profile, state_folder);
+  std::shared_ptr<Module> module(new Module(profile, path));
+  entry = module;
+  return module;
+}
+
+Module::Module(const Profile& profile, std::filesystem::path path)
+    : path_(std::move(path)), init_args_(profile.init_args), os_locking_(profile.os_locking) {
+  void* handle = ::dlopen(path_.c_str(), RTLD_NOW | RTLD_LOCAL | RTLD_NODELETE);
+  if (handle == nullptr) fail("module " + path_.string() + " does not load: " + ::dlerror());
+  const auto get = reinterpret_cast<CK_C_GetFunctionList>(::dlsym(handle, "C_GetFunctionList"));
+  if (get == nullptr) fail(path_.string() + " is not a PKCS#11 module (no C_GetFunctionList)");
+  if (get(&functions_) != CKR_OK || functions_ == nullptr) {
+    fail(path_.string() + ": C_GetFunctionList failed");
+  }
+  initialise();
+}
+
+Module::~Module() {
+  if (initialised_) functions_->C_Finalize(nullptr);
+}
+
+void Module::initialise() {
+  CK_C_INITIALIZE_ARGS args{};
+  args.flags = os_locking_ ? CKF_OS_LOCKING_OK : 0;
+  // Mozilla's and some vendors' modules take a text here, which the standard reserves.
+  args.pReserved = init_args_.empty() ? nullptr : const_cast<char*>(init_args_.c_str());
+  const CK_RV rv = functions_->C_Initialize(&args);
+  if (rv == CKR_CRYPTOKI_ALREADY_INITIALIZED) {
+    fail(path_.string() + " is in use by another library of this process");
+  }
+  if (rv != CKR_OK) fail(path_.string() + ": C_Initialize: " + rv_name(rv));
+  initialised_ = true;
+  epoch_.fetch_add(1, std::memory_order_acq_rel);
+}
+
+Module::Entry Module::enter() {
+  // While a reload waits for the last call to come back, no new one may slip in before it.
+  if (reloading_.load(std::memory_order_acquire)) {
+    const std::lock_guard wait(reload_);
+  }
+  return Entry(inside_);
+}
+
+bool Module::reload(std::uint64_t seen, std::chrono::steady_clock::time_point until) {
+  if (epoch() != seen && initialised_) return true;
+  const std::lock_guard baton(reload_);
+  reloading_.store(true, std::memory_order_release);
+  std::unique_lock lock(inside_, std::defer_lock);
+  const bool alone = lock.try_lock_until(until);
+  reloading_.store(false, std::memory_order_release);
+  if (!alone) return false;
+  if (epoch() != seen && initialised_) return true;
+  if (initialised_) functions_->C_Finalize(nullptr);
+  initialised_ = false;
+  initialise();
+  return true;
+}
+
+}  // namespace keyagent::pkcs11
