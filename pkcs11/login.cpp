@@ -1,1 +1,123 @@
-// Filled in by the commits that follow.
+#include "pkcs11/login.h"
+
+#include <botan/hex.h>
+#include <botan/pwdhash.h>
+#include <botan/system_rng.h>
+#include <fcntl.h>
+#include <unistd.h>
+
+#include <fstream>
+
+#include "pkcs11/error.h"
+
+namespace keyagent::pkcs11 {
+namespace {
+
+// 16 MiB, two passes: a stolen file costs an attacker tens of milliseconds a guess, and a start of the agent no more.
+constexpr std::size_t kMemoryKib = 16384, kPasses = 2, kLanes = 1, kHash = 32, kSalt = 16;
+
+std::string hash_pin(const SecretBytes& pin, const SecretBytes& salt) {
+  const auto family = Botan::PasswordHashFamily::create_or_throw("Argon2id");
+  const auto hasher = family->from_params(kMemoryKib, kPasses, kLanes);
+  SecretBytes out(kHash);
+  hasher->derive_key(out.data(), out.size(), reinterpret_cast<const char*>(pin.data()), pin.size(),
+                     salt.data(), salt.size());
+  return Botan::hex_encode(out.data(), out.size(), false);
+}
+
+bool write_private(const std::filesystem::path& path, const std::string& text) {
+  const auto temporary = path.string() + ".new";
+  const int fd = ::open(temporary.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0600);
+  if (fd < 0) return false;
+  const bool written = ::write(fd, text.data(), text.size()) == static_cast<ssize_t>(text.size());
+  const bool synced = ::fsync(fd) == 0;
+  ::close(fd);
+  return written && synced && ::rename(temporary.c_str(), path.c_str()) == 0;
+}
+
+[[noreturn]] void refuse_last_try(const Profile& profile) {
+  throw Error(Error::Kind::kPinLastTry,
+              "the token allows one last PIN try and gets none from here; " +
+                  (profile.unlock_hint.empty() ? "log in once by hand to reset its counter"
+                                               : profile.unlock_hint));
+}
+
+[[noreturn]] void refuse_locked(const Profile& profile) {
+  throw Error(Error::Kind::kPinLocked,
+              "the token has locked its PIN; " +
+                  (profile.unlock_hint.empty() ? "unlock it with the SO PIN" : profile.unlock_hint),
+              CKR_PIN_LOCKED);
+}
+
+bool in_user_state(CK_FUNCTION_LIST& c, CK_SESSION_HANDLE session) {
+  CK_SESSION_INFO info{};
+  check(c.C_GetSessionInfo(session, &info), "C_GetSessionInfo");
+  return info.state == CKS_RW_USER_FUNCTIONS || info.state == CKS_RO_USER_FUNCTIONS;
+}
+
+}  // namespace
+
+std::string RefusedPin::read() const {
+  if (!memory_.empty() || file_.empty()) return memory_;
+  std::ifstream in(file_);
+  std::string text;
+  std::getline(in, text);
+  return text;
+}
+
+bool RefusedPin::is(const SecretBytes& pin) const {
+  const std::string text = read();
+  if (text.size() != 2 * kSalt + 1 + 2 * kHash || text[2 * kSalt] != ':') return false;
+  const auto salt = Botan::hex_decode_locked(text.substr(0, 2 * kSalt));
+  return hash_pin(pin, salt) == text.substr(2 * kSalt + 1);
+}
+
+void RefusedPin::remember(const SecretBytes& pin) {
+  SecretBytes salt(kSalt);
+  Botan::system_rng().randomize(salt.data(), salt.size());
+  memory_ = Botan::hex_encode(salt.data(), salt.size(), false) + ":" + hash_pin(pin, salt);
+  if (!file_.empty() && !write_private(file_, memory_)) {
+    throw Error(Error::Kind::kPinRefused,
+                "the token refused the PIN, and " + file_.string() + " cannot be written to remember it");
+  }
+}
+
+void RefusedPin::clear() {
+  memory_.clear();
+  std::error_code ignored;
+  if (!file_.empty()) std::filesystem::remove(file_, ignored);
+}
+
+void log_in(CK_FUNCTION_LIST& functions, CK_SESSION_HANDLE session, const CK_TOKEN_INFO& info,
+            const Profile& profile, const PinSource& source, RefusedPin& refused) {
+  if (in_user_state(functions, session)) return;
+  if (profile.pin_flags && (info.flags & CKF_USER_PIN_LOCKED) != 0) refuse_locked(profile);
+  if (profile.pin_flags && (info.flags & CKF_USER_PIN_FINAL_TRY) != 0) refuse_last_try(profile);
+  SecretBytes pin = source();
+  if (refused.is(pin)) {
+    throw Error(Error::Kind::kPinRefused,
+                "the token refused this PIN before; it is not tried again until it changes");
+  }
+  const CK_RV rv = functions.C_Login(session, CKU_USER, pin.data(), static_cast<CK_ULONG>(pin.size()));
+  switch (rv) {
+    case CKR_OK:
+      refused.clear();
+      return;
+    case CKR_USER_ALREADY_LOGGED_IN:
+      if (in_user_state(functions, session)) return;
+      break;
+    case CKR_PIN_LOCKED:
+      refuse_locked(profile);
+    case CKR_PIN_INCORRECT:
+    case CKR_PIN_INVALID:
+    case CKR_PIN_LEN_RANGE:
+      refused.remember(pin);
+      throw Error(Error::Kind::kPinRefused,
+                  "the token refused the PIN (" + rv_name(rv) + "); it is not tried again until it changes", rv);
+    default:
+      break;
+  }
+  check(rv == CKR_OK ? CKR_GENERAL_ERROR : rv, "C_Login");
+}
+
+}  // namespace keyagent::pkcs11

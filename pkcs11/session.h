@@ -8,6 +8,7 @@
 #include <memory>
 #include <vector>
 
+#include "pkcs11/module.h"
 #include "pkcs11/profile.h"
 #include "pkcs11/secret.h"
 
@@ -23,13 +24,15 @@ struct KeyId {
 // Not thread-safe: one thread at a time, by lease. Closes its session when destroyed, never logs out.
 class Session {
  public:
-  Session(CK_FUNCTION_LIST* functions, CK_SLOT_ID slot, const Profile& profile);
+  // Opens a read/write session. `profile` must outlive it. Throws Error{kRv}.
+  // REQUIRES (as every use and the destructor do): the caller holds the module's Entry.
+  Session(std::shared_ptr<Module> module, CK_SLOT_ID slot, const Profile& profile);
   ~Session();
   Session(const Session&) = delete;
 
   CK_SESSION_HANDLE handle() const { return handle_; }
   // Raw Cryptoki, for the functions of object.h, key.h and mechanism.h.
-  CK_FUNCTION_LIST& c() const { return *functions_; }
+  CK_FUNCTION_LIST& c() const { return *module_->functions(); }
   const Profile& profile() const { return profile_; }
 
   // The handle of exactly one token object with this id and class; found once, then cached. With profile.session_copies a
@@ -43,7 +46,8 @@ class Session {
   bool soiled() const { return soiled_; }
 
  private:
-  CK_FUNCTION_LIST* functions_;
+  std::shared_ptr<Module> module_;
+  const std::uint64_t epoch_;  // of the module when the session was opened
   const Profile& profile_;
   CK_SESSION_HANDLE handle_ = 0;
   bool soiled_ = false;

@@ -42,6 +42,8 @@ struct TokenOptions {
   std::filesystem::path refused_pin_file;
   // Substituted for "${state}" in the profile's environment.
   std::filesystem::path state_folder;
+  // After a failed recovery: the first pause and the longest.
+  std::chrono::milliseconds backoff_first{1000}, backoff_most{30000};
   // Called with one line for each change of TokenState, from the thread that saw it. May be empty.
   std::function<void(TokenState, const std::string&)> on_state;
 };
@@ -61,15 +63,16 @@ class Token {
   //
   // Waits at most until `deadline` (profile.deadline from now when it is zero) for a session: Error{kBusy} when the queue is
   // full, Error{kDeadline} when it passes. When `work` throws a pkcs11::Error:
-  //   - class kInput, kKey, kCall: the session is closed if an operation may still be active, and the error goes on up;
-  //   - class kSession or kLogin: the session is closed, `work` is run once more on a new one (so it must be idempotent
-  //     unless `once` is set);
-  //   - class kAmbiguous: a canary operation (at most one a second, shared) on a fresh session tells a bad input (rethrown
-  //     as is, `canary_passed()` of this call true) from a dead token;
-  //   - class kDevice, or a failed canary: the recovery ladder: every session is dropped, C_Finalize + C_Initialize once no
-  //     call is inside the module, one login; then `work` once more unless `once` is set. Recovery backs off from 1 s
-  //     to 30 s with jitter; meanwhile run() throws the last fault at once.
-  // Any other exception closes the session and goes on up.
+  //   - class kInput, kKey, kCall: the error goes on up (and the session is closed when an operation may still be active);
+  //   - class kSession: the session is closed, `work` is run once more on a new one (so it must be idempotent unless `once`);
+  //   - class kAmbiguous: a canary operation on a fresh session tells a bad input (rethrown as is, status().state stays kUp)
+  //     from a dead token;
+  //   - class kDevice with a canary that passes: like kSession;
+  //   - class kLogin, or a failed canary: the recovery ladder: C_Finalize + C_Initialize once no call is inside the module, the
+  //     token found again, one login; then `work` once more unless `once` is set. A recovery that fails is tried again
+  //     after 1 s, doubling to 30 s with jitter; meanwhile run() throws the last fault at once and status().state is not kUp.
+  // Any other exception closes the session and goes on up. The canary is shared by failures that happen while it runs; what comes
+  // later asks anew, so that a token fault is never taken for bad input.
   template <class Work>
   auto run(Work&& work, bool once = false) -> decltype(work(std::declval<Session&>())) {
     using Result = decltype(work(std::declval<Session&>()));
