@@ -11,7 +11,8 @@
 
 namespace keyagent::pkcs11 {
 
-// Not thread-safe. The pointers inside live as long as the object; it is not copied for that reason.
+// Not thread-safe. The pointers inside live as long as the object; it is not copied for that
+// reason.
 class Attributes {
  public:
   Attributes() = default;

@@ -9,31 +9,33 @@
 
 namespace keyagent::pkcs11 {
 
-// A fault of token, module, session or call. The text is "C_Function: CKR_NAME (what it was for)"; never a secret.
+// A fault of token, module, session or call. The text is "C_Function: CKR_NAME (what it was for)";
+// never a secret.
 class Error : public std::runtime_error {
  public:
   enum class Kind {
-    kRv,            // a call answered `rv()`
-    kModule,        // the module cannot be loaded or initialised
-    kTokenAbsent,   // no token with this serial and label
-    kAmbiguousToken,// more than one token with this serial and label
-    kPinRefused,    // this PIN was refused before and has not changed since; nothing was sent to the token
-    kPinLastTry,    // the token says one try is left; nothing was sent
-    kPinLocked,     // the token has locked the PIN
-    kBusy,          // the queue for a session is full
-    kDeadline,      // no session became free within the deadline
-    kStuck,         // calls into the module have not come back
-    kObject,        // not exactly one object where one was asked for
-    kOutput,        // the token answered OK with a result of impossible size or one that does not verify
-    kUnsupported,   // the profile or token lacks what was asked for
-    kProfile,       // a profile file is wrong
+    kRv,              // a call answered `rv()`
+    kModule,          // the module cannot be loaded or initialised
+    kTokenAbsent,     // no token with this serial and label
+    kAmbiguousToken,  // more than one token with this serial and label
+    kPinRefused,  // this PIN was refused before and has not changed since; nothing was sent to the
+                  // token
+    kPinLastTry,  // the token says one try is left; nothing was sent
+    kPinLocked,   // the token has locked the PIN
+    kBusy,        // the queue for a session is full
+    kDeadline,    // no session became free within the deadline
+    kStuck,       // calls into the module have not come back
+    kObject,      // not exactly one object where one was asked for
+    kOutput,  // the token answered OK with a result of impossible size or one that does not verify
+    kUnsupported,  // the profile or token lacks what was asked for
+    kProfile,      // a profile file is wrong
   };
   Error(Kind kind, const std::string& text, CK_RV rv = CKR_OK)
       : std::runtime_error(text), kind_(kind), rv_(rv) {}
   Kind kind() const { return kind_; }
   CK_RV rv() const { return rv_; }
-  // rv_class(rv()) for kRv; kDevice for kModule and kTokenAbsent; kCapacity for kBusy and kDeadline; kPin for the
-  // three PIN kinds; kCall otherwise.
+  // rv_class(rv()) for kRv; kDevice for kModule and kTokenAbsent; kCapacity for kBusy and
+  // kDeadline; kPin for the three PIN kinds; kCall otherwise.
   RvClass rv_class() const;
 
  private:

@@ -1,6 +1,6 @@
 #pragma once
-// libp11: initialisation, PINs, enumeration, and a second, independent reading of a token for `doctor`.
-// Not in the daemon's process: libp11 has its own module lifetime (DESIGN decision 1).
+// libp11: initialisation, PINs, enumeration, and a second, independent reading of a token for
+// `doctor`. Not in the daemon's process: libp11 has its own module lifetime (DESIGN decision 1).
 
 #include <string>
 #include <vector>
@@ -31,11 +31,14 @@ class Libp11View {
   Libp11View(const Libp11View&) = delete;
 
   std::vector<TokenListing> tokens();
-  // Initialises a free token. Refuses a label that a token already has (Error{kObject}): never re-initialises.
-  // Returns the new token's listing (the slot is found again by label, numbers may have changed).
-  TokenListing init_token(const std::string& label, const SecretBytes& so_pin, const SecretBytes& user_pin);
+  // Initialises a free token. Refuses a label that a token already has (Error{kObject}): never
+  // re-initialises. Returns the new token's listing (the slot is found again by label, numbers may
+  // have changed).
+  TokenListing init_token(const std::string& label, const SecretBytes& so_pin,
+                          const SecretBytes& user_pin);
   // One attempt; refuses when the token says that a last try is left.
-  void change_pin(const TokenSelector& selector, const SecretBytes& old_pin, const SecretBytes& new_pin);
+  void change_pin(const TokenSelector& selector, const SecretBytes& old_pin,
+                  const SecretBytes& new_pin);
   std::vector<KeyListing> keys(const TokenSelector& selector, const SecretBytes& user_pin);
 
  private:

@@ -13,7 +13,8 @@
 namespace keyagent::pkcs11 {
 namespace {
 
-// 16 MiB, two passes: a stolen file costs an attacker tens of milliseconds a guess, and a start of the agent no more.
+// 16 MiB, two passes: a stolen file costs an attacker tens of milliseconds a guess, and a start of
+// the agent no more.
 constexpr std::size_t kMemoryKib = 16384, kPasses = 2, kLanes = 1, kHash = 32, kSalt = 16;
 
 std::string hash_pin(const SecretBytes& pin, const SecretBytes& salt) {
@@ -27,7 +28,8 @@ std::string hash_pin(const SecretBytes& pin, const SecretBytes& salt) {
 
 bool write_private(const std::filesystem::path& path, const std::string& text) {
   const auto temporary = path.string() + ".new";
-  const int fd = ::open(temporary.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0600);
+  const int fd =
+      ::open(temporary.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0600);
   if (fd < 0) return false;
   const bool written = ::write(fd, text.data(), text.size()) == static_cast<ssize_t>(text.size());
   const bool synced = ::fsync(fd) == 0;
@@ -77,8 +79,8 @@ void RefusedPin::remember(const SecretBytes& pin) {
   Botan::system_rng().randomize(salt.data(), salt.size());
   memory_ = Botan::hex_encode(salt.data(), salt.size(), false) + ":" + hash_pin(pin, salt);
   if (!file_.empty() && !write_private(file_, memory_)) {
-    throw Error(Error::Kind::kPinRefused,
-                "the token refused the PIN, and " + file_.string() + " cannot be written to remember it");
+    throw Error(Error::Kind::kPinRefused, "the token refused the PIN, and " + file_.string() +
+                                              " cannot be written to remember it");
   }
 }
 
@@ -98,7 +100,8 @@ void log_in(CK_FUNCTION_LIST& functions, CK_SESSION_HANDLE session, const CK_TOK
     throw Error(Error::Kind::kPinRefused,
                 "the token refused this PIN before; it is not tried again until it changes");
   }
-  const CK_RV rv = functions.C_Login(session, CKU_USER, pin.data(), static_cast<CK_ULONG>(pin.size()));
+  const CK_RV rv =
+      functions.C_Login(session, CKU_USER, pin.data(), static_cast<CK_ULONG>(pin.size()));
   switch (rv) {
     case CKR_OK:
       refused.clear();
@@ -112,8 +115,10 @@ void log_in(CK_FUNCTION_LIST& functions, CK_SESSION_HANDLE session, const CK_TOK
     case CKR_PIN_INVALID:
     case CKR_PIN_LEN_RANGE:
       refused.remember(pin);
-      throw Error(Error::Kind::kPinRefused,
-                  "the token refused the PIN (" + rv_name(rv) + "); it is not tried again until it changes", rv);
+      throw Error(
+          Error::Kind::kPinRefused,
+          "the token refused the PIN (" + rv_name(rv) + "); it is not tried again until it changes",
+          rv);
     default:
       break;
   }

@@ -11,13 +11,14 @@
 
 namespace keyagent::pkcs11 {
 
-// Remembers the PIN that the token refused as an Argon2id hash, in memory and in a file (0600) where one is named. One thread at
-// a time.
+// Remembers the PIN that the token refused as an Argon2id hash, in memory and in a file (0600)
+// where one is named. One thread at a time.
 class RefusedPin {
  public:
   explicit RefusedPin(std::filesystem::path file) : file_(std::move(file)) {}
   bool is(const SecretBytes& pin) const;
-  // Throws Error{kPinRefused} when the file cannot be written: an attempt that would be forgotten must not be repeated.
+  // Throws Error{kPinRefused} when the file cannot be written: an attempt that would be forgotten
+  // must not be repeated.
   void remember(const SecretBytes& pin);
   void clear();
 
@@ -27,9 +28,10 @@ class RefusedPin {
   std::string memory_;  // "salt:hash" in hex
 };
 
-// Logs the user in on `session`, which belongs to the slot of `info`. No attempt at all when the token says that its PIN is locked
-// or has one try left (Error{kPinLocked}, Error{kPinLastTry}), or when this PIN was refused before (Error{kPinRefused}).
-// CKR_USER_ALREADY_LOGGED_IN is success only in the user state. At most one C_Login. Never logs out.
+// Logs the user in on `session`, which belongs to the slot of `info`. No attempt at all when the
+// token says that its PIN is locked or has one try left (Error{kPinLocked}, Error{kPinLastTry}), or
+// when this PIN was refused before (Error{kPinRefused}). CKR_USER_ALREADY_LOGGED_IN is success only
+// in the user state. At most one C_Login. Never logs out.
 void log_in(CK_FUNCTION_LIST& functions, CK_SESSION_HANDLE session, const CK_TOKEN_INFO& info,
             const Profile& profile, const PinSource& source, RefusedPin& refused);
 

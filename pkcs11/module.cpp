@@ -14,9 +14,12 @@
 namespace keyagent::pkcs11 {
 namespace {
 
-[[noreturn]] void fail(const std::string& text) { throw Error(Error::Kind::kModule, text); }
+[[noreturn]] void fail(const std::string& text) {
+  throw Error(Error::Kind::kModule, text);
+}
 
-// A module runs with our privileges and sees the PIN: whoever can write it owns the keys (CVE-2016-10009's lesson).
+// A module runs with our privileges and sees the PIN: whoever can write it owns the keys
+// (CVE-2016-10009's lesson).
 void require_trusted_file(const std::filesystem::path& path) {
   struct stat info {};
   if (::stat(path.c_str(), &info) != 0) fail("module " + path.string() + " is not there");

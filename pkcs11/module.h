@@ -1,5 +1,6 @@
 #pragma once
-// A PKCS#11 module in this process: loaded once, initialised once, reloaded only when no call is inside.
+// A PKCS#11 module in this process: loaded once, initialised once, reloaded only when no call is
+// inside.
 
 #include <p11-kit/pkcs11.h>
 
@@ -15,13 +16,14 @@
 
 namespace keyagent::pkcs11 {
 
-// A run of Cryptoki from C_Initialize to C_Finalize, and the next one after a reload. Thread-safe. The shared object is never
-// unloaded: modules leave threads and exit handlers behind.
+// A run of Cryptoki from C_Initialize to C_Finalize, and the next one after a reload. Thread-safe.
+// The shared object is never unloaded: modules leave threads and exit handlers behind.
 class Module {
  public:
-  // The module of the profile's first path that exists; a second call for the same file gives the same object while it lives.
-  // Sets the profile's environment and ignores SIGPIPE before the file is loaded (a module that loses its server would kill the
-  // process, RELIABILITY 47). Throws Error{kModule}: not absolute, not there, writable by others than root and this user, no
+  // The module of the profile's first path that exists; a second call for the same file gives the
+  // same object while it lives. Sets the profile's environment and ignores SIGPIPE before the file
+  // is loaded (a module that loses its server would kill the process, RELIABILITY 47). Throws
+  // Error{kModule}: not absolute, not there, writable by others than root and this user, no
   // C_GetFunctionList, C_Initialize failed.
   static std::shared_ptr<Module> open(const Profile& profile,
                                       const std::filesystem::path& state_folder);
@@ -37,8 +39,9 @@ class Module {
   using Entry = std::shared_lock<std::shared_timed_mutex>;
   Entry enter();
 
-  // C_Finalize and C_Initialize, unless the epoch is no longer `seen` (then another thread did it). Waits until `until` for calls
-  // inside to come back: false when one did not. Throws Error{kModule} when C_Initialize fails; a later call tries again.
+  // C_Finalize and C_Initialize, unless the epoch is no longer `seen` (then another thread did it).
+  // Waits until `until` for calls inside to come back: false when one did not. Throws
+  // Error{kModule} when C_Initialize fails; a later call tries again.
   bool reload(std::uint64_t seen, std::chrono::steady_clock::time_point until);
 
  private:

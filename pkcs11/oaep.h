@@ -6,13 +6,14 @@
 namespace keyagent::pkcs11 {
 
 struct OaepResult {
-  std::uint8_t valid;     // 0xFF or 0x00, not yet branched upon
-  SecretBytes message;    // exactly `size` bytes: the message, or random where not valid
+  std::uint8_t valid;   // 0xFF or 0x00, not yet branched upon
+  SecretBytes message;  // exactly `size` bytes: the message, or random where not valid
 };
 
-// `encoded`: the full block, as long as the modulus (k bytes, leading zero included; a token that strips leading zeros is
-// padded by the caller). `size`: the only message length that is accepted (public). No branch, index or length depends on the
-// content: Manger's attack (CRYPTO 2001) needs to learn whether the first byte is zero. REQUIRES k >= 2*hLen + 2.
+// `encoded`: the full block, as long as the modulus (k bytes, leading zero included; a token that
+// strips leading zeros is padded by the caller). `size`: the only message length that is accepted
+// (public). No branch, index or length depends on the content: Manger's attack (CRYPTO 2001) needs
+// to learn whether the first byte is zero. REQUIRES k >= 2*hLen + 2.
 OaepResult oaep_decode(Hash hash, const SecretBytes& encoded, std::size_t size);
 
 }  // namespace keyagent::pkcs11

@@ -12,7 +12,8 @@ constexpr CK_ULONG kPage = 64;
 constexpr CK_ULONG kLargestAttribute = 16384;
 
 std::vector<CK_OBJECT_HANDLE> find_all(Session& session, Attributes& wanted) {
-  check(session.c().C_FindObjectsInit(session.handle(), wanted.data(), wanted.size()), "C_FindObjectsInit");
+  check(session.c().C_FindObjectsInit(session.handle(), wanted.data(), wanted.size()),
+        "C_FindObjectsInit");
   std::vector<CK_OBJECT_HANDLE> all;
   CK_RV rv = CKR_OK;
   for (;;) {
@@ -28,19 +29,22 @@ std::vector<CK_OBJECT_HANDLE> find_all(Session& session, Attributes& wanted) {
 }
 
 // nullopt: not there, not readable, or of a length that no attribute of ours has (RELIABILITY 52).
-std::optional<Bytes> read_attribute(Session& session, CK_OBJECT_HANDLE object, CK_ATTRIBUTE_TYPE type) {
+std::optional<Bytes> read_attribute(Session& session, CK_OBJECT_HANDLE object,
+                                    CK_ATTRIBUTE_TYPE type) {
   CK_ATTRIBUTE attribute{type, nullptr, 0};
   const CK_RV sized = session.c().C_GetAttributeValue(session.handle(), object, &attribute, 1);
   if (sized != CKR_OK || attribute.ulValueLen > kLargestAttribute) return std::nullopt;
   Bytes value(attribute.ulValueLen);
   attribute.pValue = value.data();
-  if (session.c().C_GetAttributeValue(session.handle(), object, &attribute, 1) != CKR_OK) return std::nullopt;
+  if (session.c().C_GetAttributeValue(session.handle(), object, &attribute, 1) != CKR_OK)
+    return std::nullopt;
   if (attribute.ulValueLen > value.size()) return std::nullopt;
   value.resize(attribute.ulValueLen);
   return value;
 }
 
-std::optional<CK_ULONG> read_ulong(Session& session, CK_OBJECT_HANDLE object, CK_ATTRIBUTE_TYPE type) {
+std::optional<CK_ULONG> read_ulong(Session& session, CK_OBJECT_HANDLE object,
+                                   CK_ATTRIBUTE_TYPE type) {
   CK_ULONG value = 0;
   CK_ATTRIBUTE attribute{type, &value, sizeof value};
   const CK_RV rv = session.c().C_GetAttributeValue(session.handle(), object, &attribute, 1);
@@ -75,7 +79,9 @@ std::vector<ObjectInfo> describe_all(Session& session, Attributes& wanted) {
 }
 
 void select_data(Attributes& wanted, const std::string& application, const std::string& label) {
-  wanted.add_ulong(CKA_CLASS, CKO_DATA).add_text(CKA_APPLICATION, application).add_text(CKA_LABEL, label);
+  wanted.add_ulong(CKA_CLASS, CKO_DATA)
+      .add_text(CKA_APPLICATION, application)
+      .add_text(CKA_LABEL, label);
 }
 
 void destroy_handles(Session& session, const std::vector<CK_OBJECT_HANDLE>& handles) {
@@ -85,20 +91,25 @@ void destroy_handles(Session& session, const std::vector<CK_OBJECT_HANDLE>& hand
   }
 }
 
-// --- attempts to take a key out -------------------------------------------------------------------------------------------------
+// --- attempts to take a key out
+// -------------------------------------------------------------------------------------------------
 
-CK_ATTRIBUTE_TYPE value_attribute(Session& session, CK_OBJECT_HANDLE key, CK_OBJECT_CLASS object_class) {
+CK_ATTRIBUTE_TYPE value_attribute(Session& session, CK_OBJECT_HANDLE key,
+                                  CK_OBJECT_CLASS object_class) {
   if (object_class == CKO_SECRET_KEY) return CKA_VALUE;
   return read_ulong(session, key, CKA_KEY_TYPE) == CKK_RSA ? CKA_PRIVATE_EXPONENT : CKA_VALUE;
 }
 
-bool try_to_read(Session& session, CK_OBJECT_HANDLE key, CK_OBJECT_CLASS object_class, std::string& answer) {
+bool try_to_read(Session& session, CK_OBJECT_HANDLE key, CK_OBJECT_CLASS object_class,
+                 std::string& answer) {
   SecretBytes value(8192);
-  CK_ATTRIBUTE attribute{value_attribute(session, key, object_class), value.data(), static_cast<CK_ULONG>(value.size())};
+  CK_ATTRIBUTE attribute{value_attribute(session, key, object_class), value.data(),
+                         static_cast<CK_ULONG>(value.size())};
   const CK_RV rv = session.c().C_GetAttributeValue(session.handle(), key, &attribute, 1);
   answer = rv_name(rv);
   // Some tokens answer OK with no value at all: nothing came out then.
-  const bool empty = attribute.ulValueLen == 0 || attribute.ulValueLen == CK_UNAVAILABLE_INFORMATION;
+  const bool empty =
+      attribute.ulValueLen == 0 || attribute.ulValueLen == CK_UNAVAILABLE_INFORMATION;
   if (rv == CKR_OK && empty) answer += " with an empty value";
   return rv == CKR_OK && !empty;
 }
@@ -109,7 +120,8 @@ bool try_to_wrap(Session& session, CK_OBJECT_HANDLE key, std::string& answer) {
   wrapping.add_bool(CKA_TOKEN, false).add_bool(CKA_WRAP, true).add_ulong(CKA_VALUE_LEN, 32);
   CK_MECHANISM generate{CKM_AES_KEY_GEN, nullptr, 0};
   CK_OBJECT_HANDLE handle = 0;
-  const CK_RV made = c.C_GenerateKey(session.handle(), &generate, wrapping.data(), wrapping.size(), &handle);
+  const CK_RV made =
+      c.C_GenerateKey(session.handle(), &generate, wrapping.data(), wrapping.size(), &handle);
   if (made != CKR_OK) {
     answer = "no wrapping key can be made: " + rv_name(made);
     return false;
@@ -127,11 +139,15 @@ bool try_to_wrap(Session& session, CK_OBJECT_HANDLE key, std::string& answer) {
   return rv == CKR_OK;
 }
 
-bool try_to_copy(Session& session, CK_OBJECT_HANDLE key, CK_OBJECT_CLASS object_class, std::string& answer) {
+bool try_to_copy(Session& session, CK_OBJECT_HANDLE key, CK_OBJECT_CLASS object_class,
+                 std::string& answer) {
   Attributes readable;
-  readable.add_bool(CKA_TOKEN, false).add_bool(CKA_SENSITIVE, false).add_bool(CKA_EXTRACTABLE, true);
+  readable.add_bool(CKA_TOKEN, false)
+      .add_bool(CKA_SENSITIVE, false)
+      .add_bool(CKA_EXTRACTABLE, true);
   CK_OBJECT_HANDLE copy = 0;
-  const CK_RV rv = session.c().C_CopyObject(session.handle(), key, readable.data(), readable.size(), &copy);
+  const CK_RV rv =
+      session.c().C_CopyObject(session.handle(), key, readable.data(), readable.size(), &copy);
   answer = rv_name(rv);
   if (rv != CKR_OK) return false;
   std::string ignored;
@@ -153,7 +169,8 @@ CK_OBJECT_HANDLE find_token_object(Session& session, const KeyId& id) {
 
 }  // namespace
 
-std::vector<ObjectInfo> list_objects(Session& session, std::optional<CK_OBJECT_CLASS> object_class) {
+std::vector<ObjectInfo> list_objects(Session& session,
+                                     std::optional<CK_OBJECT_CLASS> object_class) {
   Attributes wanted;
   wanted.add_bool(CKA_TOKEN, true);
   if (object_class) wanted.add_ulong(CKA_CLASS, *object_class);
@@ -166,17 +183,20 @@ std::vector<ObjectInfo> find_objects(Session& session, const Bytes& cka_id) {
   return describe_all(session, wanted);
 }
 
-std::vector<Bytes> read_data(Session& session, const std::string& application, const std::string& label) {
+std::vector<Bytes> read_data(Session& session, const std::string& application,
+                             const std::string& label) {
   Attributes wanted;
   select_data(wanted, application, label);
   std::vector<Bytes> values;
   for (const CK_OBJECT_HANDLE handle : find_all(session, wanted)) {
-    if (auto value = read_attribute(session, handle, CKA_VALUE)) values.push_back(std::move(*value));
+    if (auto value = read_attribute(session, handle, CKA_VALUE))
+      values.push_back(std::move(*value));
   }
   return values;
 }
 
-void replace_data(Session& session, const std::string& application, const std::string& label, ByteView value) {
+void replace_data(Session& session, const std::string& application, const std::string& label,
+                  ByteView value) {
   Attributes wanted;
   select_data(wanted, application, label);
   const auto older = find_all(session, wanted);
@@ -184,7 +204,8 @@ void replace_data(Session& session, const std::string& application, const std::s
   select_data(fresh, application, label);
   fresh.add_bool(CKA_TOKEN, true).add_bool(CKA_PRIVATE, true).add(CKA_VALUE, value);
   CK_OBJECT_HANDLE handle = 0;
-  check(session.c().C_CreateObject(session.handle(), fresh.data(), fresh.size(), &handle), "C_CreateObject");
+  check(session.c().C_CreateObject(session.handle(), fresh.data(), fresh.size(), &handle),
+        "C_CreateObject");
   destroy_handles(session, older);
 }
 

@@ -18,30 +18,37 @@ struct ObjectInfo {
 };
 
 // All objects that this session sees, or those of one class. Pages by 64.
-std::vector<ObjectInfo> list_objects(Session& session, std::optional<CK_OBJECT_CLASS> object_class = {});
+std::vector<ObjectInfo> list_objects(Session& session,
+                                     std::optional<CK_OBJECT_CLASS> object_class = {});
 // Those with this id, of any class.
 std::vector<ObjectInfo> find_objects(Session& session, const Bytes& cka_id);
 
 // Private data objects (CKO_DATA) of one application and label: small facts that live in the token.
-std::vector<Bytes> read_data(Session& session, const std::string& application, const std::string& label);
+std::vector<Bytes> read_data(Session& session, const std::string& application,
+                             const std::string& label);
 // Writes a new one, then destroys the older ones: after a crash there may be two, never none.
-void replace_data(Session& session, const std::string& application, const std::string& label, ByteView value);
+void replace_data(Session& session, const std::string& application, const std::string& label,
+                  ByteView value);
 void destroy_data(Session& session, const std::string& application, const std::string& label);
 
-// What the token says of a key, and what it did when asked to give it up. nullopt: the attribute is not reported.
+// What the token says of a key, and what it did when asked to give it up. nullopt: the attribute is
+// not reported.
 struct Custody {
-  std::optional<bool> local, sensitive, always_sensitive, extractable, never_extractable, modifiable, copyable;
+  std::optional<bool> local, sensitive, always_sensitive, extractable, never_extractable,
+      modifiable, copyable;
   std::optional<bool> sign, decrypt, derive, unwrap, wrap, encrypt;
-  bool read_refused = false;       // C_GetAttributeValue of the private value was refused
-  std::string read_answer;         // the CKR name it answered
-  bool wrap_refused = false;       // C_WrapKey under a fresh AES key was refused, or the token cannot wrap at all
+  bool read_refused = false;  // C_GetAttributeValue of the private value was refused
+  std::string read_answer;    // the CKR name it answered
+  bool wrap_refused =
+      false;  // C_WrapKey under a fresh AES key was refused, or the token cannot wrap at all
   std::string wrap_answer;
-  bool copy_refused = false;       // C_CopyObject to a readable copy was refused
+  bool copy_refused = false;  // C_CopyObject to a readable copy was refused
   std::string copy_answer;
   // True when every attempt was refused and no attribute says that the key could leave.
   bool holds() const;
 };
-// Real attempts (RELIABILITY 60). A value that a token gives up is wiped at once and never returned.
+// Real attempts (RELIABILITY 60). A value that a token gives up is wiped at once and never
+// returned.
 Custody prove_custody(Session& session, const KeyId& id);
 
 }  // namespace keyagent::pkcs11

@@ -10,7 +10,8 @@
 namespace keyagent::pkcs11 {
 
 struct ProbeResult {
-  std::string name;      // "generate rsa-3072", "sign ES256", "decrypt RSA-OAEP-256 (raw RSA in the token)", "extract: read value"
+  std::string name;  // "generate rsa-3072", "sign ES256", "decrypt RSA-OAEP-256 (raw RSA in the
+                     // token)", "extract: read value"
   enum class Outcome { kWorks, kAbsent, kFails, kRefused, kLeaks } outcome = Outcome::kAbsent;
   std::string detail;    // CKR name or measured fact
   double p50_us = 0;     // of a few repetitions; 0 where not timed
@@ -25,8 +26,10 @@ struct ProbeReport {
   bool sound() const;
 };
 
-// Makes keys labelled "keyagent-probe" under random ids and destroys them again, also after a failure. `progress` is called
-// before each step with (done, total, name); may be empty. Throws Error only when the token is not usable at all.
-ProbeReport probe(Token& token, const std::function<void(int, int, const std::string&)>& progress = {});
+// Makes keys labelled "keyagent-probe" under random ids and destroys them again, also after a
+// failure. `progress` is called before each step with (done, total, name); may be empty. Throws
+// Error only when the token is not usable at all.
+ProbeReport probe(Token& token,
+                  const std::function<void(int, int, const std::string&)>& progress = {});
 
 }  // namespace keyagent::pkcs11

@@ -1,8 +1,9 @@
 #pragma once
 // What is known of a kind of token before it is asked: hsm-profiles/*.yml as an immutable value.
 //
-// A profile claims, the probe (probe.h) proves. The annotated reference of every field is hsm-profiles/README.md and the
-// schema hsm-profiles/schema.json; parse_profile() and the schema accept the same documents.
+// A profile claims, the probe (probe.h) proves. The annotated reference of every field is
+// hsm-profiles/README.md and the schema hsm-profiles/schema.json; parse_profile() and the schema
+// accept the same documents.
 
 #include <chrono>
 #include <cstddef>
@@ -19,26 +20,31 @@ namespace keyagent::pkcs11 {
 enum class OaepPath { kNative, kRawInToken, kUnsupported };
 
 struct Profile {
-  std::string name;         // file name without ".yml": "softhsm2"
+  std::string name;  // file name without ".yml": "softhsm2"
   std::string description;
-  bool tested = false;      // true only for profiles that this project's tests run on
-  std::vector<std::filesystem::path> modules;  // absolute, tried in order: Debian paths differ by release
-  std::string init_args;    // CK_C_INITIALIZE_ARGS.pReserved, for modules that need one (NSS-like); empty: none
-  std::map<std::string, std::string> environment;  // set before the module is loaded (values may hold "${state}")
-  bool os_locking = true;   // CKF_OS_LOCKING_OK
+  bool tested = false;  // true only for profiles that this project's tests run on
+  std::vector<std::filesystem::path>
+      modules;            // absolute, tried in order: Debian paths differ by release
+  std::string init_args;  // CK_C_INITIALIZE_ARGS.pReserved, for modules that need one (NSS-like);
+                          // empty: none
+  std::map<std::string, std::string>
+      environment;         // set before the module is loaded (values may hold "${state}")
+  bool os_locking = true;  // CKF_OS_LOCKING_OK
 
-  std::size_t sessions = 4;        // most sessions at once, the login session not counted
-  bool serialise = false;          // one C_ call at a time in the whole module
-  std::chrono::milliseconds deadline{5000};        // for one operation
-  std::chrono::milliseconds keep_alive{0};         // idle sessions older than this get a canary; 0: none
-  std::size_t queue = 256;                         // waiting callers before BUSY
+  std::size_t sessions = 4;                  // most sessions at once, the login session not counted
+  bool serialise = false;                    // one C_ call at a time in the whole module
+  std::chrono::milliseconds deadline{5000};  // for one operation
+  std::chrono::milliseconds keep_alive{0};   // idle sessions older than this get a canary; 0: none
+  std::size_t queue = 256;                   // waiting callers before BUSY
 
-  bool modifiable_false = true;    // CKA_MODIFIABLE=FALSE at birth
-  bool copyable_false = true;      // CKA_COPYABLE=FALSE at birth
-  bool always_sensitive = true;    // the token reports ALWAYS_SENSITIVE, NEVER_EXTRACTABLE and LOCAL truthfully
-  bool allowed_mechanisms = false; // CKA_ALLOWED_MECHANISMS works
-  // Signing keys of these purposes are used through session copies (C_CopyObject); they are born MODIFIABLE and
-  // COPYABLE, because SoftHSM refuses to copy a key that is not modifiable (CKR_ATTRIBUTE_READ_ONLY, measured).
+  bool modifiable_false = true;  // CKA_MODIFIABLE=FALSE at birth
+  bool copyable_false = true;    // CKA_COPYABLE=FALSE at birth
+  bool always_sensitive =
+      true;  // the token reports ALWAYS_SENSITIVE, NEVER_EXTRACTABLE and LOCAL truthfully
+  bool allowed_mechanisms = false;  // CKA_ALLOWED_MECHANISMS works
+  // Signing keys of these purposes are used through session copies (C_CopyObject); they are born
+  // MODIFIABLE and COPYABLE, because SoftHSM refuses to copy a key that is not modifiable
+  // (CKR_ATTRIBUTE_READ_ONLY, measured).
   bool session_copies = false;
 
   std::set<std::string> algorithms;  // "rsa-2048" … "aes-256": what the token can generate
@@ -48,19 +54,22 @@ struct Profile {
   bool ecdh = true;
   bool aes_gcm = true;
   bool aes_key_wrap = true;
-  unsigned long aes_kwp_mechanism = 0x210B;  // CKM_AES_KEY_WRAP_KWP; SoftHSM answers to 0x210A; 0: none
+  unsigned long aes_kwp_mechanism =
+      0x210B;  // CKM_AES_KEY_WRAP_KWP; SoftHSM answers to 0x210A; 0: none
   bool rsa_aes_key_wrap = false;
-  bool data_objects = true;          // CKO_DATA can be created (owner marker, ledger epoch)
-  bool pin_flags = true;             // CKF_USER_PIN_COUNT_LOW and its like are set truthfully
-  bool verify_ecdsa = false;         // verify ECDSA and EdDSA signatures before release too (RSA always is)
-  std::string unlock_hint;           // the command that unlocks a locked PIN
+  bool data_objects = true;  // CKO_DATA can be created (owner marker, ledger epoch)
+  bool pin_flags = true;     // CKF_USER_PIN_COUNT_LOW and its like are set truthfully
+  bool verify_ecdsa =
+      false;                // verify ECDSA and EdDSA signatures before release too (RSA always is)
+  std::string unlock_hint;  // the command that unlocks a locked PIN
 
   // Each fact that was read, not measured: field → source (document, section or URL).
   std::map<std::string, std::string> sources;
 };
 
-// Parses and checks one document. `name` is used for messages and Profile::name. Throws Error{kProfile} "NAME:LINE: …"
-// for an unknown or missing field, a relative module path, or a value out of range. Never reads another file.
+// Parses and checks one document. `name` is used for messages and Profile::name. Throws
+// Error{kProfile} "NAME:LINE: …" for an unknown or missing field, a relative module path, or a
+// value out of range. Never reads another file.
 Profile parse_profile(std::string_view yaml, const std::string& name);
 
 // Reads a profile by file, at most 64 KiB. Throws Error{kProfile}.

@@ -14,8 +14,9 @@ struct Entry {
   RvClass rv_class;
 };
 
-// PKCS#11 v3.0 §5.1, in the order of their numbers. CKR_GENERAL_ERROR and its like are ambiguous because SoftHSM answers 0x5
-// to a forged ciphertext and tpm2-pkcs11 answers 0x5 when its TPM is gone (both measured).
+// PKCS#11 v3.0 §5.1, in the order of their numbers. CKR_GENERAL_ERROR and its like are ambiguous
+// because SoftHSM answers 0x5 to a forged ciphertext and tpm2-pkcs11 answers 0x5 when its TPM is
+// gone (both measured).
 constexpr Entry kTable[] = {
     {0x00, "CKR_OK", RvClass::kOk},
     {0x01, "CKR_CANCEL", RvClass::kSession},
@@ -107,8 +108,9 @@ constexpr Entry kTable[] = {
 };
 
 const Entry* find_entry(CK_RV rv) {
-  const auto* found = std::lower_bound(std::begin(kTable), std::end(kTable), rv,
-                                       [](const Entry& entry, CK_RV wanted) { return entry.rv < wanted; });
+  const auto* found =
+      std::lower_bound(std::begin(kTable), std::end(kTable), rv,
+                       [](const Entry& entry, CK_RV wanted) { return entry.rv < wanted; });
   return found != std::end(kTable) && found->rv == rv ? found : nullptr;
 }
 

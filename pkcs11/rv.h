@@ -1,5 +1,6 @@
 #pragma once
-// Every CK_RV: its name and what it means for whoever made the call. Classified once, here (DESIGN decision 10).
+// Every CK_RV: its name and what it means for whoever made the call. Classified once, here (DESIGN
+// decision 10).
 
 #include <p11-kit/pkcs11.h>
 
@@ -12,7 +13,8 @@ enum class RvClass {
   kInput,      // the caller's bytes: bad ciphertext, bad signature, wrong length
   kSession,    // this session is gone or soiled; a new one may work (also OPERATION_ACTIVE)
   kDevice,     // token, device or library is gone; the recovery ladder decides
-  kAmbiguous,  // GENERAL_ERROR, FUNCTION_FAILED and their like: bad input or dead token, a canary decides
+  kAmbiguous,  // GENERAL_ERROR, FUNCTION_FAILED and their like: bad input or dead token, a canary
+               // decides
   kCapacity,   // sessions or memory are used up
   kLogin,      // not logged in
   kPin,        // refused, locked, expired, not initialised: never retried by itself

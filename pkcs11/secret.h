@@ -14,8 +14,8 @@ using Bytes = std::vector<std::uint8_t>;
 using ByteView = std::span<const std::uint8_t>;
 using SecretBytes = Botan::secure_vector<std::uint8_t>;
 
-// Where a PIN comes from. Called once for each login; may throw (the login then fails with that exception). The result is
-// wiped by the caller as soon as C_Login has returned.
+// Where a PIN comes from. Called once for each login; may throw (the login then fails with that
+// exception). The result is wiped by the caller as soon as C_Login has returned.
 using PinSource = std::function<SecretBytes()>;
 
 }  // namespace keyagent::pkcs11

@@ -8,7 +8,8 @@
 namespace keyagent::pkcs11 {
 namespace {
 
-// Exactly one token object of this id and class: the first of several is not "the" key (RELIABILITY 53).
+// Exactly one token object of this id and class: the first of several is not "the" key (RELIABILITY
+// 53).
 CK_OBJECT_HANDLE find_one(CK_FUNCTION_LIST& c, CK_SESSION_HANDLE session, const KeyId& id) {
   Attributes wanted;
   wanted.add_ulong(CKA_CLASS, id.object_class).add(CKA_ID, id.cka_id).add_bool(CKA_TOKEN, true);
@@ -19,7 +20,8 @@ CK_OBJECT_HANDLE find_one(CK_FUNCTION_LIST& c, CK_SESSION_HANDLE session, const 
   c.C_FindObjectsFinal(session);
   check(rv, "C_FindObjects");
   if (count == 0) throw Error(Error::Kind::kObject, "the token has no such key object");
-  if (count > 1) throw Error(Error::Kind::kObject, "the token has several key objects under one CKA_ID");
+  if (count > 1)
+    throw Error(Error::Kind::kObject, "the token has several key objects under one CKA_ID");
   return found[0];
 }
 
@@ -39,8 +41,8 @@ Session::Session(std::shared_ptr<Module> module, CK_SLOT_ID slot, const Profile&
 }
 
 Session::~Session() {
-  // Closing the session destroys its session copies too. It never logs out: the login is the token's, not ours. After a
-  // re-initialisation the number may be another session's.
+  // Closing the session destroys its session copies too. It never logs out: the login is the
+  // token's, not ours. After a re-initialisation the number may be another session's.
   if (handle_ != 0 && epoch_ == module_->epoch()) c().C_CloseSession(handle_);
 }
 
@@ -63,6 +65,8 @@ CK_OBJECT_HANDLE Session::key(const KeyId& id) {
   return object;
 }
 
-void Session::forget(const KeyId& id) { keys_.erase(id); }
+void Session::forget(const KeyId& id) {
+  keys_.erase(id);
+}
 
 }  // namespace keyagent::pkcs11

@@ -21,7 +21,8 @@ struct KeyId {
   auto operator<=>(const KeyId&) const = default;
 };
 
-// Not thread-safe: one thread at a time, by lease. Closes its session when destroyed, never logs out.
+// Not thread-safe: one thread at a time, by lease. Closes its session when destroyed, never logs
+// out.
 class Session {
  public:
   // Opens a read/write session. `profile` must outlive it. Throws Error{kRv}.
@@ -35,13 +36,15 @@ class Session {
   CK_FUNCTION_LIST& c() const { return *module_->functions(); }
   const Profile& profile() const { return profile_; }
 
-  // The handle of exactly one token object with this id and class; found once, then cached. With profile.session_copies a
-  // signing private key that may be copied is represented by a session copy (X: +40 % on SoftHSM).
-  // Throws Error{kObject} for none ("not found") or several ("duplicate CKA_ID").
+  // The handle of exactly one token object with this id and class; found once, then cached. With
+  // profile.session_copies a signing private key that may be copied is represented by a session
+  // copy (X: +40 % on SoftHSM). Throws Error{kObject} for none ("not found") or several ("duplicate
+  // CKA_ID").
   CK_OBJECT_HANDLE key(const KeyId& id);
   // Drops one cached handle (after CKR_KEY_HANDLE_INVALID, or when the object was destroyed).
   void forget(const KeyId& id);
-  // An operation was started and may still be active: the lease closes this session instead of pooling it.
+  // An operation was started and may still be active: the lease closes this session instead of
+  // pooling it.
   void soil() { soiled_ = true; }
   bool soiled() const { return soiled_; }
 

@@ -101,8 +101,8 @@ SessionPool::Lease SessionPool::open_one(std::unique_lock<std::mutex>& lock, Tim
 
 // CloudHSM answers CKR_ARGUMENTS_BAD where CKR_SESSION_COUNT is meant (RELIABILITY 14).
 bool SessionPool::shrink(const Error& error) {
-  const bool capacity = error.rv_class() == RvClass::kCapacity ||
-                        (ever_opened_ && error.rv() == CKR_ARGUMENTS_BAD);
+  const bool capacity =
+      error.rv_class() == RvClass::kCapacity || (ever_opened_ && error.rv() == CKR_ARGUMENTS_BAD);
   if (!capacity || open_ == 0) return false;
   limit_ = open_;
   grow_at_ = std::chrono::steady_clock::now() + kGrowAgain;
@@ -111,7 +111,8 @@ bool SessionPool::shrink(const Error& error) {
 
 SessionPool::Lease SessionPool::wait(std::unique_lock<std::mutex>& lock, TimePoint until) {
   if (waiters_.size() >= queue_) {
-    throw Error(Error::Kind::kBusy, "the queue for a session is full (" + std::to_string(queue_) + ")");
+    throw Error(Error::Kind::kBusy,
+                "the queue for a session is full (" + std::to_string(queue_) + ")");
   }
   if (stuck() >= limit_) {
     throw Error(Error::Kind::kStuck, "every session is inside a call that does not come back");

@@ -1,5 +1,6 @@
 #pragma once
-// Sessions of one token: as many as the profile allows, leased one at a time, with a fair and bounded queue.
+// Sessions of one token: as many as the profile allows, leased one at a time, with a fair and
+// bounded queue.
 
 #include <chrono>
 #include <condition_variable>
@@ -16,7 +17,8 @@
 
 namespace keyagent::pkcs11 {
 
-// Thread-safe. A lease outlives neither the pool nor the module. Sessions that a call left in doubt are closed, never pooled.
+// Thread-safe. A lease outlives neither the pool nor the module. Sessions that a call left in doubt
+// are closed, never pooled.
 class SessionPool {
  public:
   using Open = std::function<std::unique_ptr<Session>()>;
@@ -26,7 +28,8 @@ class SessionPool {
     std::size_t stuck = 0;  // leases older than the deadline
   };
 
-  // Returns its session on destruction: to the first waiter, to the pool, or closed when soiled or of an older epoch.
+  // Returns its session on destruction: to the first waiter, to the pool, or closed when soiled or
+  // of an older epoch.
   class Lease {
    public:
     Lease(SessionPool* pool, std::unique_ptr<Session> session, std::uint64_t epoch,
@@ -46,13 +49,17 @@ class SessionPool {
     std::size_t place_;
   };
 
-  // `limit`: sessions at once (at least 1); `queue`: waiting callers; `deadline`: a lease older than that is stuck.
+  // `limit`: sessions at once (at least 1); `queue`: waiting callers; `deadline`: a lease older
+  // than that is stuck.
   SessionPool(std::size_t limit, std::size_t queue, std::chrono::milliseconds deadline);
 
-  // Empties the pool and opens further sessions with `open`; those of an older epoch are closed as they come back.
+  // Empties the pool and opens further sessions with `open`; those of an older epoch are closed as
+  // they come back.
   void restart(std::uint64_t epoch, Open open);
-  // Throws Error{kBusy} when the queue is full, Error{kStuck} when every session is stuck, Error{kDeadline} at `until`, and what `open` throws. A refusal for want of sessions
-  // (CKR_SESSION_COUNT and its like, once any session was open) shrinks the limit to what works; it grows again by one each minute.
+  // Throws Error{kBusy} when the queue is full, Error{kStuck} when every session is stuck,
+  // Error{kDeadline} at `until`, and what `open` throws. A refusal for want of sessions
+  // (CKR_SESSION_COUNT and its like, once any session was open) shrinks the limit to what works; it
+  // grows again by one each minute.
   Lease lease(TimePoint until);
   // Closes the idle ones.
   void clear();
@@ -77,7 +84,7 @@ class SessionPool {
   mutable std::mutex mutex_;
   std::vector<std::unique_ptr<Session>> idle_;
   std::deque<Waiter*> waiters_;
-  std::vector<TimePoint> since_;         // by place: when its lease began; the epoch's zero when free
+  std::vector<TimePoint> since_;  // by place: when its lease began; the epoch's zero when free
   std::vector<std::size_t> free_places_;
   std::size_t open_ = 0, busy_ = 0, limit_;
   bool ever_opened_ = false;

@@ -39,7 +39,8 @@ SlotMatch find_slot(CK_FUNCTION_LIST& functions, const TokenSelector& selector) 
     if (functions.C_GetTokenInfo(slot, &candidate.info) != CKR_OK) continue;
     if ((candidate.info.flags & CKF_TOKEN_INITIALIZED) == 0) continue;
     if (!selector.label.empty() && padded_text(candidate.info.label) != selector.label) continue;
-    if (!selector.serial.empty() && padded_text(candidate.info.serialNumber) != selector.serial) continue;
+    if (!selector.serial.empty() && padded_text(candidate.info.serialNumber) != selector.serial)
+      continue;
     if (match) {
       throw Error(Error::Kind::kAmbiguousToken,
                   "two tokens have" + describe(selector) + "; name the serial too");

@@ -14,8 +14,9 @@ struct SlotMatch {
   CK_TOKEN_INFO info{};
 };
 
-// The one slot whose token has the selector's label and serial (both compared where given). Reads the slot list anew.
-// Throws Error{kTokenAbsent} for none, Error{kAmbiguousToken} for two, Error{kRv} for a module that does not answer.
+// The one slot whose token has the selector's label and serial (both compared where given). Reads
+// the slot list anew. Throws Error{kTokenAbsent} for none, Error{kAmbiguousToken} for two,
+// Error{kRv} for a module that does not answer.
 SlotMatch find_slot(CK_FUNCTION_LIST& functions, const TokenSelector& selector);
 
 // A blank-padded field of CK_TOKEN_INFO without its padding.

@@ -82,9 +82,7 @@ struct Token::Impl {
     pool.clear();
   }
 
-  bool ready() const {
-    return ready_epoch.load(std::memory_order_acquire) == module->epoch();
-  }
+  bool ready() const { return ready_epoch.load(std::memory_order_acquire) == module->epoch(); }
 
   void show(TokenState state, const std::string& detail) {
     bool changed = false;
@@ -133,7 +131,8 @@ struct Token::Impl {
     const auto match = find_slot(*module->functions(), options.selector);
     remember(match, epoch);
     login_session = std::make_unique<Session>(module, match.slot, profile);
-    log_in(*module->functions(), login_session->handle(), match.info, profile, options.pin, refused);
+    log_in(*module->functions(), login_session->handle(), match.info, profile, options.pin,
+           refused);
     logins.fetch_add(1, std::memory_order_relaxed);
     pool.restart(epoch, [this, slot_now = match.slot] {
       return std::make_unique<Session>(module, slot_now, profile);
@@ -155,13 +154,15 @@ struct Token::Impl {
     shown.epoch = epoch;
   }
 
-  // A failed attempt: the next one waits, and starts with a fresh run of the module, because modules cache their slot lists and dead
-  // connections (RELIABILITY 6, X9). Jitter keeps a fleet from knocking in step.
+  // A failed attempt: the next one waits, and starts with a fresh run of the module, because
+  // modules cache their slot lists and dead connections (RELIABILITY 6, X9). Jitter keeps a fleet
+  // from knocking in step.
   void put_off(const Error& error) {
     login_session.reset();
     reload_first = true;
     static thread_local std::minstd_rand jitter{std::random_device{}()};
-    next_attempt = SteadyClock::now() + pause * std::uniform_int_distribution<int>(75, 125)(jitter) / 100;
+    next_attempt =
+        SteadyClock::now() + pause * std::uniform_int_distribution<int>(75, 125)(jitter) / 100;
     pause = std::min(pause * 2, options.backoff_most);
     {
       const std::lock_guard lock(status_mutex);
@@ -223,8 +224,10 @@ struct Token::Impl {
     try {
       work(*lease);
     } catch (const Error& error) {
-      // A call that ended with a verdict on its input ended its operation too; after anything else one may still be active.
-      if (error.rv_class() != RvClass::kInput && error.rv_class() != RvClass::kAmbiguous) (*lease).soil();
+      // A call that ended with a verdict on its input ended its operation too; after anything else
+      // one may still be active.
+      if (error.rv_class() != RvClass::kInput && error.rv_class() != RvClass::kAmbiguous)
+        (*lease).soil();
       throw;
     } catch (...) {
       (*lease).soil();
@@ -281,7 +284,9 @@ void Token::run_erased(const std::function<void(Session&)>& work, bool once) {
   impl_->run(work, once);
 }
 
-const Profile& Token::profile() const { return impl_->profile; }
+const Profile& Token::profile() const {
+  return impl_->profile;
+}
 
 TokenStatus Token::status() const {
   const auto counts = impl_->pool.counts();
@@ -311,8 +316,10 @@ bool Token::check_health() {
       return true;
     }
     if (impl_->canary()) return true;
-    impl_->recover(impl_->ready_epoch.load(),
-                   Error(Error::Kind::kRv, "the token does not answer a health check", CKR_DEVICE_ERROR), until);
+    impl_->recover(
+        impl_->ready_epoch.load(),
+        Error(Error::Kind::kRv, "the token does not answer a health check", CKR_DEVICE_ERROR),
+        until);
     return true;
   } catch (const Error&) {
     return false;

@@ -1,6 +1,6 @@
 #pragma once
-// One token of one module, kept usable: found by serial and label, logged in once, with a pool of sessions in front and a
-// recovery ladder behind. The facade that the rest of the house uses.
+// One token of one module, kept usable: found by serial and label, logged in once, with a pool of
+// sessions in front and a recovery ladder behind. The facade that the rest of the house uses.
 
 #include <chrono>
 #include <cstdint>
@@ -28,9 +28,9 @@ enum class TokenState { kUp, kAbsent, kDown, kStuck, kPinRefused, kPinLocked };
 
 struct TokenStatus {
   TokenState state = TokenState::kDown;
-  std::string detail;           // one line: the last fault, "CKR_… in C_…"
+  std::string detail;  // one line: the last fault, "CKR_… in C_…"
   std::string label, serial, manufacturer, model, firmware;
-  std::uint64_t epoch = 0;      // grows with each C_Initialize; handles of an older one are void
+  std::uint64_t epoch = 0;  // grows with each C_Initialize; handles of an older one are void
   std::size_t sessions_open = 0, sessions_busy = 0, sessions_limit = 0, stuck_calls = 0;
   std::uint64_t operations = 0, faults = 0, recoveries = 0, logins = 0, canaries = 0;
 };
@@ -38,7 +38,8 @@ struct TokenStatus {
 struct TokenOptions {
   TokenSelector selector;
   PinSource pin;
-  // Remembers (as an Argon2id hash) the PIN that the token refused, so that no restart tries it again; empty: memory only.
+  // Remembers (as an Argon2id hash) the PIN that the token refused, so that no restart tries it
+  // again; empty: memory only.
   std::filesystem::path refused_pin_file;
   // Substituted for "${state}" in the profile's environment.
   std::filesystem::path state_folder;
@@ -48,31 +49,39 @@ struct TokenOptions {
   std::function<void(TokenState, const std::string&)> on_state;
 };
 
-// Thread-safe. One owner a process for a module: two Tokens of one module share it, through Module's registry.
-// Never logs out, never finalises while a call is inside the module.
+// Thread-safe. One owner a process for a module: two Tokens of one module share it, through
+// Module's registry. Never logs out, never finalises while a call is inside the module.
 class Token {
  public:
-  // Loads the module and starts to look for the token; does not throw when the token is absent or the PIN is refused
-  // (status() says so, and run() throws the fitting Error), so that an agent may start before its HSM does.
-  // Throws Error{kModule} only when no module file of the profile can be loaded at all.
+  // Loads the module and starts to look for the token; does not throw when the token is absent or
+  // the PIN is refused (status() says so, and run() throws the fitting Error), so that an agent may
+  // start before its HSM does. Throws Error{kModule} only when no module file of the profile can be
+  // loaded at all.
   Token(Profile profile, TokenOptions options);
   ~Token();
   Token(const Token&) = delete;
 
   // Runs `work` on a leased, logged-in session and returns its result.
   //
-  // Waits at most until `deadline` (profile.deadline from now when it is zero) for a session: Error{kBusy} when the queue is
-  // full, Error{kDeadline} when it passes. When `work` throws a pkcs11::Error:
-  //   - class kInput, kKey, kCall: the error goes on up (and the session is closed when an operation may still be active);
-  //   - class kSession: the session is closed, `work` is run once more on a new one (so it must be idempotent unless `once`);
-  //   - class kAmbiguous: a canary operation on a fresh session tells a bad input (rethrown as is, status().state stays kUp)
+  // Waits at most until `deadline` (profile.deadline from now when it is zero) for a session:
+  // Error{kBusy} when the queue is full, Error{kDeadline} when it passes. When `work` throws a
+  // pkcs11::Error:
+  //   - class kInput, kKey, kCall: the error goes on up (and the session is closed when an
+  //   operation may still be active);
+  //   - class kSession: the session is closed, `work` is run once more on a new one (so it must be
+  //   idempotent unless `once`);
+  //   - class kAmbiguous: a canary operation on a fresh session tells a bad input (rethrown as is,
+  //   status().state stays kUp)
   //     from a dead token;
   //   - class kDevice with a canary that passes: like kSession;
-  //   - class kLogin, or a failed canary: the recovery ladder: C_Finalize + C_Initialize once no call is inside the module, the
-  //     token found again, one login; then `work` once more unless `once` is set. A recovery that fails is tried again
-  //     after 1 s, doubling to 30 s with jitter; meanwhile run() throws the last fault at once and status().state is not kUp.
-  // Any other exception closes the session and goes on up. The canary is shared by failures that happen while it runs; what comes
-  // later asks anew, so that a token fault is never taken for bad input.
+  //   - class kLogin, or a failed canary: the recovery ladder: C_Finalize + C_Initialize once no
+  //   call is inside the module, the
+  //     token found again, one login; then `work` once more unless `once` is set. A recovery that
+  //     fails is tried again after 1 s, doubling to 30 s with jitter; meanwhile run() throws the
+  //     last fault at once and status().state is not kUp.
+  // Any other exception closes the session and goes on up. The canary is shared by failures that
+  // happen while it runs; what comes later asks anew, so that a token fault is never taken for bad
+  // input.
   template <class Work>
   auto run(Work&& work, bool once = false) -> decltype(work(std::declval<Session&>())) {
     using Result = decltype(work(std::declval<Session&>()));
@@ -88,8 +97,9 @@ class Token {
   TokenStatus status() const;
   const Profile& profile() const;
 
-  // One canary now: C_GenerateRandom, or C_GetSessionInfo in user state where the token has no RNG. False when the token does
-  // not answer; starts the ladder then. Called by the daemon's timer so that a token heals without traffic.
+  // One canary now: C_GenerateRandom, or C_GetSessionInfo in user state where the token has no RNG.
+  // False when the token does not answer; starts the ladder then. Called by the daemon's timer so
+  // that a token heals without traffic.
   bool check_health();
 
  private:
