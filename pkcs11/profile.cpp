@@ -22,7 +22,8 @@ class Reader {
   }
 
   [[noreturn]] void fail(const YAML::Node& at, const std::string& text) const {
-    throw Error(Error::Kind::kProfile, name_ + ":" + std::to_string(at.Mark().line + 1) + ": " + text);
+    throw Error(Error::Kind::kProfile,
+                name_ + ":" + std::to_string(at.Mark().line + 1) + ": " + text);
   }
 
   template <class Value>
@@ -40,7 +41,8 @@ class Reader {
     long value = static_cast<long>(out);
     read(field, value);
     if (value < static_cast<long>(least) || value > static_cast<long>(most)) {
-      fail(root_[field], std::string("'") + field + "' must be from " + std::to_string(least) + " to " + std::to_string(most));
+      fail(root_[field], std::string("'") + field + "' must be from " + std::to_string(least) +
+                             " to " + std::to_string(most));
     }
     out = static_cast<std::size_t>(value);
   }
@@ -83,7 +85,8 @@ class Reader {
   void finish() const {
     for (const auto& entry : root_) {
       const auto field = entry.first.as<std::string>();
-      if (!asked_.contains(field)) fail(entry.first, "unknown field '" + field + "' (hsm-profiles/README.md lists all)");
+      if (!asked_.contains(field))
+        fail(entry.first, "unknown field '" + field + "' (hsm-profiles/README.md lists all)");
     }
   }
 
@@ -101,19 +104,23 @@ class Reader {
 void read_modules(Reader& reader, Profile& profile) {
   for (const auto& text : reader.read_texts("modules")) {
     const std::filesystem::path path(text);
-    if (!path.is_absolute()) reader.fail(reader.at("modules"), "module path '" + text + "' is not absolute");
+    if (!path.is_absolute())
+      reader.fail(reader.at("modules"), "module path '" + text + "' is not absolute");
     profile.modules.push_back(path);
   }
   if (profile.modules.empty()) reader.fail(reader.at("modules"), "'modules' names no module file");
 }
 
 void read_algorithms(Reader& reader, Profile& profile) {
-  static const std::set<std::string> kKnown = {"rsa-2048", "rsa-3072", "rsa-4096", "ec-p256", "ec-p384", "ed25519", "aes-256"};
+  static const std::set<std::string> kKnown = {"rsa-2048", "rsa-3072", "rsa-4096", "ec-p256",
+                                               "ec-p384",  "ed25519",  "aes-256"};
   for (const auto& text : reader.read_texts("algorithms")) {
-    if (!kKnown.contains(text)) reader.fail(reader.at("algorithms"), "unknown algorithm '" + text + "'");
+    if (!kKnown.contains(text))
+      reader.fail(reader.at("algorithms"), "unknown algorithm '" + text + "'");
     profile.algorithms.insert(text);
   }
-  if (profile.algorithms.empty()) reader.fail(reader.at("algorithms"), "'algorithms' is empty: such a token makes no keys");
+  if (profile.algorithms.empty())
+    reader.fail(reader.at("algorithms"), "'algorithms' is empty: such a token makes no keys");
 }
 
 void read_operation(Reader& reader, Profile& profile) {
@@ -129,6 +136,7 @@ void read_operation(Reader& reader, Profile& profile) {
 
 void read_objects(Reader& reader, Profile& profile) {
   reader.read("modifiable-false", profile.modifiable_false);
+  reader.read("unwrap-modifiable-false", profile.unwrap_modifiable_false);
   reader.read("copyable-false", profile.copyable_false);
   reader.read("always-sensitive", profile.always_sensitive);
   reader.read("allowed-mechanisms", profile.allowed_mechanisms);
@@ -154,12 +162,14 @@ void read_mechanisms(Reader& reader, Profile& profile) {
 }  // namespace
 
 Profile parse_profile(std::string_view yaml, const std::string& name) {
-  if (yaml.size() > kLargestProfile) throw Error(Error::Kind::kProfile, name + ": longer than 64 KiB");
+  if (yaml.size() > kLargestProfile)
+    throw Error(Error::Kind::kProfile, name + ": longer than 64 KiB");
   YAML::Node root;
   try {
     root = YAML::Load(std::string(yaml));
   } catch (const YAML::Exception& error) {
-    throw Error(Error::Kind::kProfile, name + ":" + std::to_string(error.mark.line + 1) + ": not YAML: " + error.msg);
+    throw Error(Error::Kind::kProfile,
+                name + ":" + std::to_string(error.mark.line + 1) + ": not YAML: " + error.msg);
   }
   Reader reader(root, name);
   Profile profile;
@@ -172,7 +182,8 @@ Profile parse_profile(std::string_view yaml, const std::string& name) {
   read_mechanisms(reader, profile);
   profile.sources = reader.read_map("sources");
   reader.finish();
-  if (profile.description.empty()) reader.fail(reader.at("description"), "'description' is missing");
+  if (profile.description.empty())
+    reader.fail(reader.at("description"), "'description' is missing");
   return profile;
 }
 

@@ -37,8 +37,9 @@ struct Profile {
   std::chrono::milliseconds keep_alive{0};   // idle sessions older than this get a canary; 0: none
   std::size_t queue = 256;                   // waiting callers before BUSY
 
-  bool modifiable_false = true;  // CKA_MODIFIABLE=FALSE at birth
-  bool copyable_false = true;    // CKA_COPYABLE=FALSE at birth
+  bool modifiable_false = true;         // CKA_MODIFIABLE=FALSE at birth
+  bool unwrap_modifiable_false = true;  // the same in the template of C_UnwrapKey
+  bool copyable_false = true;           // CKA_COPYABLE=FALSE at birth
   bool always_sensitive =
       true;  // the token reports ALWAYS_SENSITIVE, NEVER_EXTRACTABLE and LOCAL truthfully
   bool allowed_mechanisms = false;  // CKA_ALLOWED_MECHANISMS works

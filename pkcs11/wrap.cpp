@@ -76,12 +76,14 @@ void unwrap(Session& session, const KeyId& unwrapping, WrapScheme scheme, ByteVi
             const KeySpec& spec) {
   Wrapping by;
   prepare(by, scheme, session.profile());
+  Profile profile = session.profile();
+  profile.modifiable_false = profile.modifiable_false && profile.unwrap_modifiable_false;
   Attributes forced;
   add_key_type(forced, spec.kind);
   if (spec.kind == KeyKind::kAes256) {
-    secret_template(forced, spec, session.profile());
+    secret_template(forced, spec, profile);
   } else {
-    private_template(forced, spec, session.profile());
+    private_template(forced, spec, profile);
   }
   CK_OBJECT_HANDLE handle = 0;
   check(session.c().C_UnwrapKey(session.handle(), &by.mechanism, session.key(unwrapping),

@@ -15,19 +15,23 @@ std::string trim(const std::string& text) {
 bool apply_part(Rule& rule, const std::string& part, bool& acts) {
   const auto equals = part.find('=');
   const std::string name = part.substr(0, equals);
-  const unsigned long value = equals == std::string::npos ? 0 : std::strtoul(part.c_str() + equals + 1, nullptr, 0);
+  const unsigned long value =
+      equals == std::string::npos ? 0 : std::strtoul(part.c_str() + equals + 1, nullptr, 0);
   if (name == "after") {
     rule.after = true;
     return true;
   }
   if (name == "n" || name == "from" || name == "every") {
-    rule.when = name == "n" ? Rule::When::kNth : name == "from" ? Rule::When::kFrom : Rule::When::kEvery;
+    rule.when = name == "n"      ? Rule::When::kNth
+                : name == "from" ? Rule::When::kFrom
+                                 : Rule::When::kEvery;
     rule.number = value;
     return value > 0;
   }
   static const std::pair<const char*, Rule::Action> kActions[] = {
-      {"rv", Rule::Action::kRv},     {"delay", Rule::Action::kDelay}, {"hang", Rule::Action::kHang}, {"flip", Rule::Action::kFlip},
-      {"zero", Rule::Action::kZero}, {"segv", Rule::Action::kSegv},   {"kill", Rule::Action::kKill}};
+      {"rv", Rule::Action::kRv},     {"delay", Rule::Action::kDelay}, {"hang", Rule::Action::kHang},
+      {"flip", Rule::Action::kFlip}, {"zero", Rule::Action::kZero},   {"segv", Rule::Action::kSegv},
+      {"kill", Rule::Action::kKill}};
   for (const auto& [word, action] : kActions) {
     if (name != word) continue;
     rule.action = action;

@@ -40,9 +40,11 @@ CK_FUNCTION_LIST* real() {
   static CK_FUNCTION_LIST* functions = [] {
     CK_FUNCTION_LIST* list = nullptr;
     const char* path = std::getenv("KEYAGENT_SHIM_REAL");
-    void* handle = path != nullptr ? ::dlopen(path, RTLD_NOW | RTLD_LOCAL | RTLD_NODELETE) : nullptr;
+    void* handle =
+        path != nullptr ? ::dlopen(path, RTLD_NOW | RTLD_LOCAL | RTLD_NODELETE) : nullptr;
     if (handle == nullptr) {
-      std::fprintf(stderr, "keyagent_shim: KEYAGENT_SHIM_REAL names no module: %s\n", path != nullptr ? ::dlerror() : "unset");
+      std::fprintf(stderr, "keyagent_shim: KEYAGENT_SHIM_REAL names no module: %s\n",
+                   path != nullptr ? ::dlerror() : "unset");
       std::abort();
     }
     reinterpret_cast<CK_C_GetFunctionList>(::dlsym(handle, "C_GetFunctionList"))(&list);
@@ -69,7 +71,9 @@ void follow_control(State& shared) {
   if (path == nullptr) return;
   struct stat info {};
   if (::stat(path, &info) != 0) info.st_mtim = {};
-  if (info.st_mtim.tv_sec == shared.control_time.tv_sec && info.st_mtim.tv_nsec == shared.control_time.tv_nsec) return;
+  if (info.st_mtim.tv_sec == shared.control_time.tv_sec &&
+      info.st_mtim.tv_nsec == shared.control_time.tv_nsec)
+    return;
   shared.control_time = info.st_mtim;
   std::ifstream in(path);
   set_rules(shared, std::string(std::istreambuf_iterator<char>(in), {}));
@@ -159,38 +163,54 @@ CK_RV forward(const char* function, Call&& call, Output output = {}) {
 }
 
 // The functions without an output that a rule may spoil all look alike.
-#define KEYAGENT_SHIM_PASS(name)                                                            \
-  template <class... Args>                                                                  \
-  struct Pass_##name;                                                                       \
-  template <class... Args>                                                                  \
-  struct Pass_##name<CK_RV (*)(Args...)> {                                                  \
-    static CK_RV call(Args... args) {                                                       \
-      return forward(#name, [&] { return real()->name(args...); });                         \
-    }                                                                                       \
+#define KEYAGENT_SHIM_PASS(name)                                    \
+  template <class... Args>                                          \
+  struct Pass_##name;                                               \
+  template <class... Args>                                          \
+  struct Pass_##name<CK_RV (*)(Args...)> {                          \
+    static CK_RV call(Args... args) {                               \
+      return forward(#name, [&] { return real()->name(args...); }); \
+    }                                                               \
   };
 
-#define KEYAGENT_SHIM_EACH(X)                                                                                                     \
-  X(C_Initialize) X(C_Finalize) X(C_GetInfo) X(C_GetSlotList) X(C_GetSlotInfo) X(C_GetTokenInfo) X(C_GetMechanismList)            \
-  X(C_GetMechanismInfo) X(C_InitToken) X(C_InitPIN) X(C_SetPIN) X(C_OpenSession) X(C_CloseSession) X(C_CloseAllSessions)          \
-  X(C_GetSessionInfo) X(C_GetOperationState) X(C_SetOperationState) X(C_Login) X(C_Logout) X(C_CreateObject) X(C_CopyObject)      \
-  X(C_DestroyObject) X(C_GetObjectSize) X(C_GetAttributeValue) X(C_SetAttributeValue) X(C_FindObjectsInit) X(C_FindObjects)       \
-  X(C_FindObjectsFinal) X(C_EncryptInit) X(C_Encrypt) X(C_EncryptUpdate) X(C_EncryptFinal) X(C_DecryptInit) X(C_DecryptUpdate)    \
-  X(C_DecryptFinal) X(C_DigestInit) X(C_Digest) X(C_DigestUpdate) X(C_DigestKey) X(C_DigestFinal) X(C_SignInit) X(C_SignUpdate)   \
-  X(C_SignFinal) X(C_SignRecoverInit) X(C_SignRecover) X(C_VerifyInit) X(C_Verify) X(C_VerifyUpdate) X(C_VerifyFinal)             \
-  X(C_VerifyRecoverInit) X(C_VerifyRecover) X(C_DigestEncryptUpdate) X(C_DecryptDigestUpdate) X(C_SignEncryptUpdate)              \
-  X(C_DecryptVerifyUpdate) X(C_GenerateKey) X(C_GenerateKeyPair) X(C_WrapKey) X(C_UnwrapKey) X(C_DeriveKey) X(C_SeedRandom)       \
-  X(C_GetFunctionStatus) X(C_CancelFunction) X(C_WaitForSlotEvent)
+#define KEYAGENT_SHIM_EACH(X)                                                                      \
+  X(C_Initialize)                                                                                  \
+  X(C_Finalize) X(C_GetInfo) X(C_GetSlotList) X(C_GetSlotInfo) X(C_GetTokenInfo)                   \
+      X(C_GetMechanismList) X(C_GetMechanismInfo) X(C_InitToken) X(C_InitPIN) X(C_SetPIN)          \
+          X(C_OpenSession) X(C_CloseSession) X(C_CloseAllSessions) X(C_GetSessionInfo) X(          \
+              C_GetOperationState) X(C_SetOperationState) X(C_Login) X(C_Logout) X(C_CreateObject) \
+              X(C_CopyObject) X(C_DestroyObject) X(C_GetObjectSize) X(C_GetAttributeValue) X(      \
+                  C_SetAttributeValue) X(C_FindObjectsInit) X(C_FindObjects) X(C_FindObjectsFinal) \
+                  X(C_EncryptInit) X(C_Encrypt) X(C_EncryptUpdate) X(C_EncryptFinal)               \
+                      X(C_DecryptInit) X(C_DecryptUpdate) X(C_DecryptFinal) X(C_DigestInit)        \
+                          X(C_Digest) X(C_DigestUpdate) X(C_DigestKey) X(C_DigestFinal)            \
+                              X(C_SignInit) X(C_SignUpdate) X(C_SignFinal) X(C_SignRecoverInit)    \
+                                  X(C_SignRecover) X(C_VerifyInit) X(C_Verify) X(C_VerifyUpdate)   \
+                                      X(C_VerifyFinal) X(C_VerifyRecoverInit) X(C_VerifyRecover)   \
+                                          X(C_DigestEncryptUpdate) X(C_DecryptDigestUpdate)        \
+                                              X(C_SignEncryptUpdate) X(C_DecryptVerifyUpdate)      \
+                                                  X(C_GenerateKey) X(C_GenerateKeyPair)            \
+                                                      X(C_WrapKey) X(C_UnwrapKey) X(C_DeriveKey)   \
+                                                          X(C_SeedRandom) X(C_GetFunctionStatus)   \
+                                                              X(C_CancelFunction)                  \
+                                                                  X(C_WaitForSlotEvent)
 
 KEYAGENT_SHIM_EACH(KEYAGENT_SHIM_PASS)
 
-CK_RV shim_sign(CK_SESSION_HANDLE session, CK_BYTE* data, CK_ULONG data_size, CK_BYTE* out, CK_ULONG* out_size) {
-  return forward("C_Sign", [&] { return real()->C_Sign(session, data, data_size, out, out_size); }, {out, out_size});
+CK_RV shim_sign(CK_SESSION_HANDLE session, CK_BYTE* data, CK_ULONG data_size, CK_BYTE* out,
+                CK_ULONG* out_size) {
+  return forward("C_Sign", [&] { return real()->C_Sign(session, data, data_size, out, out_size); },
+                 {out, out_size});
 }
-CK_RV shim_decrypt(CK_SESSION_HANDLE session, CK_BYTE* data, CK_ULONG data_size, CK_BYTE* out, CK_ULONG* out_size) {
-  return forward("C_Decrypt", [&] { return real()->C_Decrypt(session, data, data_size, out, out_size); }, {out, out_size});
+CK_RV shim_decrypt(CK_SESSION_HANDLE session, CK_BYTE* data, CK_ULONG data_size, CK_BYTE* out,
+                   CK_ULONG* out_size) {
+  return forward("C_Decrypt",
+                 [&] { return real()->C_Decrypt(session, data, data_size, out, out_size); },
+                 {out, out_size});
 }
 CK_RV shim_random(CK_SESSION_HANDLE session, CK_BYTE* out, CK_ULONG size) {
-  return forward("C_GenerateRandom", [&] { return real()->C_GenerateRandom(session, out, size); }, {out, &size});
+  return forward("C_GenerateRandom", [&] { return real()->C_GenerateRandom(session, out, size); },
+                 {out, &size});
 }
 
 CK_RV get_function_list(CK_FUNCTION_LIST** out);
@@ -220,7 +240,9 @@ CK_RV get_function_list(CK_FUNCTION_LIST** out) {
 
 #define KEYAGENT_SHIM_EXPORT extern "C" __attribute__((visibility("default")))
 
-KEYAGENT_SHIM_EXPORT CK_RV C_GetFunctionList(CK_FUNCTION_LIST** out) { return keyagent::shim::get_function_list(out); }
+KEYAGENT_SHIM_EXPORT CK_RV C_GetFunctionList(CK_FUNCTION_LIST** out) {
+  return keyagent::shim::get_function_list(out);
+}
 
 KEYAGENT_SHIM_EXPORT int keyagent_shim_set(const char* rules) {
   auto& shared = keyagent::shim::state();

@@ -31,7 +31,9 @@ inline CommandResult try_command(const std::string& command) {
 // Its standard output; throws with the output when it does not exit with 0.
 inline std::string run_command(const std::string& command) {
   auto result = try_command(command + " 2>&1");
-  if (result.status != 0) throw std::runtime_error(command + " failed (" + std::to_string(result.status) + "):\n" + result.output);
+  if (result.status != 0)
+    throw std::runtime_error(command + " failed (" + std::to_string(result.status) + "):\n" +
+                             result.output);
   return result.output;
 }
 

@@ -12,7 +12,9 @@ namespace keyagent::test {
 class FakeClock final : public Clock {
  public:
   WallTime now() const override { return WallTime{} + std::chrono::milliseconds(wall_ms_.load()); }
-  SteadyTime now_steady() const override { return SteadyTime{} + std::chrono::milliseconds(steady_ms_.load()); }
+  SteadyTime now_steady() const override {
+    return SteadyTime{} + std::chrono::milliseconds(steady_ms_.load());
+  }
   // Both clocks.
   void advance(std::chrono::milliseconds by) {
     wall_ms_ += by.count();

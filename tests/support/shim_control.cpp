@@ -18,17 +18,24 @@ Function symbol(const char* name) {
 }  // namespace
 
 void set_faults(const std::string& rules) {
-  if (symbol<int (*)(const char*)>("keyagent_shim_set")(rules.c_str()) != 0) throw std::invalid_argument("bad shim rules: " + rules);
+  if (symbol<int (*)(const char*)>("keyagent_shim_set")(rules.c_str()) != 0)
+    throw std::invalid_argument("bad shim rules: " + rules);
 }
 
-void clear() { set_faults(""); }
+void clear() {
+  set_faults("");
+}
 
 std::uint64_t count(const std::string& function) {
   return symbol<unsigned long (*)(const char*)>("keyagent_shim_count")(function.c_str());
 }
 
-void reset_counts() { symbol<void (*)()>("keyagent_shim_reset")(); }
+void reset_counts() {
+  symbol<void (*)()>("keyagent_shim_reset")();
+}
 
-void release_hangs() { symbol<void (*)()>("keyagent_shim_release")(); }
+void release_hangs() {
+  symbol<void (*)()>("keyagent_shim_release")();
+}
 
 }  // namespace keyagent::test::shim

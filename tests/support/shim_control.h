@@ -6,7 +6,8 @@
 
 namespace keyagent::test::shim {
 
-// Replaces all rules and starts their counting anew. Throws std::invalid_argument for a rule that does not parse.
+// Replaces all rules and starts their counting anew. Throws std::invalid_argument for a rule that
+// does not parse.
 void set_faults(const std::string& rules);
 void clear();
 // Calls of a function since the shim was loaded or counts were reset.

@@ -10,7 +10,9 @@
 namespace keyagent::test {
 namespace {
 
-pkcs11::Profile load() { return pkcs11::load_profile(std::filesystem::path(KEYAGENT_SOURCE) / "hsm-profiles/softhsm2.yml"); }
+pkcs11::Profile load() {
+  return pkcs11::load_profile(std::filesystem::path(KEYAGENT_SOURCE) / "hsm-profiles/softhsm2.yml");
+}
 
 std::filesystem::path real_module(const pkcs11::Profile& profile) {
   const auto found = std::find_if(profile.modules.begin(), profile.modules.end(),
@@ -23,9 +25,11 @@ std::filesystem::path real_module(const pkcs11::Profile& profile) {
 
 SoftHsm::SoftHsm(const std::string& label) : label_(label) {
   std::filesystem::create_directory(folder() / "tokens");
-  std::ofstream(conf()) << "directories.tokendir = " << (folder() / "tokens").string() << "\nobjectstore.backend = file\nlog.level = ERROR\n";
+  std::ofstream(conf()) << "directories.tokendir = " << (folder() / "tokens").string()
+                        << "\nobjectstore.backend = file\nlog.level = ERROR\n";
   const std::string softhsm = "SOFTHSM2_CONF='" + conf().string() + "' softhsm2-util ";
-  run_command(softhsm + "--init-token --free --label '" + label_ + "' --pin '" + pin_ + "' --so-pin '" + so_pin_ + "'");
+  run_command(softhsm + "--init-token --free --label '" + label_ + "' --pin '" + pin_ +
+              "' --so-pin '" + so_pin_ + "'");
   const std::string slots = run_command(softhsm + "--show-slots");
   const auto at = slots.find("Serial number:");
   serial_ = slots.substr(at + 14, slots.find('\n', at) - at - 14);
@@ -33,7 +37,9 @@ SoftHsm::SoftHsm(const std::string& label) : label_(label) {
   serial_.erase(serial_.find_last_not_of(" \r\n") + 1);
 }
 
-pkcs11::Profile SoftHsm::profile() const { return load(); }
+pkcs11::Profile SoftHsm::profile() const {
+  return load();
+}
 
 pkcs11::Profile SoftHsm::shimmed_profile() const {
   auto profile = load();
@@ -52,7 +58,9 @@ pkcs11::TokenOptions SoftHsm::options() const {
   return options;
 }
 
-std::shared_ptr<pkcs11::Token> SoftHsm::open() const { return std::make_shared<pkcs11::Token>(profile(), options()); }
+std::shared_ptr<pkcs11::Token> SoftHsm::open() const {
+  return std::make_shared<pkcs11::Token>(profile(), options());
+}
 
 std::shared_ptr<pkcs11::Token> SoftHsm::open_shimmed() const {
   return std::make_shared<pkcs11::Token>(shimmed_profile(), options());

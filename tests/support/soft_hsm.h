@@ -1,5 +1,6 @@
 #pragma once
-// A SoftHSM2 token of a test's own: a label, a serial, a PIN, a folder. Tests run on nothing else but tokens made here.
+// A SoftHSM2 token of a test's own: a label, a serial, a PIN, a folder. Tests run on nothing else
+// but tokens made here.
 
 #include <filesystem>
 #include <memory>
@@ -10,8 +11,9 @@
 
 namespace keyagent::test {
 
-// One at a time in a process is visible to the module, which reads SOFTHSM2_CONF when it is initialised: make the token before the first
-// pkcs11::Token, and let the last Token go before the next SoftHsm.
+// One at a time in a process is visible to the module, which reads SOFTHSM2_CONF when it is
+// initialised: make the token before the first pkcs11::Token, and let the last Token go before the
+// next SoftHsm.
 class SoftHsm {
  public:
   explicit SoftHsm(const std::string& label = "keyagent-test");
