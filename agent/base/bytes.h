@@ -13,8 +13,9 @@ namespace keyagent {
 using Bytes = std::vector<std::uint8_t>;
 using ByteView = std::span<const std::uint8_t>;
 
-// Bytes that must not outlive their use: wiped on destruction and on reallocation, and kept out of swap where the
-// process may lock memory. Same type as pkcs11::SecretBytes. It has no formatter, so it cannot reach a log by accident.
+// Bytes that must not outlive their use: wiped on destruction and on reallocation, and kept out of
+// swap where the process may lock memory. Same type as pkcs11::SecretBytes. It has no formatter, so
+// it cannot reach a log by accident.
 using SecretBytes = Botan::secure_vector<std::uint8_t>;
 
 // The bytes of `text`, not copied. The view lives as long as `text`.

@@ -3,13 +3,15 @@
 
 #include <chrono>
 #include <string>
+#include <string_view>
 
 namespace keyagent {
 
 using WallTime = std::chrono::system_clock::time_point;
 using SteadyTime = std::chrono::steady_clock::time_point;
 
-// Thread-safe. Durations and deadlines use now_steady(); only certificates, records and people see wall time.
+// Thread-safe. Durations and deadlines use now_steady(); only certificates, records and people see
+// wall time.
 class Clock {
  public:
   virtual ~Clock() = default;

@@ -1,1 +1,245 @@
-// Filled in by the commits that follow.
+#include "agent/base/disk.h"
+
+#include <fcntl.h>
+#include <fmt/format.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <charconv>
+#include <fstream>
+#include <system_error>
+#include <utility>
+
+#include "agent/base/error.h"
+
+namespace keyagent {
+
+namespace fs = std::filesystem;
+
+namespace {
+
+std::string errno_text(int code) {
+  return std::generic_category().message(code);
+}
+
+[[noreturn]] void fail(const char* verb, const fs::path& path, int code) {
+  throw Error(Code::kConfiguration,
+              fmt::format("cannot {} {}: {}", verb, path.string(), errno_text(code)));
+}
+
+Fd open_fd(const fs::path& path, int flags, mode_t mode = 0) {
+  int fd = -1;
+  do {
+    fd = ::open(path.c_str(), flags | O_CLOEXEC, mode);
+  } while (fd < 0 && errno == EINTR);
+  return Fd(fd);
+}
+
+// Writes all of `bytes`; 0 or the errno of the first failure.
+int write_all(int fd, ByteView bytes) {
+  while (!bytes.empty()) {
+    const ssize_t n = ::write(fd, bytes.data(), bytes.size());
+    if (n < 0 && errno == EINTR) continue;
+    if (n <= 0) return n < 0 ? errno : EIO;
+    bytes = bytes.subspan(static_cast<std::size_t>(n));
+  }
+  return 0;
+}
+
+void sync_folder(const fs::path& folder) {
+  const Fd fd = open_fd(folder, O_RDONLY | O_DIRECTORY);
+  if (!fd.valid() || ::fsync(fd.get()) != 0) fail("sync", folder, errno);
+}
+
+fs::path folder_of(const fs::path& path) {
+  return path.has_parent_path() ? path.parent_path() : fs::path(".");
+}
+
+struct OpenFile {
+  Fd fd;
+  struct stat status {};
+};
+
+// O_NONBLOCK: a FIFO at this path must be refused, not waited for.
+OpenFile open_regular(const fs::path& path, int more_flags) {
+  OpenFile file{open_fd(path, O_RDONLY | O_NONBLOCK | O_NOCTTY | more_flags), {}};
+  if (!file.fd.valid() && errno == ELOOP) {
+    throw Error(Code::kConfiguration,
+                fmt::format("{} is a symbolic link: name the file itself", path.string()));
+  }
+  if (!file.fd.valid()) fail("read", path, errno);
+  if (::fstat(file.fd.get(), &file.status) != 0) fail("read", path, errno);
+  if (!S_ISREG(file.status.st_mode)) {
+    throw Error(Code::kConfiguration, fmt::format("{} is not a regular file", path.string()));
+  }
+  return file;
+}
+
+template <typename Buffer>
+Buffer read_open_file(const OpenFile& file, const fs::path& path, std::size_t limit) {
+  Buffer content;
+  if (std::cmp_greater(file.status.st_size, limit)) {
+    throw Error(Code::kConfiguration, fmt::format("{} is larger than the {} bytes that it may have",
+                                                  path.string(), limit));
+  }
+  content.resize(static_cast<std::size_t>(file.status.st_size));
+  std::size_t got = 0;
+  while (got < content.size()) {
+    const ssize_t n = ::read(file.fd.get(), content.data() + got, content.size() - got);
+    if (n < 0 && errno == EINTR) continue;
+    if (n < 0) fail("read", path, errno);
+    if (n == 0) break;  // it shrank meanwhile
+    got += static_cast<std::size_t>(n);
+  }
+  content.resize(got);
+  return content;
+}
+
+void check_owner(const OpenFile& file, const fs::path& path) {
+  const uid_t owner = file.status.st_uid;
+  if (owner == 0 || owner == ::geteuid()) return;
+  throw Error(Code::kConfiguration,
+              fmt::format("{0} belongs to uid {1}, neither root nor the user that runs this: sudo "
+                          "chown root {0}",
+                          path.string(), owner));
+}
+
+std::string start_time_of_this_process() {
+  std::ifstream stat("/proc/self/stat");
+  std::string line;
+  std::getline(stat, line);
+  const std::size_t name_end = line.rfind(')');  // the name may hold spaces
+  std::size_t at = name_end == std::string::npos ? line.size() : name_end;
+  for (int field = 2; field < 22 && at < line.size(); ++field) at = line.find(' ', at + 1);
+  if (at >= line.size()) return "0";
+  return line.substr(at + 1, line.find(' ', at + 1) - at - 1);
+}
+
+}  // namespace
+
+Fd& Fd::operator=(Fd&& other) noexcept {
+  if (this != &other) Fd(std::exchange(fd_, other.release()));
+  return *this;
+}
+
+Fd::~Fd() {
+  if (fd_ >= 0) ::close(fd_);
+}
+
+int Fd::release() noexcept {
+  return std::exchange(fd_, -1);
+}
+
+AppendFile::AppendFile(const fs::path& path) : path_(path) {
+  constexpr int kFlags = O_WRONLY | O_APPEND | O_NOFOLLOW;
+  fd_ = open_fd(path, kFlags | O_CREAT | O_EXCL, 0600);
+  if (fd_.valid()) {
+    sync_folder(folder_of(path));  // the name must survive as surely as the content
+  } else if (errno == EEXIST) {
+    fd_ = open_fd(path, kFlags);
+  }
+  struct stat status {};
+  if (!fd_.valid() || ::fstat(fd_.get(), &status) != 0) fail("open", path, errno);
+  size_ = static_cast<std::uint64_t>(status.st_size);
+}
+
+void AppendFile::append(ByteView bytes) {
+  if (failed_) {
+    throw Error(Code::kInternal, fmt::format("{} failed before and is not written any more; see "
+                                             "the first error, then restart",
+                                             path_.string()));
+  }
+  if (const int code = write_all(fd_.get(), bytes); code != 0) {
+    failed_ = true;
+    throw Error(Code::kInternal,
+                fmt::format("cannot append to {}: {}", path_.string(), errno_text(code)));
+  }
+  size_ += bytes.size();
+}
+
+void AppendFile::sync() {
+  append({});  // refuses after a failure
+  // Never repeated: after a failed sync the kernel may have dropped the pages and would answer the
+  // second with success.
+  if (::fdatasync(fd_.get()) != 0) {
+    failed_ = true;
+    throw Error(Code::kInternal,
+                fmt::format("cannot sync {}: {}; what was written last may be lost", path_.string(),
+                            errno_text(errno)));
+  }
+}
+
+void replace_file(const fs::path& path, ByteView content, unsigned mode) {
+  std::string temporary = (folder_of(path) / ("." + path.filename().string() + ".XXXXXX")).string();
+  const Fd fd(::mkostemp(temporary.data(), O_CLOEXEC));
+  if (!fd.valid()) fail("create a file beside", path, errno);
+  int code = ::fchmod(fd.get(), mode) == 0 ? write_all(fd.get(), content) : errno;
+  if (code == 0 && ::fsync(fd.get()) != 0) code = errno;
+  if (code == 0 && ::rename(temporary.c_str(), path.c_str()) != 0) code = errno;
+  if (code != 0) {
+    ::unlink(temporary.c_str());
+    fail("replace", path, code);
+  }
+  sync_folder(folder_of(path));
+}
+
+Bytes read_file(const fs::path& path, std::size_t limit) {
+  return read_open_file<Bytes>(open_regular(path, 0), path, limit);
+}
+
+Bytes read_trusted_file(const fs::path& path, std::size_t limit) {
+  const OpenFile file = open_regular(path, 0);
+  if ((file.status.st_mode & (S_IWGRP | S_IWOTH)) != 0) {
+    throw Error(Code::kConfiguration,
+                fmt::format("{0} may be written by others (mode {1:04o}): chmod go-w {0}",
+                            path.string(), file.status.st_mode & 07777U));
+  }
+  check_owner(file, path);
+  return read_open_file<Bytes>(file, path, limit);
+}
+
+SecretBytes read_secret_file(const fs::path& path, std::size_t limit) {
+  const OpenFile file = open_regular(path, O_NOFOLLOW);
+  mode_t loose = file.status.st_mode & (S_IRWXG | S_IRWXO);
+  const bool root_group = file.status.st_uid == 0 && file.status.st_gid == 0;
+  if (root_group) loose &= ~static_cast<mode_t>(S_IRGRP);
+  if (loose != 0) {
+    throw Error(
+        Code::kConfiguration,
+        fmt::format("{0} holds a secret and is open to others (mode {1:04o}): chmod 0400 {0}",
+                    path.string(), file.status.st_mode & 07777U));
+  }
+  check_owner(file, path);
+  return read_open_file<SecretBytes>(file, path, limit);
+}
+
+void make_private_folder(const fs::path& path) {
+  if (path.empty() || fs::is_directory(path)) return;
+  make_private_folder(path.parent_path());
+  if (::mkdir(path.c_str(), 0700) != 0 && errno != EEXIST) fail("create the folder", path, errno);
+  if (!fs::is_directory(path)) fail("create the folder", path, ENOTDIR);
+}
+
+FileLock::FileLock(const fs::path& path) : fd_(open_fd(path, O_RDWR | O_CREAT | O_NOFOLLOW, 0600)) {
+  if (!fd_.valid()) fail("open the lock", path, errno);
+  // An open-file-description lock: unlike POSIX locks it is not dropped when another part of the
+  // process closes the file.
+  struct flock lock {};
+  lock.l_type = F_WRLCK;
+  lock.l_whence = SEEK_SET;
+  if (::fcntl(fd_.get(), F_OFD_SETLK, &lock) != 0) {
+    if (errno != EAGAIN && errno != EACCES) fail("lock", path, errno);
+    char text[64] = {};
+    const ssize_t n = ::pread(fd_.get(), text, sizeof text - 1, 0);
+    long pid = 0;
+    std::from_chars(text, text + (n > 0 ? n : 0), pid);
+    throw Error(Code::kBusy,
+                fmt::format("{} is held by process {}: stop that one first", path.string(), pid));
+  }
+  const std::string holder = fmt::format("{} {}\n", ::getpid(), start_time_of_this_process());
+  if (::ftruncate(fd_.get(), 0) != 0) fail("write", path, errno);
+  if (const int code = write_all(fd_.get(), as_bytes(holder)); code != 0) fail("write", path, code);
+}
+
+}  // namespace keyagent

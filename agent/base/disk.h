@@ -1,8 +1,10 @@
 #pragma once
-// The one seam to the file system for everything that must survive a crash: append, sync, rename + directory sync, lock.
+// The one seam to the file system for everything that must survive a crash: append, sync, rename +
+// directory sync, lock.
 
+#include <cstddef>
+#include <cstdint>
 #include <filesystem>
-#include <optional>
 #include <string>
 
 #include "agent/base/bytes.h"
@@ -25,8 +27,8 @@ class Fd {
   int fd_ = -1;
 };
 
-// Appends to one file. Not thread-safe. A failed append or sync leaves the file in an unknown state and the object
-// unusable: every later call throws (fsync is never retried; RELIABILITY 80).
+// Appends to one file. Not thread-safe. A failed append or sync leaves the file in an unknown state
+// and the object unusable: every later call throws (fsync is never retried; RELIABILITY 80).
 class AppendFile {
  public:
   // Creates with mode 0600. Throws Error{kConfiguration} naming the path.
@@ -42,14 +44,21 @@ class AppendFile {
   bool failed_ = false;
 };
 
-// Replaces `path` as a whole: temporary file in the same folder, write, fsync, rename, fsync of the folder. After a crash
-// the old or the new content is there, never a mixture. Throws Error{kConfiguration} with path and errno text.
+// Replaces `path` as a whole: temporary file in the same folder, write, fsync, rename, fsync of the
+// folder. After a crash the old or the new content is there, never a mixture. Throws
+// Error{kConfiguration} with path and errno text.
 void replace_file(const std::filesystem::path& path, ByteView content, unsigned mode = 0600);
 
-// The whole file, at most `limit` bytes. Throws Error{kConfiguration}: absent, too large, not a regular file.
+// The whole file, at most `limit` bytes. Throws Error{kConfiguration}: absent, too large, not a
+// regular file.
 Bytes read_file(const std::filesystem::path& path, std::size_t limit = 1 << 20);
-// The same for a secret: no copy is left outside the result. Refuses a file that group or others may read or write, or
-// that another user than this process's (or root) owns, and says the chmod that cures it.
+// The same for a file that decides what may be done: refuses one that group or others may write, or
+// that another user than this process's (or root) owns, and says the command that cures it.
+Bytes read_trusted_file(const std::filesystem::path& path, std::size_t limit = 1 << 20);
+// The same for a secret: no copy is left outside the result. Refuses a file that group or others
+// may read or write, or that another user than this process's (or root) owns, and says the chmod
+// that cures it. A symbolic link is refused. Group read is accepted on a root:root file: that is
+// how systemd shows the access list of a credential.
 SecretBytes read_secret_file(const std::filesystem::path& path, std::size_t limit = 4096);
 
 // Creates the folder (0700) and its parents where missing.
@@ -58,7 +67,8 @@ void make_private_folder(const std::filesystem::path& path);
 // An open-file-description lock that says who holds it. Released with the object or the process.
 class FileLock {
  public:
-  // Creates `path` (0600) and writes "pid start-time". Throws Error{kBusy} naming the holder's pid when it is taken.
+  // Creates `path` (0600) and writes "pid start-time". Throws Error{kBusy} naming the holder's pid
+  // when it is taken.
   explicit FileLock(const std::filesystem::path& path);
 
  private:

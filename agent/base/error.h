@@ -1,5 +1,6 @@
 #pragma once
-// The one exception above the vault, and the table that gives each code its layer, wire name and exit code.
+// The one exception above the vault, and the table that gives each code its layer, wire name and
+// exit code.
 
 #include <stdexcept>
 #include <string>
@@ -7,50 +8,53 @@
 
 namespace keyagent {
 
-// What went wrong. The numbers are wire values (agent/wire/keyagent.proto, ErrorCode): never reuse one.
+// What went wrong. The numbers are wire values (agent/wire/keyagent.proto, ErrorCode): never reuse
+// one.
 enum class Code {
   kOk = 0,
-  kUsage = 1,           // the request is malformed or asks for what does not exist as a verb
-  kConfiguration = 2,   // a configuration, policy or profile file is wrong
-  kUnsupported = 3,     // this token or build cannot do it; the text names the missing mechanism
-  kDenied = 4,          // policy refuses; `keyagent why` names the rule
-  kKeyState = 5,        // the key's state does not allow the operation
-  kKeyNotPresent = 6,   // no key with this kid or name is in the ledger (KEY_NOT_PRESENT)
-  kExists = 7,          // the name is taken by a key with other properties
-  kConfirm = 8,         // the operation destroys something and was not confirmed
-  kTokenFault = 9,      // the token answered with a fault; retryable
-  kTokenAbsent = 10,    // the token is not there (yet); retryable
-  kTokenStuck = 11,     // a call into the module has not come back; retryable
-  kTokenFull = 12,      // no room for another object
-  kKeyLost = 13,        // the ledger has the key, the token does not
-  kPinRefused = 14,     // the PIN was refused once and is not tried again until it changes
-  kPinLocked = 15,      // the token has locked the PIN
-  kBusy = 16,           // the bounded queue is full; retry after a pause
-  kDeadline = 17,       // no answer within the deadline
-  kPeer = 18,           // the other side (agent socket, instance) cannot be reached
-  kInput = 19,          // the one failure of every decryption: nothing more is said
-  kIntegrity = 20,      // a signature, hash chain, ledger or identity does not verify
-  kPartial = 21,        // partly done; the journal says what is left
-  kInternal = 22,       // a defect in keyagent
+  kUsage = 1,          // the request is malformed or asks for what does not exist as a verb
+  kConfiguration = 2,  // a configuration, policy or profile file is wrong
+  kUnsupported = 3,    // this token or build cannot do it; the text names the missing mechanism
+  kDenied = 4,         // policy refuses; `keyagent why` names the rule
+  kKeyState = 5,       // the key's state does not allow the operation
+  kKeyNotPresent = 6,  // no key with this kid or name is in the ledger (KEY_NOT_PRESENT)
+  kExists = 7,         // the name is taken by a key with other properties
+  kConfirm = 8,        // the operation destroys something and was not confirmed
+  kTokenFault = 9,     // the token answered with a fault; retryable
+  kTokenAbsent = 10,   // the token is not there (yet); retryable
+  kTokenStuck = 11,    // a call into the module has not come back; retryable
+  kTokenFull = 12,     // no room for another object
+  kKeyLost = 13,       // the ledger has the key, the token does not
+  kPinRefused = 14,    // the PIN was refused once and is not tried again until it changes
+  kPinLocked = 15,     // the token has locked the PIN
+  kBusy = 16,          // the bounded queue is full; retry after a pause
+  kDeadline = 17,      // no answer within the deadline
+  kPeer = 18,          // the other side (agent socket, instance) cannot be reached
+  kInput = 19,         // the one failure of every decryption: nothing more is said
+  kIntegrity = 20,     // a signature, hash chain, ledger or identity does not verify
+  kPartial = 21,       // partly done; the journal says what is left
+  kInternal = 22,      // a defect in keyagent
 };
 
 // Where it went wrong.
 enum class Layer { kCaller, kConfiguration, kPolicy, kKey, kToken, kPeer, kIntegrity, kAgent };
 
-// Stable upper-case name, for example "KEY_NOT_PRESENT": what --json, the audit log and scripts see.
+// Stable upper-case name, for example "KEY_NOT_PRESENT": what --json, the audit log and scripts
+// see.
 std::string_view code_name(Code code);
 // The code of a name; nullopt-like: kInternal for an unknown name.
 Code code_of_name(std::string_view name);
 Layer layer_of(Code code);
 std::string_view layer_name(Layer layer);
-// MISSION.md: 0 done, 2 usage or configuration, 3 refused by state or policy, 4 token fault, 5 peer or network fault,
-// 6 authenticity or integrity failure, 7 partly done. kInternal is 4: a restart may help, nothing else will.
+// MISSION.md: 0 done, 2 usage or configuration, 3 refused by state or policy, 4 token fault, 5 peer
+// or network fault, 6 authenticity or integrity failure, 7 partly done. kInternal is 4: a restart
+// may help, nothing else will.
 int exit_code(Code code);
 // True where the same request may be sent again unchanged and may then succeed.
 bool retryable(Code code);
 
-// A fault on its way to whoever asked. The text is one line for a person: what is wrong, where, and what to do.
-// It never holds a secret: build it from names, paths, kids and codes only.
+// A fault on its way to whoever asked. The text is one line for a person: what is wrong, where, and
+// what to do. It never holds a secret: build it from names, paths, kids and codes only.
 class Error : public std::runtime_error {
  public:
   Error(Code code, const std::string& text, std::string kid = {})

@@ -11,8 +11,9 @@
 
 namespace keyagent {
 
-// The identifier of one key generation: the RFC 7638 SHA-256 thumbprint of its public key in base64url without padding
-// (43 characters), or for a secret key 128 random bits in lower-case hex (32 characters). Immutable, cheap to copy.
+// The identifier of one key generation: the RFC 7638 SHA-256 thumbprint of its public key in
+// base64url without padding (43 characters), or for a secret key 128 random bits in lower-case hex
+// (32 characters). Immutable, cheap to copy.
 class Kid {
  public:
   Kid() = default;
@@ -27,7 +28,8 @@ class Kid {
   std::string text_;
 };
 
-// The name that people give a key: [a-z0-9][a-z0-9._-]{0,62}. Never 32 or 43 characters that parse as a Kid.
+// The name that people give a key: [a-z0-9][a-z0-9._-]{0,62}. Never 32 or 43 characters that parse
+// as a Kid.
 class KeyName {
  public:
   KeyName() = default;

@@ -1,8 +1,9 @@
 #pragma once
 // The narrow place of the house: everything that may be done with a private or secret key, by kid.
 //
-// Implementations: vault/token_vault (a PKCS#11 token), keys/guarded_keys (wraps any KeyOps and enforces the key's state),
-// client/remote_keys (through an agent's socket). Envelopes, certificates, TLS and the audit signature know only this.
+// Implementations: vault/token_vault (a PKCS#11 token), keys/guarded_keys (wraps any KeyOps and
+// enforces the key's state), client/remote_keys (through an agent's socket). Envelopes,
+// certificates, TLS and the audit signature know only this.
 
 #include <string>
 
@@ -29,30 +30,31 @@ struct WrappedCek {
   Bytes tag;         // 16 bytes
 };
 
-// All methods may be called from any thread and may block for one token operation. All throw Error: kKeyNotPresent for
-// an unknown kid, kKeyState where the state forbids it, kUnsupported where key and operation do not fit, and the token
-// codes. None throws for what an attacker can choose in a ciphertext: the three that recover a CEK answer with random
-// bytes of the asked size instead (implicit rejection, RFC 7516 §11.5), so that the authenticated decryption that follows
-// is the only place that fails, always in the same way and at the same point.
+// All methods may be called from any thread and may block for one token operation. All throw Error:
+// kKeyNotPresent for an unknown kid, kKeyState where the state forbids it, kUnsupported where key
+// and operation do not fit, and the token codes. None throws for what an attacker can choose in a
+// ciphertext: the three that recover a CEK answer with random bytes of the asked size instead
+// (implicit rejection, RFC 7516 §11.5), so that the authenticated decryption that follows is the
+// only place that fails, always in the same way and at the same point.
 class KeyOps {
  public:
   virtual ~KeyOps() = default;
 
   virtual PublicKeyInfo public_key(const Kid& kid) = 0;
 
-  // Signs `input`: a digest of exactly digest_size(digest_of(algorithm)) bytes, or for EdDSA the whole message.
-  // Returns PKCS#1 v1.5 or PSS (salt = digest size) of the modulus size, or r‖s of fixed width (IEEE P1363), or 64 bytes of
-  // EdDSA. The signature has been verified where the vault's policy says so (always for RSA). Throws kUnsupported for
-  // another algorithm or size.
+  // Signs `input`: a digest of exactly digest_size(digest_of(algorithm)) bytes, or for EdDSA the
+  // whole message. Returns PKCS#1 v1.5 or PSS (salt = digest size) of the modulus size, or r‖s of
+  // fixed width (IEEE P1363), or 64 bytes of EdDSA. The signature has been verified where the
+  // vault's policy says so (always for RSA). Throws kUnsupported for another algorithm or size.
   virtual Bytes sign(const Kid& kid, SignatureAlgorithm algorithm, ByteView input) = 0;
 
-  // RSAES-OAEP decryption of a CEK (RFC 8017 §7.1.2), empty label. `ciphertext` must have the modulus size and
-  // `cek_size` be 16 or 32 (both public: kInput otherwise). Implicit rejection.
+  // RSAES-OAEP decryption of a CEK (RFC 8017 §7.1.2), empty label. `ciphertext` must have the
+  // modulus size and `cek_size` be 16 or 32 (both public: kInput otherwise). Implicit rejection.
   virtual SecretBytes decrypt_cek(const Kid& kid, OaepHash hash, ByteView ciphertext,
                                   std::size_t cek_size) = 0;
 
-  // ECDH (SP 800-56A §5.7.1.2). `peer_point` is an uncompressed SEC1 point on the key's curve, checked to be on it
-  // (kInput otherwise). Returns the x coordinate, as wide as the field.
+  // ECDH (SP 800-56A §5.7.1.2). `peer_point` is an uncompressed SEC1 point on the key's curve,
+  // checked to be on it (kInput otherwise). Returns the x coordinate, as wide as the field.
   virtual SecretBytes agree(const Kid& kid, ByteView peer_point) = 0;
 
   // AES-256-GCM of a CEK (16 or 32 bytes) under a storage key, with a fresh random IV.

@@ -1,5 +1,6 @@
 #pragma once
-// The vocabulary of keys: algorithms, purposes, states, and the names that people and files use for them.
+// The vocabulary of keys: algorithms, purposes, states, and the names that people and files use for
+// them.
 
 #include <cstddef>
 #include <optional>
@@ -18,8 +19,19 @@ enum class KeyState { kStaged, kActive, kSuspended, kDeactivated, kCompromised, 
 // How envelopes are sealed to a key: the JOSE `alg`, fixed at the key's birth (RFC 7518 §4).
 enum class EnvelopeAlgorithm { kNone, kRsaOaep, kRsaOaep256, kEcdhEs, kEcdhEsA256Kw, kA256GcmKw };
 
-// JOSE names (RFC 7518 §3.1, RFC 8037). Input to sign(): the digest for all but EdDSA, which takes the message.
-enum class SignatureAlgorithm { kRs256, kRs384, kRs512, kPs256, kPs384, kPs512, kEs256, kEs384, kEdDsa };
+// JOSE names (RFC 7518 §3.1, RFC 8037). Input to sign(): the digest for all but EdDSA, which takes
+// the message.
+enum class SignatureAlgorithm {
+  kRs256,
+  kRs384,
+  kRs512,
+  kPs256,
+  kPs384,
+  kPs512,
+  kEs256,
+  kEs384,
+  kEdDsa
+};
 
 // Hash and MGF1 hash of RSAES-OAEP (RFC 8017 §7.1), always with an empty label.
 enum class OaepHash { kSha1, kSha256 };
@@ -52,20 +64,23 @@ DigestAlgorithm digest_of(SignatureAlgorithm);
 // Size in bytes of a digest: 0, 32, 48, 64.
 std::size_t digest_size(DigestAlgorithm);
 
-// May a key of this algorithm sign so? ES256 needs P-256, ES384 needs P-384, EdDSA needs Ed25519, RS/PS need RSA.
+// May a key of this algorithm sign so? ES256 needs P-256, ES384 needs P-384, EdDSA needs Ed25519,
+// RS/PS need RSA.
 bool can_sign(KeyAlgorithm, SignatureAlgorithm);
 // The signature algorithm when the caller names none: PS256, ES256, ES384, EdDSA; nullopt for AES.
 std::optional<SignatureAlgorithm> default_signature(KeyAlgorithm);
 
-// Purposes that sign: auth, sign, audit. Purposes that open envelopes: transport, storage. (An exchange key only unwraps
-// keys into its token; its RSA or EC pair is born with UNWRAP or DERIVE and no envelope algorithm.)
+// Purposes that sign: auth, sign, audit. Purposes that open envelopes: transport, storage. (An
+// exchange key only unwraps keys into its token; its RSA or EC pair is born with UNWRAP or DERIVE
+// and no envelope algorithm.)
 bool signs(Purpose);
 bool opens(Purpose);
-// Is this a pair that a key may be created with? (storage is AES-256; transport and exchange are RSA or EC; the signing
-// purposes are RSA, EC or Ed25519.)
+// Is this a pair that a key may be created with? (storage is AES-256; transport and exchange are
+// RSA or EC; the signing purposes are RSA, EC or Ed25519.)
 bool allowed(Purpose, KeyAlgorithm);
-// The algorithm and envelope algorithm of a key created without one being named: transport rsa-3072 with RSA-OAEP-256, exchange
-// rsa-3072, auth, sign and audit ec-p256, storage aes-256 with A256GCMKW.
+// The algorithm and envelope algorithm of a key created without one being named: transport rsa-3072
+// with RSA-OAEP-256, exchange rsa-3072, auth, sign and audit ec-p256, storage aes-256 with
+// A256GCMKW.
 KeyAlgorithm default_algorithm(Purpose);
 EnvelopeAlgorithm default_envelope(Purpose, KeyAlgorithm);
 // May envelopes be sealed so to such a key?

@@ -1,5 +1,6 @@
 #pragma once
-// A strict reader of YAML configuration: every key must be asked for, every fault names file, line and cure.
+// A strict reader of YAML configuration: every key must be asked for, every fault names file, line
+// and cure.
 
 #include <chrono>
 #include <filesystem>
@@ -9,11 +10,13 @@
 
 namespace keyagent {
 
-// One mapping of a YAML document. Values are read by name with a type; finish() refuses names that nobody asked for
-// (with the nearest known one). Duplicate names, anchors and tags are refused. Not thread-safe; cheap to copy.
+// One mapping of a YAML document. Values are read by name with a type; finish() refuses names that
+// nobody asked for (with the nearest known one). Duplicate names, anchors and tags are refused. Not
+// thread-safe; cheap to copy.
 class YamlReader {
  public:
-  // Throws Error{kConfiguration}: absent, over 1 MiB, writable by group or others (with the chmod), bad YAML (line).
+  // Throws Error{kConfiguration}: absent, over 1 MiB, writable by group or others (with the chmod),
+  // bad YAML (line).
   static YamlReader from_file(const std::filesystem::path& path);
   // `source` stands for the file name in messages.
   static YamlReader from_text(std::string_view text, std::string source);
@@ -25,14 +28,19 @@ class YamlReader {
   long integer(const std::string& name, long otherwise, long least, long most) const;
   bool boolean(const std::string& name, bool otherwise) const;
   // "250ms", "5s", "10m", "24h", "90d".
-  std::chrono::milliseconds duration(const std::string& name, std::chrono::milliseconds otherwise) const;
-  std::vector<std::string> texts(const std::string& name) const;  // a list, or one value; empty when absent
-  YamlReader child(const std::string& name) const;                 // a mapping; an empty one when absent
-  std::vector<YamlReader> children(const std::string& name) const; // a list of mappings; empty when absent
-  std::vector<std::string> names() const;                          // all names in file order
-  // "FILE:LINE" of a name, or of the mapping when it is empty: for messages of the caller's own checks.
+  std::chrono::milliseconds duration(const std::string& name,
+                                     std::chrono::milliseconds otherwise) const;
+  std::vector<std::string> texts(
+      const std::string& name) const;               // a list, or one value; empty when absent
+  YamlReader child(const std::string& name) const;  // a mapping; an empty one when absent
+  std::vector<YamlReader> children(
+      const std::string& name) const;      // a list of mappings; empty when absent
+  std::vector<std::string> names() const;  // all names in file order
+  // "FILE:LINE" of a name, or of the mapping when it is empty: for messages of the caller's own
+  // checks.
   std::string where(const std::string& name = {}) const;
-  // Throws Error{kConfiguration} for the first name that was never asked for, here and in every child.
+  // Throws Error{kConfiguration} for the first name that was never asked for, here and in every
+  // child.
   void finish() const;
 
  private:

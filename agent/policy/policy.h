@@ -1,5 +1,6 @@
 #pragma once
-// Who may do what with which key: principals, rules and the decision. Pure: no I/O, no clock, no log.
+// Who may do what with which key: principals, rules and the decision. Pure: no I/O, no clock, no
+// log.
 
 #include <cstdint>
 #include <memory>
@@ -11,43 +12,45 @@
 
 namespace keyagent::policy {
 
-// Who asks, and who vouches for it (habit 23). A uid over a socket and a name over TLS can never be the same principal.
+// Who asks, and who vouches for it (habit 23). A uid over a socket and a name over TLS can never be
+// the same principal.
 struct Principal {
   enum class Voucher { kKernel, kTls, kInternal };
   Voucher voucher = Voucher::kKernel;
   // kKernel: from SO_PEERCRED and SO_PEERGROUPS, frozen at connect().
   std::uint32_t uid = 0, gid = 0;
   std::vector<std::uint32_t> groups;
-  std::int32_t pid = 0;       // for the audit log only, never for a decision (RELIABILITY 111)
-  std::string name;           // kTls: the peer's agent id; kInternal: the component
+  std::int32_t pid = 0;  // for the audit log only, never for a decision (RELIABILITY 111)
+  std::string name;      // kTls: the peer's agent id; kInternal: the component
   // "uid 1000 (alice)" / "internal:audit" for people and the audit log.
   std::string text() const;
 };
 
 enum class Action {
-  kOpen,      // unseal an envelope with a key
-  kSeal,      // seal with a secret (storage) key; sealing to a public key needs no permission
+  kOpen,  // unseal an envelope with a key
+  kSeal,  // seal with a secret (storage) key; sealing to a public key needs no permission
   kSign,
-  kPublic,    // see a key: list, show, public
+  kPublic,  // see a key: list, show, public
   kCreate,
   kDestroy,
-  kStatus,    // the agent's own state
-  kAudit,     // read the audit log
-  kAdmin,     // reload, doctor
+  kStatus,  // the agent's own state
+  kAudit,   // read the audit log
+  kAdmin,   // reload, doctor
 };
-std::string_view name_of(Action action);                    // "open" "seal" "sign" "public" "create" "destroy" "status" "audit" "admin"
+std::string_view name_of(
+    Action action);  // "open" "seal" "sign" "public" "create" "destroy" "status" "audit" "admin"
 std::optional<Action> action_of(std::string_view name);
 
 struct Rule {
-  std::string name;                 // unique, shown by `keyagent why`
-  bool allow = true;                // false: deny
+  std::string name;   // unique, shown by `keyagent why`
+  bool allow = true;  // false: deny
   std::set<Action> actions;
-  std::vector<std::string> keys;    // glob patterns on key names ("backup-*", "*")
+  std::vector<std::string> keys;      // glob patterns on key names ("backup-*", "*")
   std::vector<std::string> purposes;  // empty: any
   std::vector<std::uint32_t> uids;
   std::vector<std::uint32_t> gids;
-  bool anyone = false;              // `who: anyone`
-  std::string where;                // "policy.yml:12"
+  bool anyone = false;  // `who: anyone`
+  std::string where;    // "policy.yml:12"
 };
 
 struct Query {
@@ -58,9 +61,9 @@ struct Query {
 
 struct Decision {
   bool allowed = false;
-  std::string rule;     // the deciding rule's name, or "default" (deny)
-  std::string where;    // its place in the file
-  std::string reason;   // one line for a person
+  std::string rule;    // the deciding rule's name, or "default" (deny)
+  std::string where;   // its place in the file
+  std::string reason;  // one line for a person
 };
 
 // Immutable; share by shared_ptr<const Policy> and swap on reload (habit 5).
@@ -68,12 +71,13 @@ struct Policy {
   std::vector<Rule> rules;
 };
 
-// A deny that matches wins over any allow; else the first allow that matches; else deny by default. Total: every query has an
-// answer.
+// A deny that matches wins over any allow; else the first allow that matches; else deny by default.
+// Total: every query has an answer.
 Decision decide(const Policy& policy, const Principal& principal, const Query& query);
 
-// Reads policy YAML (format: agent/policy/README.md). User and group names are resolved once, here. Throws
-// Error{kConfiguration} with file and line: unknown field, unknown user, duplicate rule name, empty `who`.
+// Reads policy YAML (format: agent/policy/README.md). User and group names are resolved once, here.
+// Throws Error{kConfiguration} with file and line: unknown field, unknown user, duplicate rule
+// name, empty `who`.
 std::shared_ptr<const Policy> load_policy(const std::string& path);
 std::shared_ptr<const Policy> parse_policy(std::string_view yaml, const std::string& source);
 

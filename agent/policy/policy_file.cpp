@@ -1,1 +1,118 @@
-// Filled in by the commits that follow.
+#include <grp.h>
+#include <pwd.h>
+
+#include <charconv>
+#include <set>
+#include <vector>
+
+#include "agent/base/error.h"
+#include "agent/base/key_types.h"
+#include "agent/base/yaml_reader.h"
+#include "agent/policy/policy.h"
+
+namespace keyagent::policy {
+namespace {
+
+std::optional<std::uint32_t> number_of(const std::string& text) {
+  std::uint32_t value = 0;
+  const auto parsed = std::from_chars(text.data(), text.data() + text.size(), value);
+  if (parsed.ec != std::errc{} || parsed.ptr != text.data() + text.size()) return std::nullopt;
+  return value;
+}
+
+std::uint32_t uid_of(const std::string& name, const std::string& where) {
+  if (const auto number = number_of(name)) return *number;
+  std::vector<char> buffer(16384);
+  passwd entry{};
+  passwd* found = nullptr;
+  ::getpwnam_r(name.c_str(), &entry, buffer.data(), buffer.size(), &found);
+  if (found == nullptr)
+    throw Error(Code::kConfiguration, where + ": this host has no user '" + name + "'");
+  return found->pw_uid;
+}
+
+std::uint32_t gid_of(const std::string& name, const std::string& where) {
+  if (const auto number = number_of(name)) return *number;
+  std::vector<char> buffer(16384);
+  group entry{};
+  group* found = nullptr;
+  ::getgrnam_r(name.c_str(), &entry, buffer.data(), buffer.size(), &found);
+  if (found == nullptr)
+    throw Error(Code::kConfiguration, where + ": this host has no group '" + name + "'");
+  return found->gr_gid;
+}
+
+void read_actions(const YamlReader& reader, Rule& rule) {
+  const bool allow = reader.has("allow"), deny = reader.has("deny");
+  if (allow == deny)
+    throw Error(Code::kConfiguration, reader.where() + ": a rule has either 'allow' or 'deny'");
+  rule.allow = allow;
+  const std::string field = allow ? "allow" : "deny";
+  for (const auto& name : reader.texts(field)) {
+    const auto action = action_of(name);
+    if (!action) {
+      throw Error(Code::kConfiguration,
+                  reader.where(field) + ": unknown action '" + name +
+                      "' (open, seal, sign, public, create, destroy, status, audit, admin)");
+    }
+    rule.actions.insert(*action);
+  }
+  if (rule.actions.empty())
+    throw Error(Code::kConfiguration, reader.where(field) + ": '" + field + "' names no action");
+}
+
+void read_who(const YamlReader& reader, Rule& rule) {
+  const YamlReader who = reader.child("who");
+  for (const auto& name : who.texts("user")) rule.uids.push_back(uid_of(name, who.where("user")));
+  for (const auto& name : who.texts("group")) rule.gids.push_back(gid_of(name, who.where("group")));
+  rule.anyone = who.boolean("anyone", false);
+  if (rule.uids.empty() && rule.gids.empty() && !rule.anyone) {
+    throw Error(Code::kConfiguration,
+                reader.where() + ": rule '" + rule.name +
+                    "' says not who: give 'who' a user, a group or 'anyone: true'");
+  }
+}
+
+Rule read_rule(const YamlReader& reader) {
+  Rule rule;
+  rule.name = reader.text("name");
+  rule.where = reader.where();
+  read_actions(reader, rule);
+  read_who(reader, rule);
+  rule.keys = reader.texts("keys");
+  if (rule.keys.empty()) rule.keys = {"*"};
+  rule.purposes = reader.texts("purposes");
+  for (const auto& purpose : rule.purposes) {
+    if (!purpose_of(purpose))
+      throw Error(Code::kConfiguration,
+                  reader.where("purposes") + ": unknown purpose '" + purpose + "'");
+  }
+  return rule;
+}
+
+std::shared_ptr<const Policy> read_policy(const YamlReader& reader) {
+  auto policy = std::make_shared<Policy>();
+  std::set<std::string> names;
+  for (const auto& child : reader.children("rules")) {
+    Rule rule = read_rule(child);
+    if (rule.name == "default" || rule.name == "internal" || !names.insert(rule.name).second) {
+      throw Error(Code::kConfiguration,
+                  child.where("name") + ": the rule name '" + rule.name + "' is taken");
+    }
+    policy->rules.push_back(std::move(rule));
+  }
+  reader.finish();
+  return policy;
+}
+
+}  // namespace
+
+std::shared_ptr<const Policy> load_policy(const std::string& path) {
+  return read_policy(YamlReader::from_file(path));
+}
+
+std::shared_ptr<const Policy> parse_policy(std::string_view yaml, const std::string& source) {
+  return read_policy(YamlReader::from_text(yaml, source));
+}
+
+}  // namespace keyagent::policy
