@@ -1,6 +1,6 @@
 #pragma once
-// Sealed messages: JWE compact (RFC 7516, 7518) and CMS (RFC 5652, 5083, 3560, 5753). Seal needs a public key (or KeyOps for
-// a storage key), open needs KeyOps.
+// Sealed messages: JWE compact (RFC 7516, 7518) and CMS (RFC 5652, 5083, 3560, 5753). Seal needs a
+// public key (or KeyOps for a storage key), open needs KeyOps.
 
 #include <optional>
 #include <string>
@@ -16,16 +16,19 @@ enum class ContentEncryption { kA128Gcm, kA256Gcm };
 inline constexpr std::size_t kMaxEnvelope = 180 * 1024;
 inline constexpr std::size_t kMaxPlaintext = 128 * 1024;
 
-// What can be read from an envelope without a key. For CMS `kid` is empty when the recipient is named by issuer and serial.
+// What can be read from an envelope without a key. For CMS `kid` is empty when the recipient is
+// named by issuer and serial.
 struct Header {
   Format format = Format::kJwe;
-  std::string kid;                 // JWE "kid", or CMS SubjectKeyIdentifier mapped by the caller (see recipient_ids)
+  std::string
+      kid;  // JWE "kid", or CMS SubjectKeyIdentifier mapped by the caller (see recipient_ids)
   EnvelopeAlgorithm algorithm = EnvelopeAlgorithm::kNone;
   std::vector<Bytes> recipient_ids;  // CMS: subject key identifiers, one a recipient
 };
 
-// Parses the public part only. Throws Error{kInput} for malformed bytes and Error{kUnsupported} naming the algorithm for `none`,
-// RSA1_5, `zip`, `crit`, CBC and whatever else is not spoken here. Both are public facts of the bytes: no key was used.
+// Parses the public part only. Throws Error{kInput} for malformed bytes and Error{kUnsupported}
+// naming the algorithm for `none`, RSA1_5, `zip`, `crit`, CBC and whatever else is not spoken here.
+// Both are public facts of the bytes: no key was used.
 Header inspect(ByteView envelope);
 
 // RFC 5280 §4.2.1.2 (1): SHA-1 of the public key bits; how CMS recipients name our keys.
@@ -35,21 +38,27 @@ Bytes subject_key_identifier(ByteView spki);
 Bytes seal_jwe(const PublicKeyInfo& key, ContentEncryption enc, const SecretBytes& plaintext);
 Bytes seal_cms(const PublicKeyInfo& key, ContentEncryption enc, const SecretBytes& plaintext);
 // Seals to a storage key (A256GCMKW) in the token.
-Bytes seal_jwe(KeyOps& ops, const PublicKeyInfo& key, ContentEncryption enc, const SecretBytes& plaintext);
+Bytes seal_jwe(KeyOps& ops, const PublicKeyInfo& key, ContentEncryption enc,
+               const SecretBytes& plaintext);
 
-// Opens with the key `kid`, which the caller found (from the header or by name) and was allowed to use. The header's algorithm must
-// be the key's own (RELIABILITY 100): Error{kUnsupported} otherwise, before the token is asked. Everything that a key decides fails as
-// throw_input_error() after the same work: a random CEK takes the place of one that did not decrypt.
+// Opens with the key `kid`, which the caller found (from the header or by name) and was allowed to
+// use. The header's algorithm must be the key's own (RELIABILITY 100): Error{kUnsupported}
+// otherwise, before the token is asked. Everything that a key decides fails as throw_input_error()
+// after the same work: a random CEK takes the place of one that did not decrypt.
 SecretBytes open(KeyOps& ops, const PublicKeyInfo& key, ByteView envelope);
 
-// JWK (RFC 7517) of a public key, with kid, use and alg; and back (kty RSA, EC, OKP). parse throws Error{kUsage}.
+// JWK (RFC 7517) of a public key, with kid, use and alg; and back (kty RSA, EC, OKP). parse throws
+// Error{kUsage}.
 std::string to_jwk(const PublicKeyInfo& key);
 PublicKeyInfo from_jwk(std::string_view json);
-// JWS compact (RFC 7515): payload signed by the key; alg fixed by the key, `none` and mismatches refused.
-std::string sign_jws(KeyOps& ops, const PublicKeyInfo& key, SignatureAlgorithm algorithm, ByteView payload);
+// JWS compact (RFC 7515): payload signed by the key; alg fixed by the key, `none` and mismatches
+// refused.
+std::string sign_jws(KeyOps& ops, const PublicKeyInfo& key, SignatureAlgorithm algorithm,
+                     ByteView payload);
 // The payload, or Error{kIntegrity}.
 Bytes verify_jws(const PublicKeyInfo& key, std::string_view jws);
 // Verification with OpenSSL on the public key; raw signature as KeyOps::sign returns it.
-bool verify_signature(ByteView spki, SignatureAlgorithm algorithm, ByteView input, ByteView signature);
+bool verify_signature(ByteView spki, SignatureAlgorithm algorithm, ByteView input,
+                      ByteView signature);
 
 }  // namespace keyagent::envelope
