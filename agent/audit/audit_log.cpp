@@ -1,1 +1,285 @@
-// Filled in by the commits that follow.
+#include "agent/audit/audit_log.h"
+
+#include <condition_variable>
+#include <deque>
+#include <fstream>
+#include <mutex>
+#include <thread>
+#include <utility>
+
+#include "agent/audit/record.h"
+#include "agent/base/disk.h"
+#include "agent/base/encoding.h"
+#include "agent/base/error.h"
+#include "agent/base/log.h"
+
+namespace keyagent::audit {
+namespace {
+
+constexpr std::size_t kMostQueued = 65536;
+constexpr std::size_t kCheckedAtStart = 1000;
+
+struct Tail {
+  std::uint64_t records = 0;
+  std::string hash{kGenesis};
+  std::string torn;  // what follows the last newline
+};
+
+// Reads the whole file, keeps the last records for the check at start.
+Tail read_tail(const std::filesystem::path& path) {
+  Tail tail;
+  std::ifstream in(path, std::ios::binary);
+  std::deque<std::string> last;
+  std::string line;
+  while (std::getline(in, line)) {
+    if (in.eof()) {  // no newline: the write was cut
+      tail.torn = line;
+      break;
+    }
+    ++tail.records;
+    last.push_back(std::move(line));
+    if (last.size() > kCheckedAtStart) last.pop_front();
+  }
+  std::uint64_t seq = tail.records - last.size();
+  std::string prev;
+  for (const auto& text : last) {
+    const auto record = parse_line(text);
+    const bool chains =
+        record && record->hash_fits && record->seq == seq && (prev.empty() || record->prev == prev);
+    if (!chains) {
+      throw Error(Code::kIntegrity,
+                  path.string() + ": record " + std::to_string(seq) +
+                      " does not belong to its chain; run: keyagent audit verify --folder " +
+                      path.parent_path().string());
+    }
+    prev = record->hash;
+    ++seq;
+  }
+  if (!prev.empty()) tail.hash = prev;
+  return tail;
+}
+
+}  // namespace
+
+struct AuditLog::Impl {
+  struct Queued {
+    Event event;
+    WallTime time;
+  };
+
+  const Options options;
+  const std::filesystem::path path;
+
+  mutable std::mutex mutex;
+  std::condition_variable wake, synced;
+  std::deque<Queued> queue;   // guarded by mutex
+  std::uint64_t queued = 0;   // events ever queued
+  std::uint64_t written = 0;  // events ever synced
+  bool urgent = false, stopping = false, failed = false;
+  CheckpointSigner signer;
+  std::string external;  // the last checkpoint
+  bool checkpoint_wanted = false;
+  std::uint64_t checkpoint_done = 0, checkpoint_asked = 0;
+
+  // The writer thread's own.
+  std::unique_ptr<AppendFile> file;
+  std::uint64_t records = 0;  // guarded by mutex for readers
+  std::string hash;
+  std::uint64_t records_at_checkpoint = 0;
+  SteadyTime last_checkpoint{};
+  std::thread writer;
+
+  explicit Impl(Options options_in)
+      : options(std::move(options_in)), path(options.folder / kLogName) {
+    make_private_folder(options.folder);
+    const Tail tail = read_tail(path);
+    records = tail.records;
+    hash = tail.hash;
+    records_at_checkpoint = records;
+    last_checkpoint = options.clock->now_steady();
+    if (!tail.torn.empty()) quarantine(tail.torn);
+    file = std::make_unique<AppendFile>(path);
+    writer = std::thread([this] { run(); });
+  }
+
+  // A record that a crash cut in two is kept as evidence and taken out of the chain, so that the
+  // next one does not fuse with it.
+  void quarantine(const std::string& torn) {
+    const auto aside = options.folder / ("audit.torn-" + std::to_string(records));
+    replace_file(aside, as_bytes(torn));
+    const auto whole = std::filesystem::file_size(path) - torn.size();
+    std::filesystem::resize_file(path, whole);
+    Event event;
+    event.what = "audit.torn";
+    event.who = "internal:audit";
+    event.outcome = "ok";
+    event.detail = std::to_string(torn.size()) + " bytes of a cut record were moved to " +
+                   aside.filename().string();
+    push(std::move(event));
+    log_warning("audit", event.detail);
+  }
+
+  std::uint64_t push(Event event) {
+    const std::lock_guard lock(mutex);
+    if (failed)
+      throw Error(Code::kInternal, "the audit log cannot be written; nothing is done unrecorded");
+    if (queue.size() >= kMostQueued)
+      throw Error(Code::kInternal, "the audit log's queue is full; nothing is done unrecorded");
+    queue.push_back({std::move(event), options.clock->now()});
+    if (queue.size() == 1) wake.notify_one();
+    return ++queued;
+  }
+
+  void wait_until_synced(std::uint64_t number) {
+    std::unique_lock lock(mutex);
+    urgent = true;
+    wake.notify_one();
+    synced.wait(lock, [&] { return written >= number || failed; });
+    if (written < number)
+      throw Error(Code::kInternal, "the audit log cannot be written; nothing is done unrecorded");
+  }
+
+  void run() {
+    std::unique_lock lock(mutex);
+    while (true) {
+      // Asleep until there is something; then a moment more, so that one sync serves all that came
+      // meanwhile.
+      wake.wait_for(lock, options.checkpoint_interval,
+                    [&] { return !queue.empty() || urgent || stopping; });
+      if (!urgent && !stopping)
+        wake.wait_for(lock, options.commit_interval, [&] { return urgent || stopping; });
+      urgent = false;
+      if (failed) {
+        synced.notify_all();
+        if (stopping) return;
+        continue;
+      }
+      std::deque<Queued> batch;
+      batch.swap(queue);
+      const std::uint64_t upto = queued;
+      const auto signer_now = signer;
+      const bool wanted = std::exchange(checkpoint_wanted, false);
+      const std::uint64_t asked = checkpoint_asked;
+      lock.unlock();
+      const bool good = write(batch, signer_now, wanted || checkpoint_due(batch));
+      lock.lock();
+      failed = failed || !good;
+      if (good) written = upto;
+      checkpoint_done = asked;
+      synced.notify_all();
+      if (stopping && queue.empty() && !checkpoint_wanted) return;
+    }
+  }
+
+  bool checkpoint_due(const std::deque<Queued>& batch) const {
+    const auto since = options.clock->now_steady() - last_checkpoint;
+    const auto news = records + batch.size() - records_at_checkpoint;
+    return news >= options.checkpoint_records || (news > 0 && since >= options.checkpoint_interval);
+  }
+
+  // One append and one sync for everything that waited; false when the disk refused.
+  bool write(const std::deque<Queued>& batch, const CheckpointSigner& signer_now,
+             bool with_checkpoint) {
+    if (batch.empty() && !(with_checkpoint && signer_now)) return true;
+    try {
+      std::string lines;
+      std::uint64_t seq = records;
+      for (const auto& each : batch) {
+        append(lines, format_event(seq++, each.time, hash, each.event));
+      }
+      std::string made;
+      if (with_checkpoint && signer_now) made = add_checkpoint(lines, seq, signer_now);
+      if (lines.empty()) return true;
+      file->append(as_bytes(lines));
+      file->sync();
+      {
+        const std::lock_guard lock(mutex);
+        records = seq;
+        if (!made.empty()) external = made;
+      }
+      if (!made.empty()) replace_file(options.folder / kCheckpointName, as_bytes(made), 0644);
+      return true;
+    } catch (const std::exception& error) {
+      log_error("audit", std::string("the log cannot be written any more: ") + error.what());
+      return false;
+    }
+  }
+
+  void append(std::string& lines, const std::string& line) {
+    const auto at = line.rfind(",\"hash\":\"");
+    hash = line.substr(at + 9, 64);
+    lines += line;
+    lines += '\n';
+  }
+
+  // A token that does not sign now must not stop the log: the next interval tries again.
+  std::string add_checkpoint(std::string& lines, std::uint64_t& seq,
+                             const CheckpointSigner& signer_now) {
+    const std::uint64_t size = seq;
+    const std::string covered = hash;
+    const auto now = options.clock->now();
+    last_checkpoint = options.clock->now_steady();
+    CheckpointSignature signature;
+    try {
+      signature = signer_now(as_bytes(checkpoint_payload(size, covered)));
+    } catch (const std::exception& error) {
+      log_warning("audit", std::string("no checkpoint could be signed: ") + error.what());
+      return {};
+    }
+    append(lines, format_checkpoint(seq++, now, covered, size, signature));
+    records_at_checkpoint = seq;
+    return format_external(size, covered, now, signature);
+  }
+
+  ~Impl() {
+    {
+      const std::lock_guard lock(mutex);
+      stopping = true;
+      wake.notify_one();
+    }
+    writer.join();
+  }
+};
+
+AuditLog::AuditLog(Options options) : impl_(std::make_unique<Impl>(std::move(options))) {}
+AuditLog::~AuditLog() = default;
+
+void AuditLog::record(Event event) {
+  impl_->push(std::move(event));
+}
+
+void AuditLog::record_now(Event event) {
+  impl_->wait_until_synced(impl_->push(std::move(event)));
+}
+
+void AuditLog::set_signer(CheckpointSigner signer) {
+  const std::lock_guard lock(impl_->mutex);
+  impl_->signer = std::move(signer);
+  impl_->checkpoint_wanted = true;
+  impl_->urgent = true;
+  impl_->wake.notify_one();
+}
+
+std::optional<std::string> AuditLog::checkpoint() {
+  std::unique_lock lock(impl_->mutex);
+  if (!impl_->signer) return std::nullopt;
+  const auto asked = ++impl_->checkpoint_asked;
+  impl_->checkpoint_wanted = true;
+  impl_->urgent = true;
+  impl_->wake.notify_one();
+  impl_->synced.wait(lock, [&] { return impl_->checkpoint_done >= asked || impl_->failed; });
+  if (impl_->external.empty()) return std::nullopt;
+  return impl_->external;
+}
+
+bool AuditLog::healthy() const {
+  const std::lock_guard lock(impl_->mutex);
+  return !impl_->failed;
+}
+
+std::uint64_t AuditLog::size() const {
+  const std::lock_guard lock(impl_->mutex);
+  return impl_->records;
+}
+
+}  // namespace keyagent::audit

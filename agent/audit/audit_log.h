@@ -1,5 +1,6 @@
 #pragma once
-// The audit log: a hash chain of JSON lines with group commit and signed checkpoints. Format: agent/audit/README.md.
+// The audit log: a hash chain of JSON lines with group commit and signed checkpoints. Format:
+// agent/audit/README.md.
 
 #include <chrono>
 #include <cstdint>
@@ -16,19 +17,21 @@
 
 namespace keyagent::audit {
 
-// One thing that happened. All texts are names, kids, codes: never secrets. Control bytes are escaped on writing.
+// One thing that happened. All texts are names, kids, codes: never secrets. Control bytes are
+// escaped on writing.
 struct Event {
-  std::string what;       // "open" "sign" "key.create" "refused" "start" "config.reload" …
-  std::string who;        // Principal::text()
+  std::string what;  // "open" "sign" "key.create" "refused" "start" "config.reload" …
+  std::string who;   // Principal::text()
   std::int32_t pid = 0;
-  std::string key;        // name
+  std::string key;  // name
   std::string kid;
-  std::string outcome;    // "ok" or a code name
-  std::string rule;       // the policy rule that decided
+  std::string outcome;  // "ok" or a code name
+  std::string rule;     // the policy rule that decided
   std::string detail;
 };
 
-// Signs checkpoint bytes with the audit key; returns the signature (JWS-style raw) and its kid and algorithm. Throws when it cannot.
+// Signs checkpoint bytes with the audit key; returns the signature (JWS-style raw) and its kid and
+// algorithm. Throws when it cannot.
 struct CheckpointSignature {
   std::string kid, algorithm;
   Bytes signature;
@@ -36,30 +39,34 @@ struct CheckpointSignature {
 using CheckpointSigner = std::function<CheckpointSignature(ByteView payload)>;
 
 struct Options {
-  std::filesystem::path folder;                        // holds audit.log and checkpoint.json; created 0700
-  const Clock* clock = nullptr;                        // never null
-  std::chrono::milliseconds commit_interval{5};        // group commit: what a crash may lose
-  std::uint64_t checkpoint_records = 1000;             // a checkpoint at the latest after so many records …
-  std::chrono::milliseconds checkpoint_interval{60000};  // … or so much time, when there was anything new
+  std::filesystem::path folder;  // holds audit.log and checkpoint.json; created 0700
+  const Clock* clock = nullptr;  // never null
+  std::chrono::milliseconds commit_interval{5};  // group commit: what a crash may lose
+  std::uint64_t checkpoint_records = 1000;  // a checkpoint at the latest after so many records …
+  std::chrono::milliseconds checkpoint_interval{
+      60000};  // … or so much time, when there was anything new
 };
 
 // Thread-safe. Writes from one thread of its own.
 class AuditLog {
  public:
-  // Opens the log, verifies its tail, quarantines a torn last record (to audit.torn-<time>, with an event that says so), and goes on
-  // with the chain. Throws Error{kIntegrity} when the last 1,000 records do not chain.
+  // Opens the log, verifies its tail, quarantines a torn last record (to audit.torn-<time>, with an
+  // event that says so), and goes on with the chain. Throws Error{kIntegrity} when the last 1,000
+  // records do not chain.
   explicit AuditLog(Options options);
   ~AuditLog();
 
-  // Queues an event and returns: it is on disk within commit_interval. Never blocks on the disk. Throws Error{kInternal} when the
-  // log cannot be written any more or its bounded queue is full: the caller then refuses the operation (fail closed).
+  // Queues an event and returns: it is on disk within commit_interval. Never blocks on the disk.
+  // Throws Error{kInternal} when the log cannot be written any more or its bounded queue is full:
+  // the caller then refuses the operation (fail closed).
   void record(Event event);
   // The same, and returns only when it is synced: refusals, changes of keys, start and stop.
   void record_now(Event event);
 
   // Set once the audit key is usable; a checkpoint is signed at once.
   void set_signer(CheckpointSigner signer);
-  // Signs a checkpoint now and returns it (the content of checkpoint.json), or nullopt without a signer.
+  // Signs a checkpoint now and returns it (the content of checkpoint.json), or nullopt without a
+  // signer.
   std::optional<std::string> checkpoint();
 
   bool healthy() const;
@@ -71,8 +78,10 @@ class AuditLog {
 };
 
 struct VerifyOptions {
-  std::optional<std::string> external_checkpoint;  // JSON of a checkpoint that left the host: detects a cut tail
-  // SPKI of audit keys by kid; a checkpoint by another kid is "unverified". Empty: signatures are not checked (said in the result).
+  std::optional<std::string>
+      external_checkpoint;  // JSON of a checkpoint that left the host: detects a cut tail
+  // SPKI of audit keys by kid; a checkpoint by another kid is "unverified". Empty: signatures are
+  // not checked (said in the result).
   std::map<std::string, Bytes> keys;
 };
 struct VerifyResult {

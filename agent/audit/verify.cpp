@@ -1,1 +1,179 @@
-// Filled in by the commits that follow.
+#include <openssl/evp.h>
+#include <openssl/x509.h>
+
+#include <deque>
+#include <fstream>
+#include <memory>
+#include <nlohmann/json.hpp>
+
+#include "agent/audit/audit_log.h"
+#include "agent/audit/record.h"
+#include "agent/base/encoding.h"
+#include "agent/base/error.h"
+
+namespace keyagent::audit {
+namespace {
+
+// Only what an audit key signs with: ES256 and ES384 (r‖s), EdDSA, RS256 and PS256 through
+// OpenSSL's digest-verify.
+bool verify_signature(const Bytes& spki, const std::string& algorithm, std::string_view payload,
+                      const Bytes& signature) {
+  const unsigned char* der = spki.data();
+  const std::unique_ptr<EVP_PKEY, decltype(&EVP_PKEY_free)> key(
+      d2i_PUBKEY(nullptr, &der, static_cast<long>(spki.size())), EVP_PKEY_free);
+  if (!key) return false;
+  const EVP_MD* digest = algorithm == "EdDSA"   ? nullptr
+                         : algorithm == "ES384" ? EVP_sha384()
+                                                : EVP_sha256();
+  const bool ecdsa = algorithm == "ES256" || algorithm == "ES384";
+  if (ecdsa && signature.size() != (algorithm == "ES256" ? 64u : 96u)) return false;
+  const Bytes encoded = ecdsa ? ecdsa_to_der(signature) : signature;
+  const std::unique_ptr<EVP_MD_CTX, decltype(&EVP_MD_CTX_free)> context(EVP_MD_CTX_new(),
+                                                                        EVP_MD_CTX_free);
+  EVP_PKEY_CTX* parameters = nullptr;
+  if (EVP_DigestVerifyInit(context.get(), &parameters, digest, nullptr, key.get()) != 1)
+    return false;
+  if (algorithm == "PS256" &&
+      (EVP_PKEY_CTX_ctrl_str(parameters, "rsa_padding_mode", "pss") != 1 ||
+       EVP_PKEY_CTX_ctrl_str(parameters, "rsa_pss_saltlen", "digest") != 1)) {
+    return false;
+  }
+  const auto bytes = as_bytes(payload);
+  return EVP_DigestVerify(context.get(), encoded.data(), encoded.size(), bytes.data(),
+                          bytes.size()) == 1;
+}
+
+struct External {
+  std::uint64_t size = 0;
+  std::string hash, kid, algorithm;
+  Bytes signature;
+};
+
+std::optional<External> parse_external(const std::string& text) {
+  try {
+    const auto json = nlohmann::json::parse(text);
+    return External{json.at("size").get<std::uint64_t>(), json.at("hash").get<std::string>(),
+                    json.at("kid").get<std::string>(), json.at("alg").get<std::string>(),
+                    from_base64url(json.at("signature").get<std::string>()).value_or(Bytes{})};
+  } catch (const nlohmann::json::exception&) {
+    return std::nullopt;
+  }
+}
+
+class Verifier {
+ public:
+  explicit Verifier(const VerifyOptions& options) : options_(options) {}
+
+  // False ends the walk.
+  bool take(std::string_view text) {
+    const std::uint64_t seq = result_.records;
+    const auto line = parse_line(text);
+    if (!line) return bad(seq, "is not a record");
+    if (!line->hash_fits) return bad(seq, "was changed: its hash does not fit");
+    if (line->seq != seq) return bad(seq, "carries number " + std::to_string(line->seq));
+    if (line->prev != prev_) return bad(seq, "does not follow the record before it");
+    if (line->is_checkpoint && !take_checkpoint(*line, seq)) return false;
+    prev_ = line->hash;
+    ++result_.records;
+    if (external_ && result_.records == external_->size) external_hash_ = prev_;
+    return true;
+  }
+
+  bool set_external(const std::string& text) {
+    external_ = parse_external(text);
+    if (external_) return true;
+    result_.text = "the external checkpoint is not one";
+    return false;
+  }
+
+  VerifyResult finish(bool complete, bool torn) {
+    if (!complete) return result_;
+    if (torn) return (bad(result_.records, "is cut in two"), result_);
+    if (external_ && !external_fits()) return result_;
+    result_.ok = true;
+    result_.text = std::to_string(result_.records) + " records chain, " +
+                   std::to_string(result_.checkpoints_verified) + " of " +
+                   std::to_string(result_.checkpoints) + " checkpoint signatures verified" +
+                   (options_.keys.empty() ? " (no audit key at hand)" : "") +
+                   (external_ ? ", and the log holds all of the external checkpoint" : "");
+    return result_;
+  }
+
+ private:
+  bool bad(std::uint64_t seq, const std::string& what) {
+    result_.first_bad_seq = seq;
+    result_.text = "record " + std::to_string(seq) + " " + what;
+    return false;
+  }
+
+  bool take_checkpoint(const Line& line, std::uint64_t seq) {
+    ++result_.checkpoints;
+    if (line.size != seq) return bad(seq, "is a checkpoint of another place");
+    const auto key = options_.keys.find(line.kid);
+    if (key == options_.keys.end()) return true;
+    if (!verify_signature(key->second, line.algorithm, checkpoint_payload(line.size, line.prev),
+                          line.signature)) {
+      return bad(seq, "is a checkpoint whose signature does not verify");
+    }
+    ++result_.checkpoints_verified;
+    return true;
+  }
+
+  bool external_fits() {
+    const auto key = options_.keys.find(external_->kid);
+    if (key != options_.keys.end() &&
+        !verify_signature(key->second, external_->algorithm,
+                          checkpoint_payload(external_->size, external_->hash),
+                          external_->signature)) {
+      result_.text = "the external checkpoint's signature does not verify";
+      return false;
+    }
+    if (result_.records < external_->size) {
+      bad(result_.records,
+          "and later ones are missing: a checkpoint of " + std::to_string(external_->size) +
+              " records was signed, the log has " + std::to_string(result_.records));
+      return false;
+    }
+    if (external_hash_ != external_->hash) {
+      bad(external_->size - 1, "is not the one that the external checkpoint names");
+      return false;
+    }
+    return true;
+  }
+
+  const VerifyOptions& options_;
+  VerifyResult result_;
+  std::string prev_{kGenesis};
+  std::optional<External> external_;
+  std::string external_hash_{kGenesis};
+};
+
+}  // namespace
+
+VerifyResult verify(const std::filesystem::path& folder, const VerifyOptions& options) {
+  Verifier verifier(options);
+  if (options.external_checkpoint && !verifier.set_external(*options.external_checkpoint))
+    return verifier.finish(false, false);
+  std::ifstream in(folder / kLogName, std::ios::binary);
+  if (!in && !options.external_checkpoint) {
+    throw Error(Code::kConfiguration, "no audit log in " + folder.string());
+  }
+  std::string line;
+  while (std::getline(in, line)) {
+    if (in.eof()) return verifier.finish(true, !line.empty());
+    if (!verifier.take(line)) return verifier.finish(false, false);
+  }
+  return verifier.finish(true, false);
+}
+
+std::vector<std::string> tail(const std::filesystem::path& folder, std::size_t count) {
+  std::ifstream in(folder / kLogName, std::ios::binary);
+  std::deque<std::string> last;
+  for (std::string line; std::getline(in, line) && !in.eof();) {
+    last.push_back(std::move(line));
+    if (last.size() > count) last.pop_front();
+  }
+  return {last.begin(), last.end()};
+}
+
+}  // namespace keyagent::audit
