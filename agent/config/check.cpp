@@ -1,1 +1,156 @@
-// Filled in by the commits that follow.
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <algorithm>
+
+#include "agent/base/error.h"
+#include "agent/config/config.h"
+#include "agent/policy/policy.h"
+
+namespace keyagent::config {
+namespace {
+
+using std::filesystem::path;
+
+class Check {
+ public:
+  void add(const std::string& severity, const path& where, const std::string& text,
+           const std::string& cure) {
+    findings_.push_back({severity, where.string(), text, cure});
+  }
+
+  // nullopt and a finding when it is not there.
+  bool look(const path& file, const std::string& what, struct stat& info, const std::string& cure) {
+    if (::lstat(file.c_str(), &info) == 0) return true;
+    add("error", file, what + " is not there", cure);
+    return false;
+  }
+
+  void owner(const path& file, const struct stat& info, const std::string& what) {
+    if (info.st_uid == 0 || info.st_uid == ::geteuid()) return;
+    add("error", file,
+        what + " belongs to uid " + std::to_string(info.st_uid) + ", who could change it",
+        "chown " + std::to_string(::geteuid()) + " " + file.string());
+  }
+
+  void mode(const path& file, const struct stat& info, mode_t forbidden, const std::string& what,
+            const std::string& cure) {
+    if ((info.st_mode & forbidden) != 0) add("error", file, what, cure + " " + file.string());
+  }
+
+  void trusted_file(const path& file, const std::string& what) {
+    struct stat info {};
+    if (!look(file, what, info, "write it, or correct its path")) return;
+    owner(file, info, what);
+    mode(file, info, S_IWGRP | S_IWOTH, what + " may be written by others", "chmod go-w");
+  }
+
+  void secret_file(const path& file, const std::string& what) {
+    struct stat info {};
+    if (!look(file, what, info, "write it with mode 0400")) return;
+    if (!S_ISREG(info.st_mode))
+      return add("error", file, what + " is not a regular file", "put a regular file there");
+    owner(file, info, what);
+    mode(file, info, S_IRWXG | S_IRWXO, what + " may be read by others", "chmod 0400");
+  }
+
+  // A folder that is not there yet is made by the agent.
+  void private_folder(const path& folder, const std::string& what, mode_t forbidden,
+                      const std::string& cure) {
+    struct stat info {};
+    if (::lstat(folder.c_str(), &info) != 0) return;
+    if (!S_ISDIR(info.st_mode))
+      return add("error", folder, what + " is not a folder", "move it away");
+    owner(folder, info, what);
+    mode(folder, info, forbidden, what + " is open to others", cure);
+  }
+
+  void module_file(const AgentConfig& config) {
+    const auto& modules = config.profile.modules;
+    const auto found = std::find_if(modules.begin(), modules.end(),
+                                    [](const path& file) { return std::filesystem::exists(file); });
+    if (found == modules.end()) {
+      return add("error", modules.front(),
+                 "the PKCS#11 module of profile '" + config.profile.name + "' is not installed",
+                 "install its package, or name the file as token.module");
+    }
+    trusted_file(std::filesystem::canonical(*found), "the PKCS#11 module");
+  }
+
+  std::vector<ConfigFinding> take() { return std::move(findings_); }
+
+ private:
+  std::vector<ConfigFinding> findings_;
+};
+
+void check_pin(Check& check, const AgentConfig& config) {
+  if (config.pin.kind == PinFrom::Kind::kFile) check.secret_file(config.pin.value, "the PIN file");
+  if (config.pin.kind == PinFrom::Kind::kPrompt) {
+    check.add("warning", config.source,
+              "the PIN is asked for at each start: the agent cannot restart by itself",
+              "give token.pin a 'credential' (systemd) or a 'file' with mode 0400");
+  }
+}
+
+void check_policy(Check& check, const AgentConfig& config) {
+  check.trusted_file(config.policy, "the policy");
+  try {
+    const auto policy = policy::load_policy(config.policy.string());
+    if (policy->rules.empty())
+      check.add("warning", config.policy, "the policy has no rule: everything is denied",
+                "add a rule");
+    for (const auto& rule : policy->rules) {
+      const bool uses = rule.actions.contains(policy::Action::kOpen) ||
+                        rule.actions.contains(policy::Action::kSign);
+      if (rule.allow && rule.anyone && uses) {
+        check.add("warning", rule.where,
+                  "rule '" + rule.name + "' lets every user of the host use keys",
+                  "name users or groups");
+      }
+    }
+  } catch (const Error& error) {
+    check.add("error", config.policy, error.what(), "correct the policy");
+  }
+}
+
+void check_settings(Check& check, const AgentConfig& config) {
+  if (!config.profile.tested) {
+    check.add(
+        "warning", config.profile_path,
+        "profile '" + config.profile.name + "' comes from documentation and was not tested here",
+        "run: keyagent token probe --profile " + config.profile.name);
+  }
+  if ((config.socket_mode & 0002) != 0) {
+    check.add("warning", config.source,
+              "the socket is open to every user; only the policy stands between them and the keys",
+              "set socket.mode to 0660 and socket.group");
+  }
+  if (config.connections_per_uid > config.connections) {
+    check.add("error", config.source,
+              "limits.connections-per-uid is greater than limits.connections", "lower it");
+  }
+}
+
+}  // namespace
+
+std::vector<ConfigFinding> check_config(const path& source) {
+  Check check;
+  check.trusted_file(source, "the configuration");
+  try {
+    const AgentConfig config = load_config(source);
+    check_pin(check, config);
+    check_policy(check, config);
+    check.private_folder(config.state_folder, "the state folder", S_IRWXG | S_IRWXO, "chmod 0700");
+    check.private_folder(config.audit_folder, "the audit folder", S_IWGRP | S_IRWXO, "chmod 0700");
+    check.private_folder(config.socket.parent_path(), "the socket's folder", S_IWGRP | S_IWOTH,
+                         "chmod go-w");
+    check.module_file(config);
+    check_settings(check, config);
+  } catch (const Error& error) {
+    check.add("error", source, error.what(),
+              "correct the line that is named; keyagentd.yml(5) lists every field");
+  }
+  return check.take();
+}
+
+}  // namespace keyagent::config

@@ -1,1 +1,153 @@
-// Filled in by the commits that follow.
+#include "agent/config/config.h"
+
+#include <algorithm>
+#include <cctype>
+
+#include "agent/base/error.h"
+#include "agent/base/yaml_reader.h"
+#include "pkcs11/error.h"
+#include "pkcs11/uri.h"
+
+namespace keyagent::config {
+namespace {
+
+using std::filesystem::path;
+
+[[noreturn]] void fail(const YamlReader& reader, const std::string& name, const std::string& text) {
+  throw Error(Code::kConfiguration, reader.where(name) + ": " + text);
+}
+
+path absolute(const YamlReader& reader, const std::string& name, const std::string& value) {
+  if (value.empty() || value[0] != '/')
+    fail(reader, name, "'" + name + "' must be an absolute path, not '" + value + "'");
+  return path(value).lexically_normal();
+}
+
+bool is_agent_id(const std::string& text) {
+  return !text.empty() && text.size() <= 63 &&
+         std::all_of(text.begin(), text.end(), [](unsigned char c) {
+           return std::islower(c) != 0 || std::isdigit(c) != 0 || c == '.' || c == '-';
+         });
+}
+
+// "softhsm2" is looked for where profiles are installed, then in the source tree of a build that
+// was not installed.
+path find_profile(const YamlReader& token, const std::string& name) {
+  if (name.find('/') != std::string::npos) return absolute(token, "profile", name);
+  for (const char* folder : {KEYAGENT_PROFILES, KEYAGENT_SOURCE_PROFILES}) {
+    const path candidate = path(folder) / (name + ".yml");
+    if (std::filesystem::exists(candidate)) return candidate;
+  }
+  fail(token, "profile", "no profile '" + name + "' (looked in " KEYAGENT_PROFILES ")");
+}
+
+PinFrom read_pin(const YamlReader& token, const pkcs11::Uri& uri) {
+  if (!token.has("pin")) {
+    if (uri.pin_source) return {PinFrom::Kind::kFile, uri.pin_source->substr(5)};
+    fail(token, "",
+         "'pin' is missing: give it 'credential: NAME', 'file: /path' or 'prompt: true'");
+  }
+  const YamlReader pin = token.child("pin");
+  const int given =
+      pin.has("credential") + pin.has("file") + pin.has("prompt") + (uri.pin_source ? 1 : 0);
+  if (given != 1)
+    fail(token, "pin",
+         "'pin' needs exactly one of 'credential', 'file' and 'prompt' (and no pin-source in the "
+         "URI beside it)");
+  if (pin.has("credential")) return {PinFrom::Kind::kSystemdCredential, pin.text("credential")};
+  if (pin.has("file"))
+    return {PinFrom::Kind::kFile, absolute(pin, "file", pin.text("file")).string()};
+  if (!pin.boolean("prompt", false)) fail(token, "pin", "'prompt' can only be true");
+  return {PinFrom::Kind::kPrompt, {}};
+}
+
+void read_token(const YamlReader& token, AgentConfig& config) {
+  config.token_uri = token.text("uri");
+  try {
+    const auto uri = pkcs11::parse_uri(config.token_uri);
+    config.token_label = uri.token.value_or("");
+    config.token_serial = uri.serial.value_or("");
+    if (config.token_label.empty() && config.token_serial.empty())
+      fail(token, "uri", "the URI must name 'token', 'serial' or both");
+    if (uri.module_path)
+      fail(token, "uri",
+           "'module-path' is not followed; name the module in the profile or as 'module'");
+    config.profile_path = find_profile(token, token.text("profile"));
+    config.profile = pkcs11::load_profile(config.profile_path);
+    config.pin = read_pin(token, uri);
+  } catch (const pkcs11::Error& error) {
+    fail(token, "uri", error.what());
+  }
+  if (token.has("module"))
+    config.profile.modules = {absolute(token, "module", token.text("module"))};
+  config.profile.sessions = static_cast<std::size_t>(
+      token.integer("sessions", static_cast<long>(config.profile.sessions), 1, 1024));
+  config.profile.deadline = token.duration("deadline", config.profile.deadline);
+  config.take_over = token.boolean("take-over", false);
+  config.stuck_exit = token.duration("stuck-exit", config.stuck_exit);
+}
+
+void read_limits(const YamlReader& limits, AgentConfig& config) {
+  const auto count = [&](const char* name, std::size_t& value, long most) {
+    value = static_cast<std::size_t>(limits.integer(name, static_cast<long>(value), 1, most));
+  };
+  count("connections", config.connections, 100000);
+  count("connections-per-uid", config.connections_per_uid, 100000);
+  count("inflight-per-uid", config.inflight_per_uid, 100000);
+  count("failures-per-key-per-day", config.failures_per_key_per_day, 1000000);
+  config.idle_timeout = limits.duration("idle-timeout", config.idle_timeout);
+  config.frame_timeout = limits.duration("frame-timeout", config.frame_timeout);
+}
+
+void read_socket(const YamlReader& socket, AgentConfig& config) {
+  config.socket =
+      absolute(socket, "path", socket.text("path", "/run/keyagent/" + config.agent_id + ".sock"));
+  if (config.socket.string().size() > 107)
+    fail(socket, "path", "a socket path has at most 107 bytes");
+  config.socket_mode = static_cast<unsigned>(socket.integer("mode", 0660, 0, 0777));
+  config.socket_group = socket.text("group", "");
+}
+
+void read_audit(const YamlReader& audit, AgentConfig& config) {
+  config.audit_folder =
+      absolute(audit, "folder", audit.text("folder", (config.state_folder / "audit").string()));
+  config.audit_key = audit.text("key", config.audit_key);
+  config.audit_commit = audit.duration("commit", config.audit_commit);
+  config.checkpoint_interval = audit.duration("checkpoint-interval", config.checkpoint_interval);
+  config.checkpoint_records =
+      static_cast<std::uint64_t>(audit.integer("checkpoint-records", 1000, 1, 1000000));
+}
+
+AgentConfig read_config(const YamlReader& reader, const path& source) {
+  AgentConfig config;
+  config.source = source;
+  config.state_folder = absolute(reader, "state-folder", reader.text("state-folder"));
+  read_token(reader.child("token"), config);
+  config.agent_id = reader.text("agent-id", config.token_label);
+  if (!is_agent_id(config.agent_id)) {
+    fail(reader, "agent-id",
+         "'agent-id' must be 1 to 63 of a-z 0-9 . - (it is '" + config.agent_id + "')");
+  }
+  const path policy = reader.text("policy");
+  config.policy = policy.is_absolute() ? policy : source.parent_path() / policy;
+  read_socket(reader.child("socket"), config);
+  read_limits(reader.child("limits"), config);
+  read_audit(reader.child("audit"), config);
+  const YamlReader log = reader.child("log");
+  config.log_level = log.text("level", config.log_level);
+  config.log_format = log.text("format", config.log_format);
+  reader.finish();
+  return config;
+}
+
+}  // namespace
+
+AgentConfig load_config(const path& source) {
+  return read_config(YamlReader::from_file(source), std::filesystem::absolute(source));
+}
+
+AgentConfig parse_config(std::string_view yaml, const std::string& source) {
+  return read_config(YamlReader::from_text(yaml, source), source);
+}
+
+}  // namespace keyagent::config

@@ -1,5 +1,6 @@
 #pragma once
-// The agent's configuration: parsed, defaulted and checked. Format and every field: agent/config/README.md and keyagentd.yml(5).
+// The agent's configuration: parsed, defaulted and checked. Format and every field:
+// agent/config/README.md and keyagentd.yml(5).
 
 #include <chrono>
 #include <filesystem>
@@ -22,40 +23,46 @@ struct AgentConfig {
   std::filesystem::path audit_folder;  // default: state_folder/audit
   std::filesystem::path policy;        // absolute, or relative to the configuration file
   // token:
-  std::filesystem::path profile_path;  // "softhsm2" (searched in the installed and the built-in profile folders) or a path
-  pkcs11::Profile profile;             // loaded, with `token.module` and `token.sessions` applied where given
-  std::string token_uri;               // "pkcs11:token=…;serial=…", as written
+  std::filesystem::path profile_path;  // "softhsm2" (searched in the installed and the built-in
+                                       // profile folders) or a path
+  pkcs11::Profile profile;  // loaded, with `token.module` and `token.sessions` applied where given
+  std::string token_uri;    // "pkcs11:token=…;serial=…", as written
   std::string token_label, token_serial;
   PinFrom pin;
-  bool take_over = false;              // token.take-over: replace another host's owner marker
+  bool take_over = false;  // token.take-over: replace another host's owner marker
   std::chrono::milliseconds stuck_exit{30000};
   // socket:
-  std::filesystem::path socket;        // default: /run/keyagent/<agent_id>.sock, or from socket activation
+  std::filesystem::path
+      socket;  // default: /run/keyagent/<agent_id>.sock, or from socket activation
   unsigned socket_mode = 0660;
-  std::string socket_group;            // may be empty
+  std::string socket_group;  // may be empty
   // limits:
   std::size_t connections = 4096, connections_per_uid = 1024, inflight_per_uid = 512;
   std::chrono::milliseconds idle_timeout{0};       // 0: never while a connection is between frames
   std::chrono::milliseconds frame_timeout{10000};  // a frame must be whole within this
-  std::size_t failures_per_key_per_day = 1000;     // failed opens before a key is suspended for open until reload (RELIABILITY 107)
+  std::size_t failures_per_key_per_day =
+      1000;  // failed opens before a key is suspended for open until reload (RELIABILITY 107)
   // audit:
-  std::string audit_key = "audit";     // created at first start when absent
+  std::string audit_key = "audit";  // created at first start when absent
   std::chrono::milliseconds audit_commit{5}, checkpoint_interval{60000};
   std::uint64_t checkpoint_records = 1000;
   // log:
   std::string log_level = "info", log_format = "text";
 };
 
-// One thing that `keyagent config check` says. `severity`: "error" (the daemon refuses to start) or "warning".
+// One thing that `keyagent config check` says. `severity`: "error" (the daemon refuses to start) or
+// "warning".
 struct ConfigFinding {
   std::string severity, where, text, cure;
 };
 
-// Parses one file and the profile it names. Throws Error{kConfiguration} with file, line and cure for the first fault.
+// Parses one file and the profile it names. Throws Error{kConfiguration} with file, line and cure
+// for the first fault.
 AgentConfig load_config(const std::filesystem::path& path);
 AgentConfig parse_config(std::string_view yaml, const std::string& source);
-// Everything that is wrong or loose, without changing anything: modes and owners of configuration, policy, PIN file, state and
-// socket folders, module file; PIN in a URI; unknown users in the policy; profile not tested; settings that contradict.
+// Everything that is wrong or loose, without changing anything: modes and owners of configuration,
+// policy, PIN file, state and socket folders, module file; PIN in a URI; unknown users in the
+// policy; profile not tested; settings that contradict.
 std::vector<ConfigFinding> check_config(const std::filesystem::path& path);
 
 }  // namespace keyagent::config
