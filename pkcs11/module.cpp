@@ -77,7 +77,10 @@ std::shared_ptr<Module> Module::open(const Profile& profile,
 }
 
 Module::Module(const Profile& profile, std::filesystem::path path)
-    : path_(std::move(path)), init_args_(profile.init_args), os_locking_(profile.os_locking) {
+    : path_(std::move(path)),
+      init_args_(profile.init_args),
+      os_locking_(profile.os_locking),
+      serialised_(profile.serialise || !profile.os_locking) {
   void* handle = ::dlopen(path_.c_str(), RTLD_NOW | RTLD_LOCAL | RTLD_NODELETE);
   if (handle == nullptr) fail("module " + path_.string() + " does not load: " + ::dlerror());
   const auto get = reinterpret_cast<CK_C_GetFunctionList>(::dlsym(handle, "C_GetFunctionList"));
@@ -85,7 +88,6 @@ Module::Module(const Profile& profile, std::filesystem::path path)
   if (get(&functions_) != CKR_OK || functions_ == nullptr) {
     fail(path_.string() + ": C_GetFunctionList failed");
   }
-  initialise();
 }
 
 Module::~Module() {
@@ -97,7 +99,12 @@ void Module::initialise() {
   args.flags = os_locking_ ? CKF_OS_LOCKING_OK : 0;
   // Mozilla's and some vendors' modules take a text here, which the standard reserves.
   args.pReserved = init_args_.empty() ? nullptr : const_cast<char*>(init_args_.c_str());
-  const CK_RV rv = functions_->C_Initialize(&args);
+  CK_RV rv = functions_->C_Initialize(&args);
+  if (rv == CKR_CANT_LOCK) {
+    args.flags = 0;
+    rv = functions_->C_Initialize(&args);
+    if (rv == CKR_OK) serialised_ = true;
+  }
   if (rv == CKR_CRYPTOKI_ALREADY_INITIALIZED) {
     fail(path_.string() + " is in use by another library of this process");
   }
@@ -106,25 +113,38 @@ void Module::initialise() {
   epoch_.fetch_add(1, std::memory_order_acq_rel);
 }
 
-Module::Entry Module::enter() {
+Module::Entry Module::enter(TimePoint until) {
   // While a reload waits for the last call to come back, no new one may slip in before it.
   if (reloading_.load(std::memory_order_acquire)) {
-    const std::lock_guard wait(reload_);
+    const OneCall wait(reload_, until);
   }
-  return Entry(inside_);
+  Entry entry(inside_, std::defer_lock);
+  if (!entry.try_lock() && !entry.try_lock_until(until)) {
+    throw Error(Error::Kind::kStuck, path_.string() + " does not come back from a reload");
+  }
+  return entry;
 }
 
-bool Module::reload(std::uint64_t seen, std::chrono::steady_clock::time_point until) {
-  if (epoch() != seen && initialised_) return true;
-  const std::lock_guard baton(reload_);
+Module::OneCall Module::one_call(TimePoint until) {
+  if (!serialised()) return {};
+  OneCall lock(one_call_, until);
+  if (!lock.owns_lock()) {
+    throw Error(Error::Kind::kStuck, "a call into " + path_.string() + " does not come back");
+  }
+  return lock;
+}
+
+bool Module::reload(std::uint64_t seen, TimePoint until) {
+  if (epoch() != seen && initialised()) return true;
+  const OneCall baton(reload_, until);
+  if (!baton.owns_lock()) return false;
   reloading_.store(true, std::memory_order_release);
   std::unique_lock lock(inside_, std::defer_lock);
   const bool alone = lock.try_lock_until(until);
   reloading_.store(false, std::memory_order_release);
   if (!alone) return false;
-  if (epoch() != seen && initialised_) return true;
-  if (initialised_) functions_->C_Finalize(nullptr);
-  initialised_ = false;
+  if (epoch() != seen && initialised()) return true;
+  if (initialised_.exchange(false)) functions_->C_Finalize(nullptr);
   initialise();
   return true;
 }

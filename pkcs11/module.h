@@ -22,27 +22,38 @@ class Module {
  public:
   // The module of the profile's first path that exists; a second call for the same file gives the
   // same object while it lives. Sets the profile's environment and ignores SIGPIPE before the file
-  // is loaded (a module that loses its server would kill the process, RELIABILITY 47). Throws
-  // Error{kModule}: not absolute, not there, writable by others than root and this user, no
-  // C_GetFunctionList, C_Initialize failed.
+  // is loaded (a module that loses its server would kill the process, RELIABILITY 47). Not yet
+  // initialised: reload() does that. Throws Error{kModule}: not absolute, not there, writable by
+  // others than root and this user, no C_GetFunctionList.
   static std::shared_ptr<Module> open(const Profile& profile,
                                       const std::filesystem::path& state_folder);
   ~Module();
   Module(const Module&) = delete;
 
+  using TimePoint = std::chrono::steady_clock::time_point;
+
   CK_FUNCTION_LIST* functions() const { return functions_; }
   const std::filesystem::path& path() const { return path_; }
-  // Grows with each C_Initialize that succeeded; sessions and handles of an older epoch are void.
+  // Grows with each C_Initialize that succeeded, 0 before the first; sessions and handles of an
+  // older epoch are void.
   std::uint64_t epoch() const { return epoch_.load(std::memory_order_acquire); }
+  bool initialised() const { return initialised_.load(std::memory_order_acquire); }
 
-  // Held (shared) around every call into the module.
+  // Held (shared) around every call into the module, and while waiting for a session. Throws
+  // Error{kStuck} when a reload does not let anybody in before `until`.
   using Entry = std::shared_lock<std::shared_timed_mutex>;
-  Entry enter();
+  Entry enter(TimePoint until);
+
+  // One call at a time, for a profile that says so or a module that answered CKR_CANT_LOCK
+  // (RELIABILITY 43). Taken after an Entry. Empty when the module needs none. Throws Error{kStuck}.
+  using OneCall = std::unique_lock<std::timed_mutex>;
+  OneCall one_call(TimePoint until);
+  bool serialised() const { return serialised_.load(std::memory_order_acquire); }
 
   // C_Finalize and C_Initialize, unless the epoch is no longer `seen` (then another thread did it).
   // Waits until `until` for calls inside to come back: false when one did not. Throws
   // Error{kModule} when C_Initialize fails; a later call tries again.
-  bool reload(std::uint64_t seen, std::chrono::steady_clock::time_point until);
+  bool reload(std::uint64_t seen, TimePoint until);
 
  private:
   Module(const Profile& profile, std::filesystem::path path);
@@ -53,10 +64,12 @@ class Module {
   const bool os_locking_;
   CK_FUNCTION_LIST* functions_ = nullptr;
   std::shared_timed_mutex inside_;
-  std::mutex reload_;  // held for the whole of a reload
+  std::timed_mutex one_call_;
+  std::timed_mutex reload_;  // held for the whole of a reload
   std::atomic<bool> reloading_{false};
   std::atomic<std::uint64_t> epoch_{0};
   std::atomic<bool> initialised_{false};
+  std::atomic<bool> serialised_;
 };
 
 }  // namespace keyagent::pkcs11

@@ -50,6 +50,12 @@ CK_OBJECT_HANDLE Session::key(const KeyId& id) {
   const auto cached = keys_.find(id);
   if (cached != keys_.end()) return cached->second;
   CK_OBJECT_HANDLE object = find_one(c(), handle_, id);
+  if (id.object_class == CKO_PRIVATE_KEY &&
+      reads_true(c(), handle_, object, CKA_ALWAYS_AUTHENTICATE)) {
+    throw Error(Error::Kind::kUnsupported,
+                "this key demands the PIN for each use (CKA_ALWAYS_AUTHENTICATE); an agent that "
+                "works unattended cannot use it");
+  }
   const bool copy = profile_.session_copies && id.object_class == CKO_PRIVATE_KEY &&
                     reads_true(c(), handle_, object, CKA_SIGN) &&
                     reads_true(c(), handle_, object, CKA_COPYABLE);

@@ -8,31 +8,39 @@
 namespace keyagent::pkcs11 {
 namespace {
 
-constexpr auto kGrowAgain = std::chrono::minutes(1);
+SessionPool::Limits sane(SessionPool::Limits limits) {
+  limits.sessions = std::max<std::size_t>(limits.sessions, 1);
+  return limits;
+}
 
 }  // namespace
 
-SessionPool::SessionPool(std::size_t limit, std::size_t queue, std::chrono::milliseconds deadline)
-    : wanted_(std::max<std::size_t>(limit, 1)),
-      queue_(queue),
-      deadline_(deadline),
-      since_(wanted_),
-      limit_(wanted_) {
-  for (std::size_t place = 0; place < wanted_; ++place) free_places_.push_back(place);
+SessionPool::SessionPool(Limits limits)
+    : limits_(sane(limits)), since_(limits_.sessions), limit_(limits_.sessions) {
+  for (std::size_t place = 0; place < limits_.sessions; ++place) free_places_.push_back(place);
 }
 
-void SessionPool::restart(std::uint64_t epoch, Open open) {
-  std::vector<std::unique_ptr<Session>> old;
+// In these three, `old` outlives the lock: closing a session is a call into the module.
+void SessionPool::restart(Open open) {
+  std::vector<Idle> old;
   const std::lock_guard lock(mutex_);
   old.swap(idle_);
   open_ -= old.size();
-  epoch_ = epoch;
-  limit_ = wanted_;
+  ++generation_;
+  limit_ = limits_.sessions;
   open_session_ = std::move(open);
 }
 
+void SessionPool::renew() {
+  std::vector<Idle> old;
+  const std::lock_guard lock(mutex_);
+  old.swap(idle_);
+  open_ -= old.size();
+  ++generation_;
+}
+
 void SessionPool::clear() {
-  std::vector<std::unique_ptr<Session>> old;
+  std::vector<Idle> old;
   const std::lock_guard lock(mutex_);
   old.swap(idle_);
   open_ -= old.size();
@@ -44,58 +52,72 @@ SessionPool::Counts SessionPool::counts() const {
 }
 
 SessionPool::Lease SessionPool::lease(TimePoint until) {
+  std::vector<Idle> stale;
   std::unique_lock lock(mutex_);
-  if (!idle_.empty()) {
-    auto session = std::move(idle_.back());
-    idle_.pop_back();
-    return make_lease(std::move(session));
-  }
-  if (limit_ < wanted_ && std::chrono::steady_clock::now() >= grow_at_) {
+  const auto now = std::chrono::steady_clock::now();
+  if (auto session = take_idle(now, stale)) return make_lease(std::move(session), now, generation_);
+  if (limit_ < limits_.sessions && now >= grow_at_) {
     ++limit_;
-    grow_at_ = std::chrono::steady_clock::now() + kGrowAgain;
+    grow_at_ = now + limits_.grow;
   }
-  if (open_ < limit_) return open_one(lock, until);
-  return wait(lock, until);
+  if (open_ >= limit_) return wait(lock, until);
+  ++open_;
+  return open_one(lock, until);
 }
 
-SessionPool::Lease SessionPool::make_lease(std::unique_ptr<Session> session) {
+std::unique_ptr<Session> SessionPool::take_idle(TimePoint now, std::vector<Idle>& stale) {
+  while (!idle_.empty()) {
+    Idle last = std::move(idle_.back());
+    idle_.pop_back();
+    if (limits_.idle.count() == 0 || now - last.since < limits_.idle)
+      return std::move(last.session);
+    // Firewalls and HSMs drop silent connections without a word (RELIABILITY 9).
+    stale.push_back(std::move(last));
+    --open_;
+  }
+  return nullptr;
+}
+
+SessionPool::Lease SessionPool::make_lease(std::unique_ptr<Session> session, TimePoint now,
+                                           std::uint64_t generation) {
   ++busy_;
   const std::size_t place = free_places_.back();
   free_places_.pop_back();
-  since_[place] = std::chrono::steady_clock::now();
-  return {this, std::move(session), epoch_, place};
+  since_[place] = now;
+  return {this, std::move(session), generation, place};
 }
 
 std::size_t SessionPool::stuck() const {
-  const auto oldest = std::chrono::steady_clock::now() - deadline_;
+  const auto oldest = std::chrono::steady_clock::now() - limits_.deadline;
   return static_cast<std::size_t>(std::count_if(since_.begin(), since_.end(), [&](TimePoint since) {
     return since != TimePoint{} && since < oldest;
   }));
 }
 
 SessionPool::Lease SessionPool::open_one(std::unique_lock<std::mutex>& lock, TimePoint until) {
-  ++open_;
   const Open open = open_session_;
+  const auto generation = generation_;
   lock.unlock();
   try {
     auto session = open();
     lock.lock();
     ever_opened_ = true;
-    return make_lease(std::move(session));
+    return make_lease(std::move(session), std::chrono::steady_clock::now(), generation);
   } catch (const Error& error) {
     lock.lock();
-    --open_;
     if (!shrink(error)) {
-      call_first();
+      give_up_place();
       throw;
     }
+  } catch (...) {
+    lock.lock();
+    give_up_place();
+    throw;
   }
   // The token has no more sessions to give: wait for one of those that work.
-  if (!idle_.empty()) {
-    auto session = std::move(idle_.back());
-    idle_.pop_back();
-    return make_lease(std::move(session));
-  }
+  std::vector<Idle> stale;
+  const auto now = std::chrono::steady_clock::now();
+  if (auto session = take_idle(now, stale)) return make_lease(std::move(session), now, generation_);
   return wait(lock, until);
 }
 
@@ -103,57 +125,70 @@ SessionPool::Lease SessionPool::open_one(std::unique_lock<std::mutex>& lock, Tim
 bool SessionPool::shrink(const Error& error) {
   const bool capacity =
       error.rv_class() == RvClass::kCapacity || (ever_opened_ && error.rv() == CKR_ARGUMENTS_BAD);
-  if (!capacity || open_ == 0) return false;
-  limit_ = open_;
-  grow_at_ = std::chrono::steady_clock::now() + kGrowAgain;
+  if (!capacity || open_ <= 1) return false;
+  limit_ = --open_;
+  grow_at_ = std::chrono::steady_clock::now() + limits_.grow;
   return true;
 }
 
 SessionPool::Lease SessionPool::wait(std::unique_lock<std::mutex>& lock, TimePoint until) {
-  if (waiters_.size() >= queue_) {
+  if (waiters_.size() >= limits_.queue) {
     throw Error(Error::Kind::kBusy,
-                "the queue for a session is full (" + std::to_string(queue_) + ")");
+                "the queue for a session is full (" + std::to_string(limits_.queue) + ")");
   }
-  if (stuck() >= limit_) {
-    throw Error(Error::Kind::kStuck, "every session is inside a call that does not come back");
-  }
+  const char* const all_stuck = "every session is inside a call that does not come back";
+  if (stuck() >= limit_) throw Error(Error::Kind::kStuck, all_stuck);
   Waiter self;
   waiters_.push_back(&self);
   if (!self.ready.wait_until(lock, until, [&] { return self.called; })) {
     waiters_.erase(std::find(waiters_.begin(), waiters_.end(), &self));
+    if (stuck() >= limit_) throw Error(Error::Kind::kStuck, all_stuck);
     throw Error(Error::Kind::kDeadline, "no session became free within the deadline");
   }
-  if (self.session) return make_lease(std::move(self.session));
+  if (self.session) {
+    const auto now = std::chrono::steady_clock::now();
+    return make_lease(std::move(self.session), now, self.generation);
+  }
   return open_one(lock, until);
 }
 
-void SessionPool::call_first() {
-  if (waiters_.empty()) return;
+// Gives the first waiter a session, or the right to open one (open_ counts it already).
+void SessionPool::call_first(std::unique_ptr<Session> session) {
   Waiter* first = waiters_.front();
   waiters_.pop_front();
+  first->session = std::move(session);
+  first->generation = generation_;
   first->called = true;
   first->ready.notify_one();
 }
 
-void SessionPool::give_back(std::unique_ptr<Session> session, std::uint64_t epoch,
+// One session fewer: its place goes to the first waiter, before any newcomer.
+void SessionPool::give_up_place() {
+  if (waiters_.empty() || open_ > limit_) {
+    --open_;
+  } else {
+    call_first(nullptr);
+  }
+}
+
+void SessionPool::give_back(std::unique_ptr<Session> session, std::uint64_t generation,
                             std::size_t place) {
   std::unique_lock lock(mutex_);
   --busy_;
   since_[place] = {};
   free_places_.push_back(place);
-  if (session->soiled() || epoch != epoch_) {
-    --open_;
-    call_first();
+  if (session->soiled() || generation != generation_ || open_ > limit_) {
+    // Closed first: a token that counts its sessions must see this one go before the next comes.
     lock.unlock();
     session.reset();
-    return;
+    lock.lock();
+    give_up_place();
+  } else if (waiters_.empty()) {
+    const bool stamped = limits_.idle.count() != 0;
+    idle_.push_back({std::move(session), stamped ? std::chrono::steady_clock::now() : TimePoint{}});
+  } else {
+    call_first(std::move(session));
   }
-  if (waiters_.empty()) {
-    idle_.push_back(std::move(session));
-    return;
-  }
-  waiters_.front()->session = std::move(session);
-  call_first();
 }
 
 }  // namespace keyagent::pkcs11

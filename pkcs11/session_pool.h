@@ -32,64 +32,79 @@ class SessionPool {
   // of an older epoch.
   class Lease {
    public:
-    Lease(SessionPool* pool, std::unique_ptr<Session> session, std::uint64_t epoch,
+    Lease(SessionPool* pool, std::unique_ptr<Session> session, std::uint64_t generation,
           std::size_t place)
-        : pool_(pool), session_(std::move(session)), epoch_(epoch), place_(place) {}
+        : pool_(pool), session_(std::move(session)), generation_(generation), place_(place) {}
     Lease(Lease&&) = default;
     ~Lease() {
-      if (session_) pool_->give_back(std::move(session_), epoch_, place_);
+      if (session_) pool_->give_back(std::move(session_), generation_, place_);
     }
     Session& operator*() const { return *session_; }
-    std::uint64_t epoch() const { return epoch_; }
 
    private:
     SessionPool* pool_;
     std::unique_ptr<Session> session_;
-    std::uint64_t epoch_;
+    std::uint64_t generation_;
     std::size_t place_;
   };
 
-  // `limit`: sessions at once (at least 1); `queue`: waiting callers; `deadline`: a lease older
-  // than that is stuck.
-  SessionPool(std::size_t limit, std::size_t queue, std::chrono::milliseconds deadline);
+  struct Limits {
+    std::size_t sessions = 1;                  // at once, at least 1
+    std::size_t queue = 1;                     // waiting callers
+    std::chrono::milliseconds deadline{5000};  // a lease older than that is stuck
+    std::chrono::milliseconds idle{0};         // one that rested longer is not trusted; 0: no limit
+    std::chrono::milliseconds grow{60000};     // after a refusal, until one more is tried
+  };
+  explicit SessionPool(Limits limits);
 
-  // Empties the pool and opens further sessions with `open`; those of an older epoch are closed as
-  // they come back.
-  void restart(std::uint64_t epoch, Open open);
-  // Throws Error{kBusy} when the queue is full, Error{kStuck} when every session is stuck,
-  // Error{kDeadline} at `until`, and what `open` throws. A refusal for want of sessions
-  // (CKR_SESSION_COUNT and its like, once any session was open) shrinks the limit to what works; it
-  // grows again by one each minute.
+  // Empties the pool and opens further sessions with `open`; those from before are closed as they
+  // come back.
+  void restart(Open open);
+  // Throws Error{kBusy} when the queue is full, Error{kStuck} when every session is stuck (at once,
+  // or at `until`), Error{kDeadline} at `until`, and what `open` throws. A refusal for want of
+  // sessions (CKR_SESSION_COUNT and its like, once any session was open) shrinks the limit to what
+  // works; it grows again by one after each pause of Limits::grow.
   Lease lease(TimePoint until);
   // Closes the idle ones.
   void clear();
+  // Closes the idle ones, and those in use as they come back: what their caches hold is void.
+  void renew();
   Counts counts() const;
 
  private:
   struct Waiter {
     std::condition_variable ready;
-    std::unique_ptr<Session> session;
+    std::unique_ptr<Session> session;  // handed over, or empty: open one in the place of another
+    std::uint64_t generation = 0;
     bool called = false;
   };
-  void give_back(std::unique_ptr<Session> session, std::uint64_t epoch, std::size_t place);
-  Lease make_lease(std::unique_ptr<Session> session);
+  struct Idle {
+    std::unique_ptr<Session> session;
+    TimePoint since;
+  };
+  void give_back(std::unique_ptr<Session> session, std::uint64_t generation, std::size_t place);
+  Lease make_lease(std::unique_ptr<Session> session, TimePoint now, std::uint64_t generation);
+  std::unique_ptr<Session> take_idle(TimePoint now, std::vector<Idle>& stale);
   std::size_t stuck() const;
+  // REQUIRES open_ to count the session that is to be opened.
   Lease open_one(std::unique_lock<std::mutex>& lock, TimePoint until);
   Lease wait(std::unique_lock<std::mutex>& lock, TimePoint until);
-  void call_first();
+  void call_first(std::unique_ptr<Session> session);
+  void give_up_place();
   bool shrink(const Error& error);
 
-  const std::size_t wanted_, queue_;
-  const std::chrono::milliseconds deadline_;
+  const Limits limits_;
   mutable std::mutex mutex_;
-  std::vector<std::unique_ptr<Session>> idle_;
+  std::vector<Idle> idle_;
   std::deque<Waiter*> waiters_;
   std::vector<TimePoint> since_;  // by place: when its lease began; the epoch's zero when free
   std::vector<std::size_t> free_places_;
-  std::size_t open_ = 0, busy_ = 0, limit_;
+  // Open sessions, those being opened, and places promised to a waiter: never more than limits_.
+  std::size_t open_ = 0;
+  std::size_t busy_ = 0, limit_;
   bool ever_opened_ = false;
   TimePoint grow_at_{};
-  std::uint64_t epoch_ = 0;
+  std::uint64_t generation_ = 0;
   Open open_session_;
 };
 

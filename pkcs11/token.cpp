@@ -3,8 +3,10 @@
 #include <algorithm>
 #include <atomic>
 #include <exception>
+#include <future>
 #include <mutex>
 #include <random>
+#include <thread>
 #include <utility>
 
 #include "pkcs11/error.h"
@@ -38,7 +40,9 @@ TokenState state_of(const Error& error) {
 
 }  // namespace
 
-struct Token::Impl {
+// Shared with the thread of an attempt to bring the token up: a module may hang there for ever, and
+// whoever waits must not (RELIABILITY 45).
+struct Token::Impl : std::enable_shared_from_this<Token::Impl> {
   // Constant after construction.
   const Profile profile;
   const TokenOptions options;
@@ -46,43 +50,52 @@ struct Token::Impl {
 
   // Own synchronisation.
   SessionPool pool;
-  std::mutex one_call;  // profile.serialise
   std::atomic<std::uint64_t> ready_epoch{0};
+  std::atomic<CK_SLOT_ID> slot{0};
+  std::atomic<bool> has_rng{false};
   std::atomic<std::uint64_t> operations{0}, faults{0}, recoveries{0}, logins{0}, canaries{0};
 
-  // Guarded by bring_up_mutex.
-  std::timed_mutex bring_up_mutex;
+  // Used by one attempt at a time.
   RefusedPin refused;
   std::unique_ptr<Session> login_session;  // pinned: closing the last session would log out
+
+  std::mutex attempt_mutex;              // guards the five that follow
+  std::shared_future<void> attempt_now;  // valid while an attempt runs
   bool reload_first = false;
-  TimePoint next_attempt{};
+  TimePoint next_attempt{}, recovered_at{};
   std::chrono::milliseconds pause;
+  std::exception_ptr last_fault;
 
   // Guarded by status_mutex.
   mutable std::mutex status_mutex;
   TokenStatus shown;
-  std::exception_ptr last_fault;
-  CK_SLOT_ID slot = 0;
-  bool has_rng = false;
 
-  std::mutex canary_mutex;
+  std::timed_mutex canary_mutex;
   bool canary_passed = false;  // guarded by canary_mutex
 
   Impl(Profile profile_in, TokenOptions options_in)
       : profile(std::move(profile_in)),
         options(std::move(options_in)),
         module(Module::open(profile, options.state_folder)),
-        pool(profile.sessions, profile.queue, profile.deadline),
+        pool({module->serialised() ? 1 : profile.sessions, profile.queue, profile.deadline,
+              profile.keep_alive, options.grow_again}),
         refused(options.refused_pin_file),
         pause(options.backoff_first) {}
 
   ~Impl() {
-    const auto entry = module->enter();
-    login_session.reset();
-    pool.clear();
+    try {
+      const auto entry = module->enter(SteadyClock::now() + profile.deadline);
+      login_session.reset();
+      pool.clear();
+    } catch (const Error&) {
+      // The module hangs in a reload: sessions of a past epoch close themselves without a call.
+    }
   }
 
-  bool ready() const { return ready_epoch.load(std::memory_order_acquire) == module->epoch(); }
+  bool ready() const {
+    const auto epoch = ready_epoch.load(std::memory_order_acquire);
+    return epoch != 0 && epoch == module->epoch();
+  }
 
   void show(TokenState state, const std::string& detail) {
     bool changed = false;
@@ -95,56 +108,86 @@ struct Token::Impl {
     if (changed && options.on_state) options.on_state(state, detail);
   }
 
-  std::unique_lock<std::mutex> serialised() {
-    return profile.serialise ? std::unique_lock(one_call) : std::unique_lock<std::mutex>();
+  // Makes the token usable in the module's present epoch, or throws why it is not. One attempt at a
+  // time, on a thread of its own; every caller waits for it, but not beyond `until`.
+  void bring_up(TimePoint until) {
+    std::shared_future<void> attempt;
+    {
+      const std::lock_guard lock(attempt_mutex);
+      if (!attempt_now.valid()) {
+        if (ready()) return;
+        if (SteadyClock::now() < next_attempt) std::rethrow_exception(last_fault);
+        start_attempt();
+      }
+      attempt = attempt_now;
+    }
+    if (attempt.wait_until(until) != std::future_status::ready) {
+      show(TokenState::kStuck, "the module does not come back from being brought up");
+      throw Error(Error::Kind::kStuck, "the module does not come back from being brought up");
+    }
+    attempt.get();
   }
 
-  // Makes the token usable in the module's present epoch, or throws why it is not.
-  void bring_up(TimePoint until) {
-    std::unique_lock lock(bring_up_mutex, std::defer_lock);
-    if (!lock.try_lock_until(until)) {
-      throw Error(Error::Kind::kStuck, "the token is still being brought up");
-    }
-    if (ready()) return;
-    if (SteadyClock::now() < next_attempt) {
-      const std::lock_guard status_lock(status_mutex);
-      std::rethrow_exception(last_fault);
-    }
-    try {
-      if (reload_first && !module->reload(module->epoch(), until)) {
-        throw Error(Error::Kind::kStuck, "a call into the module has not come back");
+  // REQUIRES attempt_mutex.
+  void start_attempt() {
+    std::promise<void> promise;
+    attempt_now = promise.get_future().share();
+    std::thread([self = shared_from_this(), promise = std::move(promise)]() mutable {
+      std::exception_ptr fault;
+      try {
+        self->attempt_to_connect();
+      } catch (const std::exception&) {
+        fault = std::current_exception();
       }
-      reload_first = false;
-      connect();
-      pause = options.backoff_first;
-    } catch (const Error& error) {
-      put_off(error);
+      self->end_attempt(fault);
+      self.reset();  // before anybody is told: the last owner should be one of them
+      if (fault) {
+        promise.set_exception(fault);
+      } else {
+        promise.set_value();
+      }
+    }).detach();
+  }
+
+  void attempt_to_connect() {
+    const auto until = SteadyClock::now() + profile.deadline;
+    bool reload = false;
+    {
+      const std::lock_guard lock(attempt_mutex);
+      reload = reload_first;
+    }
+    if ((reload || !module->initialised()) && !module->reload(module->epoch(), until)) {
+      throw Error(Error::Kind::kStuck, "a call into the module has not come back");
+    }
+    connect(until);
+  }
+
+  void connect(TimePoint until) {
+    const auto entry = module->enter(until);
+    const auto epoch = module->epoch();
+    const auto guard = module->one_call(until);
+    try {
+      login_session.reset();
+      const auto match = find_slot(*module->functions(), options.selector);
+      remember(match, epoch);
+      login_session = std::make_unique<Session>(module, match.slot, profile);
+      log_in(*module->functions(), login_session->handle(), match.info, profile, options.pin,
+             refused);
+      logins.fetch_add(1, std::memory_order_relaxed);
+      pool.restart([this, slot_now = match.slot] {
+        return std::make_unique<Session>(module, slot_now, profile);
+      });
+    } catch (...) {
+      login_session.reset();
       throw;
     }
-  }
-
-  void connect() {
-    const auto entry = module->enter();
-    const auto epoch = module->epoch();
-    const auto guard = serialised();
-    login_session.reset();
-    const auto match = find_slot(*module->functions(), options.selector);
-    remember(match, epoch);
-    login_session = std::make_unique<Session>(module, match.slot, profile);
-    log_in(*module->functions(), login_session->handle(), match.info, profile, options.pin,
-           refused);
-    logins.fetch_add(1, std::memory_order_relaxed);
-    pool.restart(epoch, [this, slot_now = match.slot] {
-      return std::make_unique<Session>(module, slot_now, profile);
-    });
     ready_epoch.store(epoch, std::memory_order_release);
-    show(TokenState::kUp, "logged in");
   }
 
   void remember(const SlotMatch& match, std::uint64_t epoch) {
-    const std::lock_guard lock(status_mutex);
     slot = match.slot;
     has_rng = (match.info.flags & CKF_RNG) != 0;
+    const std::lock_guard lock(status_mutex);
     shown.label = padded_text(match.info.label);
     shown.serial = padded_text(match.info.serialNumber);
     shown.manufacturer = padded_text(match.info.manufacturerID);
@@ -154,51 +197,81 @@ struct Token::Impl {
     shown.epoch = epoch;
   }
 
-  // A failed attempt: the next one waits, and starts with a fresh run of the module, because
-  // modules cache their slot lists and dead connections (RELIABILITY 6, X9). Jitter keeps a fleet
-  // from knocking in step.
-  void put_off(const Error& error) {
-    login_session.reset();
-    reload_first = true;
+  // After a failed attempt the next one waits, and starts with a fresh run of the module, because
+  // modules cache their slot lists and dead connections (RELIABILITY 6, X9).
+  void end_attempt(const std::exception_ptr& fault) {
+    {
+      const std::lock_guard lock(attempt_mutex);
+      attempt_now = {};
+      reload_first = fault != nullptr;
+      last_fault = fault;
+      if (fault) put_off();
+    }
+    if (!fault) return show(TokenState::kUp, "logged in");
+    try {
+      std::rethrow_exception(fault);
+    } catch (const Error& error) {
+      show(state_of(error), error.what());
+    } catch (const std::exception& error) {
+      show(TokenState::kDown, error.what());
+    }
+  }
+
+  // REQUIRES attempt_mutex. Jitter keeps a fleet from knocking in step.
+  void put_off() {
     static thread_local std::minstd_rand jitter{std::random_device{}()};
     next_attempt =
         SteadyClock::now() + pause * std::uniform_int_distribution<int>(75, 125)(jitter) / 100;
     pause = std::min(pause * 2, options.backoff_most);
-    {
-      const std::lock_guard lock(status_mutex);
-      last_fault = std::current_exception();
-    }
-    show(state_of(error), error.what());
   }
 
-  // The token proved to be dead in epoch `seen`: bring it up again, at once the first time.
+  bool recovered_lately() {
+    const std::lock_guard lock(attempt_mutex);
+    return recovered_at != TimePoint{} && SteadyClock::now() - recovered_at < options.backoff_most;
+  }
+
+  // The token proved to be dead in epoch `seen`: bring it up again. At once, unless the last time
+  // was a short while ago: a flapping token is taken up ever more slowly (RELIABILITY 19).
   void recover(std::uint64_t seen, const Error& fault, TimePoint until) {
+    const bool lately = recovered_lately();
+    bool first = false;
     {
-      const std::lock_guard lock(bring_up_mutex);
-      if (ready_epoch.load() == seen) {
-        ready_epoch.store(0);
+      const std::lock_guard lock(attempt_mutex);
+      first = ready_epoch.compare_exchange_strong(seen, 0);
+      if (first) {
         reload_first = true;
-        recoveries.fetch_add(1, std::memory_order_relaxed);
-        show(TokenState::kDown, fault.what());
+        recovered_at = SteadyClock::now();
+        last_fault = std::make_exception_ptr(fault);
+        if (lately) {
+          put_off();
+        } else {
+          pause = options.backoff_first;
+          next_attempt = {};
+        }
       }
+    }
+    if (first) {
+      recoveries.fetch_add(1, std::memory_order_relaxed);
+      show(TokenState::kDown, fault.what());
     }
     bring_up(until);
   }
 
-  bool canary() {
+  bool canary(TimePoint until) {
     const auto called_at = canaries.load();
-    const std::lock_guard lock(canary_mutex);
+    const std::unique_lock lock(canary_mutex, until);
+    if (!lock.owns_lock()) return false;
     if (canaries.load() > called_at) return canary_passed;  // one began after this failure
     canaries.fetch_add(1);
-    canary_passed = try_canary();
+    canary_passed = try_canary(until);
     return canary_passed;
   }
 
-  bool try_canary() {
-    const auto entry = module->enter();
-    if (!ready()) return false;
-    const auto guard = serialised();
+  bool try_canary(TimePoint until) {
     try {
+      const auto entry = module->enter(until);
+      if (!ready()) return false;
+      const auto guard = module->one_call(until);
       Session fresh(module, slot, profile);
       CK_SESSION_INFO info{};
       check(fresh.c().C_GetSessionInfo(fresh.handle(), &info), "C_GetSessionInfo");
@@ -211,15 +284,15 @@ struct Token::Impl {
   }
 
   void attempt(const std::function<void(Session&)>& work, TimePoint until, std::uint64_t& epoch) {
-    auto entry = module->enter();
+    auto entry = module->enter(until);
     while (!ready()) {
       entry.unlock();
       bring_up(until);
-      entry = module->enter();
+      entry = module->enter(until);
     }
     epoch = module->epoch();
     auto lease = pool.lease(until);
-    const auto guard = serialised();
+    const auto guard = module->one_call(until);
     operations.fetch_add(1, std::memory_order_relaxed);
     try {
       work(*lease);
@@ -252,14 +325,20 @@ struct Token::Impl {
   // What the fault asks for; true when it makes sense to run the work again.
   bool cure(const Error& error, std::uint64_t epoch, int round, TimePoint until) {
     switch (error.rv_class()) {
+      case RvClass::kKey:
+        // A stale handle: another session finds the object anew (RELIABILITY 3).
+        return round == 0 &&
+               (error.rv() == CKR_KEY_HANDLE_INVALID || error.rv() == CKR_OBJECT_HANDLE_INVALID);
       case RvClass::kAmbiguous:
-        if (canary()) return false;
+        if (canary(until)) return false;
         break;
       case RvClass::kSession:
       case RvClass::kDevice:
-        if (round == 0 && canary()) return true;
+        // With a canary that passes, a reload is worth one try, not one for each request.
+        if (canary(until) && (round == 0 || recovered_lately())) return round == 0;
         break;
       case RvClass::kLogin:
+        if (recovered_lately() && canary(until)) return false;
         break;
       default:
         return false;
@@ -270,10 +349,10 @@ struct Token::Impl {
 };
 
 Token::Token(Profile profile, TokenOptions options)
-    : impl_(std::make_unique<Impl>(std::move(profile), std::move(options))) {
+    : impl_(std::make_shared<Impl>(std::move(profile), std::move(options))) {
   try {
     impl_->bring_up(SteadyClock::now() + impl_->profile.deadline);
-  } catch (const Error&) {
+  } catch (const std::exception&) {
     // status() says why; the token may come later.
   }
 }
@@ -315,15 +394,20 @@ bool Token::check_health() {
       impl_->bring_up(until);
       return true;
     }
-    if (impl_->canary()) return true;
+    if (impl_->canary(until)) return true;
     impl_->recover(
         impl_->ready_epoch.load(),
         Error(Error::Kind::kRv, "the token does not answer a health check", CKR_DEVICE_ERROR),
         until);
     return true;
-  } catch (const Error&) {
+  } catch (const std::exception&) {
     return false;
   }
+}
+
+void Token::renew_sessions() {
+  const auto entry = impl_->module->enter(SteadyClock::now() + impl_->profile.deadline);
+  impl_->pool.renew();
 }
 
 }  // namespace keyagent::pkcs11

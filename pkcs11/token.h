@@ -45,6 +45,8 @@ struct TokenOptions {
   std::filesystem::path state_folder;
   // After a failed recovery: the first pause and the longest.
   std::chrono::milliseconds backoff_first{1000}, backoff_most{30000};
+  // After the token refused a session: the pause until one more is asked for.
+  std::chrono::milliseconds grow_again{60000};
   // Called with one line for each change of TokenState, from the thread that saw it. May be empty.
   std::function<void(TokenState, const std::string&)> on_state;
 };
@@ -66,8 +68,8 @@ class Token {
   // Waits at most until `deadline` (profile.deadline from now when it is zero) for a session:
   // Error{kBusy} when the queue is full, Error{kDeadline} when it passes. When `work` throws a
   // pkcs11::Error:
-  //   - class kInput, kKey, kCall: the error goes on up (and the session is closed when an
-  //   operation may still be active);
+  //   - class kInput, kCall: the error goes on up (and the session is closed when an operation may
+  //   still be active); kKey too, after one more try on a new session for a stale handle;
   //   - class kSession: the session is closed, `work` is run once more on a new one (so it must be
   //   idempotent unless `once`);
   //   - class kAmbiguous: a canary operation on a fresh session tells a bad input (rethrown as is,
@@ -102,10 +104,14 @@ class Token {
   // that a token heals without traffic.
   bool check_health();
 
+  // Closes every pooled session, those in use as they come back: with them go cached handles and
+  // session copies of keys. To be called when a key was destroyed.
+  void renew_sessions();
+
  private:
   void run_erased(const std::function<void(Session&)>& work, bool once);
   struct Impl;
-  std::unique_ptr<Impl> impl_;
+  std::shared_ptr<Impl> impl_;
 };
 
 }  // namespace keyagent::pkcs11

@@ -120,6 +120,8 @@ Bytes TokenVault::generate(const GenerateRequest& request) {
 void TokenVault::destroy(const CkaId& cka_id) {
   at_boundary({}, [&] {
     token_->run([&](pkcs11::Session& session) { pkcs11::destroy(session, id_of(cka_id)); });
+    // Session copies of the key live as long as the sessions that made them.
+    token_->renew_sessions();
     // A second look through whatever session comes next: some tokens answer OK and keep the object
     // (RELIABILITY 57).
     if (find(cka_id)) {
