@@ -1,0 +1,64 @@
+#include "agent/wire/messages.h"
+
+#include <limits>
+
+#include "agent/wire/keyagent.pb.h"
+
+namespace keyagent::wire {
+namespace {
+
+void wipe_text(std::string& text) {
+  Botan::secure_scrub_memory(text.data(), text.size());
+  text.clear();
+}
+
+}  // namespace
+
+SecretBytes serialise(const google::protobuf::MessageLite& message) {
+  SecretBytes bytes(message.ByteSizeLong());
+  if (bytes.size() > std::numeric_limits<int>::max() ||
+      !message.SerializeToArray(bytes.data(), static_cast<int>(bytes.size())))
+    throw Error(Code::kInternal, "a message could not be serialised");
+  return bytes;
+}
+
+bool parse(ByteView bytes, google::protobuf::MessageLite& message) {
+  return bytes.size() <= std::numeric_limits<int>::max() &&
+         message.ParseFromArray(bytes.data(), static_cast<int>(bytes.size()));
+}
+
+void wipe(Request& request) {
+  if (request.has_seal()) wipe_text(*request.mutable_seal()->mutable_plaintext());
+}
+
+void wipe(Response& response) {
+  if (response.has_open()) wipe_text(*response.mutable_open()->mutable_plaintext());
+}
+
+Code code_of(int wire_code) {
+  return ErrorCode_IsValid(wire_code) ? static_cast<Code>(wire_code) : Code::kInternal;
+}
+
+SecretBytes failure(std::uint64_t id, const Error& error) {
+  Response response;
+  response.set_id(id);
+  auto* fault = response.mutable_failure();
+  fault->set_code(static_cast<ErrorCode>(error.code()));
+  fault->set_text(error.what());
+  fault->set_kid(error.kid());
+  return serialise(response);
+}
+
+bool repeatable(const Request& request) {
+  switch (request.op_case()) {
+    case Request::kKeyCreate:
+    case Request::kKeyDestroy:
+    case Request::kReload:
+    case Request::OP_NOT_SET:
+      return false;
+    default:
+      return true;
+  }
+}
+
+}  // namespace keyagent::wire

@@ -1,0 +1,40 @@
+#pragma once
+// Messages to bytes and back, without leaving copies of a secret behind. The protobuf headers stay
+// out of this one.
+
+#include "agent/base/bytes.h"
+#include "agent/base/error.h"
+
+namespace google::protobuf {
+class MessageLite;
+}
+
+namespace keyagent::wire {
+
+class Request;
+class Response;
+
+// The message's bytes, written once, straight into memory that is wiped.
+SecretBytes serialise(const google::protobuf::MessageLite& message);
+
+// False when `bytes` are not such a message; `message` is unspecified then.
+bool parse(ByteView bytes, google::protobuf::MessageLite& message);
+
+// Overwrites the fields that may hold a secret (the plaintext of seal and of open). Call it when
+// the message has been used.
+void wipe(Request& request);
+void wipe(Response& response);
+
+// Error codes between the wire and the program: the same numbers. A number that this build does not
+// know is kInternal.
+Code code_of(int wire_code);
+
+// A Response that carries a failure. `id` 0 speaks of the connection, not of a request
+// (PROTOCOL.md).
+SecretBytes failure(std::uint64_t id, const Error& error);
+
+// May the request be sent a second time when the first answer was lost? (Reads, sign, open and
+// seal: yes.)
+bool repeatable(const Request& request);
+
+}  // namespace keyagent::wire

@@ -1,0 +1,70 @@
+#include "agent/wire/messages.h"
+
+#include <gtest/gtest.h>
+
+#include "agent/wire/keyagent.pb.h"
+
+namespace keyagent::wire {
+namespace {
+
+TEST(WireCodes, EveryCodeHasTheSameNumberAndNameOnBothSides) {
+  const auto* codes = ErrorCode_descriptor();
+  EXPECT_EQ(codes->value_count(), static_cast<int>(Code::kInternal) + 1);
+  for (int i = 0; i < codes->value_count(); ++i) {
+    const auto* value = codes->value(i);
+    EXPECT_EQ(value->name(), code_name(static_cast<Code>(value->number())));
+    EXPECT_EQ(code_of(value->number()), static_cast<Code>(value->number()));
+  }
+}
+
+TEST(WireCodes, NumberOfALaterVersionIsInternal) {
+  EXPECT_EQ(code_of(4711), Code::kInternal);
+}
+
+TEST(Messages, RequestSurvivesTheWay) {
+  Request request;
+  request.set_id(7);
+  request.mutable_sign()->set_key("release");
+  Request back;
+  ASSERT_TRUE(parse(serialise(request), back));
+  EXPECT_EQ(back.id(), 7u);
+  EXPECT_EQ(back.sign().key(), "release");
+}
+
+TEST(Messages, Fault115_BytesThatAreNoMessageAreRefused) {
+  Request request;
+  EXPECT_FALSE(parse(Bytes(64, 0xff), request));
+}
+
+TEST(Messages, WipeLeavesNoPlaintextBehind) {
+  Response response;
+  auto* plaintext = response.mutable_open()->mutable_plaintext();
+  plaintext->assign(100, 'p');
+  const char* where = plaintext->data();
+  wipe(response);
+  EXPECT_TRUE(response.open().plaintext().empty());
+  EXPECT_EQ(std::string(where + 1, 99), std::string(99, '\0'));
+}
+
+TEST(Messages, FailureCarriesCodeTextAndKid) {
+  Response response;
+  ASSERT_TRUE(parse(failure(9, Error(Code::kKeyState, "destroyed", "kid-1")), response));
+  EXPECT_EQ(response.id(), 9u);
+  EXPECT_EQ(response.failure().code(), KEY_STATE);
+  EXPECT_EQ(response.failure().text(), "destroyed");
+  EXPECT_EQ(response.failure().kid(), "kid-1");
+}
+
+TEST(Messages, OnlyWhatChangesNothingIsRepeated) {
+  Request request;
+  EXPECT_FALSE(repeatable(request));
+  request.mutable_sign();
+  EXPECT_TRUE(repeatable(request));
+  request.mutable_key_create();
+  EXPECT_FALSE(repeatable(request));
+  request.mutable_key_destroy();
+  EXPECT_FALSE(repeatable(request));
+}
+
+}  // namespace
+}  // namespace keyagent::wire
