@@ -1,1 +1,82 @@
-// Filled in by the commits that follow.
+#include "agent/client/client.h"
+
+#include <unistd.h>
+
+#include <atomic>
+#include <cstdlib>
+#include <mutex>
+#include <utility>
+
+#include "agent/base/error.h"
+#include "agent/client/channel.h"
+#include "agent/wire/messages.h"
+
+namespace keyagent::client {
+
+std::filesystem::path socket_path(const std::string& given) {
+  if (!given.empty()) return given;
+  const char* named = std::getenv("KEYAGENT_SOCKET");
+  return named != nullptr && *named != '\0' ? named : "/run/keyagent/agent.sock";
+}
+
+struct Client::Impl {
+  Options options;
+  std::atomic<std::uint64_t> next_id{1};
+  std::mutex mutex;
+  std::shared_ptr<Channel> current;  // guarded by mutex
+
+  // The open channel, or a new one.
+  std::shared_ptr<Channel> channel(SteadyTime deadline) {
+    std::lock_guard lock(mutex);
+    if (current && current->process() != ::getpid()) {
+      current->abandon();
+      current.reset();
+    }
+    if (!current || current->broken())
+      current =
+          std::make_shared<Channel>(connect_agent(options.socket, deadline), options.deadline);
+    return current;
+  }
+
+  wire::Response exchange(std::uint64_t id, ByteView frame, SteadyTime deadline, bool repeat) {
+    for (;;) {
+      try {
+        return channel(deadline)->call(id, frame, deadline);
+      } catch (const ConnectionLost& lost) {
+        if (!std::exchange(repeat, false))
+          throw Error(Code::kPeer, "the connection to the agent at " + options.socket.string() +
+                                       " was lost (" + lost.why +
+                                       "); whether the request was carried out is not known");
+      }
+    }
+  }
+};
+
+Client::Client(Options options) : impl_(std::make_unique<Impl>()) {
+  impl_->options = std::move(options);
+}
+
+Client::~Client() = default;
+
+wire::Response Client::call(wire::Request request) {
+  const auto deadline = std::chrono::steady_clock::now() + impl_->options.deadline;
+  request.set_id(impl_->next_id++);
+  if (request.deadline_ms() == 0)
+    request.set_deadline_ms(static_cast<std::uint32_t>(impl_->options.deadline.count()));
+  const SecretBytes body = wire::serialise(request);
+  const bool repeat = wire::repeatable(request);
+  wire::wipe(request);
+  if (body.size() > wire::kMaxFrame)
+    throw Error(Code::kUsage, "the request has " + std::to_string(body.size()) +
+                                  " bytes; the agent takes " + std::to_string(wire::kMaxFrame));
+  SecretBytes frame;
+  frame.reserve(body.size() + wire::kFrameHeader);
+  wire::append_frame(frame, body);
+  auto response = impl_->exchange(request.id(), frame, deadline, repeat);
+  if (response.has_failure())
+    throw Error(wire::code_of(response.failure().code()), response.failure().text(),
+                response.failure().kid());
+  return response;
+}
+
+}  // namespace keyagent::client

@@ -14,8 +14,10 @@ namespace keyagent::client {
 // The socket to use: `given` if not empty, else $KEYAGENT_SOCKET, else /run/keyagent/agent.sock.
 std::filesystem::path socket_path(const std::string& given);
 
-// Thread-safe: calls from several threads are pipelined over one connection. Reconnects by itself; sign, open, seal and reads are
-// repeated once after a lost connection (idempotent), changes are not.
+// Thread-safe: calls from several threads are pipelined over one connection. Reconnects by itself
+// (also in the child of a fork, which must not share its parent's connection); sign, open, seal and
+// reads are repeated once after a lost connection (idempotent), changes are not. Talks only to an
+// agent that runs as root, as this user, or as the owner of the socket.
 class Client {
  public:
   struct Options {
@@ -25,8 +27,10 @@ class Client {
   explicit Client(Options options);
   ~Client();
 
-  // Sends and waits. Sets request.id. Throws Error{kPeer} when the agent cannot be reached (with the path and the reason),
-  // Error{kDeadline}; and the agent's own refusal as an Error with its code, text and kid.
+  // Sends and waits. Sets request.id, and request.deadline_ms where it is 0. Throws Error{kPeer}
+  // when the agent cannot be reached (with the path and the reason), Error{kDeadline}; and the
+  // agent's own refusal as an Error with its code, text and kid. The caller wipes an answer that
+  // holds a plaintext (wire/messages.h).
   wire::Response call(wire::Request request);
 
  private:

@@ -1,1 +1,74 @@
-// Filled in by the commits that follow.
+#include "agent/client/remote_keys.h"
+
+#include "agent/base/error.h"
+
+namespace keyagent::client {
+namespace {
+
+[[noreturn]] void throw_not_offered(const Kid& kid) {
+  throw Error(
+      Code::kUnsupported,
+      "the agent gives no content key or shared secret to a caller: ask it to open or seal the "
+      "whole envelope",
+      kid.text());
+}
+
+template <typename T>
+T known(std::optional<T> value, const std::string& text) {
+  if (!value)
+    throw Error(Code::kPeer,
+                "the agent speaks of " + text + ", which this program does not know: update it");
+  return *value;
+}
+
+PublicKeyInfo info_of(const wire::Key& key) {
+  PublicKeyInfo info;
+  info.kid = Kid(key.kid());
+  info.name = key.name();
+  info.algorithm = known(key_algorithm_of(key.algorithm()), key.algorithm());
+  info.purpose = known(purpose_of(key.purpose()), key.purpose());
+  info.envelope = known(envelope_algorithm_of(key.envelope()), key.envelope());
+  info.spki.assign(key.spki().begin(), key.spki().end());
+  return info;
+}
+
+}  // namespace
+
+PublicKeyInfo RemoteKeys::find(const std::string& which) {
+  wire::Request request;
+  request.mutable_key_show()->set_key(which);
+  return info_of(client_.call(std::move(request)).key_show().key());
+}
+
+PublicKeyInfo RemoteKeys::public_key(const Kid& kid) {
+  return find(kid.text());
+}
+
+Bytes RemoteKeys::sign(const Kid& kid, SignatureAlgorithm algorithm, ByteView input) {
+  wire::Request request;
+  auto* sign = request.mutable_sign();
+  sign->set_key(kid.text());
+  sign->set_algorithm(std::string(name_of(algorithm)));
+  sign->set_input(input.data(), input.size());
+  const auto response = client_.call(std::move(request));
+  const std::string& signature = response.sign().signature();
+  return Bytes(signature.begin(), signature.end());
+}
+
+SecretBytes RemoteKeys::decrypt_cek(const Kid& kid, OaepHash, ByteView, std::size_t) {
+  throw_not_offered(kid);
+}
+
+SecretBytes RemoteKeys::agree(const Kid& kid, ByteView) {
+  throw_not_offered(kid);
+}
+
+WrappedCek RemoteKeys::wrap_cek(const Kid& kid, const SecretBytes&) {
+  throw_not_offered(kid);
+}
+
+SecretBytes RemoteKeys::unwrap_cek(const Kid& kid, const WrappedCek&, std::size_t) {
+  throw_not_offered(kid);
+}
+
+}  // namespace keyagent::client

@@ -6,8 +6,9 @@
 
 namespace keyagent::client {
 
-// Thread-safe. sign() and public_key() go to the agent. The three that would give a CEK or shared secret to the caller are not
-// offered by the socket (callers ask the agent to open the envelope): they throw Error{kUnsupported}.
+// Thread-safe. sign() and public_key() go to the agent. The three that would give a CEK or shared
+// secret to the caller are not offered by the socket (callers ask the agent to open the envelope):
+// they throw Error{kUnsupported}.
 class RemoteKeys final : public KeyOps {
  public:
   explicit RemoteKeys(Client& client) : client_(client) {}

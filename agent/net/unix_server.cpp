@@ -1,1 +1,301 @@
-// Filled in by the commits that follow.
+#include "agent/net/unix_server.h"
+
+#include <fcntl.h>
+#include <pthread.h>
+#include <sys/epoll.h>
+#include <sys/eventfd.h>
+#include <sys/socket.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstring>
+#include <utility>
+
+#include "agent/base/clock.h"
+#include "agent/base/error.h"
+#include "agent/base/log.h"
+#include "agent/net/server_impl.h"
+#include "agent/wire/messages.h"
+
+namespace keyagent::net {
+
+using namespace std::chrono_literals;
+using Now = std::chrono::steady_clock;
+
+// Answers at most once; a request that its handler forgets closes the connection, so that the
+// caller does not wait for ever.
+struct Responder::Slot {
+  explicit Slot(std::shared_ptr<Connection> to) : connection(std::move(to)) {}
+  ~Slot() {
+    if (claimed) return;
+    connection->close();
+    connection->end_request();
+  }
+  bool claim() { return !claimed.exchange(true); }
+  void send(const SecretBytes& body) {
+    if (body.empty() || body.size() > wire::kMaxAnswer) {
+      log_error("net", "an answer of " + std::to_string(body.size()) +
+                           " bytes cannot be sent; connection closed");
+      connection->close();
+    } else {
+      connection->write(body);
+    }
+    connection->end_request();
+  }
+
+  const std::shared_ptr<Connection> connection;
+  Timer* timer = nullptr;
+  std::shared_ptr<ConnectionHost> host;  // keeps `timer`
+  std::atomic<bool> claimed{false};
+};
+
+bool Responder::answer(SecretBytes body) const {
+  if (!slot_->claim()) return false;
+  slot_->send(body);
+  return true;
+}
+
+void Responder::answer_at(std::chrono::steady_clock::time_point when, SecretBytes body) const {
+  if (!slot_->claim()) return;
+  auto kept = std::make_shared<const SecretBytes>(std::move(body));
+  slot_->timer->at(when, [slot = slot_, kept] { slot->send(*kept); });
+}
+
+bool Responder::answered() const {
+  return slot_->claimed;
+}
+
+namespace {
+
+Fd checked(int fd, const char* what) {
+  if (fd < 0)
+    throw Error(Code::kInternal,
+                std::string("socket server: ") + what + ": " + std::strerror(errno));
+  return Fd(fd);
+}
+
+void add(int epoll, int fd, std::uint64_t what, std::uint32_t events) {
+  epoll_event event{};
+  event.events = events;
+  event.data.u64 = what;
+  if (::epoll_ctl(epoll, EPOLL_CTL_ADD, fd, &event) != 0)
+    throw Error(Code::kInternal, std::string("socket server: epoll_ctl: ") + std::strerror(errno));
+}
+
+}  // namespace
+
+UnixServer::Impl::Impl(Fd listener, Limits limits, FrameHandler handler)
+    : listener_(std::move(listener)),
+      epoll_(checked(::epoll_create1(EPOLL_CLOEXEC), "epoll_create1")),
+      wake_(checked(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK), "eventfd")),
+      end_(checked(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK), "eventfd")),
+      handler_(std::move(handler)),
+      log_limiter_(system_clock()),
+      inflight_per_uid_(limits.inflight_per_uid),
+      limits_(limits),
+      next_id_(kFirstConnection) {}
+
+void UnixServer::Impl::start(unsigned threads) {
+  ::fcntl(listener_.get(), F_SETFL, ::fcntl(listener_.get(), F_GETFL) | O_NONBLOCK);
+  add(epoll_.get(), listener_.get(), kListener, EPOLLIN | EPOLLONESHOT);
+  // Never read: every write is an edge, and an edge wakes one thread.
+  add(epoll_.get(), wake_.get(), kWake, EPOLLIN | EPOLLET);
+  add(epoll_.get(), end_.get(), kEnd, EPOLLIN);
+  for (unsigned i = 0; i < threads; ++i) {
+    threads_.emplace_back([this] { run(); });
+    pthread_setname_np(threads_.back().native_handle(), ("ka-net-" + std::to_string(i)).c_str());
+  }
+}
+
+void UnixServer::Impl::stop() {
+  stopping_ = true;
+  ::epoll_ctl(epoll_.get(), EPOLL_CTL_DEL, listener_.get(), nullptr);
+  ::eventfd_write(end_.get(), 1);
+  {
+    std::unique_lock lock(mutex_);
+    quiet_.wait_for(lock, 5s, [this] { return inflight_ == 0; });
+  }
+  for (const auto& connection : all_connections()) connection->close();
+  for (auto& thread : threads_) thread.join();
+  timer.stop();
+  std::lock_guard lock(ready_mutex_);
+  ready_.clear();
+}
+
+void UnixServer::Impl::handle(const Held& connection, ByteView frame) {
+  auto slot = std::make_shared<Responder::Slot>(connection);
+  slot->timer = &timer;
+  slot->host = shared_from_this();
+  try {
+    handler_(connection->peer, frame, Responder(std::move(slot)));
+  } catch (const std::exception& error) {
+    log_error("net", std::string("a request failed without an answer: ") + error.what());
+  }
+}
+
+void UnixServer::Impl::arm_listener() {
+  epoll_event event{};
+  event.events = EPOLLIN | EPOLLONESHOT;
+  event.data.u64 = kListener;
+  if (!stopping_) ::epoll_ctl(epoll_.get(), EPOLL_CTL_MOD, listener_.get(), &event);
+}
+
+// Only the thread that got the listener's one-shot event is here. Without descriptors or memory the
+// peers stay in the backlog for a while: trying again at once would spin (RELIABILITY 82).
+void UnixServer::Impl::accept_all() {
+  while (!stopping_) {
+    Fd fd(::accept4(listener_.get(), nullptr, nullptr, SOCK_CLOEXEC | SOCK_NONBLOCK));
+    if (fd.valid()) {
+      admit(std::move(fd));
+    } else if (errno == EAGAIN || errno == EWOULDBLOCK) {
+      return arm_listener();
+    } else if (errno != EINTR && errno != ECONNABORTED) {
+      const std::string why = std::strerror(errno);
+      if (log_limiter_.admit("accept"))
+        log_warning("net", "connections wait: " + why + " (raise LimitNOFILE=, or close clients)");
+      return timer.at(Now::now() + 50ms, [this] { arm_listener(); });
+    }
+  }
+}
+
+void UnixServer::Impl::admit(Fd fd) {
+  Held connection;
+  try {
+    auto peer = peer_of(fd.get());
+    std::lock_guard lock(mutex_);
+    auto& load = loads_[peer.uid];
+    if (!load) load = std::make_shared<UidLoad>();
+    if (const std::string why = why_refused(peer, *load); !why.empty())
+      throw Error(Code::kBusy, why);
+    connection = std::make_shared<Connection>(shared_from_this(), next_id_++, std::move(fd),
+                                              std::move(peer), load, limits_.unsent_per_connection);
+    connections_[connection->id] = connection;
+  } catch (const Error& error) {
+    ++refused;
+    if (log_limiter_.admit("refused")) log_warning("net", error.what());
+    SecretBytes frame;
+    wire::append_frame(frame, wire::failure(0, error));
+    // Best effort: the peer learns why before it sees the end.
+    [[maybe_unused]] const auto sent =
+        ::send(fd.get(), frame.data(), frame.size(), MSG_NOSIGNAL | MSG_DONTWAIT);
+    return;
+  }
+  ++accepted;
+  try {
+    add(epoll_.get(), connection->fd.get(), connection->id, EPOLLIN | EPOLLRDHUP | EPOLLET);
+  } catch (const Error& error) {
+    log_error("net", error.what());
+    return connection->close();
+  }
+  schedule_sweep();
+}
+
+// REQUIRES: mutex_ is held. Empty: welcome.
+std::string UnixServer::Impl::why_refused(const policy::Principal& peer,
+                                          const UidLoad& load) const {
+  if (connections_.size() >= limits_.connections)
+    return "the agent has " + std::to_string(connections_.size()) +
+           " connections, its limit (limits.connections): try again later";
+  if (load.connections >= limits_.connections_per_uid)
+    return "uid " + std::to_string(peer.uid) + " has " + std::to_string(load.connections) +
+           " connections, its limit (limits.connections-per-uid): close some";
+  return {};
+}
+
+UnixServer::Impl::Held UnixServer::Impl::find(std::uint64_t id) {
+  std::lock_guard lock(mutex_);
+  const auto found = connections_.find(id);
+  return found == connections_.end() ? nullptr : found->second;
+}
+
+std::vector<UnixServer::Impl::Held> UnixServer::Impl::all_connections() {
+  std::lock_guard lock(mutex_);
+  std::vector<Held> all;
+  all.reserve(connections_.size());
+  for (const auto& [id, connection] : connections_) all.push_back(connection);
+  return all;
+}
+
+std::size_t UnixServer::Impl::connection_count() {
+  std::lock_guard lock(mutex_);
+  return connections_.size();
+}
+
+void UnixServer::Impl::set_limits(const Limits& limits) {
+  std::lock_guard lock(mutex_);
+  limits_ = limits;
+  inflight_per_uid_ = limits.inflight_per_uid;
+}
+
+void UnixServer::Impl::watch_writable(const Connection& connection, bool writable) {
+  epoll_event event{};
+  event.events = EPOLLIN | EPOLLRDHUP | EPOLLET;
+  if (writable) event.events |= EPOLLOUT;
+  event.data.u64 = connection.id;
+  ::epoll_ctl(epoll_.get(), EPOLL_CTL_MOD, connection.fd.get(), &event);
+}
+
+void UnixServer::Impl::closed(const Connection& connection) {
+  ::epoll_ctl(epoll_.get(), EPOLL_CTL_DEL, connection.fd.get(), nullptr);
+  std::lock_guard lock(mutex_);
+  connections_.erase(connection.id);
+  if (connection.load->connections == 0 && connection.load->inflight == 0)
+    loads_.erase(connection.peer.uid);
+}
+
+void UnixServer::Impl::schedule_sweep() {
+  std::lock_guard lock(mutex_);
+  if (sweeping_ || connections_.empty()) return;
+  sweeping_ = true;
+  auto shortest = limits_.frame_timeout;
+  if (limits_.idle_timeout > 0ms) shortest = std::min(shortest, limits_.idle_timeout);
+  timer.at(Now::now() + std::clamp(shortest / 4, 5ms, 1000ms), [this] { sweep(); });
+}
+
+// Closes who keeps a frame open (slowloris, RELIABILITY 114), does not read its answers, or is idle
+// for too long.
+void UnixServer::Impl::sweep() {
+  Limits limits;
+  {
+    std::lock_guard lock(mutex_);
+    sweeping_ = false;
+    limits = limits_;
+  }
+  const auto now = Now::now();
+  const auto late = [now](Connection::Time since, std::chrono::milliseconds limit) {
+    return since != Connection::Time{} && limit > 0ms && now - since > limit;
+  };
+  for (const auto& connection : all_connections()) {
+    const bool idle = !connection->busy() && late(connection->last_heard, limits.idle_timeout);
+    if (!idle && !late(connection->frame_since, limits.frame_timeout) &&
+        !late(connection->unread_since, limits.frame_timeout))
+      continue;
+    ++timeouts;
+    connection->close();
+  }
+  schedule_sweep();
+}
+
+UnixServer::UnixServer(Fd listener, unsigned threads, Limits limits, FrameHandler handler)
+    : impl_(std::make_shared<Impl>(std::move(listener), limits, std::move(handler))) {
+  impl_->start(threads);
+}
+
+UnixServer::~UnixServer() {
+  impl_->stop();
+}
+
+Stats UnixServer::stats() const {
+  return {impl_->connection_count(), impl_->accepted, impl_->refused, impl_->frames,
+          impl_->timeouts};
+}
+
+void UnixServer::at(std::chrono::steady_clock::time_point when, std::function<void()> task) {
+  impl_->timer.at(when, std::move(task));
+}
+
+void UnixServer::set_limits(const Limits& limits) {
+  impl_->set_limits(limits);
+}
+
+}  // namespace keyagent::net

@@ -1,6 +1,7 @@
 #pragma once
-// The unix socket server: leader and followers on one epoll. The thread that read a frame also handles it and writes the answer,
-// so that nothing is handed over when a thread is free (DESIGN decision 5; measured: a wake-up costs up to 60 us).
+// The unix socket server: leader and followers on one epoll. The thread that read a frame also
+// handles it and writes the answer, so that nothing is handed over when a thread is free (DESIGN
+// decision 5; measured: a wake-up costs up to 60 us).
 
 #include <chrono>
 #include <cstdint>
@@ -15,14 +16,16 @@
 
 namespace keyagent::net {
 
-// The answer to one frame: given exactly once, by whoever comes first (the handling thread, or the deadline). Copyable handle,
-// thread-safe; answers after the first, or to a closed connection, are dropped and wiped.
+// The answer to one frame: given exactly once, by whoever comes first (the handling thread, or the
+// deadline). Copyable handle, thread-safe; answers after the first, or to a closed connection, are
+// dropped and wiped.
 class Responder {
  public:
   struct Slot;
   explicit Responder(std::shared_ptr<Slot> slot) : slot_(std::move(slot)) {}
-  // `body`: one serialised Response; framed and written here. Never blocks: what the socket does not take is queued (bounded; a peer
-  // that does not read is disconnected) and flushed by the epoll threads. Returns false when an answer had been given.
+  // `body`: one serialised Response; framed and written here. Never blocks: what the socket does
+  // not take is queued (bounded; a peer that does not read is disconnected) and flushed by the
+  // epoll threads. Returns false when an answer had been given.
   bool answer(SecretBytes body) const;
   // The same at a later time, without holding a thread (uniform answer times, RELIABILITY 104).
   void answer_at(std::chrono::steady_clock::time_point when, SecretBytes body) const;
@@ -35,7 +38,8 @@ class Responder {
 struct Limits {
   std::size_t connections = 4096;
   std::size_t connections_per_uid = 1024;
-  std::size_t inflight_per_uid = 512;        // unanswered requests; the reader stops reading that uid's sockets beyond it
+  std::size_t inflight_per_uid =
+      512;  // unanswered requests; the reader stops reading that uid's sockets beyond it
   std::size_t unsent_per_connection = 1 << 20;  // bytes
   std::chrono::milliseconds frame_timeout{10000};
   std::chrono::milliseconds idle_timeout{0};
@@ -46,17 +50,24 @@ struct Stats {
   std::uint64_t accepted = 0, refused = 0, frames = 0, timeouts = 0;
 };
 
-// Handles one frame. Called from a server thread; may block; must answer, sooner or later. `frame` is valid during the call only.
-using FrameHandler = std::function<void(const policy::Principal& peer, ByteView frame, Responder responder)>;
+// Handles one frame. Called from a server thread; may block; must answer, sooner or later. `frame`
+// is valid during the call only.
+using FrameHandler =
+    std::function<void(const policy::Principal& peer, ByteView frame, Responder responder)>;
 
 class UnixServer {
  public:
-  // `listener`: a listening AF_UNIX SOCK_STREAM socket (from listen_unix() or socket activation). `threads` >= 2. Starts at once.
+  // `listener`: a listening AF_UNIX SOCK_STREAM socket (from listen_unix() or socket activation).
+  // `threads` >= 2. Starts at once.
   UnixServer(Fd listener, unsigned threads, Limits limits, FrameHandler handler);
-  // Stops accepting, waits at most 5 s for requests in flight, closes.
+  // Stops accepting and reading, waits at most 5 s for requests in flight to be answered, closes,
+  // and waits for the handlers that still run: a process with a call stuck in a module ends by
+  // _exit() instead. Not from a handler or a task.
   ~UnixServer();
   Stats stats() const;
-  // Runs `task` on the timer thread at `when` (deadlines, periodic work). Short tasks only.
+  // Runs `task` on the timer thread at `when` (deadlines, periodic work). Short tasks only, which
+  // do not throw. A task more than 100 ms away may run up to 16 ms late (it shares a wake-up);
+  // dropped when the server ends.
   void at(std::chrono::steady_clock::time_point when, std::function<void()> task);
   // New limits apply to new connections and requests.
   void set_limits(const Limits& limits);
@@ -66,11 +77,13 @@ class UnixServer {
   std::shared_ptr<Impl> impl_;
 };
 
-// Binds and listens. Refuses a path whose folder others may write, a path that is not a socket, and a socket that answers (another agent:
-// Error{kBusy} naming its pid); removes a stale one. Mode and group are set before listen(). Throws Error{kConfiguration}.
+// Binds and listens. Refuses a path whose folder others may write, a path that is not a socket, and
+// a socket that answers (another agent: Error{kBusy} naming its pid); removes a stale one. Mode and
+// group are set before listen(). Throws Error{kConfiguration}.
 Fd listen_unix(const std::filesystem::path& path, unsigned mode, const std::string& group);
 
-// The principal of a connected socket: SO_PEERCRED, SO_PEERGROUPS. Throws Error{kDenied} when the kernel does not say.
+// The principal of a connected socket: SO_PEERCRED, SO_PEERGROUPS. Throws Error{kDenied} when the
+// kernel does not say.
 policy::Principal peer_of(int fd);
 
 }  // namespace keyagent::net

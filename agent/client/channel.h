@@ -1,0 +1,69 @@
+#pragma once
+// One connection to an agent and the calls that wait on it. Whoever waits reads for the others: no
+// thread of its own, and no wake-up when there is one caller.
+
+#include <atomic>
+#include <chrono>
+#include <condition_variable>
+#include <cstdint>
+#include <filesystem>
+#include <map>
+#include <mutex>
+#include <optional>
+
+#include "agent/base/disk.h"
+#include "agent/base/error.h"
+#include "agent/wire/frame.h"
+#include "agent/wire/keyagent.pb.h"
+
+namespace keyagent::client {
+
+using SteadyTime = std::chrono::steady_clock::time_point;
+
+// Connects to `path`. Throws Error{kPeer} with the path, the reason and the cure.
+Fd connect_agent(const std::filesystem::path& path, SteadyTime deadline);
+
+// The connection broke before the answer came.
+struct ConnectionLost {
+  std::string why;
+};
+
+// Thread-safe. Broken for ever once a call has thrown ConnectionLost.
+class Channel {
+ public:
+  Channel(Fd fd, std::chrono::milliseconds patience);
+
+  // `frame`: header and body of the request with this id. Throws ConnectionLost, Error{kDeadline},
+  // and the Error that the agent sent about the connection itself.
+  wire::Response call(std::uint64_t id, ByteView frame, SteadyTime deadline);
+  bool broken() const { return broken_; }
+  int process() const { return process_; }
+  // In the child of a fork: closes this copy without ending the parent's connection.
+  void abandon();
+
+ private:
+  struct Waiter {
+    std::condition_variable wake;
+    std::optional<wire::Response> response;
+  };
+
+  void send(ByteView frame, SteadyTime deadline);
+  void read_frames(std::unique_lock<std::mutex>& lock, const Waiter& mine, SteadyTime deadline);
+  ssize_t receive(std::span<std::uint8_t> room, SteadyTime deadline, bool first);
+  void deliver(ByteView body);
+  void fail(const std::string& why);
+
+  Fd fd_;
+  const std::chrono::milliseconds patience_;  // what SO_RCVTIMEO is set to
+  const int process_;
+  std::mutex send_mutex_;
+  std::atomic<bool> broken_{false};
+  std::mutex mutex_;
+  std::map<std::uint64_t, Waiter*> waiters_;  // guarded by mutex_
+  bool reading_ = false;                      // somebody is the reader; guarded by mutex_
+  std::string why_;                           // of broken_; guarded by mutex_
+  std::optional<Error> refusal_;  // the agent's word on the connection; guarded by mutex_
+  wire::FrameReader reader_{wire::kMaxAnswer};  // the reader's
+};
+
+}  // namespace keyagent::client

@@ -1,0 +1,106 @@
+#pragma once
+// One connected peer: its socket, what it has sent but not finished, and what it has not read yet.
+
+#include <atomic>
+#include <chrono>
+#include <deque>
+#include <memory>
+#include <mutex>
+
+#include "agent/net/unix_server.h"
+#include "agent/wire/frame.h"
+
+namespace keyagent::net {
+
+class Connection;
+
+// What the connections of one uid share. Thread-safe.
+struct UidLoad {
+  std::atomic<std::size_t> connections{0};
+  std::atomic<std::size_t> inflight{0};  // unanswered requests
+  std::atomic<std::size_t> waiting{0};   // the size of `paused`
+  std::mutex mutex;
+  std::deque<std::weak_ptr<Connection>> paused;  // not read until inflight falls; guarded by mutex
+};
+
+// What a connection asks of the server that holds it.
+class ConnectionHost {
+ public:
+  virtual ~ConnectionHost() = default;
+  // Wants EPOLLOUT as well, or no longer.
+  virtual void watch_writable(const Connection& connection, bool writable) = 0;
+  // The connection can be read again after a pause, or has frames left: some thread should go on
+  // with it.
+  virtual void resume(std::shared_ptr<Connection> connection) = 0;
+  // One request was answered.
+  virtual void answered(Connection& connection) = 0;
+  // Called once when the connection is shut.
+  virtual void closed(const Connection& connection) = 0;
+};
+
+// Thread-safe, except for `partial` and `drained`, which belong to the thread that holds the
+// reading claim. Lives as long as the server or an unanswered request knows it; the descriptor is
+// closed with the object, shut before.
+class Connection : public std::enable_shared_from_this<Connection> {
+ public:
+  using Time = std::chrono::steady_clock::time_point;
+  Connection(std::shared_ptr<ConnectionHost> host, std::uint64_t id, Fd fd, policy::Principal peer,
+             std::shared_ptr<UidLoad> load, std::size_t unsent_limit);
+
+  // The reading claim: one thread at a time reads. A claim that fails is remembered, so that the
+  // holder looks again.
+  bool claim() { return claims_.fetch_add(1) == 0; }
+  // Gives the claim back; false when somebody wanted it meanwhile: then it is still held and the
+  // socket must be read again.
+  bool release();
+
+  // Writes a frame, or queues what the socket does not take. Closes a peer that lets too much pile
+  // up.
+  void write(ByteView body);
+  // Writes what is queued. Called when the socket has room.
+  void flush();
+  // True while answers wait to be read by the peer.
+  bool congested() const { return congested_; }
+  // The peer has sent its last: close when everything is answered and read.
+  void end_of_input();
+  void begin_request();
+  void end_request();
+  void close();
+  bool is_closed() const { return closed_; }
+  bool busy() const { return inflight_ > 0; }
+
+  const std::uint64_t id;
+  const Fd fd;
+  const policy::Principal peer;
+  const std::shared_ptr<UidLoad> load;
+
+  // Guarded by the reading claim.
+  wire::FrameReader partial;
+  bool drained = false;
+
+  // Read by the sweep: since when a frame is incomplete, and when the peer was last heard. Zero:
+  // not so.
+  std::atomic<Time> frame_since{Time{}};
+  std::atomic<Time> unread_since{Time{}};
+  std::atomic<Time> last_heard;
+  // The peer has sent its last or is gone: only a read of nothing drains it now, as no further edge
+  // will come.
+  std::atomic<bool> hung_up{false};
+  // The holder of the claim has parked it here: who sets this back to false goes on reading.
+  std::atomic<bool> paused{false};
+
+ private:
+  void queue(ByteView header_rest, ByteView body_rest);
+  void close_if_done();
+
+  const std::shared_ptr<ConnectionHost> host_;
+  const std::size_t unsent_limit_;
+  std::atomic<unsigned> claims_{0};
+  std::atomic<std::size_t> inflight_{0};
+  std::atomic<bool> ended_{false}, closed_{false}, congested_{false};
+  std::mutex write_mutex_;
+  SecretBytes unsent_;    // guarded by write_mutex_
+  std::size_t sent_ = 0;  // of unsent_; guarded by write_mutex_
+};
+
+}  // namespace keyagent::net

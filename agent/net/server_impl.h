@@ -1,0 +1,88 @@
+#pragma once
+// The inside of UnixServer: its threads, its table of connections and the queue of those with work
+// left.
+
+#include <condition_variable>
+#include <deque>
+#include <thread>
+#include <unordered_map>
+#include <vector>
+
+#include "agent/base/log_limiter.h"
+#include "agent/net/connection.h"
+#include "agent/net/timer.h"
+#include "agent/net/unix_server.h"
+
+namespace keyagent::net {
+
+// Threads wait in epoll_wait on one descriptor, connections edge-triggered: a request costs one
+// epoll_wait, one recv and one send. A thread that has taken a frame gives the connection back
+// before it handles it, so that others may read on.
+struct UnixServer::Impl final : ConnectionHost, std::enable_shared_from_this<Impl> {
+  Impl(Fd listener, Limits limits, FrameHandler handler);
+  void start(unsigned threads);
+  void stop();
+
+  void watch_writable(const Connection& connection, bool writable) override;
+  void resume(std::shared_ptr<Connection> connection) override;
+  void answered(Connection& connection) override;
+  void closed(const Connection& connection) override;
+
+  Timer timer;
+  std::atomic<std::uint64_t> accepted{0}, refused{0}, frames{0}, timeouts{0};
+  std::size_t connection_count();
+  void set_limits(const Limits& limits);
+
+ private:
+  using Held = std::shared_ptr<Connection>;
+
+  // server_threads.cpp: the followers.
+  void run();
+  bool take_ready(wire::FrameReader& reader);
+  void dispatch(std::uint64_t what, std::uint32_t events, wire::FrameReader& reader);
+  void push_ready(Held connection);
+  void serve(const Held& connection, wire::FrameReader& reader);
+  bool take_frame(const Held& connection, wire::FrameReader& reader, ByteView& frame);
+  bool put_away(const Held& connection, wire::FrameReader& reader);
+  bool read_some(const Held& connection, wire::FrameReader& reader);
+  bool pause(const Held& connection, wire::FrameReader& reader);
+  bool must_pause(const Connection& connection) const;
+  void resume_one(UidLoad& load);
+  void handle(const Held& connection, ByteView frame);
+  void violated(const Held& connection, const Error& error);
+
+  // unix_server.cpp: connections come and go.
+  void accept_all();
+  void admit(Fd fd);
+  std::string why_refused(const policy::Principal& peer, const UidLoad& load) const;
+  void arm_listener();
+  void sweep();
+  void schedule_sweep();
+  std::vector<Held> all_connections();
+  Held find(std::uint64_t id);
+
+  Fd listener_, epoll_, wake_, end_;
+  FrameHandler handler_;
+  LogLimiter log_limiter_;
+  std::vector<std::thread> threads_;
+  std::atomic<bool> stopping_{false};
+  std::atomic<int> idle_{0};
+  std::atomic<std::size_t> inflight_{0}, inflight_per_uid_;
+
+  std::mutex mutex_;
+  std::condition_variable quiet_;                                      // inflight_ became 0
+  Limits limits_;                                                      // guarded by mutex_
+  std::unordered_map<std::uint64_t, Held> connections_;                // guarded by mutex_
+  std::unordered_map<std::uint32_t, std::shared_ptr<UidLoad>> loads_;  // guarded by mutex_
+  std::uint64_t next_id_ = 0;                                          // guarded by mutex_
+  bool sweeping_ = false;                                              // guarded by mutex_
+
+  std::mutex ready_mutex_;
+  std::deque<Held> ready_;  // their reading claim is held by the queue; guarded by ready_mutex_
+  std::atomic<std::size_t> ready_count_{0};
+};
+
+// Values of epoll_event.data; connections count from kFirstConnection.
+inline constexpr std::uint64_t kListener = 0, kWake = 1, kEnd = 2, kFirstConnection = 16;
+
+}  // namespace keyagent::net

@@ -1,0 +1,216 @@
+#include <sys/epoll.h>
+#include <sys/eventfd.h>
+#include <sys/socket.h>
+
+#include <cerrno>
+#include <utility>
+
+#include "agent/base/error.h"
+#include "agent/base/log.h"
+#include "agent/net/server_impl.h"
+#include "agent/wire/messages.h"
+
+namespace keyagent::net {
+
+using Clock = std::chrono::steady_clock;
+
+namespace {
+
+// Of so many connections with work left, one look at the others: a peer that pipelines must not
+// starve them.
+constexpr unsigned kReadyInARow = 4;
+
+}  // namespace
+
+void UnixServer::Impl::run() {
+  wire::FrameReader reader;
+  unsigned in_a_row = 0;
+  while (!stopping_) {
+    const bool look = ++in_a_row % kReadyInARow == 0;
+    if (!look && take_ready(reader)) continue;
+    ++idle_;  // from here on a push writes to wake_: the queue is looked at once more
+    epoll_event event{};
+    const int timeout = ready_count_ > 0 ? 0 : -1;
+    const int count = ::epoll_wait(epoll_.get(), &event, 1, timeout);
+    --idle_;
+    if (count == 1) dispatch(event.data.u64, event.events, reader);
+  }
+}
+
+void UnixServer::Impl::push_ready(Held connection) {
+  {
+    std::lock_guard lock(ready_mutex_);
+    ready_.push_back(std::move(connection));
+    ++ready_count_;
+  }
+  if (idle_ > 0) ::eventfd_write(wake_.get(), 1);
+}
+
+bool UnixServer::Impl::take_ready(wire::FrameReader& reader) {
+  if (ready_count_ == 0) return false;
+  Held connection;
+  {
+    std::lock_guard lock(ready_mutex_);
+    if (ready_.empty()) return false;
+    connection = std::move(ready_.front());
+    ready_.pop_front();
+    --ready_count_;
+  }
+  serve(connection, reader);
+  return true;
+}
+
+void UnixServer::Impl::dispatch(std::uint64_t what, std::uint32_t events,
+                                wire::FrameReader& reader) {
+  if (what == kListener) return accept_all();
+  if (what < kFirstConnection) return;  // a wake-up: run() looks at the queue and at stopping_
+  const Held connection = find(what);
+  if (!connection) return;
+  if ((events & EPOLLOUT) != 0) connection->flush();
+  if ((events & (EPOLLRDHUP | EPOLLHUP)) != 0) connection->hung_up = true;
+  if ((events & ~EPOLLOUT) != 0 && connection->claim()) serve(connection, reader);
+}
+
+// REQUIRES: the reading claim is held. Reads one frame, gives the claim on, handles the frame.
+void UnixServer::Impl::serve(const Held& connection, wire::FrameReader& reader) {
+  if (connection->partial.pending() > 0) reader = std::move(connection->partial);
+  ByteView frame;
+  if (!take_frame(connection, reader, frame)) {
+    reader.reset();
+    return resume_one(*connection->load);
+  }
+  connection->frame_since = Connection::Time{};
+  connection->begin_request();
+  ++inflight_;
+  ++frames;
+  if (!connection->drained || reader.ready()) {
+    connection->partial = reader.take_rest();
+    push_ready(connection);
+  } else if (!put_away(connection, reader)) {
+    push_ready(connection);
+  }
+  handle(connection, frame);
+  reader.reset();
+}
+
+// False when there is no frame to handle now; the claim is then released, parked, or kept for ever
+// by a closed connection.
+bool UnixServer::Impl::take_frame(const Held& connection, wire::FrameReader& reader,
+                                  ByteView& frame) {
+  try {
+    for (;;) {
+      if (stopping_ || connection->is_closed()) return false;
+      if (must_pause(*connection)) {
+        if (pause(connection, reader)) return false;
+        continue;
+      }
+      if (const auto next = reader.next()) {
+        frame = *next;
+        return true;
+      }
+      if (connection->drained) {
+        if (put_away(connection, reader)) return false;
+        if (connection->partial.pending() > 0) reader = std::move(connection->partial);
+      }
+      if (!read_some(connection, reader)) return false;
+    }
+  } catch (const Error& error) {
+    violated(connection, error);
+    return false;
+  }
+}
+
+// Keeps what is incomplete with the connection and releases the claim; false when more has arrived
+// and the claim is still held.
+bool UnixServer::Impl::put_away(const Held& connection, wire::FrameReader& reader) {
+  connection->drained = false;
+  if (reader.pending() > 0) {
+    connection->partial = reader.take_rest();
+    if (connection->frame_since.load() == Connection::Time{})
+      connection->frame_since = Clock::now();
+  }
+  return connection->release();
+}
+
+// An edge-triggered socket is drained when a read brings less than there was room for. False at the
+// end of input.
+bool UnixServer::Impl::read_some(const Held& connection, wire::FrameReader& reader) {
+  const auto room = reader.space();
+  ssize_t count = -1;
+  do {
+    count = ::recv(connection->fd.get(), room.data(), room.size(), MSG_DONTWAIT);
+  } while (count < 0 && errno == EINTR);
+  if (count > 0) {
+    connection->drained = static_cast<std::size_t>(count) < room.size() && !connection->hung_up;
+    connection->last_heard = Clock::now();
+    reader.commit(static_cast<std::size_t>(count));
+    return true;
+  }
+  if (count < 0 && (errno == EAGAIN || errno == EWOULDBLOCK)) {
+    connection->drained = true;
+    return true;
+  }
+  if (count == 0) {
+    connection->end_of_input();
+  } else {
+    connection->close();
+  }
+  return false;
+}
+
+bool UnixServer::Impl::must_pause(const Connection& connection) const {
+  return connection.congested() || connection.load->inflight >= inflight_per_uid_;
+}
+
+// Parks the claim until answers have left. False when that has happened meanwhile: the claim is
+// still held.
+bool UnixServer::Impl::pause(const Held& connection, wire::FrameReader& reader) {
+  connection->partial = reader.take_rest();
+  connection->drained = false;
+  UidLoad& load = *connection->load;
+  connection->paused = true;
+  if (!connection->congested()) {
+    std::lock_guard lock(load.mutex);
+    load.paused.push_back(connection);
+    ++load.waiting;
+  }
+  if (must_pause(*connection) || !connection->paused.exchange(false)) return true;
+  if (connection->partial.pending() > 0) reader = std::move(connection->partial);
+  return false;
+}
+
+void UnixServer::Impl::resume(Held connection) {
+  if (connection->paused.exchange(false)) push_ready(std::move(connection));
+}
+
+// Lets one connection of this uid go on; it passes the turn on when it has nothing to ask.
+void UnixServer::Impl::resume_one(UidLoad& load) {
+  while (load.waiting > 0 && load.inflight < inflight_per_uid_) {
+    Held next;
+    {
+      std::lock_guard lock(load.mutex);
+      if (load.paused.empty()) return;
+      next = load.paused.front().lock();
+      load.paused.pop_front();
+      --load.waiting;
+    }
+    if (next && next->paused.exchange(false)) return push_ready(std::move(next));
+  }
+}
+
+void UnixServer::Impl::answered(Connection& connection) {
+  if (--inflight_ == 0 && stopping_) {
+    std::lock_guard lock(mutex_);
+    quiet_.notify_all();
+  }
+  if (connection.load->waiting > 0) resume_one(*connection.load);
+}
+
+void UnixServer::Impl::violated(const Held& connection, const Error& error) {
+  log(LogLevel::kWarning, "net",
+      connection->peer.text() + " sent " + error.what() + "; connection closed");
+  connection->write(wire::failure(0, error));
+  connection->close();
+}
+
+}  // namespace keyagent::net
