@@ -8,7 +8,7 @@ namespace keyagent::envelope::asn1 {
 
 // RFC 5652 §6.2.1
 ASN1_CHOICE(RecipientId) = {
-    ASN1_SIMPLE(RecipientId, d.issuer_serial, ASN1_SEQUENCE_ANY),
+    ASN1_SEQUENCE_OF(RecipientId, d.issuer_serial, ASN1_ANY),
     ASN1_IMP(RecipientId, d.key_id, ASN1_OCTET_STRING, 0),
 } static_ASN1_CHOICE_END(RecipientId)
 
@@ -26,7 +26,7 @@ ASN1_SEQUENCE(OriginatorKey) = {
 } static_ASN1_SEQUENCE_END(OriginatorKey)
 
 ASN1_CHOICE(Originator) = {
-    ASN1_SIMPLE(Originator, d.issuer_serial, ASN1_SEQUENCE_ANY),
+    ASN1_SEQUENCE_OF(Originator, d.issuer_serial, ASN1_ANY),
     ASN1_IMP(Originator, d.key_id, ASN1_OCTET_STRING, 0),
     ASN1_IMP(Originator, d.key, OriginatorKey, 1),
 } static_ASN1_CHOICE_END(Originator)
@@ -34,39 +34,34 @@ ASN1_CHOICE(Originator) = {
 ASN1_SEQUENCE(RecipientKeyId) = {
     ASN1_SIMPLE(RecipientKeyId, key_id, ASN1_OCTET_STRING),
     ASN1_OPT(RecipientKeyId, date, ASN1_GENERALIZEDTIME),
-    ASN1_OPT(RecipientKeyId, other, ASN1_SEQUENCE_ANY),
+    ASN1_SEQUENCE_OF_OPT(RecipientKeyId, other, ASN1_ANY),
 } static_ASN1_SEQUENCE_END(RecipientKeyId)
 
 ASN1_CHOICE(AgreeRecipientId) = {
-    ASN1_SIMPLE(AgreeRecipientId, d.issuer_serial,
-    ASN1_SEQUENCE_ANY),
+    ASN1_SEQUENCE_OF(AgreeRecipientId, d.issuer_serial, ASN1_ANY),
     ASN1_IMP(AgreeRecipientId, d.key_id, RecipientKeyId, 0),
 } static_ASN1_CHOICE_END(AgreeRecipientId)
 
 ASN1_SEQUENCE(RecipientEncryptedKey) = {
-    ASN1_SIMPLE(RecipientEncryptedKey, rid,
-    AgreeRecipientId),
-    ASN1_SIMPLE(RecipientEncryptedKey, encrypted_key,
-    ASN1_OCTET_STRING),
+    ASN1_SIMPLE(RecipientEncryptedKey, rid, AgreeRecipientId),
+    ASN1_SIMPLE(RecipientEncryptedKey, encrypted_key, ASN1_OCTET_STRING),
 } static_ASN1_SEQUENCE_END(RecipientEncryptedKey)
 
 ASN1_SEQUENCE(KeyAgree) = {
     ASN1_SIMPLE(KeyAgree, version, ASN1_INTEGER),
     ASN1_EXP(KeyAgree, originator, Originator, 0),
-    ASN1_EXP_OPT(KeyAgree, ukm, ASN1_OCTET_STRING,
-    1),
+    ASN1_EXP_OPT(KeyAgree, ukm, ASN1_OCTET_STRING, 1),
     ASN1_SIMPLE(KeyAgree, algorithm, X509_ALGOR),
-    ASN1_SEQUENCE_OF(KeyAgree, keys,
-    RecipientEncryptedKey),
+    ASN1_SEQUENCE_OF(KeyAgree, keys, RecipientEncryptedKey),
 } static_ASN1_SEQUENCE_END(KeyAgree)
 
 // RFC 5652 §6.2: kekri, pwri and ori are passed over whole.
 ASN1_CHOICE(RecipientInfo) = {
     ASN1_SIMPLE(RecipientInfo, d.trans, KeyTrans),
     ASN1_IMP(RecipientInfo, d.agree, KeyAgree, 1),
-    ASN1_IMP(RecipientInfo, d.other, ASN1_SEQUENCE_ANY, 2),
-    ASN1_IMP(RecipientInfo, d.other, ASN1_SEQUENCE_ANY, 3),
-    ASN1_IMP(RecipientInfo, d.other, ASN1_SEQUENCE_ANY, 4),
+    ASN1_IMP_SEQUENCE_OF(RecipientInfo, d.other, ASN1_ANY, 2),
+    ASN1_IMP_SEQUENCE_OF(RecipientInfo, d.other, ASN1_ANY, 3),
+    ASN1_IMP_SEQUENCE_OF(RecipientInfo, d.other, ASN1_ANY, 4),
 } static_ASN1_CHOICE_END(RecipientInfo)
 
 // RFC 5652 §6.1
@@ -78,7 +73,7 @@ ASN1_SEQUENCE(EncryptedContent) = {
 
 ASN1_SEQUENCE(Enveloped) = {
     ASN1_SIMPLE(Enveloped, version, ASN1_INTEGER),
-    ASN1_IMP_OPT(Enveloped, originator, ASN1_SEQUENCE_ANY, 0),
+    ASN1_IMP_SEQUENCE_OF_OPT(Enveloped, originator, ASN1_ANY, 0),
     ASN1_SET_OF(Enveloped, recipients, RecipientInfo),
     ASN1_SIMPLE(Enveloped, content, EncryptedContent),
     ASN1_IMP_SET_OF_OPT(Enveloped, unprotected, ASN1_ANY, 1),
@@ -87,7 +82,7 @@ ASN1_SEQUENCE(Enveloped) = {
 // RFC 5083 §2.1
 ASN1_SEQUENCE(AuthEnveloped) = {
     ASN1_SIMPLE(AuthEnveloped, version, ASN1_INTEGER),
-    ASN1_IMP_OPT(AuthEnveloped, originator, ASN1_SEQUENCE_ANY, 0),
+    ASN1_IMP_SEQUENCE_OF_OPT(AuthEnveloped, originator, ASN1_ANY, 0),
     ASN1_SET_OF(AuthEnveloped, recipients, RecipientInfo),
     ASN1_SIMPLE(AuthEnveloped, content, EncryptedContent),
     ASN1_IMP_SET_OF_OPT(AuthEnveloped, authenticated, ASN1_ANY, 1),

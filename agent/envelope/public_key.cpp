@@ -153,6 +153,12 @@ RsaNumbers rsa_numbers(EVP_PKEY* key) {
 }
 
 Bytes public_point(EVP_PKEY* key) {
+  if (EVP_PKEY_get_base_id(key) == EVP_PKEY_ED25519) {
+    Bytes out(32);
+    std::size_t size = out.size();
+    must(EVP_PKEY_get_raw_public_key(key, out.data(), &size) == 1, "a public key has no point");
+    return out;
+  }
   unsigned char* raw = nullptr;
   const std::size_t size = EVP_PKEY_get1_encoded_public_key(key, &raw);
   must(size > 0, "a public key has no point");
