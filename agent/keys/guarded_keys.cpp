@@ -1,1 +1,85 @@
-// Filled in by the commits that follow.
+#include "agent/keys/guarded_keys.h"
+
+namespace keyagent::keys {
+namespace {
+
+const char* verb_of(Use use) {
+  switch (use) {
+    case Use::kSign:
+      return "sign";
+    case Use::kSeal:
+      return "seal";
+    case Use::kOpen:
+      return "open";
+    case Use::kVerify:
+      break;
+  }
+  return "verify";
+}
+
+}  // namespace
+
+const KeyRecord& record_of(const Snapshot& snapshot, const Kid& kid) {
+  const auto found = snapshot.by_kid.find(kid);
+  if (found == snapshot.by_kid.end()) {
+    throw Error(Code::kKeyNotPresent,
+                "KEY_NOT_PRESENT kid=" + kid.text() + ": this agent never had such a key",
+                kid.text());
+  }
+  return snapshot.records[found->second];
+}
+
+PublicKeyInfo info_of(const KeyRecord& record) {
+  return {record.kid,     record.name.text(), record.algorithm,
+          record.purpose, record.envelope,    record.spki};
+}
+
+void GuardedKeys::require(const Kid& kid, Use use) const {
+  const auto snapshot = current_();
+  const KeyRecord& record = record_of(*snapshot, kid);
+  if (!state_allows(record.state, use)) {
+    throw Error(Code::kKeyState,
+                "key " + record.name.text() + " is " + std::string(name_of(record.state)) +
+                    " and does not " + verb_of(use),
+                kid.text());
+  }
+  if (!record.usable) {
+    throw Error(Code::kKeyLost,
+                "key " + record.name.text() + " cannot be used: " + record.finding +
+                    "; run: keyagent doctor",
+                kid.text());
+  }
+}
+
+PublicKeyInfo GuardedKeys::public_key(const Kid& kid) {
+  return info_of(record_of(*current_(), kid));
+}
+
+Bytes GuardedKeys::sign(const Kid& kid, SignatureAlgorithm algorithm, ByteView input) {
+  require(kid, Use::kSign);
+  return behind_.sign(kid, algorithm, input);
+}
+
+SecretBytes GuardedKeys::decrypt_cek(const Kid& kid, OaepHash hash, ByteView ciphertext,
+                                     std::size_t cek_size) {
+  require(kid, Use::kOpen);
+  return behind_.decrypt_cek(kid, hash, ciphertext, cek_size);
+}
+
+SecretBytes GuardedKeys::agree(const Kid& kid, ByteView peer_point) {
+  require(kid, Use::kOpen);
+  return behind_.agree(kid, peer_point);
+}
+
+WrappedCek GuardedKeys::wrap_cek(const Kid& kid, const SecretBytes& cek) {
+  require(kid, Use::kSeal);
+  return behind_.wrap_cek(kid, cek);
+}
+
+SecretBytes GuardedKeys::unwrap_cek(const Kid& kid, const WrappedCek& wrapped,
+                                    std::size_t cek_size) {
+  require(kid, Use::kOpen);
+  return behind_.unwrap_cek(kid, wrapped, cek_size);
+}
+
+}  // namespace keyagent::keys

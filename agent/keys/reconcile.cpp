@@ -1,1 +1,98 @@
-// Filled in by the commits that follow.
+#include "agent/keys/reconcile.h"
+
+#include <map>
+#include <set>
+
+#include "agent/base/encoding.h"
+
+namespace keyagent::keys {
+namespace {
+
+using Objects = std::map<std::string, const vault::TokenObject*>;
+
+bool is_secret(const KeyRecord& key) {
+  return key.algorithm == KeyAlgorithm::kAes256;
+}
+
+bool is_complete(const KeyRecord& key, const vault::TokenObject& object) {
+  return is_secret(key) ? object.has_secret : object.has_private && object.has_public;
+}
+
+void plan_step(const JournalStep& step, const vault::TokenObject* object, Plan& plan) {
+  if (object == nullptr) {
+    // A destruction whose objects are gone is finished; a creation that never came to the token
+    // never was.
+    (step.kind == JournalStep::Kind::kDestroy ? plan.remove : plan.forget).push_back(step);
+    return;
+  }
+  const bool whole = step.kind == JournalStep::Kind::kCreate &&
+                     is_complete(step.planned, *object) && object->duplicates == 0;
+  (whole ? plan.finish : plan.remove).push_back(step);
+}
+
+void mark_unusable(KeyRecord key, Finding::Kind kind, const std::string& text,
+                   const std::string& cure, Plan& plan) {
+  key.usable = false;
+  key.finding = text;
+  plan.findings.push_back({kind, key.kid.text(), key.name.text(), text, cure});
+  plan.unusable.push_back(std::move(key));
+}
+
+void plan_key(const KeyRecord& key, const vault::TokenObject* object, Plan& plan) {
+  if (object == nullptr || !is_complete(key, *object)) {
+    const std::string what =
+        object == nullptr ? "the token holds nothing" : "the token holds only a part of the key";
+    mark_unusable(
+        key, Finding::Kind::kKeyLost,
+        what + " under CKA_ID " + key.cka_id.hex() + " of key " + key.name.text(),
+        "restore the token from its backup; if the key is gone for good: keyagent key destroy " +
+            key.kid.text(),
+        plan);
+  } else if (object->duplicates > 0) {
+    mark_unusable(key, Finding::Kind::kDuplicate,
+                  "the token holds several objects under CKA_ID " + key.cka_id.hex() + " of key " +
+                      key.name.text(),
+                  "remove the foreign one with pkcs11-tool, then restart the agent", plan);
+  } else {
+    plan.adopt.push_back(key);
+  }
+}
+
+}  // namespace
+
+Plan plan_reconciliation(const LedgerState& ledger, const std::vector<vault::TokenObject>& token) {
+  Objects objects;
+  for (const auto& object : token) objects[to_hex(object.cka_id)] = &object;
+  const auto find = [&](const CkaId& id) -> const vault::TokenObject* {
+    const auto found = objects.find(id.hex());
+    return found == objects.end() ? nullptr : found->second;
+  };
+
+  Plan plan;
+  std::set<std::string> ours, in_journal;
+  for (const auto& step : ledger.journal) {
+    ours.insert(step.cka_id.hex());
+    in_journal.insert(step.cka_id.hex());
+    plan_step(step, find(step.cka_id), plan);
+  }
+  for (const auto& key : ledger.keys) {
+    ours.insert(key.cka_id.hex());
+    if (key.state == KeyState::kDestroyed || in_journal.contains(key.cka_id.hex())) continue;
+    plan_key(key, find(key.cka_id), plan);
+  }
+  std::size_t strangers = 0;
+  std::string example;
+  for (const auto& [id, object] : objects) {
+    if (ours.contains(id)) continue;
+    if (strangers++ == 0) example = id + (object->label.empty() ? "" : " '" + object->label + "'");
+  }
+  if (strangers > 0) {
+    plan.findings.push_back({Finding::Kind::kForeign, "", example,
+                             "the token holds " + std::to_string(strangers) +
+                                 " keys that are not this agent's; they are never touched",
+                             ""});
+  }
+  return plan;
+}
+
+}  // namespace keyagent::keys

@@ -1,0 +1,47 @@
+#pragma once
+// Any KeyOps behind the state table: a key that may not be used is refused before anything below
+// sees the request.
+
+#include <functional>
+#include <memory>
+#include <string>
+#include <unordered_map>
+
+#include "agent/keys/key_store.h"
+
+namespace keyagent::keys {
+
+// An immutable snapshot of the ledger for readers.
+struct Snapshot {
+  std::vector<KeyRecord> records;
+  std::unordered_map<Kid, std::size_t> by_kid;
+  std::uint64_t epoch = 0;
+  std::string digest;
+};
+using CurrentSnapshot = std::function<std::shared_ptr<const Snapshot>()>;
+
+// Thread-safe when the KeyOps behind it is.
+class GuardedKeys final : public KeyOps {
+ public:
+  GuardedKeys(KeyOps& behind, CurrentSnapshot current)
+      : behind_(behind), current_(std::move(current)) {}
+  PublicKeyInfo public_key(const Kid& kid) override;
+  Bytes sign(const Kid& kid, SignatureAlgorithm algorithm, ByteView input) override;
+  SecretBytes decrypt_cek(const Kid& kid, OaepHash hash, ByteView ciphertext,
+                          std::size_t cek_size) override;
+  SecretBytes agree(const Kid& kid, ByteView peer_point) override;
+  WrappedCek wrap_cek(const Kid& kid, const SecretBytes& cek) override;
+  SecretBytes unwrap_cek(const Kid& kid, const WrappedCek& wrapped, std::size_t cek_size) override;
+
+ private:
+  // Throws Error{kKeyNotPresent}, {kKeyLost} or {kKeyState}.
+  void require(const Kid& kid, Use use) const;
+  KeyOps& behind_;
+  const CurrentSnapshot current_;
+};
+
+// Error{kKeyNotPresent} for a kid that the snapshot does not have.
+const KeyRecord& record_of(const Snapshot& snapshot, const Kid& kid);
+PublicKeyInfo info_of(const KeyRecord& record);
+
+}  // namespace keyagent::keys

@@ -1,0 +1,24 @@
+#pragma once
+// What the difference between ledger and token means. Pure: reads two lists, says what is to be
+// done. The table: README.md.
+
+#include <string>
+#include <vector>
+
+#include "agent/keys/ledger.h"
+
+namespace keyagent::keys {
+
+struct Plan {
+  std::vector<JournalStep> finish;  // created: both halves are there, to be tested and recorded
+  std::vector<JournalStep> remove;  // an orphan of our own journaled id (or a destruction that was
+                                    // begun): objects go, then the step
+  std::vector<JournalStep> forget;  // nothing came of it: the step goes
+  std::vector<KeyRecord> adopt;     // as it should be
+  std::vector<KeyRecord> unusable;  // with `finding` set
+  std::vector<Finding> findings;
+};
+
+Plan plan_reconciliation(const LedgerState& ledger, const std::vector<vault::TokenObject>& token);
+
+}  // namespace keyagent::keys

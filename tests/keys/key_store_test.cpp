@@ -1,0 +1,221 @@
+// Ledger and token together, on a real SoftHSM token behind the shim.
+
+#include "agent/keys/key_store.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <fstream>
+
+#include "agent/base/encoding.h"
+#include "agent/base/error.h"
+#include "pkcs11/key.h"
+#include "tests/support/fake_clock.h"
+#include "tests/support/shim_control.h"
+#include "tests/support/soft_hsm.h"
+
+namespace keyagent::keys {
+namespace {
+
+using ::testing::HasSubstr;
+namespace shim = test::shim;
+using std::filesystem::path;
+
+class KeyStoreTest : public ::testing::Test {
+ protected:
+  KeyStoreTest() : token_(hsm_.open_shimmed()), vault_(token_) { open(); }
+  ~KeyStoreTest() override { shim::clear(); }
+
+  void open() {
+    shim::clear();
+    store_.reset();
+    store_ = std::make_unique<KeyStore>(KeyStore::Options{state(), &clock_, "test-agent"}, vault_);
+    store_->reconcile();
+  }
+  path state() const { return folder_.path() / "state"; }
+  void backup_to(const path& to) {
+    store_.reset();
+    std::filesystem::remove_all(to);
+    std::filesystem::copy(state(), to);
+  }
+  KeyRecord make(const char* name, Purpose purpose = Purpose::kSign) {
+    return store_->create({KeyName(name), purpose, std::nullopt, std::nullopt}).record;
+  }
+  std::size_t token_keys() { return vault_.objects().size(); }
+  static Code code_of(const std::function<void()>& work) {
+    try {
+      work();
+    } catch (const Error& error) {
+      return error.code();
+    }
+    return Code::kOk;
+  }
+
+  test::SoftHsm hsm_;
+  test::TempFolder folder_;
+  test::FakeClock clock_;
+  std::shared_ptr<pkcs11::Token> token_;
+  vault::TokenVault vault_;
+  std::unique_ptr<KeyStore> store_;
+};
+
+TEST_F(KeyStoreTest, R1_StartingTwiceNeverMakesASecondKey) {
+  const auto first =
+      store_->create({KeyName("signer"), Purpose::kSign, std::nullopt, std::nullopt});
+  EXPECT_TRUE(first.created);
+  open();
+  const auto second =
+      store_->create({KeyName("signer"), Purpose::kSign, std::nullopt, std::nullopt});
+  EXPECT_FALSE(second.created);
+  EXPECT_EQ(first.record.kid, second.record.kid);
+  EXPECT_EQ(token_keys(), 1u);
+}
+
+TEST_F(KeyStoreTest, TheKidIsTheThumbprintOfThePublicKey) {
+  const auto record = make("signer");
+  EXPECT_EQ(record.kid.text(), jwk_thumbprint(record.spki));
+  EXPECT_EQ(make("vault", Purpose::kStorage).kid.text().size(), 32u);
+}
+
+TEST_F(KeyStoreTest, TheSameNameWithAnotherPurposeIsRefused) {
+  make("one");
+  EXPECT_EQ(code_of([&] { make("one", Purpose::kTransport); }), Code::kExists);
+}
+
+TEST_F(KeyStoreTest, R3_ADestroyedKeyIsRefusedBeforeTheTokenSeesTheRequest) {
+  const auto record = make("credentials", Purpose::kTransport);
+  store_->destroy("credentials", "test");
+  shim::reset_counts();
+  EXPECT_EQ(code_of([&] {
+              store_->ops().decrypt_cek(record.kid, OaepHash::kSha256, random_bytes(384), 32);
+            }),
+            Code::kKeyState);
+  EXPECT_EQ(shim::count("C_DecryptInit"), 0u);
+  EXPECT_EQ(token_keys(), 0u);
+}
+
+TEST_F(KeyStoreTest, DestroyIsIdempotentAndTheNameIsFreeForTheNextGeneration) {
+  const auto first = make("one");
+  store_->destroy("one", "test");
+  EXPECT_EQ(store_->destroy(first.kid.text(), "test").state, KeyState::kDestroyed);
+  EXPECT_EQ(make("one").generation, 2);
+}
+
+TEST_F(KeyStoreTest, R13_AKeyDeletedInTheTokenIsOneFindingWithItsKidAndNeverDeletedHere) {
+  const auto record = make("one");
+  vault_.destroy(record.cka_id);
+  open();
+  ASSERT_EQ(store_->findings().size(), 1u);
+  EXPECT_EQ(store_->findings()[0].kind, Finding::Kind::kKeyLost);
+  EXPECT_EQ(store_->findings()[0].kid, record.kid.text());
+  EXPECT_EQ(code_of([&] {
+              store_->ops().sign(record.kid, SignatureAlgorithm::kEs256, random_bytes(32));
+            }),
+            Code::kKeyLost);
+  EXPECT_EQ(store_->list().size(), 1u);
+}
+
+TEST_F(KeyStoreTest, R13_AnUnknownKidIsNotPresent) {
+  EXPECT_EQ(code_of([&] { store_->find(to_base64url(random_bytes(32))); }), Code::kKeyNotPresent);
+  EXPECT_EQ(code_of([&] { store_->find("nobody"); }), Code::kKeyNotPresent);
+}
+
+TEST_F(KeyStoreTest, Fault084_R15_ARestoredOldLedgerIsReportedAndNotObeyed) {
+  make("one");
+  const path yesterday = folder_.path() / "yesterday";
+  backup_to(yesterday);
+  open();
+  make("two");
+  store_.reset();
+  std::filesystem::remove_all(state());
+  std::filesystem::copy(yesterday, state());
+  store_ = std::make_unique<KeyStore>(KeyStore::Options{state(), &clock_, "test-agent"}, vault_);
+  EXPECT_EQ(code_of([&] { store_->reconcile(); }), Code::kIntegrity);
+  ASSERT_EQ(store_->findings().size(), 1u);
+  EXPECT_EQ(store_->findings()[0].kind, Finding::Kind::kRollback);
+  EXPECT_EQ(token_keys(), 2u);
+  EXPECT_EQ(code_of([&] {
+              store_->ops().sign(store_->find("one").kid, SignatureAlgorithm::kEs256,
+                                 random_bytes(32));
+            }),
+            Code::kKeyLost);
+}
+
+TEST_F(KeyStoreTest, Fault085_ASecondStoreOnTheSameFolderIsRefusedAndNamesTheHolder) {
+  try {
+    KeyStore second({state(), &clock_, "test-agent"}, vault_);
+    FAIL() << "two stores on one folder";
+  } catch (const Error& error) {
+    EXPECT_EQ(error.code(), Code::kBusy);
+    EXPECT_THAT(error.what(), HasSubstr(std::to_string(::getpid())));
+  }
+}
+
+TEST_F(KeyStoreTest, Fault021_ALostReplyOfKeyGenerationLeavesNoSecondKey) {
+  shim::set_faults("C_GenerateKeyPair:n=1:after:rv=0x30");
+  EXPECT_NE(code_of([&] { make("one"); }), Code::kOk);
+  shim::clear();
+  EXPECT_EQ(token_keys(), 0u);
+  make("one");
+  EXPECT_EQ(token_keys(), 1u);
+}
+
+TEST_F(KeyStoreTest, Fault055_AnOrphanOfOurJournaledIdIsRemovedAtStart) {
+  // Generation succeeds, everything after it fails: what a crash in between leaves.
+  shim::set_faults(
+      "C_GenerateKeyPair:n=1:after:rv=0x30; C_DestroyObject:from=1:rv=0x30; "
+      "C_FindObjectsInit:from=1:rv=0x30");
+  EXPECT_NE(code_of([&] { make("one"); }), Code::kOk);
+  shim::clear();
+  open();
+  // The pair is whole, so it is finished, not lost: the same name, one key.
+  EXPECT_EQ(token_keys(), 1u);
+  EXPECT_FALSE(
+      store_->create({KeyName("one"), Purpose::kSign, std::nullopt, std::nullopt}).created);
+}
+
+TEST_F(KeyStoreTest, Fault055_AForeignKeyIsNeverTouched) {
+  vault_.generate({CkaId::random(), "somebody else's", KeyAlgorithm::kEcP256, Purpose::kSign});
+  open();
+  EXPECT_EQ(token_keys(), 1u);
+  ASSERT_EQ(store_->findings().size(), 1u);
+  EXPECT_EQ(store_->findings()[0].kind, Finding::Kind::kForeign);
+}
+
+TEST_F(KeyStoreTest, Fault015_AFullTokenStopsCreationAndLeavesNothing) {
+  shim::set_faults("C_GenerateKeyPair:n=1:rv=0x31");
+  EXPECT_EQ(code_of([&] { make("one"); }), Code::kTokenFull);
+  EXPECT_EQ(store_->list().size(), 0u);
+  EXPECT_EQ(token_keys(), 0u);
+}
+
+TEST_F(KeyStoreTest, Fault060_AKeyWhoseTokenLiesAboutItsCustodyIsDestroyed) {
+  // The read-back of attributes fails, so SENSITIVE cannot be confirmed.
+  shim::set_faults("C_GetAttributeValue:from=1:rv=0x12");
+  EXPECT_NE(code_of([&] {
+              store_->create({KeyName("vault"), Purpose::kStorage, std::nullopt, std::nullopt});
+            }),
+            Code::kOk);
+  shim::clear();
+  open();
+  EXPECT_EQ(store_->list().size(), 0u);
+}
+
+TEST_F(KeyStoreTest, AStoreOpensWithoutItsTokenAndUsesNothing) {
+  const auto record = make("one");
+  store_.reset();
+  shim::set_faults(
+      "C_OpenSession:from=1:rv=0xe0; C_GetSlotList:from=1:rv=0xe0; "
+      "C_GetSessionInfo:from=1:rv=0xe0; C_SignInit:from=1:rv=0xe0;"
+      "C_FindObjectsInit:from=1:rv=0xe0");
+  store_ = std::make_unique<KeyStore>(KeyStore::Options{state(), &clock_, "test-agent"}, vault_);
+  EXPECT_EQ(store_->list().size(), 1u);
+  EXPECT_EQ(code_of([&] { store_->reconcile(); }), Code::kTokenAbsent);
+  EXPECT_EQ(code_of([&] {
+              store_->ops().sign(record.kid, SignatureAlgorithm::kEs256, random_bytes(32));
+            }),
+            Code::kKeyLost);
+}
+
+}  // namespace
+}  // namespace keyagent::keys
