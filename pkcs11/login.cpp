@@ -51,6 +51,14 @@ bool write_private(const std::filesystem::path& path, const std::string& text) {
               CKR_PIN_LOCKED);
 }
 
+SecretBytes get_pin(const PinSource& source) {
+  try {
+    return source();
+  } catch (const std::exception& error) {
+    throw Error(Error::Kind::kPinRefused, std::string("no PIN: ") + error.what());
+  }
+}
+
 bool in_user_state(CK_FUNCTION_LIST& c, CK_SESSION_HANDLE session) {
   CK_SESSION_INFO info{};
   check(c.C_GetSessionInfo(session, &info), "C_GetSessionInfo");
@@ -74,10 +82,24 @@ bool RefusedPin::is(const SecretBytes& pin) const {
   return hash_pin(pin, salt) == text.substr(2 * kSalt + 1);
 }
 
-void RefusedPin::remember(const SecretBytes& pin) {
+std::string RefusedPin::salted_hash(const SecretBytes& pin) {
   SecretBytes salt(kSalt);
   Botan::system_rng().randomize(salt.data(), salt.size());
-  memory_ = Botan::hex_encode(salt.data(), salt.size(), false) + ":" + hash_pin(pin, salt);
+  return Botan::hex_encode(salt.data(), salt.size(), false) + ":" + hash_pin(pin, salt);
+}
+
+void RefusedPin::note_here(const SecretBytes& pin) {
+  memory_ = salted_hash(pin);
+  locked_ = false;
+}
+
+void RefusedPin::note_locked(const SecretBytes& pin) {
+  memory_ = salted_hash(pin);
+  locked_ = true;
+}
+
+void RefusedPin::remember(const SecretBytes& pin) {
+  note_here(pin);
   if (!file_.empty() && !write_private(file_, memory_)) {
     throw Error(Error::Kind::kPinRefused, "the token refused the PIN, and " + file_.string() +
                                               " cannot be written to remember it");
@@ -86,6 +108,7 @@ void RefusedPin::remember(const SecretBytes& pin) {
 
 void RefusedPin::clear() {
   memory_.clear();
+  locked_ = false;
   std::error_code ignored;
   if (!file_.empty()) std::filesystem::remove(file_, ignored);
 }
@@ -95,8 +118,9 @@ void log_in(CK_FUNCTION_LIST& functions, CK_SESSION_HANDLE session, const CK_TOK
   if (in_user_state(functions, session)) return;
   if (profile.pin_flags && (info.flags & CKF_USER_PIN_LOCKED) != 0) refuse_locked(profile);
   if (profile.pin_flags && (info.flags & CKF_USER_PIN_FINAL_TRY) != 0) refuse_last_try(profile);
-  SecretBytes pin = source();
+  SecretBytes pin = get_pin(source);
   if (refused.is(pin)) {
+    if (refused.locked()) refuse_locked(profile);
     throw Error(Error::Kind::kPinRefused,
                 "the token refused this PIN before; it is not tried again until it changes");
   }
@@ -110,6 +134,7 @@ void log_in(CK_FUNCTION_LIST& functions, CK_SESSION_HANDLE session, const CK_TOK
       if (in_user_state(functions, session)) return;
       break;
     case CKR_PIN_LOCKED:
+      refused.note_locked(pin);
       refuse_locked(profile);
     case CKR_PIN_INCORRECT:
     case CKR_PIN_INVALID:
@@ -121,6 +146,10 @@ void log_in(CK_FUNCTION_LIST& functions, CK_SESSION_HANDLE session, const CK_TOK
           rv);
     default:
       break;
+  }
+  if (rv_class(rv) == RvClass::kPin) {  // expired, not initialised, the SO is logged in
+    refused.note_here(pin);
+    throw Error(Error::Kind::kPinRefused, "C_Login: " + rv_name(rv), rv);
   }
   check(rv == CKR_OK ? CKR_GENERAL_ERROR : rv, "C_Login");
 }

@@ -12,6 +12,7 @@ constexpr CK_ULONG kPage = 64;
 constexpr CK_ULONG kLargestAttribute = 16384;
 
 std::vector<CK_OBJECT_HANDLE> find_all(Session& session, Attributes& wanted) {
+  session.require_login();
   check(session.c().C_FindObjectsInit(session.handle(), wanted.data(), wanted.size()),
         "C_FindObjectsInit");
   std::vector<CK_OBJECT_HANDLE> all;

@@ -10,16 +10,20 @@ namespace {
 
 // Exactly one token object of this id and class: the first of several is not "the" key (RELIABILITY
 // 53).
-CK_OBJECT_HANDLE find_one(CK_FUNCTION_LIST& c, CK_SESSION_HANDLE session, const KeyId& id) {
+CK_OBJECT_HANDLE find_one(const Session& session, const KeyId& id) {
+  auto& c = session.c();
   Attributes wanted;
   wanted.add_ulong(CKA_CLASS, id.object_class).add(CKA_ID, id.cka_id).add_bool(CKA_TOKEN, true);
-  check(c.C_FindObjectsInit(session, wanted.data(), wanted.size()), "C_FindObjectsInit");
+  check(c.C_FindObjectsInit(session.handle(), wanted.data(), wanted.size()), "C_FindObjectsInit");
   CK_OBJECT_HANDLE found[2] = {};
   CK_ULONG count = 0;
-  const CK_RV rv = c.C_FindObjects(session, found, 2, &count);
-  c.C_FindObjectsFinal(session);
+  const CK_RV rv = c.C_FindObjects(session.handle(), found, 2, &count);
+  c.C_FindObjectsFinal(session.handle());
   check(rv, "C_FindObjects");
-  if (count == 0) throw Error(Error::Kind::kObject, "the token has no such key object");
+  if (count == 0) {
+    session.require_login();
+    throw Error(Error::Kind::kObject, "the token has no such key object");
+  }
   if (count > 1)
     throw Error(Error::Kind::kObject, "the token has several key objects under one CKA_ID");
   return found[0];
@@ -49,7 +53,7 @@ Session::~Session() {
 CK_OBJECT_HANDLE Session::key(const KeyId& id) {
   const auto cached = keys_.find(id);
   if (cached != keys_.end()) return cached->second;
-  CK_OBJECT_HANDLE object = find_one(c(), handle_, id);
+  CK_OBJECT_HANDLE object = find_one(*this, id);
   if (id.object_class == CKO_PRIVATE_KEY &&
       reads_true(c(), handle_, object, CKA_ALWAYS_AUTHENTICATE)) {
     throw Error(Error::Kind::kUnsupported,
@@ -69,6 +73,12 @@ CK_OBJECT_HANDLE Session::key(const KeyId& id) {
   }
   keys_.emplace(id, object);
   return object;
+}
+
+void Session::require_login() const {
+  CK_SESSION_INFO info{};
+  check(c().C_GetSessionInfo(handle_, &info), "C_GetSessionInfo");
+  if (info.state != CKS_RW_USER_FUNCTIONS) check(CKR_USER_NOT_LOGGED_IN, "C_FindObjects");
 }
 
 void Session::forget(const KeyId& id) {

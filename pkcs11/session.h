@@ -41,6 +41,9 @@ class Session {
   // copy (X: +40 % on SoftHSM). Throws Error{kObject} for none ("not found") or several ("duplicate
   // CKA_ID").
   CK_OBJECT_HANDLE key(const KeyId& id);
+  // Throws Error{kRv} CKR_USER_NOT_LOGGED_IN unless the session is in the user state: what a search
+  // does not find there may only be invisible (RELIABILITY 30).
+  void require_login() const;
   // Drops one cached handle (after CKR_KEY_HANDLE_INVALID, or when the object was destroyed).
   void forget(const KeyId& id);
   // An operation was started and may still be active: the lease closes this session instead of

@@ -325,10 +325,6 @@ struct Token::Impl : std::enable_shared_from_this<Token::Impl> {
   // What the fault asks for; true when it makes sense to run the work again.
   bool cure(const Error& error, std::uint64_t epoch, int round, TimePoint until) {
     switch (error.rv_class()) {
-      case RvClass::kKey:
-        // A stale handle: another session finds the object anew (RELIABILITY 3).
-        return round == 0 &&
-               (error.rv() == CKR_KEY_HANDLE_INVALID || error.rv() == CKR_OBJECT_HANDLE_INVALID);
       case RvClass::kAmbiguous:
         if (canary(until)) return false;
         break;
@@ -374,6 +370,7 @@ TokenStatus Token::status() const {
   status.sessions_open = counts.open;
   status.sessions_busy = counts.busy;
   status.sessions_limit = counts.limit;
+  status.sessions_waiting = counts.waiting;
   status.stuck_calls = counts.stuck;
   if (status.state == TokenState::kUp && counts.stuck >= counts.limit) {
     status.state = TokenState::kStuck;

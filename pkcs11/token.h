@@ -31,7 +31,8 @@ struct TokenStatus {
   std::string detail;  // one line: the last fault, "CKR_… in C_…"
   std::string label, serial, manufacturer, model, firmware;
   std::uint64_t epoch = 0;  // grows with each C_Initialize; handles of an older one are void
-  std::size_t sessions_open = 0, sessions_busy = 0, sessions_limit = 0, stuck_calls = 0;
+  std::size_t sessions_open = 0, sessions_busy = 0, sessions_limit = 0, sessions_waiting = 0,
+              stuck_calls = 0;
   std::uint64_t operations = 0, faults = 0, recoveries = 0, logins = 0, canaries = 0;
 };
 
@@ -68,10 +69,10 @@ class Token {
   // Waits at most until `deadline` (profile.deadline from now when it is zero) for a session:
   // Error{kBusy} when the queue is full, Error{kDeadline} when it passes. When `work` throws a
   // pkcs11::Error:
-  //   - class kInput, kCall: the error goes on up (and the session is closed when an operation may
-  //   still be active); kKey too, after one more try on a new session for a stale handle;
-  //   - class kSession: the session is closed, `work` is run once more on a new one (so it must be
-  //   idempotent unless `once`);
+  //   - class kInput, kKey, kCall: the error goes on up (and the session is closed when an
+  //   operation may still be active);
+  //   - class kSession (stale handles too): the session is closed, `work` is run once more on a new
+  //   one (so it must be idempotent unless `once`);
   //   - class kAmbiguous: a canary operation on a fresh session tells a bad input (rethrown as is,
   //   status().state stays kUp)
   //     from a dead token;
