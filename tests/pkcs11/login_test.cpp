@@ -144,6 +144,7 @@ TEST_F(LoginTest, Fault029_SomeonesLogoutIsHealedWithOneLogin) {
 }
 
 TEST_F(LoginTest, Fault030_AKeyIsCalledMissingInTheUserStateOnly) {
+  options_.backoff_first = options_.backoff_most = std::chrono::milliseconds(0);
   open();
   generate_key();
   // The key was not looked for yet, so that its handle is in no cache when the login is lost.
