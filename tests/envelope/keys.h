@@ -49,7 +49,9 @@ inline std::string case_name(const testing::TestParamInfo<KeyCase>& info) {
 }
 
 inline SoftwareKeys& shared_keys() {
-  static SoftwareKeys keys;
+  // Never destroyed: libcrypto cleans up at exit before objects that were made before its first
+  // use.
+  static SoftwareKeys& keys = *new SoftwareKeys;
   return keys;
 }
 

@@ -36,7 +36,7 @@ void open_as(KeyOps& ops, const PublicKeyInfo& key, Bytes envelope, const Bytes&
 }  // namespace
 
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
-  static Keys keys;
+  static Keys& keys = *new Keys;  // libcrypto is gone when statics are destroyed
   const Bytes envelope(data, data + size);
   envelope::Header header;
   try {
