@@ -114,12 +114,8 @@ void Module::initialise() {
 }
 
 Module::Entry Module::enter(TimePoint until) {
-  // While a reload waits for the last call to come back, no new one may slip in before it.
-  if (reloading_.load(std::memory_order_acquire)) {
-    const OneCall wait(reload_, until);
-  }
-  Entry entry(inside_, std::defer_lock);
-  if (!entry.try_lock() && !entry.try_lock_until(until)) {
+  Entry entry(inside_, until);
+  if (!entry.owns_lock()) {
     throw Error(Error::Kind::kStuck, path_.string() + " does not come back from a reload");
   }
   return entry;
@@ -136,13 +132,8 @@ Module::OneCall Module::one_call(TimePoint until) {
 
 bool Module::reload(std::uint64_t seen, TimePoint until) {
   if (epoch() != seen && initialised()) return true;
-  const OneCall baton(reload_, until);
-  if (!baton.owns_lock()) return false;
-  reloading_.store(true, std::memory_order_release);
-  std::unique_lock lock(inside_, std::defer_lock);
-  const bool alone = lock.try_lock_until(until);
-  reloading_.store(false, std::memory_order_release);
-  if (!alone) return false;
+  const std::unique_lock alone(inside_, until);
+  if (!alone.owns_lock()) return false;
   if (epoch() != seen && initialised()) return true;
   if (initialised_.exchange(false)) functions_->C_Finalize(nullptr);
   initialise();

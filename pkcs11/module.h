@@ -12,6 +12,7 @@
 #include <shared_mutex>
 #include <string>
 
+#include "pkcs11/deadline_mutex.h"
 #include "pkcs11/profile.h"
 
 namespace keyagent::pkcs11 {
@@ -41,14 +42,18 @@ class Module {
 
   // Held (shared) around every call into the module, and while waiting for a session. Throws
   // Error{kStuck} when a reload does not let anybody in before `until`.
-  using Entry = std::shared_lock<std::shared_timed_mutex>;
+  using Entry = std::shared_lock<DeadlineMutex>;
   Entry enter(TimePoint until);
 
   // One call at a time, for a profile that says so or a module that answered CKR_CANT_LOCK
   // (RELIABILITY 43). Taken after an Entry. Empty when the module needs none. Throws Error{kStuck}.
-  using OneCall = std::unique_lock<std::timed_mutex>;
+  using OneCall = std::unique_lock<DeadlineMutex>;
   OneCall one_call(TimePoint until);
   bool serialised() const { return serialised_.load(std::memory_order_acquire); }
+
+  // Held while objects are searched or copied: a session copy in the making is seen by SoftHSM's
+  // C_FindObjects as a second token object (measured), which would make its key ambiguous.
+  std::mutex& searching() { return searching_; }
 
   // C_Finalize and C_Initialize, unless the epoch is no longer `seen` (then another thread did it).
   // Waits until `until` for calls inside to come back: false when one did not. Throws
@@ -63,10 +68,9 @@ class Module {
   const std::string init_args_;
   const bool os_locking_;
   CK_FUNCTION_LIST* functions_ = nullptr;
-  std::shared_timed_mutex inside_;
-  std::timed_mutex one_call_;
-  std::timed_mutex reload_;  // held for the whole of a reload
-  std::atomic<bool> reloading_{false};
+  DeadlineMutex inside_;  // shared by calls, owned by a reload
+  DeadlineMutex one_call_;
+  std::mutex searching_;
   std::atomic<std::uint64_t> epoch_{0};
   std::atomic<bool> initialised_{false};
   std::atomic<bool> serialised_;

@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <map>
 #include <memory>
+#include <mutex>
 #include <vector>
 
 #include "pkcs11/module.h"
@@ -35,6 +36,8 @@ class Session {
   // Raw Cryptoki, for the functions of object.h, key.h and mechanism.h.
   CK_FUNCTION_LIST& c() const { return *module_->functions(); }
   const Profile& profile() const { return profile_; }
+  // Module::searching(), for the searches of object.h.
+  std::unique_lock<std::mutex> search() const { return std::unique_lock(module_->searching()); }
 
   // The handle of exactly one token object with this id and class; found once, then cached. With
   // profile.session_copies a signing private key that may be copied is represented by a session

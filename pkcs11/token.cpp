@@ -2,9 +2,9 @@
 
 #include <algorithm>
 #include <atomic>
-#include <exception>
 #include <future>
 #include <mutex>
+#include <optional>
 #include <random>
 #include <thread>
 #include <utility>
@@ -21,8 +21,16 @@ namespace {
 using SteadyClock = std::chrono::steady_clock;
 using TimePoint = SteadyClock::time_point;
 
-TokenState state_of(const Error& error) {
-  switch (error.kind()) {
+// Why an attempt failed, as a value: what one thread found is thrown by many.
+struct Fault {
+  Error::Kind kind;
+  std::string text;
+  CK_RV rv = CKR_OK;
+  [[noreturn]] void raise() const { throw Error(kind, text, rv); }
+};
+
+TokenState state_of(Error::Kind kind) {
+  switch (kind) {
     case Error::Kind::kTokenAbsent:
     case Error::Kind::kAmbiguousToken:
       return TokenState::kAbsent;
@@ -59,18 +67,18 @@ struct Token::Impl : std::enable_shared_from_this<Token::Impl> {
   RefusedPin refused;
   std::unique_ptr<Session> login_session;  // pinned: closing the last session would log out
 
-  std::mutex attempt_mutex;              // guards the five that follow
-  std::shared_future<void> attempt_now;  // valid while an attempt runs
+  std::mutex attempt_mutex;                              // guards the five that follow
+  std::shared_future<std::optional<Fault>> attempt_now;  // valid while an attempt runs
   bool reload_first = false;
   TimePoint next_attempt{}, recovered_at{};
   std::chrono::milliseconds pause;
-  std::exception_ptr last_fault;
+  std::optional<Fault> last_fault;
 
   // Guarded by status_mutex.
   mutable std::mutex status_mutex;
   TokenStatus shown;
 
-  std::timed_mutex canary_mutex;
+  DeadlineMutex canary_mutex;
   bool canary_passed = false;  // guarded by canary_mutex
 
   Impl(Profile profile_in, TokenOptions options_in)
@@ -111,12 +119,12 @@ struct Token::Impl : std::enable_shared_from_this<Token::Impl> {
   // Makes the token usable in the module's present epoch, or throws why it is not. One attempt at a
   // time, on a thread of its own; every caller waits for it, but not beyond `until`.
   void bring_up(TimePoint until) {
-    std::shared_future<void> attempt;
+    std::shared_future<std::optional<Fault>> attempt;
     {
       const std::lock_guard lock(attempt_mutex);
       if (!attempt_now.valid()) {
         if (ready()) return;
-        if (SteadyClock::now() < next_attempt) std::rethrow_exception(last_fault);
+        if (last_fault && SteadyClock::now() < next_attempt) last_fault->raise();
         start_attempt();
       }
       attempt = attempt_now;
@@ -125,27 +133,25 @@ struct Token::Impl : std::enable_shared_from_this<Token::Impl> {
       show(TokenState::kStuck, "the module does not come back from being brought up");
       throw Error(Error::Kind::kStuck, "the module does not come back from being brought up");
     }
-    attempt.get();
+    if (const auto& fault = attempt.get()) fault->raise();
   }
 
   // REQUIRES attempt_mutex.
   void start_attempt() {
-    std::promise<void> promise;
+    std::promise<std::optional<Fault>> promise;
     attempt_now = promise.get_future().share();
     std::thread([self = shared_from_this(), promise = std::move(promise)]() mutable {
-      std::exception_ptr fault;
+      std::optional<Fault> fault;
       try {
         self->attempt_to_connect();
-      } catch (const std::exception&) {
-        fault = std::current_exception();
+      } catch (const Error& error) {
+        fault = Fault{error.kind(), error.what(), error.rv()};
+      } catch (const std::exception& error) {
+        fault = Fault{Error::Kind::kModule, error.what()};
       }
       self->end_attempt(fault);
       self.reset();  // before anybody is told: the last owner should be one of them
-      if (fault) {
-        promise.set_exception(fault);
-      } else {
-        promise.set_value();
-      }
+      promise.set_value(std::move(fault));
     }).detach();
   }
 
@@ -199,21 +205,18 @@ struct Token::Impl : std::enable_shared_from_this<Token::Impl> {
 
   // After a failed attempt the next one waits, and starts with a fresh run of the module, because
   // modules cache their slot lists and dead connections (RELIABILITY 6, X9).
-  void end_attempt(const std::exception_ptr& fault) {
+  void end_attempt(const std::optional<Fault>& fault) {
     {
       const std::lock_guard lock(attempt_mutex);
       attempt_now = {};
-      reload_first = fault != nullptr;
+      reload_first = fault.has_value();
       last_fault = fault;
       if (fault) put_off();
     }
-    if (!fault) return show(TokenState::kUp, "logged in");
-    try {
-      std::rethrow_exception(fault);
-    } catch (const Error& error) {
-      show(state_of(error), error.what());
-    } catch (const std::exception& error) {
-      show(TokenState::kDown, error.what());
+    if (fault) {
+      show(state_of(fault->kind), fault->text);
+    } else {
+      show(TokenState::kUp, "logged in");
     }
   }
 
@@ -241,7 +244,7 @@ struct Token::Impl : std::enable_shared_from_this<Token::Impl> {
       if (first) {
         reload_first = true;
         recovered_at = SteadyClock::now();
-        last_fault = std::make_exception_ptr(fault);
+        last_fault = Fault{fault.kind(), fault.what(), fault.rv()};
         if (lately) {
           put_off();
         } else {
