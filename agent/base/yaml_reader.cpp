@@ -1,11 +1,12 @@
 #include "agent/base/yaml_reader.h"
 
-#include <sys/stat.h>
+#include <yaml-cpp/eventhandler.h>
 #include <yaml-cpp/yaml.h>
 
 #include <algorithm>
 #include <charconv>
 #include <set>
+#include <sstream>
 
 #include "agent/base/disk.h"
 #include "agent/base/error.h"
@@ -55,19 +56,69 @@ std::string suggestion(const std::string& name, const std::set<std::string>& kno
   return "; did you mean '" + *nearest + "'?";
 }
 
-// Names twice in one mapping, anchors and tags are all ways to write a file that reads differently
-// than it looks.
-void require_plain(const YAML::Node& yaml, const std::string& source, int depth = 0) {
+// Sees a file as it is written, before anything is built from it: anchors, tags and second
+// documents are ways to write a file that reads differently than it looks, and a few nested aliases
+// stand for more nodes than there is memory.
+class PlainOnly final : public YAML::EventHandler {
+ public:
+  explicit PlainOnly(const std::string& source) : source_(source) {}
+
+  void OnDocumentStart(const YAML::Mark& mark) override {
+    if (++documents_ > 1) fail(mark, "a file holds one document; remove the second '---'");
+  }
+  void OnDocumentEnd() override {}
+  void OnNull(const YAML::Mark& mark, YAML::anchor_t anchor) override { check(mark, "", anchor); }
+  void OnAlias(const YAML::Mark& mark, YAML::anchor_t anchor) override { check(mark, "", anchor); }
+  void OnScalar(const YAML::Mark& mark, const std::string& tag, YAML::anchor_t anchor,
+                const std::string&) override {
+    check(mark, tag, anchor);
+  }
+  void OnSequenceStart(const YAML::Mark& mark, const std::string& tag, YAML::anchor_t anchor,
+                       YAML::EmitterStyle::value) override {
+    enter(mark, tag, anchor);
+  }
+  void OnSequenceEnd() override { --depth_; }
+  void OnMapStart(const YAML::Mark& mark, const std::string& tag, YAML::anchor_t anchor,
+                  YAML::EmitterStyle::value) override {
+    enter(mark, tag, anchor);
+  }
+  void OnMapEnd() override { --depth_; }
+
+ private:
+  static constexpr int kDeepest = 16;
+
+  [[noreturn]] void fail(const YAML::Mark& mark, const std::string& text) const {
+    throw Error(Code::kConfiguration, source_ + ":" + std::to_string(mark.line + 1) + ": " + text);
+  }
+  void check(const YAML::Mark& mark, const std::string& tag, YAML::anchor_t anchor) const {
+    if (anchor != YAML::NullAnchor) fail(mark, "anchors and aliases are not used here");
+    // "?" and "!" are what the parser itself gives to plain and quoted values.
+    if (!tag.empty() && tag != "?" && tag != "!") fail(mark, "tags are not used here");
+  }
+  void enter(const YAML::Mark& mark, const std::string& tag, YAML::anchor_t anchor) {
+    check(mark, tag, anchor);
+    if (++depth_ > kDeepest) fail(mark, "nested too deeply");
+  }
+
+  const std::string& source_;
+  int documents_ = 0, depth_ = 0;
+};
+
+void require_plain(const std::string& text, const std::string& source) {
+  std::istringstream in(text);
+  YAML::Parser parser(in);
+  PlainOnly handler(source);
+  while (parser.HandleNextDocument(handler)) {
+  }
+}
+
+void require_unique_names(const YAML::Node& yaml, const std::string& source) {
   const auto fail = [&](const YAML::Node& at, const std::string& text) {
     throw Error(Code::kConfiguration,
                 source + ":" + std::to_string(at.Mark().line + 1) + ": " + text);
   };
-  if (depth > 16) fail(yaml, "nested too deeply");
-  const std::string& tag = yaml.Tag();
-  if (!tag.empty() && tag != "?" && tag != "!" && tag.rfind("tag:yaml.org,2002:", 0) != 0)
-    fail(yaml, "tags are not used here");
   if (yaml.IsSequence()) {
-    for (const auto& item : yaml) require_plain(item, source, depth + 1);
+    for (const auto& item : yaml) require_unique_names(item, source);
   }
   if (!yaml.IsMap()) return;
   std::set<std::string> seen;
@@ -75,7 +126,7 @@ void require_plain(const YAML::Node& yaml, const std::string& source, int depth 
     if (!entry.first.IsScalar()) fail(entry.first, "a name must be a word");
     if (!seen.insert(entry.first.Scalar()).second)
       fail(entry.first, "'" + entry.first.Scalar() + "' is given twice");
-    require_plain(entry.second, source, depth + 1);
+    require_unique_names(entry.second, source);
   }
 }
 
@@ -91,12 +142,7 @@ std::chrono::milliseconds unit_of(std::string_view unit) {
 }  // namespace
 
 YamlReader YamlReader::from_file(const std::filesystem::path& path) {
-  struct stat info {};
-  if (::stat(path.c_str(), &info) == 0 && (info.st_mode & (S_IWGRP | S_IWOTH)) != 0) {
-    throw Error(Code::kConfiguration,
-                path.string() + " may be written by others; run: chmod go-w " + path.string());
-  }
-  const Bytes content = read_file(path, kLargestFile);
+  const Bytes content = read_trusted_file(path, kLargestFile);
   return from_text(as_text(content), path.string());
 }
 
@@ -105,9 +151,8 @@ YamlReader YamlReader::from_text(std::string_view text, std::string source) {
   node->source = std::move(source);
   if (text.size() > kLargestFile)
     throw Error(Code::kConfiguration, node->source + ": longer than 1 MiB");
-  // yaml-cpp shares the node of an anchor wherever its alias stands; a file of ours has no use for
-  // either.
   try {
+    require_plain(std::string(text), node->source);
     node->yaml = YAML::Load(std::string(text));
   } catch (const YAML::Exception& error) {
     throw Error(Code::kConfiguration, node->source + ":" + std::to_string(error.mark.line + 1) +
@@ -115,7 +160,7 @@ YamlReader YamlReader::from_text(std::string_view text, std::string source) {
   }
   if (!node->yaml.IsMap() && !node->yaml.IsNull())
     node->fail(node->yaml, "the file must be a mapping of names to values");
-  require_plain(node->yaml, node->source);
+  require_unique_names(node->yaml, node->source);
   return YamlReader(node);
 }
 

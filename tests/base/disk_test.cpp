@@ -1,0 +1,219 @@
+#include "agent/base/disk.h"
+
+#include <fcntl.h>
+#include <gmock/gmock.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <atomic>
+#include <cerrno>
+
+#include "agent/base/error.h"
+#include "tests/support/temp_folder.h"
+
+namespace {
+std::atomic<int> g_fdatasync_errno{0};
+std::atomic<int> g_fdatasync_calls{0};
+}  // namespace
+
+// Stands before the C library's: the disk fails on command.
+extern "C" int fdatasync(int fd) {
+  ++g_fdatasync_calls;
+  if (g_fdatasync_errno == 0) return static_cast<int>(::syscall(SYS_fdatasync, fd));
+  errno = g_fdatasync_errno;
+  return -1;
+}
+
+namespace keyagent {
+namespace {
+
+using test::TempFolder;
+using ::testing::HasSubstr;
+
+template <typename Action>
+std::string message_of(Code code, Action action) {
+  try {
+    action();
+  } catch (const Error& error) {
+    EXPECT_EQ(error.code(), code) << error.what();
+    return error.what();
+  }
+  ADD_FAILURE() << "nothing was thrown";
+  return {};
+}
+
+unsigned mode_of(const std::filesystem::path& path) {
+  struct stat info {};
+  return ::lstat(path.c_str(), &info) == 0 ? info.st_mode & 07777U : 0;
+}
+
+TEST(AppendFile, GoesOnWhereTheLastOneEnded) {
+  const TempFolder folder;
+  const auto path = folder.path() / "log";
+  {
+    AppendFile file(path);
+    file.append(as_bytes("one\n"));
+    file.sync();
+  }
+  AppendFile file(path);
+  EXPECT_EQ(file.size(), 4U);
+  file.append(as_bytes("two\n"));
+  EXPECT_EQ(as_text(read_file(path)), "one\ntwo\n");
+  EXPECT_EQ(mode_of(path), 0600U);
+}
+
+TEST(AppendFile, Fault080_FailedSyncIsNotRetriedAndEndsTheFile) {
+  const TempFolder folder;
+  AppendFile file(folder.path() / "log");
+  file.append(as_bytes("one\n"));
+  g_fdatasync_errno = EIO;
+  EXPECT_THAT(message_of(Code::kInternal, [&] { file.sync(); }), HasSubstr("log"));
+  g_fdatasync_errno = 0;
+  const int calls = g_fdatasync_calls;
+  message_of(Code::kInternal, [&] { file.sync(); });
+  message_of(Code::kInternal, [&] { file.append(as_bytes("two\n")); });
+  EXPECT_EQ(g_fdatasync_calls, calls) << "the second sync reached the kernel";
+  EXPECT_EQ(as_text(read_file(folder.path() / "log")), "one\n");
+}
+
+TEST(AppendFile, FullDiskEndsTheFile) {
+  // /dev/full refuses every write with ENOSPC.
+  AppendFile file("/dev/full");
+  EXPECT_THAT(message_of(Code::kInternal, [&] { file.append(as_bytes("x")); }),
+              HasSubstr("No space left"));
+  message_of(Code::kInternal, [&] { file.append(as_bytes("x")); });
+}
+
+TEST(AppendFile, SymbolicLinkIsNotFollowed) {
+  const TempFolder folder;
+  std::filesystem::create_symlink("/dev/null", folder.path() / "log");
+  message_of(Code::kConfiguration, [&] { AppendFile file(folder.path() / "log"); });
+}
+
+TEST(ReplaceFile, LeavesNewContentModeAndNoTemporary) {
+  const TempFolder folder;
+  const auto path = folder.path() / "checkpoint.json";
+  replace_file(path, as_bytes("old"), 0644);
+  replace_file(path, as_bytes("new"), 0644);
+  EXPECT_EQ(as_text(read_file(path)), "new");
+  EXPECT_EQ(mode_of(path), 0644U);
+  const auto entries = std::filesystem::directory_iterator(folder.path());
+  EXPECT_EQ(std::distance(begin(entries), end(entries)), 1);
+}
+
+TEST(ReplaceFile, FailureKeepsTheOldContentAndNamesThePath) {
+  const TempFolder folder;
+  std::filesystem::create_directories(folder.path() / "taken" / "x");
+  EXPECT_THAT(message_of(Code::kConfiguration,
+                         [&] { replace_file(folder.path() / "taken", as_bytes("new")); }),
+              HasSubstr("taken"));
+  const auto entries = std::filesystem::directory_iterator(folder.path());
+  EXPECT_EQ(std::distance(begin(entries), end(entries)), 1) << "the temporary file stayed";
+}
+
+TEST(ReadFile, RefusesWhatIsNotARegularFileOfTheSizeAsked) {
+  const TempFolder folder;
+  const auto fifo = folder.path() / "fifo";
+  ASSERT_EQ(::mkfifo(fifo.c_str(), 0600), 0);
+  message_of(Code::kConfiguration, [&] { read_file(fifo); });  // and does not wait for a writer
+  message_of(Code::kConfiguration, [&] { read_file(folder.path()); });
+  message_of(Code::kConfiguration, [&] { read_file(folder.path() / "absent"); });
+  replace_file(folder.path() / "large", Bytes(11, 'x'));
+  message_of(Code::kConfiguration, [&] { read_file(folder.path() / "large", 10); });
+  EXPECT_EQ(read_file(folder.path() / "large", 11).size(), 11U);
+}
+
+TEST(ReadSecretFile, Fault120_OpenToOthersIsRefusedWithTheCure) {
+  const TempFolder folder;
+  const auto path = folder.path() / "pin";
+  for (const unsigned mode : {0604U, 0602U, 0620U, 0666U}) {
+    replace_file(path, as_bytes("1234"), mode);
+    const auto text = message_of(Code::kConfiguration, [&] { read_secret_file(path); });
+    EXPECT_THAT(text, HasSubstr("chmod 0400 " + path.string()));
+    EXPECT_EQ(text.find("1234"), std::string::npos);
+  }
+  replace_file(path, as_bytes("1234"), 0400);
+  EXPECT_EQ(as_text(read_secret_file(path)), "1234");
+  std::filesystem::create_symlink(path, folder.path() / "link");
+  EXPECT_THAT(message_of(Code::kConfiguration, [&] { read_secret_file(folder.path() / "link"); }),
+              HasSubstr("symbolic link"));
+}
+
+TEST(ReadSecretFile, Fault120_GroupReadIsForRootsOwnGroupOnly) {
+  if (::geteuid() != 0) GTEST_SKIP() << "only root can give a file to another group";
+  const TempFolder folder;
+  const auto path = folder.path() / "pin";
+  replace_file(path, as_bytes("1234"), 0440);
+  EXPECT_NO_THROW(read_secret_file(path));  // a systemd credential with its access list
+  ASSERT_EQ(::chown(path.c_str(), 0, 65534), 0);
+  message_of(Code::kConfiguration, [&] { read_secret_file(path); });
+}
+
+TEST(ReadTrustedFile, Fault122_WritableOrForeignFilesAreRefusedWithTheCure) {
+  const TempFolder folder;
+  const auto path = folder.path() / "policy.yml";
+  replace_file(path, as_bytes("rules: []"), 0644);
+  EXPECT_NO_THROW(read_trusted_file(path));
+  for (const unsigned mode : {0664U, 0646U, 0666U}) {
+    ASSERT_EQ(::chmod(path.c_str(), mode), 0);
+    EXPECT_THAT(message_of(Code::kConfiguration, [&] { read_trusted_file(path); }),
+                HasSubstr("chmod go-w " + path.string()));
+  }
+  if (::geteuid() != 0) GTEST_SKIP() << "only root can give a file away";
+  ASSERT_EQ(::chmod(path.c_str(), 0644), 0);
+  ASSERT_EQ(::chown(path.c_str(), 65534, 65534), 0);
+  EXPECT_THAT(message_of(Code::kConfiguration, [&] { read_trusted_file(path); }),
+              HasSubstr("chown root"));
+}
+
+TEST(MakePrivateFolder, EveryNewFolderIsPrivate) {
+  const TempFolder folder;
+  make_private_folder(folder.path() / "a" / "b");
+  EXPECT_EQ(mode_of(folder.path() / "a"), 0700U);
+  EXPECT_EQ(mode_of(folder.path() / "a" / "b"), 0700U);
+  EXPECT_NO_THROW(make_private_folder(folder.path() / "a" / "b"));
+  replace_file(folder.path() / "file", as_bytes("x"));
+  message_of(Code::kConfiguration, [&] { make_private_folder(folder.path() / "file"); });
+}
+
+TEST(FileLock, Fault085_SecondHolderIsRefusedAndToldTheFirstsPid) {
+  const TempFolder folder;
+  const auto path = folder.path() / "lock";
+  {
+    const FileLock first(path);
+    EXPECT_THAT(message_of(Code::kBusy, [&] { FileLock second(path); }),
+                HasSubstr("process " + std::to_string(::getpid())));
+    // Closing another descriptor of the file must not drop the lock, as it would with a POSIX lock.
+    ::close(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
+    message_of(Code::kBusy, [&] { FileLock third(path); });
+  }
+  EXPECT_NO_THROW(FileLock{path});
+}
+
+TEST(FileLock, Fault085_LockOfAKilledProcessIsFree) {
+  const TempFolder folder;
+  const auto path = folder.path() / "lock";
+  int ready[2] = {};
+  ASSERT_EQ(::pipe(ready), 0);
+  const pid_t child = ::fork();
+  if (child == 0) {
+    const FileLock lock(path);
+    if (::write(ready[1], "x", 1) != 1) ::_exit(1);
+    ::pause();
+    ::_exit(0);
+  }
+  char byte = 0;
+  ASSERT_EQ(::read(ready[0], &byte, 1), 1);
+  EXPECT_THAT(message_of(Code::kBusy, [&] { FileLock second(path); }),
+              HasSubstr("process " + std::to_string(child)));
+  ::kill(child, SIGKILL);
+  ASSERT_EQ(::waitpid(child, nullptr, 0), child);
+  EXPECT_NO_THROW(FileLock{path});
+  ::close(ready[0]);
+  ::close(ready[1]);
+}
+
+}  // namespace
+}  // namespace keyagent
