@@ -83,6 +83,9 @@ void read_token(const YamlReader& token, AgentConfig& config) {
   config.profile.sessions = static_cast<std::size_t>(
       token.integer("sessions", static_cast<long>(config.profile.sessions), 1, 1024));
   config.profile.deadline = token.duration("deadline", config.profile.deadline);
+  const YamlReader environment = token.child("environment");
+  for (const auto& name : environment.names())
+    config.profile.environment[name] = environment.text(name);
   config.take_over = token.boolean("take-over", false);
   config.stuck_exit = token.duration("stuck-exit", config.stuck_exit);
 }

@@ -25,8 +25,9 @@ struct AgentConfig {
   // token:
   std::filesystem::path profile_path;  // "softhsm2" (searched in the installed and the built-in
                                        // profile folders) or a path
-  pkcs11::Profile profile;  // loaded, with `token.module` and `token.sessions` applied where given
-  std::string token_uri;    // "pkcs11:token=…;serial=…", as written
+  pkcs11::Profile profile;  // loaded, with token.module, sessions, deadline and environment applied
+                            // where given
+  std::string token_uri;  // "pkcs11:token=…;serial=…", as written
   std::string token_label, token_serial;
   PinFrom pin;
   bool take_over = false;  // token.take-over: replace another host's owner marker

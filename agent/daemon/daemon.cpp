@@ -1,0 +1,376 @@
+#include "agent/daemon/daemon.h"
+
+#include <signal.h>
+#include <unistd.h>
+
+#include <atomic>
+#include <condition_variable>
+#include <mutex>
+#include <utility>
+
+#include "agent/audit/audit_log.h"
+#include "agent/base/encoding.h"
+#include "agent/base/error.h"
+#include "agent/base/log.h"
+#include "agent/daemon/owner_marker.h"
+#include "agent/daemon/pin_source.h"
+#include "agent/daemon/service_manager.h"
+#include "agent/gate/gate.h"
+#include "agent/keys/key_store.h"
+#include "agent/net/unix_server.h"
+#include "agent/vault/token_vault.h"
+#include "agent/wire/messages.h"
+
+namespace keyagent::daemon {
+namespace {
+
+using namespace std::chrono_literals;
+
+// Threads beyond those that may be inside the token: one always reads, refuses and reports.
+constexpr unsigned kSpareThreads = 2;
+
+class NetReply final : public gate::Reply {
+ public:
+  explicit NetReply(net::Responder responder) : responder_(std::move(responder)) {}
+  bool answer(const wire::Response& response) override {
+    return responder_.answer(wire::serialise(response));
+  }
+  void answer_at(SteadyTime when, const wire::Response& response) override {
+    responder_.answer_at(when, wire::serialise(response));
+  }
+
+ private:
+  const net::Responder responder_;
+};
+
+net::Limits limits_of(const config::AgentConfig& config) {
+  net::Limits limits;
+  limits.connections = config.connections;
+  limits.connections_per_uid = config.connections_per_uid;
+  limits.inflight_per_uid = config.inflight_per_uid;
+  limits.frame_timeout = config.frame_timeout;
+  limits.idle_timeout = config.idle_timeout;
+  return limits;
+}
+
+audit::Options audit_options(const config::AgentConfig& config) {
+  audit::Options options;
+  options.folder = config.audit_folder;
+  options.clock = &system_clock();
+  options.commit_interval = config.audit_commit;
+  options.checkpoint_records = config.checkpoint_records;
+  options.checkpoint_interval = config.checkpoint_interval;
+  return options;
+}
+
+}  // namespace
+
+struct Daemon::Impl {
+  config::AgentConfig config;
+  const FileLock lock;
+  const SteadyTime started = system_clock().now_steady();
+  audit::AuditLog audit;
+  std::shared_ptr<pkcs11::Token> token;
+  vault::TokenVault vault;
+  keys::KeyStore keys;
+  std::atomic<bool> reconciled{false};
+  std::string setback;  // why not, for the log once
+
+  std::mutex policy_mutex;
+  std::shared_ptr<const policy::Policy> policy;  // guarded by policy_mutex
+  WallTime policy_loaded;                        // guarded by policy_mutex
+
+  std::unique_ptr<gate::Gate> gate;
+  std::unique_ptr<net::UnixServer> server;
+  SteadyTime stuck_since{};
+
+  explicit Impl(config::AgentConfig config_in)
+      : config(std::move(config_in)),
+        lock((make_private_folder(config.state_folder), config.state_folder / "agent.lock")),
+        audit(audit_options(config)),
+        token(std::make_shared<pkcs11::Token>(config.profile, token_options())),
+        vault(token),
+        keys({config.state_folder, &system_clock(), config.agent_id}, vault) {
+    load_policy();
+    record("start", "version " KEYAGENT_VERSION);
+    bring_up_keys();
+    open_gate();
+  }
+
+  pkcs11::TokenOptions token_options() {
+    pkcs11::TokenOptions options;
+    options.selector = {config.token_label, config.token_serial};
+    options.pin = make_pin_source(config.pin);
+    options.refused_pin_file = config.state_folder / "refused-pin";
+    options.state_folder = config.state_folder;
+    options.on_state = [this](pkcs11::TokenState state, const std::string& detail) {
+      note_token(state, detail);
+    };
+    return options;
+  }
+
+  // Each transition once, in log and audit (RELIABILITY 23).
+  void note_token(pkcs11::TokenState state, const std::string& detail) {
+    const bool up = state == pkcs11::TokenState::kUp;
+    if (!up) reconciled = false;
+    log(up ? LogLevel::kInfo : LogLevel::kError, "token", (up ? "up: " : "not usable: ") + detail);
+    audit::Event event;
+    event.what = up ? "token.up" : "token.down";
+    event.who = "internal:token";
+    event.outcome = up ? "ok" : "TOKEN_FAULT";
+    event.detail = detail;
+    try {
+      audit.record(std::move(event));
+    } catch (const Error& error) {
+      log_error("audit", error.what());
+    }
+  }
+
+  void record(const char* what, const std::string& detail) {
+    audit::Event event;
+    event.what = what;
+    event.who = "internal:daemon";
+    event.pid = ::getpid();
+    event.outcome = "ok";
+    event.detail = detail;
+    audit.record_now(std::move(event));
+  }
+
+  void load_policy() {
+    auto fresh = policy::load_policy(config.policy.string());
+    const std::lock_guard guard(policy_mutex);
+    policy = std::move(fresh);
+    policy_loaded = system_clock().now();
+  }
+
+  std::shared_ptr<const policy::Policy> current_policy() {
+    const std::lock_guard guard(policy_mutex);
+    return policy;
+  }
+
+  // Owner, ledger and audit key, as soon as the token is there. Token faults are for later; the
+  // rest ends the start.
+  void bring_up_keys() {
+    try {
+      claim_token(vault, Owner::self(config.state_folder), config.take_over);
+      keys.reconcile();
+      const auto made =
+          keys.create({KeyName(config.audit_key), Purpose::kAudit, std::nullopt, std::nullopt});
+      if (made.created) record("key.create", "audit key " + made.record.kid.text());
+      set_signer(made.record);
+      reconciled = true;
+      setback.clear();
+      for (const auto& finding : keys.findings()) log_warning("keys", finding.text);
+    } catch (const Error& error) {
+      const bool later = retryable(error.code()) && error.code() != Code::kBusy;
+      const bool pin = error.code() == Code::kPinRefused || error.code() == Code::kPinLocked;
+      // A ledger that must not be obeyed is served as it is: nothing can be used, and `keyagent
+      // doctor` says why.
+      const bool rollback = error.code() == Code::kIntegrity;
+      if (!later && !pin && !rollback) throw;
+      if (setback != error.what()) log_error("keys", error.what());
+      setback = error.what();
+    }
+  }
+
+  void set_signer(const keys::KeyRecord& record) {
+    const auto algorithm = *default_signature(record.algorithm);
+    if (digest_of(algorithm) != DigestAlgorithm::kSha256 &&
+        digest_of(algorithm) != DigestAlgorithm::kNone) {
+      throw Error(Code::kConfiguration, "the audit key must be ec-p256, rsa or ed25519");
+    }
+    audit.set_signer([this, kid = record.kid, algorithm](ByteView payload) {
+      const Bytes digest = sha256(payload);
+      const bool whole = digest_of(algorithm) == DigestAlgorithm::kNone;
+      return audit::CheckpointSignature{
+          kid.text(), std::string(name_of(algorithm)),
+          keys.ops().sign(kid, algorithm, whole ? payload : ByteView(digest))};
+    });
+  }
+
+  void open_gate() {
+    auto listener = activated_socket();
+    if (!listener) {
+      make_socket_folder();
+      listener = net::listen_unix(config.socket, config.socket_mode, config.socket_group);
+    }
+    gate::GateOptions options;
+    options.token_operations = config.profile.serialise ? 1 : config.profile.sessions;
+    options.queue = config.profile.queue;
+    options.deadline = config.profile.deadline;
+    options.failures_per_key_per_day = config.failures_per_key_per_day;
+    const auto threads = static_cast<unsigned>(options.token_operations) + kSpareThreads;
+    // The server's threads may call the gate before `gate` is set: they wait for it.
+    std::unique_lock ready(gate_mutex);
+    server = std::make_unique<net::UnixServer>(
+        std::move(*listener), threads, limits_of(config),
+        [this](const policy::Principal& peer, ByteView frame, net::Responder responder) {
+          receive(peer, frame, std::move(responder));
+        });
+    gate = std::make_unique<gate::Gate>(
+        options, services(),
+        [this](SteadyTime when, std::function<void()> task) { server->at(when, std::move(task)); });
+    gate_ready = true;
+    ready.unlock();
+    gate_opened.notify_all();
+  }
+
+  std::mutex gate_mutex;
+  std::condition_variable gate_opened;
+  std::atomic<bool> gate_ready{false};
+
+  void receive(const policy::Principal& peer, ByteView frame, net::Responder responder) {
+    if (!gate_ready.load(std::memory_order_acquire)) {
+      std::unique_lock ready(gate_mutex);
+      gate_opened.wait(ready, [this] { return gate_ready.load(); });
+    }
+    wire::Request request;
+    if (!wire::parse(frame, request)) {
+      responder.answer(
+          wire::failure(0, Error(Code::kUsage, "the frame holds no request of this protocol")));
+      return;
+    }
+    gate->handle(peer, std::move(request), std::make_shared<NetReply>(std::move(responder)));
+  }
+
+  // /run/keyagent is the unit's; a folder of one's own is made where a person runs the agent.
+  void make_socket_folder() const {
+    const auto folder = config.socket.parent_path();
+    std::error_code error;
+    if (!std::filesystem::exists(folder) && std::filesystem::create_directories(folder, error)) {
+      std::filesystem::permissions(folder, std::filesystem::perms(0755));
+    }
+  }
+
+  gate::Services services() {
+    gate::Services out;
+    out.keys = &keys;
+    out.vault = &vault;
+    out.audit = &audit;
+    out.clock = &system_clock();
+    out.audit_folder = config.audit_folder;
+    out.policy = [this] { return current_policy(); };
+    out.describe = [this](wire::StatusReply& reply) { describe(reply); };
+    out.diagnose = [this] { return diagnose(); };
+    out.reload = [this] { return reload(); };
+    return out;
+  }
+
+  void describe(wire::StatusReply& reply) {
+    reply.set_version(KEYAGENT_VERSION);
+    reply.set_agent_id(config.agent_id);
+    reply.set_pid(static_cast<std::uint32_t>(::getpid()));
+    const auto up = system_clock().now_steady() - started;
+    reply.set_uptime_ms(static_cast<std::uint64_t>(
+        std::chrono::duration_cast<std::chrono::milliseconds>(up).count()));
+    reply.set_config_path(config.source.string());
+    reply.set_connections(static_cast<std::uint32_t>(server->stats().connections));
+    const std::lock_guard guard(policy_mutex);
+    reply.set_policy_loaded(rfc3339(policy_loaded));
+  }
+
+  std::vector<wire::Diagnosis> diagnose() {
+    std::vector<wire::Diagnosis> out;
+    for (const auto& finding : config::check_config(config.source)) {
+      wire::Diagnosis diagnosis;
+      diagnosis.set_severity(finding.severity);
+      diagnosis.set_code("CONFIGURATION");
+      diagnosis.set_subject(finding.where);
+      diagnosis.set_text(finding.text);
+      diagnosis.set_cure(finding.cure);
+      out.push_back(std::move(diagnosis));
+    }
+    return out;
+  }
+
+  // Policy and limits; what else changed in the file needs a restart, and is said. A file with a
+  // fault changes nothing.
+  std::string reload() {
+    const auto fresh = config::load_config(config.source);
+    load_policy();
+    server->set_limits(limits_of(fresh));
+    const bool restart = fresh.token_uri != config.token_uri || fresh.socket != config.socket ||
+                         fresh.state_folder != config.state_folder;
+    const std::string text =
+        std::string("policy and limits are in force") +
+        (restart ? "; token, socket and state folder change at the next start" : "");
+    log_info("daemon", "reloaded: " + text);
+    return text;
+  }
+
+  void reload_quietly() {
+    notify_reloading();
+    try {
+      record("config.reload", reload());
+    } catch (const Error& error) {
+      log_error("daemon",
+                std::string("not reloaded, the old policy stays in force: ") + error.what());
+    }
+    notify_ready(status_line());
+  }
+
+  std::string status_line() {
+    const auto status = token->status();
+    return status.state == pkcs11::TokenState::kUp ? "token " + status.label + " is up"
+                                                   : "token: " + status.detail;
+  }
+
+  // Once a second: heal the token, finish what waited for it, end a process whose module hangs.
+  void tend() {
+    const auto status = token->status();
+    if (status.state == pkcs11::TokenState::kStuck) {
+      if (stuck_since == SteadyTime{}) stuck_since = system_clock().now_steady();
+      if (system_clock().now_steady() - stuck_since > config.stuck_exit) end_stuck();
+      return;
+    }
+    stuck_since = {};
+    if (status.state != pkcs11::TokenState::kUp && !token->check_health()) return;
+    if (!reconciled) bring_up_keys();
+  }
+
+  [[noreturn]] void end_stuck() {
+    log_error("daemon", "the module has not come back for " +
+                            std::to_string(config.stuck_exit.count() / 1000) +
+                            " s; ending, the service manager restarts me");
+    try {
+      record("stop", "the PKCS#11 module hangs");
+    } catch (const Error&) {
+      // The end must not depend on the disk.
+    }
+    ::_exit(4);
+  }
+
+  void stop() {
+    notify_stopping();
+    server.reset();
+    audit.checkpoint();
+    record("stop", "orderly");
+    release_token(vault);
+  }
+};
+
+Daemon::Daemon(config::AgentConfig config) : impl_(std::make_unique<Impl>(std::move(config))) {}
+Daemon::~Daemon() = default;
+
+int Daemon::run() {
+  sigset_t signals;
+  ::sigemptyset(&signals);
+  for (const int signal : {SIGTERM, SIGINT, SIGHUP}) ::sigaddset(&signals, signal);
+  notify_ready(impl_->status_line());
+  log_info("daemon", "serving " + impl_->config.socket.string());
+  const auto watchdog = watchdog_interval();
+  const timespec tick{watchdog && *watchdog < 2s ? 0 : 1,
+                      watchdog && *watchdog < 2s ? 200000000L : 0};
+  for (;;) {
+    const int signal = ::sigtimedwait(&signals, nullptr, &tick);
+    if (signal == SIGTERM || signal == SIGINT) break;
+    if (signal == SIGHUP) impl_->reload_quietly();
+    impl_->tend();
+    notify_alive();
+  }
+  log_info("daemon", "stopping");
+  impl_->stop();
+  return 0;
+}
+
+}  // namespace keyagent::daemon

@@ -1,0 +1,94 @@
+#include "agent/daemon/owner_marker.h"
+
+#include <unistd.h>
+
+#include <fstream>
+#include <sstream>
+
+#include "agent/base/error.h"
+#include "agent/base/log.h"
+
+namespace keyagent::daemon {
+namespace {
+
+constexpr const char* kFact = "owner";
+
+std::string first_line(const std::filesystem::path& path) {
+  std::ifstream in(path);
+  std::string line;
+  std::getline(in, line);
+  return line;
+}
+
+// proc(5): the second field may hold blanks, so count from the last ')'.
+unsigned long long start_time(int pid) {
+  const std::string stat = first_line("/proc/" + std::to_string(pid) + "/stat");
+  const auto at = stat.rfind(')');
+  if (at == std::string::npos) return 0;
+  std::istringstream fields(stat.substr(at + 1));
+  std::string field;
+  for (int i = 0; i < 20 && fields >> field; ++i) {
+  }
+  return field.empty() ? 0 : std::stoull(field);
+}
+
+}  // namespace
+
+Owner Owner::self(const std::filesystem::path& state_folder) {
+  Owner owner;
+  owner.machine = first_line("/etc/machine-id");
+  if (owner.machine.empty()) owner.machine = "unknown";
+  owner.boot = first_line("/proc/sys/kernel/random/boot_id");
+  owner.pid = ::getpid();
+  owner.started = start_time(owner.pid);
+  owner.state_folder = state_folder.string();
+  return owner;
+}
+
+std::string Owner::text() const {
+  return "keyagent-owner-v1 " + machine + " " + boot + " " + std::to_string(pid) + " " +
+         std::to_string(started) + " " + state_folder;
+}
+
+std::optional<Owner> Owner::parse(const std::string& text) {
+  std::istringstream in(text);
+  std::string version;
+  Owner owner;
+  in >> version >> owner.machine >> owner.boot >> owner.pid >> owner.started;
+  if (!in || version != "keyagent-owner-v1") return std::nullopt;
+  in.get();
+  std::getline(in, owner.state_folder);
+  return owner;
+}
+
+bool Owner::alive() const {
+  const Owner here = self({});
+  if (machine != here.machine) return true;
+  return boot == here.boot && started != 0 && start_time(pid) == started;
+}
+
+void claim_token(vault::TokenVault& vault, const Owner& self, bool take_over) {
+  const auto marked = vault.read_fact(kFact);
+  const auto owner = marked ? Owner::parse(*marked) : std::nullopt;
+  const bool ours = owner && owner->text() == self.text();
+  if (owner && !ours && owner->alive() && !take_over) {
+    const bool here = owner->machine == Owner::self({}).machine;
+    throw Error(Code::kBusy,
+                "another agent has this token: pid " + std::to_string(owner->pid) +
+                    (here ? "" : " on machine " + owner->machine) + ", state folder " +
+                    owner->state_folder +
+                    (here ? "; stop it first"
+                          : "; stop it, or set token.take-over if that machine is gone"));
+  }
+  if (!ours) vault.write_fact(kFact, self.text());
+}
+
+void release_token(vault::TokenVault& vault) {
+  try {
+    vault.erase_fact(kFact);
+  } catch (const Error& error) {
+    log_info("daemon", std::string("the owner marker stays in the token: ") + error.what());
+  }
+}
+
+}  // namespace keyagent::daemon
