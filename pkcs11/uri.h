@@ -16,8 +16,8 @@ struct Uri {
   std::optional<std::string> module_path;  // reported, never followed (RELIABILITY 50)
 };
 
-// Throws Error{kProfile} with the reason. `pin-value` and `slot-id` are refused: a PIN does not belong
-// in a URI, and a slot number names nothing for long. At most 4 KiB.
+// Throws Error{kProfile} with the reason. `pin-value` and `slot-id` are refused: a PIN does not
+// belong in a URI, and a slot number names nothing for long. At most 4 KiB.
 Uri parse_uri(std::string_view text);
 std::string format_uri(const Uri& uri);
 

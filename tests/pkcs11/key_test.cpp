@@ -9,6 +9,8 @@
 
 #include <memory>
 
+#include "pkcs11/attributes.h"
+#include "pkcs11/key_template.h"
 #include "tests/pkcs11/token_fixture.h"
 
 namespace keyagent::pkcs11 {
@@ -216,6 +218,49 @@ TEST_F(KeyTest, Fault063_AnEcdhPointThatIsNotOnTheCurveGivesNoSecret) {
       }),
       Error::Kind::kRv);
   EXPECT_EQ(token_->status().recoveries, 0u);
+}
+
+class EcPointTest : public KeyTest {
+ protected:
+  // A public key object with this CKA_EC_POINT, as a token might report it.
+  void put_point(std::uint8_t number, Bytes point) {
+    token_->run([&](Session& session) {
+      Attributes object;
+      object.add_ulong(CKA_CLASS, CKO_PUBLIC_KEY)
+          .add_ulong(CKA_KEY_TYPE, CKK_EC)
+          .add_bool(CKA_TOKEN, true)
+          .add(CKA_ID, id(number))
+          .add(CKA_EC_PARAMS, ec_params(KeyKind::kEcP256))
+          .add(CKA_EC_POINT, point);
+      CK_OBJECT_HANDLE handle = 0;
+      check(session.c().C_CreateObject(session.handle(), object.data(), object.size(), &handle),
+            "C_CreateObject");
+    });
+  }
+  Bytes read_spki(std::uint8_t number) {
+    return token_->run([&](Session& session) { return read_public_key(session, id(number)); });
+  }
+};
+
+TEST_F(EcPointTest, Fault062_APointIsReadRawOrInDerByItsLength) {
+  const Bytes spki = make(KeyKind::kEcP256, Usage::kSign);
+  const Bytes raw(spki.end() - 65, spki.end());
+  put_point(2, raw);
+  EXPECT_EQ(read_spki(2), spki);
+  Bytes der{0x04, 65};
+  der.insert(der.end(), raw.begin(), raw.end());
+  put_point(3, der);
+  EXPECT_EQ(read_spki(3), spki);
+}
+
+TEST_F(EcPointTest, Fault062_APointOfAnotherLengthOrOffTheCurveIsRefused) {
+  const Bytes spki = make(KeyKind::kEcP256, Usage::kSign);
+  Bytes raw(spki.end() - 65, spki.end());
+  put_point(2, Bytes(raw.begin(), raw.end() - 1));
+  EXPECT_EQ(kind_of([&] { read_spki(2); }), Error::Kind::kOutput);
+  raw.back() ^= 1;
+  put_point(3, raw);
+  EXPECT_EQ(kind_of([&] { read_spki(3); }), Error::Kind::kOutput);
 }
 
 TEST_F(KeyTest, Fault058_NoSearchInSteadyState) {

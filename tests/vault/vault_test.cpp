@@ -180,6 +180,23 @@ TEST_F(VaultTest, Fault022_NoAnswerComesFromAnywhereElseWhenTheTokenIsDown) {
       Code::kTokenFault);
 }
 
+TEST_F(VaultTest, Fault056_AGhostKeyFailsItsSelfTest) {
+  const auto key = make(Purpose::kSign, KeyAlgorithm::kEcP256);
+  shim::set_faults("C_Sign:from=1:rv=0x5");
+  EXPECT_EQ(code_of([&] { vault_.self_test(key); }), Code::kTokenFault);
+  shim::set_faults("C_Sign:from=1:zero");
+  EXPECT_EQ(code_of([&] { vault_.self_test(key); }), Code::kIntegrity);
+}
+
+TEST_F(VaultTest, ADestroyedKeySignsNoMoreThroughAnySession) {
+  const auto key = make(Purpose::kSign, KeyAlgorithm::kEcP256);
+  vault_.sign(key.info.kid, SignatureAlgorithm::kEs256, random_bytes(32));
+  vault_.destroy(key.cka_id);
+  EXPECT_EQ(
+      code_of([&] { vault_.sign(key.info.kid, SignatureAlgorithm::kEs256, random_bytes(32)); }),
+      Code::kKeyLost);
+}
+
 TEST_F(VaultTest, Fault057_AnObjectThatSurvivesItsDestructionIsReported) {
   const auto key = make(Purpose::kSign, KeyAlgorithm::kEcP256);
   shim::set_faults("C_DestroyObject:from=1:rv=0x0");
