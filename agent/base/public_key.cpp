@@ -122,7 +122,10 @@ Bytes ecdsa_to_der(ByteView rs) {
   Bytes body;
   append_integer(body, rs.first(rs.size() / 2));
   append_integer(body, rs.last(rs.size() / 2));
-  Bytes der{kSequence, static_cast<std::uint8_t>(body.size())};  // at most 102: the short form
+  Bytes der;
+  der.reserve(2 + body.size());
+  der.push_back(kSequence);
+  der.push_back(static_cast<std::uint8_t>(body.size()));  // at most 102: the short form
   der.insert(der.end(), body.begin(), body.end());
   return der;
 }

@@ -73,15 +73,27 @@ void read_who(const YamlReader& reader, Rule& rule) {
   }
 }
 
+// An absent list means "every"; an empty one was meant to name something and must not mean the
+// same.
+std::vector<std::string> names_in(const YamlReader& reader, const std::string& field) {
+  auto names = reader.texts(field);
+  if (reader.has(field) && names.empty())
+    throw Error(Code::kConfiguration,
+                reader.where(field) + ": '" + field + "' is empty; remove it to mean every one");
+  return names;
+}
+
 Rule read_rule(const YamlReader& reader) {
   Rule rule;
   rule.name = reader.text("name");
+  if (rule.name.empty())
+    throw Error(Code::kConfiguration, reader.where("name") + ": a rule's name is not empty");
   rule.where = reader.where();
   read_actions(reader, rule);
   read_who(reader, rule);
-  rule.keys = reader.texts("keys");
+  rule.keys = names_in(reader, "keys");
   if (rule.keys.empty()) rule.keys = {"*"};
-  rule.purposes = reader.texts("purposes");
+  rule.purposes = names_in(reader, "purposes");
   for (const auto& purpose : rule.purposes) {
     if (!purpose_of(purpose))
       throw Error(Code::kConfiguration,
