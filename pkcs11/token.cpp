@@ -77,6 +77,10 @@ struct Token::Impl : std::enable_shared_from_this<Token::Impl> {
   // Guarded by status_mutex.
   mutable std::mutex status_mutex;
   TokenStatus shown;
+  bool ever_shown = false;
+
+  std::recursive_mutex callback_mutex;  // a callback may use the token
+  bool closed = false;                  // guarded by callback_mutex: whoever listened is gone
 
   DeadlineMutex canary_mutex;
   bool canary_passed = false;  // guarded by canary_mutex
@@ -109,11 +113,14 @@ struct Token::Impl : std::enable_shared_from_this<Token::Impl> {
     bool changed = false;
     {
       const std::lock_guard lock(status_mutex);
-      changed = shown.state != state;
+      changed = !ever_shown || shown.state != state;
+      ever_shown = true;
       shown.state = state;
       shown.detail = detail;
     }
-    if (changed && options.on_state) options.on_state(state, detail);
+    if (!changed || !options.on_state) return;
+    const std::lock_guard lock(callback_mutex);
+    if (!closed) options.on_state(state, detail);
   }
 
   // Makes the token usable in the module's present epoch, or throws why it is not. One attempt at a
@@ -356,7 +363,10 @@ Token::Token(Profile profile, TokenOptions options)
   }
 }
 
-Token::~Token() = default;
+Token::~Token() {
+  const std::lock_guard lock(impl_->callback_mutex);
+  impl_->closed = true;
+}
 
 void Token::run_erased(const std::function<void(Session&)>& work, bool once) {
   impl_->run(work, once);

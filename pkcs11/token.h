@@ -48,7 +48,8 @@ struct TokenOptions {
   std::chrono::milliseconds backoff_first{1000}, backoff_most{30000};
   // After the token refused a session: the pause until one more is asked for.
   std::chrono::milliseconds grow_again{60000};
-  // Called with one line for each change of TokenState, from the thread that saw it. May be empty.
+  // Called with one line for each change of TokenState, from the thread that saw it (one of the
+  // token's own after an attempt to bring it up), never after ~Token. May be empty.
   std::function<void(TokenState, const std::string&)> on_state;
 };
 

@@ -86,9 +86,11 @@ TEST_F(RecoveryTest, Fault005_ATokenThatComesLaterIsFoundWithoutARestart) {
 }
 
 TEST_F(RecoveryTest, Fault005_AModuleThatCannotStartYetDoesNotKeepUsFromStarting) {
+  std::vector<TokenState> told;
+  options_.on_state = [&](TokenState state, const std::string&) { told.push_back(state); };
   shim::set_faults("C_Initialize:n=1:rv=0x30");
   open();
-  EXPECT_EQ(token_->status().state, TokenState::kDown);
+  EXPECT_EQ(told, std::vector<TokenState>{TokenState::kDown});
   EXPECT_TRUE(eventually([&] { return token_->check_health(); }));
 }
 
@@ -260,6 +262,18 @@ TEST_F(RecoveryTest, Fault059_ManyOtherObjectsAreListedAndPassedOver) {
   const auto all = token_->run([](Session& session) { return list_objects(session); });
   EXPECT_EQ(all.size(), 152u);
   EXPECT_TRUE(verifies(spki_, sign_digest()));
+}
+
+TEST_F(RecoveryTest, Fault023_AChangeOfStateIsToldOnceWhateverIsQueued) {
+  options_.backoff_first = options_.backoff_most = std::chrono::hours(1);
+  std::atomic<int> told{0};
+  options_.on_state = [&](TokenState, const std::string&) { ++told; };
+  open_with_key();
+  EXPECT_EQ(told, 1);  // up
+  shim::set_faults(kDead);
+  for (int i = 0; i < 1000; ++i) EXPECT_ANY_THROW(sign_digest());
+  EXPECT_EQ(told, 2);  // down, once
+  EXPECT_LE(shim::count("C_Initialize"), 1u);
 }
 
 TEST_F(RecoveryTest, ADestroyedKeyDiesInEveryPooledSessionToo) {
