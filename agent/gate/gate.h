@@ -1,9 +1,11 @@
 #pragma once
-// The gate: authorize → audit → run → count, for every request of every face. There is no other way to a key.
+// The gate: authorize → audit → run → count, for every request of every face. There is no other way
+// to a key.
 
 #include <atomic>
 #include <chrono>
 #include <cstdint>
+#include <filesystem>
 #include <functional>
 #include <memory>
 #include <string>
@@ -24,16 +26,19 @@ struct Services {
   const Clock* clock = nullptr;
   std::filesystem::path audit_folder;
   std::function<std::shared_ptr<const policy::Policy>()> policy;  // the current snapshot
-  std::function<void(wire::StatusReply&)> describe;               // adds version, agent id, configuration, listener counts
-  std::function<std::vector<wire::Diagnosis>()> diagnose;         // the daemon's own findings (configuration, sandbox)
-  std::function<std::string()> reload;                            // throws Error{kConfiguration}; returns what changed
+  std::function<void(wire::StatusReply&)>
+      describe;  // adds version, agent id, configuration, listener counts
+  std::function<std::vector<wire::Diagnosis>()>
+      diagnose;                         // the daemon's own findings (configuration, sandbox)
+  std::function<std::string()> reload;  // throws Error{kConfiguration}; returns what changed
 };
 
 struct GateOptions {
-  std::size_t token_operations = 4;      // at most so many token operations at once (= sessions)
-  std::size_t queue = 256;               // waiting token operations before BUSY
-  std::chrono::milliseconds deadline{5000};   // for a request that names none; also the longest
-  std::chrono::microseconds failure_quantum{5000};  // failed opens are answered at the next multiple after their start
+  std::size_t token_operations = 4;  // at most so many token operations at once (= sessions)
+  std::size_t queue = 256;           // waiting token operations before BUSY
+  std::chrono::milliseconds deadline{5000};  // for a request that names none; also the longest
+  std::chrono::microseconds failure_quantum{
+      5000};  // failed opens are answered at the next multiple after their start
   std::size_t failures_per_key_per_day = 1000;
 };
 
@@ -42,30 +47,37 @@ struct GateCounters {
   std::atomic<std::uint32_t> queued{0}, running{0};
 };
 
-// How the gate gives its answer, and how it asks to be called later; implemented over net::Responder and net::UnixServer by the daemon,
-// and by a plain struct in tests.
+// How the gate gives its answer, and how it asks to be called later; implemented over
+// net::Responder and net::UnixServer by the daemon, and by a plain struct in tests.
 class Reply {
  public:
   virtual ~Reply() = default;
-  virtual bool answer(const wire::Response& response) = 0;   // false: an answer was given before
+  virtual bool answer(const wire::Response& response) = 0;  // false: an answer was given before
   virtual void answer_at(SteadyTime when, const wire::Response& response) = 0;
 };
 using Timer = std::function<void(SteadyTime, std::function<void()>)>;
 
-// Thread-safe. handle() runs a token operation on the calling thread when one of the `token_operations` is free; otherwise the request waits
-// in a queue that is fair between principals (round robin by uid), and the thread returns: whoever finishes an operation takes the next
-// one. So `token_operations` threads at most are ever inside the token, and a caller with two more threads than that always has one to
-// read, refuse and report. A request that passes its deadline is answered DEADLINE by the timer, running or waiting.
+// Thread-safe. handle() runs a token operation on the calling thread when one of the
+// `token_operations` is free; otherwise the request waits in a queue that is fair between
+// principals (round robin by uid), and the thread returns: whoever finishes an operation takes the
+// next one. So `token_operations` threads at most are ever inside the token, and a caller with two
+// more threads than that always has one to read, refuse and report. A request that passes its
+// deadline is answered DEADLINE by the timer, running or waiting.
 class Gate {
  public:
   Gate(GateOptions options, Services services, Timer timer);
   ~Gate();
-  void handle(const policy::Principal& principal, wire::Request request, std::shared_ptr<Reply> reply);
+  void handle(const policy::Principal& principal, wire::Request request,
+              std::shared_ptr<Reply> reply);
   const GateCounters& counters() const;
+  // After a reload: keys that were suspended for too many failed envelopes open again.
+  void forgive(std::size_t failures_per_key_per_day);
+  // No deadline is called any more. Call it before what `timer` needs goes away.
+  void stop();
 
  private:
   struct Impl;
-  std::unique_ptr<Impl> impl_;
+  std::shared_ptr<Impl> impl_;
 };
 
 }  // namespace keyagent::gate

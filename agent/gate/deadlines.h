@@ -1,0 +1,45 @@
+#pragma once
+// Deadlines of the requests that are inside the token or wait for it.
+
+#include <chrono>
+#include <functional>
+#include <list>
+#include <memory>
+#include <mutex>
+
+#include "agent/base/clock.h"
+
+namespace keyagent::gate {
+
+// Calls what is late, once. Thread-safe. One timer entry serves all requests and is armed only
+// while there are any: an entry a request would keep each of them alive until its deadline.
+// A request is called late at most 20 ms after its deadline.
+class Deadlines : public std::enable_shared_from_this<Deadlines> {
+ public:
+  using Timer = std::function<void(SteadyTime, std::function<void()>)>;
+  struct Entry {
+    SteadyTime when;
+    std::function<void()> late;
+  };
+  using Handle = std::list<Entry>::iterator;
+
+  Deadlines(const Clock& clock, Timer timer) : clock_(clock), timer_(std::move(timer)) {}
+
+  Handle add(SteadyTime when, std::function<void()> late);
+  // Whether it was called or not. After this `late` is not called any more, unless it runs now.
+  void remove(Handle handle);
+  // No call begins after this has returned.
+  void stop();
+
+ private:
+  void arm();  // REQUIRES mutex_
+  void sweep();
+
+  const Clock& clock_;
+  const Timer timer_;
+  std::mutex mutex_;
+  std::list<Entry> entries_;              // guarded by mutex_
+  bool armed_ = false, stopped_ = false;  // guarded by mutex_
+};
+
+}  // namespace keyagent::gate

@@ -1,0 +1,122 @@
+// What is wrong, with which key, and what ends it.
+
+#include <string>
+
+#include "agent/gate/operation.h"
+
+namespace keyagent::gate {
+namespace {
+
+wire::Diagnosis diagnosis(std::string severity, std::string code, std::string kid,
+                          std::string subject, std::string text, std::string cure) {
+  wire::Diagnosis result;
+  result.set_severity(std::move(severity));
+  result.set_code(std::move(code));
+  result.set_kid(std::move(kid));
+  result.set_subject(std::move(subject));
+  result.set_text(std::move(text));
+  result.set_cure(std::move(cure));
+  return result;
+}
+
+struct Judged {
+  const char* severity;
+  const char* code;
+};
+
+Judged judge(keys::Finding::Kind kind) {
+  using Kind = keys::Finding::Kind;
+  switch (kind) {
+    case Kind::kOrphanRemoved:
+      return {"info", "ORPHAN_REMOVED"};
+    case Kind::kForeign:
+      return {"info", "FOREIGN"};
+    case Kind::kUnfinished:
+      return {"warning", "UNFINISHED"};
+    case Kind::kKeyLost:
+      return {"error", "KEY_LOST"};
+    case Kind::kDuplicate:
+    case Kind::kMismatch:
+    case Kind::kRollback:
+    case Kind::kIntegrity:
+      break;
+  }
+  return {"error", "INTEGRITY"};
+}
+
+void diagnose_token(const Services& services, wire::DoctorReply& reply) {
+  auto& token = services.vault->token();
+  const auto status = token.status();
+  const auto add = [&](const char* code, const std::string& text, const std::string& cure) {
+    *reply.add_findings() = diagnosis("error", code, "", status.label, text, cure);
+  };
+  switch (status.state) {
+    case pkcs11::TokenState::kUp:
+      return;
+    case pkcs11::TokenState::kAbsent:
+      return add("TOKEN_ABSENT", "the token is not there: " + status.detail,
+                 "connect it or start its service; the agent takes it up by itself");
+    case pkcs11::TokenState::kDown:
+      return add("TOKEN_FAULT", "the token does not answer as it should: " + status.detail,
+                 "look at the token and its service; the agent tries again by itself");
+    case pkcs11::TokenState::kStuck:
+      return add("TOKEN_STUCK", "a call into the module has not come back: " + status.detail,
+                 "look at the token's service; the agent restarts itself when this lasts");
+    case pkcs11::TokenState::kPinRefused:
+      return add("PIN_REFUSED", "the token refused the PIN; it is not tried again",
+                 "put the right PIN into token.pin's source; it is tried once when it changes");
+    case pkcs11::TokenState::kPinLocked:
+      const auto& hint = token.profile().unlock_hint;
+      return add("PIN_LOCKED", "the token has locked its PIN",
+                 hint.empty() ? "unlock it with the token's own tool" : hint);
+  }
+}
+
+void diagnose_keys(const Services& services, wire::DoctorReply& reply) {
+  for (const auto& finding : services.keys->findings()) {
+    const auto judged = judge(finding.kind);
+    *reply.add_findings() = diagnosis(judged.severity, judged.code, finding.kid, finding.subject,
+                                      finding.text, finding.cure);
+  }
+}
+
+void diagnose_use(State& state, wire::DoctorReply& reply) {
+  if (!state.services.audit->healthy()) {
+    *reply.add_findings() = diagnosis("error", "INTERNAL", "", state.services.audit_folder.string(),
+                                      "the audit log cannot be written; keys are not used",
+                                      "make room or repair the disk, then restart the agent");
+  }
+  for (const auto& [kid, failures] : state.budget.suspended()) {
+    *reply.add_findings() =
+        diagnosis("error", "KEY_STATE", kid, kid,
+                  "opens nothing after " + std::to_string(failures) + " failed envelopes",
+                  "find who sends them in the audit log, then reload the agent");
+  }
+}
+
+// The gravest: authenticity before token before state before configuration.
+std::uint32_t exit_code_of(const wire::DoctorReply& reply) {
+  const auto grave = [](int code) { return code == 2 ? 1 : code == 5 ? 4 : code; };
+  int worst = 0;
+  for (const auto& finding : reply.findings()) {
+    if (finding.severity() != "error") continue;
+    const int code = exit_code(code_of_name(finding.code()));
+    if (grave(code) > grave(worst)) worst = code;
+  }
+  return static_cast<std::uint32_t>(worst);
+}
+
+}  // namespace
+
+void run_doctor(Call& call) {
+  auto& reply = *call.response.mutable_doctor();
+  diagnose_token(call.state.services, reply);
+  diagnose_keys(call.state.services, reply);
+  diagnose_use(call.state, reply);
+  if (call.state.services.diagnose) {
+    for (auto& finding : call.state.services.diagnose()) *reply.add_findings() = finding;
+  }
+  reply.set_exit_code(exit_code_of(reply));
+}
+
+}  // namespace keyagent::gate

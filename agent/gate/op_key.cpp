@@ -1,0 +1,115 @@
+// The life of keys: list, show, create, destroy.
+
+#include <optional>
+
+#include "agent/base/encoding.h"
+#include "agent/gate/operation.h"
+
+namespace keyagent::gate {
+namespace {
+
+template <class Value>
+Value require_name(std::optional<Value> value, const char* what, const std::string& name) {
+  if (value) return *value;
+  throw Error(Code::kUsage, "no such " + std::string(what) + ": '" + escape_controls(name) +
+                                "' (see keyagent "
+                                "key create --help)");
+}
+
+void add_fact(wire::KeyShowReply& reply, const char* name, const std::string& value, bool good) {
+  auto& fact = *reply.add_custody();
+  fact.set_name(name);
+  fact.set_value(value);
+  fact.set_good(good);
+}
+
+void add_attribute(wire::KeyShowReply& reply, const char* name, const std::optional<bool>& value,
+                   bool wanted) {
+  if (value) add_fact(reply, name, *value ? "true" : "false", *value == wanted);
+}
+
+void describe_custody(const pkcs11::Custody& custody, wire::KeyShowReply& reply) {
+  add_attribute(reply, "CKA_LOCAL", custody.local, true);
+  add_attribute(reply, "CKA_SENSITIVE", custody.sensitive, true);
+  add_attribute(reply, "CKA_ALWAYS_SENSITIVE", custody.always_sensitive, true);
+  add_attribute(reply, "CKA_EXTRACTABLE", custody.extractable, false);
+  add_attribute(reply, "CKA_NEVER_EXTRACTABLE", custody.never_extractable, true);
+  const auto attempt = [&](const char* name, bool refused, const std::string& answer) {
+    add_fact(reply, name, (refused ? "refused: " : "SUCCEEDED: ") + answer, refused);
+  };
+  attempt("attempt to read the key out", custody.read_refused, custody.read_answer);
+  attempt("attempt to wrap the key out", custody.wrap_refused, custody.wrap_answer);
+  attempt("attempt to copy it readable", custody.copy_refused, custody.copy_answer);
+  reply.set_holds(custody.holds());
+}
+
+}  // namespace
+
+void run_list(Call& call) {
+  auto& reply = *call.response.mutable_key_list();
+  for (const auto& record : call.state.services.keys->list()) {
+    if (record.state == KeyState::kDestroyed && !call.request.key_list().all()) continue;
+    const std::string purpose(name_of(record.purpose));
+    if (!call.may(policy::Action::kPublic, record.name.text(), purpose)) continue;
+    describe_key(record, *reply.add_keys());
+  }
+}
+
+void run_show(Call& call) {
+  auto& reply = *call.response.mutable_key_show();
+  describe_key(*call.key, *reply.mutable_key());
+  if (!call.request.key_show().prove()) return;
+  if (call.key->state == KeyState::kDestroyed) {
+    throw Error(Code::kKeyState, "key " + call.key->name.text() + " is destroyed",
+                call.key->kid.text());
+  }
+  describe_custody(call.state.services.keys->prove_custody(call.key->kid.text()), reply);
+}
+
+void resolve_create(Call& call) {
+  const auto& request = call.request.key_create();
+  call.which = call.query.key = KeyName(request.name()).text();
+  call.query.purpose =
+      name_of(require_name(purpose_of(request.purpose()), "purpose", request.purpose()));
+}
+
+void run_create(Call& call) {
+  const auto& request = call.request.key_create();
+  keys::CreateRequest create;
+  create.name = KeyName(request.name());
+  create.purpose = require_name(purpose_of(request.purpose()), "purpose", request.purpose());
+  if (!request.algorithm().empty()) {
+    create.algorithm =
+        require_name(key_algorithm_of(request.algorithm()), "algorithm", request.algorithm());
+  }
+  if (!request.envelope().empty()) {
+    create.envelope = require_name(envelope_algorithm_of(request.envelope()), "envelope algorithm",
+                                   request.envelope());
+  }
+  auto result = call.state.services.keys->create(create);
+  call.key = result.record;
+  auto& reply = *call.response.mutable_key_create();
+  describe_key(result.record, *reply.mutable_key());
+  reply.set_created(result.created);
+}
+
+void run_destroy(Call& call) {
+  const auto& request = call.request.key_destroy();
+  const auto& key = *call.key;
+  if (key.purpose == Purpose::kAudit) {
+    throw Error(Code::kDenied,
+                "key " + key.name.text() + " signs the audit log's checkpoints and stays",
+                key.kid.text());
+  }
+  if (request.confirm_kid() != key.kid.text()) {
+    throw Error(Code::kConfirm,
+                "destroying key " + key.name.text() +
+                    " makes everything sealed to it unreadable for ever; confirm with its kid " +
+                    key.kid.text(),
+                key.kid.text());
+  }
+  call.key = call.state.services.keys->destroy(key.kid.text(), request.reason());
+  describe_key(*call.key, *call.response.mutable_key_destroy()->mutable_key());
+}
+
+}  // namespace keyagent::gate

@@ -1,0 +1,82 @@
+// Open and seal: the caller names an envelope, never a ciphertext under a key (RELIABILITY 101).
+
+#include "agent/base/encoding.h"
+#include "agent/envelope/envelope.h"
+#include "agent/gate/operation.h"
+
+namespace keyagent::gate {
+namespace {
+
+// The recipient among ours; otherwise what a message about it may be called.
+std::string recipient_of(Call& call, const envelope::Header& header) {
+  const std::string& given = call.request.open().key();
+  for (const auto& id : header.recipient_ids) {
+    if (const auto kid = call.state.recipients.find(*call.state.services.keys, id))
+      return kid->text();
+  }
+  if (!given.empty()) return given;
+  if (!header.recipient_ids.empty()) return to_hex(header.recipient_ids.front());
+  throw Error(Code::kUsage, "the envelope does not say which key it is for; name it (--key NAME)");
+}
+
+envelope::ContentEncryption content_encryption_of(const std::string& name) {
+  if (name.empty() || name == "A256GCM") return envelope::ContentEncryption::kA256Gcm;
+  if (name == "A128GCM") return envelope::ContentEncryption::kA128Gcm;
+  throw Error(Code::kUsage,
+              "content encryption '" + escape_controls(name) + "' is none of A256GCM, A128GCM");
+}
+
+}  // namespace
+
+// The envelope's public part is read before anyone is authorised, because it names the key; so only
+// for those who may open something at all.
+void resolve_open(Call& call) {
+  if (!call.may(policy::Action::kOpen, {}, {})) {
+    call.which = call.query.key = "-";
+    return;
+  }
+  const auto header = envelope::inspect(as_bytes(call.request.open().envelope()));
+  if (header.kid.empty()) return resolve_key(call, recipient_of(call, header));
+  resolve_key(call, header.kid);
+  if (!call.key && !call.request.open().key().empty()) resolve_key(call, call.request.open().key());
+}
+
+void run_open(Call& call) {
+  const auto& key = *call.key;
+  if (call.state.budget.spent(key.kid.text())) {
+    throw Error(Code::kKeyState,
+                "key " + key.name.text() + " opens nothing after " +
+                    std::to_string(call.state.budget.most()) +
+                    " failed envelopes; find who sends them in the audit log, then reload the "
+                    "agent",
+                key.kid.text());
+  }
+  const SecretBytes plaintext = envelope::open(call.state.services.keys->ops(), info_of(key),
+                                               as_bytes(call.request.open().envelope()));
+  auto& reply = *call.response.mutable_open();
+  reply.set_plaintext(plaintext.data(), plaintext.size());
+  reply.set_kid(key.kid.text());
+  reply.set_name(key.name.text());
+}
+
+void run_seal(Call& call) {
+  const auto& key = *call.key;
+  if (key.purpose != Purpose::kStorage) {
+    throw Error(Code::kUsage,
+                "key " + key.name.text() + " has a public part: seal with that, without the agent",
+                key.kid.text());
+  }
+  const auto& request = call.request.seal();
+  const auto content = content_encryption_of(request.content_encryption());
+  if (request.plaintext().size() > envelope::kMaxPlaintext)
+    throw Error(Code::kUsage, "more than 128 KiB cannot be sealed at once; seal a key instead");
+  const auto bytes = as_bytes(request.plaintext());
+  const SecretBytes plaintext(bytes.begin(), bytes.end());
+  const Bytes sealed =
+      envelope::seal_jwe(call.state.services.keys->ops(), info_of(key), content, plaintext);
+  auto& reply = *call.response.mutable_seal();
+  reply.set_envelope(sealed.data(), sealed.size());
+  reply.set_kid(key.kid.text());
+}
+
+}  // namespace keyagent::gate

@@ -1,0 +1,62 @@
+// Sign data with a sign key, and with no other.
+
+#include "agent/base/encoding.h"
+#include "agent/gate/operation.h"
+
+namespace keyagent::gate {
+namespace {
+
+constexpr std::size_t kMostMessage = 128 * 1024;
+
+// A digest that a caller chooses may be that of a TLS handshake, a CSR or an audit checkpoint
+// (RELIABILITY 98): keys of those purposes sign only what the agent itself has made.
+void require_sign_key(const keys::KeyRecord& key) {
+  if (key.purpose == Purpose::kSign) return;
+  const std::string purpose(name_of(key.purpose));
+  throw Error(signs(key.purpose) ? Code::kDenied : Code::kUsage,
+              "key " + key.name.text() + " is for " + purpose +
+                  " and does not sign what a caller chooses; create one with --purpose sign",
+              key.kid.text());
+}
+
+SignatureAlgorithm algorithm_for(const keys::KeyRecord& key, const std::string& name) {
+  const auto algorithm =
+      name.empty() ? default_signature(key.algorithm) : signature_algorithm_of(name);
+  if (!algorithm || !can_sign(key.algorithm, *algorithm)) {
+    throw Error(Code::kUsage,
+                "key " + key.name.text() + " (" + std::string(name_of(key.algorithm)) +
+                    ") does not sign with '" + escape_controls(name) + "'",
+                key.kid.text());
+  }
+  return *algorithm;
+}
+
+void check_input(SignatureAlgorithm algorithm, std::size_t size) {
+  const auto digest = digest_of(algorithm);
+  if (digest == DigestAlgorithm::kNone) {
+    if (size <= kMostMessage) return;
+    throw Error(Code::kUsage, "EdDSA signs messages of at most 128 KiB");
+  }
+  if (size == digest_size(digest)) return;
+  throw Error(Code::kUsage, std::string(name_of(algorithm)) + " signs a digest of " +
+                                std::to_string(digest_size(digest)) + " bytes, not " +
+                                std::to_string(size));
+}
+
+}  // namespace
+
+void run_sign(Call& call) {
+  const auto& request = call.request.sign();
+  const auto& key = *call.key;
+  require_sign_key(key);
+  const auto algorithm = algorithm_for(key, request.algorithm());
+  check_input(algorithm, request.input().size());
+  const Bytes signature =
+      call.state.services.keys->ops().sign(key.kid, algorithm, as_bytes(request.input()));
+  auto& reply = *call.response.mutable_sign();
+  reply.set_signature(signature.data(), signature.size());
+  reply.set_kid(key.kid.text());
+  reply.set_algorithm(std::string(name_of(algorithm)));
+}
+
+}  // namespace keyagent::gate

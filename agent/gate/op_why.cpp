@@ -1,0 +1,70 @@
+// Would this be allowed? The same decision as the gate's, told instead of done.
+
+#include <grp.h>
+#include <pwd.h>
+
+#include <array>
+
+#include "agent/base/encoding.h"
+#include "agent/gate/operation.h"
+
+namespace keyagent::gate {
+namespace {
+
+// As the kernel would name a program that this user starts now.
+policy::Principal principal_of(std::uint32_t uid) {
+  policy::Principal principal;
+  principal.uid = principal.gid = uid;
+  std::array<char, 16384> buffer;
+  passwd entry{};
+  passwd* found = nullptr;
+  if (getpwuid_r(uid, &entry, buffer.data(), buffer.size(), &found) != 0 || found == nullptr)
+    return principal;
+  principal.name = entry.pw_name;
+  principal.gid = entry.pw_gid;
+  std::array<gid_t, 1024> groups;
+  int count = groups.size();
+  if (getgrouplist(entry.pw_name, entry.pw_gid, groups.data(), &count) >= 0)
+    principal.groups.assign(groups.begin(), groups.begin() + count);
+  return principal;
+}
+
+policy::Principal subject_of(const Call& call) {
+  const auto& request = call.request.why();
+  if (!request.has_uid() || request.uid() == call.principal.uid) return call.principal;
+  if (!call.may(policy::Action::kAdmin, {}, {})) {
+    throw Error(Code::kDenied,
+                "asking for another user needs the action admin; ask for yourself without --uid");
+  }
+  return principal_of(request.uid());
+}
+
+}  // namespace
+
+void run_why(Call& call) {
+  const auto& request = call.request.why();
+  const auto action = policy::action_of(request.action());
+  if (!action) {
+    throw Error(Code::kUsage, "no such action: '" + escape_controls(request.action()) +
+                                  "' (open, seal, sign, public, create, destroy, status, audit, "
+                                  "admin)");
+  }
+  const auto subject = subject_of(call);
+  if (!request.key().empty()) resolve_key(call, request.key());
+  policy::Query query{*action, call.query.key, call.query.purpose};
+  auto decision = policy::decide(*call.policy, subject, query);
+  // A kid of a key that the caller may not see is not turned into its name.
+  const bool by_other_name = call.query.key != request.key();
+  if (by_other_name && !decision.allowed &&
+      !call.may(policy::Action::kPublic, query.key, query.purpose)) {
+    decision = policy::decide(*call.policy, subject, {*action, request.key(), {}});
+  }
+  auto& reply = *call.response.mutable_why();
+  reply.set_allowed(decision.allowed);
+  reply.set_rule(decision.rule);
+  reply.set_where(decision.where);
+  reply.set_reason(decision.reason);
+  reply.set_principal(subject.text());
+}
+
+}  // namespace keyagent::gate

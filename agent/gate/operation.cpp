@@ -1,0 +1,116 @@
+#include "agent/gate/operation.h"
+
+#include <algorithm>
+
+#include "agent/base/encoding.h"
+#include "agent/envelope/envelope.h"
+
+namespace keyagent::gate {
+namespace {
+
+using policy::Action;
+using wire::Request;
+
+bool always(const Request&) {
+  return true;
+}
+bool never(const Request&) {
+  return false;
+}
+bool proves(const Request& request) {
+  return request.key_show().prove();
+}
+
+void no_key(Call&) {}
+void resolve_show(Call& call) {
+  resolve_key(call, call.request.key_show().key());
+}
+void resolve_destroy(Call& call) {
+  resolve_key(call, call.request.key_destroy().key());
+}
+void resolve_sign(Call& call) {
+  resolve_key(call, call.request.sign().key());
+}
+void resolve_seal(Call& call) {
+  resolve_key(call, call.request.seal().key());
+}
+
+// An RSA-4096 pair takes a token up to a minute: creation is patient.
+const Operation kOperations[] = {
+    {Request::kOpen, "open", Action::kOpen, Record::kUse, true, always, resolve_open, run_open},
+    {Request::kSeal, "seal", Action::kSeal, Record::kUse, true, always, resolve_seal, run_seal},
+    {Request::kSign, "sign", Action::kSign, Record::kUse, true, always, resolve_sign, run_sign},
+    {Request::kKeyList, "key.list", Action::kPublic, Record::kNever, false, never, no_key,
+     run_list},
+    {Request::kKeyShow, "key.show", Action::kPublic, Record::kNever, true, proves, resolve_show,
+     run_show},
+    {Request::kKeyCreate, "key.create", Action::kCreate, Record::kChange, false, always,
+     resolve_create, run_create, 24},
+    {Request::kKeyDestroy, "key.destroy", Action::kDestroy, Record::kChange, true, always,
+     resolve_destroy, run_destroy, 6},
+    {Request::kStatus, "status", Action::kStatus, Record::kNever, false, never, no_key, run_status},
+    {Request::kWhy, "why", std::nullopt, Record::kNever, false, never, no_key, run_why},
+    {Request::kAuditTail, "audit.tail", Action::kAudit, Record::kUse, false, never, no_key,
+     run_audit_tail},
+    {Request::kAuditVerify, "audit.verify", Action::kAudit, Record::kUse, false, never, no_key,
+     run_audit_verify},
+    {Request::kDoctor, "doctor", Action::kAdmin, Record::kNever, false, never, no_key, run_doctor},
+    {Request::kReload, "reload", Action::kAdmin, Record::kNever, false, never, no_key, run_reload},
+};
+
+}  // namespace
+
+const Operation* find_operation(Request::OpCase op) {
+  const auto* found = std::find_if(std::begin(kOperations), std::end(kOperations),
+                                   [op](const Operation& each) { return each.op == op; });
+  return found == std::end(kOperations) ? nullptr : found;
+}
+
+void resolve_key(Call& call, const std::string& which) {
+  if (which.empty()) throw Error(Code::kUsage, "name a key, or its kid");
+  call.which = call.query.key = which;
+  try {
+    call.key = call.state.services.keys->find(which);
+    call.query.key = call.key->name.text();
+    call.query.purpose = name_of(call.key->purpose);
+  } catch (const Error& error) {
+    if (error.code() != Code::kKeyNotPresent) throw;
+  }
+}
+
+PublicKeyInfo info_of(const keys::KeyRecord& record) {
+  return {record.kid,     record.name.text(), record.algorithm,
+          record.purpose, record.envelope,    record.spki};
+}
+
+void describe_key(const keys::KeyRecord& record, wire::Key& key) {
+  key.set_kid(record.kid.text());
+  key.set_name(record.name.text());
+  key.set_generation(static_cast<std::uint32_t>(record.generation));
+  key.set_purpose(std::string(name_of(record.purpose)));
+  key.set_algorithm(std::string(name_of(record.algorithm)));
+  key.set_envelope(std::string(name_of(record.envelope)));
+  key.set_state(std::string(name_of(record.state)));
+  key.set_cka_id(record.cka_id.hex());
+  key.set_spki(record.spki.data(), record.spki.size());
+  key.set_created(rfc3339(record.created));
+  key.set_changed(rfc3339(record.changed));
+  key.set_reason(record.reason);
+  key.set_usable(record.usable);
+  key.set_finding(record.finding);
+}
+
+std::optional<Kid> RecipientIndex::find(const keys::KeyStore& keys, const Bytes& key_id) {
+  const std::lock_guard lock(mutex_);
+  if (const auto epoch = keys.epoch(); epoch_ != epoch) {
+    kids_.clear();
+    for (const auto& record : keys.list()) {
+      if (!record.spki.empty()) kids_[envelope::subject_key_identifier(record.spki)] = record.kid;
+    }
+    epoch_ = epoch;
+  }
+  const auto found = kids_.find(key_id);
+  return found == kids_.end() ? std::nullopt : std::optional(found->second);
+}
+
+}  // namespace keyagent::gate

@@ -1,0 +1,104 @@
+#pragma once
+// The table of operations: what each request needs, who may ask, and who carries it out.
+
+#include <chrono>
+#include <cstdint>
+#include <map>
+#include <mutex>
+#include <optional>
+#include <string>
+
+#include "agent/base/log_limiter.h"
+#include "agent/gate/failure_budget.h"
+#include "agent/gate/gate.h"
+
+namespace keyagent::gate {
+
+// Finds keys by the identifier that CMS names recipients with (RFC 5280 §4.2.1.2 (1)). Thread-safe;
+// computed anew when the ledger has changed.
+class RecipientIndex {
+ public:
+  std::optional<Kid> find(const keys::KeyStore& keys, const Bytes& key_id);
+
+ private:
+  std::mutex mutex_;
+  std::optional<std::uint64_t> epoch_;  // guarded by mutex_
+  std::map<Bytes, Kid> kids_;           // guarded by mutex_
+};
+
+// What operations share.
+struct State {
+  State(const GateOptions& options_in, Services services_in)
+      : options(options_in),
+        services(std::move(services_in)),
+        budget(*services.clock, options.failures_per_key_per_day),
+        limiter(*services.clock) {}
+  const GateOptions options;
+  const Services services;
+  GateCounters counters;
+  FailureBudget budget;
+  LogLimiter limiter;
+  RecipientIndex recipients;
+  std::mutex verify_mutex;  // one verification of the audit log at a time
+};
+
+// One request on its way. Belongs to one thread at a time.
+struct Call {
+  State& state;
+  policy::Principal principal;
+  wire::Request request;
+  wire::Response response;
+  std::shared_ptr<const policy::Policy> policy;  // one snapshot for the whole request
+  policy::Query query;
+  std::string which;                   // the key as the caller named it; empty: no key concerned
+  std::optional<keys::KeyRecord> key;  // absent: no such key, or none concerned
+  policy::Decision decision;
+  SteadyTime started{};
+
+  bool may(policy::Action action, const std::string& key_name, const std::string& purpose) const {
+    return policy::decide(*policy, principal, {action, key_name, purpose}).allowed;
+  }
+};
+
+// How an operation is recorded: not at all, with the others of some milliseconds, or synced before
+// it begins and before it is answered.
+enum class Record { kNever, kUse, kChange };
+
+struct Operation {
+  wire::Request::OpCase op;
+  const char* name;                      // in the audit log
+  std::optional<policy::Action> action;  // nullopt: anyone may ask
+  Record record = Record::kNever;
+  bool names_key = false;  // the key must exist
+  bool (*needs_token)(const wire::Request&) = nullptr;
+  void (*resolve)(Call&) = nullptr;  // fills query, which, key; may throw Error
+  void (*run)(Call&) = nullptr;      // fills response; throws Error
+  int patience = 1;                  // deadlines are so many times longer (key generation)
+};
+
+// nullptr: no such operation.
+const Operation* find_operation(wire::Request::OpCase op);
+
+// Fills `call.which`, `call.key` and the query's key; an unknown key leaves `call.key` empty.
+void resolve_key(Call& call, const std::string& which);
+void describe_key(const keys::KeyRecord& record, wire::Key& key);
+PublicKeyInfo info_of(const keys::KeyRecord& record);
+
+// op_*.cpp
+void resolve_open(Call& call);
+void run_open(Call& call);
+void run_seal(Call& call);
+void run_sign(Call& call);
+void resolve_create(Call& call);
+void run_list(Call& call);
+void run_show(Call& call);
+void run_create(Call& call);
+void run_destroy(Call& call);
+void run_status(Call& call);
+void run_why(Call& call);
+void run_audit_tail(Call& call);
+void run_audit_verify(Call& call);
+void run_doctor(Call& call);
+void run_reload(Call& call);
+
+}  // namespace keyagent::gate
