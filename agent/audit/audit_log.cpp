@@ -25,9 +25,62 @@ struct Tail {
   std::string torn;  // what follows the last newline
 };
 
+[[noreturn]] void refuse(const std::filesystem::path& path, const std::string& what) {
+  const std::string folder = path.parent_path().string();
+  throw Error(Code::kIntegrity, path.string() + ": " + what +
+                                    "; keep it as evidence, run: keyagent audit verify --folder " +
+                                    folder + ", and move " + folder + " aside to start a new log");
+}
+
+// The log is synced before its checkpoint is written, so one that is shorter has lost its end to
+// something else than a crash. (Who can cut the log can delete the file too: the copy that left
+// the host is what proves it.)
+class CheckpointBeside {
+ public:
+  explicit CheckpointBeside(const std::filesystem::path& folder) {
+    const auto path = folder / kCheckpointName;
+    if (!std::filesystem::exists(path)) return;
+    expected_ = parse_external(as_text(read_file(path)));
+    if (!expected_) refuse(path, "this is not a checkpoint");
+  }
+
+  void look_at(std::uint64_t records, const std::string& line) {
+    if (!expected_ || records != expected_->size + 1) return;
+    const auto record = parse_line(line);
+    found_ = record && record->hash_fits && record->is_checkpoint &&
+             record->prev == expected_->hash && record->signature == expected_->signature;
+  }
+
+  void require_found(const std::filesystem::path& log, std::uint64_t records) const {
+    if (!expected_ || found_) return;
+    refuse(log, "its checkpoint covers " + std::to_string(expected_->size) + " records, and the " +
+                    std::to_string(records) + " that are here are not those");
+  }
+
+ private:
+  std::optional<External> expected_;
+  bool found_ = false;
+};
+
+void require_chain(const std::filesystem::path& path, const std::deque<std::string>& last,
+                   Tail& tail) {
+  std::uint64_t seq = tail.records - last.size();
+  std::string prev = seq == 0 ? std::string(kGenesis) : std::string();
+  for (const auto& text : last) {
+    const auto record = parse_line(text);
+    const bool chains =
+        record && record->hash_fits && record->seq == seq && (prev.empty() || record->prev == prev);
+    if (!chains) refuse(path, "record " + std::to_string(seq) + " does not belong to its chain");
+    prev = record->hash;
+    ++seq;
+  }
+  if (!prev.empty()) tail.hash = prev;
+}
+
 // Reads the whole file, keeps the last records for the check at start.
 Tail read_tail(const std::filesystem::path& path) {
   Tail tail;
+  CheckpointBeside checkpoint(path.parent_path());
   std::ifstream in(path, std::ios::binary);
   std::deque<std::string> last;
   std::string line;
@@ -36,26 +89,12 @@ Tail read_tail(const std::filesystem::path& path) {
       tail.torn = line;
       break;
     }
-    ++tail.records;
+    checkpoint.look_at(++tail.records, line);
     last.push_back(std::move(line));
     if (last.size() > kCheckedAtStart) last.pop_front();
   }
-  std::uint64_t seq = tail.records - last.size();
-  std::string prev;
-  for (const auto& text : last) {
-    const auto record = parse_line(text);
-    const bool chains =
-        record && record->hash_fits && record->seq == seq && (prev.empty() || record->prev == prev);
-    if (!chains) {
-      throw Error(Code::kIntegrity,
-                  path.string() + ": record " + std::to_string(seq) +
-                      " does not belong to its chain; run: keyagent audit verify --folder " +
-                      path.parent_path().string());
-    }
-    prev = record->hash;
-    ++seq;
-  }
-  if (!prev.empty()) tail.hash = prev;
+  require_chain(path, last, tail);
+  checkpoint.require_found(path, tail.records);
   return tail;
 }
 
@@ -114,9 +153,9 @@ struct AuditLog::Impl {
     event.who = "internal:audit";
     event.outcome = "ok";
     event.detail = std::to_string(torn.size()) + " bytes of a cut record were moved to " +
-                   aside.filename().string();
-    push(std::move(event));
+                   aside.filename().string() + ", sha256 " + to_hex(sha256(as_bytes(torn)));
     log_warning("audit", event.detail);
+    push(std::move(event));
   }
 
   std::uint64_t push(Event event) {

@@ -50,9 +50,9 @@ struct Options {
 // Thread-safe. Writes from one thread of its own.
 class AuditLog {
  public:
-  // Opens the log, verifies its tail, quarantines a torn last record (to audit.torn-<time>, with an
+  // Opens the log, verifies its tail, quarantines a torn last record (to audit.torn-SEQ, with an
   // event that says so), and goes on with the chain. Throws Error{kIntegrity} when the last 1,000
-  // records do not chain.
+  // records do not chain, or when the log is shorter than the newest checkpoint beside it.
   explicit AuditLog(Options options);
   ~AuditLog();
 
@@ -63,7 +63,8 @@ class AuditLog {
   // The same, and returns only when it is synced: refusals, changes of keys, start and stop.
   void record_now(Event event);
 
-  // Set once the audit key is usable; a checkpoint is signed at once.
+  // Set once the audit key is usable; a checkpoint is signed at once. The signer is called on the
+  // log's own thread: it must not call this log.
   void set_signer(CheckpointSigner signer);
   // Signs a checkpoint now and returns it (the content of checkpoint.json), or nullopt without a
   // signer.

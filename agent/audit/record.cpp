@@ -110,4 +110,15 @@ std::string format_external(std::uint64_t size, const std::string& hash, WallTim
   return text;
 }
 
+std::optional<External> parse_external(std::string_view text) {
+  try {
+    const auto json = nlohmann::json::parse(text);
+    return External{json.at("size").get<std::uint64_t>(), json.at("hash").get<std::string>(),
+                    json.at("kid").get<std::string>(), json.at("alg").get<std::string>(),
+                    from_base64url(json.at("signature").get<std::string>()).value_or(Bytes{})};
+  } catch (const nlohmann::json::exception&) {
+    return std::nullopt;
+  }
+}
+
 }  // namespace keyagent::audit

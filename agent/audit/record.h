@@ -42,5 +42,12 @@ std::string checkpoint_payload(std::uint64_t size, const std::string& hash);
 // checkpoint.json: {"size":…,"hash":…,"time":…,"kid":…,"alg":…,"signature":…}.
 std::string format_external(std::uint64_t size, const std::string& hash, WallTime time,
                             const CheckpointSignature& signature);
+struct External {
+  std::uint64_t size = 0;
+  std::string hash, kid, algorithm;
+  Bytes signature;
+};
+// nullopt when the text is not a checkpoint. Nothing is verified.
+std::optional<External> parse_external(std::string_view text);
 
 }  // namespace keyagent::audit

@@ -1,0 +1,175 @@
+#include <gmock/gmock.h>
+
+#include <algorithm>
+#include <random>
+
+#include "agent/audit/record.h"
+#include "agent/base/error.h"
+#include "tests/audit/audit_folder.h"
+
+namespace keyagent::audit {
+namespace {
+
+using ::testing::HasSubstr;
+
+// 24 uses, a checkpoint after every eight, and one at the end that covers everything.
+class AuditVerify : public ::testing::Test {
+ protected:
+  AuditVerify() {
+    Options options = folder_.options();
+    options.checkpoint_records = 8;
+    AuditLog log(options);
+    log.set_signer(auditor_.signer());
+    for (int i = 0; i < 24; ++i) log.record_now(event("open", "key-" + std::to_string(i)));
+    external_ = log.checkpoint().value_or("");
+    lines_ = folder_.lines();
+  }
+
+  VerifyResult check(const std::string& text) const {
+    folder_.write(text);
+    return verify(folder_.folder(), {external_, auditor_.public_keys()});
+  }
+  static std::string joined(const std::vector<std::string>& lines) {
+    std::string text;
+    for (const auto& line : lines) text += line + '\n';
+    return text;
+  }
+
+  AuditFolder folder_;
+  Auditor auditor_;
+  std::string external_;
+  std::vector<std::string> lines_;
+};
+
+TEST_F(AuditVerify, UntouchedLogVerifies) {
+  const auto result = check(joined(lines_));
+  EXPECT_TRUE(result.ok) << result.text;
+  EXPECT_EQ(result.records, lines_.size());
+  EXPECT_GE(result.checkpoints, 4U);
+  EXPECT_EQ(result.checkpoints_verified, result.checkpoints);
+  EXPECT_FALSE(result.first_bad_seq);
+}
+
+// What an attacker may do to lines without recomputing hashes.
+std::vector<std::string> tamper(const std::vector<std::string>& lines, std::mt19937& random) {
+  const auto pick = [&](std::size_t below) { return random() % below; };
+  std::vector<std::string> changed = lines;
+  while (changed == lines) {
+    const std::size_t a = pick(lines.size()), b = pick(lines.size());
+    switch (pick(5)) {
+      case 0:  // edit a byte
+        changed[a][pick(changed[a].size())] = static_cast<char>(pick(256));
+        break;
+      case 1:  // delete records, the last one too
+        changed.erase(changed.begin() + static_cast<long>(std::min(a, b)),
+                      changed.begin() + static_cast<long>(std::max(a, b)) + 1);
+        break;
+      case 2:
+        std::swap(changed[a], changed[b]);
+        break;
+      case 3:
+        changed.insert(changed.begin() + static_cast<long>(a), changed[b]);
+        break;
+      default:  // insert or cut bytes
+        if (b % 2 == 0)
+          changed[a].insert(pick(changed[a].size()), 1, static_cast<char>(pick(256)));
+        else
+          changed[a].erase(pick(changed[a].size()), 1 + pick(20));
+    }
+  }
+  return changed;
+}
+
+TEST_F(AuditVerify, Fault137_TenThousandRandomChangesAreAllFoundAtTheFirstBadRecord) {
+  std::mt19937 random(137);
+  for (int round = 0; round < 10000; ++round) {
+    const auto changed = tamper(lines_, random);
+    // Bytes may hold newlines: what counts is the first line that differs.
+    std::istringstream in(joined(changed));
+    std::uint64_t first = 0;
+    for (std::string line;
+         std::getline(in, line) && first < lines_.size() && line == lines_[first];)
+      ++first;
+    const auto result = check(joined(changed));
+    ASSERT_FALSE(result.ok) << "round " << round << "\n" << joined(changed);
+    ASSERT_EQ(result.first_bad_seq, first) << "round " << round << ": " << result.text;
+  }
+}
+
+TEST_F(AuditVerify, Fault138_CutTailIsFoundByTheCheckpointThatLeftTheHost) {
+  for (std::size_t keep = 0; keep < lines_.size(); ++keep) {
+    const std::vector<std::string> cut(lines_.begin(), lines_.begin() + static_cast<long>(keep));
+    const auto result = check(joined(cut));
+    ASSERT_FALSE(result.ok) << keep;
+    EXPECT_EQ(result.first_bad_seq, keep);
+    EXPECT_THAT(result.text, HasSubstr("missing"));
+    EXPECT_TRUE(verify(folder_.folder(), {{}, auditor_.public_keys()}).ok)
+        << "a chain alone cannot show a cut tail";
+  }
+}
+
+TEST_F(AuditVerify, Fault138_DeletedLogIsFound) {
+  std::filesystem::remove(folder_.log());
+  const auto result = verify(folder_.folder(), {external_, auditor_.public_keys()});
+  EXPECT_FALSE(result.ok);
+  EXPECT_EQ(result.first_bad_seq, 0U);
+  EXPECT_THROW(verify(folder_.folder(), {}), Error);
+}
+
+// The attacker who recomputes every hash, as the agent would have: only the signatures tell.
+TEST_F(AuditVerify, Fault138_RewrittenHistoryFailsAtTheFirstSignedCheckpoint) {
+  std::string text, prev(kGenesis);
+  std::uint64_t seq = 0;
+  const auto append = [&](const std::string& line) {
+    prev = line.substr(line.rfind(",\"hash\":\"") + 9, 64);
+    text += line + '\n';
+    ++seq;
+  };
+  std::uint64_t first_checkpoint = 0;
+  for (const auto& line : lines_) {
+    const auto old = parse_line(line);
+    ASSERT_TRUE(old);
+    if (!old->is_checkpoint) {
+      append(format_event(seq, WallTime{}, prev, event("sign", "forged")));
+      continue;
+    }
+    if (first_checkpoint == 0) first_checkpoint = seq;
+    append(
+        format_checkpoint(seq, WallTime{}, prev, seq, {old->kid, old->algorithm, old->signature}));
+  }
+  const auto result = check(text);
+  EXPECT_FALSE(result.ok);
+  // A checkpoint over nothing (size 0) is before any forged record and still holds.
+  EXPECT_LE(*result.first_bad_seq, std::max<std::uint64_t>(first_checkpoint, 9));
+  EXPECT_THAT(result.text, HasSubstr("signature does not verify"));
+
+  // Without the keys the rewritten chain is consistent: the external checkpoint still gives it
+  // away.
+  const auto by_hash = verify(folder_.folder(), {external_, {}});
+  EXPECT_FALSE(by_hash.ok);
+  EXPECT_THAT(by_hash.text, HasSubstr("external checkpoint"));
+}
+
+TEST_F(AuditVerify, Fault138_ForgedExternalCheckpointIsNotBelieved) {
+  std::string forged = external_;
+  const auto at = forged.find("\"signature\":\"") + 13;
+  forged[at] = forged[at] == 'A' ? 'B' : 'A';
+  folder_.write(joined(lines_));
+  EXPECT_FALSE(verify(folder_.folder(), {forged, auditor_.public_keys()}).ok);
+  for (const char* text : {"", "{}", "[]", "null", R"({"size":"x"})", R"({"size":-1,"hash":1})"}) {
+    EXPECT_FALSE(verify(folder_.folder(), {text, auditor_.public_keys()}).ok) << text;
+  }
+}
+
+TEST_F(AuditVerify, CheckpointOfAnUnknownKeyIsCountedAsNotVerified) {
+  folder_.write(joined(lines_));
+  const Auditor other;
+  const auto result = verify(folder_.folder(), {external_, other.public_keys()});
+  EXPECT_TRUE(result.ok);
+  EXPECT_EQ(result.checkpoints_verified, 0U);
+  EXPECT_THAT(result.text, HasSubstr("0 of"));
+  EXPECT_THAT(result.text, HasSubstr("was not checked"));
+}
+
+}  // namespace
+}  // namespace keyagent::audit
