@@ -63,14 +63,21 @@ std::map<std::filesystem::path, std::weak_ptr<Module>>& registry() {
 
 }  // namespace
 
+std::filesystem::path prepare_module(const Profile& profile,
+                                     const std::filesystem::path& state_folder) {
+  const auto path = choose(profile);
+  std::signal(SIGPIPE, SIG_IGN);
+  set_environment(profile, state_folder);
+  return path;
+}
+
 std::shared_ptr<Module> Module::open(const Profile& profile,
                                      const std::filesystem::path& state_folder) {
   const auto path = choose(profile);
   const std::lock_guard lock(registry_mutex);
   auto& entry = registry()[path];
   if (auto module = entry.lock()) return module;
-  std::signal(SIGPIPE, SIG_IGN);
-  set_environment(profile, state_folder);
+  prepare_module(profile, state_folder);
   std::shared_ptr<Module> module(new Module(profile, path));
   entry = module;
   return module;

@@ -17,6 +17,12 @@
 
 namespace keyagent::pkcs11 {
 
+// What must be so before a profile's module is loaded by anybody: chooses its file (the first of
+// the profile's paths that exists, with the checks of Module::open()), ignores SIGPIPE, sets the
+// profile's environment. Throws Error{kModule}.
+std::filesystem::path prepare_module(const Profile& profile,
+                                     const std::filesystem::path& state_folder);
+
 // A run of Cryptoki from C_Initialize to C_Finalize, and the next one after a reload. Thread-safe.
 // The shared object is never unloaded: modules leave threads and exit handlers behind.
 class Module {

@@ -1,0 +1,58 @@
+#pragma once
+// What the commands of `keyagent` share: global options, the agent's connection, and how results
+// and errors are told.
+
+#include <CLI/CLI.hpp>
+#include <functional>
+#include <memory>
+#include <nlohmann/json.hpp>
+#include <string>
+
+#include "agent/client/client.h"
+
+namespace keyagent::cli {
+
+using Json = nlohmann::ordered_json;
+
+struct Globals {
+  std::string socket;
+  bool json = false;
+  bool quiet = false;
+};
+
+// One run of the program. Not thread-safe.
+class Session {
+ public:
+  Globals globals;
+  int exit_status =
+      0;  // of a command that did what it was asked and has bad news (doctor, verify, audit verify)
+
+  client::Client& agent();
+  wire::Response call(const wire::Request& request) { return agent().call(request); }
+
+  // The command's one result: the object with --json, the text otherwise (nothing with --quiet).
+  void tell(const Json& object, const std::string& text) const;
+  // To standard error, unless --quiet or --json: progress and advice.
+  void note(const std::string& text) const;
+
+ private:
+  std::unique_ptr<client::Client> client_;
+};
+
+// Adds a command under `parent`. `examples` is a line each, shown at the end of its --help. `run`
+// may throw Error.
+CLI::App* add_command(CLI::App& parent, const std::string& name, const std::string& description,
+                      const std::string& examples, std::function<void()> run);
+
+void add_token_commands(CLI::App& app, Session& session);
+void add_key_commands(CLI::App& app, Session& session);
+void add_sign_commands(CLI::App& app, Session& session);      // sign, verify
+void add_envelope_commands(CLI::App& app, Session& session);  // seal, open
+void add_status_commands(CLI::App& app, Session& session);    // status, doctor, why
+void add_audit_commands(CLI::App& app, Session& session);
+void add_config_commands(CLI::App& app, Session& session);
+void add_completion_command(CLI::App& app);
+
+Json key_json(const wire::Key& key);
+
+}  // namespace keyagent::cli

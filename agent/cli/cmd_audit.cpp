@@ -1,0 +1,135 @@
+// keyagent audit verify | tail
+
+#include "agent/audit/audit_log.h"
+#include "agent/base/disk.h"
+#include "agent/base/error.h"
+#include "agent/cli/cli.h"
+#include "agent/cli/files.h"
+#include "agent/cli/public_file.h"
+
+namespace keyagent::cli {
+namespace {
+
+struct Options {
+  std::string folder, checkpoint, save;
+  std::vector<std::string> keys;
+  unsigned count = 10;
+};
+
+struct Outcome {
+  bool ok = false;
+  std::uint64_t records = 0, checkpoints = 0, verified = 0;
+  std::optional<std::uint64_t> first_bad;
+  std::string text, checkpoint;
+};
+
+std::string read_checkpoint(const Options& options) {
+  if (options.checkpoint.empty()) return {};
+  const auto bytes = read_input(options.checkpoint, 64 * 1024);
+  return std::string(as_text(bytes));
+}
+
+Outcome verify_offline(const Options& options) {
+  audit::VerifyOptions wanted;
+  if (!options.checkpoint.empty()) wanted.external_checkpoint = read_checkpoint(options);
+  for (const auto& file : options.keys) {
+    const auto info = read_public_file(file);
+    wanted.keys[info.kid.text()] = info.spki;
+  }
+  const auto result = audit::verify(options.folder, wanted);
+  return {result.ok,
+          result.records,
+          result.checkpoints,
+          result.checkpoints_verified,
+          result.first_bad_seq,
+          result.text,
+          {}};
+}
+
+Outcome verify_by_agent(Session& session, const Options& options) {
+  wire::Request request;
+  request.mutable_audit_verify()->set_external_checkpoint(read_checkpoint(options));
+  const auto response = session.call(request);
+  const auto& reply = response.audit_verify();
+  Outcome outcome{reply.ok(),   reply.records(), reply.checkpoints(), reply.checkpoints_verified(),
+                  std::nullopt, reply.text(),    reply.checkpoint()};
+  if (reply.has_first_bad()) outcome.first_bad = reply.first_bad_seq();
+  return outcome;
+}
+
+void run_verify(Session& session, const Options& options) {
+  const Outcome outcome =
+      options.folder.empty() ? verify_by_agent(session, options) : verify_offline(options);
+  if (!options.save.empty()) {
+    if (outcome.checkpoint.empty())
+      throw Error(Code::kUsage,
+                  "there is no fresh checkpoint to save: ask the agent (without --folder)");
+    write_output(options.save, as_bytes(outcome.checkpoint));
+  }
+  Json out{{"ok", outcome.ok},
+           {"records", outcome.records},
+           {"checkpoints", outcome.checkpoints},
+           {"checkpoints_verified", outcome.verified},
+           {"text", outcome.text}};
+  out["first_bad_seq"] = outcome.first_bad ? Json(*outcome.first_bad) : Json(nullptr);
+  session.tell(out, (outcome.ok ? "the audit log verifies: " : "THE AUDIT LOG DOES NOT VERIFY: ") +
+                        outcome.text);
+  if (!outcome.ok) session.exit_status = exit_code(Code::kIntegrity);
+}
+
+void run_tail(Session& session, const Options& options) {
+  std::vector<std::string> lines;
+  if (options.folder.empty()) {
+    wire::Request request;
+    request.mutable_audit_tail()->set_count(options.count);
+    const auto response = session.call(request);
+    lines.assign(response.audit_tail().records().begin(), response.audit_tail().records().end());
+  } else {
+    lines = audit::tail(options.folder, options.count);
+  }
+  Json records = Json::array();
+  std::string text;
+  for (const auto& line : lines) {
+    const Json record = Json::parse(line, nullptr, false);
+    records.push_back(record);
+    if (record.is_discarded()) continue;
+    text += record.value("time", "") + "  " + record.value("outcome", record.value("what", "")) +
+            "  " + record.value("what", "") + "  " + record.value("who", "") +
+            (record.contains("key") ? "  key " + record.value("key", "") : "") +
+            (record.contains("rule") ? "  by rule " + record.value("rule", "") : "") +
+            (record.contains("detail") ? "  (" + record.value("detail", "") + ")" : "") + "\n";
+  }
+  session.tell({{"records", records}}, text.empty() ? "The audit log is empty." : text);
+}
+
+}  // namespace
+
+void add_audit_commands(CLI::App& app, Session& session) {
+  CLI::App* audit = app.add_subcommand("audit", "read and verify the audit log");
+  audit->require_subcommand(1);
+  audit->footer("Examples:\n  keyagent audit verify\n  keyagent audit tail --count 20");
+  auto verify = std::make_shared<Options>();
+  auto* verify_command = add_command(
+      *audit, "verify", "verify chain and checkpoints; exit 6 when something was changed",
+      "  keyagent audit verify --save-checkpoint /mnt/other-host/checkpoint.json\n"
+      "  keyagent audit verify --folder /var/lib/keyagent/hsm1/audit --checkpoint checkpoint.json "
+      "--public audit.pem",
+      [&session, verify] { run_verify(session, *verify); });
+  verify_command->add_option("--folder", verify->folder, "an audit folder, without an agent");
+  verify_command->add_option(
+      "--checkpoint", verify->checkpoint,
+      "a checkpoint that was kept elsewhere: shows whether the end was cut off");
+  verify_command->add_option("--public", verify->keys,
+                             "public keys that sign checkpoints (with --folder)");
+  verify_command->add_option("--save-checkpoint", verify->save,
+                             "write the newest checkpoint there; keep it off this host");
+  auto tail = std::make_shared<Options>();
+  auto* tail_command =
+      add_command(*audit, "tail", "the last records",
+                  "  keyagent audit tail\n  keyagent --json audit tail --count 100",
+                  [&session, tail] { run_tail(session, *tail); });
+  tail_command->add_option("--folder", tail->folder, "an audit folder, without an agent");
+  tail_command->add_option("-n,--count", tail->count, "how many")->check(CLI::Range(1, 500));
+}
+
+}  // namespace keyagent::cli

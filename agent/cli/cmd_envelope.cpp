@@ -1,0 +1,103 @@
+// keyagent seal | open
+
+#include <unistd.h>
+
+#include "agent/base/error.h"
+#include "agent/cli/cli.h"
+#include "agent/cli/files.h"
+#include "agent/cli/public_file.h"
+#include "agent/client/remote_keys.h"
+#include "agent/envelope/envelope.h"
+#include "agent/wire/messages.h"
+
+namespace keyagent::cli {
+namespace {
+
+struct Options {
+  std::string file = "-", output = "-", key, public_file, format = "jwe", encryption = "A256GCM";
+};
+
+Bytes seal_by_agent(Session& session, const Options& options, const SecretBytes& plaintext) {
+  wire::Request request;
+  auto& seal = *request.mutable_seal();
+  seal.set_key(options.key);
+  seal.set_plaintext(plaintext.data(), plaintext.size());
+  seal.set_content_encryption(options.encryption);
+  const auto response = session.call(request);
+  wire::wipe(request);
+  const auto bytes = as_bytes(response.seal().envelope());
+  return Bytes(bytes.begin(), bytes.end());
+}
+
+void run_seal(Session& session, const Options& options) {
+  if (options.key.empty() == options.public_file.empty())
+    throw Error(Code::kUsage, "seal to one key: --key NAME of the agent, or --public FILE");
+  const auto info = options.public_file.empty()
+                        ? client::RemoteKeys(session.agent()).find(options.key)
+                        : read_public_file(options.public_file);
+  const auto plaintext = read_input(options.file, envelope::kMaxPlaintext);
+  const auto encryption = options.encryption == "A128GCM" ? envelope::ContentEncryption::kA128Gcm
+                                                          : envelope::ContentEncryption::kA256Gcm;
+  Bytes sealed;
+  if (info.spki.empty()) {
+    if (options.format != "jwe") throw Error(Code::kUsage, "to a storage key only jwe is sealed");
+    sealed = seal_by_agent(session, options, plaintext);
+  } else {
+    sealed = options.format == "jwe" ? envelope::seal_jwe(info, encryption, plaintext)
+                                     : envelope::seal_cms(info, encryption, plaintext);
+  }
+  if (options.format == "jwe") sealed.push_back('\n');
+  write_output(options.output, sealed);
+}
+
+void run_open(Session& session, const Options& options) {
+  const auto sealed = read_input(options.file, envelope::kMaxEnvelope);
+  std::string_view text = as_text(sealed);
+  // A JWE in a file ends with a newline; CMS is binary and stays as it is.
+  const bool jwe = text.find('.') != std::string_view::npos && text.rfind("ey", 0) == 0;
+  while (jwe && !text.empty() && (text.back() == '\n' || text.back() == '\r'))
+    text.remove_suffix(1);
+  wire::Request request;
+  request.mutable_open()->set_envelope(text.data(), text.size());
+  request.mutable_open()->set_key(options.key);
+  auto response = session.call(request);
+  const auto plaintext = as_bytes(response.open().plaintext());
+  if (options.output == "-" && ::isatty(STDOUT_FILENO) != 0)
+    session.note("(opened with key " + response.open().name() + "; it goes to this terminal)");
+  write_output(options.output, plaintext);
+  wire::wipe(response);
+}
+
+}  // namespace
+
+void add_envelope_commands(CLI::App& app, Session& session) {
+  auto seal = std::make_shared<Options>();
+  auto* seal_command = add_command(
+      app, "seal", "seal a secret to a key, here; only a storage key needs the agent for it",
+      "  printf %s \"$SECRET\" | keyagent seal - --key backup-credentials -o backup.jwe\n"
+      "  keyagent seal password.txt --public backup.pem --format cms -o backup.cms",
+      [&session, seal] { run_seal(session, *seal); });
+  seal_command->add_option("FILE", seal->file, "the secret; - is standard input")->required();
+  seal_command->add_option("--key", seal->key,
+                           "name or kid of a transport or storage key of the agent");
+  seal_command->add_option("--public", seal->public_file,
+                           "a public key in a file (JWK, PEM): no agent is needed");
+  seal_command->add_option("--format", seal->format, "jwe or cms")
+      ->check(CLI::IsMember({"jwe", "cms"}));
+  seal_command->add_option("--encryption", seal->encryption, "A256GCM or A128GCM")
+      ->check(CLI::IsMember({"A256GCM", "A128GCM"}));
+  seal_command->add_option("-o,--output", seal->output, "a file; - is standard output");
+
+  auto open = std::make_shared<Options>();
+  auto* open_command =
+      add_command(app, "open", "open an envelope (JWE or CMS) with the key it was sealed to",
+                  "  keyagent open backup.jwe | restic --password-file /dev/stdin …\n"
+                  "  openssl cms -encrypt … | keyagent open - --key backup-credentials",
+                  [&session, open] { run_open(session, *open); });
+  open_command->add_option("FILE", open->file, "the envelope; - is standard input")->required();
+  open_command->add_option("--key", open->key,
+                           "name or kid, for CMS that names its recipient by certificate");
+  open_command->add_option("-o,--output", open->output, "a file (0600); - is standard output");
+}
+
+}  // namespace keyagent::cli

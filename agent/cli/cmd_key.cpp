@@ -1,0 +1,216 @@
+// keyagent key create | list | show | public | destroy
+
+#include <unistd.h>
+
+#include <iostream>
+
+#include "agent/base/encoding.h"
+#include "agent/base/error.h"
+#include "agent/cli/cli.h"
+#include "agent/cli/files.h"
+#include "agent/client/remote_keys.h"
+#include "agent/envelope/envelope.h"
+
+namespace keyagent::cli {
+namespace {
+
+std::string pad(std::string text, std::size_t width) {
+  if (text.size() < width) text.resize(width, ' ');
+  return text;
+}
+
+std::string key_lines(const wire::Key& key) {
+  return key.name() + "\n  kid        " + key.kid() + "\n  purpose    " + key.purpose() +
+         "\n  algorithm  " + key.algorithm() +
+         (key.envelope().empty() ? "" : ", sealed to by " + key.envelope()) + "\n  state      " +
+         key.state() +
+         (key.usable()            ? ""
+          : key.finding().empty() ? ""
+                                  : " (NOT USABLE: " + key.finding() + ")") +
+         "\n  created    " + key.created() + "\n  CKA_ID     " + key.cka_id() + "\n";
+}
+
+void run_create(Session& session, const wire::KeyCreateRequest& wanted) {
+  if (wanted.algorithm().rfind("rsa", 0) == 0 ||
+      (wanted.algorithm().empty() && wanted.purpose() == "transport")) {
+    session.note("Making an RSA key in the token; this may take some seconds …");
+  }
+  wire::Request request;
+  *request.mutable_key_create() = wanted;
+  const auto response = session.call(request);
+  const auto& reply = response.key_create();
+  Json out = key_json(reply.key());
+  out["created"] = reply.created();
+  session.tell(out, (reply.created() ? "created " : "already there: ") + key_lines(reply.key()));
+}
+
+void run_list(Session& session, bool all) {
+  wire::Request request;
+  request.mutable_key_list()->set_all(all);
+  const auto response = session.call(request);
+  Json out = Json::array();
+  std::string text =
+      pad("NAME", 24) + pad("PURPOSE", 11) + pad("ALGORITHM", 11) + pad("STATE", 13) + "KID\n";
+  for (const auto& key : response.key_list().keys()) {
+    out.push_back(key_json(key));
+    text +=
+        pad(key.name(), 23) + " " + pad(key.purpose(), 11) + pad(key.algorithm(), 11) +
+        pad(key.usable() || key.state() == "destroyed" ? key.state() : key.state() + " (!)", 13) +
+        key.kid() + "\n";
+  }
+  if (response.key_list().keys().empty())
+    text = "No key that you may see; make one with: keyagent key create NAME --purpose sign";
+  session.tell({{"keys", out}}, text);
+}
+
+void run_show(Session& session, const std::string& which, bool prove) {
+  wire::Request request;
+  request.mutable_key_show()->set_key(which);
+  request.mutable_key_show()->set_prove(prove);
+  const auto response = session.call(request);
+  const auto& reply = response.key_show();
+  Json out = key_json(reply.key());
+  std::string text = key_lines(reply.key());
+  if (!reply.custody().empty()) {
+    Json facts = Json::object();
+    text += "  In the token, asked and tried just now:\n";
+    for (const auto& fact : reply.custody()) {
+      facts[fact.name()] = {{"value", fact.value()}, {"good", fact.good()}};
+      text += std::string("    ") + (fact.good() ? "ok " : "BAD") + " " + pad(fact.name(), 28) +
+              fact.value() + "\n";
+    }
+    out["custody"] = facts;
+    out["holds"] = reply.holds();
+    text += reply.holds() ? "  The key cannot leave the token.\n"
+                          : "  THE TOKEN DOES NOT HOLD THIS KEY: see BAD above.\n";
+    if (!reply.holds()) session.exit_status = exit_code(Code::kIntegrity);
+  }
+  session.tell(out, text);
+}
+
+std::string to_pem(const Bytes& spki) {
+  return "-----BEGIN PUBLIC KEY-----\n" + to_base64(spki, 64) + "-----END PUBLIC KEY-----\n";
+}
+
+void run_public(Session& session, const std::string& which, const std::string& format,
+                const std::string& output) {
+  const auto info = client::RemoteKeys(session.agent()).find(which);
+  if (info.spki.empty())
+    throw Error(Code::kUsage, "key " + info.name + " is a secret key: it has no public part");
+  const std::string pem = to_pem(info.spki);
+  const std::string text = format == "jwk" ? envelope::to_jwk(info) + "\n" : pem;
+  if (session.globals.json) {
+    return session.tell({{"kid", info.kid.text()},
+                         {"name", info.name},
+                         {"jwk", Json::parse(envelope::to_jwk(info))},
+                         {"pem", pem}},
+                        {});
+  }
+  write_output(output, format == "der" ? ByteView(info.spki) : as_bytes(text));
+}
+
+void run_destroy(Session& session, const std::string& which, bool yes, const std::string& reason) {
+  wire::Request show;
+  show.mutable_key_show()->set_key(which);
+  const auto shown = session.call(show);
+  const std::string kid = shown.key_show().key().kid();
+  if (!yes) {
+    if (::isatty(STDIN_FILENO) == 0)
+      throw Error(Code::kConfirm, "destroying a key cannot be undone: confirm with --yes", kid);
+    std::cerr << "This destroys key " << shown.key_show().key().name()
+              << " in the token, for ever. What is sealed to it stays closed.\n"
+              << "Type its kid to go on (" << kid << "): ";
+    std::string typed;
+    std::getline(std::cin, typed);
+    if (typed != kid)
+      throw Error(Code::kConfirm, "that was not the kid; nothing was destroyed", kid);
+  }
+  wire::Request request;
+  request.mutable_key_destroy()->set_key(kid);
+  request.mutable_key_destroy()->set_confirm_kid(kid);
+  request.mutable_key_destroy()->set_reason(reason);
+  const auto response = session.call(request);
+  session.tell(key_json(response.key_destroy().key()),
+               "destroyed " + kid + "; the token was asked again and does not have it");
+}
+
+}  // namespace
+
+void add_key_commands(CLI::App& app, Session& session) {
+  CLI::App* key = app.add_subcommand("key", "make, see and end keys");
+  key->require_subcommand(1);
+  key->footer(
+      "Examples:\n  keyagent key create backup-credentials --purpose transport\n  keyagent key "
+      "list");
+
+  auto wanted = std::make_shared<wire::KeyCreateRequest>();
+  auto* create = add_command(
+      *key, "create", "make a key in the token (again with the same name: says that it is there)",
+      "  keyagent key create backup-credentials --purpose transport\n"
+      "  keyagent key create releases --purpose sign --algorithm ed25519",
+      [&session, wanted] { run_create(session, *wanted); });
+  create
+      ->add_option_function<std::string>(
+          "NAME", [wanted](const std::string& v) { wanted->set_name(v); }, "a-z 0-9 . _ -")
+      ->required();
+  create
+      ->add_option_function<std::string>(
+          "--purpose", [wanted](const std::string& v) { wanted->set_purpose(v); },
+          "the one thing it may do: transport, sign, auth, storage, exchange, audit")
+      ->required();
+  create->add_option_function<std::string>(
+      "--algorithm", [wanted](const std::string& v) { wanted->set_algorithm(v); },
+      "rsa-2048, rsa-3072, rsa-4096, ec-p256, ec-p384, ed25519, aes-256 (default: by purpose)");
+  create->add_option_function<std::string>(
+      "--envelope", [wanted](const std::string& v) { wanted->set_envelope(v); },
+      "how others seal to it: RSA-OAEP, RSA-OAEP-256, ECDH-ES, ECDH-ES+A256KW, A256GCMKW");
+
+  auto all = std::make_shared<bool>(false);
+  auto* list = add_command(*key, "list", "the keys that you may see",
+                           "  keyagent key list\n  keyagent --json key list --all",
+                           [&session, all] { run_list(session, *all); });
+  list->add_flag("--all", *all, "destroyed ones too");
+
+  struct Show {
+    std::string key;
+    bool prove = false;
+  };
+  auto show = std::make_shared<Show>();
+  auto* show_command = add_command(
+      *key, "show", "one key; with --prove, try to take it out of the token",
+      "  keyagent key show backup-credentials\n  keyagent key show backup-credentials --prove",
+      [&session, show] { run_show(session, show->key, show->prove); });
+  show_command->add_option("KEY", show->key, "name or kid")->required();
+  show_command->add_flag("--prove", show->prove,
+                         "read its attributes and try to read, wrap and copy it out, now");
+
+  struct Public {
+    std::string key, format = "pem", output = "-";
+  };
+  auto pub = std::make_shared<Public>();
+  auto* public_command =
+      add_command(*key, "public", "the public key, for those who seal to it or verify with it",
+                  "  keyagent key public releases > releases.pem\n  keyagent key public "
+                  "backup-credentials --format jwk",
+                  [&session, pub] { run_public(session, pub->key, pub->format, pub->output); });
+  public_command->add_option("KEY", pub->key, "name or kid")->required();
+  public_command->add_option("--format", pub->format, "pem, der or jwk")
+      ->check(CLI::IsMember({"pem", "der", "jwk"}));
+  public_command->add_option("-o,--output", pub->output, "a file; - is standard output");
+
+  struct Destroy {
+    std::string key, reason;
+    bool yes = false;
+  };
+  auto destroy = std::make_shared<Destroy>();
+  auto* destroy_command = add_command(
+      *key, "destroy", "end a key, for ever",
+      "  keyagent key destroy old-key\n  keyagent key destroy old-key --yes --reason 'host "
+      "retired'",
+      [&session, destroy] { run_destroy(session, destroy->key, destroy->yes, destroy->reason); });
+  destroy_command->add_option("KEY", destroy->key, "name or kid")->required();
+  destroy_command->add_flag("--yes", destroy->yes, "do not ask for the kid");
+  destroy_command->add_option("--reason", destroy->reason, "for the ledger and the audit log");
+}
+
+}  // namespace keyagent::cli

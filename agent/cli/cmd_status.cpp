@@ -1,0 +1,195 @@
+// keyagent status | doctor | why
+
+#include "agent/base/error.h"
+#include "agent/cli/cli.h"
+#include "agent/config/config.h"
+
+namespace keyagent::cli {
+namespace {
+
+std::string duration_text(std::uint64_t ms) {
+  const auto seconds = ms / 1000;
+  if (seconds < 120) return std::to_string(seconds) + " s";
+  if (seconds < 7200) return std::to_string(seconds / 60) + " min";
+  return std::to_string(seconds / 3600) + " h";
+}
+
+Json token_json(const wire::Token& token) {
+  return {{"state", token.state()},
+          {"detail", token.detail()},
+          {"label", token.label()},
+          {"serial", token.serial()},
+          {"manufacturer", token.manufacturer()},
+          {"model", token.model()},
+          {"firmware", token.firmware()},
+          {"profile", token.profile()},
+          {"epoch", token.epoch()},
+          {"sessions_open", token.sessions_open()},
+          {"sessions_busy", token.sessions_busy()},
+          {"sessions_limit", token.sessions_limit()},
+          {"stuck_calls", token.stuck_calls()},
+          {"operations", token.operations()},
+          {"faults", token.faults()},
+          {"recoveries", token.recoveries()},
+          {"logins", token.logins()}};
+}
+
+void run_status(Session& session) {
+  wire::Request request;
+  request.mutable_status();
+  const auto response = session.call(request);
+  const auto& reply = response.status();
+  Json keys = Json::array();
+  for (const auto& key : reply.keys()) keys.push_back(key_json(key));
+  const Json out{
+      {"version", reply.version()},
+      {"agent_id", reply.agent_id()},
+      {"pid", reply.pid()},
+      {"uptime_ms", reply.uptime_ms()},
+      {"token", token_json(reply.token())},
+      {"keys", keys},
+      {"audit", {{"records", reply.audit_records()}, {"healthy", reply.audit_healthy()}}},
+      {"ledger_epoch", reply.ledger_epoch()},
+      {"findings", reply.findings()},
+      {"requests", reply.requests()},
+      {"refused", reply.refused()},
+      {"failed", reply.failed()},
+      {"connections", reply.connections()},
+      {"queued", reply.queued()},
+      {"config", reply.config_path()},
+      {"policy_loaded", reply.policy_loaded()}};
+  const auto& token = reply.token();
+  std::string text = "agent     " + reply.agent_id() + ", keyagentd " + reply.version() + ", pid " +
+                     std::to_string(reply.pid()) + ", up " + duration_text(reply.uptime_ms()) +
+                     "\ntoken     " + token.state() + ": '" + token.label() + "' serial " +
+                     token.serial() + " (" + token.manufacturer() + ", profile " + token.profile() +
+                     ")";
+  if (token.state() != "up") text += "\n          " + token.detail();
+  text += "\nsessions  " + std::to_string(token.sessions_busy()) + " busy of " +
+          std::to_string(token.sessions_limit()) + ", " + std::to_string(token.operations()) +
+          " operations, " + std::to_string(token.faults()) + " faults, " +
+          std::to_string(token.recoveries()) + " recoveries\nrequests  " +
+          std::to_string(reply.requests()) + ", refused " + std::to_string(reply.refused()) +
+          ", failed " + std::to_string(reply.failed()) + "; " +
+          std::to_string(reply.connections()) + " connections\naudit     " +
+          std::to_string(reply.audit_records()) + " records" +
+          (reply.audit_healthy() ? "" : ", CANNOT BE WRITTEN") + "\nkeys      ";
+  if (reply.keys().empty()) text += "none that you may see";
+  bool first = true;
+  for (const auto& key : reply.keys()) {
+    text += (first ? "" : "\n          ") + key.name() + " (" + key.purpose() + ", " +
+            key.algorithm() + ", " + key.state() + (key.usable() ? "" : ", NOT USABLE") + ")";
+    first = false;
+  }
+  if (reply.findings() > 0)
+    text += "\n" + std::to_string(reply.findings()) + " findings: keyagent doctor";
+  session.tell(out, text);
+}
+
+struct Finding {
+  std::string severity, code, kid, subject, text, cure;
+};
+
+void tell_findings(Session& session, const std::vector<Finding>& findings) {
+  Json list = Json::array();
+  std::string text;
+  for (const auto& finding : findings) {
+    list.push_back({{"severity", finding.severity},
+                    {"code", finding.code},
+                    {"kid", finding.kid},
+                    {"subject", finding.subject},
+                    {"text", finding.text},
+                    {"cure", finding.cure}});
+    text += finding.severity + ": " + finding.code +
+            (finding.subject.empty() ? "" : " " + finding.subject) + ": " + finding.text + "\n" +
+            (finding.kid.empty() ? "" : "    kid   " + finding.kid + "\n") +
+            (finding.cure.empty() ? "" : "    cure  " + finding.cure + "\n");
+  }
+  session.tell({{"findings", list}, {"exit", session.exit_status}},
+               findings.empty() ? "All is well." : text);
+}
+
+// Without an agent: what can be said of its configuration, which is usually why there is none.
+void diagnose_offline(Session& session, const std::string& config, const Error& why) {
+  std::vector<Finding> findings{
+      {"error", "AGENT", "", "", why.what(),
+       "start it: systemctl start keyagentd@NAME, or keyagentd --config FILE"}};
+  session.exit_status = exit_code(why.code());
+  if (!config.empty()) {
+    for (const auto& each : config::check_config(config)) {
+      findings.push_back({each.severity, "CONFIGURATION", "", each.where, each.text, each.cure});
+      if (each.severity == "error") session.exit_status = exit_code(Code::kConfiguration);
+    }
+  }
+  tell_findings(session, findings);
+}
+
+void run_doctor(Session& session, const std::string& config) {
+  wire::Request request;
+  request.mutable_doctor();
+  wire::Response response;
+  try {
+    response = session.call(request);
+  } catch (const Error& error) {
+    if (error.code() != Code::kPeer) throw;
+    return diagnose_offline(session, config, error);
+  }
+  std::vector<Finding> findings;
+  for (const auto& each : response.doctor().findings()) {
+    findings.push_back(
+        {each.severity(), each.code(), each.kid(), each.subject(), each.text(), each.cure()});
+  }
+  session.exit_status = static_cast<int>(response.doctor().exit_code());
+  tell_findings(session, findings);
+}
+
+struct Why {
+  std::string action, key;
+  long uid = -1;
+};
+
+void run_why(Session& session, const Why& why) {
+  wire::Request request;
+  request.mutable_why()->set_action(why.action);
+  request.mutable_why()->set_key(why.key);
+  if (why.uid >= 0) {
+    request.mutable_why()->set_uid(static_cast<std::uint32_t>(why.uid));
+    request.mutable_why()->set_has_uid(true);
+  }
+  const auto response = session.call(request);
+  const auto& reply = response.why();
+  session.tell({{"allowed", reply.allowed()},
+                {"rule", reply.rule()},
+                {"where", reply.where()},
+                {"reason", reply.reason()},
+                {"principal", reply.principal()}},
+               std::string(reply.allowed() ? "allowed: " : "denied: ") + reply.reason());
+  if (!reply.allowed()) session.exit_status = exit_code(Code::kDenied);
+}
+
+}  // namespace
+
+void add_status_commands(CLI::App& app, Session& session) {
+  add_command(app, "status", "the agent, its token and the keys that you may see",
+              "  keyagent status\n  keyagent --json status | jq .token.state",
+              [&session] { run_status(session); });
+  auto config = std::make_shared<std::string>();
+  auto* doctor = add_command(
+      app, "doctor", "what is wrong, and the command that cures it; works without an agent too",
+      "  keyagent doctor\n  keyagent doctor --config /etc/keyagent/hsm1.yml",
+      [&session, config] { run_doctor(session, *config); });
+  doctor->add_option("--config", *config,
+                     "the agent's configuration, to be checked when no agent answers");
+  auto why = std::make_shared<Why>();
+  auto* why_command =
+      add_command(app, "why", "would the policy allow it, and which rule decides",
+                  "  keyagent why open backup-credentials\n  keyagent why sign releases --uid 1000",
+                  [&session, why] { run_why(session, *why); });
+  why_command
+      ->add_option("ACTION", why->action, "open seal sign public create destroy status audit admin")
+      ->required();
+  why_command->add_option("KEY", why->key, "name or kid");
+  why_command->add_option("--uid", why->uid, "for another user (needs the admin action)");
+}
+
+}  // namespace keyagent::cli

@@ -1,0 +1,258 @@
+// keyagent token init | list | probe | change-pin: the only commands that load a PKCS#11 module.
+
+#include <filesystem>
+
+#include "agent/base/error.h"
+#include "agent/cli/cli.h"
+#include "agent/cli/files.h"
+#include "pkcs11/error.h"
+#include "pkcs11/libp11_view.h"
+#include "pkcs11/probe.h"
+
+namespace keyagent::cli {
+namespace {
+
+struct Options {
+  std::string profile, module, state = ".", label, serial, pin = "prompt", so_pin = "prompt",
+                               new_pin = "prompt";
+};
+
+std::filesystem::path find_profile(const std::string& name) {
+  if (name.find('/') != std::string::npos) return std::filesystem::absolute(name);
+  for (const char* folder : {KEYAGENT_PROFILES, KEYAGENT_SOURCE_PROFILES}) {
+    const auto candidate = std::filesystem::path(folder) / (name + ".yml");
+    if (std::filesystem::exists(candidate)) return candidate;
+  }
+  throw Error(Code::kUsage,
+              "no profile '" + name + "'; give a file, or one of those in " KEYAGENT_PROFILES);
+}
+
+pkcs11::Profile load(const Options& options) {
+  auto profile = pkcs11::load_profile(find_profile(options.profile));
+  if (!options.module.empty()) {
+    if (options.module[0] != '/') throw Error(Code::kUsage, "--module must be an absolute path");
+    profile.modules = {options.module};
+  }
+  return profile;
+}
+
+std::filesystem::path state_of(const Options& options) {
+  return std::filesystem::absolute(options.state).lexically_normal();
+}
+
+Code code_of(const pkcs11::Error& error) {
+  using Kind = pkcs11::Error::Kind;
+  switch (error.kind()) {
+    case Kind::kProfile:
+    case Kind::kModule:
+    case Kind::kAmbiguousToken:
+      return Code::kConfiguration;
+    case Kind::kTokenAbsent:
+      return Code::kTokenAbsent;
+    case Kind::kPinRefused:
+      return Code::kPinRefused;
+    case Kind::kPinLastTry:
+    case Kind::kPinLocked:
+      return Code::kPinLocked;
+    case Kind::kUnsupported:
+      return Code::kUnsupported;
+    case Kind::kObject:
+      return Code::kExists;
+    default:
+      return Code::kTokenFault;
+  }
+}
+
+// pkcs11::Error ends here: it becomes the agent's error with its exit code.
+void at_boundary(const std::function<void()>& work) {
+  try {
+    work();
+  } catch (const pkcs11::Error& error) {
+    throw Error(code_of(error), error.what());
+  }
+}
+
+Json listing_json(const pkcs11::TokenListing& token) {
+  return {{"label", token.label},
+          {"serial", token.serial},
+          {"manufacturer", token.manufacturer},
+          {"model", token.model},
+          {"initialised", token.initialised},
+          {"user_pin_set", token.user_pin_set},
+          {"login_required", token.login_required},
+          {"pin_count_low", token.pin_count_low},
+          {"pin_final_try", token.pin_final_try},
+          {"pin_locked", token.pin_locked}};
+}
+
+std::string listing_text(const pkcs11::TokenListing& token) {
+  if (!token.initialised)
+    return "(free)            " + token.manufacturer + " " + token.model + "\n";
+  return "'" + token.label + "'  serial " + token.serial + "  " + token.manufacturer + " " +
+         token.model + (token.pin_locked ? "  PIN LOCKED" : "") +
+         (token.pin_final_try ? "  ONE PIN TRY LEFT" : "") +
+         (token.user_pin_set ? "" : "  no user PIN") + "\n";
+}
+
+void run_list(Session& session, const Options& options) {
+  pkcs11::Libp11View view(load(options), state_of(options));
+  Json list = Json::array();
+  std::string text;
+  for (const auto& token : view.tokens()) {
+    list.push_back(listing_json(token));
+    text += listing_text(token);
+  }
+  session.tell({{"tokens", list}}, text.empty() ? "The module shows no token." : text);
+}
+
+void run_init(Session& session, const Options& options) {
+  pkcs11::Libp11View view(load(options), state_of(options));
+  for (const auto& token : view.tokens()) {
+    if (!token.initialised || token.label != options.label) continue;
+    Json out = listing_json(token);
+    out["already"] = true;
+    return session.tell(out, "already there: " + listing_text(token));
+  }
+  const auto so_pin = read_pin(options.so_pin, "SO PIN for the new token");
+  const auto pin = read_pin(options.pin, "PIN for the new token");
+  const auto made = view.init_token(options.label, so_pin, pin);
+  Json out = listing_json(made);
+  out["already"] = false;
+  session.tell(out, "initialised " + listing_text(made));
+}
+
+void run_change_pin(Session& session, const Options& options) {
+  pkcs11::Libp11View view(load(options), state_of(options));
+  const auto before = read_pin(options.pin, "present PIN");
+  const auto after = read_pin(options.new_pin, "new PIN");
+  view.change_pin({options.label, options.serial}, before, after);
+  session.tell(
+      {{"changed", true}, {"label", options.label}},
+      "the PIN is changed; give the new one to the agent's PIN source, then restart the agent");
+}
+
+const char* outcome_text(pkcs11::ProbeResult::Outcome outcome) {
+  using Outcome = pkcs11::ProbeResult::Outcome;
+  switch (outcome) {
+    case Outcome::kWorks:
+      return "works";
+    case Outcome::kAbsent:
+      return "absent";
+    case Outcome::kFails:
+      return "FAILS";
+    case Outcome::kRefused:
+      return "refused";
+    case Outcome::kLeaks:
+      break;
+  }
+  return "LEAKS";
+}
+
+void run_probe(Session& session, const Options& options) {
+  pkcs11::TokenOptions wanted;
+  wanted.selector = {options.label, options.serial};
+  wanted.state_folder = state_of(options);
+  wanted.pin = [pin = read_pin(options.pin, "PIN of the token")] { return pin; };
+  pkcs11::Token token(load(options), wanted);
+  const auto report = pkcs11::probe(token, [&](int done, int total, const std::string& name) {
+    session.note("[" + std::to_string(done + 1) + "/" + std::to_string(total) + "] " + name);
+  });
+  Json list = Json::array();
+  std::string text = "token '" + report.token.label + "' serial " + report.token.serial + " (" +
+                     report.token.manufacturer + " " + report.token.model + ")\n";
+  for (const auto& result : report.results) {
+    list.push_back({{"name", result.name},
+                    {"outcome", outcome_text(result.outcome)},
+                    {"claimed", result.claimed},
+                    {"detail", result.detail},
+                    {"p50_us", result.p50_us},
+                    {"worst_us", result.p999_us}});
+    std::string line = std::string("  ") + outcome_text(result.outcome);
+    line.resize(11, ' ');
+    line += result.name;
+    if (result.p50_us > 0)
+      line += "  (" + std::to_string(static_cast<long>(result.p50_us)) + " us)";
+    const bool surprising =
+        result.claimed != (result.outcome == pkcs11::ProbeResult::Outcome::kWorks ||
+                           result.outcome == pkcs11::ProbeResult::Outcome::kRefused);
+    text += line + (result.detail.empty() ? "" : "  " + result.detail) +
+            (surprising ? "  <- not what the profile says" : "") + "\n";
+  }
+  session.tell(
+      {{"token", {{"label", report.token.label}, {"serial", report.token.serial}}},
+       {"sound", report.sound()},
+       {"results", list}},
+      text + (report.sound() ? "The token does what its profile says, and gives no key out."
+                             : "THE TOKEN IS NOT WHAT ITS PROFILE SAYS: see above."));
+  if (!report.sound()) session.exit_status = exit_code(Code::kIntegrity);
+}
+
+void add_common(CLI::App* command, const std::shared_ptr<Options>& options) {
+  command->add_option("--profile", options->profile, "softhsm2, tpm2, … or a file")->required();
+  command->add_option("--module", options->module, "another module file (absolute)");
+  command->add_option("--state", options->state,
+                      "the folder that ${state} of the profile stands for");
+}
+
+CLI::App* add(CLI::App& parent, Session& session, const std::shared_ptr<Options>& options,
+              const char* name, const char* description, const char* examples,
+              void (*run)(Session&, const Options&)) {
+  auto* command = add_command(parent, name, description, examples, [&session, options, run] {
+    at_boundary([&] { run(session, *options); });
+  });
+  add_common(command, options);
+  return command;
+}
+
+}  // namespace
+
+void add_token_commands(CLI::App& app, Session& session) {
+  CLI::App* token = app.add_subcommand("token", "set up and examine tokens (no agent is needed)");
+  token->require_subcommand(1);
+  token->footer("Examples:\n  keyagent token list --profile softhsm2 --state /var/lib/keyagent/ci");
+
+  auto list = std::make_shared<Options>();
+  add(*token, session, list, "list", "the tokens that the module shows",
+      "  keyagent token list --profile tpm2 --state /var/lib/keyagent/tpm", run_list);
+
+  auto init = std::make_shared<Options>();
+  auto* init_command =
+      add(*token, session, init, "init",
+          "initialise a free token; again with the same label: says that it is there",
+          "  keyagent token init --profile softhsm2 --state DIR --label ci --pin-source "
+          "file:/DIR/pin --so-pin-source file:/DIR/so-pin",
+          run_init);
+  init_command->add_option("--label", init->label, "1 to 32 characters")
+      ->required()
+      ->check([](const std::string& text) {
+        return text.empty() || text.size() > 32 ? std::string("a label has 1 to 32 characters")
+                                                : std::string();
+      });
+  init_command->add_option("--pin-source", init->pin, "file:/path (0400), prompt or fd:N");
+  init_command->add_option("--so-pin-source", init->so_pin, "file:/path (0400), prompt or fd:N");
+
+  auto probe = std::make_shared<Options>();
+  auto* probe_command = add(
+      *token, session, probe, "probe",
+      "try every mechanism and try to take a key out; says what the token can do",
+      "  keyagent token probe --profile softhsm2 --state DIR --label ci --pin-source file:/DIR/pin",
+      run_probe);
+  probe_command->add_option("--label", probe->label, "which token");
+  probe_command->add_option("--serial", probe->serial, "which token");
+  probe_command->add_option("--pin-source", probe->pin, "file:/path (0400), prompt or fd:N");
+
+  auto change = std::make_shared<Options>();
+  auto* change_command = add(*token, session, change, "change-pin",
+                             "change the user PIN; one attempt, never the last one",
+                             "  keyagent token change-pin --profile softhsm2 --state DIR --label "
+                             "ci --pin-source file:/DIR/pin --new-pin-source file:/DIR/new",
+                             run_change_pin);
+  change_command->add_option("--label", change->label, "which token");
+  change_command->add_option("--serial", change->serial, "which token");
+  change_command->add_option("--pin-source", change->pin,
+                             "the present PIN: file:/path (0400), prompt or fd:N");
+  change_command->add_option("--new-pin-source", change->new_pin,
+                             "the new PIN: file:/path (0400), prompt or fd:N");
+}
+
+}  // namespace keyagent::cli

@@ -1,0 +1,89 @@
+// keyagent: one command line for everything.
+
+#include <sys/prctl.h>
+#include <sys/resource.h>
+
+#include <csignal>
+#include <cstdio>
+#include <iostream>
+
+#include "agent/base/error.h"
+#include "agent/cli/cli.h"
+
+namespace {
+
+using keyagent::cli::Json;
+using keyagent::cli::Session;
+
+// One line for a person, one object for a script.
+int tell_error(const Session& session, std::string_view code, const std::string& text,
+               const std::string& kid, int status) {
+  if (session.globals.json) {
+    const Json error{{"code", code}, {"text", text}, {"kid", kid}, {"exit", status}};
+    std::cout << Json{{"error", error}}.dump(2, ' ', false, Json::error_handler_t::replace) << "\n";
+  } else {
+    std::cerr << "keyagent: " << code << ": " << text << "\n";
+  }
+  return status;
+}
+
+void add_commands(CLI::App& app, Session& session) {
+  using namespace keyagent::cli;
+  app.add_option("--socket", session.globals.socket,
+                 "the agent's socket (default: $KEYAGENT_SOCKET, then /run/keyagent/agent.sock)");
+  app.add_flag("--json", session.globals.json, "results and errors as one JSON object");
+  app.add_flag("-q,--quiet", session.globals.quiet, "say nothing but data and errors");
+  add_key_commands(app, session);
+  add_envelope_commands(app, session);
+  add_sign_commands(app, session);
+  add_status_commands(app, session);
+  add_audit_commands(app, session);
+  add_token_commands(app, session);
+  add_config_commands(app, session);
+  add_completion_command(app);
+}
+
+constexpr const char* kFooter =
+    "Examples:\n"
+    "  keyagent key create backup-credentials --purpose transport\n"
+    "  printf %s \"$SECRET\" | keyagent seal - --key backup-credentials -o backup.jwe\n"
+    "  keyagent open backup.jwe\n"
+    "\n"
+    "Exit status: 0 done, 2 usage or configuration, 3 refused by key state or policy, 4 token "
+    "fault (try again),\n"
+    "5 agent or network cannot be reached (try again), 6 does not verify or open (do not try "
+    "again), 7 partly done.";
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  // A plaintext passes through this process: no core dump, no debugger of the same user.
+  ::prctl(PR_SET_DUMPABLE, 0);
+  const rlimit none{0, 0};
+  ::setrlimit(RLIMIT_CORE, &none);
+  Session session;
+  CLI::App app("keyagent: keys in an HSM or TPM, used through the agent of this host");
+  app.footer(kFooter);
+  app.set_version_flag("--version", std::string("keyagent ") + KEYAGENT_VERSION);
+  app.require_subcommand(1);
+  app.fallthrough();
+  add_commands(app, session);
+  try {
+    app.parse(argc, argv);
+    return session.exit_status;
+  } catch (const CLI::CallForHelp& help) {
+    return app.exit(help);
+  } catch (const CLI::CallForVersion& version) {
+    return app.exit(version);
+  } catch (const CLI::ParseError& error) {
+    if (error.get_exit_code() == 0) return app.exit(error);
+    return tell_error(session, "USAGE",
+                      std::string(error.what()) + " (see keyagent --help, or COMMAND --help)", "",
+                      2);
+  } catch (const keyagent::Error& error) {
+    return tell_error(session, code_name(error.code()), error.what(), error.kid(),
+                      keyagent::exit_code(error.code()));
+  } catch (const std::exception& error) {
+    return tell_error(session, "INTERNAL", error.what(), "", 4);
+  }
+}
