@@ -255,7 +255,7 @@ void Gate::Impl::fail(const Held& flight, const Error& error) {
 // absent token refuses, because no key was used (RELIABILITY 23).
 void Gate::Impl::report(const Flight& flight, const Error& error) {
   const Code code = error.code();
-  if (code == Code::kUsage || code == Code::kBusy) return;
+  if (code == Code::kUsage || code == Code::kBusy || code == Code::kConfirm) return;
   const std::string name(code_name(code));
   const std::string kid = error.kid().empty() ? flight.event.kid : error.kid();
   const auto withheld = state.limiter.admit(name + " " + kid);

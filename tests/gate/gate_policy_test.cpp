@@ -1,0 +1,126 @@
+#include "tests/gate/gate_fixture.h"
+
+namespace keyagent::gate {
+namespace {
+
+using testing::Contains;
+using testing::Each;
+using testing::HasSubstr;
+using testing::Not;
+
+TEST_F(GateTest, R5_WrongUidIsRefusedWithOneAuditLineAndWhyNamesTheRule) {
+  create("backup-1", "transport", "rsa-2048");
+  const auto before = audit_lines().size();
+  test::shim::reset_counts();
+  const auto response = ask(kStranger, sign_request("backup-1"));
+  EXPECT_EQ(response.failure().code(), wire::DENIED);
+  const auto lines = audit_lines();
+  ASSERT_EQ(lines.size(), before + 2) << "the mark of the first count, and one line";
+  EXPECT_THAT(lines.back(), HasSubstr("\"what\":\"refused\",\"who\":\"uid 1003\""));
+  EXPECT_THAT(lines.back(), HasSubstr("\"outcome\":\"DENIED\",\"rule\":\"default\""));
+  EXPECT_EQ(test::shim::count("C_SignInit"), 0u);
+
+  wire::Request why;
+  why.mutable_why()->set_action("open");
+  why.mutable_why()->set_key("backup-1");
+  EXPECT_EQ(ask(kBackup, why).why().rule(), "backup");
+  EXPECT_EQ(ask(kStranger, why).why().rule(), "default");
+  why.mutable_why()->set_has_uid(true);
+  why.mutable_why()->set_uid(kBackup);
+  EXPECT_EQ(ask(kAdmin, why).why().rule(), "backup");
+  EXPECT_EQ(ask(kStranger, why).failure().code(), wire::DENIED);
+}
+
+TEST_F(GateTest, UnknownAndInvisibleKeysGetTheSameAnswer) {
+  create("hidden", "sign", "ec-p256");
+  for (const auto uid : {kStranger, kBackup}) {
+    auto hidden = ask(uid, sign_request("hidden")).failure();
+    auto absent = ask(uid, sign_request("absent")).failure();
+    EXPECT_EQ(hidden.code(), wire::DENIED);
+    EXPECT_EQ(absent.code(), wire::DENIED);
+    EXPECT_EQ(absent.kid(), hidden.kid());
+    auto text = absent.text();
+    for (auto at = text.find("absent"); at != text.npos; at = text.find("absent"))
+      text.replace(at, 6, "hidden");
+    EXPECT_EQ(text, hidden.text());
+  }
+  EXPECT_EQ(ask(kSigner, sign_request("absent")).failure().code(), wire::KEY_NOT_PRESENT);
+}
+
+TEST_F(GateTest, Fault098_KeysOfOtherPurposesDoNotSignWhatACallerChooses) {
+  create("tls", "auth", "ec-p256");
+  create("log", "audit", "ec-p256");
+  create("data", "sign", "ec-p256");
+  test::shim::reset_counts();
+  EXPECT_EQ(ask(kAdmin, sign_request("tls")).failure().code(), wire::DENIED);
+  EXPECT_EQ(ask(kAdmin, sign_request("log")).failure().code(), wire::DENIED);
+  EXPECT_EQ(test::shim::count("C_SignInit"), 0u);
+  EXPECT_EQ(ask(kAdmin, sign_request("data")).sign().signature().size(), 64u);
+}
+
+TEST_F(GateTest, SignChecksAlgorithmAndSizeOfTheDigest) {
+  create("data", "sign", "ec-p256");
+  auto request = sign_request("data");
+  request.mutable_sign()->set_input("short");
+  EXPECT_EQ(ask(kAdmin, request).failure().code(), wire::USAGE);
+  request = sign_request("data");
+  request.mutable_sign()->set_algorithm("PS256");
+  EXPECT_EQ(ask(kAdmin, request).failure().code(), wire::USAGE);
+  request.mutable_sign()->set_algorithm("ES256");
+  EXPECT_EQ(ask(kAdmin, request).sign().algorithm(), "ES256");
+}
+
+TEST_F(GateTest, ListAndStatusShowOnlyWhatTheCallerMaySee) {
+  create("backup-1", "transport", "rsa-2048");
+  wire::Request list;
+  list.mutable_key_list();
+  EXPECT_EQ(ask(kAdmin, list).key_list().keys_size(), 1);
+  EXPECT_EQ(ask(kSigner, list).key_list().keys_size(), 1);
+  EXPECT_EQ(ask(kStranger, list).failure().code(), wire::DENIED);
+  wire::Request status;
+  status.mutable_status();
+  const auto reply = ask(kAdmin, status).status();
+  EXPECT_EQ(reply.token().state(), "up");
+  EXPECT_EQ(reply.keys_size(), 1);
+}
+
+TEST_F(GateTest, R12_DestroyNeedsTheKidAndIsRecordedBeforeAndAfter) {
+  const auto key = create("data", "sign", "ec-p256");
+  wire::Request request;
+  request.mutable_key_destroy()->set_key("data");
+  EXPECT_EQ(ask(kAdmin, request).failure().code(), wire::CONFIRM);
+  EXPECT_EQ(ask(kSigner, request).failure().code(), wire::DENIED);
+  request.mutable_key_destroy()->set_confirm_kid(key.kid());
+  EXPECT_EQ(ask(kAdmin, request).key_destroy().key().state(), "destroyed");
+  const auto lines = audit_lines();
+  EXPECT_THAT(lines[lines.size() - 2], HasSubstr("\"outcome\":\"begun\""));
+  EXPECT_THAT(lines.back(), HasSubstr("\"what\":\"key.destroy\""));
+  EXPECT_THAT(lines.back(), HasSubstr("\"outcome\":\"ok\""));
+}
+
+TEST_F(GateTest, Fault141_NamesOfCallersCannotForgeALine) {
+  ask(kStranger, sign_request("x\"}\n{\"seq\":99\x1b[31m"));
+  const auto lines = audit_lines();
+  EXPECT_THAT(lines, Each(Not(HasSubstr("\x1b"))));
+  const auto answer = ask(kStranger, sign_request("a\nb\x1b[31m")).failure().text();
+  EXPECT_THAT(answer, Not(HasSubstr("\n")));
+  EXPECT_THAT(answer, Not(HasSubstr("\x1b")));
+  EXPECT_TRUE(audit::verify(hsm_.folder() / "audit", {}).ok);
+}
+
+TEST_F(GateTest, R13_LostKeyIsOneFindingWithItsKid) {
+  const auto key = create("data", "sign", "ec-p256");
+  vault_.destroy(CkaId::from_hex(key.cka_id()));
+  keys_.reconcile();
+  EXPECT_EQ(ask(kAdmin, sign_request("data")).failure().code(), wire::KEY_LOST);
+  wire::Request doctor;
+  doctor.mutable_doctor();
+  const auto reply = ask(kAdmin, doctor).doctor();
+  EXPECT_EQ(reply.exit_code(), 4u);
+  ASSERT_EQ(reply.findings_size(), 1);
+  EXPECT_EQ(reply.findings(0).kid(), key.kid());
+  EXPECT_THAT(reply.findings(0).cure(), HasSubstr("keyagent key destroy"));
+}
+
+}  // namespace
+}  // namespace keyagent::gate

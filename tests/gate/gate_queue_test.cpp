@@ -1,0 +1,91 @@
+#include <atomic>
+
+#include "tests/gate/gate_fixture.h"
+
+namespace keyagent::gate {
+namespace {
+
+using namespace std::chrono_literals;
+using testing::HasSubstr;
+
+TEST_F(GateTest, Fault010_HungTokenIsAnsweredAtTheDeadlineAndTheRestStillWorks) {
+  options_.token_operations = 1;
+  options_.queue = 1;
+  options_.deadline = 300ms;
+  create("data", "sign", "ec-p256");
+  test::shim::set_faults("C_Sign:every=1:hang");
+  const auto started = std::chrono::steady_clock::now();
+  auto hung = std::make_shared<Asked>();
+  std::thread inside([&] { gate().handle(user(kAdmin), sign_request("data"), hung); });
+  EXPECT_EQ(hung->wait().failure().code(), wire::DEADLINE);
+  EXPECT_GE(std::chrono::steady_clock::now() - started, 300ms);
+  EXPECT_EQ(gate().counters().running, 1u) << "a call that hangs keeps its slot";
+  wire::Request status;
+  status.mutable_status();
+  EXPECT_TRUE(ask(kAdmin, status).has_status());
+  const auto waiting = ask_later(kAdmin, sign_request("data"));
+  const auto busy = ask(kAdmin, sign_request("data")).failure();
+  EXPECT_EQ(busy.code(), wire::BUSY);
+  EXPECT_GT(busy.retry_after_ms(), 0u);
+  EXPECT_EQ(waiting->wait().failure().code(), wire::DEADLINE);
+  test::shim::clear();
+  test::shim::release_hangs();
+  inside.join();
+  EXPECT_EQ(gate().counters().running, 0u);
+  EXPECT_EQ(gate().counters().queued, 0u);
+}
+
+TEST_F(GateTest, Fault011_BurstOnASlowTokenIsBoundedAndFair) {
+  options_.token_operations = 1;
+  options_.queue = 32;
+  create("data", "sign", "ec-p256");
+  test::shim::set_faults("C_Sign:every=1:delay=5");
+  std::vector<std::shared_ptr<Asked>> asked;
+  std::thread first([&] { ask(kAdmin, sign_request("data")); });
+  while (gate().counters().running == 0) std::this_thread::yield();
+  int busy = 0;
+  for (int i = 0; i < 100; ++i) {
+    auto one = ask_later(kAdmin, sign_request("data"));
+    if (one->answered() && one->wait().failure().code() == wire::BUSY) ++busy;
+    asked.push_back(std::move(one));
+  }
+  EXPECT_GT(busy, 30);
+  EXPECT_LE(gate().counters().queued, 32u);
+  for (const auto& one : asked) one->wait();
+  first.join();
+}
+
+TEST_F(GateTest, Fault023_AbsentTokenMakesOneRecordForAThousandItems) {
+  create("data", "sign", "ec-p256");
+  test::shim::set_faults(
+      "C_SignInit:every=1:rv=0x30; C_GenerateRandom:every=1:rv=0x30; "
+      "C_OpenSession:every=1:rv=0x30; "
+      "C_Initialize:every=1:rv=0x30");
+  const auto before = audit_lines().size();
+  for (int i = 0; i < 1000; ++i)
+    ASSERT_EQ(ask(kAdmin, sign_request("data")).failure().code(), wire::TOKEN_FAULT) << i;
+  EXPECT_LE(audit_lines().size(), before + 4);
+}
+
+TEST_F(GateTest, RefusalsOfManyThreadsAreAllAnsweredAndRecorded) {
+  create("data", "sign", "ec-p256");
+  const auto before = audit_lines().size();
+  std::vector<std::thread> threads;
+  std::atomic<int> denied{0};
+  for (int t = 0; t < 8; ++t) {
+    threads.emplace_back([&] {
+      for (int i = 0; i < 50; ++i)
+        denied += ask(kStranger, sign_request("data")).failure().code() == wire::DENIED;
+    });
+  }
+  for (auto& thread : threads) thread.join();
+  EXPECT_EQ(denied, 400);
+  EXPECT_EQ(audit_lines().size(), before + 401);
+}
+
+TEST_F(GateTest, UnknownOperationIsAUsageError) {
+  EXPECT_EQ(ask(kAdmin, wire::Request()).failure().code(), wire::USAGE);
+}
+
+}  // namespace
+}  // namespace keyagent::gate
