@@ -1,8 +1,10 @@
+#include <grp.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include <algorithm>
 
+#include "agent/base/disk.h"
 #include "agent/base/error.h"
 #include "agent/config/config.h"
 #include "agent/policy/policy.h"
@@ -19,18 +21,17 @@ class Check {
     findings_.push_back({severity, where.string(), text, cure});
   }
 
-  // nullopt and a finding when it is not there.
-  bool look(const path& file, const std::string& what, struct stat& info, const std::string& cure) {
-    if (::lstat(file.c_str(), &info) == 0) return true;
-    add("error", file, what + " is not there", cure);
-    return false;
+  // Who the agent runs as: the caller, or for root who owns the state folder.
+  void set_agent(const path& state_folder) {
+    struct stat info {};
+    if (::geteuid() == 0 && ::stat(state_folder.c_str(), &info) == 0) agent_ = info.st_uid;
   }
 
   void owner(const path& file, const struct stat& info, const std::string& what) {
-    if (info.st_uid == 0 || info.st_uid == ::geteuid()) return;
+    if (info.st_uid == 0 || info.st_uid == agent_) return;
     add("error", file,
         what + " belongs to uid " + std::to_string(info.st_uid) + ", who could change it",
-        "chown " + std::to_string(::geteuid()) + " " + file.string());
+        "chown " + std::to_string(agent_) + " " + file.string());
   }
 
   void mode(const path& file, const struct stat& info, mode_t forbidden, const std::string& what,
@@ -38,20 +39,29 @@ class Check {
     if ((info.st_mode & forbidden) != 0) add("error", file, what, cure + " " + file.string());
   }
 
-  void trusted_file(const path& file, const std::string& what) {
+  // False when it is not there. A symbolic link is judged by what it names.
+  bool trusted_file(const path& file, const std::string& what) {
     struct stat info {};
-    if (!look(file, what, info, "write it, or correct its path")) return;
+    if (::stat(file.c_str(), &info) != 0) {
+      add("error", file, what + " is not there", "write it, or correct its path");
+      return false;
+    }
     owner(file, info, what);
     mode(file, info, S_IWGRP | S_IWOTH, what + " may be written by others", "chmod go-w");
+    return true;
   }
 
   void secret_file(const path& file, const std::string& what) {
     struct stat info {};
-    if (!look(file, what, info, "write it with mode 0400")) return;
+    if (::lstat(file.c_str(), &info) != 0)
+      return add("error", file, what + " is not there",
+                 "install -m 0400 /dev/stdin " + file.string());
     if (!S_ISREG(info.st_mode))
       return add("error", file, what + " is not a regular file", "put a regular file there");
     owner(file, info, what);
     mode(file, info, S_IRWXG | S_IRWXO, what + " may be read by others", "chmod 0400");
+    if (info.st_size == 0)
+      add("error", file, what + " is empty", "install -m 0400 /dev/stdin " + file.string());
   }
 
   // A folder that is not there yet is made by the agent.
@@ -61,6 +71,8 @@ class Check {
     if (::lstat(folder.c_str(), &info) != 0) return;
     if (!S_ISDIR(info.st_mode))
       return add("error", folder, what + " is not a folder", "move it away");
+    if ((info.st_mode & S_ISVTX) != 0 && (info.st_mode & S_IWOTH) != 0)
+      return add("error", folder, what + " is shared by every user", "name a folder of its own");
     owner(folder, info, what);
     mode(folder, info, forbidden, what + " is open to others", cure);
   }
@@ -80,6 +92,7 @@ class Check {
   std::vector<ConfigFinding> take() { return std::move(findings_); }
 
  private:
+  uid_t agent_ = ::geteuid();
   std::vector<ConfigFinding> findings_;
 };
 
@@ -92,25 +105,39 @@ void check_pin(Check& check, const AgentConfig& config) {
   }
 }
 
-void check_policy(Check& check, const AgentConfig& config) {
-  check.trusted_file(config.policy, "the policy");
-  try {
-    const auto policy = policy::load_policy(config.policy.string());
-    if (policy->rules.empty())
-      check.add("warning", config.policy, "the policy has no rule: everything is denied",
-                "add a rule");
-    for (const auto& rule : policy->rules) {
-      const bool uses = rule.actions.contains(policy::Action::kOpen) ||
-                        rule.actions.contains(policy::Action::kSign);
-      if (rule.allow && rule.anyone && uses) {
-        check.add("warning", rule.where,
-                  "rule '" + rule.name + "' lets every user of the host use keys",
-                  "name users or groups");
-      }
+void check_rules(Check& check, const path& file, const policy::Policy& policy) {
+  if (policy.rules.empty())
+    check.add("warning", file, "the policy has no rule: everything is denied", "add a rule");
+  for (const auto& rule : policy.rules) {
+    const bool uses = rule.actions.contains(policy::Action::kOpen) ||
+                      rule.actions.contains(policy::Action::kSign);
+    if (rule.allow && rule.anyone && uses) {
+      check.add("warning", rule.where,
+                "rule '" + rule.name + "' lets every user of the host use keys",
+                "name users or groups");
     }
-  } catch (const Error& error) {
-    check.add("error", config.policy, error.what(), "correct the policy");
   }
+}
+
+void check_policy(Check& check, const AgentConfig& config) {
+  if (!check.trusted_file(config.policy, "the policy")) return;
+  try {
+    const Bytes text = read_file(config.policy);
+    check_rules(check, config.policy, *policy::parse_policy(as_text(text), config.policy.string()));
+  } catch (const Error& error) {
+    check.add("error", config.policy, error.what(), "correct the line that is named");
+  }
+}
+
+void check_group(Check& check, const AgentConfig& config) {
+  if (config.socket_group.empty()) return;
+  std::vector<char> buffer(16384);
+  group entry{};
+  group* found = nullptr;
+  ::getgrnam_r(config.socket_group.c_str(), &entry, buffer.data(), buffer.size(), &found);
+  if (found == nullptr)
+    check.add("error", config.source, "this host has no group '" + config.socket_group + "'",
+              "groupadd --system " + config.socket_group);
 }
 
 void check_settings(Check& check, const AgentConfig& config) {
@@ -127,7 +154,16 @@ void check_settings(Check& check, const AgentConfig& config) {
   }
   if (config.connections_per_uid > config.connections) {
     check.add("error", config.source,
-              "limits.connections-per-uid is greater than limits.connections", "lower it");
+              "limits.connections-per-uid is greater than limits.connections: one user could take "
+              "them all",
+              "set limits.connections-per-uid below " + std::to_string(config.connections));
+  }
+  if (config.stuck_exit < config.profile.deadline) {
+    check.add(
+        "error", config.source,
+        "token.stuck-exit is shorter than one operation may take: the agent would leave while "
+        "the token works",
+        "set token.stuck-exit above " + std::to_string(config.profile.deadline.count()) + "ms");
   }
 }
 
@@ -135,15 +171,20 @@ void check_settings(Check& check, const AgentConfig& config) {
 
 std::vector<ConfigFinding> check_config(const path& source) {
   Check check;
-  check.trusted_file(source, "the configuration");
   try {
-    const AgentConfig config = load_config(source);
+    // Read without the loader's refusals, so that one loose mode does not hide the rest.
+    const Bytes text = read_file(source);
+    const AgentConfig config =
+        parse_config(as_text(text), std::filesystem::absolute(source).string());
+    check.set_agent(config.state_folder);
+    check.trusted_file(source, "the configuration");
     check_pin(check, config);
     check_policy(check, config);
     check.private_folder(config.state_folder, "the state folder", S_IRWXG | S_IRWXO, "chmod 0700");
     check.private_folder(config.audit_folder, "the audit folder", S_IWGRP | S_IRWXO, "chmod 0700");
     check.private_folder(config.socket.parent_path(), "the socket's folder", S_IWGRP | S_IWOTH,
                          "chmod go-w");
+    check_group(check, config);
     check.module_file(config);
     check_settings(check, config);
   } catch (const Error& error) {

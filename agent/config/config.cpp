@@ -2,8 +2,10 @@
 
 #include <algorithm>
 #include <cctype>
+#include <charconv>
 
 #include "agent/base/error.h"
+#include "agent/base/ids.h"
 #include "agent/base/yaml_reader.h"
 #include "pkcs11/error.h"
 #include "pkcs11/uri.h"
@@ -48,6 +50,12 @@ PinFrom read_pin(const YamlReader& token, const pkcs11::Uri& uri) {
          "'pin' is missing: give it 'credential: NAME', 'file: /path' or 'prompt: true'");
   }
   const YamlReader pin = token.child("pin");
+  for (const char* name : {"env", "environment", "value"}) {
+    if (pin.has(name))
+      fail(pin, name,
+           "a PIN is not taken from the environment or from this file: others could read it there; "
+           "write it to a file with mode 0400 and give 'file: /path'");
+  }
   const int given =
       pin.has("credential") + pin.has("file") + pin.has("prompt") + (uri.pin_source ? 1 : 0);
   if (given != 1)
@@ -61,31 +69,46 @@ PinFrom read_pin(const YamlReader& token, const pkcs11::Uri& uri) {
   return {PinFrom::Kind::kPrompt, {}};
 }
 
-void read_token(const YamlReader& token, AgentConfig& config) {
+pkcs11::Uri read_uri(const YamlReader& token, AgentConfig& config) {
   config.token_uri = token.text("uri");
+  // Looked for in the text, so that no message of a parser can repeat the PIN.
+  if (config.token_uri.find("pin-value") != std::string::npos)
+    fail(token, "uri",
+         "a PIN does not belong in a URI, it ends in logs and process lists: remove 'pin-value' "
+         "and give 'pin' a 'credential' or a 'file'");
   try {
-    const auto uri = pkcs11::parse_uri(config.token_uri);
-    config.token_label = uri.token.value_or("");
-    config.token_serial = uri.serial.value_or("");
-    if (config.token_label.empty() && config.token_serial.empty())
+    auto uri = pkcs11::parse_uri(config.token_uri);
+    if (!uri.token && !uri.serial)
       fail(token, "uri", "the URI must name 'token', 'serial' or both");
     if (uri.module_path)
       fail(token, "uri",
            "'module-path' is not followed; name the module in the profile or as 'module'");
-    config.profile_path = find_profile(token, token.text("profile"));
-    config.profile = pkcs11::load_profile(config.profile_path);
-    config.pin = read_pin(token, uri);
+    return uri;
   } catch (const pkcs11::Error& error) {
     fail(token, "uri", error.what());
+  }
+}
+
+void read_profile(const YamlReader& token, AgentConfig& config) {
+  config.profile_path = find_profile(token, token.text("profile"));
+  try {
+    config.profile = pkcs11::load_profile(config.profile_path);
+  } catch (const pkcs11::Error& error) {
+    fail(token, "profile", error.what());
   }
   if (token.has("module"))
     config.profile.modules = {absolute(token, "module", token.text("module"))};
   config.profile.sessions = static_cast<std::size_t>(
       token.integer("sessions", static_cast<long>(config.profile.sessions), 1, 1024));
   config.profile.deadline = token.duration("deadline", config.profile.deadline);
-  const YamlReader environment = token.child("environment");
-  for (const auto& name : environment.names())
-    config.profile.environment[name] = environment.text(name);
+}
+
+void read_token(const YamlReader& token, AgentConfig& config) {
+  const pkcs11::Uri uri = read_uri(token, config);
+  config.token_label = uri.token.value_or("");
+  config.token_serial = uri.serial.value_or("");
+  read_profile(token, config);
+  config.pin = read_pin(token, uri);
   config.take_over = token.boolean("take-over", false);
   config.stuck_exit = token.duration("stuck-exit", config.stuck_exit);
 }
@@ -102,12 +125,33 @@ void read_limits(const YamlReader& limits, AgentConfig& config) {
   config.frame_timeout = limits.duration("frame-timeout", config.frame_timeout);
 }
 
+// chmod's way of writing it; 660 and 0660 are the same.
+unsigned read_mode(const YamlReader& socket, unsigned otherwise) {
+  if (!socket.has("mode")) return otherwise;
+  const std::string text = socket.text("mode");
+  unsigned mode = 0;
+  const char* last = text.data() + text.size();
+  const auto parsed = std::from_chars(text.data(), last, mode, 8);
+  if (parsed.ec != std::errc{} || parsed.ptr != last || mode > 0777)
+    fail(socket, "mode", "'mode' must be octal digits such as 0660, not '" + text + "'");
+  return mode;
+}
+
+std::string read_word(const YamlReader& reader, const std::string& name,
+                      const std::vector<std::string>& known) {
+  const std::string text = reader.text(name, known.front());
+  if (std::find(known.begin(), known.end(), text) != known.end()) return text;
+  std::string list;
+  for (const auto& each : known) list += (list.empty() ? "" : ", ") + each;
+  fail(reader, name, "'" + name + "' must be one of " + list + ", not '" + text + "'");
+}
+
 void read_socket(const YamlReader& socket, AgentConfig& config) {
   config.socket =
       absolute(socket, "path", socket.text("path", "/run/keyagent/" + config.agent_id + ".sock"));
   if (config.socket.string().size() > 107)
     fail(socket, "path", "a socket path has at most 107 bytes");
-  config.socket_mode = static_cast<unsigned>(socket.integer("mode", 0660, 0, 0777));
+  config.socket_mode = read_mode(socket, config.socket_mode);
   config.socket_group = socket.text("group", "");
 }
 
@@ -115,6 +159,9 @@ void read_audit(const YamlReader& audit, AgentConfig& config) {
   config.audit_folder =
       absolute(audit, "folder", audit.text("folder", (config.state_folder / "audit").string()));
   config.audit_key = audit.text("key", config.audit_key);
+  if (!KeyName::parse(config.audit_key))
+    fail(audit, "key",
+         "'key' must be the name of a key (a-z 0-9 . _ -), not '" + config.audit_key + "'");
   config.audit_commit = audit.duration("commit", config.audit_commit);
   config.checkpoint_interval = audit.duration("checkpoint-interval", config.checkpoint_interval);
   config.checkpoint_records =
@@ -125,6 +172,8 @@ AgentConfig read_config(const YamlReader& reader, const path& source) {
   AgentConfig config;
   config.source = source;
   config.state_folder = absolute(reader, "state-folder", reader.text("state-folder"));
+  if (!reader.has("token"))
+    fail(reader, "", "'token' is missing: give it 'uri', 'profile' and 'pin'");
   read_token(reader.child("token"), config);
   config.agent_id = reader.text("agent-id", config.token_label);
   if (!is_agent_id(config.agent_id)) {
@@ -137,8 +186,8 @@ AgentConfig read_config(const YamlReader& reader, const path& source) {
   read_limits(reader.child("limits"), config);
   read_audit(reader.child("audit"), config);
   const YamlReader log = reader.child("log");
-  config.log_level = log.text("level", config.log_level);
-  config.log_format = log.text("format", config.log_format);
+  config.log_level = read_word(log, "level", {"info", "debug", "warning", "error"});
+  config.log_format = read_word(log, "format", {"text", "json"});
   reader.finish();
   return config;
 }

@@ -1,0 +1,193 @@
+#include <gmock/gmock.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "agent/base/disk.h"
+#include "agent/base/error.h"
+#include "agent/config/config.h"
+#include "tests/support/temp_folder.h"
+
+namespace keyagent::config {
+namespace {
+
+using ::testing::AllOf;
+using ::testing::Contains;
+using ::testing::ElementsAre;
+using ::testing::Field;
+using ::testing::HasSubstr;
+using ::testing::IsEmpty;
+using ::testing::Not;
+
+auto finding(const char* severity, const std::string& text, const std::string& cure) {
+  return AllOf(Field(&ConfigFinding::severity, severity),
+               Field(&ConfigFinding::text, HasSubstr(text)),
+               Field(&ConfigFinding::cure, HasSubstr(cure)));
+}
+
+// A configuration with nothing to say about, and a way to seed one trap at a time.
+class ConfigCheck : public ::testing::Test {
+ protected:
+  ConfigCheck() {
+    for (const char* name : {"state", "state/audit", "run"}) {
+      std::filesystem::create_directory(at(name));
+      ::chmod(at(name).c_str(), 0700);
+    }
+    write("token.so", "not a module, but a file that could be one", 0644);
+    write("pin", "1234", 0400);
+    write("policy.yml", "rules:\n  - {name: r, allow: open, who: {user: root}}\n", 0644);
+    configure("");
+  }
+
+  std::filesystem::path at(const std::string& name) const { return folder_.path() / name; }
+  void write(const std::string& name, const std::string& text, unsigned mode) const {
+    replace_file(at(name), as_bytes(text), mode);
+  }
+  void configure(const std::string& more, const std::string& pin = "",
+                 const std::string& profile = "softhsm2") const {
+    const std::string folder = folder_.path().string();
+    write("keyagentd.yml",
+          "state-folder: " + folder + "/state\npolicy: policy.yml\nsocket: {path: " + folder +
+              "/run/agent.sock}\ntoken:\n  uri: pkcs11:token=mail\n  profile: " + profile +
+              "\n  module: " + folder + "/token.so\n  pin: " +
+              (pin.empty() ? "{file: " + folder + "/pin}" : pin) + "\n" + more,
+          0644);
+  }
+  void mode(const std::string& name, unsigned mode) const {
+    ASSERT_EQ(::chmod(at(name).c_str(), mode), 0);
+  }
+  std::vector<ConfigFinding> check() const { return check_config(at("keyagentd.yml")); }
+
+  test::TempFolder folder_;
+};
+
+TEST_F(ConfigCheck, T4_CleanConfigurationHasNoFinding) {
+  for (const auto& each : check())
+    ADD_FAILURE() << each.severity << " " << each.where << ": " << each.text;
+}
+
+TEST_F(ConfigCheck, T4_EachLooseModeIsNamedWithItsCure) {
+  struct Trap {
+    const char* file;
+    unsigned loose, tight;
+    const char* cure;
+  };
+  const Trap kTraps[] = {
+      {"keyagentd.yml", 0664, 0644, "chmod go-w"}, {"keyagentd.yml", 0646, 0644, "chmod go-w"},
+      {"policy.yml", 0666, 0644, "chmod go-w"},    {"pin", 0440, 0400, "chmod 0400"},
+      {"pin", 0604, 0400, "chmod 0400"},           {"state", 0750, 0700, "chmod 0700"},
+      {"state", 0701, 0700, "chmod 0700"},         {"state/audit", 0777, 0700, "chmod 0700"},
+      {"run", 0770, 0750, "chmod go-w"},           {"token.so", 0666, 0644, "chmod go-w"}};
+  for (const Trap& trap : kTraps) {
+    mode(trap.file, trap.loose);
+    const std::string cure = std::string(trap.cure) + " " + at(trap.file).string();
+    const auto findings = check();
+    EXPECT_THAT(findings, ElementsAre(finding("error", "", cure))) << trap.file;
+    mode(trap.file, trap.tight);
+    EXPECT_THAT(check(), IsEmpty()) << trap.file;
+  }
+}
+
+TEST_F(ConfigCheck, T4_AllTrapsAtOnceAreAllNamed) {
+  for (const char* file : {"keyagentd.yml", "policy.yml", "pin", "token.so", "state", "run"})
+    mode(file, 0777);
+  const auto findings = check();
+  for (const char* file : {"keyagentd.yml", "policy.yml", "pin", "token.so", "state", "run"}) {
+    EXPECT_THAT(findings, Contains(Field(&ConfigFinding::where, at(file).string()))) << file;
+  }
+}
+
+TEST_F(ConfigCheck, T4_FilesOfAnotherUserAreNamed) {
+  if (::geteuid() != 0) GTEST_SKIP() << "only root can give a file away";
+  for (const char* file : {"keyagentd.yml", "policy.yml", "pin", "token.so", "run"}) {
+    ASSERT_EQ(::chown(at(file).c_str(), 65534, 65534), 0);
+    EXPECT_THAT(check(), ElementsAre(finding("error", "belongs to uid 65534", "chown 0"))) << file;
+    ASSERT_EQ(::chown(at(file).c_str(), 0, 0), 0);
+  }
+  // Run by root for an agent that runs as another user: that user's own files are in order.
+  for (const char* file : {"state", "state/audit", "pin", "run"})
+    ASSERT_EQ(::chown(at(file).c_str(), 65534, 65534), 0);
+  EXPECT_THAT(check(), IsEmpty());
+}
+
+TEST_F(ConfigCheck, T4_MissingPartsAreNamed) {
+  const std::pair<const char*, const char*> kParts[] = {{"policy.yml", "the policy is not there"},
+                                                        {"pin", "the PIN file is not there"},
+                                                        {"token.so", "is not installed"}};
+  for (const auto& [file, text] : kParts) {
+    std::filesystem::rename(at(file), at("aside"));
+    EXPECT_THAT(check(), ElementsAre(finding("error", text, ""))) << file;
+    std::filesystem::rename(at("aside"), at(file));
+  }
+  std::filesystem::remove(at("keyagentd.yml"));
+  EXPECT_THAT(check(), ElementsAre(finding("error", "No such file", "")));
+}
+
+TEST_F(ConfigCheck, T4_PinTrapsAreNamed) {
+  configure("", "{prompt: true}");
+  EXPECT_THAT(check(), ElementsAre(finding("warning", "asked for at each start", "credential")));
+  configure("", "{env: KEYAGENT_PIN}");
+  EXPECT_THAT(check(), ElementsAre(finding("error", "not taken from the environment", "")));
+  configure("");
+  write("pin", "", 0400);
+  EXPECT_THAT(check(), ElementsAre(finding("error", "is empty", "install -m 0400")));
+  std::filesystem::remove(at("pin"));
+  std::filesystem::create_symlink(at("policy.yml"), at("pin"));
+  EXPECT_THAT(check(), ElementsAre(finding("error", "not a regular file", "")));
+}
+
+TEST_F(ConfigCheck, T4_PolicyTrapsAreNamed) {
+  write("policy.yml", "rules:\n  - {name: r, allow: open, who: {user: nobody-of-this-name}}\n",
+        0644);
+  EXPECT_THAT(check(),
+              ElementsAre(finding(
+                  "error", "policy.yml:2: this host has no user 'nobody-of-this-name'", "")));
+  write("policy.yml", "rules:\n  - {name: wide, allow: sign, who: {anyone: true}}\n", 0644);
+  EXPECT_THAT(check(), ElementsAre(finding("warning", "'wide' lets every user", "name users")));
+  write("policy.yml", "rules: []\n", 0644);
+  EXPECT_THAT(check(), ElementsAre(finding("warning", "everything is denied", "add a rule")));
+}
+
+TEST_F(ConfigCheck, T4_SettingsThatContradictOrWeakenAreNamed) {
+  configure("limits: {connections: 5, connections-per-uid: 6}\n");
+  EXPECT_THAT(check(), ElementsAre(finding("error", "take them all", "below 5")));
+  configure("  deadline: 10s\n  stuck-exit: 5s\n");
+  EXPECT_THAT(check(),
+              ElementsAre(finding("error", "shorter than one operation", "above 10000ms")));
+  configure("");
+  std::string socket(as_text(read_file(at("keyagentd.yml"))));
+  const auto place = socket.find("/run/agent.sock}") + 15;
+  write("keyagentd.yml", std::string(socket).insert(place, ", mode: 0666"), 0644);
+  EXPECT_THAT(check(), ElementsAre(finding("warning", "open to every user", "0660")));
+  write("keyagentd.yml", std::string(socket).insert(place, ", group: no-group-of-this-name"), 0644);
+  EXPECT_THAT(check(),
+              ElementsAre(finding("error", "no group 'no-group-of-this-name'", "groupadd")));
+  mode("run", 01777);
+  write("keyagentd.yml", socket, 0644);
+  EXPECT_THAT(check(), ElementsAre(finding("error", "shared by every user", "folder of its own")));
+}
+
+TEST_F(ConfigCheck, T4_ProfileThatWasNotTestedIsAWarning) {
+  std::string profile(as_text(read_file(KEYAGENT_SOURCE "/hsm-profiles/softhsm2.yml")));
+  const auto place = profile.find("tested: true");
+  ASSERT_NE(place, std::string::npos);
+  write("vendor.yml", profile.replace(place, 12, "tested: false"), 0644);
+  configure("", "", at("vendor.yml").string());
+  EXPECT_THAT(check(), ElementsAre(finding("warning", "'vendor' comes from documentation",
+                                           "keyagent token probe")));
+}
+
+TEST_F(ConfigCheck, Fault121_NoFindingRepeatsThePin) {
+  configure("", "s3cr3t");
+  for (const auto& each : check()) {
+    EXPECT_THAT(each.text + each.cure + each.where, Not(HasSubstr("s3cr3t")));
+  }
+}
+
+TEST_F(ConfigCheck, Fault122_DaemonRefusesAFileThatOthersMayWrite) {
+  EXPECT_NO_THROW(load_config(at("keyagentd.yml")));
+  mode("keyagentd.yml", 0666);
+  EXPECT_THROW(load_config(at("keyagentd.yml")), Error);
+}
+
+}  // namespace
+}  // namespace keyagent::config

@@ -1,0 +1,193 @@
+#include "agent/config/config.h"
+
+#include <gmock/gmock.h>
+
+#include "agent/base/error.h"
+
+namespace keyagent::config {
+namespace {
+
+using ::testing::ElementsAre;
+using ::testing::HasSubstr;
+using ::testing::Not;
+
+constexpr std::string_view kSmallest = R"(
+state-folder: /var/lib/keyagent
+policy: policy.yml
+token:
+  uri: "pkcs11:token=mail;serial=0123456789abcdef"
+  profile: softhsm2
+  pin: {file: /etc/keyagent/pin}
+)";
+
+// kSmallest with one line replaced, taken out, or added at the end.
+std::string with(const std::string& line, const std::string& instead) {
+  std::string text(kSmallest);
+  const auto at = text.find(line);
+  if (at == std::string::npos) throw std::logic_error("no such line: " + line);
+  return text.replace(at, line.size(), instead);
+}
+std::string plus(const std::string& lines) {
+  return std::string(kSmallest) + lines;
+}
+
+std::string fault_of(const std::string& yaml) {
+  try {
+    parse_config(yaml, "/etc/keyagent/keyagentd.yml");
+  } catch (const Error& error) {
+    EXPECT_EQ(error.code(), Code::kConfiguration);
+    return error.what();
+  }
+  ADD_FAILURE() << "accepted: " << yaml;
+  return {};
+}
+
+TEST(Config, SmallestFileHasSafeDefaults) {
+  const auto config = parse_config(kSmallest, "/etc/keyagent/keyagentd.yml");
+  EXPECT_EQ(config.agent_id, "mail");
+  EXPECT_EQ(config.token_label, "mail");
+  EXPECT_EQ(config.token_serial, "0123456789abcdef");
+  EXPECT_EQ(config.policy, "/etc/keyagent/policy.yml");
+  EXPECT_EQ(config.audit_folder, "/var/lib/keyagent/audit");
+  EXPECT_EQ(config.socket, "/run/keyagent/mail.sock");
+  EXPECT_EQ(config.socket_mode, 0660U);
+  EXPECT_EQ(config.profile.name, "softhsm2");
+  EXPECT_EQ(config.pin.kind, PinFrom::Kind::kFile);
+  EXPECT_EQ(config.pin.value, "/etc/keyagent/pin");
+  EXPECT_FALSE(config.take_over);
+  EXPECT_EQ(config.failures_per_key_per_day, 1000U);
+  EXPECT_EQ(config.log_level, "info");
+}
+
+TEST(Config, EveryFieldIsRead) {
+  const auto config = parse_config(R"(
+agent-id: mail-1.example
+state-folder: /srv/state
+audit: {folder: /srv/audit, key: audit-2026, commit: 7ms, checkpoint-interval: 30s, checkpoint-records: 50}
+policy: /srv/policy.yml
+token:
+  uri: "pkcs11:token=mail"
+  profile: )" KEYAGENT_SOURCE R"(/hsm-profiles/tpm2.yml
+  module: /opt/vendor/libtoken.so
+  sessions: 2
+  deadline: 9s
+  pin: {credential: pin}
+  take-over: true
+  stuck-exit: 1m
+socket: {path: /run/mail.sock, mode: 0600, group: mail}
+limits: {connections: 10, connections-per-uid: 5, inflight-per-uid: 4, failures-per-key-per-day: 3, idle-timeout: 10m, frame-timeout: 1s}
+log: {level: debug, format: json}
+)",
+                                   "/etc/keyagent/keyagentd.yml");
+  EXPECT_EQ(config.agent_id, "mail-1.example");
+  EXPECT_EQ(config.state_folder, "/srv/state");
+  EXPECT_EQ(config.audit_folder, "/srv/audit");
+  EXPECT_EQ(config.audit_key, "audit-2026");
+  EXPECT_EQ(config.audit_commit, std::chrono::milliseconds(7));
+  EXPECT_EQ(config.checkpoint_interval, std::chrono::seconds(30));
+  EXPECT_EQ(config.checkpoint_records, 50U);
+  EXPECT_EQ(config.policy, "/srv/policy.yml");
+  EXPECT_EQ(config.profile.name, "tpm2");
+  EXPECT_THAT(config.profile.modules, ElementsAre("/opt/vendor/libtoken.so"));
+  EXPECT_EQ(config.profile.sessions, 2U);
+  EXPECT_EQ(config.profile.deadline, std::chrono::seconds(9));
+  EXPECT_EQ(config.pin.kind, PinFrom::Kind::kSystemdCredential);
+  EXPECT_EQ(config.pin.value, "pin");
+  EXPECT_TRUE(config.take_over);
+  EXPECT_EQ(config.stuck_exit, std::chrono::minutes(1));
+  EXPECT_EQ(config.socket, "/run/mail.sock");
+  EXPECT_EQ(config.socket_mode, 0600U);
+  EXPECT_EQ(config.socket_group, "mail");
+  EXPECT_EQ(config.connections, 10U);
+  EXPECT_EQ(config.connections_per_uid, 5U);
+  EXPECT_EQ(config.inflight_per_uid, 4U);
+  EXPECT_EQ(config.failures_per_key_per_day, 3U);
+  EXPECT_EQ(config.idle_timeout, std::chrono::minutes(10));
+  EXPECT_EQ(config.frame_timeout, std::chrono::seconds(1));
+  EXPECT_EQ(config.log_level, "debug");
+  EXPECT_EQ(config.log_format, "json");
+}
+
+TEST(Config, PinSourceInTheUriIsAFile) {
+  const auto config = parse_config(
+      with("  uri: \"pkcs11:token=mail;serial=0123456789abcdef\"\n  profile: softhsm2\n"
+           "  pin: {file: /etc/keyagent/pin}\n",
+           "  uri: \"pkcs11:token=mail?pin-source=file:/etc/keyagent/pin\"\n  profile: softhsm2\n"),
+      "/etc/keyagent/keyagentd.yml");
+  EXPECT_EQ(config.pin.kind, PinFrom::Kind::kFile);
+  EXPECT_EQ(config.pin.value, "/etc/keyagent/pin");
+}
+
+// Wherever someone writes a PIN, it is refused, and no message repeats it.
+TEST(Config, Fault120_Fault121_PinInTheFileIsRefusedAndNotRepeated) {
+  const std::string uri = "\"pkcs11:token=mail;serial=0123456789abcdef\"";
+  const std::string pin = "{file: /etc/keyagent/pin}";
+  const std::string kTexts[] = {with(uri, "\"pkcs11:token=mail?pin-value=s3cr3t\""),
+                                with(uri, "\"pkcs11:token=mail;pin-value=s3cr3t\""),
+                                with(uri, "\"pkcs11:token=mail?pin-value=s3cr3t%zz\""),
+                                with(pin, "s3cr3t"),
+                                with(pin, "{value: s3cr3t}"),
+                                with(pin, "{env: s3cr3t}"),
+                                with(pin, "{environment: s3cr3t}"),
+                                with("pin: {file: /etc/keyagent/pin}", "pin-value: s3cr3t"),
+                                plus("pin: s3cr3t\n")};
+  for (const auto& text : kTexts) {
+    EXPECT_THAT(fault_of(text), Not(HasSubstr("s3cr3t"))) << text;
+  }
+  EXPECT_THAT(fault_of(kTexts[0]), HasSubstr("keyagentd.yml:5: a PIN does not belong in a URI"));
+  EXPECT_THAT(fault_of(kTexts[5]), HasSubstr("not taken from the environment"));
+}
+
+TEST(Config, Fault122_EachMistakeIsRefusedAndNamed) {
+  const std::string uri = "\"pkcs11:token=mail;serial=0123456789abcdef\"";
+  const std::string pin = "{file: /etc/keyagent/pin}";
+  const std::pair<std::string, const char*> kMistakes[] = {
+      {"", "'state-folder' is missing"},
+      {"state-folder: /x\n", "'token' is missing"},
+      {with("/var/lib/keyagent", "var/lib"), ":2: 'state-folder' must be an absolute path"},
+      {with("policy: policy.yml\n", ""), "'policy' is missing"},
+      {with("profile: softhsm2", "profile: softhsm3"), "no profile 'softhsm3'"},
+      {with("profile: softhsm2", "profile: ./softhsm2.yml"), "absolute path"},
+      {with("profile: softhsm2", "profile: /dev/null"), "keyagentd.yml:6"},
+      {with(uri, "\"pkcs11:object=x\""), "must name 'token', 'serial' or both"},
+      {with(uri, "\"http://x\""), "keyagentd.yml:5"},
+      {with(uri, "\"pkcs11:token=mail?module-path=/tmp/x.so\""), "'module-path' is not followed"},
+      {with(uri, "\"pkcs11:slot-id=3\""), "slot"},
+      {with(uri, "\"pkcs11:token=My%20Token\""), "'agent-id' must be"},
+      {with(pin, "{}"), "exactly one of"},
+      {with(pin, "{file: /a, credential: b}"), "exactly one of"},
+      {with(uri, "\"pkcs11:token=mail?pin-source=file:/x\""), "exactly one of"},
+      {with(pin, "{file: pin}"), "absolute path"},
+      {with(pin, "{prompt: false}"), "'prompt' can only be true"},
+      {with("  pin: {file: /etc/keyagent/pin}\n", ""), "'pin' is missing"},
+      {plus("  sesions: 3\n"), "did you mean 'sessions'"},
+      {plus("  sessions: 0\n"), "from 1 to 1024"},
+      {plus("  module: libtoken.so\n"), "absolute path"},
+      {plus("  module: /x\n  module: /y\n"), "given twice"},
+      {plus("sokcet: {}\n"), "keyagentd.yml:8: unknown name 'sokcet'; did you mean 'socket'"},
+      {plus("socket: {mode: 0999}\n"), "octal digits"},
+      {plus("socket: {mode: 07777}\n"), "octal digits"},
+      {plus("socket: {path: /" + std::string(107, 'x') + "}\n"), "at most 107 bytes"},
+      {plus("limits: {connections: -1}\n"), "from 1 to"},
+      {plus("limits: {idle-timeout: 10}\n"), "duration"},
+      {plus("audit: {key: 'Audit Key'}\n"), "name of a key"},
+      {plus("log: {level: verbose}\n"), "info, debug, warning, error"},
+      {plus("log: {format: xml}\n"), "text, json"},
+      {plus("agent-id: Mail\n"), "'agent-id' must be"}};
+  for (const auto& [text, expected] : kMistakes) {
+    const auto fault = fault_of(text);
+    EXPECT_THAT(fault, HasSubstr(expected)) << text;
+    EXPECT_THAT(fault, HasSubstr("/etc/keyagent/keyagentd.yml")) << text;
+  }
+}
+
+TEST(Config, SocketModeIsWrittenAsForChmod) {
+  for (const char* text : {"0640", "640", "\"0640\""}) {
+    const auto config =
+        parse_config(plus("socket: {mode: " + std::string(text) + "}\n"), "/x/y.yml");
+    EXPECT_EQ(config.socket_mode, 0640U) << text;
+  }
+}
+
+}  // namespace
+}  // namespace keyagent::config
