@@ -79,7 +79,8 @@ wire::Response failure(std::uint64_t id, const Error& error) {
 // The same words for a key that is not there and for one that the caller may not see.
 Error denied(const Call& call) {
   const std::string action(policy::name_of(call.query.action));
-  const std::string which = escape_controls(call.which);
+  // "-": the caller may open nothing at all, so the envelope was not even read.
+  const std::string which = call.which == "-" ? "" : escape_controls(call.which);
   return Error(Code::kDenied, call.principal.text() + " may not " + action +
                                   (which.empty() ? "" : " with key " + which) +
                                   "; the deciding rule: keyagent why " + action +

@@ -44,7 +44,7 @@ need_packages() {
   local -a words=()
   missing=()
   for group in "$@"; do
-    read -r -a -d '' words < <(sed -n "s/^$group //p" "$top/scripts/lib/packages") || true
+    read -r -d '' -a words < <(sed -n "s/^$group //p" "$top/scripts/lib/packages") || true
     for word in "${words[@]}"; do
       for alternative in ${word//|/ }; do is_installed "$alternative" && continue 2; done
       missing+=("$word")
