@@ -5,13 +5,16 @@
 
 #include <atomic>
 #include <condition_variable>
+#include <exception>
 #include <mutex>
+#include <thread>
 #include <utility>
 
 #include "agent/audit/audit_log.h"
 #include "agent/base/encoding.h"
 #include "agent/base/error.h"
 #include "agent/base/log.h"
+#include "agent/daemon/checkpoint_signer.h"
 #include "agent/daemon/owner_marker.h"
 #include "agent/daemon/pin_source.h"
 #include "agent/daemon/service_manager.h"
@@ -67,14 +70,15 @@ audit::Options audit_options(const config::AgentConfig& config) {
 
 struct Daemon::Impl {
   config::AgentConfig config;
-  const FileLock lock;
+  const FileLock state_lock;
   const SteadyTime started = system_clock().now_steady();
   audit::AuditLog audit;
+  std::atomic<bool> reconciled{false};
   std::shared_ptr<pkcs11::Token> token;
   vault::TokenVault vault;
   keys::KeyStore keys;
-  std::atomic<bool> reconciled{false};
-  std::string setback;  // why not, for the log once
+  std::unique_ptr<CheckpointSigner> signer;  // the caretaker's
+  std::string setback;  // why not reconciled, for the log once; the caretaker's
 
   std::mutex policy_mutex;
   std::shared_ptr<const policy::Policy> policy;  // guarded by policy_mutex
@@ -82,11 +86,18 @@ struct Daemon::Impl {
 
   std::unique_ptr<gate::Gate> gate;
   std::unique_ptr<net::UnixServer> server;
+  net::UnixServer* serving = nullptr;  // `server`, also while it ends
   SteadyTime stuck_since{};
+
+  std::mutex care_mutex;
+  std::condition_variable care_changed;
+  bool care_ended = false;          // guarded by care_mutex
+  std::exception_ptr care_failure;  // guarded by care_mutex
+  std::thread caretaker;
 
   explicit Impl(config::AgentConfig config_in)
       : config(std::move(config_in)),
-        lock((make_private_folder(config.state_folder), config.state_folder / "agent.lock")),
+        state_lock((make_private_folder(config.state_folder), config.state_folder / "agent.lock")),
         audit(audit_options(config)),
         token(std::make_shared<pkcs11::Token>(config.profile, token_options())),
         vault(token),
@@ -95,6 +106,7 @@ struct Daemon::Impl {
     record("start", "version " KEYAGENT_VERSION);
     bring_up_keys();
     open_gate();
+    caretaker = std::thread([this] { care(); });
   }
 
   pkcs11::TokenOptions token_options() {
@@ -174,18 +186,13 @@ struct Daemon::Impl {
   }
 
   void set_signer(const keys::KeyRecord& record) {
-    const auto algorithm = *default_signature(record.algorithm);
-    if (digest_of(algorithm) != DigestAlgorithm::kSha256 &&
-        digest_of(algorithm) != DigestAlgorithm::kNone) {
-      throw Error(Code::kConfiguration, "the audit key must be ec-p256, rsa or ed25519");
-    }
-    audit.set_signer([this, kid = record.kid, algorithm](ByteView payload) {
-      const Bytes digest = sha256(payload);
-      const bool whole = digest_of(algorithm) == DigestAlgorithm::kNone;
-      return audit::CheckpointSignature{
-          kid.text(), std::string(name_of(algorithm)),
-          keys.ops().sign(kid, algorithm, whole ? payload : ByteView(digest))};
-    });
+    if (signer && signer->kid() == record.kid) return;
+    auto fresh = std::make_unique<CheckpointSigner>(keys.ops(), record.kid,
+                                                    *default_signature(record.algorithm));
+    audit.set_signer([use = fresh.get()](ByteView payload) { return use->sign(payload); });
+    // The log may still be inside the last one.
+    audit.checkpoint();
+    signer = std::move(fresh);
   }
 
   void open_gate() {
@@ -207,9 +214,11 @@ struct Daemon::Impl {
         [this](const policy::Principal& peer, ByteView frame, net::Responder responder) {
           receive(peer, frame, std::move(responder));
         });
-    gate = std::make_unique<gate::Gate>(
-        options, services(),
-        [this](SteadyTime when, std::function<void()> task) { server->at(when, std::move(task)); });
+    serving = server.get();
+    gate = std::make_unique<gate::Gate>(options, services(),
+                                        [this](SteadyTime when, std::function<void()> task) {
+                                          serving->at(when, std::move(task));
+                                        });
     gate_ready = true;
     ready.unlock();
     gate_opened.notify_all();
@@ -264,7 +273,7 @@ struct Daemon::Impl {
     reply.set_uptime_ms(static_cast<std::uint64_t>(
         std::chrono::duration_cast<std::chrono::milliseconds>(up).count()));
     reply.set_config_path(config.source.string());
-    reply.set_connections(static_cast<std::uint32_t>(server->stats().connections));
+    reply.set_connections(static_cast<std::uint32_t>(serving->stats().connections));
     const std::lock_guard guard(policy_mutex);
     reply.set_policy_loaded(rfc3339(policy_loaded));
   }
@@ -288,7 +297,8 @@ struct Daemon::Impl {
   std::string reload() {
     const auto fresh = config::load_config(config.source);
     load_policy();
-    server->set_limits(limits_of(fresh));
+    serving->set_limits(limits_of(fresh));
+    gate->forgive(fresh.failures_per_key_per_day);
     const bool restart = fresh.token_uri != config.token_uri || fresh.socket != config.socket ||
                          fresh.state_folder != config.state_folder;
     const std::string text =
@@ -315,17 +325,45 @@ struct Daemon::Impl {
                                                    : "token: " + status.detail;
   }
 
-  // Once a second: heal the token, finish what waited for it, end a process whose module hangs.
-  void tend() {
-    const auto status = token->status();
-    if (status.state == pkcs11::TokenState::kStuck) {
-      if (stuck_since == SteadyTime{}) stuck_since = system_clock().now_steady();
-      if (system_clock().now_steady() - stuck_since > config.stuck_exit) end_stuck();
-      return;
+  // A thread of its own, because all of this may hang in the module: once a second, heal the token
+  // and finish what waited for it.
+  void care() {
+    std::unique_lock lock(care_mutex);
+    while (!care_changed.wait_for(lock, 1s, [this] { return care_ended; })) {
+      lock.unlock();
+      std::exception_ptr failure;
+      try {
+        heal();
+      } catch (const std::exception&) {
+        failure = std::current_exception();
+      }
+      lock.lock();
+      if (failure) care_failure = failure;
     }
-    stuck_since = {};
-    if (status.state != pkcs11::TokenState::kUp && !token->check_health()) return;
+  }
+
+  void heal() {
+    const auto state = token->status().state;
+    if (state == pkcs11::TokenState::kStuck) return;
+    if (state != pkcs11::TokenState::kUp && !token->check_health()) return;
     if (!reconciled) bring_up_keys();
+  }
+
+  // Ends a process whose module hangs, and one that must not have this token.
+  void watch() {
+    {
+      const std::lock_guard lock(care_mutex);
+      if (care_failure) std::rethrow_exception(care_failure);
+    }
+    const auto now = system_clock().now_steady();
+    // One call that hangs is enough: its session and its thread come back in no other way.
+    if (token->status().stuck_calls == 0) {
+      stuck_since = {};
+    } else if (stuck_since == SteadyTime{}) {
+      stuck_since = now;
+    } else if (now - stuck_since > config.stuck_exit) {
+      end_stuck();
+    }
   }
 
   [[noreturn]] void end_stuck() {
@@ -340,12 +378,36 @@ struct Daemon::Impl {
     ::_exit(4);
   }
 
+  void end_care() {
+    {
+      const std::lock_guard lock(care_mutex);
+      care_ended = true;
+      care_changed.notify_all();
+    }
+    if (caretaker.joinable()) caretaker.join();
+  }
+
+  // At most 5 s for what is in flight. Whoever is inside a module that hangs is not waited for.
   void stop() {
     notify_stopping();
+    std::thread([] {
+      std::this_thread::sleep_for(8s);
+      ::_exit(4);
+    }).detach();
+    gate->stop();
     server.reset();
+    end_care();
     audit.checkpoint();
-    record("stop", "orderly");
     release_token(vault);
+    record("stop", "orderly");
+  }
+
+  ~Impl() {
+    if (gate) gate->stop();
+    server.reset();
+    end_care();
+    audit.set_signer({});
+    audit.checkpoint();
   }
 };
 
@@ -365,7 +427,7 @@ int Daemon::run() {
     const int signal = ::sigtimedwait(&signals, nullptr, &tick);
     if (signal == SIGTERM || signal == SIGINT) break;
     if (signal == SIGHUP) impl_->reload_quietly();
-    impl_->tend();
+    impl_->watch();
     notify_alive();
   }
   log_info("daemon", "stopping");

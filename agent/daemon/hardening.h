@@ -6,7 +6,10 @@ namespace keyagent::daemon {
 // No core dumps, no ptrace by the same user, umask 077, SIGPIPE ignored, descriptors beyond 2 that
 // nobody passed on purpose closed, and an environment of the few names that are needed: LD_*,
 // OPENSSL_*, SOFTHSM2_CONF and whatever else could steer a library are gone (RELIABILITY 116, 123,
-// 124). Call first in main(), before any thread.
-void harden_process();
+// 124). Call first in main(), before any thread. Throws Error{kInternal}.
+//
+// An environment with LD_* ends this program image: the process starts itself again without them.
+// OpenSSL reads no configuration file from here on. Memory is locked where the limit has no end.
+void harden_process(char** argv, char** environment);
 
 }  // namespace keyagent::daemon

@@ -72,7 +72,6 @@ int serve(const Arguments& arguments) {
 }  // namespace
 
 int main(int argc, char** argv) {
-  keyagent::daemon::harden_process();
   Arguments arguments;
   CLI::App app("keyagentd: keys in a token, for the programs of this host");
   app.footer(kFooter);
@@ -82,6 +81,7 @@ int main(int argc, char** argv) {
                "check the configuration and all files it names, then exit");
   app.add_flag("--allow-root", arguments.allow_root, "serve although the user is root");
   try {
+    keyagent::daemon::harden_process(argv, environ);
     app.parse(argc, argv);
     return arguments.check ? check(arguments.config) : serve(arguments);
   } catch (const CLI::ParseError& error) {

@@ -80,7 +80,11 @@ void claim_token(vault::TokenVault& vault, const Owner& self, bool take_over) {
                     (here ? "; stop it first"
                           : "; stop it, or set token.take-over if that machine is gone"));
   }
-  if (!ours) vault.write_fact(kFact, self.text());
+  if (ours) return;
+  vault.write_fact(kFact, self.text());
+  // Of two that start at once the later writer has it.
+  if (vault.keeps_facts() && vault.read_fact(kFact) != self.text())
+    throw Error(Code::kBusy, "another agent took this token at the same moment; start again");
 }
 
 void release_token(vault::TokenVault& vault) {

@@ -1,0 +1,123 @@
+#include <gmock/gmock.h>
+
+#include "agent/base/error.h"
+#include "tests/daemon/agent_process.h"
+
+namespace keyagent::test {
+namespace {
+
+using namespace std::chrono_literals;
+using testing::HasSubstr;
+
+Code code_of_sign(client::Client& connection) {
+  try {
+    connection.call(AgentProcess::sign_request("data"));
+    return Code::kOk;
+  } catch (const Error& error) {
+    return error.code();
+  }
+}
+
+std::string token_state(client::Client& connection) {
+  return connection.call(AgentProcess::status_request()).status().token().state();
+}
+
+TEST(DaemonFaults, Fault005_StartsBeforeItsTokenAndHealsWithoutARestart) {
+  AgentProcess agent;
+  const auto tokens = agent.folder() / "tokens";
+  std::filesystem::rename(tokens, agent.folder() / "away");
+  std::filesystem::create_directory(tokens);
+  agent.start();
+  ASSERT_TRUE(agent.serving()) << read_text(agent.log());
+  auto connection = agent.client();
+  EXPECT_EQ(token_state(connection), "absent");
+  std::filesystem::remove(tokens);
+  std::filesystem::rename(agent.folder() / "away", tokens);
+  EXPECT_TRUE(wait_until([&] { return token_state(connection) == "up"; }));
+  EXPECT_TRUE(wait_until([&] {
+    return connection.call(AgentProcess::status_request()).status().keys_size() == 1;
+  })) << "the audit key";
+  EXPECT_EQ(agent.stop(), 0);
+}
+
+TEST(DaemonFaults, Fault010_HungModuleIsAnsweredAndEndsTheProcessForTheServiceManager) {
+  AgentProcess agent;
+  agent.shimmed = true;
+  agent.token_extra = "  deadline: 500ms\n  stuck-exit: 2s\n";
+  agent.start();
+  agent.create("data", "sign", "ec-p256");
+  agent.set_faults("C_Sign:every=1:hang");
+  auto connection = agent.client();
+  EXPECT_THAT(code_of_sign(connection), testing::AnyOf(Code::kDeadline, Code::kTokenStuck));
+  EXPECT_EQ(agent.wait(), 4) << read_text(agent.log());
+  EXPECT_THAT(read_text(agent.log()), HasSubstr("has not come back"));
+  agent.set_faults("");
+  agent.start();
+  auto again = agent.client();
+  EXPECT_EQ(code_of_sign(again), Code::kOk);
+}
+
+TEST(DaemonFaults, Fault010_TerminationDoesNotWaitForAHungModule) {
+  AgentProcess agent;
+  agent.shimmed = true;
+  agent.token_extra = "  deadline: 500ms\n";
+  agent.start();
+  agent.create("data", "sign", "ec-p256");
+  agent.set_faults("C_Sign:every=1:hang");
+  auto connection = agent.client();
+  code_of_sign(connection);
+  const auto before = std::chrono::steady_clock::now();
+  agent.signal(SIGTERM);
+  EXPECT_EQ(agent.wait(), 4);
+  EXPECT_LT(std::chrono::steady_clock::now() - before, 20s);
+}
+
+TEST(DaemonFaults, Fault042_CrashedModuleCostsOneRestartAndNoKey) {
+  AgentProcess agent;
+  agent.shimmed = true;
+  agent.start();
+  agent.create("data", "sign", "ec-p256");
+  agent.set_faults("C_Sign:n=2:segv");
+  auto connection = agent.client(2s);
+  EXPECT_EQ(code_of_sign(connection), Code::kOk);
+  EXPECT_EQ(code_of_sign(connection), Code::kPeer);
+  EXPECT_EQ(agent.wait(), 128 + SIGSEGV);
+  agent.set_faults("");
+  agent.start();
+  EXPECT_EQ(code_of_sign(connection), Code::kOk) << "the same client reconnects";
+}
+
+TEST(DaemonFaults, Fault031_OtherTokensAreNotTouchedWhenSessionsAreLoggedOut) {
+  AgentProcess agent;
+  agent.shimmed = true;
+  agent.start();
+  agent.create("data", "sign", "ec-p256");
+  auto connection = agent.client();
+  agent.set_faults("C_SignInit:n=1:rv=0x101");
+  EXPECT_EQ(code_of_sign(connection), Code::kOk) << "CKR_USER_NOT_LOGGED_IN costs a new session";
+  EXPECT_EQ(read_text(agent.folder() / "calls").find("C_Logout"), std::string::npos);
+}
+
+TEST(DaemonFaults, R13_DeadTokenMakesOneErrorLineForAThousandItems) {
+  AgentProcess agent;
+  agent.shimmed = true;
+  agent.start();
+  agent.create("data", "sign", "ec-p256");
+  const auto before = read_text(agent.log()).size();
+  agent.set_faults(
+      "C_SignInit:every=1:rv=0x30; C_GenerateRandom:every=1:rv=0x30; "
+      "C_OpenSession:every=1:rv=0x30");
+  auto connection = agent.client();
+  for (int i = 0; i < 1000; ++i) ASSERT_NE(code_of_sign(connection), Code::kOk);
+  const auto log = read_text(agent.log()).substr(before);
+  int lines = 0;
+  for (auto at = log.find("error gate:"); at != log.npos; at = log.find("error gate:", at + 1))
+    ++lines;
+  EXPECT_LE(lines, 2) << log;
+  EXPECT_GE(lines, 1) << log;
+  agent.set_faults("");
+  EXPECT_TRUE(wait_until([&] { return code_of_sign(connection) == Code::kOk; }, 60s));
+}
+
+}  // namespace
+}  // namespace keyagent::test

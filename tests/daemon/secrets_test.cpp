@@ -1,0 +1,143 @@
+#include <gmock/gmock.h>
+
+#include "agent/base/error.h"
+#include "agent/envelope/envelope.h"
+#include "tests/daemon/agent_process.h"
+
+namespace keyagent::test {
+namespace {
+
+using testing::HasSubstr;
+using testing::Not;
+
+constexpr const char* kPlaintext = "credential-canary-81516";
+
+// Everything that root can read of the process's writable memory.
+std::string memory_of(pid_t pid) {
+  std::ifstream maps("/proc/" + std::to_string(pid) + "/maps");
+  std::ifstream memory("/proc/" + std::to_string(pid) + "/mem", std::ios::binary);
+  std::string all, line;
+  while (std::getline(maps, line)) {
+    unsigned long begin = 0, end = 0;
+    char mode[5] = {};
+    if (std::sscanf(line.c_str(), "%lx-%lx %4s", &begin, &end, mode) != 3 || mode[1] != 'w')
+      continue;
+    std::string part(end - begin, '\0');
+    memory.clear();
+    memory.seekg(static_cast<std::streamoff>(begin));
+    memory.read(part.data(), static_cast<std::streamsize>(part.size()));
+    all.append(part.data(), static_cast<std::size_t>(memory.gcount()));
+  }
+  return all;
+}
+
+std::string seal_to(const wire::Key& key, const std::string& text) {
+  PublicKeyInfo info;
+  info.kid = Kid(key.kid());
+  info.name = key.name();
+  info.algorithm = *key_algorithm_of(key.algorithm());
+  info.purpose = Purpose::kTransport;
+  info.envelope = *envelope_algorithm_of(key.envelope());
+  info.spki.assign(key.spki().begin(), key.spki().end());
+  const auto sealed = envelope::seal_jwe(info, envelope::ContentEncryption::kA256Gcm,
+                                         SecretBytes(text.begin(), text.end()));
+  return std::string(as_text(sealed));
+}
+
+TEST(DaemonSecrets, Fault117_PinAndPlaintextAreNotInMemoryAfterUse) {
+  if (::geteuid() != 0) GTEST_SKIP() << "reading another process's memory needs root";
+  AgentProcess agent;
+  agent.start();
+  const auto key = agent.create("backup-1", "transport", "rsa-2048");
+  wire::Request open;
+  open.mutable_open()->set_envelope(seal_to(key, kPlaintext));
+  auto connection = agent.client();
+  EXPECT_EQ(connection.call(open).open().plaintext(), kPlaintext);
+  ASSERT_TRUE(connection.call(AgentProcess::status_request()).has_status());
+  const auto memory = memory_of(agent.pid());
+  ASSERT_THAT(memory.size(), testing::Gt(100000u));
+  ASSERT_NE(memory.find("agent.sock"), std::string::npos) << "the scan sees the heap";
+  EXPECT_EQ(memory.find(kPlaintext), std::string::npos);
+  EXPECT_EQ(memory.find(agent.hsm.pin()), std::string::npos);
+}
+
+TEST(DaemonSecrets, Fault116_NoCoreDumpAndNoTracerOfTheSameUser) {
+  if (::geteuid() != 0) GTEST_SKIP() << "becoming another user needs root";
+  AgentProcess agent;
+  agent.start();
+  const auto process = "/proc/" + std::to_string(agent.pid());
+  EXPECT_THAT(read_text(process + "/limits"), testing::ContainsRegex("Max core file size +0 +0"));
+  EXPECT_EQ(as_user(AgentProcess::kUser,
+                    [&] { return ::open((process + "/mem").c_str(), O_RDONLY) < 0 ? 0 : 1; }),
+            0);
+}
+
+TEST(DaemonSecrets, Fault120_PinIsNeitherInEnvironmentNorArguments) {
+  AgentProcess agent;
+  agent.start();
+  const auto process = "/proc/" + std::to_string(agent.pid());
+  EXPECT_THAT(read_text(process + "/cmdline"), Not(HasSubstr(agent.hsm.pin())));
+  if (::geteuid() != 0) GTEST_SKIP() << "reading /proc/PID/environ needs root";
+  EXPECT_THAT(read_text(process + "/environ"), Not(HasSubstr(agent.hsm.pin())));
+}
+
+TEST(DaemonSecrets, Fault121_PinAndPlaintextAreInNoFileThatTheAgentWrites) {
+  AgentProcess agent;
+  agent.shimmed = true;
+  agent.extra = "log:\n  level: debug\n";
+  agent.start();
+  const auto key = agent.create("backup-1", "transport", "rsa-2048");
+  wire::Request open;
+  open.mutable_open()->set_envelope(seal_to(key, kPlaintext));
+  auto connection = agent.client();
+  connection.call(open);
+  for (const char* faults :
+       {"C_Decrypt:n=1:rv=0x5", "C_DecryptInit:n=1:rv=0x101; C_Login:n=1:rv=0x30",
+        "C_DecryptInit:n=1:rv=0x30; C_Login:n=1:rv=0xa0"}) {
+    agent.set_faults(faults);
+    try {
+      connection.call(open);
+    } catch (const Error& error) {
+      EXPECT_THAT(error.what(), Not(HasSubstr(agent.hsm.pin())));
+    }
+  }
+  agent.stop();
+  for (const auto& entry : std::filesystem::recursive_directory_iterator(agent.folder())) {
+    if (!entry.is_regular_file() || entry.path().filename() == "pin") continue;
+    const auto text = read_text(entry.path());
+    EXPECT_EQ(text.find(agent.hsm.pin()), std::string::npos) << entry.path();
+    EXPECT_EQ(text.find(kPlaintext), std::string::npos) << entry.path();
+  }
+}
+
+TEST(DaemonSecrets, Fault123_EnvironmentThatSteersLibrariesIsLeftBehind) {
+  AgentProcess agent;
+  agent.start({"LD_PRELOAD=libm.so.6", "OPENSSL_CONF=/nonexistent/openssl.cnf",
+               "OPENSSL_MODULES=/nonexistent", "SOFTHSM2_CONF=/nonexistent/softhsm2.conf",
+               "HOME=/nonexistent", "LANG=C"});
+  ASSERT_TRUE(agent.serving()) << read_text(agent.log());
+  auto connection = agent.client();
+  EXPECT_EQ(connection.call(AgentProcess::status_request()).status().token().state(), "up");
+  if (::geteuid() != 0) GTEST_SKIP() << "reading /proc/PID/environ needs root";
+  const auto environment = read_text("/proc/" + std::to_string(agent.pid()) + "/environ");
+  EXPECT_THAT(environment, Not(HasSubstr("LD_PRELOAD")));
+  EXPECT_THAT(environment, HasSubstr("LANG=C"));
+}
+
+TEST(DaemonSecrets, Fault124_SystemWideOpensslConfigurationLoadsNoProvider) {
+  AgentProcess agent;
+  agent.write(
+      "openssl.cnf",
+      "openssl_conf = init\n[init]\nproviders = provs\n[provs]\nlegacy = on\n[on]\nactivate "
+      "= 1\n",
+      0644);
+  agent.start({"OPENSSL_CONF=" + (agent.folder() / "openssl.cnf").string()});
+  ASSERT_TRUE(agent.serving());
+  agent.create("data", "sign", "rsa-2048");
+  if (::geteuid() != 0) GTEST_SKIP() << "reading /proc/PID/maps needs root";
+  EXPECT_THAT(read_text("/proc/" + std::to_string(agent.pid()) + "/maps"),
+              Not(HasSubstr("legacy.so")));
+}
+
+}  // namespace
+}  // namespace keyagent::test
