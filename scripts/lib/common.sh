@@ -36,7 +36,8 @@ as_root() {
 }
 
 is_installed() { [[ $(dpkg-query -W -f '${db:Status-Status}' "$1" 2>/dev/null) == installed ]]; }
-is_known() { apt-cache policy "$1" 2>/dev/null | grep -q '^  Candidate: [^(]'; }
+# (Not through a pipe: with pipefail, grep -q that found its line early makes apt-cache fail.)
+is_known() { [[ $(apt-cache policy "$1" 2>/dev/null) =~ Candidate:\ [^\(] ]]; }
 
 # Installs the packages of the named groups (scripts/lib/packages) that are not there yet.
 need_packages() {
