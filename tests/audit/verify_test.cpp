@@ -96,6 +96,19 @@ TEST_F(AuditVerify, Fault137_TenThousandRandomChangesAreAllFoundAtTheFirstBadRec
   }
 }
 
+// One record replaced by another that is whole in itself: the one after it gives it away.
+TEST_F(AuditVerify, Fault137_RecordRewrittenWithAFittingHashIsFoundByItsSuccessor) {
+  for (std::size_t i = 0; i + 1 < lines_.size(); ++i) {
+    const auto old = parse_line(lines_[i]);
+    ASSERT_TRUE(old);
+    auto changed = lines_;
+    changed[i] = format_event(i, WallTime{}, old->prev, event("sign", "forged"));
+    const auto result = check(joined(changed));
+    EXPECT_FALSE(result.ok) << i;
+    EXPECT_EQ(result.first_bad_seq, i + 1) << result.text;
+  }
+}
+
 TEST_F(AuditVerify, Fault138_CutTailIsFoundByTheCheckpointThatLeftTheHost) {
   for (std::size_t keep = 0; keep < lines_.size(); ++keep) {
     const std::vector<std::string> cut(lines_.begin(), lines_.begin() + static_cast<long>(keep));
