@@ -1,7 +1,9 @@
 #include "agent/daemon/owner_marker.h"
 
+#include <signal.h>
 #include <unistd.h>
 
+#include <cerrno>
 #include <fstream>
 #include <sstream>
 
@@ -39,6 +41,7 @@ Owner Owner::self(const std::filesystem::path& state_folder) {
   owner.machine = first_line("/etc/machine-id");
   if (owner.machine.empty()) owner.machine = "unknown";
   owner.boot = first_line("/proc/sys/kernel/random/boot_id");
+  if (owner.boot.empty()) owner.boot = "unknown";  // ProcSubset=pid hides it
   owner.pid = ::getpid();
   owner.started = start_time(owner.pid);
   owner.state_folder = state_folder.string();
@@ -64,7 +67,11 @@ std::optional<Owner> Owner::parse(const std::string& text) {
 bool Owner::alive() const {
   const Owner here = self({});
   if (machine != here.machine) return true;
-  return boot == here.boot && started != 0 && start_time(pid) == started;
+  if (boot != here.boot || pid <= 0) return false;
+  const auto running_since = start_time(pid);
+  // ProtectProc=invisible hides an agent that is there: then it counts as the one that we look for.
+  if (running_since == 0) return ::kill(pid, 0) == 0 || errno == EPERM;
+  return running_since == started;
 }
 
 void claim_token(vault::TokenVault& vault, const Owner& self, bool take_over) {
