@@ -27,7 +27,7 @@ struct AgentConfig {
                                        // profile folders) or a path
   pkcs11::Profile profile;  // loaded, with token.module, sessions, deadline and environment applied
                             // where given
-  std::string token_uri;  // "pkcs11:token=…;serial=…", as written
+  std::string token_uri;    // "pkcs11:token=…;serial=…", as written
   std::string token_label, token_serial;
   PinFrom pin;
   bool take_over = false;  // token.take-over: replace another host's owner marker
