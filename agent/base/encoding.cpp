@@ -5,6 +5,7 @@
 #include <botan/hex.h>
 #include <botan/system_rng.h>
 #include <fmt/format.h>
+#include <openssl/crypto.h>
 
 #include <algorithm>
 #include <iterator>
@@ -117,7 +118,7 @@ std::optional<Bytes> from_base64url(std::string_view text) {
     Bytes bytes(plain.size() / 4 * 3);
     bytes.resize(
         Botan::base64_decode(bytes.data(), plain.data(), plain.size(), /*ignore_ws=*/false));
-    Botan::secure_scrub_memory(plain.data(), plain.size());
+    OPENSSL_cleanse(plain.data(), plain.size());
     // One text for one value: the bits after the last byte must be zero.
     const std::size_t rest = bytes.size() % 3;
     if (rest != 0 &&
@@ -152,7 +153,7 @@ Bytes sha256(ByteView bytes) {
 }
 
 bool equal_secret(ByteView a, ByteView b) {
-  return a.size() == b.size() && Botan::constant_time_compare(a.data(), b.data(), a.size());
+  return a.size() == b.size() && CRYPTO_memcmp(a.data(), b.data(), a.size()) == 0;
 }
 
 Bytes random_bytes(std::size_t count) {

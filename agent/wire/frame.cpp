@@ -1,5 +1,7 @@
 #include "agent/wire/frame.h"
 
+#include <openssl/crypto.h>
+
 #include <algorithm>
 #include <utility>
 
@@ -53,7 +55,7 @@ std::size_t FrameReader::wanted() const {
 void FrameReader::wipe_returned() {
   if (begin_ == 0) return;
   std::copy(buffer_.begin() + begin_, buffer_.begin() + end_, buffer_.begin());
-  Botan::secure_scrub_memory(&buffer_[pending()], begin_);
+  OPENSSL_cleanse(&buffer_[pending()], begin_);
   end_ -= begin_;
   begin_ = 0;
 }
@@ -92,14 +94,14 @@ FrameReader FrameReader::take_rest() {
   } else if (pending() > 0) {
     rest.buffer_.assign(buffer_.begin() + begin_, buffer_.begin() + end_);
     rest.end_ = pending();
-    Botan::secure_scrub_memory(&buffer_[begin_], pending());
+    OPENSSL_cleanse(&buffer_[begin_], pending());
     end_ = begin_;
   }
   return rest;
 }
 
 void FrameReader::reset() {
-  if (end_ > 0) Botan::secure_scrub_memory(buffer_.data(), end_);
+  if (end_ > 0) OPENSSL_cleanse(buffer_.data(), end_);
   begin_ = end_ = 0;
   if (buffer_.size() > kKeep) SecretBytes().swap(buffer_);
 }

@@ -1,5 +1,7 @@
 #include "agent/wire/messages.h"
 
+#include <openssl/crypto.h>
+
 #include <limits>
 
 #include "agent/wire/keyagent.pb.h"
@@ -8,7 +10,7 @@ namespace keyagent::wire {
 namespace {
 
 void wipe_text(std::string& text) {
-  Botan::secure_scrub_memory(text.data(), text.size());
+  OPENSSL_cleanse(text.data(), text.size());
   text.clear();
 }
 
