@@ -304,6 +304,7 @@ struct Daemon::Impl {
     const std::string text =
         std::string("policy and limits are in force") +
         (restart ? "; token, socket and state folder change at the next start" : "");
+    record("config.reload", text);
     log_info("daemon", "reloaded: " + text);
     return text;
   }
@@ -311,7 +312,7 @@ struct Daemon::Impl {
   void reload_quietly() {
     notify_reloading();
     try {
-      record("config.reload", reload());
+      reload();
     } catch (const Error& error) {
       log_error("daemon",
                 std::string("not reloaded, the old policy stays in force: ") + error.what());

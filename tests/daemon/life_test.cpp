@@ -112,6 +112,9 @@ TEST(Daemon, ReloadTakesANewPolicyAndKeepsTheOldOneWhenItIsBroken) {
   if (::geteuid() == 0) run_command("chown 61190 " + (agent.folder() / "policy.yml").string());
   agent.signal(SIGHUP);
   EXPECT_TRUE(wait_until([&] { return !allowed(); }));
+  EXPECT_EQ(agent.stop(), 0);
+  const auto audit = read_text(agent.state() / "audit/audit.log");
+  EXPECT_THAT(audit, HasSubstr("\"what\":\"config.reload\""));
 }
 
 TEST(Daemon, T11_TellsTheServiceManagerWhenItIsReady) {
