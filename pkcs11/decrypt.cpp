@@ -84,10 +84,9 @@ SecretBytes ecdh(Session& session, const Bytes& cka_id, KeyKind kind, ByteView p
                 "profile " + session.profile().name + ": this token has no CKM_ECDH1_DERIVE");
   }
   const CK_ULONG size = field_size(kind);
-  CK_ECDH1_DERIVE_PARAMS parameters{};
-  parameters.kdf = CKD_NULL;
-  parameters.public_data = const_cast<CK_BYTE*>(peer_point.data());
-  parameters.public_data_len = peer_point.size();
+  // By position: p11-kit 0.24 and 0.25 name the fields differently.
+  CK_ECDH1_DERIVE_PARAMS parameters{CKD_NULL, 0, nullptr, peer_point.size(),
+                                    const_cast<CK_BYTE*>(peer_point.data())};
   CK_MECHANISM mechanism{CKM_ECDH1_DERIVE, &parameters, sizeof parameters};
   Attributes wanted;
   wanted.add_ulong(CKA_CLASS, CKO_SECRET_KEY)

@@ -34,7 +34,7 @@ void generate_secret(Session& session, const KeySpec& spec) {
 
 void generate_pair(Session& session, const KeySpec& spec) {
   Attributes public_part, private_part;
-  public_template(public_part, spec);
+  public_template(public_part, spec, session.profile());
   private_template(private_part, spec, session.profile());
   CK_MECHANISM mechanism{generation_mechanism(spec.kind), nullptr, 0};
   CK_OBJECT_HANDLE public_key = 0, private_key = 0;

@@ -3,12 +3,18 @@
 namespace keyagent::pkcs11 {
 namespace {
 
+// A usage that the key is to have is TRUE. Every other one is FALSE, or left out where the token
+// derives them itself and takes no FALSE (profile.deny_usages).
+void add_usage(Attributes& out, const Profile& profile, CK_ATTRIBUTE_TYPE type, bool wanted) {
+  if (wanted || profile.deny_usages) out.add_bool(type, wanted);
+}
+
 // Exactly one usage is TRUE; AES keys that encrypt also decrypt, those that wrap also unwrap.
-void add_private_usage(Attributes& out, Usage usage) {
-  out.add_bool(CKA_SIGN, usage == Usage::kSign)
-      .add_bool(CKA_DECRYPT, usage == Usage::kDecrypt || usage == Usage::kEncrypt)
-      .add_bool(CKA_UNWRAP, usage == Usage::kUnwrap || usage == Usage::kWrap)
-      .add_bool(CKA_DERIVE, usage == Usage::kDerive);
+void add_private_usage(Attributes& out, Usage usage, const Profile& profile) {
+  add_usage(out, profile, CKA_SIGN, usage == Usage::kSign);
+  add_usage(out, profile, CKA_DECRYPT, usage == Usage::kDecrypt || usage == Usage::kEncrypt);
+  add_usage(out, profile, CKA_UNWRAP, usage == Usage::kUnwrap || usage == Usage::kWrap);
+  add_usage(out, profile, CKA_DERIVE, usage == Usage::kDerive);
 }
 
 void add_custody(Attributes& out, const KeySpec& spec, const Profile& profile) {
@@ -83,14 +89,14 @@ const char* kind_name(KeyKind kind) {
   return "aes-256";
 }
 
-void public_template(Attributes& out, const KeySpec& spec) {
+void public_template(Attributes& out, const KeySpec& spec, const Profile& profile) {
   out.add_bool(CKA_TOKEN, true)
       .add_bool(CKA_PRIVATE, false)
-      .add_bool(CKA_VERIFY, spec.usage == Usage::kSign)
-      .add_bool(CKA_ENCRYPT, spec.usage == Usage::kDecrypt)
-      .add_bool(CKA_WRAP, spec.usage == Usage::kUnwrap)
       .add(CKA_ID, spec.cka_id)
       .add_text(CKA_LABEL, spec.label);
+  add_usage(out, profile, CKA_VERIFY, spec.usage == Usage::kSign);
+  add_usage(out, profile, CKA_ENCRYPT, spec.usage == Usage::kDecrypt);
+  add_usage(out, profile, CKA_WRAP, spec.usage == Usage::kUnwrap);
   if (modulus_bits(spec.kind) != 0) {
     static constexpr std::uint8_t kExponent[] = {0x01, 0x00, 0x01};
     out.add_ulong(CKA_MODULUS_BITS, modulus_bits(spec.kind)).add(CKA_PUBLIC_EXPONENT, kExponent);
@@ -101,12 +107,12 @@ void public_template(Attributes& out, const KeySpec& spec) {
 
 void private_template(Attributes& out, const KeySpec& spec, const Profile& profile) {
   add_custody(out, spec, profile);
-  add_private_usage(out, spec.usage);
+  add_private_usage(out, spec.usage, profile);
 }
 
 void secret_template(Attributes& out, const KeySpec& spec, const Profile& profile) {
   add_custody(out, spec, profile);
-  add_private_usage(out, spec.usage);
+  add_private_usage(out, spec.usage, profile);
   out.add_bool(CKA_VERIFY, false)
       .add_bool(CKA_ENCRYPT, spec.usage == Usage::kEncrypt)
       .add_bool(CKA_WRAP, spec.usage == Usage::kWrap);

@@ -16,7 +16,7 @@ std::size_t field_size(KeyKind kind);
 // What profiles call it: "rsa-3072".
 const char* kind_name(KeyKind kind);
 
-void public_template(Attributes& out, const KeySpec& spec);
+void public_template(Attributes& out, const KeySpec& spec, const Profile& profile);
 void private_template(Attributes& out, const KeySpec& spec, const Profile& profile);
 void secret_template(Attributes& out, const KeySpec& spec, const Profile& profile);
 

@@ -40,6 +40,9 @@ struct Profile {
   bool modifiable_false = true;         // CKA_MODIFIABLE=FALSE at birth
   bool unwrap_modifiable_false = true;  // the same in the template of C_UnwrapKey
   bool copyable_false = true;           // CKA_COPYABLE=FALSE at birth
+  // Usages that a key is not to have are written as FALSE. tpm2-pkcs11 takes none that differs from
+  // the TPM object's own attributes.
+  bool deny_usages = true;
   bool always_sensitive =
       true;  // the token reports ALWAYS_SENSITIVE, NEVER_EXTRACTABLE and LOCAL truthfully
   bool allowed_mechanisms = false;  // CKA_ALLOWED_MECHANISMS works

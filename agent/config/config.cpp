@@ -109,6 +109,9 @@ void read_token(const YamlReader& token, AgentConfig& config) {
   config.token_serial = uri.serial.value_or("");
   read_profile(token, config);
   config.pin = read_pin(token, uri);
+  const YamlReader environment = token.child("environment");
+  for (const auto& name : environment.names())
+    config.profile.environment[name] = environment.text(name);
   config.take_over = token.boolean("take-over", false);
   config.stuck_exit = token.duration("stuck-exit", config.stuck_exit);
 }
