@@ -138,6 +138,7 @@ void read_objects(Reader& reader, Profile& profile) {
   reader.read("modifiable-false", profile.modifiable_false);
   reader.read("unwrap-modifiable-false", profile.unwrap_modifiable_false);
   reader.read("copyable-false", profile.copyable_false);
+  reader.read("reload-after-destroy", profile.reload_after_destroy);
   reader.read("deny-usages", profile.deny_usages);
   reader.read("always-sensitive", profile.always_sensitive);
   reader.read("allowed-mechanisms", profile.allowed_mechanisms);

@@ -40,6 +40,10 @@ struct Profile {
   bool modifiable_false = true;         // CKA_MODIFIABLE=FALSE at birth
   bool unwrap_modifiable_false = true;  // the same in the template of C_UnwrapKey
   bool copyable_false = true;           // CKA_COPYABLE=FALSE at birth
+  // After an object was destroyed the module is finalised and initialised: tpm2-pkcs11 gives a
+  // later object the handle of another one otherwise (measured: a new key's public half was not
+  // found; its list fills the gap with a number that is taken).
+  bool reload_after_destroy = false;
   // Usages that a key is not to have are written as FALSE. tpm2-pkcs11 takes none that differs from
   // the TPM object's own attributes.
   bool deny_usages = true;

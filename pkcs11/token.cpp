@@ -416,8 +416,19 @@ bool Token::check_health() {
 }
 
 void Token::renew_sessions() {
-  const auto entry = impl_->module->enter(SteadyClock::now() + impl_->profile.deadline);
-  impl_->pool.renew();
+  const auto until = SteadyClock::now() + impl_->profile.deadline;
+  if (!impl_->profile.reload_after_destroy) {
+    const auto entry = impl_->module->enter(until);
+    impl_->pool.renew();
+    return;
+  }
+  {
+    const std::lock_guard lock(impl_->attempt_mutex);
+    impl_->ready_epoch.store(0);
+    impl_->reload_first = true;
+    impl_->next_attempt = {};
+  }
+  impl_->bring_up(until);
 }
 
 }  // namespace keyagent::pkcs11

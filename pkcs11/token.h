@@ -107,7 +107,8 @@ class Token {
   bool check_health();
 
   // Closes every pooled session, those in use as they come back: with them go cached handles and
-  // session copies of keys. To be called when a key was destroyed.
+  // session copies of keys. To be called when an object was destroyed. With
+  // profile.reload_after_destroy the whole module begins anew.
   void renew_sessions();
 
  private:

@@ -112,12 +112,15 @@ std::vector<TokenObject> group_by_id(const std::vector<pkcs11::ObjectInfo>& info
   return objects;
 }
 
-std::string custody_fault(const pkcs11::Custody& custody, pkcs11::Usage usage, bool truthful) {
+std::string custody_fault(const pkcs11::Custody& custody, pkcs11::Usage usage,
+                          const pkcs11::Profile& profile) {
   if (custody.sensitive != true) return "CKA_SENSITIVE is not TRUE";
   if (custody.extractable != false) return "CKA_EXTRACTABLE is not FALSE";
-  if (truthful && custody.local != true) return "CKA_LOCAL is not TRUE";
-  if (truthful && custody.always_sensitive != true) return "CKA_ALWAYS_SENSITIVE is not TRUE";
-  if (truthful && custody.never_extractable != true) return "CKA_NEVER_EXTRACTABLE is not TRUE";
+  if (profile.always_sensitive && custody.local != true) return "CKA_LOCAL is not TRUE";
+  if (profile.always_sensitive && custody.always_sensitive != true)
+    return "CKA_ALWAYS_SENSITIVE is not TRUE";
+  if (profile.always_sensitive && custody.never_extractable != true)
+    return "CKA_NEVER_EXTRACTABLE is not TRUE";
   if (!custody.read_refused) return "its value could be read";
   if (!custody.wrap_refused) return "it could be wrapped out";
   using pkcs11::Usage;
@@ -129,7 +132,8 @@ std::string custody_fault(const pkcs11::Custody& custody, pkcs11::Usage usage, b
       {custody.encrypt, usage == Usage::kEncrypt},
       {custody.wrap, usage == Usage::kWrap}};
   for (const auto& [reported, asked] : usages) {
-    if (reported && *reported != asked) return "its usage flags are not the ones asked for";
+    if (reported && *reported != asked && (asked || profile.deny_usages))
+      return "its usage flags are not the ones asked for";
   }
   return {};
 }

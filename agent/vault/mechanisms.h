@@ -24,8 +24,11 @@ bool on_curve(KeyAlgorithm algorithm, ByteView point);
 // left out.
 std::vector<TokenObject> group_by_id(const std::vector<pkcs11::ObjectInfo>& infos);
 
-// What is wrong with a newborn key, for a person; empty when it is as asked. `truthful`: the token
-// reports ALWAYS_SENSITIVE and its like truthfully, so that a missing or wrong answer counts.
-std::string custody_fault(const pkcs11::Custody& custody, pkcs11::Usage usage, bool truthful);
+// What is wrong with a newborn key, for a person; empty when it is as asked. By profile: where the
+// token reports ALWAYS_SENSITIVE and its like truthfully, a missing or wrong answer counts; where
+// it takes FALSE usages (deny_usages), a usage too many counts. A TPM has keys that may do more
+// than was asked: there the agent's own purposes are the only separation.
+std::string custody_fault(const pkcs11::Custody& custody, pkcs11::Usage usage,
+                          const pkcs11::Profile& profile);
 
 }  // namespace keyagent::vault

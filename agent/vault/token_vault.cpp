@@ -106,8 +106,7 @@ Bytes TokenVault::generate(const GenerateRequest& request) {
     key.info.algorithm = request.algorithm;
     key.info.purpose = request.purpose;
     key.cka_id = request.cka_id;
-    const std::string fault =
-        custody_fault(prove_custody(key), spec.usage, token_->profile().always_sensitive);
+    const std::string fault = custody_fault(prove_custody(key), spec.usage, token_->profile());
     if (!fault.empty()) {
       destroy(request.cka_id);
       throw Error(Code::kIntegrity,
@@ -194,6 +193,7 @@ void TokenVault::write_fact(const std::string& label, const std::string& value) 
     token_->run([&](pkcs11::Session& session) {
       pkcs11::replace_data(session, kApplication, label, as_bytes(value));
     });
+    if (token_->profile().reload_after_destroy) token_->renew_sessions();
   });
 }
 
@@ -202,6 +202,7 @@ void TokenVault::erase_fact(const std::string& label) {
   at_boundary({}, [&] {
     token_->run(
         [&](pkcs11::Session& session) { pkcs11::destroy_data(session, kApplication, label); });
+    if (token_->profile().reload_after_destroy) token_->renew_sessions();
   });
 }
 
