@@ -43,6 +43,19 @@ void add_commands(CLI::App& app, Session& session) {
   add_completion_command(app);
 }
 
+// The first word that is no option and no command: what was meant as one.
+std::string unknown_command(const CLI::App& app, int argc, char** argv) {
+  for (int i = 1; i < argc; ++i) {
+    const std::string word = argv[i];
+    if (word == "--socket") {
+      ++i;
+    } else if (word.empty() || word[0] != '-') {
+      return app.get_subcommand_no_throw(word) == nullptr ? word : std::string();
+    }
+  }
+  return {};
+}
+
 constexpr const char* kFooter =
     "Examples:\n"
     "  keyagent key create backup-credentials --purpose transport\n"
@@ -77,6 +90,11 @@ int main(int argc, char** argv) {
     return app.exit(version);
   } catch (const CLI::ParseError& error) {
     if (error.get_exit_code() == 0) return app.exit(error);
+    const std::string unknown = unknown_command(app, argc, argv);
+    if (!unknown.empty()) {
+      return tell_error(session, "USAGE",
+                        "no command '" + unknown + "' (keyagent --help lists them)", "", 2);
+    }
     return tell_error(session, "USAGE",
                       std::string(error.what()) + " (see keyagent --help, or COMMAND --help)", "",
                       2);

@@ -218,8 +218,11 @@ void Gate::Impl::finish(const Held& flight) {
     if (call.key) done.kid = call.key->kid.text();
     done.outcome = "ok";
     if (flight->abandoned && *flight->abandoned) done.detail = "after its deadline; not delivered";
-    if (operation.record == Record::kUse) audit.record(std::move(done));
-    if (operation.record == Record::kChange) audit.record_now(std::move(done));
+    if (operation.record == Record::kUse) {
+      audit.record(std::move(done));
+    } else if (operation.record == Record::kChange) {
+      audit.record_now(std::move(done));
+    }
     flight->reply->answer(call.response);
   } catch (const Error& error) {
     error.code() == Code::kDenied ? refuse(flight, error) : fail(flight, error);
