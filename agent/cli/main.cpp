@@ -50,7 +50,8 @@ std::string unknown_command(const CLI::App& app, int argc, char** argv) {
     if (word == "--socket") {
       ++i;
     } else if (word.empty() || word[0] != '-') {
-      return app.get_subcommand_no_throw(word) == nullptr ? word : std::string();
+      const auto named = [&](const CLI::App* command) { return command->get_name() == word; };
+      return app.get_subcommands(named).empty() ? word : std::string();
     }
   }
   return {};
