@@ -35,7 +35,10 @@ as_root() {
   fi
 }
 
-is_installed() { [[ $(dpkg-query -W -f '${db:Status-Status}' "$1" 2>/dev/null) == installed ]]; }
+# The package, or a command of its name from elsewhere (npm beside another vendor's nodejs).
+is_installed() {
+  [[ $(dpkg-query -W -f '${db:Status-Status}' "$1" 2>/dev/null) == installed ]] || command -v "$1" >/dev/null
+}
 # (Not through a pipe: with pipefail, grep -q that found its line early makes apt-cache fail.)
 is_known() { [[ $(apt-cache policy "$1" 2>/dev/null) =~ Candidate:\ [^\(] ]]; }
 
