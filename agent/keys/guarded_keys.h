@@ -15,6 +15,7 @@ namespace keyagent::keys {
 struct Snapshot {
   std::vector<KeyRecord> records;
   std::unordered_map<Kid, std::size_t> by_kid;
+  std::unordered_map<std::string, std::size_t> active_by_name;  // those not destroyed
   std::uint64_t epoch = 0;
   std::string digest;
 };

@@ -86,7 +86,10 @@ struct KeyStore::Impl {
     fresh->epoch = state.epoch;
     fresh->digest = state.digest;
     for (std::size_t i = 0; i < fresh->records.size(); ++i) {
-      if (fresh->records[i].state != KeyState::kDestroyed) mark(fresh->records[i]);
+      if (fresh->records[i].state != KeyState::kDestroyed) {
+        mark(fresh->records[i]);
+        fresh->active_by_name[fresh->records[i].name.text()] = i;
+      }
       fresh->by_kid[fresh->records[i].kid] = i;
     }
     const std::lock_guard guard(snapshot_mutex);
@@ -129,11 +132,9 @@ struct KeyStore::Impl {
     findings = std::move(fresh);
   }
 
-  const KeyRecord* find_active(const Snapshot& from, const KeyName& name) const {
-    for (const auto& record : from.records) {
-      if (record.name == name && record.state != KeyState::kDestroyed) return &record;
-    }
-    return nullptr;
+  static const KeyRecord* find_active(const Snapshot& from, const KeyName& name) {
+    const auto found = from.active_by_name.find(name.text());
+    return found == from.active_by_name.end() ? nullptr : &from.records[found->second];
   }
 
   KeyRecord complete(JournalStep step, const Bytes& spki) {
@@ -290,7 +291,7 @@ CreateResult KeyStore::create(const CreateRequest& request) {
                                        : " with " + std::string(name_of(planned.envelope))));
   }
   const auto snapshot = impl_->current();
-  if (const KeyRecord* known = impl_->find_active(*snapshot, request.name)) {
+  if (const KeyRecord* known = Impl::find_active(*snapshot, request.name)) {
     const bool same = known->purpose == planned.purpose &&
                       (!request.algorithm || known->algorithm == planned.algorithm) &&
                       (!request.envelope || known->envelope == planned.envelope);
@@ -341,7 +342,7 @@ KeyRecord KeyStore::find(const std::string& which) const {
   const auto snapshot = impl_->current();
   if (const auto kid = Kid::parse(which)) return record_of(*snapshot, *kid);
   const auto name = KeyName::parse(which);
-  const KeyRecord* active = name ? impl_->find_active(*snapshot, *name) : nullptr;
+  const KeyRecord* active = name ? Impl::find_active(*snapshot, *name) : nullptr;
   if (active == nullptr) {
     throw Error(Code::kKeyNotPresent,
                 "no key '" + escape_controls(which) + "' is here; run: keyagent key list");
