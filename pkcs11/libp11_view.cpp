@@ -158,15 +158,15 @@ TokenListing Libp11View::init_token(const std::string& label, const SecretBytes&
 }
 
 void Libp11View::change_pin(const TokenSelector& selector, const SecretBytes& old_pin,
-                            const SecretBytes& new_pin) {
+                            const SecretBytes& new_pin, bool of_so) {
   PKCS11_SLOT* slot = impl_->select(selector);
-  if (slot->token->userPinLocked != 0)
+  if (!of_so && slot->token->userPinLocked != 0)
     throw Error(Error::Kind::kPinLocked, "the token has locked its PIN");
-  if (slot->token->userPinFinalTry != 0)
+  if (!of_so && slot->token->userPinFinalTry != 0)
     throw Error(Error::Kind::kPinLastTry,
                 "the token allows one last PIN try and gets none from here");
   const PinText before(old_pin), after(new_pin);
-  if (PKCS11_open_session(slot, 1) != 0 || PKCS11_login(slot, 0, before.get()) != 0) {
+  if (PKCS11_open_session(slot, 1) != 0 || PKCS11_login(slot, of_so ? 1 : 0, before.get()) != 0) {
     throw Error(Error::Kind::kPinRefused, "the token refused the present PIN; one attempt was made",
                 CKR_PIN_INCORRECT);
   }

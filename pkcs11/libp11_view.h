@@ -36,9 +36,9 @@ class Libp11View {
   // have changed).
   TokenListing init_token(const std::string& label, const SecretBytes& so_pin,
                           const SecretBytes& user_pin);
-  // One attempt; refuses when the token says that a last try is left.
+  // Of the user, or of the SO. One attempt; refuses when the token says that a last try is left.
   void change_pin(const TokenSelector& selector, const SecretBytes& old_pin,
-                  const SecretBytes& new_pin);
+                  const SecretBytes& new_pin, bool of_so = false);
   std::vector<KeyListing> keys(const TokenSelector& selector, const SecretBytes& user_pin);
 
  private:

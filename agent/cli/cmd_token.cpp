@@ -15,6 +15,7 @@ namespace {
 struct Options {
   std::string profile, module, state = ".", label, serial, pin = "prompt", so_pin = "prompt",
                                new_pin = "prompt";
+  bool of_so = false;
 };
 
 std::filesystem::path find_profile(const std::string& name) {
@@ -125,7 +126,7 @@ void run_change_pin(Session& session, const Options& options) {
   pkcs11::Libp11View view(load(options), state_of(options));
   const auto before = read_pin(options.pin, "present PIN");
   const auto after = read_pin(options.new_pin, "new PIN");
-  view.change_pin({options.label, options.serial}, before, after);
+  view.change_pin({options.label, options.serial}, before, after, options.of_so);
   session.tell(
       {{"changed", true}, {"label", options.label}},
       "the PIN is changed; give the new one to the agent's PIN source, then restart the agent");
@@ -251,6 +252,7 @@ void add_token_commands(CLI::App& app, Session& session) {
   change_command->add_option("--serial", change->serial, "which token");
   change_command->add_option("--pin-source", change->pin,
                              "the present PIN: file:/path (0400), prompt or fd:N");
+  change_command->add_flag("--so", change->of_so, "the SO PIN instead of the user's");
   change_command->add_option("--new-pin-source", change->new_pin,
                              "the new PIN: file:/path (0400), prompt or fd:N");
 }
