@@ -6,6 +6,7 @@
 #include <openssl/x509.h>
 
 #include <algorithm>
+#include <charconv>
 #include <functional>
 #include <map>
 #include <mutex>
@@ -60,6 +61,8 @@ struct KeyStore::Impl {
   mutable std::mutex snapshot_mutex;
   std::shared_ptr<const Snapshot> snapshot;  // guarded by snapshot_mutex
   std::vector<Finding> findings;             // guarded by snapshot_mutex
+  std::optional<Error> refusal;  // guarded by change_mutex: why nothing may be changed; none after
+                                 // a good reconciliation
   GuardedKeys guarded;
 
   Impl(Options options_in, vault::TokenVault& vault_in)
@@ -68,6 +71,8 @@ struct KeyStore::Impl {
         lock((make_private_folder(options.state_folder), options.state_folder / "lock")),
         ledger(options.state_folder / "ledger.db"),
         guarded(vault, [this] { return current(); }) {
+    refusal.emplace(Code::kTokenFault,
+                    "ledger and token were not compared yet; nothing is changed before that");
     publish(ledger.load(), [](KeyRecord& record) {
       record.usable = false;
       record.finding = "the token was not reached yet";
@@ -108,24 +113,60 @@ struct KeyStore::Impl {
     remember_epoch();
   }
 
-  // The token's copy of the epoch is written after the ledger's: one behind is a crash in between,
-  // ahead is a ledger from a backup.
-  void remember_epoch() { vault.write_fact(kEpochFact, std::to_string(current()->epoch)); }
+  // The token's copy of the epoch; nullopt where it keeps none yet. A text that is no number is
+  // somebody else's work.
+  std::optional<std::uint64_t> epoch_in_token() {
+    const auto fact = vault.read_fact(kEpochFact);
+    if (!fact) return std::nullopt;
+    std::uint64_t epoch = 0;
+    const auto parsed = std::from_chars(fact->data(), fact->data() + fact->size(), epoch);
+    if (parsed.ec != std::errc{} || parsed.ptr != fact->data() + fact->size()) {
+      throw Error(Code::kIntegrity,
+                  "the token's copy of the ledger's epoch is no number; nothing is used");
+    }
+    return epoch;
+  }
+
+  // The token's copy is written after the ledger's: one behind is a crash in between, ahead is a
+  // ledger from a backup. Never lowered.
+  void remember_epoch() {
+    const auto now = current()->epoch;
+    require_no_rollback(now);
+    if (epoch_in_token() != now) vault.write_fact(kEpochFact, std::to_string(now));
+  }
 
   void require_no_rollback(std::uint64_t epoch) {
-    const auto fact = vault.read_fact(kEpochFact);
-    if (!fact) return;
-    const std::uint64_t in_token = std::stoull(*fact);
-    if (in_token <= epoch) return;
+    const auto in_token = epoch_in_token();
+    if (!in_token || *in_token <= epoch) return;
     const std::string text = "the ledger is older than the token: its epoch is " +
                              std::to_string(epoch) + ", the token has seen " +
-                             std::to_string(in_token) +
+                             std::to_string(*in_token) +
                              " (a backup was restored?); nothing is used";
     set_findings({{Finding::Kind::kRollback, "", options.state_folder.string(), text,
                    "put the newest ledger.db back; if it is lost, provision a new token and seal "
                    "the credentials to its keys again"}});
     throw Error(Code::kIntegrity, text);
   }
+
+  void require_reconciled() const {
+    if (refusal) throw *refusal;
+  }
+
+  // What was usable is not any more: the ledger must not be obeyed.
+  void distrust(const Error& why) {
+    refusal.emplace(why);
+    if (why.code() != Code::kIntegrity) return;
+    auto fresh = std::make_shared<Snapshot>(*current());
+    for (auto& record : fresh->records) {
+      if (record.state == KeyState::kDestroyed) continue;
+      record.usable = false;
+      record.finding = why.what();
+    }
+    const std::lock_guard guard(snapshot_mutex);
+    snapshot = std::move(fresh);
+  }
+
+  void reconcile();
 
   void set_findings(std::vector<Finding> fresh) {
     const std::lock_guard guard(snapshot_mutex);
@@ -155,17 +196,13 @@ struct KeyStore::Impl {
     return record;
   }
 
-  void record_created(const KeyRecord& record) {
-    ledger.finish_create(record);
-    vault.adopt(vault_key(record));
-  }
-
   // Nothing of a creation that went wrong stays, as far as the token answers now; reconcile() does
   // the rest later.
   void undo(const CkaId& cka_id) {
     try {
       vault.destroy(cka_id);
       ledger.drop_step(cka_id);
+      republish();
     } catch (const std::exception& error) {
       log_warning(
           "keys",
@@ -238,31 +275,41 @@ KeyStore::KeyStore(Options options, vault::TokenVault& vault)
     : impl_(std::make_unique<Impl>(std::move(options), vault)) {}
 KeyStore::~KeyStore() = default;
 
-void KeyStore::reconcile() {
-  const std::lock_guard lock(impl_->change_mutex);
-  LedgerState state = impl_->ledger.load();
-  impl_->require_no_rollback(state.epoch);
+void KeyStore::Impl::reconcile() {
+  LedgerState state = ledger.load();
+  require_no_rollback(state.epoch);
   std::vector<Finding> found;
   {
-    const Plan steps = plan_reconciliation(state, impl_->vault.objects());
-    impl_->finish_steps(steps, state, found);
+    const Plan steps = plan_reconciliation(state, vault.objects());
+    finish_steps(steps, state, found);
   }
-  state = impl_->ledger.load();
-  const Plan plan = plan_reconciliation(state, impl_->vault.objects());
+  state = ledger.load();
+  const Plan plan = plan_reconciliation(state, vault.objects());
   std::map<Kid, std::string> broken;
   for (const auto& key : plan.unusable) {
     broken[key.kid] = key.finding;
-    impl_->vault.forget(key.kid);
+    vault.forget(key.kid);
   }
   found.insert(found.end(), plan.findings.begin(), plan.findings.end());
-  impl_->adopt_all(plan.adopt, broken, found);
-  impl_->publish(std::move(state), [&](KeyRecord& record) {
+  adopt_all(plan.adopt, broken, found);
+  publish(std::move(state), [&](KeyRecord& record) {
     const auto fault = broken.find(record.kid);
     record.usable = fault == broken.end();
     record.finding = record.usable ? "" : fault->second;
   });
-  impl_->remember_epoch();
-  impl_->set_findings(std::move(found));
+  remember_epoch();
+  set_findings(std::move(found));
+}
+
+void KeyStore::reconcile() {
+  const std::lock_guard lock(impl_->change_mutex);
+  try {
+    impl_->reconcile();
+    impl_->refusal.reset();
+  } catch (const Error& error) {
+    impl_->distrust(error);
+    throw;
+  }
 }
 
 std::vector<Finding> KeyStore::findings() const {
@@ -272,6 +319,7 @@ std::vector<Finding> KeyStore::findings() const {
 
 CreateResult KeyStore::create(const CreateRequest& request) {
   const std::lock_guard lock(impl_->change_mutex);
+  impl_->require_reconciled();
   JournalStep step;
   KeyRecord& planned = step.planned;
   planned.name = request.name;
@@ -314,17 +362,20 @@ CreateResult KeyStore::create(const CreateRequest& request) {
     const Bytes spki =
         impl_->vault.generate({step.cka_id, label, planned.algorithm, planned.purpose});
     record = impl_->complete(step, spki);
+    impl_->ledger.finish_create(record);
   } catch (...) {
     impl_->undo(step.cka_id);
     throw;
   }
-  impl_->record_created(record);
+  // From here on the key exists, whatever else fails: a repetition finds it.
   impl_->republish();
+  impl_->vault.adopt(vault_key(record));
   return {record, true};
 }
 
 KeyRecord KeyStore::destroy(const std::string& which, const std::string& reason) {
   const std::lock_guard lock(impl_->change_mutex);
+  impl_->require_reconciled();
   const KeyRecord record = find(which);
   if (record.state == KeyState::kDestroyed) return record;
   JournalStep step{JournalStep::Kind::kDestroy, record.cka_id, record};

@@ -200,7 +200,8 @@ void Ledger::begin_step(const JournalStep& step) {
   change([&] {
     Statement insert(db_,
                      "INSERT INTO journal (cka_id, kind, kid, name, generation, purpose, "
-                     "algorithm, envelope) VALUES (?,?,?,?,?,?,?,?)");
+                     "algorithm, envelope) VALUES (?,?,?,?,?,?,?,?) "
+                     "ON CONFLICT (cka_id) DO UPDATE SET kind=excluded.kind");
     const auto& key = step.planned;
     insert.text(step.cka_id.hex())
         .text(std::string_view(step.kind == JournalStep::Kind::kCreate ? "create" : "destroy"))

@@ -141,6 +141,47 @@ TEST_F(KeyStoreTest, Fault084_R15_ARestoredOldLedgerIsReportedAndNotObeyed) {
             Code::kKeyLost);
 }
 
+TEST_F(KeyStoreTest, Fault084_NothingIsChangedUnderARestoredLedgerAndTheTokensEpochIsNotLowered) {
+  make("one");
+  const path yesterday = folder_.path() / "yesterday";
+  backup_to(yesterday);
+  open();
+  make("two");
+  store_.reset();
+  const auto epoch = vault_.read_fact("ledger-epoch");
+  std::filesystem::remove_all(state());
+  std::filesystem::copy(yesterday, state());
+  store_ = std::make_unique<KeyStore>(KeyStore::Options{state(), &clock_, "test-agent"}, vault_);
+  EXPECT_EQ(code_of([&] { make("three"); }), Code::kTokenFault);  // not compared yet
+  EXPECT_EQ(code_of([&] { store_->reconcile(); }), Code::kIntegrity);
+  EXPECT_EQ(code_of([&] { make("three"); }), Code::kIntegrity);
+  EXPECT_EQ(code_of([&] { store_->destroy("one", "test"); }), Code::kIntegrity);
+  EXPECT_EQ(vault_.read_fact("ledger-epoch"), epoch);
+  EXPECT_EQ(code_of([&] { store_->reconcile(); }), Code::kIntegrity);
+  EXPECT_EQ(token_keys(), 2u);
+}
+
+TEST_F(KeyStoreTest, Fault084_ARollbackThatIsSeenLaterTakesTheKeysOutOfUse) {
+  const auto record = make("one");
+  vault_.write_fact("ledger-epoch", "999999");
+  EXPECT_EQ(code_of([&] { store_->reconcile(); }), Code::kIntegrity);
+  EXPECT_EQ(code_of([&] {
+              store_->ops().sign(record.kid, SignatureAlgorithm::kEs256, random_bytes(32));
+            }),
+            Code::kKeyLost);
+  vault_.write_fact("ledger-epoch", "not a number");
+  EXPECT_EQ(code_of([&] { store_->reconcile(); }), Code::kIntegrity);
+}
+
+TEST_F(KeyStoreTest, ADestructionThatATokenFaultStoppedIsFinishedByRepeatingIt) {
+  make("one");
+  shim::set_faults("C_DestroyObject:from=1:rv=0x7");
+  EXPECT_NE(code_of([&] { store_->destroy("one", "test"); }), Code::kOk);
+  shim::clear();
+  EXPECT_EQ(store_->destroy("one", "test").state, KeyState::kDestroyed);
+  EXPECT_EQ(token_keys(), 0u);
+}
+
 TEST_F(KeyStoreTest, Fault085_ASecondStoreOnTheSameFolderIsRefusedAndNamesTheHolder) {
   try {
     KeyStore second({state(), &clock_, "test-agent"}, vault_);
