@@ -145,8 +145,9 @@ void Swtpm::start_tpm() {
       folder() / "swtpm.log");
   // The control port: swtpm serves one client on the other, and that is the resource manager.
   await("swtpm", tpm_, [&] { return accepts(port_ + 1); });
-  manager_ = start({"tpm2-abrmd", "--session", "--allow-root", "--tcti", "swtpm:host=127.0.0.1,port=" + port},
-                   folder() / "abrmd.log");
+  manager_ = start(
+      {"tpm2-abrmd", "--session", "--allow-root", "--tcti", "swtpm:host=127.0.0.1,port=" + port},
+      folder() / "abrmd.log");
   await("tpm2-abrmd", manager_,
         [] { return try_command("tpm2_getrandom --hex 4 >/dev/null 2>&1").status == 0; });
 }
