@@ -1,7 +1,7 @@
 // keyagent audit verify | tail
 
 #include "agent/audit/audit_log.h"
-#include "agent/base/disk.h"
+#include "agent/base/encoding.h"
 #include "agent/base/error.h"
 #include "agent/cli/cli.h"
 #include "agent/cli/files.h"
@@ -91,13 +91,21 @@ void run_tail(Session& session, const Options& options) {
   std::string text;
   for (const auto& line : lines) {
     const Json record = Json::parse(line, nullptr, false);
+    if (!record.is_object()) continue;  // `audit verify` names what is no record
     records.push_back(record);
-    if (record.is_discarded()) continue;
-    text += record.value("time", "") + "  " + record.value("outcome", record.value("what", "")) +
-            "  " + record.value("what", "") + "  " + record.value("who", "") +
-            (record.contains("key") ? "  key " + record.value("key", "") : "") +
-            (record.contains("rule") ? "  by rule " + record.value("rule", "") : "") +
-            (record.contains("detail") ? "  (" + record.value("detail", "") + ")" : "") + "\n";
+    // The file may have been written by anybody: nothing in it reaches a terminal raw.
+    const auto field = [&](const char* name) {
+      const auto found = record.find(name);
+      return found != record.end() && found->is_string()
+                 ? escape_controls(found->get<std::string>())
+                 : std::string();
+    };
+    const auto part = [&](const char* before, const char* name) {
+      return field(name).empty() ? std::string() : before + field(name);
+    };
+    text += field("time") + "  " + (field("outcome").empty() ? field("what") : field("outcome")) +
+            "  " + field("what") + part("  ", "who") + part("  key ", "key") +
+            part("  by rule ", "rule") + part("  ", "detail") + "\n";
   }
   session.tell({{"records", records}}, text.empty() ? "The audit log is empty." : text);
 }

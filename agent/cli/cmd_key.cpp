@@ -99,14 +99,14 @@ void run_public(Session& session, const std::string& which, const std::string& f
     throw Error(Code::kUsage, "key " + info.name + " is a secret key: it has no public part");
   const std::string pem = to_pem(info.spki);
   const std::string text = format == "jwk" ? envelope::to_jwk(info) + "\n" : pem;
-  if (session.globals.json) {
-    return session.tell({{"kid", info.kid.text()},
-                         {"name", info.name},
-                         {"jwk", Json::parse(envelope::to_jwk(info))},
-                         {"pem", pem}},
-                        {});
-  }
-  write_output(output, format == "der" ? ByteView(info.spki) : as_bytes(text));
+  if (!session.globals.json || output != "-")
+    write_output(output, format == "der" ? ByteView(info.spki) : as_bytes(text));
+  if (!session.globals.json) return;
+  session.tell({{"kid", info.kid.text()},
+                {"name", info.name},
+                {"jwk", Json::parse(envelope::to_jwk(info))},
+                {"pem", pem}},
+               {});
 }
 
 void run_destroy(Session& session, const std::string& which, bool yes, const std::string& reason) {

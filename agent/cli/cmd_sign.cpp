@@ -57,15 +57,16 @@ void run_sign(Session& session, const Options& options) {
   const Bytes raw = keys.sign(info.kid, algorithm, signed_input(options.file, algorithm));
   const Bytes signature =
       options.format == "openssl" && is_ecdsa(algorithm) ? ecdsa_to_der(raw) : raw;
-  if (session.globals.json) {
-    return session.tell({{"kid", info.kid.text()},
-                         {"key", info.name},
-                         {"algorithm", name_of(algorithm)},
-                         {"signature", to_base64(signature)}},
-                        {});
-  }
   const std::string base64 = to_base64(signature) + "\n";
-  write_output(options.output, options.format == "base64" ? as_bytes(base64) : ByteView(signature));
+  if (!session.globals.json || options.output != "-")
+    write_output(options.output,
+                 options.format == "base64" ? as_bytes(base64) : ByteView(signature));
+  if (!session.globals.json) return;
+  session.tell({{"kid", info.kid.text()},
+                {"key", info.name},
+                {"algorithm", name_of(algorithm)},
+                {"signature", to_base64(signature)}},
+               {});
 }
 
 void run_verify(Session& session, const Options& options) {

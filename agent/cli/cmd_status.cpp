@@ -189,7 +189,8 @@ void add_status_commands(CLI::App& app, Session& session) {
       ->add_option("ACTION", why->action, "open seal sign public create destroy status audit admin")
       ->required();
   why_command->add_option("KEY", why->key, "name or kid");
-  why_command->add_option("--uid", why->uid, "for another user (needs the admin action)");
+  why_command->add_option("--uid", why->uid, "for another user (needs the admin action)")
+      ->check(CLI::Range(0L, 4294967294L));
 }
 
 }  // namespace keyagent::cli

@@ -155,6 +155,10 @@ TEST_F(CliTest, ASignatureVerifiesHereAndWithOpenssl) {
                   .status,
               6);
   }
+  EXPECT_EQ(agent_.json("sign " + data + " --key k-ec-p256 -o " + signature).at("algorithm"),
+            "ES256");
+  EXPECT_EQ(agent_.run("verify " + data + " --signature " + signature + " --key k-ec-p256").status,
+            0);
   agent_.json("key create ed --purpose sign --algorithm ed25519");
   EXPECT_EQ(agent_.run("sign " + data + " --key ed --format jws -o " + signature).status, 0);
   EXPECT_EQ(agent_.run("verify --format jws --signature " + signature + " --key ed").output,
@@ -226,6 +230,8 @@ TEST_F(CliTest, EveryWrongInputIsOneLineWithItsExitStatus) {
       {"open /dev/null", 6, "INPUT"},
       {"verify /dev/null --signature /dev/null --key signer", 6, "verify"},
       {"why fly", 2, "open"},
+      {"why open x --uid 4294967296", 2, "uid"},
+      {"why open x --uid -5", 2, "uid"},
       {"audit tail --count 0", 2, "count"},
       {"audit verify --folder /nonexistent", 2, "/nonexistent"},
       {"config check /nonexistent", 2, "/nonexistent"},
