@@ -149,7 +149,7 @@ struct KeyStore::Impl {
   }
 
   void require_reconciled() const {
-    if (refusal) throw *refusal;
+    if (refusal) throw Error(*refusal);
   }
 
   // What was usable is not any more: the ledger must not be obeyed.
