@@ -108,7 +108,8 @@ void run_destroy(Call& call) {
                     key.kid.text(),
                 key.kid.text());
   }
-  call.key = call.state.services.keys->destroy(key.kid.text(), request.reason());
+  call.key =
+      call.state.services.keys->destroy(key.kid.text(), {request.reason(), call.principal.text()});
   describe_key(*call.key, *call.response.mutable_key_destroy()->mutable_key());
 }
 

@@ -17,16 +17,37 @@ const char* verb_of(Use use) {
   return "verify";
 }
 
-}  // namespace
-
-const KeyRecord& record_of(const Snapshot& snapshot, const Kid& kid) {
+std::size_t index_of(const Snapshot& snapshot, const Kid& kid) {
   const auto found = snapshot.by_kid.find(kid);
   if (found == snapshot.by_kid.end()) {
     throw Error(Code::kKeyNotPresent,
                 "KEY_NOT_PRESENT kid=" + kid.text() + ": this agent never had such a key",
                 kid.text());
   }
-  return snapshot.records[found->second];
+  return found->second;
+}
+
+}  // namespace
+
+UseTimes::Slot& UseTimes::slot(const Kid& kid) {
+  const std::lock_guard lock(mutex_);
+  auto& slot = slots_[kid];
+  if (!slot) slot = std::make_unique<Slot>(0);
+  return *slot;
+}
+
+std::map<Kid, WallTime> UseTimes::all() const {
+  const std::lock_guard lock(mutex_);
+  std::map<Kid, WallTime> out;
+  for (const auto& [kid, slot] : slots_) {
+    if (const auto seconds = slot->load(std::memory_order_relaxed); seconds != 0)
+      out[kid] = WallTime(std::chrono::seconds(seconds));
+  }
+  return out;
+}
+
+const KeyRecord& record_of(const Snapshot& snapshot, const Kid& kid) {
+  return snapshot.records[index_of(snapshot, kid)];
 }
 
 PublicKeyInfo info_of(const KeyRecord& record) {
@@ -36,7 +57,8 @@ PublicKeyInfo info_of(const KeyRecord& record) {
 
 void GuardedKeys::require(const Kid& kid, Use use) const {
   const auto snapshot = current_();
-  const KeyRecord& record = record_of(*snapshot, kid);
+  const std::size_t at = index_of(*snapshot, kid);
+  const KeyRecord& record = snapshot->records[at];
   if (!state_allows(record.state, use)) {
     throw Error(Code::kKeyState,
                 "key " + record.name.text() + " is " + std::string(name_of(record.state)) +
@@ -49,6 +71,9 @@ void GuardedKeys::require(const Kid& kid, Use use) const {
                     "; run: keyagent doctor",
                 kid.text());
   }
+  const auto now =
+      std::chrono::duration_cast<std::chrono::seconds>(clock_.now().time_since_epoch());
+  snapshot->uses[at]->store(now.count(), std::memory_order_relaxed);
 }
 
 PublicKeyInfo GuardedKeys::public_key(const Kid& kid) {

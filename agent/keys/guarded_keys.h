@@ -2,8 +2,11 @@
 // Any KeyOps behind the state table: a key that may not be used is refused before anything below
 // sees the request.
 
+#include <atomic>
 #include <functional>
+#include <map>
 #include <memory>
+#include <mutex>
 #include <string>
 #include <unordered_map>
 
@@ -11,11 +14,26 @@
 
 namespace keyagent::keys {
 
+// When each key was last used, in seconds of wall time. Thread-safe; a slot lives as long as this.
+class UseTimes {
+ public:
+  using Slot = std::atomic<std::int64_t>;
+  Slot& slot(const Kid& kid);
+  std::map<Kid, WallTime> all() const;
+
+ private:
+  mutable std::mutex mutex_;
+  std::map<Kid, std::unique_ptr<Slot>> slots_;  // guarded by mutex_
+};
+
 // An immutable snapshot of the ledger for readers.
 struct Snapshot {
   std::vector<KeyRecord> records;
+  std::vector<UseTimes::Slot*> uses;  // of the record at the same place
   std::unordered_map<Kid, std::size_t> by_kid;
-  std::unordered_map<std::string, std::size_t> active_by_name;  // those not destroyed
+  std::unordered_map<std::string, std::size_t> by_name;  // the generation that a name means
+  std::vector<RekeyRecord> rekeys;
+  std::vector<CensusEntry> census;
   std::uint64_t epoch = 0;
   std::string digest;
 };
@@ -24,8 +42,8 @@ using CurrentSnapshot = std::function<std::shared_ptr<const Snapshot>()>;
 // Thread-safe when the KeyOps behind it is.
 class GuardedKeys final : public KeyOps {
  public:
-  GuardedKeys(KeyOps& behind, CurrentSnapshot current)
-      : behind_(behind), current_(std::move(current)) {}
+  GuardedKeys(KeyOps& behind, CurrentSnapshot current, const Clock& clock)
+      : behind_(behind), current_(std::move(current)), clock_(clock) {}
   PublicKeyInfo public_key(const Kid& kid) override;
   Bytes sign(const Kid& kid, SignatureAlgorithm algorithm, ByteView input) override;
   SecretBytes decrypt_cek(const Kid& kid, OaepHash hash, ByteView ciphertext,
@@ -35,10 +53,11 @@ class GuardedKeys final : public KeyOps {
   SecretBytes unwrap_cek(const Kid& kid, const WrappedCek& wrapped, std::size_t cek_size) override;
 
  private:
-  // Throws Error{kKeyNotPresent}, {kKeyLost} or {kKeyState}.
+  // Notes the use. Throws Error{kKeyNotPresent}, {kKeyLost} or {kKeyState}.
   void require(const Kid& kid, Use use) const;
   KeyOps& behind_;
   const CurrentSnapshot current_;
+  const Clock& clock_;
 };
 
 // Error{kKeyNotPresent} for a kid that the snapshot does not have.

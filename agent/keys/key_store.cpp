@@ -6,24 +6,16 @@
 #include <openssl/x509.h>
 
 #include <algorithm>
-#include <charconv>
-#include <functional>
-#include <map>
-#include <mutex>
 #include <utility>
 
-#include "agent/base/disk.h"
 #include "agent/base/encoding.h"
-#include "agent/base/error.h"
 #include "agent/base/log.h"
-#include "agent/keys/guarded_keys.h"
-#include "agent/keys/ledger.h"
-#include "agent/keys/reconcile.h"
+#include "agent/keys/key_store_impl.h"
 
 namespace keyagent::keys {
 namespace {
 
-constexpr const char* kEpochFact = "ledger-epoch";
+constexpr const char* kUsedNote = "used/";
 
 using Number = std::unique_ptr<BIGNUM, decltype(&BN_free)>;
 
@@ -46,278 +38,237 @@ bool shares_factor(const Bytes& a, const Bytes& b) {
   return BN_gcd(divisor.get(), m.get(), n.get(), context.get()) != 1 || !BN_is_one(divisor.get());
 }
 
-vault::VaultKey vault_key(const KeyRecord& record) {
-  return {info_of(record), record.cka_id};
+// Which generation a name means: the active one; else one that may become active again; else the
+// newest, so that its state explains the refusal. A staged one only when there is no other.
+int rank_of(KeyState state) {
+  switch (state) {
+    case KeyState::kActive:
+      return 3;
+    case KeyState::kSuspended:
+      return 2;
+    case KeyState::kDeactivated:
+    case KeyState::kCompromised:
+      return 1;
+    case KeyState::kStaged:
+    case KeyState::kDestroyed:
+      break;
+  }
+  return 0;
+}
+
+bool comes_before(const KeyRecord& a, const KeyRecord& b) {
+  return std::pair(rank_of(a.state), a.generation) > std::pair(rank_of(b.state), b.generation);
 }
 
 }  // namespace
 
-struct KeyStore::Impl {
-  const Options options;
-  vault::TokenVault& vault;
-  const FileLock lock;
-  std::mutex change_mutex;  // one change at a time; held across the token's work
-  Ledger ledger;            // guarded by change_mutex
-  mutable std::mutex snapshot_mutex;
-  std::shared_ptr<const Snapshot> snapshot;  // guarded by snapshot_mutex
-  std::vector<Finding> findings;             // guarded by snapshot_mutex
-  std::optional<Error> refusal;  // guarded by change_mutex: why nothing may be changed; none after
-                                 // a good reconciliation
-  GuardedKeys guarded;
+void require_fitting(Purpose purpose, KeyAlgorithm algorithm, EnvelopeAlgorithm envelope) {
+  const bool fits =
+      allowed(purpose, algorithm) &&
+      (envelope == EnvelopeAlgorithm::kNone ? !opens(purpose)
+                                            : opens(purpose) && can_seal(algorithm, envelope));
+  if (fits) return;
+  throw Error(
+      Code::kUsage,
+      "a " + std::string(name_of(purpose)) + " key cannot be " + std::string(name_of(algorithm)) +
+          (envelope == EnvelopeAlgorithm::kNone ? "" : " with " + std::string(name_of(envelope))));
+}
 
-  Impl(Options options_in, vault::TokenVault& vault_in)
-      : options(std::move(options_in)),
-        vault(vault_in),
-        lock((make_private_folder(options.state_folder), options.state_folder / "lock")),
-        ledger(options.state_folder / "ledger.db"),
-        guarded(vault, [this] { return current(); }) {
-    refusal.emplace(Code::kTokenFault,
-                    "ledger and token were not compared yet; nothing is changed before that");
-    publish(ledger.load(), [](KeyRecord& record) {
-      record.usable = false;
-      record.finding = "the token was not reached yet";
-    });
+KeyStore::Impl::Impl(Options options_in, vault::TokenVault& vault_in)
+    : options(std::move(options_in)),
+      vault(vault_in),
+      lock((make_private_folder(options.state_folder), options.state_folder / "lock")),
+      ledger(options.state_folder / "ledger.db"),
+      guarded(
+          vault, [this] { return current(); }, *options.clock) {
+  refusal.emplace(Code::kTokenFault,
+                  "ledger and token were not compared yet; nothing is changed before that");
+  for (const auto& [kid, seconds] : ledger.noted_under(kUsedNote)) {
+    if (const auto known = Kid::parse(kid))
+      used.slot(*known) = std::strtoll(seconds.c_str(), nullptr, 10);
   }
+  publish(ledger.load(), [](KeyRecord& record) {
+    record.usable = false;
+    record.finding = "the token was not reached yet";
+  });
+}
 
-  std::shared_ptr<const Snapshot> current() const {
-    const std::lock_guard guard(snapshot_mutex);
-    return snapshot;
+std::shared_ptr<const Snapshot> KeyStore::Impl::current() const {
+  const std::lock_guard guard(snapshot_mutex);
+  return snapshot;
+}
+
+void KeyStore::Impl::publish(LedgerState state, const std::function<void(KeyRecord&)>& mark) {
+  auto fresh = std::make_shared<Snapshot>();
+  fresh->records = std::move(state.keys);
+  fresh->rekeys = std::move(state.rekeys);
+  fresh->census = std::move(state.census);
+  fresh->epoch = state.epoch;
+  fresh->digest = state.digest;
+  for (std::size_t i = 0; i < fresh->records.size(); ++i) {
+    KeyRecord& record = fresh->records[i];
+    fresh->by_kid[record.kid] = i;
+    fresh->uses.push_back(&used.slot(record.kid));
+    if (record.state == KeyState::kDestroyed) continue;
+    mark(record);
+    const auto [known, first] = fresh->by_name.emplace(record.name.text(), i);
+    if (!first && comes_before(record, fresh->records[known->second])) known->second = i;
   }
+  const std::lock_guard guard(snapshot_mutex);
+  snapshot = std::move(fresh);
+}
 
-  // Readers get the new state at once; `mark` sets what only the token knows (usable, finding).
-  void publish(LedgerState state, const std::function<void(KeyRecord&)>& mark) {
-    auto fresh = std::make_shared<Snapshot>();
-    fresh->records = std::move(state.keys);
-    fresh->epoch = state.epoch;
-    fresh->digest = state.digest;
-    for (std::size_t i = 0; i < fresh->records.size(); ++i) {
-      if (fresh->records[i].state != KeyState::kDestroyed) {
-        mark(fresh->records[i]);
-        fresh->active_by_name[fresh->records[i].name.text()] = i;
-      }
-      fresh->by_kid[fresh->records[i].kid] = i;
-    }
-    const std::lock_guard guard(snapshot_mutex);
-    snapshot = std::move(fresh);
+void KeyStore::Impl::republish() {
+  const auto before = current();
+  publish(ledger.load(), [&](KeyRecord& record) {
+    const auto known = before->by_kid.find(record.kid);
+    if (known == before->by_kid.end()) return;
+    record.usable = before->records[known->second].usable;
+    record.finding = before->records[known->second].finding;
+  });
+  remember_epoch();
+}
+
+void KeyStore::Impl::require_reconciled() const {
+  if (refusal) throw Error(*refusal);
+}
+
+void KeyStore::Impl::set_findings(std::vector<Finding> fresh) {
+  const std::lock_guard guard(snapshot_mutex);
+  findings = std::move(fresh);
+}
+
+const KeyRecord* KeyStore::Impl::find_named(const Snapshot& from, const KeyName& name) const {
+  const auto found = from.by_name.find(name.text());
+  return found == from.by_name.end() ? nullptr : &from.records[found->second];
+}
+
+KeyRecord KeyStore::Impl::find(const std::string& which) const {
+  const auto now = current();
+  if (const auto kid = Kid::parse(which)) return record_of(*now, *kid);
+  const auto name = KeyName::parse(which);
+  const KeyRecord* named = name ? find_named(*now, *name) : nullptr;
+  if (named == nullptr) {
+    throw Error(Code::kKeyNotPresent,
+                "no key '" + escape_controls(which) + "' is here; run: keyagent key list");
   }
+  return *named;
+}
 
-  // After a change: the rest stays as the last reconciliation marked it.
-  void republish() {
-    const auto before = current();
-    publish(ledger.load(), [&](KeyRecord& record) {
-      const auto known = before->by_kid.find(record.kid);
-      if (known == before->by_kid.end()) return;
-      record.usable = before->records[known->second].usable;
-      record.finding = before->records[known->second].finding;
-    });
-    remember_epoch();
+int KeyStore::Impl::next_generation(const KeyName& name) const {
+  int newest = 0;
+  for (const auto& record : current()->records) {
+    if (record.name == name) newest = std::max(newest, record.generation);
   }
+  return newest + 1;
+}
 
-  // The token's copy of the epoch; nullopt where it keeps none yet. A text that is no number is
-  // somebody else's work.
-  std::optional<std::uint64_t> epoch_in_token() {
-    const auto fact = vault.read_fact(kEpochFact);
-    if (!fact) return std::nullopt;
-    std::uint64_t epoch = 0;
-    const auto parsed = std::from_chars(fact->data(), fact->data() + fact->size(), epoch);
-    if (parsed.ec != std::errc{} || parsed.ptr != fact->data() + fact->size()) {
+KeyRecord KeyStore::Impl::complete(const JournalStep& step, const Bytes& spki) {
+  KeyRecord record = step.planned;
+  record.spki = spki;
+  record.kid = spki.empty() ? Kid(to_hex(random_bytes(16))) : Kid(jwk_thumbprint(spki));
+  record.created = record.changed = options.clock->now();
+  if (record.state == KeyState::kActive) record.activated = record.created;
+  for (const auto& other : current()->records) {
+    if (is_rsa(record.algorithm) && is_rsa(other.algorithm) &&
+        shares_factor(record.spki, other.spki)) {
       throw Error(Code::kIntegrity,
-                  "the token's copy of the ledger's epoch is no number; nothing is used");
-    }
-    return epoch;
-  }
-
-  // The token's copy is written after the ledger's: one behind is a crash in between, ahead is a
-  // ledger from a backup. Never lowered.
-  void remember_epoch() {
-    const auto now = current()->epoch;
-    require_no_rollback(now);
-    if (epoch_in_token() != now) vault.write_fact(kEpochFact, std::to_string(now));
-  }
-
-  void require_no_rollback(std::uint64_t epoch) {
-    const auto in_token = epoch_in_token();
-    if (!in_token || *in_token <= epoch) return;
-    const std::string text = "the ledger is older than the token: its epoch is " +
-                             std::to_string(epoch) + ", the token has seen " +
-                             std::to_string(*in_token) +
-                             " (a backup was restored?); nothing is used";
-    set_findings({{Finding::Kind::kRollback, "", options.state_folder.string(), text,
-                   "put the newest ledger.db back; if it is lost, provision a new token and seal "
-                   "the credentials to its keys again"}});
-    throw Error(Code::kIntegrity, text);
-  }
-
-  void require_reconciled() const {
-    if (refusal) throw Error(*refusal);
-  }
-
-  // What was usable is not any more: the ledger must not be obeyed.
-  void distrust(const Error& why) {
-    refusal.emplace(why);
-    if (why.code() != Code::kIntegrity) return;
-    auto fresh = std::make_shared<Snapshot>(*current());
-    for (auto& record : fresh->records) {
-      if (record.state == KeyState::kDestroyed) continue;
-      record.usable = false;
-      record.finding = why.what();
-    }
-    const std::lock_guard guard(snapshot_mutex);
-    snapshot = std::move(fresh);
-  }
-
-  void reconcile();
-
-  void set_findings(std::vector<Finding> fresh) {
-    const std::lock_guard guard(snapshot_mutex);
-    findings = std::move(fresh);
-  }
-
-  static const KeyRecord* find_active(const Snapshot& from, const KeyName& name) {
-    const auto found = from.active_by_name.find(name.text());
-    return found == from.active_by_name.end() ? nullptr : &from.records[found->second];
-  }
-
-  KeyRecord complete(JournalStep step, const Bytes& spki) {
-    KeyRecord record = step.planned;
-    record.spki = spki;
-    record.kid = spki.empty() ? Kid(to_hex(random_bytes(16))) : Kid(jwk_thumbprint(spki));
-    record.created = record.changed = options.clock->now();
-    record.reason = "created";
-    for (const auto& other : current()->records) {
-      if (is_rsa(record.algorithm) && is_rsa(other.algorithm) &&
-          shares_factor(record.spki, other.spki)) {
-        throw Error(Code::kIntegrity,
-                    "the new RSA key shares a factor with key " + other.name.text() +
-                        ": the token's random numbers are not random; it was not taken into use");
-      }
-    }
-    vault.self_test(vault_key(record));
-    return record;
-  }
-
-  // Nothing of a creation that went wrong stays, as far as the token answers now; reconcile() does
-  // the rest later.
-  void undo(const CkaId& cka_id) {
-    try {
-      vault.destroy(cka_id);
-      ledger.drop_step(cka_id);
-      republish();
-    } catch (const std::exception& error) {
-      log_warning(
-          "keys",
-          std::string("a key that was not completed is left for the next reconciliation: ") +
-              error.what());
+                  "the new RSA key shares a factor with key " + other.name.text() +
+                      ": the token's random numbers are not random; it was not taken into use");
     }
   }
+  vault.self_test(vault_key(record));
+  return record;
+}
 
-  void finish_destruction(KeyRecord record, const std::string& reason) {
-    vault.destroy(record.cka_id);
-    vault.forget(record.kid);
-    record.state = KeyState::kDestroyed;
-    record.changed = options.clock->now();
-    record.reason = reason;
-    ledger.finish_destroy(record);
+// Nothing of a creation that went wrong stays, as far as the token answers now; reconcile() does
+// the rest later.
+void KeyStore::Impl::undo(const CkaId& cka_id) {
+  try {
+    vault.destroy(cka_id);
+    ledger.drop_step(cka_id);
+    republish();
+  } catch (const std::exception& error) {
+    log_warning("keys",
+                std::string("a key that was not completed is left for the next reconciliation: ") +
+                    error.what());
   }
+}
 
-  void finish_steps(const Plan& plan, const LedgerState& state, std::vector<Finding>& found) {
-    for (const auto& step : plan.finish) finish_one(step, found);
-    for (const auto& step : plan.forget) ledger.drop_step(step.cka_id);
-    for (const auto& step : plan.remove) {
-      if (step.kind == JournalStep::Kind::kCreate) {
-        vault.destroy(step.cka_id);
-        ledger.drop_step(step.cka_id);
-        found.push_back({Finding::Kind::kOrphanRemoved, "", step.planned.name.text(),
-                         "a key that a crash left half-made under our CKA_ID " + step.cka_id.hex() +
-                             " was removed",
-                         ""});
-        continue;
-      }
-      const auto row = std::find_if(state.keys.begin(), state.keys.end(),
-                                    [&](const auto& key) { return key.cka_id == step.cka_id; });
-      if (row != state.keys.end()) finish_destruction(*row, "destroyed (finished after a restart)");
+KeyRecord KeyStore::Impl::make(const JournalStep& step) {
+  ledger.begin_step(step);
+  KeyRecord record;
+  try {
+    const std::string label = "keyagent:" + options.agent_id + ":" + step.planned.name.text();
+    const Bytes spki =
+        vault.generate({step.cka_id, label, step.planned.algorithm, step.planned.purpose});
+    record = complete(step, spki);
+    ledger.finish_create(record);
+  } catch (...) {
+    undo(step.cka_id);
+    throw;
+  }
+  // From here on the key exists, whatever else fails: a repetition finds it.
+  republish();
+  vault.adopt(vault_key(record));
+  return record;
+}
+
+void KeyStore::Impl::begin_destruction(const KeyRecord& record, const Cause& cause) {
+  JournalStep step{JournalStep::Kind::kDestroy, record.cka_id, record};
+  step.planned.actor = cause.actor;
+  step.planned.reason = cause.reason;
+  ledger.begin_step(step);
+}
+
+void KeyStore::Impl::finish_destruction(KeyRecord record, const Cause& cause) {
+  vault.destroy(record.cka_id);
+  vault.forget(record.kid);
+  const KeyState before = record.state;
+  record.state = KeyState::kDestroyed;
+  record.changed = options.clock->now();
+  record.reason = cause.reason;
+  record.actor = cause.actor;
+  ledger.finish_destroy(record, before);
+}
+
+// MISSION R12: destroying is the one change that cannot be taken back.
+void KeyStore::Impl::require_destroyable(const KeyRecord& record) const {
+  const auto now = current();
+  const auto refuse = [&](const std::string& why) {
+    throw Error(Code::kKeyState, "key " + record.name.text() + " is not destroyed: " + why,
+                record.kid.text());
+  };
+  std::uint64_t sealed = 0;
+  for (const auto& entry : now->census) sealed += entry.kid == record.kid ? entry.count : 0;
+  if (sealed > 0) {
+    refuse(std::to_string(sealed) +
+           " sealed data name it (keyagent census list); re-encrypt them with keyagent reseal");
+  }
+  for (const auto& rekey : now->rekeys) {
+    if (rekey.old_kid != record.kid && rekey.new_kid != record.kid) continue;
+    if (!is_done(rekey.step) && rekey.step != RekeyStep::kDraining)
+      refuse("it is being rekeyed; wait, or: keyagent rekey " + record.name.text() + " --abort");
+    if (rekey.step == RekeyStep::kDraining && rekey.old_kid == record.kid &&
+        record.state == KeyState::kDeactivated && rekey.drained < rekey.drain) {
+      refuse(
+          "it is in its drain period, what is on its way still needs it; a key that must not "
+          "be used any more: keyagent key revoke " +
+          record.kid.text());
     }
   }
-
-  void finish_one(const JournalStep& step, std::vector<Finding>& found) {
-    try {
-      ledger.finish_create(complete(step, vault.read_spki(step.cka_id).value_or(Bytes{})));
-    } catch (const Error& error) {
-      if (retryable(error.code())) throw;
-      vault.destroy(step.cka_id);
-      ledger.drop_step(step.cka_id);
-      found.push_back({Finding::Kind::kOrphanRemoved, "", step.planned.name.text(),
-                       std::string("a half-made key was removed: ") + error.what(), ""});
-    }
-  }
-
-  // Adopts what the token really has; the rest is a finding.
-  void adopt_all(const std::vector<KeyRecord>& keys, std::map<Kid, std::string>& broken,
-                 std::vector<Finding>& found) {
-    for (const auto& key : keys) {
-      try {
-        vault.adopt(vault_key(key));
-      } catch (const Error& error) {
-        if (retryable(error.code()) && error.code() != Code::kKeyLost) throw;
-        const auto kind =
-            error.code() == Code::kIntegrity ? Finding::Kind::kMismatch : Finding::Kind::kKeyLost;
-        broken[key.kid] = error.what();
-        found.push_back({kind, key.kid.text(), key.name.text(), error.what(),
-                         "restore the token from its backup; if the key is gone for good: keyagent "
-                         "key destroy " +
-                             key.kid.text()});
-      }
-    }
-  }
-};
+}
 
 KeyStore::KeyStore(Options options, vault::TokenVault& vault)
     : impl_(std::make_unique<Impl>(std::move(options), vault)) {}
 KeyStore::~KeyStore() = default;
-
-void KeyStore::Impl::reconcile() {
-  LedgerState state = ledger.load();
-  require_no_rollback(state.epoch);
-  std::vector<Finding> found;
-  {
-    const Plan steps = plan_reconciliation(state, vault.objects());
-    finish_steps(steps, state, found);
-  }
-  state = ledger.load();
-  const Plan plan = plan_reconciliation(state, vault.objects());
-  std::map<Kid, std::string> broken;
-  for (const auto& key : plan.unusable) {
-    broken[key.kid] = key.finding;
-    vault.forget(key.kid);
-  }
-  found.insert(found.end(), plan.findings.begin(), plan.findings.end());
-  adopt_all(plan.adopt, broken, found);
-  publish(std::move(state), [&](KeyRecord& record) {
-    const auto fault = broken.find(record.kid);
-    record.usable = fault == broken.end();
-    record.finding = record.usable ? "" : fault->second;
-  });
-  remember_epoch();
-  set_findings(std::move(found));
-}
-
-void KeyStore::reconcile() {
-  const std::lock_guard lock(impl_->change_mutex);
-  try {
-    impl_->reconcile();
-    impl_->refusal.reset();
-  } catch (const Error& error) {
-    impl_->distrust(error);
-    throw;
-  }
-}
 
 std::vector<Finding> KeyStore::findings() const {
   const std::lock_guard lock(impl_->snapshot_mutex);
   return impl_->findings;
 }
 
-CreateResult KeyStore::create(const CreateRequest& request) {
+CreateResult KeyStore::create(const CreateRequest& request, const Cause& cause) {
   const std::lock_guard lock(impl_->change_mutex);
   impl_->require_reconciled();
   JournalStep step;
@@ -327,19 +278,11 @@ CreateResult KeyStore::create(const CreateRequest& request) {
   planned.algorithm = request.algorithm.value_or(default_algorithm(request.purpose));
   planned.envelope =
       request.envelope.value_or(default_envelope(request.purpose, planned.algorithm));
-  const bool fits = allowed(planned.purpose, planned.algorithm) &&
-                    (planned.envelope == EnvelopeAlgorithm::kNone
-                         ? !opens(planned.purpose)
-                         : opens(planned.purpose) && can_seal(planned.algorithm, planned.envelope));
-  if (!fits) {
-    throw Error(Code::kUsage, "a " + std::string(name_of(planned.purpose)) + " key cannot be " +
-                                  std::string(name_of(planned.algorithm)) +
-                                  (planned.envelope == EnvelopeAlgorithm::kNone
-                                       ? ""
-                                       : " with " + std::string(name_of(planned.envelope))));
-  }
+  planned.reason = cause.reason;
+  planned.actor = cause.actor;
+  require_fitting(planned.purpose, planned.algorithm, planned.envelope);
   const auto snapshot = impl_->current();
-  if (const KeyRecord* known = Impl::find_active(*snapshot, request.name)) {
+  if (const KeyRecord* known = impl_->find_named(*snapshot, request.name)) {
     const bool same = known->purpose == planned.purpose &&
                       (!request.algorithm || known->algorithm == planned.algorithm) &&
                       (!request.envelope || known->envelope == planned.envelope);
@@ -350,39 +293,89 @@ CreateResult KeyStore::create(const CreateRequest& request) {
                     std::string(name_of(known->algorithm)),
                 known->kid.text());
   }
-  for (const auto& record : snapshot->records) {
-    if (record.name == request.name)
-      planned.generation = std::max(planned.generation, record.generation + 1);
-  }
+  planned.generation = impl_->next_generation(request.name);
   step.cka_id = planned.cka_id = CkaId::random();
-  impl_->ledger.begin_step(step);
-  KeyRecord record;
-  try {
-    const std::string label = "keyagent:" + impl_->options.agent_id + ":" + request.name.text();
-    const Bytes spki =
-        impl_->vault.generate({step.cka_id, label, planned.algorithm, planned.purpose});
-    record = impl_->complete(step, spki);
-    impl_->ledger.finish_create(record);
-  } catch (...) {
-    impl_->undo(step.cka_id);
-    throw;
-  }
-  // From here on the key exists, whatever else fails: a repetition finds it.
-  impl_->republish();
-  impl_->vault.adopt(vault_key(record));
-  return {record, true};
+  return {impl_->make(step), true};
 }
 
-KeyRecord KeyStore::destroy(const std::string& which, const std::string& reason) {
+KeyRecord KeyStore::destroy(const std::string& which, const Cause& cause) {
   const std::lock_guard lock(impl_->change_mutex);
   impl_->require_reconciled();
-  const KeyRecord record = find(which);
+  const KeyRecord record = impl_->find(which);
   if (record.state == KeyState::kDestroyed) return record;
-  JournalStep step{JournalStep::Kind::kDestroy, record.cka_id, record};
-  impl_->ledger.begin_step(step);
-  impl_->finish_destruction(record, reason);
+  impl_->require_destroyable(record);
+  impl_->begin_destruction(record, cause);
+  impl_->finish_destruction(record, cause);
   impl_->republish();
   return find(record.kid.text());
+}
+
+KeyRecord KeyStore::change_state(const std::string& which, KeyState to, const Cause& cause) {
+  const std::lock_guard lock(impl_->change_mutex);
+  impl_->require_reconciled();
+  KeyRecord record = impl_->find(which);
+  if (record.state == to) return record;
+  // Staged and deactivated are a rekey's work, destroyed is destroy()'s.
+  const bool asked = to == KeyState::kSuspended || to == KeyState::kCompromised ||
+                     (to == KeyState::kActive && record.state == KeyState::kSuspended);
+  if (!asked || !may_become(record.state, to)) {
+    throw Error(Code::kKeyState,
+                "key " + record.name.text() + " is " + std::string(name_of(record.state)) +
+                    " and cannot become " + std::string(name_of(to)),
+                record.kid.text());
+  }
+  const KeyState before = record.state;
+  record.state = to;
+  record.changed = impl_->options.clock->now();
+  record.reason = cause.reason;
+  record.actor = cause.actor;
+  impl_->ledger.record_states({{record, before}});
+  impl_->republish();
+  return find(record.kid.text());
+}
+
+void KeyStore::record_census(const std::string& source, const std::vector<CensusEntry>& entries) {
+  const std::lock_guard lock(impl_->change_mutex);
+  impl_->require_reconciled();
+  impl_->ledger.record_census(source, entries);
+  impl_->republish();
+}
+
+std::vector<CensusEntry> KeyStore::census() const {
+  return impl_->current()->census;
+}
+
+std::uint64_t KeyStore::sealed_count(const Kid& kid) const {
+  std::uint64_t count = 0;
+  for (const auto& entry : impl_->current()->census) count += entry.kid == kid ? entry.count : 0;
+  return count;
+}
+
+std::vector<StateChange> KeyStore::history(const Kid& kid) const {
+  const std::lock_guard lock(impl_->change_mutex);
+  return impl_->ledger.history(kid);
+}
+
+void KeyStore::note(const std::string& name, const std::string& value) {
+  const std::lock_guard lock(impl_->change_mutex);
+  impl_->ledger.note(name, value);
+}
+
+std::string KeyStore::noted(const std::string& name) const {
+  const std::lock_guard lock(impl_->change_mutex);
+  return impl_->ledger.noted(name);
+}
+
+std::map<Kid, WallTime> KeyStore::last_used() const {
+  return impl_->used.all();
+}
+
+void KeyStore::note_uses() {
+  const std::lock_guard lock(impl_->change_mutex);
+  for (const auto& [kid, when] : impl_->used.all()) {
+    const auto seconds = std::chrono::duration_cast<std::chrono::seconds>(when.time_since_epoch());
+    impl_->ledger.note(kUsedNote + kid.text(), std::to_string(seconds.count()));
+  }
 }
 
 std::vector<KeyRecord> KeyStore::list() const {
@@ -390,15 +383,7 @@ std::vector<KeyRecord> KeyStore::list() const {
 }
 
 KeyRecord KeyStore::find(const std::string& which) const {
-  const auto snapshot = impl_->current();
-  if (const auto kid = Kid::parse(which)) return record_of(*snapshot, *kid);
-  const auto name = KeyName::parse(which);
-  const KeyRecord* active = name ? Impl::find_active(*snapshot, *name) : nullptr;
-  if (active == nullptr) {
-    throw Error(Code::kKeyNotPresent,
-                "no key '" + escape_controls(which) + "' is here; run: keyagent key list");
-  }
-  return *active;
+  return impl_->find(which);
 }
 
 pkcs11::Custody KeyStore::prove_custody(const std::string& which) {

@@ -11,27 +11,10 @@
 
 #include "agent/base/clock.h"
 #include "agent/base/key_ops.h"
+#include "agent/keys/key_record.h"
 #include "agent/vault/token_vault.h"
 
 namespace keyagent::keys {
-
-// One generation of a key, as the ledger has it.
-struct KeyRecord {
-  Kid kid;  // empty while the generation is only journaled
-  KeyName name;
-  int generation = 1;
-  Purpose purpose = Purpose::kSign;
-  KeyAlgorithm algorithm = KeyAlgorithm::kEcP256;
-  EnvelopeAlgorithm envelope = EnvelopeAlgorithm::kNone;
-  KeyState state = KeyState::kActive;
-  CkaId cka_id;
-  Bytes spki;
-  WallTime created{}, changed{};
-  std::string reason;  // of the last change of state
-  bool usable = true;  // false: in the ledger, but the token does not hold it or answers wrongly
-                       // (then `finding` says what)
-  std::string finding;
-};
 
 struct CreateRequest {
   KeyName name;
@@ -43,6 +26,19 @@ struct CreateRequest {
 struct CreateResult {
   KeyRecord record;
   bool created = false;  // false: a key of this name with the same properties was there already
+};
+
+// Why something changed, and who wanted it: ledger and audit log keep both.
+struct Cause {
+  std::string reason;
+  std::string actor = "internal:agent";
+};
+
+struct RekeyRequest {
+  KeyName name;
+  std::optional<KeyAlgorithm> algorithm;      // as it is
+  std::optional<EnvelopeAlgorithm> envelope;  // as it is where the algorithm allows it
+  std::chrono::milliseconds drain{0};
 };
 
 // What reconciliation found and did; each is one line of `keyagent doctor`.
@@ -65,7 +61,7 @@ struct Finding {
 };
 
 // Thread-safe. Readers never wait for the token: records are an immutable snapshot that changes
-// swap.
+// swap. Every change is written to the ledger before and after the token acts, and may be repeated.
 class KeyStore {
  public:
   struct Options {
@@ -87,13 +83,55 @@ class KeyStore {
 
   // Idempotent by name: Error{kExists} when the name has other properties. Exactly one key pair is
   // made, whatever crashes.
-  CreateResult create(const CreateRequest& request);
-  // Destroys the active generation of `which` (name or kid). REQUIRES the caller to have confirmed.
-  // Idempotent.
-  KeyRecord destroy(const std::string& which, const std::string& reason);
+  CreateResult create(const CreateRequest& request, const Cause& cause = {"created"});
+  // Destroys one generation (name or kid). REQUIRES the caller to have confirmed. Idempotent.
+  // Throws Error{kKeyState} while sealed data names it, in its drain period, or while it is being
+  // rekeyed.
+  KeyRecord destroy(const std::string& which, const Cause& cause);
+  // Suspend, resume, revoke: to kSuspended, kActive or kCompromised by the table of may_become().
+  // Already there: nothing changes. Throws Error{kKeyState} for any other change.
+  KeyRecord change_state(const std::string& which, KeyState to, const Cause& cause);
+
+  // Rekey, a step at a time; keys/rekey_runner calls them in the order of keys/rekey's table.
+  //
+  // Journals it, with the new key's CKA_ID. A rekey of this name that has not switched yet is
+  // returned as it is. Throws Error{kKeyNotPresent, kKeyState, kUsage}.
+  RekeyRecord begin_rekey(const RekeyRequest& request, const Cause& cause);
+  // Planned: makes the key, in state staged. What an earlier attempt left in the token is gone by
+  // then (reconcile()). Throws token codes: the rekey stays planned.
+  RekeyRecord make_next_key(std::uint64_t id);
+  // One real operation with the new key, in a fresh session. Throws Error{kIntegrity}, token codes.
+  void test_next_key(std::uint64_t id);
+  // Any step whose effect is in the ledger alone. kSwitchDone swaps the states of both generations
+  // in the same transaction. Throws Error{kKeyState} when the table has no such edge.
+  RekeyRecord record_rekey(std::uint64_t id, RekeyEvent event, const Cause& cause);
+  // Draining: destroys the old generation. Throws Error{kKeyState} while sealed data names it.
+  RekeyRecord retire_old_key(std::uint64_t id);
+  // Aborting: destroys what was made of the new key.
+  RekeyRecord discard_next_key(std::uint64_t id);
+  std::vector<RekeyRecord> rekeys() const;
+  // Throws Error{kUsage} for an unknown id.
+  RekeyRecord rekey(std::uint64_t id) const;
+  // How much of its drain is over; survives a restart, costs no epoch.
+  void note_drained(std::uint64_t id, std::chrono::milliseconds drained);
+
+  // Sealed data by source. No entries: the source is forgotten. An entry with an empty kid and
+  // count 0 says that a source was looked through and holds nothing.
+  void record_census(const std::string& source, const std::vector<CensusEntry>& entries);
+  std::vector<CensusEntry> census() const;
+  std::uint64_t sealed_count(const Kid& kid) const;
+  std::vector<StateChange> history(const Kid& kid) const;
+
+  // When keys were last used through ops(). In memory; note_uses() puts it on the disk.
+  std::map<Kid, WallTime> last_used() const;
+  void note_uses();
+  // A text that is lost without harm, for the scheduler: no epoch, no digest. Empty: never noted.
+  void note(const std::string& name, const std::string& value);
+  std::string noted(const std::string& name) const;
 
   std::vector<KeyRecord> list() const;
-  // By name (its active generation) or kid. Throws Error{kKeyNotPresent}.
+  // By kid, or by name: its active generation, else a suspended one, else the newest that is left.
+  // Throws Error{kKeyNotPresent}.
   KeyRecord find(const std::string& which) const;
   pkcs11::Custody prove_custody(const std::string& which);
 

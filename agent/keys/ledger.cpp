@@ -1,100 +1,66 @@
 #include "agent/keys/ledger.h"
 
-#include <sqlite3.h>
 #include <sys/stat.h>
 
 #include "agent/base/encoding.h"
 #include "agent/base/error.h"
+#include "agent/keys/ledger_rows.h"
+#include "agent/keys/sqlite.h"
 
 namespace keyagent::keys {
 namespace {
 
-constexpr int kFormat = 1;
+constexpr int kFormat = 2;
 constexpr int kApplication = 0x6B657961;  // "keya"
 
 constexpr const char* kSchema = R"sql(
 CREATE TABLE IF NOT EXISTS keys (
   cka_id TEXT PRIMARY KEY, kid TEXT NOT NULL UNIQUE, name TEXT NOT NULL, generation INTEGER NOT NULL,
   purpose TEXT NOT NULL, algorithm TEXT NOT NULL, envelope TEXT NOT NULL, state TEXT NOT NULL, spki BLOB NOT NULL,
-  created TEXT NOT NULL, changed TEXT NOT NULL, reason TEXT NOT NULL, UNIQUE (name, generation)) STRICT;
+  created TEXT NOT NULL, changed TEXT NOT NULL, reason TEXT NOT NULL, activated TEXT NOT NULL DEFAULT '',
+  actor TEXT NOT NULL DEFAULT '', UNIQUE (name, generation)) STRICT;
 CREATE TABLE IF NOT EXISTS journal (
   cka_id TEXT PRIMARY KEY, kind TEXT NOT NULL, kid TEXT NOT NULL, name TEXT NOT NULL, generation INTEGER NOT NULL,
-  purpose TEXT NOT NULL, algorithm TEXT NOT NULL, envelope TEXT NOT NULL) STRICT;
+  purpose TEXT NOT NULL, algorithm TEXT NOT NULL, envelope TEXT NOT NULL, state TEXT NOT NULL DEFAULT 'active',
+  actor TEXT NOT NULL DEFAULT '', reason TEXT NOT NULL DEFAULT '') STRICT;
 CREATE TABLE IF NOT EXISTS meta (name TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT;
 )sql";
 
-class Statement {
- public:
-  Statement(sqlite3* db, const std::string& sql) : db_(db) {
-    if (sqlite3_prepare_v2(db, sql.c_str(), -1, &statement_, nullptr) != SQLITE_OK) fail();
-  }
-  ~Statement() { sqlite3_finalize(statement_); }
-  Statement(const Statement&) = delete;
+// What format 2 added.
+constexpr const char* kSchema2 = R"sql(
+CREATE TABLE IF NOT EXISTS history (
+  seq INTEGER PRIMARY KEY, kid TEXT NOT NULL, before TEXT NOT NULL, after TEXT NOT NULL, at TEXT NOT NULL,
+  actor TEXT NOT NULL, reason TEXT NOT NULL) STRICT;
+CREATE TABLE IF NOT EXISTS rekeys (
+  id INTEGER PRIMARY KEY, name TEXT NOT NULL, step TEXT NOT NULL, old_kid TEXT NOT NULL, new_kid TEXT NOT NULL,
+  cka_id TEXT NOT NULL UNIQUE, algorithm TEXT NOT NULL, envelope TEXT NOT NULL, begun TEXT NOT NULL,
+  changed TEXT NOT NULL, drain INTEGER NOT NULL, actor TEXT NOT NULL,
+  reason TEXT NOT NULL) STRICT;
+CREATE UNIQUE INDEX IF NOT EXISTS one_rekey_a_name ON rekeys (name)
+  WHERE step IN ('planned', 'generated', 'proved', 'switched', 'aborting');
+CREATE TABLE IF NOT EXISTS census (
+  source TEXT NOT NULL, kid TEXT NOT NULL, count INTEGER NOT NULL, at TEXT NOT NULL, actor TEXT NOT NULL,
+  PRIMARY KEY (source, kid)) STRICT;
+CREATE TABLE IF NOT EXISTS notes (name TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT;
+)sql";
 
-  Statement& text(const std::string& value) {
-    sqlite3_bind_text(statement_, ++bound_, value.c_str(), static_cast<int>(value.size()),
-                      SQLITE_TRANSIENT);
-    return *this;
-  }
-  Statement& text(std::string_view value) { return text(std::string(value)); }
-  Statement& number(std::int64_t value) {
-    sqlite3_bind_int64(statement_, ++bound_, value);
-    return *this;
-  }
-  Statement& blob(const Bytes& value) {
-    static constexpr std::uint8_t kNothing = 0;
-    sqlite3_bind_blob(statement_, ++bound_, value.empty() ? &kNothing : value.data(),
-                      static_cast<int>(value.size()), SQLITE_TRANSIENT);
-    return *this;
-  }
-  bool step() {
-    const int rc = sqlite3_step(statement_);
-    if (rc != SQLITE_ROW && rc != SQLITE_DONE) fail();
-    return rc == SQLITE_ROW;
-  }
-  std::string text_at(int column) const {
-    const auto* text = reinterpret_cast<const char*>(sqlite3_column_text(statement_, column));
-    return text == nullptr
-               ? std::string()
-               : std::string(text,
-                             static_cast<std::size_t>(sqlite3_column_bytes(statement_, column)));
-  }
-  std::int64_t number_at(int column) const { return sqlite3_column_int64(statement_, column); }
-  Bytes blob_at(int column) const {
-    const auto* bytes = static_cast<const std::uint8_t*>(sqlite3_column_blob(statement_, column));
-    return bytes == nullptr ? Bytes()
-                            : Bytes(bytes, bytes + sqlite3_column_bytes(statement_, column));
-  }
-
- private:
-  [[noreturn]] void fail() const {
-    const int rc = sqlite3_errcode(db_);
-    const bool damaged = rc == SQLITE_CORRUPT || rc == SQLITE_NOTADB;
-    throw Error(damaged ? Code::kIntegrity : Code::kInternal,
-                std::string("the ledger ") + (damaged ? "is damaged" : "cannot be used") + ": " +
-                    sqlite3_errmsg(db_));
-  }
-  sqlite3* db_;
-  sqlite3_stmt* statement_ = nullptr;
-  int bound_ = 0;
-};
-
-[[noreturn]] void throw_damaged(const std::filesystem::path& file, const std::string& what) {
-  throw Error(Code::kIntegrity, "the ledger " + file.string() + " is damaged (" + what +
-                                    "); nothing was changed: restore it from its newest backup");
-}
-
-// What a text of the ledger must parse as; a foreign word is damage.
-template <class Value>
-Value parsed(const std::optional<Value>& value, const std::filesystem::path& file,
-             const std::string& what) {
-  if (!value) throw_damaged(file, what);
-  return *value;
-}
+constexpr const char* kFrom1 = R"sql(
+ALTER TABLE keys ADD COLUMN activated TEXT NOT NULL DEFAULT '';
+ALTER TABLE keys ADD COLUMN actor TEXT NOT NULL DEFAULT '';
+ALTER TABLE journal ADD COLUMN state TEXT NOT NULL DEFAULT 'active';
+ALTER TABLE journal ADD COLUMN actor TEXT NOT NULL DEFAULT '';
+ALTER TABLE journal ADD COLUMN reason TEXT NOT NULL DEFAULT '';
+UPDATE keys SET activated = created;
+)sql";
 
 // One row in canonical form: every field with its length, so that no two rows read alike.
 void digest_field(std::string& out, std::string_view field) {
   out.append(std::to_string(field.size())).append(":").append(field).append(";");
+}
+
+// Format 1 counted twelve columns a row, whatever the table.
+int digest_columns(std::int64_t format, int columns) {
+  return format == 1 ? 12 : columns;
 }
 
 }  // namespace
@@ -151,9 +117,11 @@ void Ledger::prepare_schema() {
                                       "; use the newer program, nothing was changed");
   }
   if (format == kFormat && application == kApplication) return;
+  if (format == 1 && application == kApplication) return migrate_from_1();
   if (format != 0 || application != 0) throw_damaged(file_, "it is no ledger of keyagent");
   change([&] {
     execute(kSchema);
+    execute(kSchema2);
     execute(("PRAGMA application_id=" + std::to_string(kApplication) +
              "; PRAGMA user_version=" + std::to_string(kFormat))
                 .c_str());
@@ -161,8 +129,19 @@ void Ledger::prepare_schema() {
   });
 }
 
-template <class Work>
-void Ledger::change(Work&& work) {
+// One transaction: a crash leaves a ledger of format 1. Its digest is checked first, because the
+// new one vouches for whatever is found.
+void Ledger::migrate_from_1() {
+  if (read_meta("digest") != compute_digest(std::stoull(read_meta("epoch"))))
+    throw_damaged(file_, "its digest does not fit its rows");
+  change([&] {
+    execute(kFrom1);
+    execute(kSchema2);
+    execute(("PRAGMA user_version=" + std::to_string(kFormat)).c_str());
+  });
+}
+
+void Ledger::change(const std::function<void()>& work) {
   execute("BEGIN IMMEDIATE");
   try {
     work();
@@ -193,126 +172,31 @@ LedgerState Ledger::load() {
     throw_damaged(file_, "its digest does not fit its rows");
   state.keys = read_keys();
   state.journal = read_journal();
+  state.rekeys = read_rekeys();
+  state.census = read_census();
   return state;
 }
 
-void Ledger::begin_step(const JournalStep& step) {
-  change([&] {
-    Statement insert(db_,
-                     "INSERT INTO journal (cka_id, kind, kid, name, generation, purpose, "
-                     "algorithm, envelope) VALUES (?,?,?,?,?,?,?,?) "
-                     "ON CONFLICT (cka_id) DO UPDATE SET kind=excluded.kind");
-    const auto& key = step.planned;
-    insert.text(step.cka_id.hex())
-        .text(std::string_view(step.kind == JournalStep::Kind::kCreate ? "create" : "destroy"))
-        .text(key.kid.text())
-        .text(key.name.text())
-        .number(key.generation)
-        .text(name_of(key.purpose))
-        .text(name_of(key.algorithm))
-        .text(name_of(key.envelope))
-        .step();
-  });
-}
-
-void Ledger::finish_create(const KeyRecord& record) {
-  change([&] {
-    write_key(record);
-    remove_step(record.cka_id);
-  });
-}
-
-void Ledger::finish_destroy(const KeyRecord& record) {
-  finish_create(record);
-}
-
-void Ledger::drop_step(const CkaId& cka_id) {
-  change([&] { remove_step(cka_id); });
-}
-
-void Ledger::remove_step(const CkaId& cka_id) {
-  Statement(db_, "DELETE FROM journal WHERE cka_id=?").text(cka_id.hex()).step();
-}
-
-void Ledger::write_key(const KeyRecord& record) {
-  Statement(db_,
-            "INSERT INTO keys (cka_id, kid, name, generation, purpose, algorithm, envelope, state, "
-            "spki, created, changed, reason) "
-            "VALUES (?,?,?,?,?,?,?,?,?,?,?,?) ON CONFLICT (cka_id) DO UPDATE SET "
-            "state=excluded.state, changed=excluded.changed, "
-            "reason=excluded.reason")
-      .text(record.cka_id.hex())
-      .text(record.kid.text())
-      .text(record.name.text())
-      .number(record.generation)
-      .text(name_of(record.purpose))
-      .text(name_of(record.algorithm))
-      .text(name_of(record.envelope))
-      .text(name_of(record.state))
-      .blob(record.spki)
-      .text(rfc3339(record.created))
-      .text(rfc3339(record.changed))
-      .text(record.reason)
-      .step();
-}
-
-std::vector<KeyRecord> Ledger::read_keys() {
-  Statement rows(db_,
-                 "SELECT cka_id, kid, name, generation, purpose, algorithm, envelope, state, spki, "
-                 "created, changed, reason FROM keys "
-                 "ORDER BY rowid");
-  std::vector<KeyRecord> keys;
-  while (rows.step()) {
-    KeyRecord key;
-    key.cka_id = CkaId::from_hex(rows.text_at(0));
-    key.kid = Kid(rows.text_at(1));
-    key.name = KeyName(rows.text_at(2));
-    key.generation = static_cast<int>(rows.number_at(3));
-    key.purpose = parsed(purpose_of(rows.text_at(4)), file_, "purpose");
-    key.algorithm = parsed(key_algorithm_of(rows.text_at(5)), file_, "algorithm");
-    key.envelope = parsed(envelope_algorithm_of(rows.text_at(6)), file_, "envelope");
-    key.state = parsed(key_state_of(rows.text_at(7)), file_, "state");
-    key.spki = rows.blob_at(8);
-    key.created = parse_rfc3339(rows.text_at(9));
-    key.changed = parse_rfc3339(rows.text_at(10));
-    key.reason = rows.text_at(11);
-    keys.push_back(std::move(key));
-  }
-  return keys;
-}
-
-std::vector<JournalStep> Ledger::read_journal() {
-  Statement rows(db_,
-                 "SELECT cka_id, kind, kid, name, generation, purpose, algorithm, envelope FROM "
-                 "journal ORDER BY rowid");
-  std::vector<JournalStep> steps;
-  while (rows.step()) {
-    JournalStep step;
-    step.cka_id = CkaId::from_hex(rows.text_at(0));
-    step.kind =
-        rows.text_at(1) == "create" ? JournalStep::Kind::kCreate : JournalStep::Kind::kDestroy;
-    step.planned.cka_id = step.cka_id;
-    if (!rows.text_at(2).empty()) step.planned.kid = Kid(rows.text_at(2));
-    step.planned.name = KeyName(rows.text_at(3));
-    step.planned.generation = static_cast<int>(rows.number_at(4));
-    step.planned.purpose = parsed(purpose_of(rows.text_at(5)), file_, "purpose");
-    step.planned.algorithm = parsed(key_algorithm_of(rows.text_at(6)), file_, "algorithm");
-    step.planned.envelope = parsed(envelope_algorithm_of(rows.text_at(7)), file_, "envelope");
-    steps.push_back(std::move(step));
-  }
-  return steps;
-}
-
+// Over every row of every table that says something of keys. A ledger of format 1 has two of them.
 std::string Ledger::compute_digest(std::uint64_t epoch) {
-  std::string canonical = "keyagent-ledger-v1;" + std::to_string(epoch) + ";";
-  for (const char* sql :
-       {"SELECT * FROM keys ORDER BY cka_id", "SELECT * FROM journal ORDER BY cka_id"}) {
-    Statement rows(db_, sql);
+  std::int64_t format = 0;
+  {
+    Statement version(db_, "PRAGMA user_version");
+    version.step();
+    format = version.number_at(0);
+  }
+  std::string canonical =
+      (format == 1 ? "keyagent-ledger-v1;" : "keyagent-ledger-v2;") + std::to_string(epoch) + ";";
+  std::vector<const char*> tables{"keys ORDER BY cka_id", "journal ORDER BY cka_id"};
+  if (format != 1) {
+    tables.insert(tables.end(),
+                  {"history ORDER BY seq", "rekeys ORDER BY id", "census ORDER BY source, kid"});
+  }
+  for (const char* table : tables) {
+    Statement rows(db_, std::string("SELECT * FROM ") + table);
     while (rows.step()) {
-      for (int column = 0; column < 12; ++column) {
-        const Bytes blob = rows.blob_at(column);
-        digest_field(canonical, as_text(blob));
-      }
+      for (int column = 0; column < digest_columns(format, rows.columns()); ++column)
+        digest_field(canonical, as_text(rows.blob_at(column)));
       canonical += "\n";
     }
     canonical += "--\n";

@@ -3,11 +3,12 @@
 // Schema: README.md.
 
 #include <filesystem>
+#include <functional>
 #include <memory>
 #include <string>
 #include <vector>
 
-#include "agent/keys/key_store.h"
+#include "agent/keys/key_record.h"
 
 struct sqlite3;
 
@@ -26,6 +27,8 @@ struct LedgerState {
   std::string digest;
   std::vector<KeyRecord> keys;  // in the order of their creation
   std::vector<JournalStep> journal;
+  std::vector<RekeyRecord> rekeys;  // in the order of their beginning, finished ones too
+  std::vector<CensusEntry> census;
 };
 
 // One connection. Not thread-safe. Every change is one transaction that is on disk when the call
@@ -41,20 +44,46 @@ class Ledger {
   LedgerState load();
 
   void begin_step(const JournalStep& step);
-  // Writes the key's row and removes its step.
+  // Writes the key's row and removes its step. A rekey that waits for this key goes on to
+  // generated.
   void finish_create(const KeyRecord& record);
-  void finish_destroy(const KeyRecord& record);
+  void finish_destroy(const KeyRecord& record, KeyState before);
   void drop_step(const CkaId& cka_id);
 
+  // Keys whose state changed, each with the state it had before, and the rekey that caused it, all
+  // or nothing.
+  struct Changed {
+    KeyRecord key;
+    KeyState before;
+  };
+  void record_states(const std::vector<Changed>& keys, const RekeyRecord* rekey = nullptr);
+  // Returns the record with its id.
+  RekeyRecord begin_rekey(RekeyRecord rekey);
+  void record_rekey(const RekeyRecord& rekey);
+
+  // Replaces what was known of one source; no entries: the source is forgotten.
+  void record_census(const std::string& source, const std::vector<CensusEntry>& entries);
+  std::vector<StateChange> history(const Kid& kid);
+
+  // Notes that are no part of the ledger's truth: no epoch, no digest, lost without harm.
+  void note(const std::string& name, const std::string& value);
+  std::string noted(const std::string& name);
+  void note_drained(std::uint64_t rekey, std::chrono::milliseconds drained);
+  std::map<std::string, std::string> noted_under(const std::string& prefix);
+
  private:
-  template <class Work>
-  void change(Work&& work);
+  void change(const std::function<void()>& work);
   void execute(const char* sql);
   void prepare_schema();
+  void migrate_from_1();
   void write_key(const KeyRecord& record);
+  void write_change(const KeyRecord& record, KeyState before);
+  void write_rekey(const RekeyRecord& rekey);
   void remove_step(const CkaId& cka_id);
   std::vector<KeyRecord> read_keys();
   std::vector<JournalStep> read_journal();
+  std::vector<RekeyRecord> read_rekeys();
+  std::vector<CensusEntry> read_census();
   std::string compute_digest(std::uint64_t epoch);
   std::string read_meta(const std::string& name);
   void write_meta(const std::string& name, const std::string& value);

@@ -5,6 +5,7 @@
 #include <string>
 #include <vector>
 
+#include "agent/keys/key_store.h"
 #include "agent/keys/ledger.h"
 
 namespace keyagent::keys {

@@ -42,7 +42,7 @@ TEST_F(GateOpenTest, R4_EnvelopeOpensForTheCallerThatPolicyAllows) {
 TEST_F(GateOpenTest, R3_KeyThatIsNotActiveDecryptsNothing) {
   const auto key = create("backup-1", "transport", "rsa-2048");
   const auto envelope = seal("backup-1", "the credential");
-  keys_.destroy("backup-1", "test");
+  keys_.destroy("backup-1", {"test"});
   test::shim::reset_counts();
   const auto failure = ask(kBackup, open_request(envelope)).failure();
   EXPECT_EQ(failure.code(), wire::KEY_STATE);

@@ -84,7 +84,7 @@ TEST_F(KeyStoreTest, TheSameNameWithAnotherPurposeIsRefused) {
 
 TEST_F(KeyStoreTest, R3_ADestroyedKeyIsRefusedBeforeTheTokenSeesTheRequest) {
   const auto record = make("credentials", Purpose::kTransport);
-  store_->destroy("credentials", "test");
+  store_->destroy("credentials", {"test"});
   shim::reset_counts();
   EXPECT_EQ(code_of([&] {
               store_->ops().decrypt_cek(record.kid, OaepHash::kSha256, random_bytes(384), 32);
@@ -96,8 +96,8 @@ TEST_F(KeyStoreTest, R3_ADestroyedKeyIsRefusedBeforeTheTokenSeesTheRequest) {
 
 TEST_F(KeyStoreTest, DestroyIsIdempotentAndTheNameIsFreeForTheNextGeneration) {
   const auto first = make("one");
-  store_->destroy("one", "test");
-  EXPECT_EQ(store_->destroy(first.kid.text(), "test").state, KeyState::kDestroyed);
+  store_->destroy("one", {"test"});
+  EXPECT_EQ(store_->destroy(first.kid.text(), {"test"}).state, KeyState::kDestroyed);
   EXPECT_EQ(make("one").generation, 2);
 }
 
@@ -155,7 +155,7 @@ TEST_F(KeyStoreTest, Fault084_NothingIsChangedUnderARestoredLedgerAndTheTokensEp
   EXPECT_EQ(code_of([&] { make("three"); }), Code::kTokenFault);  // not compared yet
   EXPECT_EQ(code_of([&] { store_->reconcile(); }), Code::kIntegrity);
   EXPECT_EQ(code_of([&] { make("three"); }), Code::kIntegrity);
-  EXPECT_EQ(code_of([&] { store_->destroy("one", "test"); }), Code::kIntegrity);
+  EXPECT_EQ(code_of([&] { store_->destroy("one", {"test"}); }), Code::kIntegrity);
   EXPECT_EQ(vault_.read_fact("ledger-epoch"), epoch);
   EXPECT_EQ(code_of([&] { store_->reconcile(); }), Code::kIntegrity);
   EXPECT_EQ(token_keys(), 2u);
@@ -176,9 +176,9 @@ TEST_F(KeyStoreTest, Fault084_ARollbackThatIsSeenLaterTakesTheKeysOutOfUse) {
 TEST_F(KeyStoreTest, ADestructionThatATokenFaultStoppedIsFinishedByRepeatingIt) {
   make("one");
   shim::set_faults("C_DestroyObject:from=1:rv=0x7");
-  EXPECT_NE(code_of([&] { store_->destroy("one", "test"); }), Code::kOk);
+  EXPECT_NE(code_of([&] { store_->destroy("one", {"test"}); }), Code::kOk);
   shim::clear();
-  EXPECT_EQ(store_->destroy("one", "test").state, KeyState::kDestroyed);
+  EXPECT_EQ(store_->destroy("one", {"test"}).state, KeyState::kDestroyed);
   EXPECT_EQ(token_keys(), 0u);
 }
 

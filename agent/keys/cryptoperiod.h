@@ -1,0 +1,62 @@
+#pragma once
+// How long a key is used, and what is due when: NIST SP 800-57 part 1 revision 5, §5.3. Pure.
+
+#include <chrono>
+#include <map>
+#include <string>
+#include <vector>
+
+#include "agent/keys/key_record.h"
+
+namespace keyagent::keys {
+
+using Span = std::chrono::milliseconds;
+
+// The life of one key's generations.
+struct Cryptoperiod {
+  Span active{0};         // from activation to the next rekey; 0: for ever
+  Span drain{0};          // how long the old generation still opens after a rekey
+  Span idle{0};           // unused for so long: suspended; 0: never
+  bool automatic = true;  // false: it is only said that a rekey is due
+};
+
+// SP 800-57 table 1 as MISSION R10 reads it: transport 90 d + 30 d drain, auth 60 d, storage 1 y,
+// the rest 1 y. Sign and auth keys are not rekeyed by themselves: those who verify, or the
+// certificate, must have the new key first.
+Cryptoperiod default_cryptoperiod(Purpose purpose);
+
+struct Periods {
+  std::map<Purpose, Cryptoperiod> by_purpose;   // else default_cryptoperiod()
+  std::map<std::string, Cryptoperiod> by_name;  // before by_purpose
+  Span warn{std::chrono::hours(24 * 7)};        // a warning so long before
+  int jitter_percent = 10;  // of the active period, taken off by a fixed draw from the kid
+
+  Cryptoperiod of(const KeyRecord& key) const;
+};
+
+// When the key's next generation is due; nullopt: never. Never later than activated + active, and
+// the same at each call: a restart draws no new lot.
+std::optional<WallTime> next_rekey(const KeyRecord& key, const Periods& periods);
+
+struct Due {
+  enum class Kind {
+    kWarn,     // a rekey comes within `warn`
+    kRekey,    // now, by itself
+    kOverdue,  // now, but this key waits for a person
+    kSuspend   // idle for too long
+  };
+  Kind kind = Kind::kWarn;
+  KeyName name;
+  Kid kid;
+  std::string text;
+};
+
+// What is due of these keys. `used`: when each key was last used, as far as known (else its
+// activation counts).
+std::vector<Due> due(const std::vector<KeyRecord>& keys, const std::map<Kid, WallTime>& used,
+                     const Periods& periods, WallTime now);
+
+// "90 d", "5 h", "3 min", "12 s": for people.
+std::string span_text(Span span);
+
+}  // namespace keyagent::keys

@@ -1,0 +1,72 @@
+#pragma once
+// What the ledger says of a key, of a rekey and of sealed data: plain values.
+
+#include <cstdint>
+#include <map>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "agent/base/bytes.h"
+#include "agent/base/clock.h"
+#include "agent/base/ids.h"
+#include "agent/base/key_types.h"
+#include "agent/keys/rekey.h"
+
+namespace keyagent::keys {
+
+// One generation of a key.
+struct KeyRecord {
+  Kid kid;  // empty while the generation is only journaled
+  KeyName name;
+  int generation = 1;
+  Purpose purpose = Purpose::kSign;
+  KeyAlgorithm algorithm = KeyAlgorithm::kEcP256;
+  EnvelopeAlgorithm envelope = EnvelopeAlgorithm::kNone;
+  KeyState state = KeyState::kActive;
+  CkaId cka_id;
+  Bytes spki;
+  WallTime created{}, changed{};
+  WallTime activated{};  // when its cryptoperiod began; the epoch of time while it is staged
+  std::string reason;    // of the last change of state
+  std::string actor;     // who made it: "uid 1000 (alice)", "internal:scheduler"
+  bool usable = true;    // false: in the ledger, but the token does not hold it or answers wrongly
+                         // (then `finding` says what)
+  std::string finding;
+};
+
+// One change of a key's state, kept for ever (MISSION R12).
+struct StateChange {
+  Kid kid;
+  KeyState from = KeyState::kStaged, to = KeyState::kActive;
+  WallTime at{};
+  std::string actor, reason;
+};
+
+// One rekey: a new generation of `name`, and the old one's way out.
+struct RekeyRecord {
+  std::uint64_t id = 0;
+  KeyName name;
+  RekeyStep step = RekeyStep::kPlanned;
+  Kid old_kid;
+  Kid new_kid;   // empty until the key was made
+  CkaId cka_id;  // of the new key, chosen and journaled before it is made
+  KeyAlgorithm algorithm = KeyAlgorithm::kEcP256;
+  EnvelopeAlgorithm envelope = EnvelopeAlgorithm::kNone;
+  WallTime begun{}, changed{};
+  // How long the old generation still opens after the switch. Counts only time in which the agent
+  // saw its clock go evenly: `drained` of `drain` are over.
+  std::chrono::milliseconds drain{0}, drained{0};
+  std::string actor, reason;  // who asked and why; the cause when it is aborted
+};
+
+// How many sealed data name a key, by source ("/srv/credentials"): what was last reported.
+struct CensusEntry {
+  std::string source;
+  Kid kid;
+  std::uint64_t count = 0;
+  WallTime at{};
+  std::string actor;
+};
+
+}  // namespace keyagent::keys

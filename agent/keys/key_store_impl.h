@@ -1,0 +1,80 @@
+#pragma once
+// What key_store.cpp, reconciliation.cpp and key_rekey.cpp share; nobody else includes it.
+
+#include <functional>
+#include <map>
+#include <mutex>
+#include <optional>
+
+#include "agent/base/disk.h"
+#include "agent/base/error.h"
+#include "agent/keys/guarded_keys.h"
+#include "agent/keys/key_store.h"
+#include "agent/keys/ledger.h"
+#include "agent/keys/reconcile.h"
+
+namespace keyagent::keys {
+
+inline vault::VaultKey vault_key(const KeyRecord& record) {
+  return {info_of(record), record.cka_id};
+}
+
+// Throws Error{kUsage} unless a key of this purpose may be so.
+void require_fitting(Purpose purpose, KeyAlgorithm algorithm, EnvelopeAlgorithm envelope);
+
+struct KeyStore::Impl {
+  const Options options;
+  vault::TokenVault& vault;
+  const FileLock lock;
+  mutable std::mutex change_mutex;  // one change at a time; held across the token's work
+  mutable Ledger ledger;            // guarded by change_mutex
+  mutable std::mutex snapshot_mutex;
+  std::shared_ptr<const Snapshot> snapshot;  // guarded by snapshot_mutex
+  std::vector<Finding> findings;             // guarded by snapshot_mutex
+  std::optional<Error> refusal;  // guarded by change_mutex: why nothing may be changed; none after
+                                 // a good reconciliation
+  UseTimes used;
+  GuardedKeys guarded;
+
+  Impl(Options options_in, vault::TokenVault& vault_in);
+
+  std::shared_ptr<const Snapshot> current() const;
+  const KeyRecord* find_named(const Snapshot& from, const KeyName& name) const;
+  KeyRecord find(const std::string& which) const;
+  int next_generation(const KeyName& name) const;
+  void require_reconciled() const;
+
+  // Readers get the new state at once; `mark` sets what only the token knows (usable, finding).
+  void publish(LedgerState state, const std::function<void(KeyRecord&)>& mark);
+  // After a change: the rest stays as the last reconciliation marked it.
+  void republish();
+
+  // The token's copy of the epoch; nullopt where it keeps none yet.
+  std::optional<std::uint64_t> epoch_in_token();
+  void remember_epoch();
+  void require_no_rollback(std::uint64_t epoch);
+  // What was usable is not any more: the ledger must not be obeyed.
+  void distrust(const Error& why);
+  void set_findings(std::vector<Finding> fresh);
+
+  // Makes the key that `step` plans: journaled, generated, tested, recorded, or nothing of it left.
+  KeyRecord make(const JournalStep& step);
+  KeyRecord complete(const JournalStep& step, const Bytes& spki);
+  void undo(const CkaId& cka_id);
+  void begin_destruction(const KeyRecord& record, const Cause& cause);
+  void finish_destruction(KeyRecord record, const Cause& cause);
+  void require_destroyable(const KeyRecord& record) const;
+
+  void reconcile();
+  void finish_steps(const Plan& plan, const LedgerState& state, std::vector<Finding>& found);
+  void finish_one(const JournalStep& step, std::vector<Finding>& found);
+  void adopt_all(const std::vector<KeyRecord>& keys, std::map<Kid, std::string>& broken,
+                 std::vector<Finding>& found);
+
+  RekeyRecord find_rekey(std::uint64_t id) const;
+  // The record after `event`; throws Error{kKeyState} when the table has no such edge.
+  RekeyRecord moved(RekeyRecord rekey, RekeyEvent event) const;
+  void switch_keys(const RekeyRecord& rekey, const Cause& cause);
+};
+
+}  // namespace keyagent::keys

@@ -1,0 +1,153 @@
+// Ledger and token compared, and what a crash left finished (README.md has the table).
+
+#include <algorithm>
+#include <charconv>
+
+#include "agent/base/encoding.h"
+#include "agent/keys/key_store_impl.h"
+
+namespace keyagent::keys {
+namespace {
+
+constexpr const char* kEpochFact = "ledger-epoch";
+
+}  // namespace
+
+// The token's copy of the epoch; nullopt where it keeps none yet. A text that is no number is
+// somebody else's work.
+std::optional<std::uint64_t> KeyStore::Impl::epoch_in_token() {
+  const auto fact = vault.read_fact(kEpochFact);
+  if (!fact) return std::nullopt;
+  std::uint64_t epoch = 0;
+  const auto parsed = std::from_chars(fact->data(), fact->data() + fact->size(), epoch);
+  if (parsed.ec != std::errc{} || parsed.ptr != fact->data() + fact->size()) {
+    throw Error(Code::kIntegrity,
+                "the token's copy of the ledger's epoch is no number; nothing is used");
+  }
+  return epoch;
+}
+
+// The token's copy is written after the ledger's: one behind is a crash in between, ahead is a
+// ledger from a backup. Never lowered.
+void KeyStore::Impl::remember_epoch() {
+  const auto now = current()->epoch;
+  require_no_rollback(now);
+  if (epoch_in_token() != now) vault.write_fact(kEpochFact, std::to_string(now));
+}
+
+void KeyStore::Impl::require_no_rollback(std::uint64_t epoch) {
+  const auto in_token = epoch_in_token();
+  if (!in_token || *in_token <= epoch) return;
+  const std::string text = "the ledger is older than the token: its epoch is " +
+                           std::to_string(epoch) + ", the token has seen " +
+                           std::to_string(*in_token) +
+                           " (a backup was restored?); nothing is used";
+  set_findings({{Finding::Kind::kRollback, "", options.state_folder.string(), text,
+                 "put the newest ledger.db back; if it is lost, provision a new token and seal "
+                 "the credentials to its keys again"}});
+  throw Error(Code::kIntegrity, text);
+}
+
+// What was usable is not any more: the ledger must not be obeyed.
+void KeyStore::Impl::distrust(const Error& why) {
+  refusal.emplace(why);
+  if (why.code() != Code::kIntegrity) return;
+  auto fresh = std::make_shared<Snapshot>(*current());
+  for (auto& record : fresh->records) {
+    if (record.state == KeyState::kDestroyed) continue;
+    record.usable = false;
+    record.finding = why.what();
+  }
+  const std::lock_guard guard(snapshot_mutex);
+  snapshot = std::move(fresh);
+}
+
+void KeyStore::Impl::finish_steps(const Plan& plan, const LedgerState& state, std::vector<Finding>& found) {
+  for (const auto& step : plan.finish) finish_one(step, found);
+  for (const auto& step : plan.forget) ledger.drop_step(step.cka_id);
+  for (const auto& step : plan.remove) {
+    if (step.kind == JournalStep::Kind::kCreate) {
+      vault.destroy(step.cka_id);
+      ledger.drop_step(step.cka_id);
+      found.push_back({Finding::Kind::kOrphanRemoved, "", step.planned.name.text(),
+                       "a key that a crash left half-made under our CKA_ID " + step.cka_id.hex() +
+                           " was removed",
+                       ""});
+      continue;
+    }
+    const auto row = std::find_if(state.keys.begin(), state.keys.end(),
+                                  [&](const auto& key) { return key.cka_id == step.cka_id; });
+    if (row != state.keys.end()) {
+      finish_destruction(*row, {step.planned.reason, step.planned.actor});
+    }
+  }
+}
+
+void KeyStore::Impl::finish_one(const JournalStep& step, std::vector<Finding>& found) {
+  try {
+    ledger.finish_create(complete(step, vault.read_spki(step.cka_id).value_or(Bytes{})));
+  } catch (const Error& error) {
+    if (retryable(error.code())) throw;
+    vault.destroy(step.cka_id);
+    ledger.drop_step(step.cka_id);
+    found.push_back({Finding::Kind::kOrphanRemoved, "", step.planned.name.text(),
+                     std::string("a half-made key was removed: ") + error.what(), ""});
+  }
+}
+
+// Adopts what the token really has; the rest is a finding.
+void KeyStore::Impl::adopt_all(const std::vector<KeyRecord>& keys, std::map<Kid, std::string>& broken,
+               std::vector<Finding>& found) {
+  for (const auto& key : keys) {
+    try {
+      vault.adopt(vault_key(key));
+    } catch (const Error& error) {
+      if (retryable(error.code()) && error.code() != Code::kKeyLost) throw;
+      const auto kind =
+          error.code() == Code::kIntegrity ? Finding::Kind::kMismatch : Finding::Kind::kKeyLost;
+      broken[key.kid] = error.what();
+      found.push_back({kind, key.kid.text(), key.name.text(), error.what(),
+                       "restore the token from its backup; if the key is gone for good: keyagent "
+                       "key destroy " +
+                           key.kid.text()});
+    }
+  }
+}
+void KeyStore::Impl::reconcile() {
+  LedgerState state = ledger.load();
+  require_no_rollback(state.epoch);
+  std::vector<Finding> found;
+  {
+    const Plan steps = plan_reconciliation(state, vault.objects());
+    finish_steps(steps, state, found);
+  }
+  state = ledger.load();
+  const Plan plan = plan_reconciliation(state, vault.objects());
+  std::map<Kid, std::string> broken;
+  for (const auto& key : plan.unusable) {
+    broken[key.kid] = key.finding;
+    vault.forget(key.kid);
+  }
+  found.insert(found.end(), plan.findings.begin(), plan.findings.end());
+  adopt_all(plan.adopt, broken, found);
+  publish(std::move(state), [&](KeyRecord& record) {
+    const auto fault = broken.find(record.kid);
+    record.usable = fault == broken.end();
+    record.finding = record.usable ? "" : fault->second;
+  });
+  remember_epoch();
+  set_findings(std::move(found));
+}
+
+void KeyStore::reconcile() {
+  const std::lock_guard lock(impl_->change_mutex);
+  try {
+    impl_->reconcile();
+    impl_->refusal.reset();
+  } catch (const Error& error) {
+    impl_->distrust(error);
+    throw;
+  }
+}
+
+}  // namespace keyagent::keys

@@ -1,0 +1,51 @@
+#pragma once
+// Time's part in the life of keys: rekeys that are due, keys that idle, warnings before. One look
+// does what is due now; the daemon looks once a second.
+
+#include <map>
+#include <set>
+#include <string>
+
+#include "agent/keys/clock_watch.h"
+#include "agent/keys/rekey_runner.h"
+
+namespace keyagent::keys {
+
+// Not thread-safe but for what says so.
+class Scheduler {
+ public:
+  struct Options {
+    const Clock* clock = nullptr;      // never null
+    std::function<Periods()> periods;  // the current ones
+    Tell tell;
+  };
+  Scheduler(KeyStore& keys, RekeyRunner& runner, Options options);
+
+  // Runs what is under way, and begins what is due. Nothing begins and no drain goes on while the
+  // clock is not trusted. Throws token and ledger errors of a look; the next look goes on.
+  void look();
+  // Why the clock is not trusted; empty when it is. Thread-safe.
+  std::string clock_fault() const;
+  // A person says that the clock is right. Thread-safe.
+  void accept_clock();
+  // Puts on the disk what is otherwise written once an hour.
+  void save();
+
+ private:
+  void watch_clock();
+  void begin_due();
+  void handle(const Due& due);
+  void say_daily(const Due& due, Happening::Weight weight, const std::string& what);
+
+  KeyStore& keys_;
+  RekeyRunner& runner_;
+  const Options options_;
+  mutable std::mutex mutex_;
+  ClockWatch watch_;        // guarded by mutex_
+  Span believed_{0};        // since the last run
+  SteadyTime next_due_{}, next_save_{};
+  std::string told_fault_;
+  std::map<Kid, std::pair<std::string, SteadyTime>> said_;
+};
+
+}  // namespace keyagent::keys
