@@ -8,6 +8,7 @@
 #include <cerrno>
 #include <charconv>
 #include <fstream>
+#include <functional>
 #include <system_error>
 #include <utility>
 
@@ -170,11 +171,13 @@ void AppendFile::sync() {
   }
 }
 
-void replace_file(const fs::path& path, ByteView content, unsigned mode) {
+namespace {
+
+void replace_with(const fs::path& path, ByteView content, const std::function<bool(int)>& prepare) {
   std::string temporary = (folder_of(path) / ("." + path.filename().string() + ".XXXXXX")).string();
   const Fd fd(::mkostemp(temporary.data(), O_CLOEXEC));
   if (!fd.valid()) fail("create a file beside", path, errno);
-  int code = ::fchmod(fd.get(), mode) == 0 ? write_all(fd.get(), content) : errno;
+  int code = prepare(fd.get()) ? write_all(fd.get(), content) : errno;
   if (code == 0 && ::fsync(fd.get()) != 0) code = errno;
   if (code == 0 && ::rename(temporary.c_str(), path.c_str()) != 0) code = errno;
   if (code != 0) {
@@ -182,6 +185,25 @@ void replace_file(const fs::path& path, ByteView content, unsigned mode) {
     fail("replace", path, code);
   }
   sync_folder(folder_of(path));
+}
+
+}  // namespace
+
+void replace_file(const fs::path& path, ByteView content, unsigned mode) {
+  replace_with(path, content, [&](int fd) { return ::fchmod(fd, mode) == 0; });
+}
+
+FileOwner owner_of(const fs::path& path) {
+  struct stat status {};
+  if (::lstat(path.c_str(), &status) != 0) fail("look at", path, errno);
+  return {status.st_mode & 07777U, status.st_uid, status.st_gid};
+}
+
+// The owner first: a mode that is set before may be widened for the wrong one.
+void replace_file(const fs::path& path, ByteView content, const FileOwner& like) {
+  replace_with(path, content, [&](int fd) {
+    return ::fchown(fd, like.uid, like.gid) == 0 && ::fchmod(fd, like.mode) == 0;
+  });
 }
 
 Bytes read_file(const fs::path& path, std::size_t limit) {

@@ -46,8 +46,14 @@ class AppendFile {
 
 // Replaces `path` as a whole: temporary file in the same folder, write, fsync, rename, fsync of the
 // folder. After a crash the old or the new content is there, never a mixture. Throws
-// Error{kConfiguration} with path and errno text.
+// Error{kConfiguration} with path and errno text. With `like`: mode, owner and group of that file,
+// from the first moment on; throws when they cannot be kept.
 void replace_file(const std::filesystem::path& path, ByteView content, unsigned mode = 0600);
+struct FileOwner {
+  unsigned mode, uid, gid;
+};
+FileOwner owner_of(const std::filesystem::path& path);
+void replace_file(const std::filesystem::path& path, ByteView content, const FileOwner& like);
 
 // The whole file, at most `limit` bytes. Throws Error{kConfiguration}: absent, too large, not a
 // regular file.

@@ -46,6 +46,10 @@ CLI::App* add_command(CLI::App& parent, const std::string& name, const std::stri
 
 void add_token_commands(CLI::App& app, Session& session);
 void add_key_commands(CLI::App& app, Session& session);
+// suspend, resume, revoke: under `key`
+void add_key_state_commands(CLI::App& key, Session& session);
+void add_rekey_command(CLI::App& app, Session& session);
+void add_census_commands(CLI::App& app, Session& session);    // census, reseal
 void add_sign_commands(CLI::App& app, Session& session);      // sign, verify
 void add_envelope_commands(CLI::App& app, Session& session);  // seal, open
 void add_status_commands(CLI::App& app, Session& session);    // status, doctor, why
@@ -54,5 +58,8 @@ void add_config_commands(CLI::App& app, Session& session);
 void add_completion_command(CLI::App& app);
 
 Json key_json(const wire::Key& key);
+// The key's age in its cryptoperiod, at a glance: "[####......] 41 % of 90 d, rekey 2027-01-03";
+// empty where it has none.
+std::string life_text(const wire::Key& key);
 
 }  // namespace keyagent::cli

@@ -27,7 +27,11 @@ std::string key_lines(const wire::Key& key) {
          (key.usable()            ? ""
           : key.finding().empty() ? ""
                                   : " (NOT USABLE: " + key.finding() + ")") +
-         "\n  created    " + key.created() + "\n  CKA_ID     " + key.cka_id() + "\n";
+         "\n  created    " + key.created() + ", generation " + std::to_string(key.generation()) +
+         (life_text(key).empty() ? "" : "\n  life       " + life_text(key)) +
+         (key.used().empty() ? "" : "\n  last used  " + key.used()) +
+         (key.sealed() == 0 ? "" : "\n  sealed     " + std::to_string(key.sealed()) + " data") +
+         "\n  CKA_ID     " + key.cka_id() + "\n";
 }
 
 void run_create(Session& session, const wire::KeyCreateRequest& wanted) {
@@ -71,6 +75,18 @@ void run_show(Session& session, const std::string& which, bool prove) {
   const auto& reply = response.key_show();
   Json out = key_json(reply.key());
   std::string text = key_lines(reply.key());
+  Json history = Json::array();
+  if (!reply.history().empty()) text += "  History:\n";
+  for (const auto& each : reply.history()) {
+    history.push_back({{"before", each.before()},
+                       {"after", each.after()},
+                       {"at", each.at()},
+                       {"actor", each.actor()},
+                       {"reason", each.reason()}});
+    text += "    " + each.at() + "  " + pad(each.after(), 12) + each.reason() + ", by " +
+            each.actor() + "\n";
+  }
+  out["history"] = history;
   if (!reply.custody().empty()) {
     Json facts = Json::object();
     text += "  In the token, asked and tried just now:\n";
@@ -197,6 +213,8 @@ void add_key_commands(CLI::App& app, Session& session) {
   public_command->add_option("--format", pub->format, "pem, der or jwk")
       ->check(CLI::IsMember({"pem", "der", "jwk"}));
   public_command->add_option("-o,--output", pub->output, "a file; - is standard output");
+
+  add_key_state_commands(*key, session);
 
   struct Destroy {
     std::string key, reason;

@@ -79,6 +79,7 @@ void run_status(Session& session) {
   for (const auto& key : reply.keys()) {
     text += (first ? "" : "\n          ") + key.name() + " (" + key.purpose() + ", " +
             key.algorithm() + ", " + key.state() + (key.usable() ? "" : ", NOT USABLE") + ")";
+    if (const std::string life = life_text(key); !life.empty()) text += "\n            " + life;
     first = false;
   }
   if (reply.findings() > 0)

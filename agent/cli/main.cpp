@@ -36,6 +36,8 @@ void add_commands(CLI::App& app, Session& session) {
   add_key_commands(app, session);
   add_envelope_commands(app, session);
   add_sign_commands(app, session);
+  add_rekey_command(app, session);
+  add_census_commands(app, session);
   add_status_commands(app, session);
   add_audit_commands(app, session);
   add_token_commands(app, session);

@@ -39,11 +39,25 @@ CLI::App* add_command(CLI::App& parent, const std::string& name, const std::stri
 }
 
 Json key_json(const wire::Key& key) {
-  Json out{
-      {"kid", key.kid()},         {"name", key.name()},           {"generation", key.generation()},
-      {"purpose", key.purpose()}, {"algorithm", key.algorithm()}, {"envelope", key.envelope()},
-      {"state", key.state()},     {"usable", key.usable()},       {"cka_id", key.cka_id()},
-      {"created", key.created()}, {"changed", key.changed()},     {"reason", key.reason()}};
+  Json out{{"kid", key.kid()},
+           {"name", key.name()},
+           {"generation", key.generation()},
+           {"purpose", key.purpose()},
+           {"algorithm", key.algorithm()},
+           {"envelope", key.envelope()},
+           {"state", key.state()},
+           {"usable", key.usable()},
+           {"cka_id", key.cka_id()},
+           {"created", key.created()},
+           {"changed", key.changed()},
+           {"reason", key.reason()},
+           {"actor", key.actor()},
+           {"activated", key.activated()},
+           {"period_ms", key.period_ms()},
+           {"automatic", key.automatic()},
+           {"next_rekey", key.next_rekey()},
+           {"used", key.used()},
+           {"sealed", key.sealed()}};
   if (!key.finding().empty()) out["finding"] = key.finding();
   return out;
 }

@@ -140,6 +140,13 @@ void check_group(Check& check, const AgentConfig& config) {
               "groupadd --system " + config.socket_group);
 }
 
+void check_hook(Check& check, const AgentConfig& config) {
+  const path& hook = config.rekey.hook;
+  if (hook.empty() || !check.trusted_file(hook, "the rekey hook")) return;
+  if (::access(hook.c_str(), X_OK) != 0)
+    check.add("error", hook, "the rekey hook cannot be executed", "chmod 0755 " + hook.string());
+}
+
 void check_settings(Check& check, const AgentConfig& config) {
   if (!config.profile.tested) {
     check.add(
@@ -187,6 +194,7 @@ std::vector<ConfigFinding> check_config(const path& source) {
     check_group(check, config);
     check.module_file(config);
     check_settings(check, config);
+    check_hook(check, config);
   } catch (const Error& error) {
     check.add("error", source, error.what(),
               "correct the line that is named; keyagentd.yml(5) lists every field");

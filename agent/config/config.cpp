@@ -7,6 +7,7 @@
 #include "agent/base/error.h"
 #include "agent/base/ids.h"
 #include "agent/base/yaml_reader.h"
+#include "agent/config/rekey_config.h"
 #include "pkcs11/error.h"
 #include "pkcs11/uri.h"
 
@@ -187,6 +188,7 @@ AgentConfig read_config(const YamlReader& reader, const path& source) {
   config.policy = policy.is_absolute() ? policy : source.parent_path() / policy;
   read_socket(reader.child("socket"), config);
   read_limits(reader.child("limits"), config);
+  config.rekey = read_rekey(reader.child("rekey"));
   read_audit(reader.child("audit"), config);
   const YamlReader log = reader.child("log");
   config.log_level = read_word(log, "level", {"info", "debug", "warning", "error"});

@@ -4,9 +4,12 @@
 
 #include <chrono>
 #include <filesystem>
+#include <map>
+#include <optional>
 #include <string>
 #include <vector>
 
+#include "agent/base/key_types.h"
 #include "pkcs11/profile.h"
 
 namespace keyagent::config {
@@ -14,6 +17,20 @@ namespace keyagent::config {
 struct PinFrom {
   enum class Kind { kSystemdCredential, kFile, kPrompt } kind = Kind::kFile;
   std::string value;  // credential name, or absolute path
+};
+
+// How long keys live; what is absent is the purpose's default.
+struct KeyPeriod {
+  std::optional<std::chrono::milliseconds> every, drain, idle;
+  std::optional<bool> automatic;
+};
+
+struct RekeyConfig {
+  std::map<Purpose, KeyPeriod> purposes;
+  std::map<std::string, KeyPeriod> keys;  // by name; before purposes
+  std::chrono::milliseconds warn{std::chrono::hours(24 * 7)};
+  int jitter_percent = 10;
+  std::filesystem::path hook;  // a program that must confirm a new key; empty: none
 };
 
 struct AgentConfig {
@@ -43,6 +60,7 @@ struct AgentConfig {
   std::chrono::milliseconds frame_timeout{10000};  // a frame must be whole within this
   std::size_t failures_per_key_per_day =
       1000;  // failed opens before a key is suspended for open until reload (RELIABILITY 107)
+  RekeyConfig rekey;
   // audit:
   std::string audit_key = "audit";  // created at first start when absent
   std::chrono::milliseconds audit_commit{5}, checkpoint_interval{60000};

@@ -5,7 +5,6 @@
 
 #include <atomic>
 #include <condition_variable>
-#include <exception>
 #include <mutex>
 #include <thread>
 #include <utility>
@@ -14,9 +13,12 @@
 #include "agent/base/encoding.h"
 #include "agent/base/error.h"
 #include "agent/base/log.h"
+#include "agent/daemon/caretaker.h"
 #include "agent/daemon/checkpoint_signer.h"
+#include "agent/daemon/chronicle.h"
 #include "agent/daemon/owner_marker.h"
 #include "agent/daemon/pin_source.h"
+#include "agent/daemon/rekey_service.h"
 #include "agent/daemon/service_manager.h"
 #include "agent/gate/gate.h"
 #include "agent/keys/key_store.h"
@@ -73,11 +75,13 @@ struct Daemon::Impl {
   const FileLock state_lock;
   const SteadyTime started = system_clock().now_steady();
   audit::AuditLog audit;
+  Chronicle chronicle{audit};
   std::atomic<bool> reconciled{false};
   std::shared_ptr<pkcs11::Token> token;
   vault::TokenVault vault;
   keys::KeyStore keys;
-  std::unique_ptr<CheckpointSigner> signer;  // the caretaker's
+  std::mutex signer_mutex;
+  std::unique_ptr<CheckpointSigner> signer;  // guarded by signer_mutex
   std::string setback;  // why not reconciled, for the log once; the caretaker's
 
   std::mutex policy_mutex;
@@ -89,11 +93,9 @@ struct Daemon::Impl {
   net::UnixServer* serving = nullptr;  // `server`, also while it ends
   SteadyTime stuck_since{};
 
-  std::mutex care_mutex;
-  std::condition_variable care_changed;
-  bool care_ended = false;          // guarded by care_mutex
-  std::exception_ptr care_failure;  // guarded by care_mutex
-  std::thread caretaker;
+  // Threads of their own, because all of this may hang in the module.
+  RekeyService rekeys;
+  Caretaker caretaker;
 
   explicit Impl(config::AgentConfig config_in)
       : config(std::move(config_in)),
@@ -101,12 +103,17 @@ struct Daemon::Impl {
         audit(audit_options(config)),
         token(std::make_shared<pkcs11::Token>(config.profile, token_options())),
         vault(token),
-        keys({config.state_folder, &system_clock(), config.agent_id}, vault) {
+        keys({config.state_folder, &system_clock(), config.agent_id}, vault),
+        rekeys(
+            keys, config.rekey, [this](const keys::Happening& each) { chronicle.key(each); },
+            [this] { return reconciled.load(); }, [this] { follow_audit_key(); }),
+        caretaker([this] { heal(); }) {
     load_policy();
-    record("start", "version " KEYAGENT_VERSION);
+    chronicle.daemon("start", "version " KEYAGENT_VERSION);
     bring_up_keys();
     open_gate();
-    caretaker = std::thread([this] { care(); });
+    caretaker.start();
+    rekeys.start();
   }
 
   pkcs11::TokenOptions token_options() {
@@ -121,31 +128,9 @@ struct Daemon::Impl {
     return options;
   }
 
-  // Each transition once, in log and audit (RELIABILITY 23).
   void note_token(pkcs11::TokenState state, const std::string& detail) {
-    const bool up = state == pkcs11::TokenState::kUp;
-    if (!up) reconciled = false;
-    log(up ? LogLevel::kInfo : LogLevel::kError, "token", (up ? "up: " : "not usable: ") + detail);
-    audit::Event event;
-    event.what = up ? "token.up" : "token.down";
-    event.who = "internal:token";
-    event.outcome = up ? "ok" : "TOKEN_FAULT";
-    event.detail = detail;
-    try {
-      audit.record(std::move(event));
-    } catch (const Error& error) {
-      log_error("audit", error.what());
-    }
-  }
-
-  void record(const char* what, const std::string& detail) {
-    audit::Event event;
-    event.what = what;
-    event.who = "internal:daemon";
-    event.pid = ::getpid();
-    event.outcome = "ok";
-    event.detail = detail;
-    audit.record_now(std::move(event));
+    if (state != pkcs11::TokenState::kUp) reconciled = false;
+    chronicle.token(state, detail);
   }
 
   void load_policy() {
@@ -168,8 +153,8 @@ struct Daemon::Impl {
       keys.reconcile();
       const auto made =
           keys.create({KeyName(config.audit_key), Purpose::kAudit, std::nullopt, std::nullopt});
-      if (made.created) record("key.create", "audit key " + made.record.kid.text());
-      set_signer(made.record);
+      if (made.created) chronicle.daemon("key.create", "audit key " + made.record.kid.text());
+      follow_audit_key();
       reconciled = true;
       setback.clear();
       for (const auto& finding : keys.findings()) log_warning("keys", finding.text);
@@ -185,8 +170,11 @@ struct Daemon::Impl {
     }
   }
 
-  void set_signer(const keys::KeyRecord& record) {
-    if (signer && signer->kid() == record.kid) return;
+  // Checkpoints are signed by the active generation of the audit key, from its switch on.
+  void follow_audit_key() {
+    const auto record = keys.find(config.audit_key);
+    const std::lock_guard guard(signer_mutex);
+    if (record.state != KeyState::kActive || (signer && signer->kid() == record.kid)) return;
     auto fresh = std::make_unique<CheckpointSigner>(keys.ops(), record.kid,
                                                     *default_signature(record.algorithm));
     audit.set_signer([use = fresh.get()](ByteView payload) { return use->sign(payload); });
@@ -254,6 +242,9 @@ struct Daemon::Impl {
   gate::Services services() {
     gate::Services out;
     out.keys = &keys;
+    out.rekeys = &rekeys.runner();
+    out.periods = [this] { return rekeys.periods(); };
+    out.wake_rekeys = [this] { rekeys.wake(); };
     out.vault = &vault;
     out.audit = &audit;
     out.clock = &system_clock();
@@ -289,6 +280,15 @@ struct Daemon::Impl {
       diagnosis.set_cure(finding.cure);
       out.push_back(std::move(diagnosis));
     }
+    if (const auto fault = rekeys.clock_fault(); !fault.empty()) {
+      wire::Diagnosis diagnosis;
+      diagnosis.set_severity("warning");
+      diagnosis.set_code("KEY_STATE");
+      diagnosis.set_subject("clock");
+      diagnosis.set_text(fault + "; until it is trusted nothing expires and nothing is destroyed");
+      diagnosis.set_cure("set the clock; if it is right as it is: keyagent reload");
+      out.push_back(std::move(diagnosis));
+    }
     return out;
   }
 
@@ -299,12 +299,13 @@ struct Daemon::Impl {
     load_policy();
     serving->set_limits(limits_of(fresh));
     gate->forgive(fresh.failures_per_key_per_day);
+    rekeys.reload(fresh.rekey);
     const bool restart = fresh.token_uri != config.token_uri || fresh.socket != config.socket ||
                          fresh.state_folder != config.state_folder;
     const std::string text =
-        std::string("policy and limits are in force") +
+        std::string("policy, limits and cryptoperiods are in force") +
         (restart ? "; token, socket and state folder change at the next start" : "");
-    record("config.reload", text);
+    chronicle.daemon("config.reload", text);
     log_info("daemon", "reloaded: " + text);
     return text;
   }
@@ -326,23 +327,7 @@ struct Daemon::Impl {
                                                    : "token: " + status.detail;
   }
 
-  // A thread of its own, because all of this may hang in the module: once a second, heal the token
-  // and finish what waited for it.
-  void care() {
-    std::unique_lock lock(care_mutex);
-    while (!care_changed.wait_for(lock, 1s, [this] { return care_ended; })) {
-      lock.unlock();
-      std::exception_ptr failure;
-      try {
-        heal();
-      } catch (const std::exception&) {
-        failure = std::current_exception();
-      }
-      lock.lock();
-      if (failure) care_failure = failure;
-    }
-  }
-
+  // Once a second: heal the token and finish what waited for it.
   void heal() {
     const auto state = token->status().state;
     if (state == pkcs11::TokenState::kStuck) return;
@@ -352,10 +337,7 @@ struct Daemon::Impl {
 
   // Ends a process whose module hangs, and one that must not have this token.
   void watch() {
-    {
-      const std::lock_guard lock(care_mutex);
-      if (care_failure) std::rethrow_exception(care_failure);
-    }
+    caretaker.rethrow_failure();
     const auto now = system_clock().now_steady();
     // One call that hangs is enough: its session and its thread come back in no other way.
     if (token->status().stuck_calls == 0) {
@@ -372,7 +354,7 @@ struct Daemon::Impl {
                             std::to_string(config.stuck_exit.count() / 1000) +
                             " s; ending, the service manager restarts me");
     try {
-      record("stop", "the PKCS#11 module hangs");
+      chronicle.daemon("stop", "the PKCS#11 module hangs");
     } catch (const Error&) {
       // The end must not depend on the disk.
     }
@@ -380,12 +362,8 @@ struct Daemon::Impl {
   }
 
   void end_care() {
-    {
-      const std::lock_guard lock(care_mutex);
-      care_ended = true;
-      care_changed.notify_all();
-    }
-    if (caretaker.joinable()) caretaker.join();
+    rekeys.stop();
+    caretaker.stop();
   }
 
   // At most 5 s for what is in flight. Whoever is inside a module that hangs is not waited for.
@@ -400,7 +378,7 @@ struct Daemon::Impl {
     end_care();
     audit.checkpoint();
     release_token(vault);
-    record("stop", "orderly");
+    chronicle.daemon("stop", "orderly");
   }
 
   ~Impl() {

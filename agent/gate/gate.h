@@ -13,6 +13,7 @@
 #include "agent/audit/audit_log.h"
 #include "agent/base/clock.h"
 #include "agent/keys/key_store.h"
+#include "agent/keys/rekey_runner.h"
 #include "agent/policy/policy.h"
 #include "agent/wire/keyagent.pb.h"
 
@@ -21,6 +22,9 @@ namespace keyagent::gate {
 // What the operations need of the daemon around them. All thread-safe.
 struct Services {
   keys::KeyStore* keys = nullptr;
+  keys::RekeyRunner* rekeys = nullptr;
+  std::function<keys::Periods()> periods;  // the current ones
+  std::function<void()> wake_rekeys;       // something is to be run now
   vault::TokenVault* vault = nullptr;
   audit::AuditLog* audit = nullptr;
   const Clock* clock = nullptr;

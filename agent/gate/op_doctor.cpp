@@ -80,6 +80,51 @@ void diagnose_keys(const Services& services, wire::DoctorReply& reply) {
   }
 }
 
+// A rekey that waits for a person, or for a token or peer that does not come.
+void diagnose_rekeys(const Services& services, wire::DoctorReply& reply) {
+  if (services.rekeys == nullptr) return;
+  for (const auto& progress : services.rekeys->progress()) {
+    const auto& rekey = progress.rekey;
+    const std::string name = rekey.name.text();
+    if (is_done(rekey.step)) continue;
+    if (progress.failures > 0) {
+      *reply.add_findings() = diagnosis(
+          "warning", "UNFINISHED", rekey.old_kid.text(), name,
+          "its rekey stands at " + std::string(name_of(rekey.step)) + " after " +
+              std::to_string(progress.failures) + " attempts: " + progress.waits_for,
+          is_before_switch(rekey.step)
+              ? "it is tried again by itself; to give it up: keyagent rekey " + name + " --abort"
+              : "it is tried again by itself");
+    } else if (rekey.step == keys::RekeyStep::kDraining && rekey.drained >= rekey.drain) {
+      *reply.add_findings() =
+          diagnosis("info", "UNFINISHED", rekey.old_kid.text(), name,
+                    "its old generation is kept and waits for " + progress.waits_for, "");
+    }
+  }
+}
+
+// Keys whose time has come, and names that no active key answers to.
+void diagnose_lives(const Services& services, wire::DoctorReply& reply) {
+  const auto all = services.keys->list();
+  if (services.periods) {
+    for (const auto& due :
+         keys::due(all, services.keys->last_used(), services.periods(), services.clock->now())) {
+      if (due.kind != keys::Due::Kind::kOverdue) continue;
+      *reply.add_findings() = diagnosis("warning", "KEY_STATE", due.kid.text(), due.name.text(),
+                                        due.text, "keyagent rekey " + due.name.text());
+    }
+  }
+  for (const auto& key : all) {
+    const bool stops = key.state == KeyState::kSuspended || key.state == KeyState::kCompromised;
+    if (!stops || services.keys->find(key.name.text()).kid != key.kid) continue;
+    const bool resumes = key.state == KeyState::kSuspended;
+    *reply.add_findings() = diagnosis(
+        "warning", "KEY_STATE", key.kid.text(), key.name.text(),
+        "the key is " + std::string(name_of(key.state)) + " (" + key.reason + ") and does nothing",
+        (resumes ? "keyagent key resume " : "keyagent rekey ") + key.name.text());
+  }
+}
+
 void diagnose_use(State& state, wire::DoctorReply& reply) {
   if (!state.services.audit->healthy()) {
     *reply.add_findings() = diagnosis("error", "INTERNAL", "", state.services.audit_folder.string(),
@@ -112,6 +157,8 @@ void run_doctor(Call& call) {
   auto& reply = *call.response.mutable_doctor();
   diagnose_token(call.state.services, reply);
   diagnose_keys(call.state.services, reply);
+  diagnose_rekeys(call.state.services, reply);
+  diagnose_lives(call.state.services, reply);
   diagnose_use(call.state, reply);
   if (call.state.services.diagnose) {
     for (auto& finding : call.state.services.diagnose()) *reply.add_findings() = finding;

@@ -1,4 +1,4 @@
-// The life of keys: list, show, create, destroy.
+// The life of keys: list, show, create, suspend, resume, revoke, destroy.
 
 #include <optional>
 
@@ -47,17 +47,26 @@ void describe_custody(const pkcs11::Custody& custody, wire::KeyShowReply& reply)
 
 void run_list(Call& call) {
   auto& reply = *call.response.mutable_key_list();
-  for (const auto& record : call.state.services.keys->list()) {
+  const KeyDescriber describer(call.state);
+  for (const auto& record : describer.sorted()) {
     if (record.state == KeyState::kDestroyed && !call.request.key_list().all()) continue;
     const std::string purpose(name_of(record.purpose));
     if (!call.may(policy::Action::kPublic, record.name.text(), purpose)) continue;
-    describe_key(record, *reply.add_keys());
+    describer.describe(record, *reply.add_keys());
   }
 }
 
 void run_show(Call& call) {
   auto& reply = *call.response.mutable_key_show();
-  describe_key(*call.key, *reply.mutable_key());
+  KeyDescriber(call.state).describe(*call.key, *reply.mutable_key());
+  for (const auto& change : call.state.services.keys->history(call.key->kid)) {
+    auto& transition = *reply.add_history();
+    transition.set_before(std::string(name_of(change.from)));
+    transition.set_after(std::string(name_of(change.to)));
+    transition.set_at(rfc3339(change.at));
+    transition.set_actor(change.actor);
+    transition.set_reason(change.reason);
+  }
   if (!call.request.key_show().prove()) return;
   if (call.key->state == KeyState::kDestroyed) {
     throw Error(Code::kKeyState, "key " + call.key->name.text() + " is destroyed",
@@ -86,17 +95,52 @@ void run_create(Call& call) {
     create.envelope = require_name(envelope_algorithm_of(request.envelope()), "envelope algorithm",
                                    request.envelope());
   }
-  auto result = call.state.services.keys->create(create);
+  auto result = call.state.services.keys->create(create, {"created", call.principal.text()});
   call.key = result.record;
   auto& reply = *call.response.mutable_key_create();
   describe_key(result.record, *reply.mutable_key());
   reply.set_created(result.created);
 }
 
+void run_key_state(Call& call) {
+  const auto& request = call.request.key_state();
+  const auto to = require_name(key_state_of(request.state()), "state", request.state());
+  const auto& key = *call.key;
+  if (key.purpose == Purpose::kAudit && to == KeyState::kSuspended) {
+    throw Error(
+        Code::kDenied,
+        "key " + key.name.text() + " signs the audit log's checkpoints and is not suspended",
+        key.kid.text());
+  }
+  call.key = call.state.services.keys->change_state(key.kid.text(), to,
+                                                    {request.reason(), call.principal.text()});
+  describe_key(*call.key, *call.response.mutable_key_state()->mutable_key());
+}
+
+namespace {
+
+// A name with several generations says which one only to those who know: destroying asks for a kid.
+void require_one_generation(const Call& call) {
+  if (Kid::parse(call.which)) return;
+  std::string kids;
+  int count = 0;
+  for (const auto& record : call.state.services.keys->list()) {
+    if (record.name != call.key->name || record.state == KeyState::kDestroyed) continue;
+    kids += (count++ == 0 ? "" : ", ") + record.kid.text() + " (" +
+            std::string(name_of(record.state)) + ")";
+  }
+  if (count > 1)
+    throw Error(Code::kUsage, "key " + call.key->name.text() + " has " + std::to_string(count) +
+                                  " generations; name one by its kid: " + kids);
+}
+
+}  // namespace
+
 void run_destroy(Call& call) {
   const auto& request = call.request.key_destroy();
   const auto& key = *call.key;
-  if (key.purpose == Purpose::kAudit) {
+  require_one_generation(call);
+  if (key.purpose == Purpose::kAudit && key.state == KeyState::kActive) {
     throw Error(Code::kDenied,
                 "key " + key.name.text() + " signs the audit log's checkpoints and stays",
                 key.kid.text());

@@ -8,8 +8,7 @@ namespace keyagent::gate {
 namespace {
 
 // The recipient among ours; otherwise what a message about it may be called.
-std::string recipient_of(Call& call, const envelope::Header& header) {
-  const std::string& given = call.request.open().key();
+std::string recipient_of(Call& call, const envelope::Header& header, const std::string& given) {
   for (const auto& id : header.recipient_ids) {
     if (const auto kid = call.state.recipients.find(*call.state.services.keys, id))
       return kid->text();
@@ -26,41 +25,7 @@ envelope::ContentEncryption content_encryption_of(const std::string& name) {
               "content encryption '" + escape_controls(name) + "' is none of A256GCM, A128GCM");
 }
 
-}  // namespace
-
-// The envelope's public part is read before anyone is authorised, because it names the key; so only
-// for those who may open something at all.
-void resolve_open(Call& call) {
-  if (!call.may(policy::Action::kOpen, {}, {})) {
-    call.which = call.query.key = "-";
-    return;
-  }
-  const auto header = envelope::inspect(as_bytes(call.request.open().envelope()));
-  if (header.kid.empty()) return resolve_key(call, recipient_of(call, header));
-  resolve_key(call, header.kid);
-  if (!call.key && !call.request.open().key().empty()) resolve_key(call, call.request.open().key());
-}
-
-void run_open(Call& call) {
-  const auto& key = *call.key;
-  if (call.state.budget.spent(key.kid.text())) {
-    throw Error(Code::kKeyState,
-                "key " + key.name.text() + " opens nothing after " +
-                    std::to_string(call.state.budget.most()) +
-                    " failed envelopes; find who sends them in the audit log, then reload the "
-                    "agent",
-                key.kid.text());
-  }
-  const SecretBytes plaintext = envelope::open(call.state.services.keys->ops(), info_of(key),
-                                               as_bytes(call.request.open().envelope()));
-  auto& reply = *call.response.mutable_open();
-  reply.set_plaintext(plaintext.data(), plaintext.size());
-  reply.set_kid(key.kid.text());
-  reply.set_name(key.name.text());
-}
-
-void run_seal(Call& call) {
-  const auto& key = *call.key;
+void seal_with(Call& call, const keys::KeyRecord& key) {
   if (key.purpose != Purpose::kStorage) {
     throw Error(Code::kUsage,
                 "key " + key.name.text() + " has a public part: seal with that, without the agent",
@@ -77,6 +42,50 @@ void run_seal(Call& call) {
   auto& reply = *call.response.mutable_seal();
   reply.set_envelope(sealed.data(), sealed.size());
   reply.set_kid(key.kid.text());
+}
+
+}  // namespace
+
+// The envelope's public part is read before anyone is authorised, because it names the key; so only
+// for those who may do this with something at all.
+void resolve_envelope(Call& call, const std::string& envelope, const std::string& given) {
+  if (!call.may(call.query.action, {}, {})) {
+    call.which = call.query.key = "-";
+    return;
+  }
+  const auto header = envelope::inspect(as_bytes(envelope));
+  if (header.kid.empty()) return resolve_key(call, recipient_of(call, header, given));
+  resolve_key(call, header.kid);
+  if (!call.key && !given.empty()) resolve_key(call, given);
+}
+
+void resolve_open(Call& call) {
+  resolve_envelope(call, call.request.open().envelope(), call.request.open().key());
+}
+
+void require_budget(const Call& call) {
+  const auto& key = *call.key;
+  if (!call.state.budget.spent(key.kid.text())) return;
+  throw Error(Code::kKeyState,
+              "key " + key.name.text() + " opens nothing after " +
+                  std::to_string(call.state.budget.most()) +
+                  " failed envelopes; find who sends them in the audit log, then reload the agent",
+              key.kid.text());
+}
+
+void run_open(Call& call) {
+  const auto& key = *call.key;
+  require_budget(call);
+  const SecretBytes plaintext = envelope::open(call.state.services.keys->ops(), info_of(key),
+                                               as_bytes(call.request.open().envelope()));
+  auto& reply = *call.response.mutable_open();
+  reply.set_plaintext(plaintext.data(), plaintext.size());
+  reply.set_kid(key.kid.text());
+  reply.set_name(key.name.text());
+}
+
+void run_seal(Call& call) {
+  with_generation_in_force(call, [&](const keys::KeyRecord& key) { seal_with(call, key); });
 }
 
 }  // namespace keyagent::gate

@@ -43,11 +43,8 @@ void check_input(SignatureAlgorithm algorithm, std::size_t size) {
                                 std::to_string(size));
 }
 
-}  // namespace
-
-void run_sign(Call& call) {
+void sign_with(Call& call, const keys::KeyRecord& key) {
   const auto& request = call.request.sign();
-  const auto& key = *call.key;
   require_sign_key(key);
   const auto algorithm = algorithm_for(key, request.algorithm());
   check_input(algorithm, request.input().size());
@@ -57,6 +54,12 @@ void run_sign(Call& call) {
   reply.set_signature(signature.data(), signature.size());
   reply.set_kid(key.kid.text());
   reply.set_algorithm(std::string(name_of(algorithm)));
+}
+
+}  // namespace
+
+void run_sign(Call& call) {
+  with_generation_in_force(call, [&](const keys::KeyRecord& key) { sign_with(call, key); });
 }
 
 }  // namespace keyagent::gate

@@ -51,11 +51,12 @@ void run_status(Call& call) {
   auto& reply = *call.response.mutable_status();
   auto& token = services.vault->token();
   describe_token(token.status(), token.profile().name, *reply.mutable_token());
-  for (const auto& record : services.keys->list()) {
+  const KeyDescriber describer(call.state);
+  for (const auto& record : describer.sorted()) {
     const std::string purpose(name_of(record.purpose));
     if (record.state != KeyState::kDestroyed &&
         call.may(policy::Action::kPublic, record.name.text(), purpose))
-      describe_key(record, *reply.add_keys());
+      describer.describe(record, *reply.add_keys());
   }
   reply.set_audit_records(services.audit->size());
   reply.set_audit_healthy(services.audit->healthy());

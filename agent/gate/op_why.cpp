@@ -45,9 +45,8 @@ void run_why(Call& call) {
   const auto& request = call.request.why();
   const auto action = policy::action_of(request.action());
   if (!action) {
-    throw Error(Code::kUsage, "no such action: '" + escape_controls(request.action()) +
-                                  "' (open, seal, sign, public, create, destroy, status, audit, "
-                                  "admin)");
+    throw Error(Code::kUsage, "no such action: '" + escape_controls(request.action()) + "' (" +
+                                  policy::action_names() + ")");
   }
   const auto subject = subject_of(call);
   if (!request.key().empty()) resolve_key(call, request.key());

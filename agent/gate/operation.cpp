@@ -35,6 +35,16 @@ void resolve_seal(Call& call) {
   resolve_key(call, call.request.seal().key());
 }
 
+void resolve_state(Call& call) {
+  resolve_key(call, call.request.key_state().key());
+}
+void resolve_rekey(Call& call) {
+  resolve_key(call, call.request.rekey().name());
+}
+void resolve_rekey_abort(Call& call) {
+  resolve_key(call, call.request.rekey_abort().name());
+}
+
 // An RSA-4096 pair takes a token up to a minute: creation is patient.
 const Operation kOperations[] = {
     {Request::kOpen, "open", Action::kOpen, Record::kUse, true, always, resolve_open, run_open},
@@ -56,6 +66,20 @@ const Operation kOperations[] = {
      run_audit_verify},
     {Request::kDoctor, "doctor", Action::kAdmin, Record::kNever, false, never, no_key, run_doctor},
     {Request::kReload, "reload", Action::kAdmin, Record::kNever, false, never, no_key, run_reload},
+    {Request::kKeyState, "key.state", Action::kSuspend, Record::kChange, true, always,
+     resolve_state, run_key_state, 6},
+    {Request::kRekey, "rekey", Action::kRekey, Record::kChange, true, always, resolve_rekey,
+     run_rekey, 6},
+    {Request::kRekeyStatus, "rekey.status", Action::kStatus, Record::kNever, false, never, no_key,
+     run_rekey_status},
+    {Request::kRekeyAbort, "rekey.abort", Action::kRekey, Record::kChange, true, always,
+     resolve_rekey_abort, run_rekey_abort, 6},
+    {Request::kCensusReport, "census.report", Action::kRekey, Record::kChange, false, always,
+     no_key, run_census_report, 6},
+    {Request::kCensusList, "census.list", Action::kStatus, Record::kNever, false, never, no_key,
+     run_census_list},
+    {Request::kReseal, "reseal", Action::kReseal, Record::kUse, true, always, resolve_reseal,
+     run_reseal},
 };
 
 }  // namespace
@@ -98,6 +122,32 @@ void describe_key(const keys::KeyRecord& record, wire::Key& key) {
   key.set_reason(record.reason);
   key.set_usable(record.usable);
   key.set_finding(record.finding);
+  key.set_actor(record.actor);
+  if (record.activated != WallTime{}) key.set_activated(rfc3339(record.activated));
+}
+
+KeyDescriber::KeyDescriber(const State& state)
+    : keys_(*state.services.keys),
+      periods_(state.services.periods ? state.services.periods() : keys::Periods{}),
+      used_(keys_.last_used()) {}
+
+std::vector<keys::KeyRecord> KeyDescriber::sorted() const {
+  auto records = keys_.list();
+  std::sort(records.begin(), records.end(), [](const auto& a, const auto& b) {
+    return a.name == b.name ? a.generation > b.generation : a.name < b.name;
+  });
+  return records;
+}
+
+void KeyDescriber::describe(const keys::KeyRecord& record, wire::Key& key) const {
+  describe_key(record, key);
+  const auto period = periods_.of(record);
+  key.set_period_ms(static_cast<std::uint64_t>(period.active.count()));
+  key.set_automatic(period.automatic);
+  if (const auto next = keys::next_rekey(record, periods_)) key.set_next_rekey(rfc3339(*next));
+  if (const auto used = used_.find(record.kid); used != used_.end())
+    key.set_used(rfc3339(used->second));
+  key.set_sealed(keys_.sealed_count(record.kid));
 }
 
 std::optional<Kid> RecipientIndex::find(const keys::KeyStore& keys, const Bytes& key_id) {

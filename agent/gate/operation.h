@@ -81,8 +81,37 @@ const Operation* find_operation(wire::Request::OpCase op);
 
 // Fills `call.which`, `call.key` and the query's key; an unknown key leaves `call.key` empty.
 void resolve_key(Call& call, const std::string& which);
-void describe_key(const keys::KeyRecord& record, wire::Key& key);
 PublicKeyInfo info_of(const keys::KeyRecord& record);
+void describe_key(const keys::KeyRecord& record, wire::Key& key);
+
+// Describes keys with what time and use say of them: one look for a whole list.
+class KeyDescriber {
+ public:
+  explicit KeyDescriber(const State& state);
+  // Those of the ledger, by name, the newest generation first.
+  std::vector<keys::KeyRecord> sorted() const;
+  void describe(const keys::KeyRecord& record, wire::Key& key) const;
+
+ private:
+  const keys::KeyStore& keys_;
+  const keys::Periods periods_;
+  const std::map<Kid, WallTime> used_;
+};
+
+// Runs `work` with the key; once more with the generation that is active by then, when the caller
+// named a key and a rekey switched it while the request waited: to that caller there is no gap.
+template <class Work>
+void with_generation_in_force(Call& call, Work work) {
+  try {
+    return work(*call.key);
+  } catch (const Error& error) {
+    if (error.code() != Code::kKeyState && error.code() != Code::kKeyNotPresent) throw;
+    auto now = call.state.services.keys->find(call.which);
+    if (now.kid == call.key->kid) throw;
+    call.key = std::move(now);
+  }
+  work(*call.key);
+}
 
 // op_*.cpp
 void resolve_open(Call& call);
@@ -100,5 +129,19 @@ void run_audit_tail(Call& call);
 void run_audit_verify(Call& call);
 void run_doctor(Call& call);
 void run_reload(Call& call);
+void run_key_state(Call& call);
+void run_rekey(Call& call);
+void run_rekey_status(Call& call);
+void run_rekey_abort(Call& call);
+void run_census_report(Call& call);
+void run_census_list(Call& call);
+void resolve_reseal(Call& call);
+void run_reseal(Call& call);
+
+// What op_open.cpp and op_census.cpp share: which key an envelope is for, for callers who may do
+// `call.query.action` with some key.
+void resolve_envelope(Call& call, const std::string& envelope, const std::string& given);
+// Throws Error{kKeyState} after too many failed envelopes.
+void require_budget(const Call& call);
 
 }  // namespace keyagent::gate

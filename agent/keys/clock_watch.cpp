@@ -23,8 +23,8 @@ milliseconds ClockWatch::look(WallTime now, SteadyTime steady) {
   const auto passed = duration_cast<milliseconds>(steady - steady_);
   const auto jump = wall_passed - passed;
   if (jump > kTolerance || jump < -kTolerance) {
-    fault_ = "the clock jumped by " + std::to_string(jump.count() / 1000) + " s, to " +
-             rfc3339(now);
+    fault_ =
+        "the clock jumped by " + std::to_string(jump.count() / 1000) + " s, to " + rfc3339(now);
     even_since_ = steady;
   } else if (!trusted() && steady - even_since_ >= kSettle) {
     fault_.clear();

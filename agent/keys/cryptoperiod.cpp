@@ -79,10 +79,11 @@ Cryptoperiod default_cryptoperiod(Purpose purpose) {
 }
 
 Cryptoperiod Periods::of(const KeyRecord& key) const {
-  if (const auto named = by_name.find(key.name.text()); named != by_name.end())
-    return named->second;
   const auto purpose = by_purpose.find(key.purpose);
-  return purpose == by_purpose.end() ? default_cryptoperiod(key.purpose) : purpose->second;
+  const auto period =
+      purpose == by_purpose.end() ? default_cryptoperiod(key.purpose) : purpose->second;
+  const auto named = by_name.find(key.name.text());
+  return named == by_name.end() ? period : named->second(period);
 }
 
 std::optional<WallTime> next_rekey(const KeyRecord& key, const Periods& periods) {

@@ -2,6 +2,7 @@
 // How long a key is used, and what is due when: NIST SP 800-57 part 1 revision 5, §5.3. Pure.
 
 #include <chrono>
+#include <functional>
 #include <map>
 #include <string>
 #include <vector>
@@ -26,9 +27,10 @@ struct Cryptoperiod {
 Cryptoperiod default_cryptoperiod(Purpose purpose);
 
 struct Periods {
-  std::map<Purpose, Cryptoperiod> by_purpose;   // else default_cryptoperiod()
-  std::map<std::string, Cryptoperiod> by_name;  // before by_purpose
-  Span warn{std::chrono::hours(24 * 7)};        // a warning so long before
+  using Overlay = std::function<Cryptoperiod(const Cryptoperiod&)>;
+  std::map<Purpose, Cryptoperiod> by_purpose;  // else default_cryptoperiod()
+  std::map<std::string, Overlay> by_name;      // what a key has otherwise than its purpose
+  Span warn{std::chrono::hours(24 * 7)};       // a warning so long before
   int jitter_percent = 10;  // of the active period, taken off by a fixed draw from the kid
 
   Cryptoperiod of(const KeyRecord& key) const;

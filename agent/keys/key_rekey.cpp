@@ -51,18 +51,17 @@ RekeyRecord KeyStore::begin_rekey(const RekeyRequest& request, const Cause& caus
   rekey.name = request.name;
   rekey.old_kid = old.kid;
   rekey.algorithm = request.algorithm.value_or(old.algorithm);
-  const bool keeps = old.envelope == EnvelopeAlgorithm::kNone ||
-                     can_seal(rekey.algorithm, old.envelope);
+  const bool keeps =
+      old.envelope == EnvelopeAlgorithm::kNone || can_seal(rekey.algorithm, old.envelope);
   rekey.envelope = request.envelope.value_or(
       keeps ? old.envelope : default_envelope(old.purpose, rekey.algorithm));
   require_fitting(old.purpose, rekey.algorithm, rekey.envelope);
   if (const RekeyRecord* running = under_way(*snapshot, request.name)) {
     if (running->algorithm == rekey.algorithm && running->envelope == rekey.envelope)
       return *running;
-    throw Error(Code::kExists, text_of(rekey) + " is under way, to " +
-                                   std::string(name_of(running->algorithm)) +
-                                   "; wait, or give it up: keyagent rekey " +
-                                   rekey.name.text() + " --abort",
+    throw Error(Code::kExists,
+                text_of(rekey) + " is under way, to " + std::string(name_of(running->algorithm)) +
+                    "; wait, or give it up: keyagent rekey " + rekey.name.text() + " --abort",
                 old.kid.text());
   }
   rekey.cka_id = CkaId::random();
@@ -91,7 +90,8 @@ RekeyRecord KeyStore::make_next_key(std::uint64_t id) {
   step.planned.state = KeyState::kStaged;
   step.planned.actor = rekey.actor;
   step.planned.reason = "rekey: " + rekey.reason;
-  // What an attempt left that could not be undone then: never two keys for one step (RELIABILITY 21).
+  // What an attempt left that could not be undone then: never two keys for one step (RELIABILITY
+  // 21).
   if (impl_->vault.find(rekey.cka_id)) impl_->vault.destroy(rekey.cka_id);
   impl_->make(step);  // also moves the rekey to generated, in the same transaction
   return impl_->find_rekey(id);

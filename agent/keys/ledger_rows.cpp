@@ -50,8 +50,9 @@ void Ledger::finish_create(const KeyRecord& record) {
     write_key(record);
     write_change(record, KeyState::kStaged);
     remove_step(record.cka_id);
-    Statement(db_, "UPDATE rekeys SET step='generated', new_kid=?, changed=? "
-                   "WHERE cka_id=? AND step='planned'")
+    Statement(db_,
+              "UPDATE rekeys SET step='generated', new_kid=?, changed=? "
+              "WHERE cka_id=? AND step='planned'")
         .text(record.kid.text())
         .text(time_text(record.changed))
         .text(record.cka_id.hex())
@@ -178,8 +179,7 @@ void Ledger::write_key(const KeyRecord& record) {
 }
 
 void Ledger::write_change(const KeyRecord& record, KeyState before) {
-  Statement(db_,
-            "INSERT INTO history (kid, before, after, at, actor, reason) VALUES (?,?,?,?,?,?)")
+  Statement(db_, "INSERT INTO history (kid, before, after, at, actor, reason) VALUES (?,?,?,?,?,?)")
       .text(record.kid.text())
       .text(name_of(before))
       .text(name_of(record.state))

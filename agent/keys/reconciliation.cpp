@@ -40,8 +40,7 @@ void KeyStore::Impl::require_no_rollback(std::uint64_t epoch) {
   if (!in_token || *in_token <= epoch) return;
   const std::string text = "the ledger is older than the token: its epoch is " +
                            std::to_string(epoch) + ", the token has seen " +
-                           std::to_string(*in_token) +
-                           " (a backup was restored?); nothing is used";
+                           std::to_string(*in_token) + " (a backup was restored?); nothing is used";
   set_findings({{Finding::Kind::kRollback, "", options.state_folder.string(), text,
                  "put the newest ledger.db back; if it is lost, provision a new token and seal "
                  "the credentials to its keys again"}});
@@ -62,7 +61,8 @@ void KeyStore::Impl::distrust(const Error& why) {
   snapshot = std::move(fresh);
 }
 
-void KeyStore::Impl::finish_steps(const Plan& plan, const LedgerState& state, std::vector<Finding>& found) {
+void KeyStore::Impl::finish_steps(const Plan& plan, const LedgerState& state,
+                                  std::vector<Finding>& found) {
   for (const auto& step : plan.finish) finish_one(step, found);
   for (const auto& step : plan.forget) ledger.drop_step(step.cka_id);
   for (const auto& step : plan.remove) {
@@ -96,8 +96,8 @@ void KeyStore::Impl::finish_one(const JournalStep& step, std::vector<Finding>& f
 }
 
 // Adopts what the token really has; the rest is a finding.
-void KeyStore::Impl::adopt_all(const std::vector<KeyRecord>& keys, std::map<Kid, std::string>& broken,
-               std::vector<Finding>& found) {
+void KeyStore::Impl::adopt_all(const std::vector<KeyRecord>& keys,
+                               std::map<Kid, std::string>& broken, std::vector<Finding>& found) {
   for (const auto& key : keys) {
     try {
       vault.adopt(vault_key(key));

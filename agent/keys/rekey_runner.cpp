@@ -83,8 +83,7 @@ void RekeyRunner::run(Span believed) {
 bool RekeyRunner::is_its_turn(std::uint64_t id) const {
   const std::lock_guard lock(mutex_);
   const auto attempt = attempts_.find(id);
-  return attempt == attempts_.end() ||
-         options_.clock->now_steady() >= attempt->second.not_before;
+  return attempt == attempts_.end() || options_.clock->now_steady() >= attempt->second.not_before;
 }
 
 void RekeyRunner::drain(const RekeyRecord& rekey, Span believed) {
@@ -211,8 +210,7 @@ void RekeyRunner::put_off(const RekeyRecord& rekey, const std::string& why, bool
     Attempt& attempt = attempts_[rekey.id];
     news = failed && attempt.problem != why;
     attempt.problem = why;
-    if (failed)
-      attempt.not_before = options_.clock->now_steady() + pause_after(++attempt.failures);
+    if (failed) attempt.not_before = options_.clock->now_steady() + pause_after(++attempt.failures);
   }
   if (news) {
     tell(rekey, Happening::Weight::kWarning, "rekey.waits", "TOKEN_FAULT",

@@ -1,5 +1,6 @@
 #pragma once
-// Does the effects of keys/rekey's table, one after the other, and goes on where a crash stopped it.
+// Does the effects of keys/rekey's table, one after the other, and goes on where a crash stopped
+// it.
 
 #include <chrono>
 #include <functional>

@@ -80,8 +80,8 @@ void Scheduler::save() {
 }
 
 void Scheduler::begin_due() {
-  for (const auto& each : due(keys_.list(), keys_.last_used(), options_.periods(),
-                              options_.clock->now())) {
+  for (const auto& each :
+       due(keys_.list(), keys_.last_used(), options_.periods(), options_.clock->now())) {
     handle(each);
   }
 }

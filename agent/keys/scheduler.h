@@ -41,8 +41,8 @@ class Scheduler {
   RekeyRunner& runner_;
   const Options options_;
   mutable std::mutex mutex_;
-  ClockWatch watch_;        // guarded by mutex_
-  Span believed_{0};        // since the last run
+  ClockWatch watch_;  // guarded by mutex_
+  Span believed_{0};  // since the last run
   SteadyTime next_due_{}, next_save_{};
   std::string told_fault_;
   std::map<Kid, std::pair<std::string, SteadyTime>> said_;

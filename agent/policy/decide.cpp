@@ -10,9 +10,10 @@ struct Named {
   std::string_view name;
 };
 constexpr Named kActions[] = {
-    {Action::kOpen, "open"},     {Action::kSeal, "seal"},     {Action::kSign, "sign"},
-    {Action::kPublic, "public"}, {Action::kCreate, "create"}, {Action::kDestroy, "destroy"},
-    {Action::kStatus, "status"}, {Action::kAudit, "audit"},   {Action::kAdmin, "admin"}};
+    {Action::kOpen, "open"},     {Action::kSeal, "seal"},       {Action::kSign, "sign"},
+    {Action::kPublic, "public"}, {Action::kCreate, "create"},   {Action::kDestroy, "destroy"},
+    {Action::kRekey, "rekey"},   {Action::kSuspend, "suspend"}, {Action::kReseal, "reseal"},
+    {Action::kStatus, "status"}, {Action::kAudit, "audit"},     {Action::kAdmin, "admin"}};
 
 // Glob with '*' only; linear, because the last star is the only place to come back to.
 bool glob(std::string_view pattern, std::string_view text) {
@@ -75,6 +76,12 @@ std::string_view name_of(Action action) {
     if (each.action == action) return each.name;
   }
   return "unknown";
+}
+
+std::string action_names() {
+  std::string out;
+  for (const auto& each : kActions) out.append(out.empty() ? "" : ", ").append(each.name);
+  return out;
 }
 
 std::optional<Action> action_of(std::string_view name) {

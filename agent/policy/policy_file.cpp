@@ -52,8 +52,7 @@ void read_actions(const YamlReader& reader, Rule& rule) {
     const auto action = action_of(name);
     if (!action) {
       throw Error(Code::kConfiguration,
-                  reader.where(field) + ": unknown action '" + name +
-                      "' (open, seal, sign, public, create, destroy, status, audit, admin)");
+                  reader.where(field) + ": unknown action '" + name + "' (" + action_names() + ")");
     }
     rule.actions.insert(*action);
   }

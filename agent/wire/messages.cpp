@@ -56,6 +56,8 @@ bool repeatable(const Request& request) {
     case Request::kKeyCreate:
     case Request::kKeyDestroy:
     case Request::kReload:
+    case Request::kRekey:
+    case Request::kRekeyAbort:
     case Request::OP_NOT_SET:
       return false;
     default:

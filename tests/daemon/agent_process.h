@@ -179,8 +179,8 @@ class AgentProcess {
   bool shimmed = false;
   std::string token_extra, extra;  // further lines of the configuration
   std::string policy =
-      "rules:\n  - name: root\n    allow: [open, seal, sign, public, create, destroy, status, "
-      "audit, admin]\n    who: {user: \"" +
+      "rules:\n  - name: root\n    allow: [open, seal, sign, public, create, destroy, rekey, "
+      "suspend, reseal, status, audit, admin]\n    who: {user: \"" +
       std::to_string(::geteuid()) + "\"}\n";
   std::vector<std::string> arguments;
 

@@ -99,7 +99,7 @@ class TimerThread {
 inline constexpr const char* kPolicy = R"(
 rules:
   - name: admin
-    allow: [open, seal, sign, public, create, destroy, status, audit, admin]
+    allow: [open, seal, sign, public, create, destroy, rekey, suspend, reseal, status, audit, admin]
     who: {user: "1000"}
   - name: backup
     allow: [open]
@@ -134,6 +134,8 @@ class GateTest : public testing::Test {
   Services services() {
     Services out;
     out.keys = &keys_;
+    out.rekeys = &runner_;
+    out.periods = [] { return keys::Periods{}; };
     out.vault = &vault_;
     out.audit = &audit_;
     out.clock = &system_clock();
@@ -198,6 +200,7 @@ class GateTest : public testing::Test {
   audit::AuditLog audit_{audit_options()};
   vault::TokenVault vault_{hsm_.open_shimmed()};
   keys::KeyStore keys_{{hsm_.folder() / "state", &system_clock(), "test"}, vault_};
+  keys::RekeyRunner runner_{keys_, {&system_clock(), [] { return keys::Periods{}; }, nullptr, {}}};
   std::shared_ptr<const policy::Policy> policy_ = policy::parse_policy(kPolicy, "policy.yml");
   GateOptions options_;
   TimerThread timer_;

@@ -64,7 +64,7 @@ TEST(Cryptoperiod, AKeyThatOthersHoldWaitsForAPerson) {
 TEST(Cryptoperiod, ANameOverridesItsPurpose) {
   Periods periods;
   periods.by_purpose[Purpose::kSign] = {10 * kDay, 0ms, 0ms, true};
-  periods.by_name["one"] = {0ms, 0ms, 0ms, true};
+  periods.by_name["one"] = [](auto) { return Cryptoperiod{0ms, 0ms, 0ms, true}; };
   EXPECT_TRUE(due_at(key_of(Purpose::kSign), periods, kBirth + 400 * kDay).empty());
   EXPECT_EQ(due_at(key_of(Purpose::kSign, "two"), periods, kBirth + 10 * kDay).at(0).kind,
             Due::Kind::kRekey);
@@ -72,7 +72,7 @@ TEST(Cryptoperiod, ANameOverridesItsPurpose) {
 
 TEST(Cryptoperiod, R16_OnlyAKeyUnusedForItsIdleTimeIsSuspended) {
   Periods periods;
-  periods.by_name["one"] = {0ms, 0ms, 30 * kDay, true};
+  periods.by_name["one"] = [](auto) { return Cryptoperiod{0ms, 0ms, 30 * kDay, true}; };
   const auto key = key_of(Purpose::kTransport);
   EXPECT_TRUE(due_at(key, periods, kBirth + 29 * kDay).empty());
   EXPECT_EQ(due_at(key, periods, kBirth + 31 * kDay).at(0).kind, Due::Kind::kSuspend);

@@ -44,8 +44,8 @@ class RekeyTest : public ::testing::Test {
     store_->reconcile();
     const Tell tell = [this](const Happening& happening) { told_.push_back(happening); };
     const auto periods = [this] { return periods_; };
-    runner_ = std::make_unique<RekeyRunner>(*store_,
-                                            RekeyRunner::Options{&clock_, periods, peer_, tell});
+    runner_ =
+        std::make_unique<RekeyRunner>(*store_, RekeyRunner::Options{&clock_, periods, peer_, tell});
     scheduler_ =
         std::make_unique<Scheduler>(*store_, *runner_, Scheduler::Options{&clock_, periods, tell});
   }

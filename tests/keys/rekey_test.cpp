@@ -273,23 +273,22 @@ TEST_F(RekeyTest, R12_TheHistoryNamesEveryChangeItsReasonAndItsActor) {
   std::vector<std::string> lines;
   for (const auto& change : store_->history(old.kid))
     lines.push_back(std::string(name_of(change.to)) + " " + change.actor + " " + change.reason);
-  EXPECT_EQ(lines, (std::vector<std::string>{
-                       "active internal:agent created", "suspended alice holiday",
-                       "active alice back", "deactivated tester rekey: test",
-                       "destroyed tester rekey: its drain period is over"}));
+  EXPECT_EQ(lines,
+            (std::vector<std::string>{"active internal:agent created", "suspended alice holiday",
+                                      "active alice back", "deactivated tester rekey: test",
+                                      "destroyed tester rekey: its drain period is over"}));
 }
 
 TEST_F(RekeyTest, R16_ASuspendedKeyDoesNothingAndComesBackWithItsKid) {
   const auto key = make("one", Purpose::kSign);
-  periods_.by_name["one"] = {0ms, 0ms, 30 * kDay, true};
+  periods_.by_name["one"] = [](auto) { return Cryptoperiod{0ms, 0ms, 30 * kDay, true}; };
   pass(31 * kDay);
   EXPECT_EQ(store_->find("one").state, KeyState::kSuspended);
   EXPECT_TRUE(said("key.suspend"));
   shim::reset_counts();
-  EXPECT_EQ(code_of([&] {
-              store_->ops().sign(key.kid, SignatureAlgorithm::kEs256, random_bytes(32));
-            }),
-            Code::kKeyState);
+  EXPECT_EQ(
+      code_of([&] { store_->ops().sign(key.kid, SignatureAlgorithm::kEs256, random_bytes(32)); }),
+      Code::kKeyState);
   EXPECT_EQ(shim::count("C_SignInit"), 0u);
   EXPECT_EQ(store_->change_state("one", KeyState::kActive, {"needed", "alice"}).kid, key.kid);
   store_->ops().sign(key.kid, SignatureAlgorithm::kEs256, random_bytes(32));

@@ -1,0 +1,78 @@
+// keyagent key suspend | resume | revoke, and how a key's life is shown.
+
+#include <algorithm>
+
+#include "agent/base/clock.h"
+#include "agent/base/error.h"
+#include "agent/cli/cli.h"
+
+namespace keyagent::cli {
+namespace {
+
+constexpr long long kDayMs = 86'400'000;
+constexpr int kBarWidth = 20;
+
+struct Verb {
+  const char *name, *state, *description, *example;
+};
+
+constexpr Verb kVerbs[] = {
+    {"suspend", "suspended", "let a key rest: it does nothing until it is resumed",
+     "  keyagent key suspend backup-credentials --reason 'host in repair'"},
+    {"resume", "active", "let a suspended key work again, under the same kid",
+     "  keyagent key resume backup-credentials"},
+    {"revoke", "compromised",
+     "a key that others may have used: it does nothing any more; replace it with keyagent rekey",
+     "  keyagent key revoke backup-credentials --reason 'token was stolen'\n"
+     "  keyagent rekey backup-credentials --wait"}};
+
+struct Options {
+  std::string key, reason;
+};
+
+void run(Session& session, const Verb& verb, const Options& options) {
+  wire::Request request;
+  auto& change = *request.mutable_key_state();
+  change.set_key(options.key);
+  change.set_state(verb.state);
+  change.set_reason(options.reason.empty() ? std::string(verb.name) + " on command"
+                                           : options.reason);
+  const auto response = session.call(request);
+  const auto& key = response.key_state().key();
+  session.tell(key_json(key), "key " + key.name() + " is " + key.state() + " (" + key.kid() + ")");
+}
+
+std::string period_text(long long ms) {
+  return ms >= 2 * kDayMs ? std::to_string(ms / kDayMs) + " d"
+                          : std::to_string(ms / 60'000) + " min";
+}
+
+}  // namespace
+
+std::string life_text(const wire::Key& key) {
+  if (key.state() != "active" || key.period_ms() == 0 || key.activated().empty()) return {};
+  const auto age = std::chrono::duration_cast<std::chrono::milliseconds>(
+      system_clock().now() - parse_rfc3339(key.activated()));
+  const auto period = static_cast<long long>(key.period_ms());
+  const long long percent = std::max(0LL, static_cast<long long>(age.count()) * 100 / period);
+  const auto full = static_cast<std::size_t>(std::min<long long>(percent, 100) * kBarWidth / 100);
+  std::string text = "[" + std::string(full, '#') + std::string(kBarWidth - full, '.') + "] " +
+                     std::to_string(percent) + " % of " + period_text(period);
+  if (!key.next_rekey().empty()) {
+    text += (key.automatic() ? ", rekey " : ", due for a rekey by you ") +
+            key.next_rekey().substr(0, 10);
+  }
+  return text;
+}
+
+void add_key_state_commands(CLI::App& key, Session& session) {
+  for (const auto& verb : kVerbs) {
+    auto options = std::make_shared<Options>();
+    auto* command = add_command(key, verb.name, verb.description, verb.example,
+                                [&session, &verb, options] { run(session, verb, *options); });
+    command->add_option("KEY", options->key, "name or kid")->required();
+    command->add_option("--reason", options->reason, "for the ledger and the audit log");
+  }
+}
+
+}  // namespace keyagent::cli

@@ -1,0 +1,12 @@
+#pragma once
+// The part `rekey:` of keyagentd.yml.
+
+#include "agent/base/yaml_reader.h"
+#include "agent/config/config.h"
+
+namespace keyagent::config {
+
+// Throws Error{kConfiguration} with file, line and cure.
+RekeyConfig read_rekey(const YamlReader& rekey);
+
+}  // namespace keyagent::config

@@ -1,0 +1,110 @@
+#include "agent/daemon/rekey_service.h"
+
+#include <utility>
+
+#include "agent/base/log.h"
+
+namespace keyagent::daemon {
+namespace {
+
+using namespace std::chrono_literals;
+
+keys::Cryptoperiod merged(keys::Cryptoperiod period, const config::KeyPeriod& given) {
+  period.active = given.every.value_or(period.active);
+  period.drain = given.drain.value_or(period.drain);
+  period.idle = given.idle.value_or(period.idle);
+  period.automatic = given.automatic.value_or(period.automatic);
+  return period;
+}
+
+}  // namespace
+
+// A key named in the file has no purpose yet: what its own entry leaves open is filled when it is
+// asked for.
+keys::Periods periods_of(const config::RekeyConfig& config) {
+  keys::Periods periods;
+  for (const auto& [purpose, given] : config.purposes)
+    periods.by_purpose[purpose] = merged(keys::default_cryptoperiod(purpose), given);
+  for (const auto& [name, given] : config.keys) {
+    periods.by_name[name] = [given](const keys::Cryptoperiod& base) { return merged(base, given); };
+  }
+  periods.warn = config.warn;
+  periods.jitter_percent = config.jitter_percent;
+  return periods;
+}
+
+RekeyService::RekeyService(keys::KeyStore& keys, const config::RekeyConfig& config, keys::Tell tell,
+                           std::function<bool()> ready, std::function<void()> after)
+    : hook_(config.hook.empty() ? nullptr : std::make_unique<HookConfirmation>(config.hook)),
+      tell_(std::move(tell)),
+      ready_(std::move(ready)),
+      after_(std::move(after)),
+      periods_(periods_of(config)),
+      runner_(keys, {&system_clock(), [this] { return periods(); }, hook_.get(), tell_}),
+      scheduler_(keys, runner_, {&system_clock(), [this] { return periods(); }, tell_}) {}
+
+RekeyService::~RekeyService() {
+  stop();
+}
+
+void RekeyService::start() {
+  thread_ = std::thread([this] { run(); });
+}
+
+void RekeyService::stop() {
+  {
+    const std::lock_guard lock(mutex_);
+    ended_ = true;
+    changed_.notify_all();
+  }
+  if (thread_.joinable()) thread_.join();
+}
+
+void RekeyService::wake() {
+  const std::lock_guard lock(mutex_);
+  woken_ = true;
+  changed_.notify_all();
+}
+
+void RekeyService::reload(const config::RekeyConfig& config) {
+  scheduler_.accept_clock();
+  const std::lock_guard lock(mutex_);
+  periods_ = periods_of(config);
+}
+
+keys::Periods RekeyService::periods() const {
+  const std::lock_guard lock(mutex_);
+  return periods_;
+}
+
+void RekeyService::run() {
+  std::unique_lock lock(mutex_);
+  while (!ended_) {
+    changed_.wait_for(lock, 1s, [this] { return woken_ || ended_; });
+    if (ended_) break;
+    woken_ = false;
+    lock.unlock();
+    if (ready_()) look();
+    lock.lock();
+  }
+  lock.unlock();
+  try {
+    scheduler_.save();
+  } catch (const std::exception& error) {
+    log_warning("rekey", error.what());
+  }
+}
+
+// The same setback is said once; the next look goes on.
+void RekeyService::look() {
+  try {
+    scheduler_.look();
+    setback_.clear();
+  } catch (const std::exception& error) {
+    if (setback_ != error.what()) log_error("rekey", error.what());
+    setback_ = error.what();
+  }
+  after_();
+}
+
+}  // namespace keyagent::daemon

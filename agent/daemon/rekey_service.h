@@ -1,0 +1,53 @@
+#pragma once
+// The thread that gives keys their time: rekeys under way, and what the scheduler finds due.
+
+#include <condition_variable>
+#include <functional>
+#include <memory>
+#include <mutex>
+#include <thread>
+
+#include "agent/config/config.h"
+#include "agent/daemon/hook.h"
+#include "agent/keys/scheduler.h"
+
+namespace keyagent::daemon {
+
+keys::Periods periods_of(const config::RekeyConfig& config);
+
+// Thread-safe. A thread of its own, because a rekey waits for the token and for the hook.
+class RekeyService {
+ public:
+  // `ready`: ledger and token agree. `after`: called when something may have changed.
+  RekeyService(keys::KeyStore& keys, const config::RekeyConfig& config, keys::Tell tell,
+               std::function<bool()> ready, std::function<void()> after);
+  ~RekeyService();
+
+  void start();
+  void stop();
+  void wake();
+  // A new configuration: periods at once, the hook at the next start. The clock is taken as it is.
+  void reload(const config::RekeyConfig& config);
+  keys::RekeyRunner& runner() { return runner_; }
+  keys::Periods periods() const;
+  std::string clock_fault() const { return scheduler_.clock_fault(); }
+
+ private:
+  void run();
+  void look();
+
+  std::unique_ptr<HookConfirmation> hook_;
+  keys::Tell tell_;
+  const std::function<bool()> ready_;
+  const std::function<void()> after_;
+  mutable std::mutex mutex_;
+  std::condition_variable changed_;
+  keys::Periods periods_;              // guarded by mutex_
+  bool woken_ = false, ended_ = false;  // guarded by mutex_
+  std::string setback_;                // the thread's
+  keys::RekeyRunner runner_;
+  keys::Scheduler scheduler_;
+  std::thread thread_;
+};
+
+}  // namespace keyagent::daemon
