@@ -4,6 +4,8 @@
 #include <fcntl.h>
 #include <grp.h>
 #include <signal.h>
+#include <sys/socket.h>
+#include <sys/un.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -120,7 +122,16 @@ class AgentProcess {
     spawn(environment);
     wait_until([&] { return serving() || ended(); });
   }
-  bool serving() const { return std::filesystem::exists(socket()); }
+  // It listens: between bind() and listen() the socket is there and refuses.
+  bool serving() const {
+    const int fd = ::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    sockaddr_un address{};
+    address.sun_family = AF_UNIX;
+    socket().string().copy(address.sun_path, sizeof address.sun_path - 1);
+    const int refused = ::connect(fd, reinterpret_cast<sockaddr*>(&address), sizeof address);
+    ::close(fd);
+    return refused == 0;
+  }
 
   // Runs it to its end; its exit status.
   int run_to_end(const std::vector<std::string>& environment = {}) {
@@ -150,6 +161,11 @@ class AgentProcess {
     }
   }
   pid_t pid() const { return pid_; }
+  // What a failed test wants to know: how it ended, if it has, and its own log.
+  std::string story() {
+    return (ended() ? "ended with " + std::to_string(status_.value_or(-1)) + "\n" : "") +
+           read_text(log());
+  }
 
   client::Client client(std::chrono::milliseconds deadline = std::chrono::seconds(20)) const {
     return client::Client({socket(), deadline});

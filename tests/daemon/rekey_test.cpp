@@ -118,7 +118,7 @@ TEST(DaemonRekey, R6_AHundredRekeysUnderLoadFailNothing) {
   AgentProcess agent;
   agent.extra = kShortDrain;
   agent.start();
-  ASSERT_TRUE(agent.serving()) << read_text(agent.log());
+  ASSERT_TRUE(agent.serving()) << agent.story();
   agent.create("credentials", "transport", "ec-p256");
   agent.create("releases", "sign", "ec-p256");
   std::vector<std::unique_ptr<Load>> loads;
@@ -127,7 +127,8 @@ TEST(DaemonRekey, R6_AHundredRekeysUnderLoadFailNothing) {
   for (int i = 0; i < 100; ++i) {
     const auto rekey = begin(connection, i % 2 == 0 ? "credentials" : "releases");
     ASSERT_TRUE(settles(connection, rekey.id())) << look(connection, rekey.id()).ShortDebugString();
-    ASSERT_NE(look(connection, rekey.id()).step(), "aborted");
+    ASSERT_NE(look(connection, rekey.id()).step(), "aborted")
+        << look(connection, rekey.id()).reason() << agent.story();
   }
   int done = 0;
   for (auto& load : loads) {
@@ -158,7 +159,7 @@ TEST(DaemonRekey, R8_KilledAtRandomMomentsItEndsWithAnOldOrNewKeyAndLosesNoEnvel
     std::this_thread::sleep_for(std::chrono::microseconds(random() % 40000));
     agent.kill();
     agent.start();
-    ASSERT_TRUE(agent.serving()) << read_text(agent.log());
+    ASSERT_TRUE(agent.serving()) << agent.story();
     auto again = agent.client();
     ASSERT_EQ(show(again, "credentials").state(), "active");
     for (const auto& [envelope, plain] : sealed) ASSERT_EQ(open(again, envelope), plain);
@@ -181,7 +182,7 @@ TEST(DaemonRekey, TheHookSeesTheNewPublicKeyAndItsRefusalKeepsTheOldOne) {
                           (agent.folder() / "hook.out").string() + "\nexit 0\n",
               0755);
   agent.start();
-  ASSERT_TRUE(agent.serving()) << read_text(agent.log());
+  ASSERT_TRUE(agent.serving()) << agent.story();
   const auto old = agent.create("releases", "sign", "ec-p256");
   auto connection = agent.client();
   const auto first = begin(connection, "releases");

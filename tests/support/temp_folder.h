@@ -1,5 +1,6 @@
 #pragma once
-// A folder of a test's own, 0700, removed with everything in it.
+// A folder of a test's own, 0700, removed with everything in it; KEYAGENT_KEEP_FOLDERS keeps it for
+// who looks into a failure.
 
 #include <unistd.h>
 
@@ -20,6 +21,7 @@ class TempFolder {
   }
   TempFolder(const TempFolder&) = delete;
   ~TempFolder() {
+    if (std::getenv("KEYAGENT_KEEP_FOLDERS") != nullptr) return;
     std::error_code ignored;
     std::filesystem::remove_all(path_, ignored);
   }
