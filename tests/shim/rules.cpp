@@ -21,16 +21,22 @@ bool apply_part(Rule& rule, const std::string& part, bool& acts) {
     rule.after = true;
     return true;
   }
-  if (name == "n" || name == "from" || name == "every") {
-    rule.when = name == "n"      ? Rule::When::kNth
-                : name == "from" ? Rule::When::kFrom
-                                 : Rule::When::kEvery;
+  static const std::pair<const char*, Rule::When> kWhens[] = {{"n", Rule::When::kNth},
+                                                              {"from", Rule::When::kFrom},
+                                                              {"every", Rule::When::kEvery},
+                                                              {"chance", Rule::When::kChance}};
+  for (const auto& [word, when] : kWhens) {
+    if (name != word) continue;
+    rule.when = when;
     rule.number = value;
     return value > 0;
   }
   static const std::pair<const char*, Rule::Action> kActions[] = {
-      {"rv", Rule::Action::kRv},     {"delay", Rule::Action::kDelay}, {"hang", Rule::Action::kHang},
-      {"flip", Rule::Action::kFlip}, {"zero", Rule::Action::kZero},   {"segv", Rule::Action::kSegv},
+      {"rv", Rule::Action::kRv},     {"delay", Rule::Action::kDelay},
+      {"hang", Rule::Action::kHang}, {"flip", Rule::Action::kFlip},
+      {"zero", Rule::Action::kZero}, {"size", Rule::Action::kSize},
+      {"leak", Rule::Action::kLeak}, {"meddle", Rule::Action::kMeddle},
+      {"fork", Rule::Action::kFork}, {"segv", Rule::Action::kSegv},
       {"kill", Rule::Action::kKill}};
   for (const auto& [word, action] : kActions) {
     if (name != word) continue;
@@ -45,6 +51,8 @@ bool apply_part(Rule& rule, const std::string& part, bool& acts) {
 std::optional<Rule> parse_rule(const std::string& text) {
   std::istringstream parts(text);
   Rule rule;
+  for (const char c : text) rule.dice = (rule.dice ^ static_cast<unsigned char>(c)) * 16777619U;
+  rule.dice |= 1;  // xorshift never leaves zero
   std::getline(parts, rule.function, ':');
   rule.function = trim(rule.function);
   bool acts = false;
@@ -53,6 +61,14 @@ std::optional<Rule> parse_rule(const std::string& text) {
   }
   if (!acts || rule.function.rfind("C_", 0) != 0) return std::nullopt;
   return rule;
+}
+
+// xorshift32 (Marsaglia 2003): faults that fall irregularly, and fall the same way each time.
+bool falls(Rule& rule) {
+  rule.dice ^= rule.dice << 13;
+  rule.dice ^= rule.dice >> 17;
+  rule.dice ^= rule.dice << 5;
+  return rule.dice % 1000 < rule.number;
 }
 
 }  // namespace
@@ -76,6 +92,8 @@ bool strikes(Rule& rule) {
       return rule.calls == rule.number;
     case Rule::When::kFrom:
       return rule.calls >= rule.number;
+    case Rule::When::kChance:
+      return falls(rule);
     case Rule::When::kEvery:
       break;
   }

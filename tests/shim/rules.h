@@ -9,13 +9,26 @@
 namespace keyagent::shim {
 
 struct Rule {
-  enum class When { kNth, kFrom, kEvery } when = When::kNth;
-  enum class Action { kRv, kDelay, kHang, kFlip, kZero, kSegv, kKill } action = Action::kRv;
+  enum class When { kNth, kFrom, kEvery, kChance } when = When::kNth;
+  enum class Action {
+    kRv,
+    kDelay,
+    kHang,
+    kFlip,
+    kZero,
+    kSize,
+    kLeak,
+    kMeddle,
+    kFork,
+    kSegv,
+    kKill
+  } action = Action::kRv;
   std::string function;
   unsigned long number = 1;
   bool after = false;
-  unsigned long value = 0;  // the code, or milliseconds
+  unsigned long value = 0;  // the code, milliseconds, a length or a count of bytes
   unsigned long calls = 0;  // seen since the rule was set
+  std::uint32_t dice = 1;   // of kChance: the same sequence for the same text
 };
 
 // nullopt when a rule does not parse.

@@ -1,10 +1,13 @@
 // The fault shim: see README.md.
 
 #include <dlfcn.h>
+#include <fcntl.h>
 #include <p11-kit/pkcs11.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
+#include <clocale>
 #include <condition_variable>
 #include <csignal>
 #include <cstdio>
@@ -28,6 +31,7 @@ struct State {
   std::vector<Rule> rules;
   std::map<std::string, unsigned long> counts;
   timespec control_time{};
+  long sessions = 0;  // that the real module has open
 };
 
 // Never destroyed: calls may come while the process ends.
@@ -118,16 +122,48 @@ void hang() {
   }
 }
 
-// Output that "flip" and "zero" may spoil.
+// Output that "flip", "zero" and "size" may spoil.
 struct Output {
   CK_BYTE* bytes = nullptr;
   CK_ULONG* size = nullptr;
 };
 
-void spoil(Rule::Action action, Output output) {
-  if (output.bytes == nullptr || output.size == nullptr || *output.size == 0) return;
-  if (action == Rule::Action::kFlip) output.bytes[*output.size / 2] ^= 0x10;
-  if (action == Rule::Action::kZero) std::memset(output.bytes, 0, *output.size);
+void spoil(const Rule& rule, Output output) {
+  if (output.size == nullptr) return;
+  if (rule.action == Rule::Action::kSize) *output.size = rule.value;
+  if (output.bytes == nullptr || *output.size == 0) return;
+  if (rule.action == Rule::Action::kFlip) output.bytes[*output.size / 2] ^= 0x10;
+  if (rule.action == Rule::Action::kZero) std::memset(output.bytes, 0, *output.size);
+}
+
+// What a library should not do to its process, and some do.
+void meddle() {
+  ::umask(0);
+  if (::chdir("/") != 0) std::abort();
+  std::setlocale(LC_ALL, "C.UTF-8");
+  for (const int number : {SIGPIPE, SIGTERM, SIGINT, SIGHUP, SIGCHLD, SIGALRM})
+    std::signal(number, SIG_DFL);
+  std::signal(SIGUSR1, [](int) {});
+  std::fprintf(stdout, "shim debug: PIN=shim-printed-canary\n");
+  std::fflush(stdout);
+  std::fprintf(stderr, "shim debug: PIN=shim-printed-canary\n");
+}
+
+// Memory that is really used, and a descriptor that any child would inherit.
+void leak(unsigned long bytes) {
+  static std::vector<char*> lost;
+  static std::mutex mutex;
+  const std::lock_guard lock(mutex);
+  lost.push_back(static_cast<char*>(std::malloc(bytes)));
+  std::memset(lost.back(), 1, bytes);
+  if (::open("/dev/null", O_RDONLY) < 0) return;
+}
+
+// As opensc-notify did: fork in the middle of a call, with atfork handlers and all.
+void fork_child() {
+  const pid_t child = ::fork();
+  if (child == 0) ::_exit(0);
+  ::waitpid(child, nullptr, 0);
 }
 
 template <class Call>
@@ -148,6 +184,15 @@ CK_RV forward(const char* function, Call&& call, Output output = {}) {
     case Rule::Action::kHang:
       hang();
       return call();
+    case Rule::Action::kLeak:
+      leak(rule->value);
+      return call();
+    case Rule::Action::kMeddle:
+      meddle();
+      return call();
+    case Rule::Action::kFork:
+      fork_child();
+      return call();
     case Rule::Action::kSegv:
       ::raise(SIGSEGV);
       break;
@@ -158,7 +203,7 @@ CK_RV forward(const char* function, Call&& call, Output output = {}) {
       break;
   }
   const CK_RV rv = call();
-  if (rv == CKR_OK) spoil(rule->action, output);
+  if (rv == CKR_OK) spoil(*rule, output);
   return rv;
 }
 
@@ -175,19 +220,19 @@ CK_RV forward(const char* function, Call&& call, Output output = {}) {
 
 // clang-format off
 #define KEYAGENT_SHIM_EACH(X) \
-  X(C_Initialize) X(C_Finalize) X(C_GetInfo) X(C_GetSlotList) X(C_GetSlotInfo) \
-  X(C_GetTokenInfo) X(C_GetMechanismList) X(C_GetMechanismInfo) X(C_InitToken) X(C_InitPIN) \
-  X(C_SetPIN) X(C_OpenSession) X(C_CloseSession) X(C_CloseAllSessions) X(C_GetSessionInfo) \
+  X(C_Initialize) X(C_GetInfo) X(C_GetSlotInfo) \
+  X(C_GetTokenInfo) X(C_GetMechanismInfo) X(C_InitToken) X(C_InitPIN) \
+  X(C_SetPIN) X(C_GetSessionInfo) \
   X(C_GetOperationState) X(C_SetOperationState) X(C_Login) X(C_Logout) X(C_CreateObject) \
-  X(C_CopyObject) X(C_DestroyObject) X(C_GetObjectSize) X(C_GetAttributeValue) \
-  X(C_SetAttributeValue) X(C_FindObjectsInit) X(C_FindObjects) X(C_FindObjectsFinal) \
-  X(C_EncryptInit) X(C_Encrypt) X(C_EncryptUpdate) X(C_EncryptFinal) X(C_DecryptInit) \
+  X(C_CopyObject) X(C_DestroyObject) X(C_GetObjectSize) \
+  X(C_SetAttributeValue) X(C_FindObjectsInit) X(C_FindObjectsFinal) \
+  X(C_EncryptInit) X(C_EncryptUpdate) X(C_EncryptFinal) X(C_DecryptInit) \
   X(C_DecryptUpdate) X(C_DecryptFinal) X(C_DigestInit) X(C_Digest) X(C_DigestUpdate) \
   X(C_DigestKey) X(C_DigestFinal) X(C_SignInit) X(C_SignUpdate) X(C_SignFinal) \
   X(C_SignRecoverInit) X(C_SignRecover) X(C_VerifyInit) X(C_Verify) X(C_VerifyUpdate) \
   X(C_VerifyFinal) X(C_VerifyRecoverInit) X(C_VerifyRecover) X(C_DigestEncryptUpdate) \
   X(C_DecryptDigestUpdate) X(C_SignEncryptUpdate) X(C_DecryptVerifyUpdate) X(C_GenerateKey) \
-  X(C_GenerateKeyPair) X(C_WrapKey) X(C_UnwrapKey) X(C_DeriveKey) X(C_SeedRandom) \
+  X(C_GenerateKeyPair) X(C_UnwrapKey) X(C_DeriveKey) X(C_SeedRandom) \
   X(C_GetFunctionStatus) X(C_CancelFunction) X(C_WaitForSlotEvent)
 // clang-format on
 
@@ -203,6 +248,75 @@ CK_RV shim_decrypt(CK_SESSION_HANDLE session, CK_BYTE* data, CK_ULONG data_size,
   return forward("C_Decrypt",
                  [&] { return real()->C_Decrypt(session, data, data_size, out, out_size); },
                  {out, out_size});
+}
+CK_RV shim_encrypt(CK_SESSION_HANDLE session, CK_BYTE* data, CK_ULONG data_size, CK_BYTE* out,
+                   CK_ULONG* out_size) {
+  return forward("C_Encrypt",
+                 [&] { return real()->C_Encrypt(session, data, data_size, out, out_size); },
+                 {out, out_size});
+}
+CK_RV shim_wrap(CK_SESSION_HANDLE session, CK_MECHANISM* mechanism, CK_OBJECT_HANDLE wrapping,
+                CK_OBJECT_HANDLE key, CK_BYTE* out, CK_ULONG* out_size) {
+  return forward(
+      "C_WrapKey",
+      [&] { return real()->C_WrapKey(session, mechanism, wrapping, key, out, out_size); },
+      {out, out_size});
+}
+CK_RV shim_slots(CK_BBOOL present, CK_SLOT_ID* slots, CK_ULONG* count) {
+  return forward("C_GetSlotList", [&] { return real()->C_GetSlotList(present, slots, count); },
+                 {nullptr, count});
+}
+CK_RV shim_mechanisms(CK_SLOT_ID slot, CK_MECHANISM_TYPE* list, CK_ULONG* count) {
+  return forward("C_GetMechanismList",
+                 [&] { return real()->C_GetMechanismList(slot, list, count); }, {nullptr, count});
+}
+CK_RV shim_find(CK_SESSION_HANDLE session, CK_OBJECT_HANDLE* found, CK_ULONG most,
+                CK_ULONG* count) {
+  return forward("C_FindObjects",
+                 [&] { return real()->C_FindObjects(session, found, most, count); },
+                 {nullptr, count});
+}
+CK_RV shim_attributes(CK_SESSION_HANDLE session, CK_OBJECT_HANDLE object, CK_ATTRIBUTE* wanted,
+                      CK_ULONG count) {
+  return forward("C_GetAttributeValue",
+                 [&] { return real()->C_GetAttributeValue(session, object, wanted, count); },
+                 {nullptr, count == 0 ? nullptr : &wanted->ulValueLen});
+}
+
+// Sessions are counted where the real module opens and closes them: what is lost shows here.
+void note_sessions(long change) {
+  State& shared = state();
+  const std::lock_guard lock(shared.mutex);
+  shared.sessions = change == 0 ? 0 : shared.sessions + change;
+}
+CK_RV shim_open(CK_SLOT_ID slot, CK_FLAGS flags, void* context, CK_NOTIFY notify,
+                CK_SESSION_HANDLE* session) {
+  return forward("C_OpenSession", [&] {
+    const CK_RV rv = real()->C_OpenSession(slot, flags, context, notify, session);
+    if (rv == CKR_OK) note_sessions(1);
+    return rv;
+  });
+}
+CK_RV shim_close(CK_SESSION_HANDLE session) {
+  return forward("C_CloseSession", [&] {
+    const CK_RV rv = real()->C_CloseSession(session);
+    if (rv == CKR_OK) note_sessions(-1);
+    return rv;
+  });
+}
+CK_RV shim_close_all(CK_SLOT_ID slot) {
+  return forward("C_CloseAllSessions", [&] {
+    const CK_RV rv = real()->C_CloseAllSessions(slot);
+    if (rv == CKR_OK) note_sessions(0);
+    return rv;
+  });
+}
+CK_RV shim_finalize(void* reserved) {
+  return forward("C_Finalize", [&] {
+    const CK_RV rv = real()->C_Finalize(reserved);
+    if (rv == CKR_OK) note_sessions(0);
+    return rv;
+  });
 }
 CK_RV shim_random(CK_SESSION_HANDLE session, CK_BYTE* out, CK_ULONG size) {
   return forward("C_GenerateRandom", [&] { return real()->C_GenerateRandom(session, out, size); },
@@ -220,6 +334,16 @@ CK_FUNCTION_LIST* list() {
     made->C_GetFunctionList = get_function_list;
     made->C_Sign = shim_sign;
     made->C_Decrypt = shim_decrypt;
+    made->C_Encrypt = shim_encrypt;
+    made->C_WrapKey = shim_wrap;
+    made->C_GetSlotList = shim_slots;
+    made->C_GetMechanismList = shim_mechanisms;
+    made->C_FindObjects = shim_find;
+    made->C_GetAttributeValue = shim_attributes;
+    made->C_OpenSession = shim_open;
+    made->C_CloseSession = shim_close;
+    made->C_CloseAllSessions = shim_close_all;
+    made->C_Finalize = shim_finalize;
     made->C_GenerateRandom = shim_random;
     return made;
   }();
@@ -250,6 +374,12 @@ KEYAGENT_SHIM_EXPORT unsigned long keyagent_shim_count(const char* function) {
   auto& shared = keyagent::shim::state();
   const std::lock_guard lock(shared.mutex);
   return shared.counts[function];
+}
+
+KEYAGENT_SHIM_EXPORT long keyagent_shim_sessions() {
+  auto& shared = keyagent::shim::state();
+  const std::lock_guard lock(shared.mutex);
+  return shared.sessions;
 }
 
 KEYAGENT_SHIM_EXPORT void keyagent_shim_reset() {

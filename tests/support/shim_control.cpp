@@ -30,6 +30,10 @@ std::uint64_t count(const std::string& function) {
   return symbol<unsigned long (*)(const char*)>("keyagent_shim_count")(function.c_str());
 }
 
+long sessions() {
+  return symbol<long (*)()>("keyagent_shim_sessions")();
+}
+
 void reset_counts() {
   symbol<void (*)()>("keyagent_shim_reset")();
 }

@@ -13,6 +13,8 @@ void clear();
 // Calls of a function since the shim was loaded or counts were reset.
 std::uint64_t count(const std::string& function);
 void reset_counts();
+// Sessions that the real module has open.
+long sessions();
 // Lets every call that a "hang" rule holds come back.
 void release_hangs();
 
