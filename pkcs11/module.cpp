@@ -1,15 +1,20 @@
 #include "pkcs11/module.h"
 
+#include <botan/hash.h>
+#include <botan/hex.h>
 #include <dlfcn.h>
+#include <pthread.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include <csignal>
 #include <cstdlib>
+#include <fstream>
 #include <map>
 #include <mutex>
 
 #include "pkcs11/error.h"
+#include "pkcs11/process_state.h"
 
 namespace keyagent::pkcs11 {
 namespace {
@@ -44,6 +49,23 @@ std::filesystem::path choose(const Profile& profile) {
   fail("profile " + profile.name + ": no module file is there (tried:" + tried + ")");
 }
 
+std::string hash_file(const std::filesystem::path& path) {
+  std::ifstream in(path, std::ios::binary);
+  const auto hash = Botan::HashFunction::create_or_throw("SHA-256");
+  std::vector<char> block(65536);
+  while (in.read(block.data(), static_cast<std::streamsize>(block.size())), in.gcount() > 0)
+    hash->update(reinterpret_cast<const std::uint8_t*>(block.data()),
+                 static_cast<std::size_t>(in.gcount()));
+  return Botan::hex_encode(hash->final(), false);
+}
+
+// Grows in each child. A handler and not getpid(): it costs the calls of the parent nothing.
+std::atomic<unsigned> forks{0};
+void count_forks() {
+  [[maybe_unused]] static const int registered =
+      ::pthread_atfork(nullptr, nullptr, [] { forks.fetch_add(1); });
+}
+
 void set_environment(const Profile& profile, const std::filesystem::path& state_folder) {
   for (const auto& [name, pattern] : profile.environment) {
     std::string value = pattern;
@@ -76,7 +98,7 @@ std::shared_ptr<Module> Module::open(const Profile& profile,
   const auto path = choose(profile);
   const std::lock_guard lock(registry_mutex);
   auto& entry = registry()[path];
-  if (auto module = entry.lock()) return module;
+  if (auto module = entry.lock(); module && module->ours()) return module;
   prepare_module(profile, state_folder);
   std::shared_ptr<Module> module(new Module(profile, path));
   entry = module;
@@ -85,9 +107,12 @@ std::shared_ptr<Module> Module::open(const Profile& profile,
 
 Module::Module(const Profile& profile, std::filesystem::path path)
     : path_(std::move(path)),
+      sha256_(hash_file(path_)),
+      forks_((count_forks(), forks.load())),
       init_args_(profile.init_args),
       os_locking_(profile.os_locking),
       serialised_(profile.serialise || !profile.os_locking) {
+  const ProcessState as_before;
   void* handle = ::dlopen(path_.c_str(), RTLD_NOW | RTLD_LOCAL | RTLD_NODELETE);
   if (handle == nullptr) fail("module " + path_.string() + " does not load: " + ::dlerror());
   const auto get = reinterpret_cast<CK_C_GetFunctionList>(::dlsym(handle, "C_GetFunctionList"));
@@ -98,10 +123,22 @@ Module::Module(const Profile& profile, std::filesystem::path path)
 }
 
 Module::~Module() {
-  if (initialised_) functions_->C_Finalize(nullptr);
+  if (initialised_ && ours()) functions_->C_Finalize(nullptr);
+}
+
+bool Module::ours() const {
+  return forks.load(std::memory_order_relaxed) == forks_;
+}
+
+void Module::require_ours() const {
+  if (!ours()) {
+    fail(path_.string() +
+         " was loaded by the parent of this process; a forked child must not use it");
+  }
 }
 
 void Module::initialise() {
+  const ProcessState as_before;
   CK_C_INITIALIZE_ARGS args{};
   args.flags = os_locking_ ? CKF_OS_LOCKING_OK : 0;
   // Mozilla's and some vendors' modules take a text here, which the standard reserves.
@@ -121,6 +158,7 @@ void Module::initialise() {
 }
 
 Module::Entry Module::enter(TimePoint until) {
+  require_ours();
   Entry entry(inside_, until);
   if (!entry.owns_lock()) {
     throw Error(Error::Kind::kStuck, path_.string() + " does not come back from a reload");
@@ -138,6 +176,7 @@ Module::OneCall Module::one_call(TimePoint until) {
 }
 
 bool Module::reload(std::uint64_t seen, TimePoint until) {
+  require_ours();
   if (epoch() != seen && initialised()) return true;
   const std::unique_lock alone(inside_, until);
   if (!alone.owns_lock()) return false;

@@ -41,13 +41,21 @@ class Module {
 
   CK_FUNCTION_LIST* functions() const { return functions_; }
   const std::filesystem::path& path() const { return path_; }
+  // Of the file as it was when it was loaded, in hex: a package upgrade replaces the file under a
+  // running process, which goes on with the old one (RELIABILITY 51).
+  const std::string& sha256() const { return sha256_; }
   // Grows with each C_Initialize that succeeded, 0 before the first; sessions and handles of an
   // older epoch are void.
   std::uint64_t epoch() const { return epoch_.load(std::memory_order_acquire); }
   bool initialised() const { return initialised_.load(std::memory_order_acquire); }
 
+  // False in a child that was forked after the module was loaded: the child has the parent's login
+  // and sessions, and would use and close them under it (X7, RELIABILITY 36).
+  bool ours() const;
+
   // Held (shared) around every call into the module, and while waiting for a session. Throws
-  // Error{kStuck} when a reload does not let anybody in before `until`.
+  // Error{kStuck} when a reload does not let anybody in before `until`, Error{kModule} in a forked
+  // child.
   using Entry = std::shared_lock<DeadlineMutex>;
   Entry enter(TimePoint until);
 
@@ -70,7 +78,11 @@ class Module {
   Module(const Profile& profile, std::filesystem::path path);
   void initialise();
 
+  void require_ours() const;
+
   const std::filesystem::path path_;
+  const std::string sha256_;
+  const unsigned forks_;  // of this process and its forebears when the module was loaded
   const std::string init_args_;
   const bool os_locking_;
   CK_FUNCTION_LIST* functions_ = nullptr;

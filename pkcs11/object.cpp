@@ -9,6 +9,7 @@ namespace keyagent::pkcs11 {
 namespace {
 
 constexpr CK_ULONG kPage = 64;
+constexpr std::size_t kMostObjects = 1'000'000;  // beyond it, the search has no end
 constexpr CK_ULONG kLargestAttribute = 16384;
 
 std::vector<CK_OBJECT_HANDLE> find_all(Session& session, Attributes& wanted) {
@@ -18,15 +19,19 @@ std::vector<CK_OBJECT_HANDLE> find_all(Session& session, Attributes& wanted) {
         "C_FindObjectsInit");
   std::vector<CK_OBJECT_HANDLE> all;
   CK_RV rv = CKR_OK;
+  bool impossible = false;
   for (;;) {
-    CK_OBJECT_HANDLE page[kPage];
+    CK_OBJECT_HANDLE page[kPage] = {};
     CK_ULONG count = 0;
     rv = session.c().C_FindObjects(session.handle(), page, kPage, &count);
     if (rv != CKR_OK || count == 0) break;
-    all.insert(all.end(), page, page + std::min(count, kPage));
+    impossible = count > kPage || all.size() > kMostObjects;
+    if (impossible) break;
+    all.insert(all.end(), page, page + count);
   }
   session.c().C_FindObjectsFinal(session.handle());
   check(rv, "C_FindObjects");
+  if (impossible) throw Error(Error::Kind::kOutput, "C_FindObjects: impossible count");
   return all;
 }
 

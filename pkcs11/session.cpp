@@ -33,7 +33,8 @@ bool reads_true(CK_FUNCTION_LIST& c, CK_SESSION_HANDLE session, CK_OBJECT_HANDLE
                 CK_ATTRIBUTE_TYPE type) {
   CK_BBOOL value = CK_FALSE;
   CK_ATTRIBUTE attribute{type, &value, sizeof value};
-  return c.C_GetAttributeValue(session, object, &attribute, 1) == CKR_OK && value == CK_TRUE;
+  return c.C_GetAttributeValue(session, object, &attribute, 1) == CKR_OK &&
+         attribute.ulValueLen == sizeof value && value == CK_TRUE;
 }
 
 }  // namespace
@@ -46,8 +47,9 @@ Session::Session(std::shared_ptr<Module> module, CK_SLOT_ID slot, const Profile&
 
 Session::~Session() {
   // Closing the session destroys its session copies too. It never logs out: the login is the
-  // token's, not ours. After a re-initialisation the number may be another session's.
-  if (handle_ != 0 && epoch_ == module_->epoch()) c().C_CloseSession(handle_);
+  // token's, not ours. After a re-initialisation the number may be another session's, and in a
+  // forked child it is the parent's.
+  if (handle_ != 0 && module_->ours() && epoch_ == module_->epoch()) c().C_CloseSession(handle_);
 }
 
 CK_OBJECT_HANDLE Session::key(const KeyId& id) {

@@ -1,5 +1,6 @@
 #include "pkcs11/slot.h"
 
+#include <algorithm>
 #include <optional>
 #include <vector>
 
@@ -15,16 +16,21 @@ std::string describe(const TokenSelector& selector) {
   return text;
 }
 
+// More than any machine has: a count beyond it is a broken module's, and no size to allocate
+// (RELIABILITY 52).
+constexpr CK_ULONG kMostSlots = 4096;
+
 std::vector<CK_SLOT_ID> slots_with_tokens(CK_FUNCTION_LIST& c) {
   for (;;) {
     CK_ULONG count = 0;
     check(c.C_GetSlotList(CK_TRUE, nullptr, &count), "C_GetSlotList");
+    if (count > kMostSlots) throw Error(Error::Kind::kOutput, "C_GetSlotList: impossible count");
     std::vector<CK_SLOT_ID> slots(count);
     if (count == 0) return slots;
     // The list may grow between the two calls.
     const CK_RV rv = c.C_GetSlotList(CK_TRUE, slots.data(), &count);
     if (check_expecting(rv, "C_GetSlotList", {CKR_BUFFER_TOO_SMALL}) == CKR_OK) {
-      slots.resize(count);
+      slots.resize(std::min<CK_ULONG>(count, slots.size()));
       return slots;
     }
   }

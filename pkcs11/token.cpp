@@ -12,6 +12,7 @@
 #include "pkcs11/error.h"
 #include "pkcs11/login.h"
 #include "pkcs11/module.h"
+#include "pkcs11/process_state.h"
 #include "pkcs11/session_pool.h"
 #include "pkcs11/slot.h"
 
@@ -184,6 +185,7 @@ struct Token::Impl : std::enable_shared_from_this<Token::Impl> {
       const auto match = find_slot(*module->functions(), options.selector);
       remember(match, epoch);
       login_session = std::make_unique<Session>(module, match.slot, profile);
+      const ProcessState as_before;
       log_in(*module->functions(), login_session->handle(), match.info, profile, options.pin,
              refused);
       logins.fetch_add(1, std::memory_order_relaxed);
@@ -380,6 +382,8 @@ TokenStatus Token::status() const {
   const auto counts = impl_->pool.counts();
   const std::lock_guard lock(impl_->status_mutex);
   TokenStatus status = impl_->shown;
+  status.module = impl_->module->path();
+  status.module_sha256 = impl_->module->sha256();
   status.sessions_open = counts.open;
   status.sessions_busy = counts.busy;
   status.sessions_limit = counts.limit;

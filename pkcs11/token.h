@@ -30,7 +30,9 @@ struct TokenStatus {
   TokenState state = TokenState::kDown;
   std::string detail;  // one line: the last fault, "CKR_… in C_…"
   std::string label, serial, manufacturer, model, firmware;
-  std::uint64_t epoch = 0;  // grows with each C_Initialize; handles of an older one are void
+  std::filesystem::path module;
+  std::string module_sha256;  // of the file that was loaded, in hex
+  std::uint64_t epoch = 0;    // grows with each C_Initialize; handles of an older one are void
   std::size_t sessions_open = 0, sessions_busy = 0, sessions_limit = 0, sessions_waiting = 0,
               stuck_calls = 0;
   std::uint64_t operations = 0, faults = 0, recoveries = 0, logins = 0, canaries = 0;

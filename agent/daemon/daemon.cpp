@@ -109,7 +109,9 @@ struct Daemon::Impl {
             [this] { return reconciled.load(); }, [this] { follow_audit_key(); }),
         caretaker([this] { heal(); }) {
     load_policy();
-    chronicle.daemon("start", "version " KEYAGENT_VERSION);
+    const auto loaded = token->status();
+    chronicle.daemon("start", "version " KEYAGENT_VERSION "; module " + loaded.module.string() +
+                                  " sha256 " + loaded.module_sha256);
     bring_up_keys();
     open_gate();
     caretaker.start();
@@ -329,9 +331,9 @@ struct Daemon::Impl {
 
   // Once a second: heal the token and finish what waited for it.
   void heal() {
-    const auto state = token->status().state;
-    if (state == pkcs11::TokenState::kStuck) return;
-    if (state != pkcs11::TokenState::kUp && !token->check_health()) return;
+    const auto status = token->status();
+    if (status.stuck_calls != 0) return;
+    if (status.state != pkcs11::TokenState::kUp && !token->check_health()) return;
     if (!reconciled) bring_up_keys();
   }
 
@@ -340,7 +342,8 @@ struct Daemon::Impl {
     caretaker.rethrow_failure();
     const auto now = system_clock().now_steady();
     // One call that hangs is enough: its session and its thread come back in no other way.
-    if (token->status().stuck_calls == 0) {
+    const auto status = token->status();
+    if (status.stuck_calls == 0 && status.state != pkcs11::TokenState::kStuck) {
       stuck_since = {};
     } else if (stuck_since == SteadyTime{}) {
       stuck_since = now;
