@@ -78,12 +78,16 @@ void unwrap(Session& session, const KeyId& unwrapping, WrapScheme scheme, ByteVi
   prepare(by, scheme, session.profile());
   Profile profile = session.profile();
   profile.modifiable_false = profile.modifiable_false && profile.unwrap_modifiable_false;
+  // A key that was brought in does not leave again, whatever is asked (X16b, X16f: the default of
+  // CKA_EXTRACTABLE for an unwrapped key is TRUE in the standard).
+  KeySpec kept = spec;
+  kept.extractable = false;
   Attributes forced;
   add_key_type(forced, spec.kind);
   if (spec.kind == KeyKind::kAes256) {
-    secret_template(forced, spec, profile);
+    secret_template(forced, kept, profile);
   } else {
-    private_template(forced, spec, profile);
+    private_template(forced, kept, profile);
   }
   CK_OBJECT_HANDLE handle = 0;
   check(session.c().C_UnwrapKey(session.handle(), &by.mechanism, session.key(unwrapping),
