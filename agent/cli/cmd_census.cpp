@@ -44,8 +44,7 @@ std::string source_of(const Options& options) {
   if (!options.source.empty()) return options.source;
   if (options.paths.size() == 1 && options.list.empty())
     return std::filesystem::weakly_canonical(options.paths.front()).string();
-  throw Error(Code::kUsage,
-              "several paths or a list need a name for their census: --source NAME");
+  throw Error(Code::kUsage, "several paths or a list need a name for their census: --source NAME");
 }
 
 void report(Session& session, const std::string& source, const Counts& counts) {
@@ -215,8 +214,7 @@ void run_reseal(Session& session, const Options& options) {
 void add_paths(CLI::App& command, Options& options) {
   command.add_option("PATH", options.paths, "files, or folders with everything below them");
   command.add_option("--list", options.list, "a file with a path a line; - is standard input");
-  command.add_option("--source", options.source,
-                     "the name of this census (default: the one path)");
+  command.add_option("--source", options.source, "the name of this census (default: the one path)");
 }
 
 }  // namespace
@@ -226,12 +224,13 @@ void add_census_commands(CLI::App& app, Session& session) {
   census->require_subcommand(1);
   census->footer("Examples:\n  keyagent census scan /srv/credentials\n  keyagent census list");
   auto scan = std::make_shared<Options>();
-  auto* scan_command = add_command(
-      *census, "scan",
-      "count the envelopes in files, and tell the agent: it keeps a key that something is sealed to",
-      "  keyagent census scan /srv/credentials\n"
-      "  find /srv -name '*.jwe' | keyagent census scan --list - --source nightly",
-      [&session, scan] { run_scan(session, *scan); });
+  auto* scan_command =
+      add_command(*census, "scan",
+                  "count the envelopes in files, and tell the agent: it keeps a key that something "
+                  "is sealed to",
+                  "  keyagent census scan /srv/credentials\n"
+                  "  find /srv -name '*.jwe' | keyagent census scan --list - --source nightly",
+                  [&session, scan] { run_scan(session, *scan); });
   add_paths(*scan_command, *scan);
   add_command(*census, "list", "what was counted, by source",
               "  keyagent census list\n  keyagent --json census list",

@@ -110,8 +110,8 @@ wire::Rekey wait_for(Session& session, wire::Rekey rekey, long timeout) {
 void tell_end(Session& session, const wire::Rekey& rekey) {
   if (rekey.step() == "aborted") {
     throw Error(Code::kKeyState,
-                "the rekey of " + rekey.name() + " was given up, the old key is in force: " +
-                    rekey.reason(),
+                "the rekey of " + rekey.name() +
+                    " was given up, the old key is in force: " + rekey.reason(),
                 rekey.old_kid());
   }
   session.tell(rekey_json(rekey), "rekeyed " + rekey_text(rekey));
@@ -157,8 +157,7 @@ void run_status(Session& session, const Options& options) {
 }
 
 void run(Session& session, const Options& options) {
-  if (options.status && options.abort)
-    throw Error(Code::kUsage, "either --status or --abort");
+  if (options.status && options.abort) throw Error(Code::kUsage, "either --status or --abort");
   if (options.status) return run_status(session, options);
   if (options.name.empty()) throw Error(Code::kUsage, "name the key: keyagent rekey NAME");
   options.abort ? run_abort(session, options) : run_begin(session, options);
@@ -178,8 +177,9 @@ void add_rekey_command(CLI::App& app, Session& session) {
   rekey->add_option("NAME", options->name, "the key; with --status: only its rekeys");
   rekey->add_flag("--wait", options->wait,
                   "return when the new key is in force and its peer has confirmed it");
-  rekey->add_option("--timeout", options->timeout,
-                    "with --wait: seconds, then exit 7 while the rekey goes on")
+  rekey
+      ->add_option("--timeout", options->timeout,
+                   "with --wait: seconds, then exit 7 while the rekey goes on")
       ->check(CLI::Range(1L, 86400L));
   rekey->add_option("--algorithm", options->algorithm,
                     "of the new key (default: as it is): rsa-2048, rsa-3072, rsa-4096, ec-p256, "

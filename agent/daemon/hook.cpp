@@ -33,7 +33,8 @@ struct Pipe {
 Pipe make_pipe() {
   int ends[2];
   if (::pipe2(ends, O_CLOEXEC) != 0)
-    throw Error(Code::kInternal, std::string("no pipe for the rekey hook: ") + std::strerror(errno));
+    throw Error(Code::kInternal,
+                std::string("no pipe for the rekey hook: ") + std::strerror(errno));
   return {Fd(ends[0]), Fd(ends[1])};
 }
 
@@ -69,8 +70,8 @@ pid_t spawn(const std::filesystem::path& program, const Pipe& in, const Pipe& ou
   ::sigfillset(&all);
   posix_spawnattr_setsigmask(&attributes, &none);
   posix_spawnattr_setsigdefault(&attributes, &all);
-  posix_spawnattr_setflags(&attributes, POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF |
-                                            POSIX_SPAWN_SETSID);
+  posix_spawnattr_setflags(&attributes,
+                           POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF | POSIX_SPAWN_SETSID);
   std::string path = program.string();
   char* argv[] = {path.data(), nullptr};
   char path_variable[] = "PATH=/usr/sbin:/usr/bin:/sbin:/bin", locale[] = "LC_ALL=C.UTF-8";
@@ -93,14 +94,14 @@ bool wait_for(const Fd& process, const Fd& output, std::chrono::milliseconds pat
     const auto left = std::chrono::duration_cast<std::chrono::milliseconds>(
         end - std::chrono::steady_clock::now());
     if (left.count() <= 0) return false;
-    pollfd watched[] = {{process.get(), POLLIN, 0},
-                        {open ? output.get() : -1, POLLIN, 0}};
+    pollfd watched[] = {{process.get(), POLLIN, 0}, {open ? output.get() : -1, POLLIN, 0}};
     if (::poll(watched, 2, static_cast<int>(left.count())) < 0 && errno != EINTR) return false;
     if (watched[1].revents != 0) {
       char buffer[kMostText];
       const ssize_t count = ::read(output.get(), buffer, sizeof buffer);
       if (count <= 0) open = false;
-      if (count > 0 && text.size() < kMostText) text.append(buffer, static_cast<std::size_t>(count));
+      if (count > 0 && text.size() < kMostText)
+        text.append(buffer, static_cast<std::size_t>(count));
     } else if (watched[0].revents != 0) {
       return true;
     }
@@ -116,8 +117,7 @@ std::string first_line(std::string text) {
 
 // Exit status 0 confirms, 75 (EX_TEMPFAIL) asks to come back, everything else refuses.
 Confirmation::Said HookConfirmation::ask(Phase phase, const keys::RekeyRecord& rekey,
-                                         const keys::KeyRecord& old,
-                                         const keys::KeyRecord& fresh) {
+                                         const keys::KeyRecord& old, const keys::KeyRecord& fresh) {
   Pipe in = make_pipe(), out = make_pipe();
   const std::string request = request_of(phase, rekey, old, fresh);
   // Less than a pipe holds: this never blocks, whether the program reads or not.

@@ -51,8 +51,8 @@ void run_census_report(Call& call) {
   }
   // "Looked through, and nothing is there" is said by an entry of its own.
   if (entries.empty() && !request.forget())
-    entries.push_back({request.source(), Kid(), 0, call.state.services.clock->now(),
-                       call.principal.text()});
+    entries.push_back(
+        {request.source(), Kid(), 0, call.state.services.clock->now(), call.principal.text()});
   call.state.services.keys->record_census(request.source(), entries);
   call.response.mutable_census_report();
   if (call.state.services.wake_rekeys) call.state.services.wake_rekeys();
@@ -94,8 +94,7 @@ void run_reseal(Call& call) {
   }
   auto& ops = services.keys->ops();
   const auto plaintext = envelope::open(ops, info_of(old), sealed);
-  const Bytes again =
-      seal_again(ops, info_of(fresh), envelope::inspect(sealed).format, plaintext);
+  const Bytes again = seal_again(ops, info_of(fresh), envelope::inspect(sealed).format, plaintext);
   if (!equal(plaintext, envelope::open(ops, info_of(fresh), again)))
     throw Error(Code::kIntegrity, "the new envelope does not open to the same; it was thrown away");
   reply.set_envelope(again.data(), again.size());

@@ -49,8 +49,7 @@ void run_rekey(Call& call) {
   const auto& request = call.request.rekey();
   keys::RekeyRequest wanted;
   wanted.name = call.key->name;
-  wanted.algorithm =
-      named(key_algorithm_of(request.algorithm()), "algorithm", request.algorithm());
+  wanted.algorithm = named(key_algorithm_of(request.algorithm()), "algorithm", request.algorithm());
   wanted.envelope =
       named(envelope_algorithm_of(request.envelope()), "envelope algorithm", request.envelope());
   const std::string reason = request.reason().empty() ? "on command" : request.reason();

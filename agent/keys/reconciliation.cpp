@@ -85,6 +85,7 @@ void KeyStore::Impl::finish_steps(const Plan& plan, const LedgerState& state,
 
 void KeyStore::Impl::finish_one(const JournalStep& step, std::vector<Finding>& found) {
   try {
+    vault.require_custody(vault_key(step.planned));
     ledger.finish_create(complete(step, vault.read_spki(step.cka_id).value_or(Bytes{})));
   } catch (const Error& error) {
     if (retryable(error.code())) throw;

@@ -106,14 +106,22 @@ Bytes TokenVault::generate(const GenerateRequest& request) {
     key.info.algorithm = request.algorithm;
     key.info.purpose = request.purpose;
     key.cka_id = request.cka_id;
-    const std::string fault = custody_fault(prove_custody(key), spec.usage, token_->profile());
-    if (!fault.empty()) {
-      destroy(request.cka_id);
-      throw Error(Code::kIntegrity,
-                  "the token made a key that is not as asked (" + fault + "); it was destroyed");
+    try {
+      require_custody(key);
+    } catch (const Error& error) {
+      if (error.code() == Code::kIntegrity) destroy(request.cka_id);
+      throw;
     }
     return spki;
   });
+}
+
+void TokenVault::require_custody(const VaultKey& key) {
+  const std::string fault = custody_fault(
+      prove_custody(key), usage_of(key.info.purpose, key.info.algorithm), token_->profile());
+  if (fault.empty()) return;
+  throw Error(Code::kIntegrity, "the token made a key that is not as asked (" + fault + ")",
+              key.info.kid.text());
 }
 
 void TokenVault::destroy(const CkaId& cka_id) {

@@ -55,6 +55,10 @@ class TokenVault final : public KeyOps {
   // not as asked. Returns the SPKI, empty for a secret key. After any throw the caller reconciles
   // by cka_id.
   Bytes generate(const GenerateRequest& request);
+  // Throws Error{kIntegrity} when the token's key is not as generate() asks for it. To be called
+  // before the first use of a key whose making was interrupted: a token may hold an object that is
+  // only half written, and die of its use (SoftHSM does).
+  void require_custody(const VaultKey& key);
   // One real operation with the key: sign and verify, seal and open. Throws Error{kIntegrity} or a
   // token code.
   void self_test(const VaultKey& key);

@@ -2,10 +2,9 @@
 
 #include "agent/daemon/hook.h"
 
+#include <fcntl.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
-
-#include <fcntl.h>
 #include <unistd.h>
 
 #include <fstream>
@@ -49,9 +48,8 @@ TEST_F(HookTest, ItsExitStatusIsTheAnswer) {
 }
 
 TEST_F(HookTest, ItIsToldThePhaseAndBothKidsAndNothingIsInItsArguments) {
-  const auto said =
-      ask("[ $# = 0 ] && grep -q '\"phase\":\"switched\"' && echo fine\n",
-          Confirmation::Phase::kSwitched);
+  const auto said = ask("[ $# = 0 ] && grep -q '\"phase\":\"switched\"' && echo fine\n",
+                        Confirmation::Phase::kSwitched);
   EXPECT_EQ(said.answer, Confirmation::Answer::kConfirmed);
   EXPECT_EQ(said.text, "fine");
 }
@@ -64,8 +62,8 @@ TEST_F(HookTest, WhatItSaysIsOneEscapedLine) {
 }
 
 TEST_F(HookTest, OneThatHangsIsKilledWithItsChildrenAndAskedAgain) {
-  const auto said = ask("sleep 1000 & sleep 1000\n", Confirmation::Phase::kProve,
-                        std::chrono::milliseconds(200));
+  const auto said =
+      ask("sleep 1000 & sleep 1000\n", Confirmation::Phase::kProve, std::chrono::milliseconds(200));
   EXPECT_EQ(said.answer, Confirmation::Answer::kLater);
 }
 

@@ -16,8 +16,9 @@ namespace {
 using namespace std::chrono_literals;
 using testing::HasSubstr;
 
-constexpr const char* kShortDrain = "rekey:\n  keys:\n    credentials: {drain: 10s}\n    releases: "
-                                    "{drain: 10s}\n";
+constexpr const char* kShortDrain =
+    "rekey:\n  keys:\n    credentials: {drain: 10s}\n    releases: "
+    "{drain: 10s}\n";
 
 wire::Key show(client::Client& agent, const std::string& key) {
   wire::Request request;
@@ -178,8 +179,9 @@ TEST(DaemonRekey, TheHookSeesTheNewPublicKeyAndItsRefusalKeepsTheOldOne) {
   AgentProcess agent;
   const auto hook = agent.folder() / "hook";
   agent.extra = "rekey:\n  hook: " + hook.string() + "\n";
-  agent.write("hook", "#!/bin/sh\nread -r line\necho \"$line\" >> " +
-                          (agent.folder() / "hook.out").string() + "\nexit 0\n",
+  agent.write("hook",
+              "#!/bin/sh\nread -r line\necho \"$line\" >> " +
+                  (agent.folder() / "hook.out").string() + "\nexit 0\n",
               0755);
   agent.start();
   ASSERT_TRUE(agent.serving()) << agent.story();

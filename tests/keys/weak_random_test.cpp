@@ -74,7 +74,16 @@ struct Pair {
 
 class WeakRandomTest : public ::testing::Test {
  protected:
-  WeakRandomTest() : token_(hsm_.open_shimmed()), vault_(token_) { shim::clear(); }
+  // What is imported here is not CKA_LOCAL, as it would be from a token's own generator.
+  explicit WeakRandomTest(bool believes_imports = true)
+      : token_(open(hsm_, believes_imports)), vault_(token_) {
+    shim::clear();
+  }
+  static std::shared_ptr<pkcs11::Token> open(const test::SoftHsm& hsm, bool believes_imports) {
+    auto profile = hsm.shimmed_profile();
+    profile.always_sensitive = !believes_imports;
+    return std::make_shared<pkcs11::Token>(profile, hsm.options());
+  }
   ~WeakRandomTest() override { shim::clear(); }
 
   // The token was asked for a key, made this one, and we died before we saw it: the next start
@@ -111,6 +120,9 @@ class WeakRandomTest : public ::testing::Test {
         .add_bool(CKA_SENSITIVE, true)
         .add_bool(CKA_EXTRACTABLE, false)
         .add_bool(CKA_SIGN, true)
+        .add_bool(CKA_DECRYPT, false)
+        .add_bool(CKA_UNWRAP, false)
+        .add_bool(CKA_DERIVE, false)
         .add(CKA_PRIVATE_EXPONENT, bytes_of(pair.d, 256))
         .add(CKA_PRIME_1, bytes_of(primes.p, 128))
         .add(CKA_PRIME_2, bytes_of(primes.q, 128))
@@ -159,6 +171,20 @@ TEST_F(WeakRandomTest, Fault070_TheSameKeyMadeTwiceIsNotTakenIntoUse) {
   ASSERT_EQ(found.size(), 1u);
   EXPECT_THAT(found[0].text, HasSubstr("shares a factor with key first"));
   EXPECT_EQ(store_->list().size(), 1u);
+}
+
+class HalfMadeTest : public WeakRandomTest {
+ protected:
+  HalfMadeTest() : WeakRandomTest(false) {}
+};
+
+// SoftHSM writes a key's object first and its value after, and crashes when it uses one that a
+// power cut left between the two: the agent would die of it at every start.
+TEST_F(HalfMadeTest, R8_AKeyLeftByACrashIsNotUsedBeforeItsAttributesAreThoseAskedFor) {
+  token_makes("first", draw());
+  EXPECT_EQ(shim::count("C_SignInit"), 0u);
+  EXPECT_TRUE(store_->list().empty());
+  EXPECT_TRUE(vault_.objects().empty());
 }
 
 // The token's numbers are never ours: with C_GenerateRandom at zero nothing repeats.
