@@ -21,6 +21,8 @@ CK_MECHANISM_TYPE generation_mechanism(KeyKind kind) {
   return kind == KeyKind::kEd25519 ? kEdwardsPairGen : CKM_EC_KEY_PAIR_GEN;
 }
 
+constexpr int kGenerateAttempts = 3;
+
 void generate_secret(Session& session, const KeySpec& spec) {
   Attributes wanted;
   secret_template(wanted, spec, session.profile());
@@ -48,12 +50,18 @@ void generate_pair(Session& session, const KeySpec& spec) {
 
 Bytes generate(Session& session, const KeySpec& spec) {
   require_supported(session.profile(), spec.kind);
-  if (spec.kind == KeyKind::kAes256) {
-    generate_secret(session, spec);
-    return {};
+  const bool secret = spec.kind == KeyKind::kAes256;
+  for (int attempt = 1;; ++attempt) {
+    try {
+      secret ? generate_secret(session, spec) : generate_pair(session, spec);
+      return secret ? Bytes{} : read_public_key(session, spec.cka_id);
+    } catch (const Error& error) {
+      // SoftHSM refuses a good template when another session searches at that moment: it reads the
+      // object back while it is being written. A real refusal comes again, and as fast.
+      if (error.rv() != CKR_TEMPLATE_INCONSISTENT || attempt == kGenerateAttempts) throw;
+      destroy(session, spec.cka_id);
+    }
   }
-  generate_pair(session, spec);
-  return read_public_key(session, spec.cka_id);
 }
 
 bool destroy(Session& session, const Bytes& cka_id) {

@@ -273,6 +273,18 @@ TEST_F(KeyTest, Fault058_NoSearchInSteadyState) {
   EXPECT_EQ(shim::count("C_Sign"), 100u);
 }
 
+TEST_F(KeyTest, AGoodTemplateRefusedOnceIsAskedForAgain) {
+  open();
+  shim::set_faults("C_GenerateKeyPair:n=1:rv=0xD1:after");
+  const auto spki = generate_key();
+  EXPECT_TRUE(verifies(spki, sign_digest()));
+  EXPECT_EQ(shim::count("C_GenerateKeyPair"), 2u);
+  shim::reset_counts();
+  shim::set_faults("C_GenerateKeyPair:every=1:rv=0xD1");
+  EXPECT_EQ(kind_of([&] { generate_key(7); }), Error::Kind::kRv);
+  EXPECT_EQ(shim::count("C_GenerateKeyPair"), 3u) << "and then believed";
+}
+
 TEST_F(KeyTest, WhatTheProfileLacksIsRefusedBeforeTheCall) {
   profile_.algorithms.erase("ed25519");
   restart();
