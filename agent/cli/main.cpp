@@ -3,10 +3,12 @@
 #include <sys/prctl.h>
 #include <sys/resource.h>
 
+#include <algorithm>
 #include <csignal>
 #include <cstdio>
 #include <iostream>
 
+#include "agent/base/encoding.h"
 #include "agent/base/error.h"
 #include "agent/cli/cli.h"
 
@@ -59,6 +61,28 @@ std::string unknown_command(const CLI::App& app, int argc, char** argv) {
   return {};
 }
 
+// One key in 64 has a kid that begins with '-': a word of a kid's form is a kid and no option.
+std::vector<std::string> plain_words(int argc, char** argv) {
+  std::vector<std::string> words(argv, argv + argc), kids;
+  const auto is_kid = [](const std::string& word) {
+    return word.size() == 43 && word[0] == '-' && keyagent::from_base64url(word);
+  };
+  for (auto word = words.begin() + 1; word != words.end() && *word != "--";) {
+    const bool of_key = *(word - 1) == "--key";
+    if (!is_kid(*word)) {
+      ++word;
+    } else {
+      if (of_key) *(word - 1) += "=" + *word;
+      if (!of_key) kids.push_back(*word);
+      word = words.erase(word);
+    }
+  }
+  if (!kids.empty() && std::find(words.begin(), words.end(), "--") == words.end())
+    words.emplace_back("--");
+  words.insert(words.end(), kids.begin(), kids.end());
+  return words;
+}
+
 constexpr const char* kFooter =
     "Examples:\n"
     "  keyagent key create backup-credentials --purpose transport\n"
@@ -85,7 +109,13 @@ int main(int argc, char** argv) {
   app.fallthrough();
   add_commands(app, session);
   try {
-    app.parse(argc, argv);
+    std::vector<const char*> words;
+    const auto plain = plain_words(argc, argv);
+    for (const auto& word : plain) words.push_back(word.c_str());
+    app.parse(static_cast<int>(words.size()), words.data());
+    // A full disk or a closed pipe is an error of the command whose result was lost.
+    if (!std::cout.flush())
+      throw keyagent::Error(keyagent::Code::kInternal, "standard output is not writable");
     return session.exit_status;
   } catch (const CLI::CallForHelp& help) {
     return app.exit(help);

@@ -110,6 +110,21 @@ TEST_F(CliTest, KeysAreMadeListedShownAndDestroyed) {
   EXPECT_EQ(agent_.json("key list --all").at("keys").size(), 2u);
 }
 
+TEST_F(CliTest, AKidThatBeginsWithADashIsNoOption) {
+  const std::string kid = "-" + std::string(41, 'b') + "A";
+  for (const auto& line :
+       {"key show " + kid, "key destroy " + kid + " --yes", "sign - --key " + kid}) {
+    const auto result = agent_.run(line, "printf x |");
+    EXPECT_EQ(result.status, 3) << result.output;
+    EXPECT_THAT(result.output, HasSubstr(kid));
+  }
+}
+
+TEST_F(CliTest, AResultThatCannotBeWrittenIsAnError) {
+  for (const std::string line : {"key list", "--json status", "key public audit"})
+    EXPECT_NE(agent_.run(line + " >/dev/full").status, 0) << line;
+}
+
 TEST_F(CliTest, R4_WhatIsSealedInAPipeOpensInAPipe) {
   agent_.json("key create credentials --purpose transport --algorithm rsa-2048");
   agent_.json("key create local --purpose storage");
