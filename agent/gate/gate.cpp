@@ -120,6 +120,7 @@ struct Gate::Impl {
   void authorize(Call& call, const Operation& operation);
   void begin(const Held& flight);
   void admit(const Held& flight);
+  void run(Flight& flight);
   void finish(const Held& flight);
   void refuse(const Held& flight, const Error& error);
   void fail(const Held& flight, const Error& error);
@@ -200,6 +201,22 @@ void Gate::Impl::admit(const Held& flight) {
                                " requests waiting; try again");
 }
 
+// A key that the token has lost is not asked for again with each item of a queue.
+void Gate::Impl::run(Flight& flight) {
+  Call& call = flight.call;
+  const bool uses = flight.operation->record == Record::kUse && call.key;
+  if (!uses) return flight.operation->run(call);
+  const std::string& kid = call.key->kid.text();
+  state.lost_keys.require_not_lost(kid);
+  try {
+    flight.operation->run(call);
+    state.lost_keys.found(kid);
+  } catch (const Error& error) {
+    if (error.code() == Code::kKeyLost) state.lost_keys.lost(kid, error);
+    throw;
+  }
+}
+
 // audit → run → audit → answer: nothing leaves that is not recorded.
 void Gate::Impl::finish(const Held& flight) {
   Call& call = flight->call;
@@ -213,7 +230,7 @@ void Gate::Impl::finish(const Held& flight) {
       begun.outcome = "begun";
       audit.record_now(std::move(begun));
     }
-    operation.run(call);
+    run(*flight);
     audit::Event done = flight->event;
     if (call.key) done.kid = call.key->kid.text();
     done.outcome = "ok";

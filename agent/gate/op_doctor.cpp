@@ -72,11 +72,26 @@ void diagnose_token(const Services& services, wire::DoctorReply& reply) {
   }
 }
 
-void diagnose_keys(const Services& services, wire::DoctorReply& reply) {
-  for (const auto& finding : services.keys->findings()) {
+void diagnose_keys(State& state, wire::DoctorReply& reply) {
+  auto& keys = *state.services.keys;
+  // A lost key that was destroyed since is no concern any more.
+  const auto destroyed = [&](const std::string& kid) {
+    return keys.find(kid).state == KeyState::kDestroyed;
+  };
+  auto lost = state.lost_keys.all();
+  for (const auto& finding : keys.findings()) {
+    lost.erase(finding.kid);
+    if (finding.kind == keys::Finding::Kind::kKeyLost && destroyed(finding.kid)) continue;
     const auto judged = judge(finding.kind);
     *reply.add_findings() = diagnosis(judged.severity, judged.code, finding.kid, finding.subject,
                                       finding.text, finding.cure);
+  }
+  for (const auto& [kid, text] : lost) {
+    if (destroyed(kid)) continue;
+    *reply.add_findings() = diagnosis(
+        "error", "KEY_LOST", kid, keys.find(kid).name.text(), text,
+        "restore the token from its backup; if the key is gone for good: keyagent key destroy " +
+            kid);
   }
 }
 
@@ -156,7 +171,7 @@ std::uint32_t exit_code_of(const wire::DoctorReply& reply) {
 void run_doctor(Call& call) {
   auto& reply = *call.response.mutable_doctor();
   diagnose_token(call.state.services, reply);
-  diagnose_keys(call.state.services, reply);
+  diagnose_keys(call.state, reply);
   diagnose_rekeys(call.state.services, reply);
   diagnose_lives(call.state.services, reply);
   diagnose_use(call.state, reply);

@@ -49,7 +49,7 @@ void seal_with(Call& call, const keys::KeyRecord& key) {
 // The envelope's public part is read before anyone is authorised, because it names the key; so only
 // for those who may do this with something at all.
 void resolve_envelope(Call& call, const std::string& envelope, const std::string& given) {
-  if (!call.may(call.query.action, {}, {})) {
+  if (!policy::allows_some(*call.policy, call.principal, call.query.action)) {
     call.which = call.query.key = "-";
     return;
   }

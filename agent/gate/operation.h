@@ -11,6 +11,7 @@
 #include "agent/base/log_limiter.h"
 #include "agent/gate/failure_budget.h"
 #include "agent/gate/gate.h"
+#include "agent/gate/lost_keys.h"
 
 namespace keyagent::gate {
 
@@ -32,11 +33,13 @@ struct State {
       : options(options_in),
         services(std::move(services_in)),
         budget(*services.clock, options.failures_per_key_per_day),
+        lost_keys(*services.clock),
         limiter(*services.clock) {}
   const GateOptions options;
   const Services services;
   GateCounters counters;
   FailureBudget budget;
+  LostKeys lost_keys;
   LogLimiter limiter;
   RecipientIndex recipients;
   std::mutex verify_mutex;  // one verification of the audit log at a time

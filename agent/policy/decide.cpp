@@ -119,4 +119,11 @@ Decision decide(const Policy& policy, const Principal& principal, const Query& q
               (query.key.empty() ? "" : " with key " + query.key)};
 }
 
+bool allows_some(const Policy& policy, const Principal& principal, Action action) {
+  if (principal.voucher == Principal::Voucher::kInternal) return true;
+  return std::any_of(policy.rules.begin(), policy.rules.end(), [&](const Rule& rule) {
+    return rule.allow && rule.actions.contains(action) && matches_who(rule, principal);
+  });
+}
+
 }  // namespace keyagent::policy

@@ -80,6 +80,9 @@ struct Policy {
 // A deny that matches wins over any allow; else the first allow that matches; else deny by default.
 // Total: every query has an answer.
 Decision decide(const Policy& policy, const Principal& principal, const Query& query);
+// Is there any key at all with which a rule allows it? What a deny takes away of that is for
+// decide().
+bool allows_some(const Policy& policy, const Principal& principal, Action action);
 
 // Reads policy YAML (format: agent/policy/README.md). User and group names are resolved once, here.
 // Throws Error{kConfiguration} with file and line: unknown field, unknown user, duplicate rule

@@ -72,7 +72,9 @@ Code code_of(const pkcs11::Error& error) {
 Error translate(const std::exception& error, const std::string& kid) {
   if (const auto* ours = dynamic_cast<const Error*>(&error)) return *ours;
   if (const auto* token = dynamic_cast<const pkcs11::Error*>(&error)) {
-    return Error(code_of(*token), std::string("token: ") + token->what(), kid);
+    const bool gone = token->kind() == Kind::kObject && !kid.empty();
+    return Error(code_of(*token),
+                 (gone ? "KEY_NOT_PRESENT kid=" + kid + ": " : "token: ") + token->what(), kid);
   }
   return Error(Code::kInternal, std::string("vault: ") + error.what(), kid);
 }

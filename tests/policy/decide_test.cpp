@@ -170,6 +170,20 @@ TEST(Decide, EmptyPolicyDeniesEverything) {
   EXPECT_FALSE(action_of("decrypt"));
 }
 
+// Asked before a key is known: a deny of some keys takes nothing from the others.
+TEST(Decide, AllowsSomeLooksAtAllowRulesOfTheCallerOnly) {
+  const auto policy = parse_policy(R"(rules:
+  - {name: not-payroll, deny: [open], keys: ["payroll*"], who: {user: ["1001"]}}
+  - {name: backups, allow: [open], keys: ["backup-*"], who: {user: ["1001"]}}
+  - {name: signs, allow: [sign], who: {user: ["1002"]}}
+)",
+                                   "policy.yml");
+  EXPECT_TRUE(allows_some(*policy, user(1001), Action::kOpen));
+  EXPECT_FALSE(allows_some(*policy, user(1001), Action::kSign));
+  EXPECT_FALSE(allows_some(*policy, user(1002), Action::kOpen));
+  EXPECT_FALSE(allows_some(*policy, by(Principal::Voucher::kTls, "1001"), Action::kOpen));
+}
+
 // A pattern that would take a backtracking matcher for ever.
 TEST(Decide, PatternsTakeLinearTime) {
   Rule rule;

@@ -1,0 +1,39 @@
+#pragma once
+// Keys that the token stopped having under the running agent: said once, asked for seldom (R13).
+
+#include <atomic>
+#include <map>
+#include <mutex>
+#include <string>
+
+#include "agent/base/clock.h"
+#include "agent/base/error.h"
+
+namespace keyagent::gate {
+
+// Thread-safe. A use that finds its key gone opens the circuit: for kPause every further use is
+// answered the same without the token, then one is let through to see whether the key is back.
+class LostKeys {
+ public:
+  static constexpr std::chrono::seconds kPause{5};
+
+  explicit LostKeys(const Clock& clock) : clock_(clock) {}
+
+  // Throws what the last try found, while it is too early for another one.
+  void require_not_lost(const std::string& kid);
+  void lost(const std::string& kid, const Error& error);
+  void found(const std::string& kid);
+  std::map<std::string, std::string> all() const;  // kid → what the last try found
+
+ private:
+  struct Loss {
+    Error error;
+    SteadyTime next_try;
+  };
+  const Clock& clock_;
+  std::atomic<bool> any_{false};  // so that a healthy agent takes no lock
+  mutable std::mutex mutex_;
+  std::map<std::string, Loss> losses_;  // guarded by mutex_
+};
+
+}  // namespace keyagent::gate
