@@ -42,9 +42,9 @@ class RekeyService {
   const std::function<void()> after_;
   mutable std::mutex mutex_;
   std::condition_variable changed_;
-  keys::Periods periods_;               // guarded by mutex_
-  bool woken_ = false, ended_ = false;  // guarded by mutex_
-  std::string setback_;                 // the thread's
+  keys::Periods periods_;              // guarded by mutex_
+  bool woken_ = true, ended_ = false;  // guarded by mutex_; what a restart left goes on at once
+  std::string setback_;                // the thread's
   keys::RekeyRunner runner_;
   keys::Scheduler scheduler_;
   std::thread thread_;

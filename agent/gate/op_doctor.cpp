@@ -35,6 +35,8 @@ Judged judge(keys::Finding::Kind kind) {
       return {"warning", "UNFINISHED"};
     case Kind::kKeyLost:
       return {"error", "KEY_LOST"};
+    case Kind::kGhost:
+      return {"warning", "GHOST"};
     case Kind::kDuplicate:
     case Kind::kMismatch:
     case Kind::kRollback:
@@ -81,7 +83,6 @@ void diagnose_keys(State& state, wire::DoctorReply& reply) {
   auto lost = state.lost_keys.all();
   for (const auto& finding : keys.findings()) {
     lost.erase(finding.kid);
-    if (finding.kind == keys::Finding::Kind::kKeyLost && destroyed(finding.kid)) continue;
     const auto judged = judge(finding.kind);
     *reply.add_findings() = diagnosis(judged.severity, judged.code, finding.kid, finding.subject,
                                       finding.text, finding.cure);

@@ -232,6 +232,11 @@ void KeyStore::Impl::finish_destruction(KeyRecord record, const Cause& cause) {
   ledger.finish_destroy(record, before);
 }
 
+void KeyStore::Impl::forget_findings(const Kid& kid) {
+  const std::lock_guard guard(snapshot_mutex);
+  std::erase_if(findings, [&](const auto& finding) { return finding.kid == kid.text(); });
+}
+
 // MISSION R12: destroying is the one change that cannot be taken back.
 void KeyStore::Impl::require_destroyable(const KeyRecord& record) const {
   const auto now = current();
@@ -302,11 +307,13 @@ KeyRecord KeyStore::destroy(const std::string& which, const Cause& cause) {
   const std::lock_guard lock(impl_->change_mutex);
   impl_->require_reconciled();
   const KeyRecord record = impl_->find(which);
-  if (record.state == KeyState::kDestroyed) return record;
+  // One that came back with a backup of the token is destroyed again.
+  if (record.state == KeyState::kDestroyed && !impl_->vault.find(record.cka_id)) return record;
   impl_->require_destroyable(record);
   impl_->begin_destruction(record, cause);
   impl_->finish_destruction(record, cause);
   impl_->republish();
+  impl_->forget_findings(record.kid);
   return find(record.kid.text());
 }
 

@@ -49,6 +49,7 @@ struct Finding {
     kDuplicate,
     kMismatch,
     kForeign,
+    kGhost,  // a destroyed key that the token holds again
     kRollback,
     kIntegrity,
     kUnfinished

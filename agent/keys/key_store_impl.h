@@ -56,6 +56,7 @@ struct KeyStore::Impl {
   // What was usable is not any more: the ledger must not be obeyed.
   void distrust(const Error& why);
   void set_findings(std::vector<Finding> fresh);
+  void forget_findings(const Kid& kid);
 
   // Makes the key that `step` plans: journaled, generated, tested, recorded, or nothing of it left.
   KeyRecord make(const JournalStep& step);

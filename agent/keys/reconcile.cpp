@@ -77,8 +77,16 @@ Plan plan_reconciliation(const LedgerState& ledger, const std::vector<vault::Tok
   }
   for (const auto& key : ledger.keys) {
     ours.insert(key.cka_id.hex());
-    if (key.state == KeyState::kDestroyed || in_journal.contains(key.cka_id.hex())) continue;
-    plan_key(key, find(key.cka_id), plan);
+    if (in_journal.contains(key.cka_id.hex())) continue;
+    const auto* object = find(key.cka_id);
+    if (key.state != KeyState::kDestroyed) {
+      plan_key(key, object, plan);
+    } else if (object != nullptr) {
+      plan.findings.push_back({Finding::Kind::kGhost, key.kid.text(), key.name.text(),
+                               "the token holds key " + key.name.text() + " again, destroyed at " +
+                                   rfc3339(key.changed) + " (a backup of it was restored?)",
+                               "keyagent key destroy " + key.kid.text()});
+    }
   }
   std::size_t strangers = 0;
   std::string example;

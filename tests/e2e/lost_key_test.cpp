@@ -81,6 +81,29 @@ TEST(LostKey, R13_AThousandUsesOfALostKeyMakeOneErrorLineAMinute) {
   EXPECT_EQ(host.keyagent("sign text --key signer -o signature").status, 0);
 }
 
+TEST(LostKey, R13_ADestroyedKeyThatABackupOfTheTokenBroughtBackIsNamedAndDestroyedAgain) {
+  Host host;
+  host.start();
+  const std::string kid = host.json("key create old --purpose sign").at("kid");
+  host.stop();
+  const std::string tokens = (host.folder() / "tokens").string();
+  run_command("cp -a " + tokens + " " + host.file("backup").string());
+  host.start();
+  ASSERT_EQ(host.keyagent("key destroy old --yes").status, 0);
+  host.stop();
+  run_command("rm -rf " + tokens + " && cp -a " + host.file("backup").string() + " " + tokens);
+  host.start();
+  const auto doctor = host.json("doctor");
+  EXPECT_THAT(doctor.dump(), HasSubstr("GHOST"));
+  EXPECT_THAT(doctor.dump(), HasSubstr("keyagent key destroy " + kid));
+  EXPECT_EQ(host.keyagent("sign - --key " + kid, "printf x |").status, 3);
+  EXPECT_EQ(host.keyagent("key destroy " + kid + " --yes").status, 0);
+  EXPECT_THAT(host.json("doctor").dump(), testing::Not(HasSubstr("GHOST")));
+  host.stop();
+  host.start();
+  EXPECT_THAT(host.json("doctor").dump(), testing::Not(HasSubstr("GHOST"))) << "it is gone";
+}
+
 TEST(LostKey, R15_YesterdaysLedgerIsReportedAndNotObeyed) {
   Host host;
   host.start();

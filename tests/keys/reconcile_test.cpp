@@ -114,5 +114,21 @@ TEST(Reconcile, ADestroyedKeyIsNotMissed) {
   EXPECT_TRUE(plan.adopt.empty());
 }
 
+TEST(Reconcile, R13_ADestroyedKeyThatIsThereAgainIsAGhostAndIsNotUsed) {
+  for (const auto& row : kRows) {
+    if (!row.has_public && !row.has_private) continue;
+    SCOPED_TRACE(row.name);
+    LedgerState ledger;
+    ledger.keys = {pair_record("gone")};
+    ledger.keys[0].state = KeyState::kDestroyed;
+    const Plan plan = plan_reconciliation(ledger, token_of(row, ledger.keys[0].cka_id));
+    ASSERT_EQ(plan.findings.size(), 1u);
+    EXPECT_EQ(plan.findings[0].kind, Finding::Kind::kGhost);
+    EXPECT_THAT(plan.findings[0].cure, ::testing::HasSubstr(ledger.keys[0].kid.text()));
+    EXPECT_TRUE(plan.adopt.empty());
+    EXPECT_TRUE(plan.remove.empty());
+  }
+}
+
 }  // namespace
 }  // namespace keyagent::keys

@@ -6,6 +6,7 @@
 #include <gtest/gtest.h>
 
 #include <functional>
+#include <mutex>
 
 #include "agent/base/encoding.h"
 #include "agent/base/error.h"
@@ -22,10 +23,12 @@ class FakePeer final : public Confirmation {
   Said ask(Phase phase, const RekeyRecord&, const KeyRecord&, const KeyRecord& fresh) override {
     asked.push_back(phase == Phase::kProve ? "prove" : "switched");
     shown = fresh.kid;
+    if (phase == Phase::kProve && while_proving) while_proving(fresh);
     return phase == Phase::kProve ? proof : acknowledgement;
   }
   Said proof, acknowledgement;
   std::vector<std::string> asked;
+  std::function<void(const KeyRecord&)> while_proving;
   Kid shown;
 };
 
@@ -42,7 +45,10 @@ class RekeyTest : public ::testing::Test {
     store_.reset();
     store_ = std::make_unique<KeyStore>(KeyStore::Options{state(), &clock_, "test-agent"}, vault_);
     store_->reconcile();
-    const Tell tell = [this](const Happening& happening) { told_.push_back(happening); };
+    const Tell tell = [this](const Happening& happening) {
+      const std::lock_guard lock(told_mutex_);
+      told_.push_back(happening);
+    };
     const auto periods = [this] { return periods_; };
     runner_ =
         std::make_unique<RekeyRunner>(*store_, RekeyRunner::Options{&clock_, periods, peer_, tell});
@@ -97,6 +103,7 @@ class RekeyTest : public ::testing::Test {
   Periods periods_;
   FakePeer the_peer_;
   Confirmation* peer_ = nullptr;
+  std::mutex told_mutex_;
   std::vector<Happening> told_;
   std::unique_ptr<KeyStore> store_;
   std::unique_ptr<RekeyRunner> runner_;

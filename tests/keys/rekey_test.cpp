@@ -1,5 +1,9 @@
 // Rekey on a real token: every purpose, every answer of the peer, every fault of the token.
 
+#include <atomic>
+#include <set>
+#include <thread>
+
 #include "tests/keys/rekey_fixture.h"
 
 namespace keyagent::keys {
@@ -100,6 +104,47 @@ TEST_F(RekeyTest, R7_ARefusedKeyIsDestroyedTheOldOneStaysAndItIsAnAlarm) {
   EXPECT_EQ(store_->find(ended.new_kid.text()).state, KeyState::kDestroyed);
   EXPECT_EQ(private_keys(), 1u);
   EXPECT_TRUE(said("rekey.refused"));
+}
+
+// A peer may take days: what the token did with the key meanwhile is looked at before the switch.
+TEST_F(RekeyTest, ANewKeyThatBreaksAfterItsProofNeverBecomesActive) {
+  peer_ = &the_peer_;
+  open();
+  const auto old = make("one", Purpose::kSign, KeyAlgorithm::kEcP256);
+  the_peer_.while_proving = [](const KeyRecord&) { shim::set_faults("C_Sign:every=1:flip"); };
+  EXPECT_EQ(rekey("one").step, RekeyStep::kAborted);
+  EXPECT_EQ(store_->find("one").kid, old.kid);
+}
+
+TEST_F(RekeyTest, ANewKeyThatIsRevokedBeforeTheSwitchNeverBecomesActive) {
+  peer_ = &the_peer_;
+  open();
+  const auto old = make("one", Purpose::kSign);
+  the_peer_.while_proving = [this](const KeyRecord& fresh) {
+    store_->change_state(fresh.kid.text(), KeyState::kCompromised, {"seen elsewhere", "alice"});
+  };
+  const auto ended = rekey("one");
+  EXPECT_EQ(ended.step, RekeyStep::kAborted);
+  EXPECT_EQ(store_->find("one").kid, old.kid);
+  EXPECT_NE(store_->find(ended.new_kid.text()).state, KeyState::kActive);
+}
+
+TEST_F(RekeyTest, R8_ManyRequestsAtOnceAreOneRekey) {
+  make("one", Purpose::kSign);
+  std::atomic<bool> go{false};
+  std::vector<std::thread> askers;
+  std::vector<std::uint64_t> ids(16);
+  for (auto& id : ids) {
+    askers.emplace_back([&] {
+      while (!go) {
+      }
+      id = begin("one").id;
+    });
+  }
+  go = true;
+  for (auto& asker : askers) asker.join();
+  EXPECT_EQ(std::set<std::uint64_t>(ids.begin(), ids.end()).size(), 1u);
+  EXPECT_EQ(store_->rekeys().size(), 1u);
 }
 
 TEST_F(RekeyTest, APeerThatIsAwayIsAskedAgainWithLongerAndLongerPauses) {
