@@ -151,8 +151,7 @@ void prepare(const Options& options, Place& place, Knowledge& known) {
   place.start();
   {
     auto agent = place.client();
-    create(agent, kName, "transport",
-           options.token == Place::Kind::kTpm ? "rsa-2048" : "ec-p256");
+    create(agent, kName, "transport", options.token == Place::Kind::kTpm ? "rsa-2048" : "ec-p256");
     known.sealed.push_back(seal(agent));
     if (options.act == "retire") {
       wire::Request request;
@@ -215,12 +214,16 @@ class Judge {
     doctor.mutable_doctor();
     const auto answer = agent.call(doctor);
     for (const auto& finding : answer.doctor().findings()) {
-      // What a crash left and the start removed is told, as it should be.
-      if (finding.severity() != "info")
+      // What a crash left and the start removed is told, as it should be; so is a key that SoftHSM
+      // said was destroyed, when its file could not be removed.
+      const bool told = finding.severity() == "info" || (fails() && finding.code() == "GHOST");
+      if (!told)
         found_.push_back("doctor: " + finding.code() + " " + finding.subject() + ": " +
                          finding.text());
     }
   }
+
+  bool fails() const { return options_.mode == "enospc" || options_.mode == "eio"; }
 
   void count_keys(client::Client& agent) {
     wire::Request request;
@@ -384,7 +387,8 @@ int run(int argc, char** argv) {
   const Options options = parse(argc, argv);
   std::string missing;
   if (options.token == Place::Kind::kTpm) missing = Swtpm::missing();
-  if (::geteuid() != 0) missing = "stop_at reads the files of a process that only root may look into";
+  if (::geteuid() != 0)
+    missing = "stop_at reads the files of a process that only root may look into";
   if (!missing.empty()) {
     std::cout << "skipped: " << missing << "\n";
     return kSkipped;

@@ -49,10 +49,10 @@ void Place::provision() {
   if (kind_ == Kind::kSoftHsm) return;
   // The daemon cleans its environment: what the module needs of this bus stands in the file.
   std::string config = slurp(state() / "keyagentd.yml");
-  config.insert(config.find("  pin:"),
-                std::string("  environment: {TPM2_PKCS11_TCTI: \"") +
-                    std::getenv("TPM2_PKCS11_TCTI") + "\", DBUS_SESSION_BUS_ADDRESS: \"" +
-                    std::getenv("DBUS_SESSION_BUS_ADDRESS") + "\"}\n");
+  config.insert(config.find("  pin:"), std::string("  environment: {TPM2_PKCS11_TCTI: \"") +
+                                           std::getenv("TPM2_PKCS11_TCTI") +
+                                           "\", DBUS_SESSION_BUS_ADDRESS: \"" +
+                                           std::getenv("DBUS_SESSION_BUS_ADDRESS") + "\"}\n");
   std::ofstream(state() / "keyagentd.yml") << config;
 }
 

@@ -5,8 +5,9 @@
 // usage: stop_at --root FOLDER --report FILE [--at N --do kill|power|enospc|eio] [--keep FOLDER]
 //                -- PROGRAM ARG...
 //
-// A point is a write, fsync, truncation, rename, link or unlink below FOLDER, or a send to a socket.
-// Without --at every point is counted and named in FILE. With it, at point N, before the call:
+// A point is a write, fsync, truncation, rename, link or unlink below FOLDER, or a send to a
+// socket. Without --at every point is counted and named in FILE. With it, at point N, before the
+// call:
 //   kill    SIGKILL
 //   power   the same, and what was not fsynced is gone: contents, new names, renames, removals.
 //           Below --keep (the token's own store) everything is taken as written.
@@ -124,7 +125,8 @@ class Disk {
   void lose_power() {
     for (const auto& [path, bytes] : before_) restore(path, bytes);
     for (auto& [folder, names] : pending_) {
-      for (auto name = names.rbegin(); name != names.rend(); ++name) restore(name->path, name->bytes);
+      for (auto name = names.rbegin(); name != names.rend(); ++name)
+        restore(name->path, name->bytes);
     }
   }
 
@@ -210,7 +212,8 @@ class Tracer {
     std::vector<sock_filter> program{
         BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(seccomp_data, nr))};
     for (const auto& call : kCalls) {
-      program.push_back(BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, static_cast<unsigned>(call.number), 0, 1));
+      program.push_back(
+          BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, static_cast<unsigned>(call.number), 0, 1));
       program.push_back(BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_TRACE));
     }
     program.push_back(BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW));
@@ -237,7 +240,8 @@ class Tracer {
     const std::string name = call->name;
     const auto path = call->fd >= 0 ? path_of_fd(thread, info.seccomp.args[call->fd])
                                     : path_at(thread, info.seccomp.args[call->path]);
-    const auto target = call->path2 < 0 ? fs::path() : path_at(thread, info.seccomp.args[call->path2]);
+    const auto target =
+        call->path2 < 0 ? fs::path() : path_at(thread, info.seccomp.args[call->path2]);
     const bool opens = name.rfind("open", 0) == 0;
     if (opens) return will_open(path, info.seccomp.args[call->path + 1]);
     if (!is_point(name, path)) return;
@@ -333,8 +337,9 @@ int main(int argc, char** argv) {
     if (name == "--do") options.action = value;
   }
   if (options.program == nullptr || options.root.empty() || options.report.empty()) {
-    std::fprintf(stderr, "usage: stop_at --root FOLDER --report FILE [--at N --do ACTION] [--keep "
-                         "FOLDER] -- PROGRAM ARG...\n");
+    std::fprintf(stderr,
+                 "usage: stop_at --root FOLDER --report FILE [--at N --do ACTION] [--keep "
+                 "FOLDER] -- PROGRAM ARG...\n");
     return 125;
   }
   Tracer tracer(options);
