@@ -147,6 +147,81 @@ TEST_F(CliTest, R4_WhatIsSealedInAPipeOpensInAPipe) {
   }
 }
 
+TEST_F(CliTest, R12_ARekeyIsFollowedByResealingAndOnlyThenByTheOldKeysEnd) {
+  const std::string old = agent_.json("key create credentials --purpose transport").at("kid");
+  const auto folder = agent_.file("vault");
+  std::filesystem::create_directory(folder);
+  std::ofstream(folder / "notes.txt") << "no envelope";
+  const auto seal = [&](const std::string& name) {
+    EXPECT_EQ(agent_
+                  .run("seal - --key credentials -o " + (folder / name).string(),
+                       "printf 'secret " + name + "' |")
+                  .status,
+              0);
+  };
+  for (const std::string name : {"a", "b", "c"}) seal(name);
+  const auto rekeyed = agent_.json("rekey credentials --wait --reason 'a test'");
+  EXPECT_EQ(rekeyed.at("step"), "draining");
+  EXPECT_EQ(rekeyed.at("old_kid"), old);
+  const std::string fresh = rekeyed.at("new_kid");
+  EXPECT_EQ(agent_.json("key show credentials").at("kid"), fresh);
+  EXPECT_THAT(agent_.json("key show " + old).dump(), HasSubstr("a test")) << "its history";
+  EXPECT_THAT(agent_.run("rekey --status").output, HasSubstr("draining"));
+  seal("d");
+  EXPECT_EQ(agent_.json("census scan " + folder.string()).at("envelopes"), 4);
+  const auto refused = agent_.run("key destroy " + old + " --yes");
+  EXPECT_EQ(refused.status, 3);
+  EXPECT_THAT(refused.output, HasSubstr("3 sealed data name it"));
+  EXPECT_EQ(agent_.json("reseal --dry-run " + folder.string()).at("resealed"), 3);
+  const auto resealed = agent_.json("reseal " + folder.string());
+  EXPECT_EQ(resealed.at("resealed"), 3);
+  EXPECT_EQ(resealed.at("current"), 1);
+  EXPECT_EQ(agent_.json("reseal " + folder.string()).at("current"), 4) << "nothing is done twice";
+  for (const std::string name : {"a", "b", "c", "d"})
+    EXPECT_EQ(agent_.run("open " + (folder / name).string()).output, "secret " + name);
+  EXPECT_EQ(slurp(folder / "notes.txt"), "no envelope");
+  EXPECT_THAT(agent_.run("key destroy " + old + " --yes").output, HasSubstr("drain period"));
+  EXPECT_EQ(agent_.run("key revoke " + old).status, 0);
+  EXPECT_EQ(agent_.run("key destroy " + old + " --yes").status, 0);
+  EXPECT_EQ(agent_.run("open " + (folder / "a").string()).output, "secret a");
+}
+
+TEST_F(CliTest, AFileThatDoesNotOpenStopsNoOtherAndIsNamed) {
+  agent_.json("key create credentials --purpose transport --algorithm ec-p256");
+  const auto folder = agent_.file("vault");
+  std::filesystem::create_directory(folder);
+  for (const char* name : {"broken", "whole"})
+    agent_.run("seal - --key credentials -o " + (folder / name).string(), "printf secret |");
+  std::string text = slurp(folder / "broken");
+  text[text.size() - 8] ^= 1;
+  std::ofstream(folder / "broken", std::ios::trunc) << text;
+  agent_.json("rekey credentials --wait");
+  const auto outcome = agent_.json("reseal " + folder.string(), 7);
+  EXPECT_EQ(outcome.at("resealed"), 1);
+  EXPECT_THAT(outcome.at("failed").dump(), HasSubstr("broken"));
+  EXPECT_EQ(slurp(folder / "broken"), text) << "it is left as it was";
+}
+
+TEST_F(CliTest, R16_SuspendAndResumeAndTheWrongWords) {
+  const auto kid = agent_.json("key create signer --purpose sign").at("kid");
+  EXPECT_EQ(agent_.json("key suspend signer --reason holiday").at("state"), "suspended");
+  const auto refused = agent_.run("sign - --key signer", "printf x |");
+  EXPECT_EQ(refused.status, 3);
+  EXPECT_THAT(refused.output, HasSubstr("suspended"));
+  EXPECT_THAT(agent_.run("doctor").output, HasSubstr("keyagent key resume signer"));
+  EXPECT_EQ(agent_.json("key resume signer").at("kid"), kid);
+  EXPECT_EQ(agent_.run("sign - --key signer -o /dev/null", "printf x |").status, 0);
+  EXPECT_EQ(agent_.run("rekey").status, 2) << "of what?";
+  EXPECT_EQ(agent_.run("rekey absent").status, 3);
+  EXPECT_EQ(agent_.run("rekey signer --algorithm rot13").status, 2);
+  EXPECT_EQ(agent_.run("rekey signer --algorithm aes-256").status, 2) << "no sign key can be so";
+  EXPECT_EQ(agent_.run("rekey signer --abort").status, 2) << "none is under way";
+  EXPECT_EQ(agent_.run("census scan /nonexistent").status, 2);
+  EXPECT_EQ(agent_.run("reseal").status, 2);
+  EXPECT_EQ(agent_.run("key resume signer").status, 0) << "it is active already";
+  EXPECT_THAT(agent_.run("status").output, HasSubstr("% of 365 d"));
+}
+
 TEST_F(CliTest, ASignatureVerifiesHereAndWithOpenssl) {
   std::ofstream(agent_.file("data")) << "release 1.0";
   const std::string data = agent_.file("data").string(), signature = agent_.file("sig").string(),

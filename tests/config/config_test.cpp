@@ -189,5 +189,49 @@ TEST(Config, SocketModeIsWrittenAsForChmod) {
   }
 }
 
+AgentConfig with_rekey(const std::string& text) {
+  return parse_config(std::string(kSmallest) + "rekey:\n" + text, "/etc/keyagent/keyagentd.yml");
+}
+
+TEST(Config, R10_RekeyIsReadByPurposeAndByName) {
+  const auto rekey = with_rekey(
+                         "  purposes:\n    transport: {every: 30d, drain: 2d, automatic: false}\n"
+                         "  keys:\n    backup: {idle: 12h}\n"
+                         "  warn: 1d\n  jitter: 0\n  hook: /usr/local/sbin/confirm\n")
+                         .rekey;
+  const auto& transport = rekey.purposes.at(Purpose::kTransport);
+  EXPECT_EQ(transport.every, std::chrono::hours(24 * 30));
+  EXPECT_EQ(transport.drain, std::chrono::hours(48));
+  EXPECT_EQ(transport.automatic, false);
+  EXPECT_FALSE(transport.idle);
+  EXPECT_EQ(rekey.keys.at("backup").idle, std::chrono::hours(12));
+  EXPECT_FALSE(rekey.keys.at("backup").every) << "the purpose's";
+  EXPECT_EQ(rekey.warn, std::chrono::hours(24));
+  EXPECT_EQ(rekey.jitter_percent, 0);
+  EXPECT_EQ(rekey.hook, "/usr/local/sbin/confirm");
+}
+
+TEST(Config, R10_WrongRekeyIsNamedWithItsLine) {
+  const std::pair<const char*, const char*> wrong[] = {
+      {"  purposes:\n    backup: {every: 1d}\n", "no such purpose"},
+      {"  keys:\n    \"Not a name\": {every: 1d}\n", "no name of a key"},
+      {"  purposes:\n    sign: {every: 1s}\n", "at least 1m"},
+      {"  purposes:\n    sign: {drain: 1s}\n", "at least 10s"},
+      {"  purposes:\n    sign: {evry: 1d}\n", "every"},
+      {"  hook: confirm\n", "absolute path"},
+      {"  jitter: 90\n", "50"},
+      {"  warn: soon\n", "warn"}};
+  for (const auto& [text, says] : wrong) {
+    try {
+      with_rekey(text);
+      ADD_FAILURE() << text;
+    } catch (const Error& error) {
+      EXPECT_EQ(error.code(), Code::kConfiguration);
+      EXPECT_THAT(error.what(), HasSubstr(says));
+      EXPECT_THAT(error.what(), HasSubstr("keyagentd.yml:"));
+    }
+  }
+}
+
 }  // namespace
 }  // namespace keyagent::config

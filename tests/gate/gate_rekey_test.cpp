@@ -133,6 +133,20 @@ TEST_F(GateRekeyTest, ResealOfASpoiledEnvelopeIsTheUniformRefusalAndCounts) {
   EXPECT_EQ(ask(kJanitor, reseal_request(envelope)).failure().code(), wire::KEY_STATE);
 }
 
+TEST_F(GateRekeyTest, ResealGivesOutNothingThatDoesNotOpen) {
+  create("backup-vault", "storage");
+  wire::Request request;
+  request.mutable_seal()->set_key("backup-vault");
+  request.mutable_seal()->set_plaintext("the password");
+  const std::string envelope = ask(kAdmin, request).seal().envelope();
+  rekey("backup-vault");
+  test::shim::set_faults("C_Encrypt:every=1:flip");
+  const auto spoiled = ask(kJanitor, reseal_request(envelope));
+  test::shim::clear();
+  EXPECT_EQ(spoiled.failure().code(), wire::INTEGRITY) << spoiled.failure().text();
+  EXPECT_TRUE(ask(kJanitor, reseal_request(envelope)).reseal().changed());
+}
+
 TEST_F(GateRekeyTest, ResealOfAStorageKeysEnvelopeStaysInTheToken) {
   create("backup-vault", "storage");
   wire::Request request;

@@ -242,6 +242,17 @@ TEST_F(KeyStoreTest, Fault060_AKeyWhoseTokenLiesAboutItsCustodyIsDestroyed) {
   EXPECT_EQ(store_->list().size(), 0u);
 }
 
+TEST_F(KeyStoreTest, ANewKeyThatFailsItsSelfTestIsNotKept) {
+  shim::set_faults("C_Sign:every=1:flip");
+  EXPECT_NE(code_of([&] {
+              store_->create({KeyName("one"), Purpose::kSign, KeyAlgorithm::kEcP256, std::nullopt});
+            }),
+            Code::kOk);
+  shim::clear();
+  EXPECT_EQ(store_->list().size(), 0u);
+  EXPECT_EQ(token_keys(), 0u);
+}
+
 TEST_F(KeyStoreTest, AStoreOpensWithoutItsTokenAndUsesNothing) {
   const auto record = make("one");
   store_.reset();

@@ -139,5 +139,47 @@ TEST_F(LedgerTest, Fault086_NoFlippedByteIsEverPartlyApplied) {
   EXPECT_GT(same, 0);
 }
 
+// A real ledger that the agent of format 1 wrote.
+class FormatOneTest : public LedgerTest {
+ protected:
+  FormatOneTest() { run(slurp(KEYAGENT_SOURCE "/tests/keys/ledger_format_1.sql")); }
+  void run(const std::string& sql) const {
+    sqlite3* db = nullptr;
+    ASSERT_EQ(sqlite3_open(file().c_str(), &db), SQLITE_OK);
+    EXPECT_EQ(sqlite3_exec(db, sql.c_str(), nullptr, nullptr, nullptr), SQLITE_OK)
+        << sqlite3_errmsg(db);
+    sqlite3_close(db);
+  }
+};
+
+TEST_F(FormatOneTest, IsBroughtToFormatTwoWithEveryKey) {
+  for (int start = 0; start < 2; ++start) {
+    Ledger ledger(file());
+    const auto state = ledger.load();
+    EXPECT_EQ(state.epoch, 10u) << "bringing it over is one change";
+    ASSERT_EQ(state.keys.size(), 3u);
+    EXPECT_EQ(state.keys[1].name, KeyName("credentials"));
+    EXPECT_EQ(state.keys[1].state, KeyState::kActive);
+    EXPECT_EQ(state.keys[1].envelope, EnvelopeAlgorithm::kEcdhEsA256Kw);
+    EXPECT_EQ(state.keys[1].activated, state.keys[1].created)
+        << "its cryptoperiod counts from there";
+    EXPECT_EQ(state.keys[2].state, KeyState::kDestroyed);
+    EXPECT_EQ(state.keys[2].reason, "it's over");
+    EXPECT_TRUE(state.rekeys.empty());
+  }
+  Ledger ledger(file());
+  RekeyRecord rekey;
+  rekey.name = KeyName("credentials");
+  rekey.cka_id = CkaId::random();
+  rekey.old_kid = ledger.load().keys[1].kid;
+  EXPECT_EQ(ledger.begin_rekey(rekey).id, 1u);
+}
+
+TEST_F(FormatOneTest, OneThatWasChangedByHandIsNotVouchedForByTheNewDigest) {
+  run("UPDATE keys SET state='active' WHERE name='gone'");
+  EXPECT_EQ(code_of([&] { Ledger ledger(file()); }), Code::kIntegrity);
+  EXPECT_EQ(code_of([&] { Ledger ledger(file()); }), Code::kIntegrity);
+}
+
 }  // namespace
 }  // namespace keyagent::keys

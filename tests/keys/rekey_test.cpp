@@ -228,6 +228,19 @@ TEST_F(RekeyTest, Fault021_AKeyMadeWithALostAnswerIsNotMadeTwice) {
   EXPECT_EQ(private_keys(), 2u);
 }
 
+TEST_F(RekeyTest, Fault021_WhatCouldNotBeUndoneGoesBeforeTheNextAttempt) {
+  make("one", Purpose::kSign);
+  const auto id = begin("one").id;
+  shim::set_faults("C_GenerateKeyPair:n=1:after:rv=0x30; C_DestroyObject:every=1:rv=0x30");
+  runner_->run(Span(0));
+  EXPECT_EQ(private_keys(), 2u) << "the one that nobody was told of is still there";
+  shim::clear();
+  clock_.advance(1min);
+  runner_->run(1min);
+  EXPECT_EQ(step(id), RekeyStep::kDraining) << runner_->progress().at(0).waits_for;
+  EXPECT_EQ(private_keys(), 2u);
+}
+
 TEST_F(RekeyTest, ANewKeyThatFailsItsSelfTestNeverBecomesActive) {
   const auto old = make("one", Purpose::kSign);
   peer_ = &the_peer_;
