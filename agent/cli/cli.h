@@ -47,6 +47,7 @@ CLI::App* add_command(CLI::App& parent, const std::string& name, const std::stri
 void add_token_commands(CLI::App& app, Session& session);
 void add_key_commands(CLI::App& app, Session& session);
 // suspend, resume, revoke: under `key`
+void add_key_pki_commands(CLI::App& key, Session& session);
 void add_key_state_commands(CLI::App& key, Session& session);
 void add_rekey_command(CLI::App& app, Session& session);
 void add_census_commands(CLI::App& app, Session& session);    // census, reseal

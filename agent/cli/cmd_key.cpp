@@ -214,6 +214,7 @@ void add_key_commands(CLI::App& app, Session& session) {
       ->check(CLI::IsMember({"pem", "der", "jwk"}));
   public_command->add_option("-o,--output", pub->output, "a file; - is standard output");
 
+  add_key_pki_commands(*key, session);
   add_key_state_commands(*key, session);
 
   struct Destroy {

@@ -3,6 +3,7 @@
 #include <botan/base64.h>
 #include <fcntl.h>
 #include <openssl/evp.h>
+#include <sys/stat.h>
 #include <termios.h>
 #include <unistd.h>
 
@@ -105,15 +106,30 @@ Bytes digest_input(const std::string& name, const std::string& algorithm) {
   return digest;
 }
 
-void write_output(const std::string& name, ByteView bytes) {
-  if (name != "-") return replace_file(std::filesystem::absolute(name), bytes);
+namespace {
+
+void write_all(int fd, ByteView bytes) {
   while (!bytes.empty()) {
-    const ssize_t count = ::write(STDOUT_FILENO, bytes.data(), bytes.size());
+    const ssize_t count = ::write(fd, bytes.data(), bytes.size());
     if (count < 0 && errno == EINTR) continue;
     if (count <= 0)
       throw Error(Code::kUsage, std::string("cannot write the output: ") + std::strerror(errno));
     bytes = bytes.subspan(static_cast<std::size_t>(count));
   }
+}
+
+}  // namespace
+
+// A device or a pipe is written to: replacing it, as root may, would take it from everybody.
+void write_output(const std::string& name, ByteView bytes) {
+  if (name == "-") return write_all(STDOUT_FILENO, bytes);
+  const auto path = std::filesystem::absolute(name);
+  struct stat status {};
+  if (::stat(path.c_str(), &status) != 0 || S_ISREG(status.st_mode))
+    return replace_file(path, bytes);
+  const Fd fd(::open(path.c_str(), O_WRONLY | O_CLOEXEC | O_NOCTTY));
+  if (!fd.valid()) throw Error(Code::kUsage, "cannot write " + name + ": " + std::strerror(errno));
+  write_all(fd.get(), bytes);
 }
 
 SecretBytes read_pin(const std::string& source, const std::string& question) {

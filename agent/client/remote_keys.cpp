@@ -44,15 +44,29 @@ PublicKeyInfo RemoteKeys::public_key(const Kid& kid) {
   return find(kid.text());
 }
 
-Bytes RemoteKeys::sign(const Kid& kid, SignatureAlgorithm algorithm, ByteView input) {
-  wire::Request request;
-  auto* sign = request.mutable_sign();
-  sign->set_key(kid.text());
-  sign->set_algorithm(std::string(name_of(algorithm)));
-  sign->set_input(input.data(), input.size());
-  const auto response = client_.call(std::move(request));
+namespace {
+
+Bytes signature_of(Client& client, const Kid& kid, SignatureAlgorithm algorithm,
+                   wire::Request request) {
+  request.mutable_sign()->set_key(kid.text());
+  request.mutable_sign()->set_algorithm(std::string(name_of(algorithm)));
+  const auto response = client.call(std::move(request));
   const std::string& signature = response.sign().signature();
   return Bytes(signature.begin(), signature.end());
+}
+
+}  // namespace
+
+Bytes RemoteKeys::sign(const Kid& kid, SignatureAlgorithm algorithm, ByteView input) {
+  wire::Request request;
+  request.mutable_sign()->set_input(input.data(), input.size());
+  return signature_of(client_, kid, algorithm, std::move(request));
+}
+
+Bytes RemoteKeys::sign_message(const Kid& kid, SignatureAlgorithm algorithm, ByteView message) {
+  wire::Request request;
+  request.mutable_sign()->set_message(message.data(), message.size());
+  return signature_of(client_, kid, algorithm, std::move(request));
 }
 
 SecretBytes RemoteKeys::decrypt_cek(const Kid& kid, OaepHash, ByteView, std::size_t) {

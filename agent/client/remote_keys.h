@@ -16,6 +16,8 @@ class RemoteKeys final : public KeyOps {
   // By name or kid.
   PublicKeyInfo find(const std::string& which);
   Bytes sign(const Kid& kid, SignatureAlgorithm algorithm, ByteView input) override;
+  // The agent hashes `message` itself (at most 128 KiB): how auth keys sign.
+  Bytes sign_message(const Kid& kid, SignatureAlgorithm algorithm, ByteView message);
   SecretBytes decrypt_cek(const Kid&, OaepHash, ByteView, std::size_t) override;
   SecretBytes agree(const Kid&, ByteView) override;
   WrappedCek wrap_cek(const Kid&, const SecretBytes&) override;

@@ -234,6 +234,7 @@ void Gate::Impl::finish(const Held& flight) {
     audit::Event done = flight->event;
     if (call.key) done.kid = call.key->kid.text();
     done.outcome = "ok";
+    if (!call.detail.empty()) done.detail = call.detail;
     if (flight->abandoned && *flight->abandoned) done.detail = "after its deadline; not delivered";
     if (operation.record == Record::kUse) {
       audit.record(std::move(done));

@@ -1,7 +1,10 @@
 // Sign data with a sign key, and with no other.
 
+#include <botan/hash.h>
+
 #include "agent/base/encoding.h"
 #include "agent/gate/operation.h"
+#include "agent/pki/to_be_signed.h"
 
 namespace keyagent::gate {
 namespace {
@@ -9,9 +12,22 @@ namespace {
 constexpr std::size_t kMostMessage = 128 * 1024;
 
 // A digest that a caller chooses may be that of a TLS handshake, a CSR or an audit checkpoint
-// (RELIABILITY 98): keys of those purposes sign only what the agent itself has made.
-void require_sign_key(const keys::KeyRecord& key) {
+// (RELIABILITY 98): an auth key is shown the whole message and signs what it recognises, an audit
+// key signs only what the agent itself has made.
+void require_sign_key(Call& call, const keys::KeyRecord& key) {
   if (key.purpose == Purpose::kSign) return;
+  if (key.purpose == Purpose::kAuth) {
+    const auto kind = pki::recognise(as_bytes(call.request.sign().message()), key.spki);
+    if (kind) {
+      call.detail = std::string(pki::name_of(*kind));
+      return;
+    }
+    throw Error(Code::kDenied,
+                "key " + key.name.text() +
+                    " is for auth: it signs TLS handshakes and certification requests for itself, "
+                    "shown whole, and nothing else; create one with --purpose sign",
+                key.kid.text());
+  }
   const std::string purpose(name_of(key.purpose));
   throw Error(signs(key.purpose) ? Code::kDenied : Code::kUsage,
               "key " + key.name.text() + " is for " + purpose +
@@ -43,13 +59,28 @@ void check_input(SignatureAlgorithm algorithm, std::size_t size) {
                                 std::to_string(size));
 }
 
+// What KeyOps::sign() takes: the digest, or for EdDSA the message.
+Bytes input_of(const wire::SignRequest& request, SignatureAlgorithm algorithm) {
+  const auto given = as_bytes(request.message().empty() ? request.input() : request.message());
+  if (given.size() > kMostMessage)
+    throw Error(Code::kUsage, "a message that is signed whole has at most 128 KiB");
+  const auto digest = digest_of(algorithm);
+  if (request.message().empty() || digest == DigestAlgorithm::kNone)
+    return {given.begin(), given.end()};
+  const auto hash =
+      Botan::HashFunction::create_or_throw("SHA-" + std::to_string(digest_size(digest) * 8));
+  hash->update(given.data(), given.size());
+  const auto value = hash->final();
+  return {value.begin(), value.end()};
+}
+
 void sign_with(Call& call, const keys::KeyRecord& key) {
   const auto& request = call.request.sign();
-  require_sign_key(key);
+  require_sign_key(call, key);
   const auto algorithm = algorithm_for(key, request.algorithm());
-  check_input(algorithm, request.input().size());
-  const Bytes signature =
-      call.state.services.keys->ops().sign(key.kid, algorithm, as_bytes(request.input()));
+  const Bytes input = input_of(request, algorithm);
+  check_input(algorithm, input.size());
+  const Bytes signature = call.state.services.keys->ops().sign(key.kid, algorithm, input);
   auto& reply = *call.response.mutable_sign();
   reply.set_signature(signature.data(), signature.size());
   reply.set_kid(key.kid.text());

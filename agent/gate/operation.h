@@ -56,6 +56,7 @@ struct Call {
   std::string which;                   // the key as the caller named it; empty: no key concerned
   std::optional<keys::KeyRecord> key;  // absent: no such key, or none concerned
   policy::Decision decision;
+  std::string detail;  // what the audit record of the use adds
   SteadyTime started{};
 
   bool may(policy::Action action, const std::string& key_name, const std::string& purpose) const {

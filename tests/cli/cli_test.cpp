@@ -125,6 +125,16 @@ TEST_F(CliTest, AResultThatCannotBeWrittenIsAnError) {
     EXPECT_NE(agent_.run(line + " >/dev/full").status, 0) << line;
 }
 
+TEST_F(CliTest, ADeviceOrAPipeIsWrittenToAndNotReplaced) {
+  const std::string pipe = agent_.file("pipe").string();
+  ASSERT_EQ(::mkfifo(pipe.c_str(), 0600), 0);
+  const auto got = agent_.run("key public audit -o " + pipe, "cat " + pipe + " & ");
+  EXPECT_THAT(got.output, HasSubstr("BEGIN PUBLIC KEY"));
+  struct stat info {};
+  ASSERT_EQ(::stat(pipe.c_str(), &info), 0);
+  EXPECT_TRUE(S_ISFIFO(info.st_mode));
+}
+
 TEST_F(CliTest, R4_WhatIsSealedInAPipeOpensInAPipe) {
   agent_.json("key create credentials --purpose transport --algorithm rsa-2048");
   agent_.json("key create local --purpose storage");

@@ -1,0 +1,29 @@
+#pragma once
+// Where the provider's keys are: an agent's socket in other programs, the agent's own keys in the
+// agent.
+
+#include <string>
+
+#include "agent/base/key_ops.h"
+
+namespace keyagent::openssl {
+
+// Thread-safe; called in any thread of the host program and in its forked children.
+class Backend {
+ public:
+  virtual ~Backend() = default;
+  // A key by name, or by kid. Throws Error.
+  virtual PublicKeyInfo find(const std::string& which) = 0;
+  // By CKA_ID, as `id` of a pkcs11: URI has it.
+  virtual PublicKeyInfo find_by_id(const Bytes& cka_id) = 0;
+  // As KeyOps::sign(): a digest, or for EdDSA the message.
+  virtual Bytes sign(const Kid& kid, SignatureAlgorithm algorithm, ByteView input) = 0;
+  // Signs what has these bytes as a whole. The only way for `auth` keys: the agent looks whether it
+  // is a TLS handshake or a certification request (agent/pki/to_be_signed.h).
+  virtual Bytes sign_message(const Kid& kid, SignatureAlgorithm algorithm, ByteView message) = 0;
+  // Makes a key and returns it.
+  virtual PublicKeyInfo create(const std::string& name, KeyAlgorithm algorithm,
+                               const std::string& purpose) = 0;
+};
+
+}  // namespace keyagent::openssl

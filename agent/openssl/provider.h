@@ -1,0 +1,23 @@
+#pragma once
+// The OpenSSL 3 provider's core over a Backend: provider(7), provider-base(7).
+
+#include <openssl/core.h>
+
+#include <functional>
+#include <memory>
+#include <string>
+
+#include "agent/openssl/backend.h"
+
+namespace keyagent::openssl {
+
+// Makes the backend. `socket`: the parameter `keyagent-socket` of the provider's section in
+// openssl.cnf, or empty.
+using MakeBackend = std::function<std::shared_ptr<Backend>(const std::string& socket)>;
+
+// What OSSL_provider_init does (provider-base(7)): 1, with the dispatch table and the context, or
+// 0.
+int start_provider(const OSSL_CORE_HANDLE* handle, const OSSL_DISPATCH* in,
+                   const OSSL_DISPATCH** out, void** context, const MakeBackend& make_backend);
+
+}  // namespace keyagent::openssl

@@ -1,0 +1,139 @@
+#include "agent/pki/certification_request.h"
+
+#include <openssl/err.h>
+#include <openssl/x509.h>
+#include <openssl/x509v3.h>
+
+#include <algorithm>
+#include <memory>
+
+#include "agent/base/error.h"
+
+namespace keyagent::pki {
+namespace {
+
+template <auto free_it>
+struct Free {
+  template <class T>
+  void operator()(T* value) const {
+    free_it(value);
+  }
+};
+template <class T, auto free_it>
+using Owned = std::unique_ptr<T, Free<free_it>>;
+using Request = Owned<X509_REQ, X509_REQ_free>;
+
+void free_extensions(STACK_OF(X509_EXTENSION) * all) {
+  sk_X509_EXTENSION_pop_free(all, X509_EXTENSION_free);
+}
+
+[[noreturn]] void refuse(const std::string& text) {
+  ERR_clear_error();
+  throw Error(Code::kUsage, text);
+}
+
+void require(bool good, const char* what) {
+  if (good) return;
+  ERR_clear_error();
+  throw Error(Code::kInternal, std::string("the certification request: ") + what);
+}
+
+void add_field(X509_NAME* name, const std::string& field) {
+  const auto equals = field.find('=');
+  if (equals == std::string::npos || equals == 0 || equals + 1 == field.size())
+    refuse("'" + field + "' in the subject is not FIELD=VALUE");
+  const std::string type = field.substr(0, equals), value = field.substr(equals + 1);
+  if (OBJ_txt2nid(type.c_str()) == NID_undef)
+    refuse("the subject has no field '" + type + "': C, ST, L, O, OU, CN, emailAddress");
+  if (X509_NAME_add_entry_by_txt(name, type.c_str(), MBSTRING_UTF8,
+                                 reinterpret_cast<const unsigned char*>(value.data()),
+                                 static_cast<int>(value.size()), -1, 0) != 1)
+    refuse("'" + value + "' is no " + type + (type == "C" ? ": two letters" : " (too long?)"));
+}
+
+// "/A=b/C=d\/e"
+void set_subject(X509_REQ* request, const std::string& subject) {
+  if (subject.empty() || subject[0] != '/')
+    refuse("the subject begins with '/': /C=DE/O=Example/CN=www.example.org");
+  X509_NAME* name = X509_REQ_get_subject_name(request);
+  std::string field;
+  for (std::size_t i = 1; i <= subject.size(); ++i) {
+    if (i == subject.size() || subject[i] == '/') {
+      add_field(name, field);
+      field.clear();
+    } else {
+      if (subject[i] == '\\' && i + 1 < subject.size()) ++i;
+      field += subject[i];
+    }
+  }
+}
+
+void set_alternative_names(X509_REQ* request, const std::vector<std::string>& names) {
+  if (names.empty()) return;
+  const std::string_view known[] = {"DNS:", "IP:", "email:", "URI:"};
+  std::string all;
+  for (const auto& name : names) {
+    const bool typed = std::any_of(std::begin(known), std::end(known),
+                                   [&](const auto& type) { return name.starts_with(type); });
+    // A comma would begin another name.
+    if (!typed || name.find(',') != std::string::npos)
+      refuse("'" + name + "' is no alternative name: DNS:, IP:, email: or URI: and the name");
+    all += (all.empty() ? "" : ",") + name;
+  }
+  X509V3_CTX context;
+  X509V3_set_ctx(&context, nullptr, nullptr, request, nullptr, 0);
+  X509V3_set_ctx_nodb(&context);
+  Owned<X509_EXTENSION, X509_EXTENSION_free> extension(
+      X509V3_EXT_conf_nid(nullptr, &context, NID_subject_alt_name, all.c_str()));
+  if (!extension) refuse("an alternative name is wrong: " + all);
+  Owned<STACK_OF(X509_EXTENSION), free_extensions> extensions(sk_X509_EXTENSION_new_null());
+  sk_X509_EXTENSION_push(extensions.get(), extension.release());
+  require(X509_REQ_add_extensions(request, extensions.get()) == 1, "its extensions");
+}
+
+void sign(X509_REQ* request, const RequestSigner& signer) {
+  const unsigned char* at = signer.algorithm.data();
+  Owned<X509_ALGOR, X509_ALGOR_free> algorithm(
+      d2i_X509_ALGOR(nullptr, &at, static_cast<long>(signer.algorithm.size())));
+  require(algorithm && X509_REQ_set1_signature_algo(request, algorithm.get()) == 1,
+          "its algorithm");
+  unsigned char* encoded = nullptr;
+  const int size = i2d_re_X509_REQ_tbs(request, &encoded);
+  require(size > 0, "its encoding");
+  const Bytes message(encoded, encoded + size);
+  OPENSSL_free(encoded);
+  const Bytes signature = signer.sign(message);
+  Owned<ASN1_BIT_STRING, ASN1_BIT_STRING_free> bits(ASN1_BIT_STRING_new());
+  require(ASN1_BIT_STRING_set(bits.get(), const_cast<unsigned char*>(signature.data()),
+                              static_cast<int>(signature.size())) == 1,
+          "its signature");
+  bits->flags &= ~(ASN1_STRING_FLAG_BITS_LEFT | 0x07);
+  bits->flags |= ASN1_STRING_FLAG_BITS_LEFT;  // no unused bits
+  X509_REQ_set0_signature(request, bits.release());
+}
+
+}  // namespace
+
+Bytes make_request(ByteView spki, const RequestedName& name, const RequestSigner& signer) {
+  const unsigned char* at = spki.data();
+  Owned<EVP_PKEY, EVP_PKEY_free> key(d2i_PUBKEY(nullptr, &at, static_cast<long>(spki.size())));
+  Request request(X509_REQ_new());
+  require(key && request && X509_REQ_set_version(request.get(), X509_REQ_VERSION_1) == 1 &&
+              X509_REQ_set_pubkey(request.get(), key.get()) == 1,
+          "its key");
+  set_subject(request.get(), name.subject);
+  set_alternative_names(request.get(), name.alternative_names);
+  sign(request.get(), signer);
+  if (X509_REQ_verify(request.get(), key.get()) != 1) {
+    ERR_clear_error();
+    throw Error(Code::kIntegrity, "the signature of the certification request does not verify");
+  }
+  unsigned char* der = nullptr;
+  const int size = i2d_X509_REQ(request.get(), &der);
+  require(size > 0, "its encoding");
+  Bytes out(der, der + size);
+  OPENSSL_free(der);
+  return out;
+}
+
+}  // namespace keyagent::pki

@@ -1,0 +1,30 @@
+#pragma once
+// PKCS#10 certification requests (RFC 2986) for keys that somebody else signs with.
+
+#include <functional>
+#include <string>
+#include <vector>
+
+#include "agent/base/bytes.h"
+
+namespace keyagent::pki {
+
+struct RequestedName {
+  // "/C=DE/O=Example/CN=www.example.org", values in UTF-8; a '/' in a value is written "\/".
+  std::string subject;
+  // "DNS:www.example.org", "IP:192.0.2.1", "email:ops@example.org", "URI:spiffe://…" (RFC 5280
+  // §4.2.1.6).
+  std::vector<std::string> alternative_names;
+};
+
+// What signs: the AlgorithmIdentifier, and the signature of a message in the form that X.509 wants.
+struct RequestSigner {
+  Bytes algorithm;  // DER
+  std::function<Bytes(ByteView message)> sign;
+};
+
+// The request in DER, verified with its own key. Throws Error{kUsage} that names what is wrong with
+// the name, Error{kIntegrity} when the signature does not verify, and what `sign` throws.
+Bytes make_request(ByteView spki, const RequestedName& name, const RequestSigner& signer);
+
+}  // namespace keyagent::pki

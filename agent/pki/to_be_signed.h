@@ -1,0 +1,27 @@
+#pragma once
+// What an auth key may sign. A digest says nothing about what it is the digest of, so an auth key
+// is given the whole message, and the agent signs it only when it can be nothing else but a TLS
+// handshake or a certification request for this key (RELIABILITY 98). Pure.
+
+#include <optional>
+#include <string_view>
+
+#include "agent/base/bytes.h"
+
+namespace keyagent::pki {
+
+enum class ToBeSigned {
+  kTls13CertificateVerify,  // RFC 8446 §4.4.3, server or client
+  kTls12ServerKeyExchange,  // RFC 8422 §5.4: randoms and ECDHE parameters
+  kTls12CertificateVerify,  // RFC 5246 §7.4.8: the handshake so far, from ClientHello on
+  kCertificationRequest     // RFC 2986 §4.1, for the key itself
+};
+
+// "TLS 1.3 handshake", … for the audit log.
+std::string_view name_of(ToBeSigned kind);
+
+// nullopt: nothing that an auth key signs. `spki`: the key's own SubjectPublicKeyInfo, which a
+// certification request must be for.
+std::optional<ToBeSigned> recognise(ByteView message, ByteView spki);
+
+}  // namespace keyagent::pki

@@ -1,0 +1,27 @@
+#pragma once
+// The provider's keys in an agent on this host, through its socket.
+
+#include "agent/client/remote_keys.h"
+#include "agent/openssl/backend.h"
+
+namespace keyagent::provider {
+
+// Thread-safe and fork-safe: a child that uses it gets a connection of its own (client/client.h).
+// An agent that is restarted is waited for, up to the deadline of a call: everything but create()
+// may be sent twice.
+class RemoteBackend final : public openssl::Backend {
+ public:
+  explicit RemoteBackend(const std::filesystem::path& socket);
+  PublicKeyInfo find(const std::string& which) override;
+  PublicKeyInfo find_by_id(const Bytes& cka_id) override;
+  Bytes sign(const Kid& kid, SignatureAlgorithm algorithm, ByteView input) override;
+  Bytes sign_message(const Kid& kid, SignatureAlgorithm algorithm, ByteView message) override;
+  PublicKeyInfo create(const std::string& name, KeyAlgorithm algorithm,
+                       const std::string& purpose) override;
+
+ private:
+  client::Client client_;
+  client::RemoteKeys keys_;
+};
+
+}  // namespace keyagent::provider
