@@ -58,6 +58,24 @@ TEST_F(GateTest, Fault098_KeysOfOtherPurposesDoNotSignWhatACallerChooses) {
   EXPECT_EQ(ask(kAdmin, sign_request("data")).sign().signature().size(), 64u);
 }
 
+TEST_F(GateTest, Fault098_AnAuthKeySignsAHandshakeThatItIsShownWhole) {
+  create("tls", "auth", "ec-p256");
+  create("data", "sign", "ec-p256");
+  wire::Request request;
+  auto& sign = *request.mutable_sign();
+  sign.set_key("tls");
+  sign.set_message(std::string(64, ' ') + "TLS 1.3, server CertificateVerify" +
+                   std::string(1, '\0') + std::string(32, 'h'));
+  EXPECT_EQ(ask(kAdmin, request).sign().signature().size(), 64u);
+  sign.set_message(std::string(64, ' ') + "TLS 1.3, server CertificateVerify" + "\n" +
+                   std::string(32, 'h'));
+  EXPECT_EQ(ask(kAdmin, request).failure().code(), wire::DENIED);
+  sign.set_key("data");
+  EXPECT_EQ(ask(kAdmin, request).sign().signature().size(), 64u) << "a sign key signs any message";
+  sign.set_message(std::string(129 * 1024, 'x'));
+  EXPECT_EQ(ask(kAdmin, request).failure().code(), wire::USAGE);
+}
+
 TEST_F(GateTest, SignChecksAlgorithmAndSizeOfTheDigest) {
   create("data", "sign", "ec-p256");
   auto request = sign_request("data");
