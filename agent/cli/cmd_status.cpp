@@ -168,12 +168,22 @@ void run_why(Session& session, const Why& why) {
   if (!reply.allowed()) session.exit_status = exit_code(Code::kDenied);
 }
 
+void run_reload(Session& session) {
+  wire::Request request;
+  request.mutable_reload();
+  const auto response = session.call(request);
+  session.tell({{"text", response.reload().text()}}, response.reload().text());
+}
+
 }  // namespace
 
 void add_status_commands(CLI::App& app, Session& session) {
   add_command(app, "status", "the agent, its token and the keys that you may see",
               "  keyagent status\n  keyagent --json status | jq .token.state",
               [&session] { run_status(session); });
+  add_command(app, "reload",
+              "have the agent read policy, limits and cryptoperiods again, and accept its clock",
+              "  keyagent reload", [&session] { run_reload(session); });
   auto config = std::make_shared<std::string>();
   auto* doctor = add_command(
       app, "doctor", "what is wrong, and the command that cures it; works without an agent too",
@@ -187,7 +197,8 @@ void add_status_commands(CLI::App& app, Session& session) {
                   "  keyagent why open backup-credentials\n  keyagent why sign releases --uid 1000",
                   [&session, why] { run_why(session, *why); });
   why_command
-      ->add_option("ACTION", why->action, "open seal sign public create destroy status audit admin")
+      ->add_option("ACTION", why->action,
+                   "open seal sign public create destroy rekey suspend reseal status audit admin")
       ->required();
   why_command->add_option("KEY", why->key, "name or kid");
   why_command->add_option("--uid", why->uid, "for another user (needs the admin action)")

@@ -29,23 +29,27 @@ std::string words_of(const CLI::App& command) {
   return words;
 }
 
+// Also for zsh's bashcompinit: no mapfile there. Words that are no command of the tree (an option's
+// value, a key's name) do not lead away from the command that they belong to.
 std::string bash_script(const CLI::App& root) {
-  std::string out =
-      "# bash completion for keyagent: eval \"$(keyagent completion bash)\"\n_keyagent() {\n  "
-      "local word path=\n  COMPREPLY=()\n"
-      "  for word in \"${COMP_WORDS[@]:1:COMP_CWORD-1}\"; do [[ $word == -* ]] || "
-      "path=\"$path${path:+ }$word\"; done\n"
-      "  local words\n  case $path in\n";
+  std::string paths = "|", cases;
   walk(root, "", [&](const std::string& path, const CLI::App& command) {
-    out += "    '" + path + "') words='" + words_of(command) + "' ;;\n";
+    paths += path + "|";
+    cases += "    '" + path + "') words='" + words_of(command) + "' ;;\n";
   });
-  out +=
-      "    *) words= ;;\n  esac\n  mapfile -t COMPREPLY < <(compgen -W \"$words\" -- "
-      "\"${COMP_WORDS[COMP_CWORD]}\")\n"
-      "  [[ ${#COMPREPLY[@]} -gt 0 ]] || mapfile -t COMPREPLY < <(compgen -f -- "
-      "\"${COMP_WORDS[COMP_CWORD]}\")\n}\n"
-      "complete -F _keyagent keyagent\n";
-  return out;
+  return "# bash completion for keyagent: eval \"$(keyagent completion bash)\"\n_keyagent() {\n"
+         "  local word path= words= IFS=$'\\n'\n  local paths='" +
+         paths +
+         "'\n  COMPREPLY=()\n"
+         "  for word in \"${COMP_WORDS[@]:1:COMP_CWORD-1}\"; do\n"
+         "    [[ $paths != *\"|$path${path:+ }$word|\"* ]] || path=\"$path${path:+ }$word\"\n"
+         "  done\n  case $path in\n" +
+         cases +
+         "  esac\n"
+         "  COMPREPLY=($(compgen -W \"${words// /$'\\n'}\" -- \"${COMP_WORDS[COMP_CWORD]}\"))\n"
+         "  [[ ${#COMPREPLY[@]} -gt 0 ]] || COMPREPLY=($(compgen -f -- "
+         "\"${COMP_WORDS[COMP_CWORD]}\"))\n}\n"
+         "complete -F _keyagent keyagent\n";
 }
 
 std::string zsh_script(const CLI::App& root) {

@@ -267,6 +267,7 @@ TEST_F(CliTest, ASignatureVerifiesHereAndWithOpenssl) {
 
 TEST_F(CliTest, StatusDoctorWhyAndAuditHaveTheirFields) {
   EXPECT_EQ(agent_.json("status").at("token").at("state"), "up");
+  EXPECT_THAT(agent_.run("reload").output, HasSubstr("in force"));
   EXPECT_EQ(agent_.json("doctor").at("exit"), 0);
   EXPECT_EQ(agent_.json("why open anything").at("rule"), "owners-administer");
   EXPECT_EQ(agent_.json("why open anything --uid 65533", 3).at("rule"), "default");
@@ -384,6 +385,14 @@ TEST(Cli, EveryCommandsHelpHasAnExample) {
 
 TEST(Cli, CompletionScriptsParseAndKnowTheCommands) {
   EXPECT_EQ(try_command(KEYAGENT " completion bash | bash -n").status, 0);
+  const auto offered = [](const std::string& words, int at) {
+    return run_command("bash -c 'eval \"$(" KEYAGENT " completion bash)\"; COMP_WORDS=(" + words +
+                       "); COMP_CWORD=" + std::to_string(at) +
+                       "; _keyagent; echo ${COMPREPLY[*]}'");
+  };
+  EXPECT_THAT(offered("keyagent ke", 1), HasSubstr("key"));
+  EXPECT_THAT(offered("keyagent --socket /run/x key create --purpose sign --alg", 7),
+              HasSubstr("--algorithm"));
   for (const char* shell : {"bash", "zsh", "fish"}) {
     EXPECT_THAT(run_command(std::string(KEYAGENT " completion ") + shell), HasSubstr("change-pin"));
   }
