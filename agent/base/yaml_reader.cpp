@@ -10,6 +10,7 @@
 
 #include "agent/base/disk.h"
 #include "agent/base/error.h"
+#include "agent/base/suggestion.h"
 
 namespace keyagent {
 
@@ -31,30 +32,6 @@ struct YamlReader::Node {
 namespace {
 
 constexpr std::size_t kLargestFile = 1 << 20;
-
-// The edit distance, for "did you mean".
-std::size_t distance(const std::string& a, const std::string& b) {
-  std::vector<std::size_t> row(b.size() + 1);
-  for (std::size_t j = 0; j <= b.size(); ++j) row[j] = j;
-  for (std::size_t i = 1; i <= a.size(); ++i) {
-    std::size_t diagonal = row[0];
-    row[0] = i;
-    for (std::size_t j = 1; j <= b.size(); ++j) {
-      const std::size_t replaced = diagonal + (a[i - 1] == b[j - 1] ? 0 : 1);
-      diagonal = row[j];
-      row[j] = std::min({replaced, row[j] + 1, row[j - 1] + 1});
-    }
-  }
-  return row[b.size()];
-}
-
-std::string suggestion(const std::string& name, const std::set<std::string>& known) {
-  const auto nearest = std::min_element(
-      known.begin(), known.end(),
-      [&](const auto& a, const auto& b) { return distance(name, a) < distance(name, b); });
-  if (nearest == known.end() || distance(name, *nearest) > 3) return {};
-  return "; did you mean '" + *nearest + "'?";
-}
 
 // Sees a file as it is written, before anything is built from it: anchors, tags and second
 // documents are ways to write a file that reads differently than it looks, and a few nested aliases
@@ -280,7 +257,7 @@ void YamlReader::finish() const {
     for (const auto& entry : node_->yaml) {
       const std::string& name = entry.first.Scalar();
       if (!node_->asked.contains(name))
-        node_->fail(entry.first, "unknown name '" + name + "'" + suggestion(name, node_->asked));
+        node_->fail(entry.first, "unknown name '" + name + "'" + did_you_mean(name, node_->asked));
     }
   }
   for (const auto& opened : node_->opened) YamlReader(opened).finish();

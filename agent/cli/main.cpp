@@ -7,9 +7,11 @@
 #include <csignal>
 #include <cstdio>
 #include <iostream>
+#include <set>
 
 #include "agent/base/encoding.h"
 #include "agent/base/error.h"
+#include "agent/base/suggestion.h"
 #include "agent/cli/cli.h"
 
 namespace {
@@ -47,15 +49,25 @@ void add_commands(CLI::App& app, Session& session) {
   add_completion_command(app);
 }
 
-// The first word that is no option and no command: what was meant as one.
+// The first word that is no option and no command where one must stand, and what may have been
+// meant.
 std::string unknown_command(const CLI::App& app, int argc, char** argv) {
+  const CLI::App* at = &app;
+  const auto commands_of = [](const CLI::App& command) {
+    std::set<std::string> names;
+    for (const auto* each : command.get_subcommands([](const CLI::App*) { return true; }))
+      names.insert(each->get_name());
+    return names;
+  };
   for (int i = 1; i < argc; ++i) {
     const std::string word = argv[i];
     if (word == "--socket") {
       ++i;
     } else if (word.empty() || word[0] != '-') {
-      const auto named = [&](const CLI::App* command) { return command->get_name() == word; };
-      return app.get_subcommands(named).empty() ? word : std::string();
+      const auto known = commands_of(*at);
+      if (known.empty()) return {};
+      if (!known.contains(word)) return "'" + word + "'" + keyagent::did_you_mean(word, known);
+      at = at->get_subcommand(word);
     }
   }
   return {};
@@ -125,8 +137,8 @@ int main(int argc, char** argv) {
     if (error.get_exit_code() == 0) return app.exit(error);
     const std::string unknown = unknown_command(app, argc, argv);
     if (!unknown.empty()) {
-      return tell_error(session, "USAGE",
-                        "no command '" + unknown + "' (keyagent --help lists them)", "", 2);
+      return tell_error(session, "USAGE", "no command " + unknown + " (keyagent --help lists them)",
+                        "", 2);
     }
     return tell_error(session, "USAGE",
                       std::string(error.what()) + " (see keyagent --help, or COMMAND --help)", "",

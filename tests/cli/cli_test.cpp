@@ -384,6 +384,8 @@ TEST(Cli, EveryCommandsHelpHasAnExample) {
 }
 
 TEST(Cli, CompletionScriptsParseAndKnowTheCommands) {
+  EXPECT_THAT(try_command(KEYAGENT " kye list 2>&1").output, HasSubstr("did you mean 'key'"));
+  EXPECT_THAT(try_command(KEYAGENT " key creat x 2>&1").output, HasSubstr("did you mean 'create'"));
   EXPECT_EQ(try_command(KEYAGENT " completion bash | bash -n").status, 0);
   const auto offered = [](const std::string& words, int at) {
     return run_command("bash -c 'eval \"$(" KEYAGENT " completion bash)\"; COMP_WORDS=(" + words +
