@@ -1,4 +1,4 @@
-// A peer: an OpenSSL provider in the program's own process (pkcs11-provider), one EVP signature
+// An OpenSSL provider in the program's own process (pkcs11-provider, keyagent), one EVP signature
 // after another.
 //   --provider NAME --uri PKCS11-URI (its PIN by pin-source) [--threads N] [--milliseconds N]
 //   [--name NAME]
