@@ -68,11 +68,15 @@ class Connection : public std::enable_shared_from_this<Connection> {
   void close();
   bool is_closed() const { return closed_; }
   bool busy() const { return inflight_ > 0; }
+  std::size_t inflight() const { return inflight_; }
 
   const std::uint64_t id;
   const Fd fd;
   const policy::Principal peer;
   const std::shared_ptr<UidLoad> load;
+
+  // The handler's own (Responder::kept).
+  std::shared_ptr<void> kept;
 
   // Guarded by the reading claim.
   wire::FrameReader partial;

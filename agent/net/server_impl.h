@@ -19,7 +19,7 @@ namespace keyagent::net {
 // epoll_wait, one recv and one send. A thread that has taken a frame gives the connection back
 // before it handles it, so that others may read on.
 struct UnixServer::Impl final : ConnectionHost, std::enable_shared_from_this<Impl> {
-  Impl(Fd listener, Limits limits, FrameHandler handler);
+  Impl(Fd listener, Limits limits, FrameHandler handler, Farewell farewell);
   void start(unsigned threads);
   void stop();
 
@@ -46,6 +46,7 @@ struct UnixServer::Impl final : ConnectionHost, std::enable_shared_from_this<Imp
   bool put_away(const Held& connection, wire::FrameReader& reader);
   bool read_some(const Held& connection, wire::FrameReader& reader);
   bool pause(const Held& connection, wire::FrameReader& reader);
+  bool waits_for_own(const Connection& connection) const;
   bool must_pause(const Connection& connection) const;
   void resume_one(UidLoad& load);
   void handle(const Held& connection, ByteView frame);
@@ -63,11 +64,12 @@ struct UnixServer::Impl final : ConnectionHost, std::enable_shared_from_this<Imp
 
   Fd listener_, epoll_, wake_, end_;
   FrameHandler handler_;
+  const Farewell farewell_;
   LogLimiter log_limiter_;
   std::vector<std::thread> threads_;
   std::atomic<bool> stopping_{false};
   std::atomic<int> idle_{0};
-  std::atomic<std::size_t> inflight_{0}, inflight_per_uid_;
+  std::atomic<std::size_t> inflight_{0}, inflight_per_uid_, inflight_per_connection_;
 
   std::mutex mutex_;
   std::condition_variable quiet_;                                      // inflight_ became 0

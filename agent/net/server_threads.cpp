@@ -158,8 +158,13 @@ bool UnixServer::Impl::read_some(const Held& connection, wire::FrameReader& read
   return false;
 }
 
+bool UnixServer::Impl::waits_for_own(const Connection& connection) const {
+  return inflight_per_connection_ > 0 && connection.inflight() >= inflight_per_connection_;
+}
+
 bool UnixServer::Impl::must_pause(const Connection& connection) const {
-  return connection.congested() || connection.load->inflight >= inflight_per_uid_;
+  return connection.congested() || waits_for_own(connection) ||
+         connection.load->inflight >= inflight_per_uid_;
 }
 
 // Parks the claim until answers have left. False when that has happened meanwhile: the claim is
@@ -169,7 +174,7 @@ bool UnixServer::Impl::pause(const Held& connection, wire::FrameReader& reader) 
   connection->drained = false;
   UidLoad& load = *connection->load;
   connection->paused = true;
-  if (!connection->congested()) {
+  if (!connection->congested() && !waits_for_own(*connection)) {
     std::lock_guard lock(load.mutex);
     load.paused.push_back(connection);
     ++load.waiting;
@@ -203,13 +208,14 @@ void UnixServer::Impl::answered(Connection& connection) {
     std::lock_guard lock(mutex_);
     quiet_.notify_all();
   }
+  if (inflight_per_connection_ > 0) resume(connection.shared_from_this());
   if (connection.load->waiting > 0) resume_one(*connection.load);
 }
 
 void UnixServer::Impl::violated(const Held& connection, const Error& error) {
   log(LogLevel::kWarning, "net",
       connection->peer.text() + " sent " + error.what() + "; connection closed");
-  connection->write(wire::failure(0, error));
+  if (const auto body = farewell_(error); !body.empty()) connection->write(body);
   connection->close();
 }
 

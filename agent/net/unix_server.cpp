@@ -65,6 +65,14 @@ bool Responder::answered() const {
   return slot_->claimed;
 }
 
+std::shared_ptr<void>& Responder::kept() const {
+  return slot_->connection->kept;
+}
+
+SecretBytes protocol_farewell(const Error& fault) {
+  return wire::failure(0, fault);
+}
+
 namespace {
 
 Fd checked(int fd, const char* what) {
@@ -84,14 +92,16 @@ void add(int epoll, int fd, std::uint64_t what, std::uint32_t events) {
 
 }  // namespace
 
-UnixServer::Impl::Impl(Fd listener, Limits limits, FrameHandler handler)
+UnixServer::Impl::Impl(Fd listener, Limits limits, FrameHandler handler, Farewell farewell)
     : listener_(std::move(listener)),
       epoll_(checked(::epoll_create1(EPOLL_CLOEXEC), "epoll_create1")),
       wake_(checked(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK), "eventfd")),
       end_(checked(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK), "eventfd")),
       handler_(std::move(handler)),
+      farewell_(std::move(farewell)),
       log_limiter_(system_clock()),
       inflight_per_uid_(limits.inflight_per_uid),
+      inflight_per_connection_(limits.inflight_per_connection),
       limits_(limits),
       next_id_(kFirstConnection) {}
 
@@ -174,7 +184,7 @@ void UnixServer::Impl::admit(Fd fd) {
     ++refused;
     if (log_limiter_.admit("refused")) log_warning("net", error.what());
     SecretBytes frame;
-    wire::append_frame(frame, wire::failure(0, error));
+    if (const auto body = farewell_(error); !body.empty()) wire::append_frame(frame, body);
     // Best effort: the peer learns why before it sees the end.
     [[maybe_unused]] const auto sent =
         ::send(fd.get(), frame.data(), frame.size(), MSG_NOSIGNAL | MSG_DONTWAIT);
@@ -225,6 +235,7 @@ void UnixServer::Impl::set_limits(const Limits& limits) {
   std::lock_guard lock(mutex_);
   limits_ = limits;
   inflight_per_uid_ = limits.inflight_per_uid;
+  inflight_per_connection_ = limits.inflight_per_connection;
 }
 
 void UnixServer::Impl::watch_writable(const Connection& connection, bool writable) {
@@ -276,8 +287,10 @@ void UnixServer::Impl::sweep() {
   schedule_sweep();
 }
 
-UnixServer::UnixServer(Fd listener, unsigned threads, Limits limits, FrameHandler handler)
-    : impl_(std::make_shared<Impl>(std::move(listener), limits, std::move(handler))) {
+UnixServer::UnixServer(Fd listener, unsigned threads, Limits limits, FrameHandler handler,
+                       Farewell farewell)
+    : impl_(std::make_shared<Impl>(std::move(listener), limits, std::move(handler),
+                                   std::move(farewell))) {
   impl_->start(threads);
 }
 

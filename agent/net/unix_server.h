@@ -12,6 +12,7 @@
 
 #include "agent/base/bytes.h"
 #include "agent/base/disk.h"
+#include "agent/base/error.h"
 #include "agent/policy/policy.h"
 
 namespace keyagent::net {
@@ -30,6 +31,9 @@ class Responder {
   // The same at a later time, without holding a thread (uniform answer times, RELIABILITY 104).
   void answer_at(std::chrono::steady_clock::time_point when, SecretBytes body) const;
   bool answered() const;
+  // What the handler keeps for this connection; destroyed with it. Not guarded: for servers whose
+  // `inflight_per_connection` is 1.
+  std::shared_ptr<void>& kept() const;
 
  private:
   std::shared_ptr<Slot> slot_;
@@ -40,6 +44,9 @@ struct Limits {
   std::size_t connections_per_uid = 1024;
   std::size_t inflight_per_uid =
       512;  // unanswered requests; the reader stops reading that uid's sockets beyond it
+  // The same for one connection; 0: no limit. With 1 the frames of a connection are handled one
+  // after the other and answered in their order, for a protocol whose answers carry no number.
+  std::size_t inflight_per_connection = 0;
   std::size_t unsent_per_connection = 1 << 20;  // bytes
   std::chrono::milliseconds frame_timeout{10000};
   std::chrono::milliseconds idle_timeout{0};
@@ -55,11 +62,17 @@ struct Stats {
 using FrameHandler =
     std::function<void(const policy::Principal& peer, ByteView frame, Responder responder)>;
 
+// What a connection is told that is closed for a fault, as the body of one frame; empty: nothing.
+using Farewell = std::function<SecretBytes(const Error& fault)>;
+// For peers that speak keyagent.proto: a Response with id 0 (PROTOCOL.md).
+SecretBytes protocol_farewell(const Error& fault);
+
 class UnixServer {
  public:
   // `listener`: a listening AF_UNIX SOCK_STREAM socket (from listen_unix() or socket activation).
   // `threads` >= 2. Starts at once.
-  UnixServer(Fd listener, unsigned threads, Limits limits, FrameHandler handler);
+  UnixServer(Fd listener, unsigned threads, Limits limits, FrameHandler handler,
+             Farewell farewell = protocol_farewell);
   // Stops accepting and reading, waits at most 5 s for requests in flight to be answered, closes,
   // and waits for the handlers that still run: a process with a call stuck in a module ends by
   // _exit() instead. Not from a handler or a task.

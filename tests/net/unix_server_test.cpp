@@ -61,6 +61,88 @@ TEST(UnixServer, SlowRequestDoesNotHoldUpLaterOnesOfTheSameConnection) {
   EXPECT_EQ(peer.receive(), "slow");
 }
 
+TEST(UnixServer, OneRequestAtATimeKeepsTheOrderOfAConnectionAndHoldsUpNoOther) {
+  Gate gate;
+  Limits limits;
+  limits.inflight_per_connection = 1;
+  std::atomic<int> running{0}, most{0};
+  Served served(
+      [&](const policy::Principal&, ByteView frame, Responder responder) {
+        const SecretBytes body = copy_of(frame);
+        if (as_text(body) == "other") {
+          responder.answer(body);
+          return;
+        }
+        most = std::max<int>(most, ++running);
+        if (as_text(body) == "0") gate.pass();
+        --running;
+        responder.answer(body);
+      },
+      limits);
+  RawPeer peer = served.peer(), other = served.peer();
+  SecretBytes frames;
+  for (int i = 0; i < 200; ++i) wire::append_frame(frames, as_bytes(std::to_string(i)));
+  ASSERT_TRUE(peer.send_raw(frames));
+  ASSERT_TRUE(other.send("other"));
+  EXPECT_EQ(other.receive(), "other");
+  gate.open();
+  for (int i = 0; i < 200; ++i) ASSERT_EQ(peer.receive(), std::to_string(i));
+  EXPECT_EQ(most, 1);
+}
+
+TEST(UnixServer, AnswerThatComesLaterLetsTheNextFrameOfItsConnectionIn) {
+  Limits limits;
+  limits.inflight_per_connection = 1;
+  std::atomic<int> asked{0};
+  Served served(
+      [&](const policy::Principal&, ByteView frame, Responder responder) {
+        ++asked;
+        responder.answer_at(std::chrono::steady_clock::now() + 5ms, copy_of(frame));
+      },
+      limits);
+  RawPeer peer = served.peer();
+  for (int i = 0; i < 5; ++i) ASSERT_TRUE(peer.send(std::to_string(i)));
+  for (int i = 0; i < 5; ++i) EXPECT_EQ(peer.receive(), std::to_string(i));
+  EXPECT_EQ(asked, 5);
+}
+
+TEST(UnixServer, WhatAHandlerKeepsForAConnectionEndsWithIt) {
+  Limits limits;
+  limits.inflight_per_connection = 1;
+  const auto tracer = std::make_shared<int>(0);
+  Served served(
+      [&](const policy::Principal&, ByteView, Responder responder) {
+        auto& kept = responder.kept();
+        if (!kept) kept = std::make_shared<std::pair<int, std::shared_ptr<int>>>(0, tracer);
+        const int count = ++static_cast<std::pair<int, std::shared_ptr<int>>*>(kept.get())->first;
+        responder.answer(copy_of(as_bytes(std::to_string(count))));
+      },
+      limits);
+  RawPeer stays = served.peer();
+  {
+    RawPeer peer = served.peer();
+    for (const char* count : {"1", "2"}) {
+      ASSERT_TRUE(peer.send("x"));
+      EXPECT_EQ(peer.receive(), count);
+    }
+    ASSERT_TRUE(stays.send("x"));
+    EXPECT_EQ(stays.receive(), "1");
+    EXPECT_EQ(tracer.use_count(), 3);
+  }
+  EXPECT_TRUE(eventually([&] { return tracer.use_count() == 2; }));
+}
+
+TEST(UnixServer, PeerOfAnotherProtocolIsToldInItsOwnWordsThatItsFrameIsTooLong) {
+  Folder folder;
+  const UnixServer server(listen_unix(folder.socket(), 0600, ""), 2, {}, echo(),
+                          [](const Error&) { return copy_of(as_bytes("no")); });
+  RawPeer peer(folder.socket());
+  const std::uint8_t header[] = {0xff, 0, 0, 0};
+  ASSERT_TRUE(peer.send_raw(header));
+  EXPECT_EQ(peer.receive(), "no");
+  EXPECT_TRUE(peer.closed_by_peer());
+}
+
 TEST(UnixServer, Fault082_FrameThatArrivesByteByByteIsWhole) {
   Served served(echo());
   RawPeer peer = served.peer();
