@@ -129,15 +129,28 @@ void check_policy(Check& check, const AgentConfig& config) {
   }
 }
 
-void check_group(Check& check, const AgentConfig& config) {
-  if (config.socket_group.empty()) return;
+void check_group(Check& check, const AgentConfig& config, const std::string& name) {
+  if (name.empty()) return;
   std::vector<char> buffer(16384);
   group entry{};
   group* found = nullptr;
-  ::getgrnam_r(config.socket_group.c_str(), &entry, buffer.data(), buffer.size(), &found);
+  ::getgrnam_r(name.c_str(), &entry, buffer.data(), buffer.size(), &found);
   if (found == nullptr)
-    check.add("error", config.source, "this host has no group '" + config.socket_group + "'",
-              "groupadd --system " + config.socket_group);
+    check.add("error", config.source, "this host has no group '" + name + "'",
+              "groupadd --system " + name);
+}
+
+void check_ssh(Check& check, const AgentConfig& config) {
+  if (!config.ssh) return;
+  check.private_folder(config.ssh->path.parent_path(), "the ssh socket's folder", S_IWGRP | S_IWOTH,
+                       "chmod go-w");
+  check_group(check, config, config.ssh->group);
+  if ((config.ssh->mode & 0002) != 0) {
+    check.add("warning", config.source,
+              "the ssh socket is open to every user; only the policy stands between them and the "
+              "keys",
+              "set ssh.mode to 0660 and ssh.group");
+  }
 }
 
 void check_hook(Check& check, const AgentConfig& config) {
@@ -191,7 +204,8 @@ std::vector<ConfigFinding> check_config(const path& source) {
     check.private_folder(config.audit_folder, "the audit folder", S_IWGRP | S_IRWXO, "chmod 0700");
     check.private_folder(config.socket.parent_path(), "the socket's folder", S_IWGRP | S_IWOTH,
                          "chmod go-w");
-    check_group(check, config);
+    check_group(check, config, config.socket_group);
+    check_ssh(check, config);
     check.module_file(config);
     check_settings(check, config);
     check_hook(check, config);

@@ -150,11 +150,26 @@ std::string read_word(const YamlReader& reader, const std::string& name,
   fail(reader, name, "'" + name + "' must be one of " + list + ", not '" + text + "'");
 }
 
+path read_socket_path(const YamlReader& socket, const std::string& otherwise) {
+  path value = absolute(socket, "path", socket.text("path", otherwise));
+  if (value.string().size() > 107) fail(socket, "path", "a socket path has at most 107 bytes");
+  return value;
+}
+
+void read_ssh(const YamlReader& ssh, AgentConfig& config) {
+  SshConfig out;
+  out.path = read_socket_path(ssh, "/run/keyagent/" + config.agent_id + "-ssh.sock");
+  if (out.path == config.socket)
+    fail(ssh, "path",
+         "'path' is that of the agent's own socket: the protocols differ, name another");
+  out.mode = read_mode(ssh, out.mode);
+  out.group = ssh.text("group", "");
+  out.forwarding = ssh.boolean("forwarding", false);
+  config.ssh = std::move(out);
+}
+
 void read_socket(const YamlReader& socket, AgentConfig& config) {
-  config.socket =
-      absolute(socket, "path", socket.text("path", "/run/keyagent/" + config.agent_id + ".sock"));
-  if (config.socket.string().size() > 107)
-    fail(socket, "path", "a socket path has at most 107 bytes");
+  config.socket = read_socket_path(socket, "/run/keyagent/" + config.agent_id + ".sock");
   config.socket_mode = read_mode(socket, config.socket_mode);
   config.socket_group = socket.text("group", "");
 }
@@ -187,6 +202,7 @@ AgentConfig read_config(const YamlReader& reader, const path& source) {
   const path policy = reader.text("policy");
   config.policy = policy.is_absolute() ? policy : source.parent_path() / policy;
   read_socket(reader.child("socket"), config);
+  if (reader.has("ssh")) read_ssh(reader.child("ssh"), config);
   read_limits(reader.child("limits"), config);
   config.rekey = read_rekey(reader.child("rekey"));
   read_audit(reader.child("audit"), config);

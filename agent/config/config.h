@@ -33,6 +33,15 @@ struct RekeyConfig {
   std::filesystem::path hook;  // a program that must confirm a new key; empty: none
 };
 
+// A second socket, on which the agent speaks the ssh-agent protocol.
+struct SshConfig {
+  std::filesystem::path path;  // default: /run/keyagent/<agent_id>-ssh.sock
+  unsigned mode = 0660;
+  std::string group;        // may be empty
+  bool forwarding = false;  // connections that ssh forwards from other hosts may sign
+  bool operator==(const SshConfig&) const = default;
+};
+
 struct AgentConfig {
   std::filesystem::path source;        // the file this came from
   std::string agent_id;                // [a-z0-9.-]{1,63}; default: the token's label
@@ -53,7 +62,8 @@ struct AgentConfig {
   std::filesystem::path
       socket;  // default: /run/keyagent/<agent_id>.sock, or from socket activation
   unsigned socket_mode = 0660;
-  std::string socket_group;  // may be empty
+  std::string socket_group;      // may be empty
+  std::optional<SshConfig> ssh;  // absent: no such socket
   // limits:
   std::size_t connections = 4096, connections_per_uid = 1024, inflight_per_uid = 512;
   std::chrono::milliseconds idle_timeout{0};       // 0: never while a connection is between frames

@@ -166,6 +166,20 @@ TEST_F(ConfigCheck, T4_SettingsThatContradictOrWeakenAreNamed) {
   EXPECT_THAT(check(), ElementsAre(finding("error", "shared by every user", "folder of its own")));
 }
 
+TEST_F(ConfigCheck, T4_SshSocketIsCheckedAsTheMainOneIs) {
+  const std::string run = at("run").string();
+  configure("ssh: {path: " + run + "/ssh.sock}\n");
+  EXPECT_THAT(check(), ElementsAre());
+  configure("ssh: {path: " + run + "/ssh.sock, mode: 0666, group: no-group-of-this-name}\n");
+  EXPECT_THAT(check(), ElementsAre(finding("error", "no group 'no-group-of-this-name'", "groupadd"),
+                                   finding("warning", "ssh socket is open", "ssh.mode to 0660")));
+  std::filesystem::create_directory(at("shared"));
+  mode("shared", 01777);
+  configure("ssh: {path: " + at("shared").string() + "/ssh.sock}\n");
+  EXPECT_THAT(check(),
+              ElementsAre(finding("error", "the ssh socket's folder is shared", "folder of its")));
+}
+
 TEST_F(ConfigCheck, T4_ProfileThatWasNotTestedIsAWarning) {
   std::string profile(as_text(read_file(KEYAGENT_SOURCE "/hsm-profiles/softhsm2.yml")));
   const auto place = profile.find("tested: true");

@@ -51,12 +51,18 @@ TEST(Config, SmallestFileHasSafeDefaults) {
   EXPECT_EQ(config.audit_folder, "/var/lib/keyagent/audit");
   EXPECT_EQ(config.socket, "/run/keyagent/mail.sock");
   EXPECT_EQ(config.socket_mode, 0660U);
+  EXPECT_FALSE(config.ssh);
   EXPECT_EQ(config.profile.name, "softhsm2");
   EXPECT_EQ(config.pin.kind, PinFrom::Kind::kFile);
   EXPECT_EQ(config.pin.value, "/etc/keyagent/pin");
   EXPECT_FALSE(config.take_over);
   EXPECT_EQ(config.failures_per_key_per_day, 1000U);
   EXPECT_EQ(config.log_level, "info");
+}
+
+TEST(Config, SshSocketHasSafeDefaults) {
+  const auto config = parse_config(plus("ssh: {}\n"), "/x/y.yml");
+  EXPECT_EQ(config.ssh, (SshConfig{"/run/keyagent/mail-ssh.sock", 0660, "", false}));
 }
 
 TEST(Config, EveryFieldIsRead) {
@@ -75,6 +81,7 @@ token:
   take-over: true
   stuck-exit: 1m
 socket: {path: /run/mail.sock, mode: 0600, group: mail}
+ssh: {path: /run/mail-ssh.sock, mode: 0666, group: ssh-users, forwarding: true}
 limits: {connections: 10, connections-per-uid: 5, inflight-per-uid: 4, failures-per-key-per-day: 3, idle-timeout: 10m, frame-timeout: 1s}
 log: {level: debug, format: json}
 )",
@@ -98,6 +105,7 @@ log: {level: debug, format: json}
   EXPECT_EQ(config.socket, "/run/mail.sock");
   EXPECT_EQ(config.socket_mode, 0600U);
   EXPECT_EQ(config.socket_group, "mail");
+  EXPECT_EQ(config.ssh, (SshConfig{"/run/mail-ssh.sock", 0666, "ssh-users", true}));
   EXPECT_EQ(config.connections, 10U);
   EXPECT_EQ(config.connections_per_uid, 5U);
   EXPECT_EQ(config.inflight_per_uid, 4U);
@@ -166,6 +174,11 @@ TEST(Config, Fault122_EachMistakeIsRefusedAndNamed) {
       {plus("  module: /x\n  module: /y\n"), "given twice"},
       {plus("sokcet: {}\n"), "keyagentd.yml:8: unknown name 'sokcet'; did you mean 'socket'"},
       {plus("socket: {mode: 0999}\n"), "octal digits"},
+      {plus("ssh: {mode: 0999}\n"), "octal digits"},
+      {plus("ssh: {path: run/ssh.sock}\n"), "must be an absolute path"},
+      {plus("ssh: {path: /run/keyagent/mail.sock}\n"), "that of the agent's own socket"},
+      {plus("ssh: {path: /" + std::string(107, 'x') + "}\n"), "at most 107 bytes"},
+      {plus("ssh: {forward: true}\n"), "did you mean 'forwarding'"},
       {plus("socket: {mode: 07777}\n"), "octal digits"},
       {plus("socket: {path: /" + std::string(107, 'x') + "}\n"), "at most 107 bytes"},
       {plus("limits: {connections: -1}\n"), "from 1 to"},
