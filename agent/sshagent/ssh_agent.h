@@ -1,0 +1,48 @@
+#pragma once
+// The agent as ssh sees it: one request of the ssh-agent protocol in, one answer out
+// (draft-ietf-sshm-ssh-agent; OpenSSH PROTOCOL.agent).
+
+#include <functional>
+#include <memory>
+
+#include "agent/base/bytes.h"
+#include "agent/gate/gate.h"
+#include "agent/policy/policy.h"
+#include "agent/sshagent/locks.h"
+#include "agent/sshagent/session_binding.h"
+
+namespace keyagent::sshagent {
+
+// Thread-safe, but for a connection's bindings: one request of a connection at a time. Every key is
+// reached through `ask`, which is Gate::handle: there it is authorised, queued and recorded. What
+// is malformed, unknown, forbidden or locked is answered with the same FAILURE. Answers may come on
+// another thread, and after this object has gone.
+class SshAgent {
+ public:
+  using Ask =
+      std::function<void(const policy::Principal&, wire::Request, std::shared_ptr<gate::Reply>)>;
+  using Answer = std::function<void(SecretBytes body)>;
+
+  // `forwarding`: connections that ssh forwards from another host may sign.
+  SshAgent(Ask ask, bool forwarding);
+
+  // `body`: one frame. `answer` must not throw; its first call counts.
+  void handle(const policy::Principal& principal, ByteView body, SessionBindings& bindings,
+              const Answer& answer);
+
+ private:
+  void dispatch(const policy::Principal& principal, ByteView body, SessionBindings& bindings,
+                const Answer& answer);
+  void list(const policy::Principal& principal, const Answer& answer);
+  void sign(const policy::Principal& principal, ByteView fields, const Answer& answer);
+  SecretBytes extension(ByteView fields, SessionBindings& bindings);
+
+  const Ask ask_;
+  const bool forwarding_;
+  Locks locks_;
+};
+
+// The answer that says no more.
+SecretBytes failure();
+
+}  // namespace keyagent::sshagent
