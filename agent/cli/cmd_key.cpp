@@ -10,6 +10,7 @@
 #include "agent/cli/files.h"
 #include "agent/client/remote_keys.h"
 #include "agent/envelope/envelope.h"
+#include "agent/sshagent/ssh_key.h"
 
 namespace keyagent::cli {
 namespace {
@@ -114,14 +115,17 @@ void run_public(Session& session, const std::string& which, const std::string& f
   if (info.spki.empty())
     throw Error(Code::kUsage, "key " + info.name + " is a secret key: it has no public part");
   const std::string pem = to_pem(info.spki);
-  const std::string text = format == "jwk" ? envelope::to_jwk(info) + "\n" : pem;
+  const std::string text = format == "jwk"   ? envelope::to_jwk(info) + "\n"
+                           : format == "ssh" ? sshagent::authorized_key(info.spki, info.name) + "\n"
+                                             : pem;
   if (!session.globals.json || output != "-")
     write_output(output, format == "der" ? ByteView(info.spki) : as_bytes(text));
   if (!session.globals.json) return;
   session.tell({{"kid", info.kid.text()},
                 {"name", info.name},
                 {"jwk", Json::parse(envelope::to_jwk(info))},
-                {"pem", pem}},
+                {"pem", pem},
+                {"ssh", sshagent::authorized_key(info.spki, info.name)}},
                {});
 }
 
@@ -210,8 +214,9 @@ void add_key_commands(CLI::App& app, Session& session) {
                   "backup-credentials --format jwk",
                   [&session, pub] { run_public(session, pub->key, pub->format, pub->output); });
   public_command->add_option("KEY", pub->key, "name or kid")->required();
-  public_command->add_option("--format", pub->format, "pem, der or jwk")
-      ->check(CLI::IsMember({"pem", "der", "jwk"}));
+  public_command
+      ->add_option("--format", pub->format, "pem, der, jwk, or ssh: a line of authorized_keys")
+      ->check(CLI::IsMember({"pem", "der", "jwk", "ssh"}));
   public_command->add_option("-o,--output", pub->output, "a file; - is standard output");
 
   add_key_pki_commands(*key, session);

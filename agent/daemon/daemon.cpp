@@ -20,6 +20,7 @@
 #include "agent/daemon/pin_source.h"
 #include "agent/daemon/rekey_service.h"
 #include "agent/daemon/service_manager.h"
+#include "agent/daemon/ssh_face.h"
 #include "agent/gate/gate.h"
 #include "agent/keys/key_store.h"
 #include "agent/net/unix_server.h"
@@ -91,6 +92,7 @@ struct Daemon::Impl {
   std::unique_ptr<gate::Gate> gate;
   std::unique_ptr<net::UnixServer> server;
   net::UnixServer* serving = nullptr;  // `server`, also while it ends
+  std::unique_ptr<SshFace> ssh;        // ends before `server`, whose timer its requests use
   SteadyTime stuck_since{};
 
   // Threads of their own, because all of this may hang in the module.
@@ -188,7 +190,7 @@ struct Daemon::Impl {
   void open_gate() {
     auto listener = activated_socket();
     if (!listener) {
-      make_socket_folder();
+      make_socket_folder(config.socket);
       listener = net::listen_unix(config.socket, config.socket_mode, config.socket_group);
     }
     gate::GateOptions options;
@@ -212,6 +214,17 @@ struct Daemon::Impl {
     gate_ready = true;
     ready.unlock();
     gate_opened.notify_all();
+    if (config.ssh) open_ssh(threads);
+  }
+
+  void open_ssh(unsigned threads) {
+    make_socket_folder(config.ssh->path);
+    ssh = std::make_unique<SshFace>(
+        *config.ssh, threads, limits_of(config),
+        [this](const auto& principal, wire::Request request, std::shared_ptr<gate::Reply> reply) {
+          gate->handle(principal, std::move(request), std::move(reply));
+        });
+    log_info("daemon", "serving ssh at " + config.ssh->path.string());
   }
 
   std::mutex gate_mutex;
@@ -233,8 +246,8 @@ struct Daemon::Impl {
   }
 
   // /run/keyagent is the unit's; a folder of one's own is made where a person runs the agent.
-  void make_socket_folder() const {
-    const auto folder = config.socket.parent_path();
+  static void make_socket_folder(const std::filesystem::path& socket) {
+    const auto folder = socket.parent_path();
     std::error_code error;
     if (!std::filesystem::exists(folder) && std::filesystem::create_directories(folder, error)) {
       std::filesystem::permissions(folder, std::filesystem::perms(0755));
@@ -300,13 +313,14 @@ struct Daemon::Impl {
     const auto fresh = config::load_config(config.source);
     load_policy();
     serving->set_limits(limits_of(fresh));
+    if (ssh) ssh->set_limits(limits_of(fresh));
     gate->forgive(fresh.failures_per_key_per_day);
     rekeys.reload(fresh.rekey);
     const bool restart = fresh.token_uri != config.token_uri || fresh.socket != config.socket ||
-                         fresh.state_folder != config.state_folder;
+                         fresh.ssh != config.ssh || fresh.state_folder != config.state_folder;
     const std::string text =
         std::string("policy, limits and cryptoperiods are in force") +
-        (restart ? "; token, socket and state folder change at the next start" : "");
+        (restart ? "; token, sockets and state folder change at the next start" : "");
     chronicle.daemon("config.reload", text);
     log_info("daemon", "reloaded: " + text);
     return text;
@@ -377,6 +391,7 @@ struct Daemon::Impl {
       ::_exit(4);
     }).detach();
     gate->stop();
+    ssh.reset();
     server.reset();
     end_care();
     audit.checkpoint();
@@ -386,6 +401,7 @@ struct Daemon::Impl {
 
   ~Impl() {
     if (gate) gate->stop();
+    ssh.reset();
     server.reset();
     end_care();
     audit.set_signer({});
