@@ -24,6 +24,24 @@ SecretBytes hash_of(ByteView passphrase, const Bytes& salt) {
 
 }  // namespace
 
+class Locks::Turn {
+ public:
+  Turn(Locks& locks, std::uint32_t uid) : locks_(locks), uid_(uid) {
+    const std::lock_guard guard(locks_.mutex_);
+    if (!locks_.hashing_.insert(uid).second)
+      throw Error(Code::kBusy, "another passphrase of this uid is being looked at");
+  }
+  Turn(const Turn&) = delete;
+  ~Turn() {
+    const std::lock_guard guard(locks_.mutex_);
+    locks_.hashing_.erase(uid_);
+  }
+
+ private:
+  Locks& locks_;
+  const std::uint32_t uid_;
+};
+
 bool Locks::locked(std::uint32_t uid) const {
   const std::lock_guard guard(mutex_);
   return locks_.contains(uid);
@@ -31,6 +49,7 @@ bool Locks::locked(std::uint32_t uid) const {
 
 bool Locks::lock(std::uint32_t uid, ByteView passphrase) {
   if (locked(uid)) return false;
+  const Turn turn(*this, uid);
   Bytes salt = random_bytes(kSalt);
   SecretBytes hash = hash_of(passphrase, salt);
   const std::lock_guard guard(mutex_);
@@ -45,6 +64,7 @@ bool Locks::unlock(std::uint32_t uid, ByteView passphrase) {
     if (found == locks_.end()) return false;
     salt = found->second.salt;
   }
+  const Turn turn(*this, uid);
   const SecretBytes hash = hash_of(passphrase, salt);
   const std::lock_guard guard(mutex_);
   const auto found = locks_.find(uid);

@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <map>
 #include <mutex>
+#include <set>
 
 #include "agent/base/bytes.h"
 
@@ -11,7 +12,8 @@ namespace keyagent::sshagent {
 
 // One lock a uid, in memory only: a restart unlocks. Of a passphrase only a salted scrypt hash is
 // kept, as long as the lock holds. Thread-safe; the hash (16 MiB, some 50 ms, which is what a wrong
-// guess costs) is made outside the mutex.
+// guess costs) is made outside the mutex, one at a time for a uid: nobody keeps every thread busy.
+// lock() and unlock() throw Error{kBusy} then.
 class Locks {
  public:
   bool locked(std::uint32_t uid) const;
@@ -25,8 +27,11 @@ class Locks {
     Bytes salt;
     SecretBytes hash;
   };
+  class Turn;
+
   mutable std::mutex mutex_;
   std::map<std::uint32_t, Lock> locks_;  // guarded by mutex_
+  std::set<std::uint32_t> hashing_;      // guarded by mutex_
 };
 
 }  // namespace keyagent::sshagent

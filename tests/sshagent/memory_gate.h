@@ -20,16 +20,12 @@ class MemoryGate {
 
   PublicKeyInfo add(const std::string& name, Purpose purpose, KeyAlgorithm algorithm,
                     const std::string& state = "active") {
-    const auto info = keys.add(name, purpose, algorithm);
-    wire::Key key;
-    key.set_kid(info.kid.text());
-    key.set_name(name);
-    key.set_purpose(std::string(name_of(purpose)));
-    key.set_algorithm(std::string(name_of(algorithm)));
-    key.set_state(state);
-    key.set_spki(info.spki.data(), info.spki.size());
-    listed.push_back(key);
-    return info;
+    return list(keys.add(name, purpose, algorithm), state);
+  }
+  // An active sign key in PKCS#8 DER.
+  PublicKeyInfo add_pkcs8(const std::string& name, KeyAlgorithm algorithm, ByteView der) {
+    return list(keys.add_pkcs8(name, Purpose::kSign, algorithm, EnvelopeAlgorithm::kNone, der),
+                "active");
   }
 
   sshagent::SshAgent::Ask ask() {
@@ -55,6 +51,17 @@ class MemoryGate {
   bool forgetful = false;  // drops a request unanswered
 
  private:
+  PublicKeyInfo list(const PublicKeyInfo& info, const std::string& state) {
+    wire::Key key;
+    key.set_kid(info.kid.text());
+    key.set_name(info.name);
+    key.set_purpose(std::string(name_of(info.purpose)));
+    key.set_algorithm(std::string(name_of(info.algorithm)));
+    key.set_state(state);
+    key.set_spki(info.spki.data(), info.spki.size());
+    listed.push_back(key);
+    return info;
+  }
   void answer(const wire::Request& request, wire::Response& response) {
     if (request.has_key_list()) {
       for (const auto& key : listed) *response.mutable_key_list()->add_keys() = key;

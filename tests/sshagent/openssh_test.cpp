@@ -44,9 +44,10 @@ class OpenSsh : public ::testing::Test {
 
   // In the work folder, with nothing of the caller's own ssh and git in the way.
   CommandResult shell(const std::string& line, const std::string& as = {}) const {
-    return try_command("cd '" + host_.work.path().string() + "' && HOME=" +
-                       host_.work.path().string() + " GIT_CONFIG_NOSYSTEM=1 SSH_AUTH_SOCK=" +
-                       ssh_socket() + " SSH_ASKPASS_REQUIRE=never " + as + " " + line + " 2>&1");
+    return try_command("cd '" + host_.work.path().string() +
+                       "' && HOME=" + host_.work.path().string() +
+                       " GIT_CONFIG_NOSYSTEM=1 SSH_AUTH_SOCK=" + ssh_socket() +
+                       " SSH_ASKPASS_REQUIRE=never " + as + " " + line + " 2>&1");
   }
   std::string done(const std::string& line) const {
     const auto result = shell(line);
@@ -196,8 +197,8 @@ TEST_F(OpenSsh, LockHidesAndStopsEveryKeyUntilThePassphraseComes) {
   key("locked", "ed25519");
   host_.write("askpass", "#!/bin/sh\ncat '" + host_.file("passphrase").string() + "'\n");
   done("chmod 0755 askpass");
-  const std::string ask = "env SSH_ASKPASS_REQUIRE=force SSH_ASKPASS=" +
-                          host_.file("askpass").string() + " ssh-add ";
+  const std::string ask =
+      "env SSH_ASKPASS_REQUIRE=force SSH_ASKPASS=" + host_.file("askpass").string() + " ssh-add ";
   host_.write("passphrase", "a long passphrase\n");
   done(ask + "-x");
   EXPECT_THAT(shell("ssh-add -l").output, HasSubstr("no identities"));
@@ -231,8 +232,8 @@ class Sshd {
     pid_ = ::fork();
     if (pid_ == 0) {
       ::prctl(PR_SET_PDEATHSIG, SIGKILL);
-      ::execl(kSshd, kSshd, "-D", "-f", file("sshd_config").c_str(), "-E",
-              file("sshd.log").c_str(), nullptr);
+      ::execl(kSshd, kSshd, "-D", "-f", file("sshd_config").c_str(), "-E", file("sshd.log").c_str(),
+              nullptr);
       ::_exit(127);
     }
     // Its pid file comes after listen().

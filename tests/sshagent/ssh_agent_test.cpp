@@ -2,8 +2,10 @@
 
 #include <gtest/gtest.h>
 
-#include <map>
+#include <barrier>
 #include <string>
+#include <thread>
+#include <vector>
 
 #include "agent/base/error.h"
 #include "agent/sshagent/ssh_key.h"
@@ -152,12 +154,33 @@ TEST_F(SshAgentTest, LockHoldsForItsUidUntilItsPassphraseComes) {
   EXPECT_TRUE(signs(ed_, 0));
 }
 
+TEST(Locks, OneUidKeepsOneThreadBusyWithPassphrases) {
+  constexpr int kThreads = 6;
+  Locks locks;
+  ASSERT_TRUE(locks.lock(1, as_bytes("secret")));
+  std::barrier start(kThreads);
+  std::atomic<int> refused{0}, wrong{0};
+  std::vector<std::thread> threads;
+  for (int i = 0; i < kThreads; ++i) {
+    threads.emplace_back([&] {
+      start.arrive_and_wait();
+      try {
+        wrong += locks.unlock(1, as_bytes("guess")) ? 100 : 1;
+      } catch (const Error& error) {
+        refused += error.code() == Code::kBusy ? 1 : 100;
+      }
+    });
+  }
+  for (auto& each : threads) each.join();
+  EXPECT_EQ(refused + wrong, kThreads);
+  EXPECT_GT(refused, 0);
+  EXPECT_GT(wrong, 0);
+  EXPECT_TRUE(locks.unlock(1, as_bytes("secret"))) << "its turn has come back";
+}
+
 TEST_F(SshAgentTest, QueryNamesTheExtensionsAndUnknownOnesFail) {
-  EXPECT_EQ(ask(extension("query")), Writer()
-                                         .byte(29)
-                                         .string("query")
-                                         .string("session-bind@openssh.com")
-                                         .take());
+  EXPECT_EQ(ask(extension("query")),
+            Writer().byte(29).string("query").string("session-bind@openssh.com").take());
   EXPECT_EQ(ask(extension("query", as_bytes("x"))), kFailed);
   EXPECT_EQ(ask(extension("something@example.org")), kFailed);
   EXPECT_EQ(ask(extension("")), kFailed);

@@ -19,8 +19,8 @@ namespace {
 using test::from_base64;
 using test::SshKeygen;
 
-const char* const kKinds[] = {"ed25519", "ecdsa -b 256", "ecdsa -b 384", "ecdsa -b 521",
-                              "rsa -b 2048", "rsa -b 3072"};
+const char* const kKinds[] = {"ed25519",      "ecdsa -b 256", "ecdsa -b 384",
+                              "ecdsa -b 521", "rsa -b 2048",  "rsa -b 3072"};
 
 TEST(SshKey, BlobOfEachKindIsThatOfSshKeygen) {
   if (!SshKeygen::there()) GTEST_SKIP() << "ssh-keygen is not installed (openssh-client)";
