@@ -55,27 +55,38 @@ SecretBytes native_oaep(Session& session, const Bytes& cka_id, Hash hash, ByteVi
   return call_decrypt(session, {cka_id, CKO_PRIVATE_KEY}, mechanism, ciphertext, ciphertext.size());
 }
 
+// The profile's way to OAEP with this hash; never kUnsupported.
+OaepPath path_of(Session& session, Hash hash, ByteView ciphertext) {
+  if (ciphertext.size() > kLargestModulus) check(CKR_ENCRYPTED_DATA_LEN_RANGE, "oaep_decrypt");
+  const OaepPath path =
+      hash == Hash::kSha1 ? session.profile().oaep_sha1 : session.profile().oaep_sha256;
+  if (path != OaepPath::kUnsupported) return path;
+  throw Error(Error::Kind::kUnsupported, std::string("profile ") + session.profile().name +
+                                             ": this token has no RSA-OAEP with " +
+                                             (hash == Hash::kSha1 ? "SHA-1" : "SHA-256"));
+}
+
 }  // namespace
 
 SecretBytes oaep_decrypt(Session& session, const Bytes& cka_id, Hash hash, ByteView ciphertext,
                          std::size_t size) {
-  if (ciphertext.size() > kLargestModulus) check(CKR_ENCRYPTED_DATA_LEN_RANGE, "oaep_decrypt");
-  const OaepPath path =
-      hash == Hash::kSha1 ? session.profile().oaep_sha1 : session.profile().oaep_sha256;
-  switch (path) {
-    case OaepPath::kRawInToken:
-      return oaep_decode(hash, raw_rsa(session, cka_id, ciphertext), size).message;
-    case OaepPath::kNative: {
-      SecretBytes rejected = random_bytes(size);
-      SecretBytes message = native_oaep(session, cka_id, hash, ciphertext);
-      return message.size() == size ? message : rejected;
-    }
-    case OaepPath::kUnsupported:
-      break;
+  if (path_of(session, hash, ciphertext) == OaepPath::kRawInToken)
+    return oaep_decode(hash, raw_rsa(session, cka_id, ciphertext), size).message;
+  SecretBytes rejected = random_bytes(size);
+  SecretBytes message = native_oaep(session, cka_id, hash, ciphertext);
+  return message.size() == size ? message : rejected;
+}
+
+std::optional<SecretBytes> oaep_decrypt(Session& session, const Bytes& cka_id, Hash hash,
+                                        ByteView ciphertext) {
+  if (path_of(session, hash, ciphertext) == OaepPath::kRawInToken)
+    return oaep_decode(hash, raw_rsa(session, cka_id, ciphertext));
+  try {
+    return native_oaep(session, cka_id, hash, ciphertext);
+  } catch (const Error& error) {
+    if (error.rv_class() == RvClass::kInput) return std::nullopt;
+    throw;
   }
-  throw Error(Error::Kind::kUnsupported, std::string("profile ") + session.profile().name +
-                                             ": this token has no RSA-OAEP with " +
-                                             (hash == Hash::kSha1 ? "SHA-1" : "SHA-256"));
 }
 
 SecretBytes ecdh(Session& session, const Bytes& cka_id, KeyKind kind, ByteView peer_point) {

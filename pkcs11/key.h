@@ -65,6 +65,12 @@ bool verify_signature(ByteView spki, SignScheme scheme, Hash hash, ByteView inpu
 SecretBytes oaep_decrypt(Session& session, const Bytes& cka_id, Hash hash, ByteView ciphertext,
                          std::size_t size);
 
+// The same for a message of a length that only the ciphertext says: nullopt for every ciphertext
+// that does not decrypt. For what a caller is to be shown; where a CEK is meant, the one above
+// hides whether it was one.
+std::optional<SecretBytes> oaep_decrypt(Session& session, const Bytes& cka_id, Hash hash,
+                                        ByteView ciphertext);
+
 // ECDH with CKD_NULL; `peer_point` uncompressed SEC1. Derives a readable session secret, reads it,
 // destroys it.
 SecretBytes ecdh(Session& session, const Bytes& cka_id, KeyKind kind, ByteView peer_point);

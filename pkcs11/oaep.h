@@ -1,6 +1,8 @@
 #pragma once
 // EME-OAEP decoding (RFC 8017 §7.1.2 step 3) in constant time, for tokens that offer raw RSA only.
 
+#include <optional>
+
 #include "pkcs11/key.h"
 
 namespace keyagent::pkcs11 {
@@ -15,5 +17,10 @@ struct OaepResult {
 // (public). No branch, index or length depends on the content: Manger's attack (CRYPTO 2001) needs
 // to learn whether the first byte is zero. REQUIRES k >= 2*hLen + 2.
 OaepResult oaep_decode(Hash hash, const SecretBytes& encoded, std::size_t size);
+
+// The same for a message whose length only the block says: nullopt where it is not valid. That it
+// is, and the length of a valid one, are told; nothing else of the block decides a branch or an
+// index.
+std::optional<SecretBytes> oaep_decode(Hash hash, const SecretBytes& encoded);
 
 }  // namespace keyagent::pkcs11

@@ -124,7 +124,7 @@ Bytes oaep_block(Wrong wrong) {
   constexpr std::size_t kDb = 223;
   EVP_Digest("", 0, db, nullptr, EVP_sha256(), nullptr);
   if (wrong == Wrong::kLabel) db[31] ^= 1;
-  if (wrong == Wrong::kPadding) db[32] ^= 1;
+  if (wrong == Wrong::kPadding) db[32] = 2;  // 1 would be a separator
   db[kDb - message.size() - 1] = wrong == Wrong::kSeparator ? 2 : 1;
   std::copy(message.begin(), message.end(), db + kDb - message.size());
   mgf1_xor(seed.data(), 32, db, kDb);
@@ -169,6 +169,24 @@ TEST(OaepTiming, Fault102_Fault103_RemovalTakesTheSameTimeForEveryFailure) {
   const auto good = blocks_of(Wrong::kNothing);
   ASSERT_EQ(decode(good.front()).valid, 0xFF);
   expect_alike("WhatIsRight", sign_test(manger, good, std::max(pairs(), 20000), work));
+}
+
+// The same for a message of unknown length: what is told is whether it is one, and nothing of why.
+TEST(OaepTiming, Fault103_RemovalOfUnknownLengthTakesTheSameTimeForEveryFailure) {
+  if (sanitized()) GTEST_SKIP() << "the sanitizer's time would be measured";
+  const auto decode = [](const pkcs11::SecretBytes& block) {
+    return pkcs11::oaep_decode(pkcs11::Hash::kSha256, block);
+  };
+  const std::function<void(const pkcs11::SecretBytes&)> work = decode;
+  const auto manger = blocks_of(Wrong::kFirstByte);
+  EXPECT_FALSE(decode(manger.front()));
+  for (const auto& failure : kFailures) {
+    if (failure.wrong == Wrong::kSize) continue;  // is none here
+    const auto blocks = blocks_of(failure.wrong);
+    ASSERT_FALSE(decode(blocks.front())) << failure.name;
+    expect_alike(failure.name, sign_test(manger, blocks, std::max(pairs(), 20000), work));
+  }
+  EXPECT_TRUE(decode(blocks_of(Wrong::kNothing).front()));
 }
 
 // --- envelopes, opened with a key in a token

@@ -109,6 +109,20 @@ TEST_F(KeyTest, OaepAnswersWithRandomBytesForAMessageOfAnotherSize) {
   }
 }
 
+TEST_F(KeyTest, OaepOfUnknownLengthIsTheMessageOrNothing) {
+  const Bytes spki = make(KeyKind::kRsa2048, Usage::kDecrypt);
+  for (const Hash hash : {Hash::kSha1, Hash::kSha256}) {
+    for (const std::size_t size : {0UL, 1UL, 32UL, 190UL}) {
+      auto sealed = oaep_encrypt(spki, hash == Hash::kSha1 ? EVP_sha1() : EVP_sha256(),
+                                 Bytes(size, 0x01));  // looks like a separator
+      const auto opened =
+          token_->run([&](Session& session) { return oaep_decrypt(session, id(), hash, sealed); });
+      ASSERT_TRUE(opened);
+      EXPECT_EQ(Bytes(opened->begin(), opened->end()), Bytes(size, 0x01));
+    }
+  }
+}
+
 TEST_F(KeyTest, TwoTokenKeysAgreeOnOneSecret) {
   for (const KeyKind kind : {KeyKind::kEcP256, KeyKind::kEcP384}) {
     const Bytes one = make(kind, Usage::kDerive, 1), other = make(kind, Usage::kDerive, 2);

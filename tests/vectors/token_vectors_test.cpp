@@ -103,6 +103,17 @@ class TokenVectors : public ::testing::Test {
     return import(session, CKO_PRIVATE_KEY, CKK_RSA, usage, values);
   }
 
+  // Of whatever length; a refusal by the native path's code is a no.
+  std::optional<Bytes> decrypt_any(const Bytes& id, Hash hash, const Bytes& ciphertext) {
+    try {
+      const auto got = token_->run(
+          [&](Session& session) { return oaep_decrypt(session, id, hash, ciphertext); });
+      return got ? std::optional(Bytes(got->begin(), got->end())) : std::nullopt;
+    } catch (const Error&) {
+      return std::nullopt;
+    }
+  }
+
   void judge_oaep(const std::string& file, Hash hash) {
     Bytes id;
     for_each(file, [&](const Json& group, const Json& test) -> std::string {
@@ -114,6 +125,8 @@ class TokenVectors : public ::testing::Test {
       if (!test.at("label").get<std::string>().empty()) return "a label (JOSE and CMS have none)";
       if (ciphertext.size() != 256)
         return "a ciphertext of another length (refused before the token is asked)";
+      EXPECT_EQ(decrypt_any(id, hash, ciphertext),
+                test.at("result") == "valid" ? std::optional(message) : std::nullopt);
       SecretBytes got;
       try {
         got = token_->run([&](Session& session) {
