@@ -5,6 +5,7 @@
 // enforces the key's state), client/remote_keys (through an agent's socket). Envelopes,
 // certificates, TLS and the audit signature know only this.
 
+#include <optional>
 #include <string>
 
 #include "agent/base/bytes.h"
@@ -33,9 +34,10 @@ struct WrappedCek {
 // All methods may be called from any thread and may block for one token operation. All throw Error:
 // kKeyNotPresent for an unknown kid, kKeyState where the state forbids it, kUnsupported where key
 // and operation do not fit, and the token codes. None throws for what an attacker can choose in a
-// ciphertext: the three that recover a CEK answer with random bytes of the asked size instead
-// (implicit rejection, RFC 7516 §11.5), so that the authenticated decryption that follows is the
-// only place that fails, always in the same way and at the same point.
+// ciphertext: those that recover a CEK answer with random bytes of the asked size instead (implicit
+// rejection, RFC 7516 §11.5), so that the authenticated decryption that follows is the only place
+// that fails, always in the same way and at the same point. decrypt() has nothing that follows: it
+// answers no, in one way for all reasons.
 class KeyOps {
  public:
   virtual ~KeyOps() = default;
@@ -52,6 +54,11 @@ class KeyOps {
   // modulus size and `cek_size` be 16 or 32 (both public: kInput otherwise). Implicit rejection.
   virtual SecretBytes decrypt_cek(const Kid& kid, OaepHash hash, ByteView ciphertext,
                                   std::size_t cek_size) = 0;
+
+  // The same for a message of at most modulus - 2 hash - 2 bytes whose length is not known before:
+  // nullopt for every ciphertext that is none. Only for callers that are told so much of it.
+  virtual std::optional<SecretBytes> decrypt(const Kid& kid, OaepHash hash,
+                                             ByteView ciphertext) = 0;
 
   // ECDH (SP 800-56A §5.7.1.2). `peer_point` is an uncompressed SEC1 point on the key's curve,
   // checked to be on it (kInput otherwise). Returns the x coordinate, as wide as the field.

@@ -198,7 +198,8 @@ void add_status_commands(CLI::App& app, Session& session) {
                   [&session, why] { run_why(session, *why); });
   why_command
       ->add_option("ACTION", why->action,
-                   "open seal sign public create destroy rekey suspend reseal status audit admin")
+                   "open seal sign public create destroy rekey suspend reseal decrypt agree status "
+                   "audit admin")
       ->required();
   why_command->add_option("KEY", why->key, "name or kid");
   why_command->add_option("--uid", why->uid, "for another user (needs the admin action)")

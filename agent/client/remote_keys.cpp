@@ -1,6 +1,7 @@
 #include "agent/client/remote_keys.h"
 
 #include "agent/base/error.h"
+#include "agent/wire/messages.h"
 
 namespace keyagent::client {
 namespace {
@@ -8,8 +9,7 @@ namespace {
 [[noreturn]] void throw_not_offered(const Kid& kid) {
   throw Error(
       Code::kUnsupported,
-      "the agent gives no content key or shared secret to a caller: ask it to open or seal the "
-      "whole envelope",
+      "the agent gives no content key to a caller: ask it to open or seal the whole envelope",
       kid.text());
 }
 
@@ -55,6 +55,13 @@ Bytes signature_of(Client& client, const Kid& kid, SignatureAlgorithm algorithm,
   return Bytes(signature.begin(), signature.end());
 }
 
+// The secret of an answer; the answer's own bytes are wiped.
+SecretBytes taken(wire::Response& response, const std::string& secret) {
+  SecretBytes out(secret.begin(), secret.end());
+  wire::wipe(response);
+  return out;
+}
+
 }  // namespace
 
 Bytes RemoteKeys::sign(const Kid& kid, SignatureAlgorithm algorithm, ByteView input) {
@@ -73,8 +80,27 @@ SecretBytes RemoteKeys::decrypt_cek(const Kid& kid, OaepHash, ByteView, std::siz
   throw_not_offered(kid);
 }
 
-SecretBytes RemoteKeys::agree(const Kid& kid, ByteView) {
-  throw_not_offered(kid);
+std::optional<SecretBytes> RemoteKeys::decrypt(const Kid& kid, OaepHash hash, ByteView ciphertext) {
+  wire::Request request;
+  auto& asked = *request.mutable_decrypt();
+  asked.set_key(kid.text());
+  asked.set_hash(hash == OaepHash::kSha1 ? "SHA-1" : "SHA-256");
+  asked.set_ciphertext(ciphertext.data(), ciphertext.size());
+  try {
+    auto response = client_.call(std::move(request));
+    return taken(response, response.decrypt().plaintext());
+  } catch (const Error& error) {
+    if (error.code() == Code::kInput) return std::nullopt;
+    throw;
+  }
+}
+
+SecretBytes RemoteKeys::agree(const Kid& kid, ByteView peer_point) {
+  wire::Request request;
+  request.mutable_agree()->set_key(kid.text());
+  request.mutable_agree()->set_point(peer_point.data(), peer_point.size());
+  auto response = client_.call(std::move(request));
+  return taken(response, response.agree().secret());
 }
 
 WrappedCek RemoteKeys::wrap_cek(const Kid& kid, const SecretBytes&) {

@@ -6,9 +6,9 @@
 
 namespace keyagent::client {
 
-// Thread-safe. sign() and public_key() go to the agent. The three that would give a CEK or shared
-// secret to the caller are not offered by the socket (callers ask the agent to open the envelope):
-// they throw Error{kUnsupported}.
+// Thread-safe. sign(), decrypt(), agree() and public_key() go to the agent. Those that would give a
+// CEK of an envelope to the caller are not offered by the socket (callers ask the agent to open the
+// envelope): they throw Error{kUnsupported}. What the agent does not decrypt is nullopt.
 class RemoteKeys final : public KeyOps {
  public:
   explicit RemoteKeys(Client& client) : client_(client) {}
@@ -19,7 +19,8 @@ class RemoteKeys final : public KeyOps {
   // The agent hashes `message` itself (at most 128 KiB): how auth keys sign.
   Bytes sign_message(const Kid& kid, SignatureAlgorithm algorithm, ByteView message);
   SecretBytes decrypt_cek(const Kid&, OaepHash, ByteView, std::size_t) override;
-  SecretBytes agree(const Kid&, ByteView) override;
+  std::optional<SecretBytes> decrypt(const Kid& kid, OaepHash hash, ByteView ciphertext) override;
+  SecretBytes agree(const Kid& kid, ByteView peer_point) override;
   WrappedCek wrap_cek(const Kid&, const SecretBytes&) override;
   SecretBytes unwrap_cek(const Kid&, const WrappedCek&, std::size_t) override;
 

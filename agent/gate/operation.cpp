@@ -31,6 +31,12 @@ void resolve_destroy(Call& call) {
 void resolve_sign(Call& call) {
   resolve_key(call, call.request.sign().key());
 }
+void resolve_decrypt(Call& call) {
+  resolve_key(call, call.request.decrypt().key());
+}
+void resolve_agree(Call& call) {
+  resolve_key(call, call.request.agree().key());
+}
 void resolve_seal(Call& call) {
   resolve_key(call, call.request.seal().key());
 }
@@ -80,6 +86,10 @@ const Operation kOperations[] = {
      run_census_list},
     {Request::kReseal, "reseal", Action::kReseal, Record::kUse, true, always, resolve_reseal,
      run_reseal},
+    {Request::kDecrypt, "decrypt", Action::kDecrypt, Record::kUse, true, always, resolve_decrypt,
+     run_decrypt},
+    {Request::kAgree, "agree", Action::kAgree, Record::kUse, true, always, resolve_agree,
+     run_agree},
 };
 
 }  // namespace

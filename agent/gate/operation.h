@@ -122,6 +122,8 @@ void resolve_open(Call& call);
 void run_open(Call& call);
 void run_seal(Call& call);
 void run_sign(Call& call);
+void run_decrypt(Call& call);
+void run_agree(Call& call);
 void resolve_create(Call& call);
 void run_list(Call& call);
 void run_show(Call& call);
@@ -142,8 +144,8 @@ void run_census_list(Call& call);
 void resolve_reseal(Call& call);
 void run_reseal(Call& call);
 
-// What op_open.cpp and op_census.cpp share: which key an envelope is for, for callers who may do
-// `call.query.action` with some key.
+// What op_open.cpp, op_decrypt.cpp and op_census.cpp share. Which key an envelope is for, for
+// callers who may do `call.query.action` with some key.
 void resolve_envelope(Call& call, const std::string& envelope, const std::string& given);
 // Throws Error{kKeyState} after too many failed envelopes.
 void require_budget(const Call& call);

@@ -91,6 +91,12 @@ SecretBytes GuardedKeys::decrypt_cek(const Kid& kid, OaepHash hash, ByteView cip
   return behind_.decrypt_cek(kid, hash, ciphertext, cek_size);
 }
 
+std::optional<SecretBytes> GuardedKeys::decrypt(const Kid& kid, OaepHash hash,
+                                                ByteView ciphertext) {
+  require(kid, Use::kOpen);
+  return behind_.decrypt(kid, hash, ciphertext);
+}
+
 SecretBytes GuardedKeys::agree(const Kid& kid, ByteView peer_point) {
   require(kid, Use::kOpen);
   return behind_.agree(kid, peer_point);

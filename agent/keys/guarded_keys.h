@@ -48,6 +48,7 @@ class GuardedKeys final : public KeyOps {
   Bytes sign(const Kid& kid, SignatureAlgorithm algorithm, ByteView input) override;
   SecretBytes decrypt_cek(const Kid& kid, OaepHash hash, ByteView ciphertext,
                           std::size_t cek_size) override;
+  std::optional<SecretBytes> decrypt(const Kid& kid, OaepHash hash, ByteView ciphertext) override;
   SecretBytes agree(const Kid& kid, ByteView peer_point) override;
   WrappedCek wrap_cek(const Kid& kid, const SecretBytes& cek) override;
   SecretBytes unwrap_cek(const Kid& kid, const WrappedCek& wrapped, std::size_t cek_size) override;

@@ -36,12 +36,14 @@ enum class Action {
   kRekey,    // rekey, abort, and report what is sealed to a key
   kSuspend,  // suspend, resume, revoke
   kReseal,   // seal an envelope again to a key's next generation, without seeing what is in it
+  kDecrypt,  // have an RSA transport key decrypt what the caller shows it; open does not imply it
+  kAgree,    // have an EC transport key agree with the caller's point; nor this one
   kStatus,   // the agent's own state
   kAudit,    // read the audit log
   kAdmin,    // reload, doctor
 };
-// "open" "seal" "sign" "public" "create" "destroy" "rekey" "suspend" "reseal" "status" "audit"
-// "admin"
+// "open" "seal" "sign" "public" "create" "destroy" "rekey" "suspend" "reseal" "decrypt"
+// "agree" "status" "audit" "admin"
 std::string_view name_of(Action action);
 // All of them, for messages: "open, seal, …".
 std::string action_names();

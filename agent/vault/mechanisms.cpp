@@ -79,6 +79,10 @@ pkcs11::Hash hash_of(SignatureAlgorithm algorithm) {
   return pkcs11::Hash::kNone;
 }
 
+pkcs11::Hash hash_of(OaepHash hash) {
+  return hash == OaepHash::kSha1 ? pkcs11::Hash::kSha1 : pkcs11::Hash::kSha256;
+}
+
 bool on_curve(KeyAlgorithm algorithm, ByteView point) {
   const std::size_t field = ec_field_size(algorithm);
   if (field == 0 || point.size() != 2 * field + 1 || point[0] != 0x04) return false;

@@ -16,6 +16,7 @@ pkcs11::KeyKind kind_of(KeyAlgorithm algorithm);
 pkcs11::Usage usage_of(Purpose purpose, KeyAlgorithm algorithm);
 pkcs11::SignScheme scheme_of(SignatureAlgorithm algorithm);
 pkcs11::Hash hash_of(SignatureAlgorithm algorithm);
+pkcs11::Hash hash_of(OaepHash hash);
 
 // Is this an uncompressed SEC1 point on the key's curve, other than infinity?
 bool on_curve(KeyAlgorithm algorithm, ByteView point);

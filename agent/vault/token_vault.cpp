@@ -231,6 +231,10 @@ SecretBytes TokenVault::decrypt_cek(const Kid& kid, OaepHash hash, ByteView ciph
   return decrypt_with(*find_adopted(kid), hash, ciphertext, cek_size);
 }
 
+std::optional<SecretBytes> TokenVault::decrypt(const Kid& kid, OaepHash hash, ByteView ciphertext) {
+  return decrypt_with(*find_adopted(kid), hash, ciphertext);
+}
+
 SecretBytes TokenVault::agree(const Kid& kid, ByteView peer_point) {
   return agree_with(*find_adopted(kid), peer_point);
 }
@@ -282,24 +286,43 @@ bool TokenVault::blames_input(const pkcs11::Error& error) const {
          token_->status().state == pkcs11::TokenState::kUp;
 }
 
-SecretBytes TokenVault::decrypt_with(const VaultKey& key, OaepHash hash, ByteView ciphertext,
-                                     std::size_t cek_size) {
+void TokenVault::require_decrypts(const VaultKey& key, ByteView ciphertext) const {
   if (key.info.purpose != Purpose::kTransport || !is_rsa(key.info.algorithm)) {
     throw_misfit(key, "decrypt RSA-OAEP");
   }
-  require_cek_size(cek_size);
   if (ciphertext.size() != rsa_modulus_size(key.info.algorithm)) throw_input_error();
-  const auto token_hash = hash == OaepHash::kSha1 ? pkcs11::Hash::kSha1 : pkcs11::Hash::kSha256;
+}
+
+SecretBytes TokenVault::decrypt_with(const VaultKey& key, OaepHash hash, ByteView ciphertext,
+                                     std::size_t cek_size) {
+  require_decrypts(key, ciphertext);
+  require_cek_size(cek_size);
   return at_boundary(key.info.kid.text(), [&] {
     // Drawn on every call, so that a refused ciphertext costs no more than a good one.
     SecretBytes rejected = random_secret(cek_size);
     try {
       return token_->run([&](pkcs11::Session& session) {
-        return pkcs11::oaep_decrypt(session, id_of(key.cka_id), token_hash, ciphertext, cek_size);
+        return pkcs11::oaep_decrypt(session, id_of(key.cka_id), hash_of(hash), ciphertext,
+                                    cek_size);
       });
     } catch (const pkcs11::Error& error) {
       if (!blames_input(error)) throw;
       return rejected;
+    }
+  });
+}
+
+std::optional<SecretBytes> TokenVault::decrypt_with(const VaultKey& key, OaepHash hash,
+                                                    ByteView ciphertext) {
+  require_decrypts(key, ciphertext);
+  return at_boundary(key.info.kid.text(), [&]() -> std::optional<SecretBytes> {
+    try {
+      return token_->run([&](pkcs11::Session& session) {
+        return pkcs11::oaep_decrypt(session, id_of(key.cka_id), hash_of(hash), ciphertext);
+      });
+    } catch (const pkcs11::Error& error) {
+      if (!blames_input(error)) throw;
+      return std::nullopt;
     }
   });
 }

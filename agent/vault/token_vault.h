@@ -86,6 +86,7 @@ class TokenVault final : public KeyOps {
   Bytes sign(const Kid& kid, SignatureAlgorithm algorithm, ByteView input) override;
   SecretBytes decrypt_cek(const Kid& kid, OaepHash hash, ByteView ciphertext,
                           std::size_t cek_size) override;
+  std::optional<SecretBytes> decrypt(const Kid& kid, OaepHash hash, ByteView ciphertext) override;
   SecretBytes agree(const Kid& kid, ByteView peer_point) override;
   WrappedCek wrap_cek(const Kid& kid, const SecretBytes& cek) override;
   SecretBytes unwrap_cek(const Kid& kid, const WrappedCek& wrapped, std::size_t cek_size) override;
@@ -98,6 +99,9 @@ class TokenVault final : public KeyOps {
   Bytes sign_with(const VaultKey& key, SignatureAlgorithm algorithm, ByteView input);
   SecretBytes decrypt_with(const VaultKey& key, OaepHash hash, ByteView ciphertext,
                            std::size_t cek_size);
+  std::optional<SecretBytes> decrypt_with(const VaultKey& key, OaepHash hash, ByteView ciphertext);
+  // Throws what every RSA-OAEP refuses before the token is asked.
+  void require_decrypts(const VaultKey& key, ByteView ciphertext) const;
   SecretBytes agree_with(const VaultKey& key, ByteView peer_point);
   WrappedCek wrap_with(const VaultKey& key, const SecretBytes& cek);
   SecretBytes unwrap_with(const VaultKey& key, const WrappedCek& wrapped, std::size_t cek_size);

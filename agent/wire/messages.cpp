@@ -35,6 +35,8 @@ void wipe(Request& request) {
 
 void wipe(Response& response) {
   if (response.has_open()) wipe_text(*response.mutable_open()->mutable_plaintext());
+  if (response.has_decrypt()) wipe_text(*response.mutable_decrypt()->mutable_plaintext());
+  if (response.has_agree()) wipe_text(*response.mutable_agree()->mutable_secret());
 }
 
 Code code_of(int wire_code) {

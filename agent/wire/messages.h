@@ -20,8 +20,8 @@ SecretBytes serialise(const google::protobuf::MessageLite& message);
 // False when `bytes` are not such a message; `message` is unspecified then.
 bool parse(ByteView bytes, google::protobuf::MessageLite& message);
 
-// Overwrites the fields that may hold a secret (the plaintext of seal and of open). Call it when
-// the message has been used.
+// Overwrites the fields that may hold a secret (what is sealed, opened, decrypted or agreed on).
+// Call it when the message has been used.
 void wipe(Request& request);
 void wipe(Response& response);
 
@@ -33,8 +33,8 @@ Code code_of(int wire_code);
 // (PROTOCOL.md).
 SecretBytes failure(std::uint64_t id, const Error& error);
 
-// May the request be sent a second time when the first answer was lost? (Reads, sign, open and
-// seal: yes.)
+// May the request be sent a second time when the first answer was lost? (Reads, sign, open,
+// seal, decrypt and agree: yes.)
 bool repeatable(const Request& request);
 
 }  // namespace keyagent::wire

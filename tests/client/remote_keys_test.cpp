@@ -11,6 +11,15 @@ void answer_as_agent(const wire::Request& request, wire::Response& response) {
   if (request.has_sign()) {
     response.mutable_sign()->set_signature(request.sign().key() + "|" + request.sign().algorithm() +
                                            "|" + request.sign().input());
+  } else if (request.has_decrypt()) {
+    if (request.decrypt().ciphertext() == "bad") {
+      response.mutable_failure()->set_code(wire::INPUT);
+    } else {
+      response.mutable_decrypt()->set_plaintext(request.decrypt().hash() + "|" +
+                                                request.decrypt().ciphertext());
+    }
+  } else if (request.has_agree()) {
+    response.mutable_agree()->set_secret(request.agree().key() + "|" + request.agree().point());
   } else if (request.has_key_show()) {
     auto* key = response.mutable_key_show()->mutable_key();
     key->set_kid(kKid);
@@ -53,14 +62,23 @@ TEST(RemoteKeys, AlgorithmOfALaterAgentIsAClearError) {
   EXPECT_THAT(error.what(), testing::HasSubstr("ml-dsa-65"));
 }
 
-TEST(RemoteKeys, ContentKeysAndSharedSecretsAreNotOffered) {
+TEST(RemoteKeys, DecryptAndAgreeAskTheAgentAndAFailureIsNothing) {
+  Remote remote;
+  const Kid kid(kKid);
+  EXPECT_EQ(as_text(*remote.keys.decrypt(kid, OaepHash::kSha1, as_bytes("text"))), "SHA-1|text");
+  EXPECT_EQ(as_text(*remote.keys.decrypt(kid, OaepHash::kSha256, as_bytes("text"))),
+            "SHA-256|text");
+  EXPECT_FALSE(remote.keys.decrypt(kid, OaepHash::kSha256, as_bytes("bad")));
+  EXPECT_EQ(as_text(remote.keys.agree(kid, as_bytes("point"))), kKid + "|point");
+}
+
+TEST(RemoteKeys, ContentKeysAreNotOffered) {
   Remote remote;
   const Kid kid(kKid);
   const auto refuses = [](const std::function<void()>& body) {
     return error_of(body).code() == Code::kUnsupported;
   };
   EXPECT_TRUE(refuses([&] { remote.keys.decrypt_cek(kid, OaepHash::kSha1, {}, 32); }));
-  EXPECT_TRUE(refuses([&] { remote.keys.agree(kid, {}); }));
   EXPECT_TRUE(refuses([&] { remote.keys.wrap_cek(kid, SecretBytes(32)); }));
   EXPECT_TRUE(refuses([&] { remote.keys.unwrap_cek(kid, {}, 32); }));
   EXPECT_EQ(remote.agent.requests, 0);

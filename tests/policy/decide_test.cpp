@@ -161,13 +161,31 @@ rules:
 }
 
 TEST(Decide, EmptyPolicyDeniesEverything) {
-  for (const char* name :
-       {"open", "seal", "sign", "public", "create", "destroy", "status", "audit", "admin"}) {
+  for (const char* name : {"open", "seal", "sign", "public", "create", "destroy", "rekey",
+                           "suspend", "reseal", "decrypt", "agree", "status", "audit", "admin"}) {
     ASSERT_TRUE(action_of(name)) << name;
     EXPECT_EQ(name_of(*action_of(name)), name);
     EXPECT_FALSE(decide(Policy{}, user(0), {*action_of(name), "k", "sign"}).allowed) << name;
   }
-  EXPECT_FALSE(action_of("decrypt"));
+  EXPECT_FALSE(action_of("unwrap"));
+}
+
+// Each hands out more than the action beside it: only a rule that names them gives them.
+TEST(Decide, DecryptAndAgreeAreImpliedByNoOtherAction) {
+  const auto policy = parse_policy(R"(rules:
+  - name: everything-else
+    allow: [open, seal, sign, public, create, destroy, rekey, suspend, reseal, status, audit, admin]
+    who: {anyone: true}
+  - {name: mail, allow: [decrypt], keys: [mail], purposes: [transport], who: {user: "1001"}}
+)",
+                                   "policy.yml");
+  for (const Action action : {Action::kDecrypt, Action::kAgree}) {
+    EXPECT_FALSE(decide(*policy, user(0), {action, "mail", "transport"}).allowed);
+    EXPECT_FALSE(decide(*policy, user(1001), {action, "other", "transport"}).allowed);
+  }
+  EXPECT_TRUE(decide(*policy, user(1001), {Action::kDecrypt, "mail", "transport"}).allowed);
+  EXPECT_FALSE(decide(*policy, user(1001), {Action::kDecrypt, "mail", "sign"}).allowed);
+  EXPECT_FALSE(decide(*policy, user(1001), {Action::kAgree, "mail", "transport"}).allowed);
 }
 
 // Asked before a key is known: a deny of some keys takes nothing from the others.

@@ -48,7 +48,7 @@ TEST(PolicyFile, Fault122_EachMistakeIsRefusedAndNamed) {
       {rule("name: r, " + who), "either 'allow' or 'deny'"},
       {rule("name: r, allow: open, deny: sign, " + who), "either 'allow' or 'deny'"},
       {rule("name: r, allow: [], " + who), "names no action"},
-      {rule("name: r, allow: decrypt, " + who), "unknown action 'decrypt'"},
+      {rule("name: r, allow: unwrap, " + who), "unknown action 'unwrap'"},
       {rule("name: r, allow: open"), "says not who"},
       {rule("name: r, allow: open, who: {}"), "says not who"},
       {rule("name: r, allow: open, who: {anyone: false}"), "says not who"},

@@ -173,6 +173,28 @@ struct SoftwareKeys::Impl {
     return keep(std::move(entry));
   }
 
+  static std::optional<SecretBytes> oaep_decrypt(const Entry& entry, OaepHash hash,
+                                                 ByteView ciphertext) {
+    const std::size_t modulus = rsa_modulus_size(entry.info.algorithm);
+    if (modulus == 0) throw Error(Code::kUnsupported, "not an RSA key", entry.info.kid.text());
+    if (ciphertext.size() != modulus) throw_input_error();
+    const EVP_MD* md = hash == OaepHash::kSha1 ? EVP_sha1() : EVP_sha256();
+    Owned<EVP_PKEY_CTX> ctx(EVP_PKEY_CTX_new(entry.key.get(), nullptr));
+    must(EVP_PKEY_decrypt_init(ctx.get()) > 0 &&
+             EVP_PKEY_CTX_set_rsa_padding(ctx.get(), RSA_PKCS1_OAEP_PADDING) > 0 &&
+             EVP_PKEY_CTX_set_rsa_oaep_md(ctx.get(), md) > 0 &&
+             EVP_PKEY_CTX_set_rsa_mgf1_md(ctx.get(), md) > 0,
+         "cannot decrypt");
+    SecretBytes out(modulus);
+    std::size_t size = out.size();
+    const bool ok =
+        EVP_PKEY_decrypt(ctx.get(), out.data(), &size, ciphertext.data(), ciphertext.size()) > 0;
+    ERR_clear_error();
+    if (!ok) return std::nullopt;
+    out.resize(size);
+    return out;
+  }
+
   mutable std::shared_mutex mutex;
   std::map<Kid, std::shared_ptr<const Entry>> entries;
 };
@@ -244,25 +266,15 @@ SecretBytes SoftwareKeys::decrypt_cek(const Kid& kid, OaepHash hash, ByteView ci
                                       std::size_t cek_size) {
   ++calls_.decrypt;
   const auto entry = impl_->find(kid);
-  const std::size_t modulus = rsa_modulus_size(entry->info.algorithm);
-  if (modulus == 0) throw Error(Code::kUnsupported, "not an RSA key", kid.text());
-  if (ciphertext.size() != modulus || (cek_size != 16 && cek_size != 32)) throw_input_error();
-  const EVP_MD* md = hash == OaepHash::kSha1 ? EVP_sha1() : EVP_sha256();
-  Owned<EVP_PKEY_CTX> ctx(EVP_PKEY_CTX_new(entry->key.get(), nullptr));
-  must(EVP_PKEY_decrypt_init(ctx.get()) > 0 &&
-           EVP_PKEY_CTX_set_rsa_padding(ctx.get(), RSA_PKCS1_OAEP_PADDING) > 0 &&
-           EVP_PKEY_CTX_set_rsa_oaep_md(ctx.get(), md) > 0 &&
-           EVP_PKEY_CTX_set_rsa_mgf1_md(ctx.get(), md) > 0,
-       "cannot decrypt");
-  SecretBytes out(modulus);
-  std::size_t size = out.size();
-  const bool ok =
-      EVP_PKEY_decrypt(ctx.get(), out.data(), &size, ciphertext.data(), ciphertext.size()) > 0 &&
-      size == cek_size;
-  ERR_clear_error();
-  if (!ok) return random_secret(cek_size);
-  out.resize(size);
-  return out;
+  if (cek_size != 16 && cek_size != 32) throw_input_error();
+  auto cek = Impl::oaep_decrypt(*entry, hash, ciphertext);
+  return cek && cek->size() == cek_size ? std::move(*cek) : random_secret(cek_size);
+}
+
+std::optional<SecretBytes> SoftwareKeys::decrypt(const Kid& kid, OaepHash hash,
+                                                 ByteView ciphertext) {
+  ++calls_.decrypt;
+  return Impl::oaep_decrypt(*impl_->find(kid), hash, ciphertext);
 }
 
 SecretBytes SoftwareKeys::agree(const Kid& kid, ByteView peer_point) {

@@ -46,6 +46,18 @@ TEST(Messages, WipeLeavesNoPlaintextBehind) {
   EXPECT_EQ(std::string(where + 1, 99), std::string(99, '\0'));
 }
 
+TEST(Messages, WipeOverwritesWhatWasDecryptedAndAgreedOn) {
+  Response decrypted, agreed;
+  decrypted.mutable_decrypt()->set_plaintext(std::string(100, 's'));
+  agreed.mutable_agree()->set_secret(std::string(100, 's'));
+  const char* places[] = {decrypted.decrypt().plaintext().data(), agreed.agree().secret().data()};
+  wipe(decrypted);
+  wipe(agreed);
+  EXPECT_TRUE(decrypted.decrypt().plaintext().empty());
+  EXPECT_TRUE(agreed.agree().secret().empty());
+  for (const char* place : places) EXPECT_EQ(std::string(place + 1, 99), std::string(99, '\0'));
+}
+
 TEST(Messages, FailureCarriesCodeTextAndKid) {
   Response response;
   ASSERT_TRUE(parse(failure(9, Error(Code::kKeyState, "destroyed", "kid-1")), response));
