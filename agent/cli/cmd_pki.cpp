@@ -18,13 +18,12 @@ struct Options {
 
 void run_reference(Session& session, const Options& options) {
   const auto info = client::RemoteKeys(session.agent()).find(options.key);
-  if (!signs(info.purpose))
+  if (!signs(info.purpose) && info.purpose != Purpose::kTransport)
     throw Error(Code::kUsage,
                 "key " + info.name + " is for " + std::string(name_of(info.purpose)) +
-                    "; OpenSSL's programs use sign and auth keys",
+                    "; OpenSSL's programs use transport, sign and auth keys",
                 info.kid.text());
-  // By name: after a rekey the same file is the new key.
-  const std::string uri = "pkcs11:object=" + info.name + ";type=private";
+  const std::string uri = openssl::reference_uri(info.name);
   const std::string pem = openssl::reference_pem(uri);
   if (!session.globals.json || options.output != "-") write_output(options.output, as_bytes(pem));
   if (session.globals.json) session.tell({{"name", info.name}, {"uri", uri}, {"pem", pem}}, {});

@@ -28,6 +28,7 @@ struct Core {
   OSSL_FUNC_core_vset_error_fn* vset_error = nullptr;
   OSSL_FUNC_BIO_read_ex_fn* bio_read_ex = nullptr;
   OSSL_FUNC_BIO_gets_fn* bio_gets = nullptr;
+  OSSL_FUNC_BIO_write_ex_fn* bio_write_ex = nullptr;
 };
 
 class Context {
@@ -63,7 +64,10 @@ const OSSL_ITEM* reason_strings();
 // The tables that query_operation() gives out.
 const OSSL_ALGORITHM* keymgmt_algorithms();
 const OSSL_ALGORITHM* signature_algorithms();
+const OSSL_ALGORITHM* asym_cipher_algorithms();
+const OSSL_ALGORITHM* exchange_algorithms();
 const OSSL_ALGORITHM* store_algorithms();
 const OSSL_ALGORITHM* decoder_algorithms();
+const OSSL_ALGORITHM* encoder_algorithms();
 
 }  // namespace keyagent::openssl

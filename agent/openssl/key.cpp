@@ -58,9 +58,13 @@ const char* name_of(Type type) {
   return type == Type::kRsa ? "RSA" : type == Type::kEc ? "EC" : "ED25519";
 }
 
+std::size_t Key::field_size() const {
+  return !point.empty() ? point.size() / 2 : group == "secp384r1" ? 48 : 32;
+}
+
 int Key::bits() const {
   if (type == Type::kRsa) return static_cast<int>(modulus.size() * 8);
-  if (type == Type::kEc) return static_cast<int>(point.size() / 2 * 8);
+  if (type == Type::kEc) return static_cast<int>(field_size() * 8);
   return 256;
 }
 
@@ -73,7 +77,7 @@ std::size_t Key::signature_size() const {
   constexpr std::size_t kDerOverhead =
       9;  // of SEQUENCE { INTEGER, INTEGER }, both with a sign byte
   if (type == Type::kRsa) return modulus.size();
-  return type == Type::kEc ? point.size() - 1 + kDerOverhead : 64;
+  return type == Type::kEc ? 2 * field_size() + kDerOverhead : 64;
 }
 
 bool Key::same_public(const Key& other) const {

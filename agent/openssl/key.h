@@ -21,6 +21,7 @@ struct Key {
 
   bool has_private() const { return backend != nullptr; }
   bool has_public() const { return !modulus.empty() || !point.empty(); }
+  std::size_t field_size() const;  // EC: in bytes; also of a key that has a group only
   int bits() const;
   int security_bits() const;           // SP 800-57 part 1 table 2
   std::size_t signature_size() const;  // the most; of DER for ECDSA

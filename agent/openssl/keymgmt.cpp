@@ -39,10 +39,13 @@ int has(const void* data, int selection) {
   return 1;
 }
 
-int match(const void* one, const void* other, int) {
-  return static_cast<const Handle*>(one)->key.same_public(static_cast<const Handle*>(other)->key)
-             ? 1
-             : 0;
+int match(const void* one, const void* other, int selection) {
+  const Key& a = static_cast<const Handle*>(one)->key;
+  const Key& b = static_cast<const Handle*>(other)->key;
+  const bool same = (selection & OSSL_KEYMGMT_SELECT_KEYPAIR) != 0
+                        ? a.same_public(b)
+                        : a.type == b.type && a.group == b.group;
+  return same ? 1 : 0;
 }
 
 // --- parameters
@@ -83,6 +86,16 @@ int set_int(OSSL_PARAM params[], const char* name, int value) {
   return wanted == nullptr || OSSL_PARAM_set_int(wanted, value) != 0 ? 1 : 0;
 }
 
+// None of a key that has a group only.
+int set_point(OSSL_PARAM params[], const Key& key) {
+  if (key.point.empty()) return 1;
+  const auto x = key.point.begin() + 1, y = x + static_cast<long>(key.field_size());
+  return set_octets(params, OSSL_PKEY_PARAM_PUB_KEY, key.point) &
+         set_octets(params, OSSL_PKEY_PARAM_ENCODED_PUBLIC_KEY, key.point) &
+         set_number(params, OSSL_PKEY_PARAM_EC_PUB_X, Bytes(x, y)) &
+         set_number(params, OSSL_PKEY_PARAM_EC_PUB_Y, Bytes(y, key.point.end()));
+}
+
 int get_params(void* data, OSSL_PARAM params[]) {
   const Key& key = static_cast<Handle*>(data)->key;
   int good = set_int(params, OSSL_PKEY_PARAM_BITS, key.bits()) &
@@ -94,19 +107,12 @@ int get_params(void* data, OSSL_PARAM params[]) {
               set_number(params, OSSL_PKEY_PARAM_RSA_E, key.exponent) &
               set_text(params, OSSL_PKEY_PARAM_DEFAULT_DIGEST, "SHA256");
       break;
-    case Type::kEc: {
-      const std::size_t field = key.point.size() / 2;
-      const Bytes x(key.point.begin() + 1, key.point.begin() + 1 + static_cast<long>(field)),
-          y(key.point.begin() + 1 + static_cast<long>(field), key.point.end());
+    case Type::kEc:
       good &= set_text(params, OSSL_PKEY_PARAM_GROUP_NAME, key.group.c_str()) &
               set_text(params, OSSL_PKEY_PARAM_DEFAULT_DIGEST,
                        key.group == "secp384r1" ? "SHA384" : "SHA256") &
-              set_octets(params, OSSL_PKEY_PARAM_PUB_KEY, key.point) &
-              set_octets(params, OSSL_PKEY_PARAM_ENCODED_PUBLIC_KEY, key.point) &
-              set_number(params, OSSL_PKEY_PARAM_EC_PUB_X, x) &
-              set_number(params, OSSL_PKEY_PARAM_EC_PUB_Y, y);
+              set_point(params, key);
       break;
-    }
     case Type::kEd25519:
       good &= set_text(params, OSSL_PKEY_PARAM_MANDATORY_DIGEST, "") &
               set_octets(params, OSSL_PKEY_PARAM_PUB_KEY, key.point) &
@@ -163,6 +169,7 @@ const OSSL_PARAM* gettable_params(void*) {
 int export_key(void* data, int selection, OSSL_CALLBACK* callback, void* argument) {
   const Key& key = static_cast<Handle*>(data)->key;
   if ((selection & OSSL_KEYMGMT_SELECT_PRIVATE_KEY) != 0) return 0;
+  const bool with_point = (selection & OSSL_KEYMGMT_SELECT_PUBLIC_KEY) != 0;
   Bytes n = little_endian(key.modulus), e = little_endian(key.exponent), point = key.point;
   std::string group = key.group;
   OSSL_PARAM params[3] = {OSSL_PARAM_END, OSSL_PARAM_END, OSSL_PARAM_END};
@@ -170,10 +177,12 @@ int export_key(void* data, int selection, OSSL_CALLBACK* callback, void* argumen
     params[0] = OSSL_PARAM_construct_BN(OSSL_PKEY_PARAM_RSA_N, n.data(), n.size());
     params[1] = OSSL_PARAM_construct_BN(OSSL_PKEY_PARAM_RSA_E, e.data(), e.size());
   } else {
-    params[0] =
-        OSSL_PARAM_construct_octet_string(OSSL_PKEY_PARAM_PUB_KEY, point.data(), point.size());
+    OSSL_PARAM* at = params;
     if (key.type == Type::kEc)
-      params[1] = OSSL_PARAM_construct_utf8_string(OSSL_PKEY_PARAM_GROUP_NAME, group.data(), 0);
+      *at++ = OSSL_PARAM_construct_utf8_string(OSSL_PKEY_PARAM_GROUP_NAME, group.data(), 0);
+    if (with_point)
+      *at++ =
+          OSSL_PARAM_construct_octet_string(OSSL_PKEY_PARAM_PUB_KEY, point.data(), point.size());
   }
   return callback(params, argument);
 }
@@ -205,20 +214,41 @@ int import_key(void* data, int selection, const OSSL_PARAM params[]) {
   if (group != nullptr)
     key.group.assign(static_cast<const char*>(group->data),
                      ::strnlen(static_cast<const char*>(group->data), group->data_size));
-  return key.has_public() ? 1 : 0;
+  const bool group_only = (selection & OSSL_KEYMGMT_SELECT_PUBLIC_KEY) == 0 && !key.group.empty();
+  return key.has_public() || group_only ? 1 : 0;
 }
 
-const char* operation_name(int operation, const char* signature) {
-  return operation == OSSL_OP_SIGNATURE ? signature : nullptr;
+// The point of a key that has a group only: CMS makes the originator's key so (RFC 5753 §3.1.1).
+int set_params(void* data, const OSSL_PARAM params[]) {
+  const auto* handle = static_cast<Handle*>(data);
+  Key& key = static_cast<Handle*>(data)->key;
+  const OSSL_PARAM* point = OSSL_PARAM_locate_const(params, OSSL_PKEY_PARAM_ENCODED_PUBLIC_KEY);
+  if (point == nullptr) return 1;
+  return handle->context->guarded([&] {
+    const void* bytes = nullptr;
+    std::size_t size = 0;
+    if (key.has_private() || OSSL_PARAM_get_octet_string_ptr(point, &bytes, &size) == 0)
+      throw Error(Code::kUsage, "the public half of this key is not to be changed");
+    const auto* first = static_cast<const std::uint8_t*>(bytes);
+    key.point.assign(first, first + size);
+    return 1;
+  });
 }
+
+const OSSL_PARAM* settable_params(void*) {
+  static const OSSL_PARAM kParams[] = {
+      OSSL_PARAM_octet_string(OSSL_PKEY_PARAM_ENCODED_PUBLIC_KEY, nullptr, 0), OSSL_PARAM_END};
+  return kParams;
+}
+
 const char* rsa_operation(int operation) {
-  return operation_name(operation, "RSA");
+  return operation == OSSL_OP_SIGNATURE || operation == OSSL_OP_ASYM_CIPHER ? "RSA" : nullptr;
 }
 const char* ec_operation(int operation) {
-  return operation_name(operation, "ECDSA");
+  return operation == OSSL_OP_SIGNATURE ? "ECDSA" : operation == OSSL_OP_KEYEXCH ? "ECDH" : nullptr;
 }
 const char* ed_operation(int operation) {
-  return operation_name(operation, "ED25519");
+  return operation == OSSL_OP_SIGNATURE ? "ED25519" : nullptr;
 }
 
 // --- making a key in the token: openssl genpkey -provider keyagent -propquery provider=keyagent
@@ -308,6 +338,8 @@ const OSSL_DISPATCH* functions() {
       {OSSL_FUNC_KEYMGMT_MATCH, as_function(match)},
       {OSSL_FUNC_KEYMGMT_GET_PARAMS, as_function(get_params)},
       {OSSL_FUNC_KEYMGMT_GETTABLE_PARAMS, as_function(gettable_params<type>)},
+      {OSSL_FUNC_KEYMGMT_SET_PARAMS, as_function(set_params)},
+      {OSSL_FUNC_KEYMGMT_SETTABLE_PARAMS, as_function(settable_params)},
       {OSSL_FUNC_KEYMGMT_EXPORT, as_function(export_key)},
       {OSSL_FUNC_KEYMGMT_EXPORT_TYPES, as_function(public_params<type>)},
       {OSSL_FUNC_KEYMGMT_IMPORT, as_function(import_key)},

@@ -31,6 +31,9 @@ Core core_of(const OSSL_CORE_HANDLE* handle, const OSSL_DISPATCH* in) {
       case OSSL_FUNC_BIO_GETS:
         core.bio_gets = OSSL_FUNC_BIO_gets(in);
         break;
+      case OSSL_FUNC_BIO_WRITE_EX:
+        core.bio_write_ex = OSSL_FUNC_BIO_write_ex(in);
+        break;
       default:
         break;
     }
@@ -81,10 +84,16 @@ const OSSL_ALGORITHM* query_operation(void*, int operation, int* no_cache) {
       return keymgmt_algorithms();
     case OSSL_OP_SIGNATURE:
       return signature_algorithms();
+    case OSSL_OP_ASYM_CIPHER:
+      return asym_cipher_algorithms();
+    case OSSL_OP_KEYEXCH:
+      return exchange_algorithms();
     case OSSL_OP_STORE:
       return store_algorithms();
     case OSSL_OP_DECODER:
       return decoder_algorithms();
+    case OSSL_OP_ENCODER:
+      return encoder_algorithms();
     default:
       return nullptr;
   }

@@ -75,6 +75,10 @@ std::optional<Reference> parse_reference(std::string_view uri) {
   throw Error(Code::kUsage, "the pkcs11: URI names no key: it needs object= or id=");
 }
 
+std::string reference_uri(const std::string& name) {
+  return "pkcs11:object=" + name + ";type=private";
+}
+
 Bytes reference_der(const std::string& uri) {
   Bytes inner, der;
   append(inner, kVisibleString, as_bytes(kDescription));

@@ -20,6 +20,9 @@ struct Reference {
 // Error{kUsage} for one of ours that names no key.
 std::optional<Reference> parse_reference(std::string_view uri);
 
+// The URI that stands for a key by its name: after a rekey it means the new key.
+std::string reference_uri(const std::string& name);
+
 // The file that pkcs11-provider's tools write too: PEM "PKCS#11 PROVIDER URI" around
 // SEQUENCE { VisibleString "PKCS#11 Provider URI v1.0", UTF8String uri }.
 std::string reference_pem(const std::string& uri);

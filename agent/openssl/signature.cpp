@@ -1,5 +1,6 @@
 // Signatures: provider-signature(7) for RSA (PKCS#1 v1.5 and PSS), ECDSA and EdDSA. Verification
-// needs no private key and stays with the default provider.
+// with a public key stays with the default provider; ours verifies where a program names the
+// agent's key itself.
 
 #include <botan/hash.h>
 #include <openssl/core_names.h>
@@ -11,7 +12,9 @@
 #include <cstring>
 
 #include "agent/openssl/context.h"
+#include "agent/openssl/params.h"
 #include "agent/openssl/signature_encoding.h"
+#include "agent/openssl/verification.h"
 
 namespace keyagent::openssl {
 namespace {
@@ -102,7 +105,7 @@ int begin(Signing& signing, void* key, const OSSL_PARAM params[]) {
   return signing.context->guarded([&] {
     if (key != nullptr) signing.handle = static_cast<const Handle*>(key);
     if (signing.handle == nullptr || !signing.handle->key.has_private())
-      throw Error(Code::kUsage, "this is a public key and signs nothing");
+      throw Error(Code::kUsage, "this is a public key: it belongs to the default provider");
     if (!signing.digest_named && signing.handle->key.group == "secp384r1")
       signing.digest = DigestAlgorithm::kSha384;
     if (params != nullptr) set_params_of(signing, params);
@@ -215,16 +218,40 @@ int digest_sign(void* data, unsigned char* out, std::size_t* size, std::size_t r
              : 0;
 }
 
-// --- parameters
+// --- verification
 // -------------------------------------------------------------------------------------------------
 
-std::string text_of(const OSSL_PARAM* param) {
-  const char* text = nullptr;
-  if (param->data_type == OSSL_PARAM_UTF8_STRING || param->data_type == OSSL_PARAM_UTF8_PTR) {
-    if (OSSL_PARAM_get_utf8_string_ptr(param, &text) != 0 && text != nullptr) return text;
-  }
-  return {};
+int verify(void* data, const unsigned char* signature, std::size_t size, const unsigned char* input,
+           std::size_t input_size) {
+  const auto& signing = *static_cast<Signing*>(data);
+  return signing.context->guarded([&] {
+    const bool good = verifies(signing.handle->key, algorithm_of(signing), {input, input_size},
+                               {signature, size});
+    return good ? 1 : 0;
+  });
 }
+
+int digest_verify_final(void* data, const unsigned char* signature, std::size_t size) {
+  auto& signing = *static_cast<Signing*>(data);
+  if (signing.handle->key.type == Type::kEd25519)
+    return verify(data, signature, size, signing.message.data(), signing.message.size());
+  return signing.context->guarded([&] {
+    if (signing.whole) signing.hash->update(signing.message.data(), signing.message.size());
+    const auto digest = signing.hash->final();
+    return verify(data, signature, size, digest.data(), digest.size());
+  });
+}
+
+int digest_verify(void* data, const unsigned char* signature, std::size_t size,
+                  const unsigned char* message, std::size_t message_size) {
+  return digest_sign_update(data, message, message_size) != 0 &&
+                 digest_verify_final(data, signature, size) != 0
+             ? 1
+             : 0;
+}
+
+// --- parameters
+// -------------------------------------------------------------------------------------------------
 
 bool names_pss(const OSSL_PARAM* param) {
   int mode = 0;
@@ -345,6 +372,8 @@ const OSSL_PARAM* gettable_params(void*, void*) {
       {OSSL_FUNC_SIGNATURE_DUPCTX, as_function(duplicate)},                    \
       {OSSL_FUNC_SIGNATURE_DIGEST_SIGN_INIT, as_function(digest_sign_init)},   \
       {OSSL_FUNC_SIGNATURE_DIGEST_SIGN, as_function(digest_sign)},             \
+      {OSSL_FUNC_SIGNATURE_DIGEST_VERIFY_INIT, as_function(digest_sign_init)}, \
+      {OSSL_FUNC_SIGNATURE_DIGEST_VERIFY, as_function(digest_verify)},         \
       {OSSL_FUNC_SIGNATURE_SET_CTX_PARAMS, as_function(set_params)},           \
       {OSSL_FUNC_SIGNATURE_SETTABLE_CTX_PARAMS, as_function(settable_params)}, \
       {OSSL_FUNC_SIGNATURE_GET_CTX_PARAMS, as_function(get_params)}, {         \
@@ -355,8 +384,12 @@ const OSSL_DISPATCH kDigested[] = {
     KEYAGENT_CONTEXT,
     {OSSL_FUNC_SIGNATURE_SIGN_INIT, as_function(sign_init)},
     {OSSL_FUNC_SIGNATURE_SIGN, as_function(sign)},
+    {OSSL_FUNC_SIGNATURE_VERIFY_INIT, as_function(sign_init)},
+    {OSSL_FUNC_SIGNATURE_VERIFY, as_function(verify)},
     {OSSL_FUNC_SIGNATURE_DIGEST_SIGN_UPDATE, as_function(digest_sign_update)},
     {OSSL_FUNC_SIGNATURE_DIGEST_SIGN_FINAL, as_function(digest_sign_final)},
+    {OSSL_FUNC_SIGNATURE_DIGEST_VERIFY_UPDATE, as_function(digest_sign_update)},
+    {OSSL_FUNC_SIGNATURE_DIGEST_VERIFY_FINAL, as_function(digest_verify_final)},
     {0, nullptr}};
 
 // RFC 8032's Ed25519 takes the message once and whole, as OpenSSL's own does.

@@ -56,6 +56,15 @@ Bytes RemoteBackend::sign_message(const Kid& kid, SignatureAlgorithm algorithm, 
   return patiently([&] { return keys_.sign_message(kid, algorithm, message); });
 }
 
+std::optional<SecretBytes> RemoteBackend::decrypt(const Kid& kid, OaepHash hash,
+                                                  ByteView ciphertext) {
+  return patiently([&] { return keys_.decrypt(kid, hash, ciphertext); });
+}
+
+SecretBytes RemoteBackend::agree(const Kid& kid, ByteView peer_point) {
+  return patiently([&] { return keys_.agree(kid, peer_point); });
+}
+
 PublicKeyInfo RemoteBackend::create(const std::string& name, KeyAlgorithm algorithm,
                                     const std::string& purpose) {
   wire::Request request;

@@ -16,6 +16,8 @@ class RemoteBackend final : public openssl::Backend {
   PublicKeyInfo find_by_id(const Bytes& cka_id) override;
   Bytes sign(const Kid& kid, SignatureAlgorithm algorithm, ByteView input) override;
   Bytes sign_message(const Kid& kid, SignatureAlgorithm algorithm, ByteView message) override;
+  std::optional<SecretBytes> decrypt(const Kid& kid, OaepHash hash, ByteView ciphertext) override;
+  SecretBytes agree(const Kid& kid, ByteView peer_point) override;
   PublicKeyInfo create(const std::string& name, KeyAlgorithm algorithm,
                        const std::string& purpose) override;
 

@@ -206,7 +206,8 @@ TEST_F(Provider, Fault098_AnAuthKeySignsHandshakesAndItsOwnRequestAndNothingElse
   const auto absent = with_provider("openssl dgst -sha256 -sign keyagent:absent -out sig data");
   EXPECT_NE(absent.status, 0);
   EXPECT_THAT(absent.output, HasSubstr("KEY_NOT_PRESENT"));
-  EXPECT_EQ(host_.keyagent("key reference credentials").status, 2);
+  host_.json("key create store --purpose storage");
+  EXPECT_EQ(host_.keyagent("key reference store").status, 2);
 }
 
 TEST_F(Provider, T12_NginxServesAndCurlAuthenticatesWithTokenKeys) {
