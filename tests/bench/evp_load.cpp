@@ -1,11 +1,13 @@
 // An OpenSSL provider in the program's own process (pkcs11-provider, keyagent), one EVP signature
-// after another.
-//   --provider NAME --uri PKCS11-URI (its PIN by pin-source) [--threads N] [--milliseconds N]
-//   [--name NAME]
+// or decryption after another.
+//   --provider NAME --uri PKCS11-URI (its PIN by pin-source) [--op sign|decrypt] [--threads N]
+//   [--milliseconds N] [--name NAME]
 #include <openssl/err.h>
 #include <openssl/evp.h>
 #include <openssl/provider.h>
+#include <openssl/rsa.h>
 #include <openssl/store.h>
+#include <openssl/x509.h>
 
 #include <memory>
 #include <stdexcept>
@@ -46,14 +48,58 @@ void sign(EVP_PKEY* key) {
     fail("EVP_PKEY_sign");
 }
 
+using Context = std::unique_ptr<EVP_PKEY_CTX, void (*)(EVP_PKEY_CTX*)>;
+using Text = std::vector<unsigned char>;
+
+void take_oaep(EVP_PKEY_CTX* context) {
+  if (EVP_PKEY_CTX_set_rsa_padding(context, RSA_PKCS1_OAEP_PADDING) != 1) fail("OAEP");
+}
+
+// A key of 32 bytes under RSA-OAEP with SHA-1, as raw_cryptoki --op rsa-decrypt has it. Sealed in
+// software, with the public half alone.
+Text sealed_to(EVP_PKEY* key) {
+  unsigned char* spki = nullptr;
+  const int length = i2d_PUBKEY(key, &spki);
+  const unsigned char* at = spki;
+  const std::unique_ptr<EVP_PKEY, void (*)(EVP_PKEY*)> half(d2i_PUBKEY(nullptr, &at, length),
+                                                            EVP_PKEY_free);
+  OPENSSL_free(spki);
+  const Context context(EVP_PKEY_CTX_new(half.get(), nullptr), EVP_PKEY_CTX_free);
+  if (!context || EVP_PKEY_encrypt_init(context.get()) != 1) fail("EVP_PKEY_encrypt_init");
+  take_oaep(context.get());
+  const Text text(32, 0x17);
+  Text sealed(512);
+  std::size_t size = sealed.size();
+  if (EVP_PKEY_encrypt(context.get(), sealed.data(), &size, text.data(), text.size()) != 1)
+    fail("EVP_PKEY_encrypt");
+  sealed.resize(size);
+  return sealed;
+}
+
+void decrypt(EVP_PKEY* key, const Text& sealed) {
+  const Context context(EVP_PKEY_CTX_new_from_pkey(nullptr, key, nullptr), EVP_PKEY_CTX_free);
+  if (!context || EVP_PKEY_decrypt_init(context.get()) != 1) fail("EVP_PKEY_decrypt_init");
+  take_oaep(context.get());
+  Text text(512);
+  std::size_t size = text.size();
+  if (EVP_PKEY_decrypt(context.get(), text.data(), &size, sealed.data(), sealed.size()) != 1)
+    fail("EVP_PKEY_decrypt");
+}
+
 int body(const Arguments& arguments) {
   if (OSSL_PROVIDER_load(nullptr, arguments.text("provider", "pkcs11").c_str()) == nullptr ||
       OSSL_PROVIDER_load(nullptr, "default") == nullptr)
     fail("OSSL_PROVIDER_load");
   const unsigned threads = arguments.number("threads", 2);
   const auto key = private_key(arguments.text("uri"));
+  const std::string op = arguments.text("op", "sign");
+  if (op != "sign" && op != "decrypt") throw std::runtime_error("--op is sign or decrypt");
+  const Text sealed = op == "decrypt" ? sealed_to(key.get()) : Text();
   const auto load = run(threads, std::chrono::milliseconds(arguments.number("milliseconds", 2000)),
-                        [&](unsigned) -> Work { return [key] { sign(key.get()); }; });
+                        [&](unsigned) -> Work {
+                          if (op == "decrypt") return [&] { decrypt(key.get(), sealed); };
+                          return [key] { sign(key.get()); };
+                        });
   return print(arguments.text("name", "pkcs11-provider"), threads, load);
 }
 
