@@ -16,26 +16,6 @@ constexpr Named kActions[] = {
     {Action::kDecrypt, "decrypt"}, {Action::kAgree, "agree"},     {Action::kStatus, "status"},
     {Action::kAudit, "audit"},     {Action::kAdmin, "admin"}};
 
-// Glob with '*' only; linear, because the last star is the only place to come back to.
-bool glob(std::string_view pattern, std::string_view text) {
-  std::size_t p = 0, t = 0, star = std::string_view::npos, mark = 0;
-  while (t < text.size()) {
-    if (p < pattern.size() && pattern[p] == '*') {
-      star = p++;
-      mark = t;
-    } else if (p < pattern.size() && pattern[p] == text[t]) {
-      ++p, ++t;
-    } else if (star != std::string_view::npos) {
-      p = star + 1;
-      t = ++mark;
-    } else {
-      return false;
-    }
-  }
-  while (p < pattern.size() && pattern[p] == '*') ++p;
-  return p == pattern.size();
-}
-
 template <class List, class Value>
 bool contains(const List& list, const Value& value) {
   return std::find(list.begin(), list.end(), value) != list.end();
@@ -53,8 +33,9 @@ bool matches_who(const Rule& rule, const Principal& principal) {
 bool matches_key(const Rule& rule, const Query& query) {
   // Actions without a key (status, audit) match a rule whatever keys it names.
   if (query.key.empty() && query.purpose.empty()) return true;
-  const bool named = std::any_of(rule.keys.begin(), rule.keys.end(),
-                                 [&](const auto& pattern) { return glob(pattern, query.key); });
+  const bool named = std::any_of(rule.keys.begin(), rule.keys.end(), [&](const auto& pattern) {
+    return matches_name(pattern, query.key);
+  });
   return named && (rule.purposes.empty() || contains(rule.purposes, query.purpose));
 }
 
@@ -71,6 +52,26 @@ Decision from_rule(const Rule& rule, const Principal& principal, const Query& qu
 }
 
 }  // namespace
+
+// Linear, because the last star is the only place to come back to.
+bool matches_name(std::string_view pattern, std::string_view text) {
+  std::size_t p = 0, t = 0, star = std::string_view::npos, mark = 0;
+  while (t < text.size()) {
+    if (p < pattern.size() && pattern[p] == '*') {
+      star = p++;
+      mark = t;
+    } else if (p < pattern.size() && pattern[p] == text[t]) {
+      ++p, ++t;
+    } else if (star != std::string_view::npos) {
+      p = star + 1;
+      t = ++mark;
+    } else {
+      return false;
+    }
+  }
+  while (p < pattern.size() && pattern[p] == '*') ++p;
+  return p == pattern.size();
+}
 
 std::string_view name_of(Action action) {
   for (const auto& each : kActions) {

@@ -61,6 +61,9 @@ struct Rule {
   std::string where;    // "policy.yml:12"
 };
 
+// Does a pattern of Rule::keys match this name? '*' alone is special.
+bool matches_name(std::string_view pattern, std::string_view name);
+
 struct Query {
   Action action = Action::kStatus;
   std::string key;      // name; empty for actions without a key

@@ -44,4 +44,13 @@ void SessionBindings::bind(ByteView message) {
   sessions_.push_back({{id.begin(), id.end()}, {host_key.begin(), host_key.end()}, forwarding});
 }
 
+const Bytes* SessionBindings::host_of(ByteView data) const {
+  if (sessions_.empty() || sessions_.back().forwarding) return nullptr;
+  const auto& last = sessions_.back();
+  const SecretBytes named = Writer().string(last.id).take();
+  const bool named_first =
+      data.size() > named.size() && std::equal(named.begin(), named.end(), data.begin());
+  return named_first ? &last.host_key : nullptr;
+}
+
 }  // namespace keyagent::sshagent

@@ -3,9 +3,10 @@
 #include <atomic>
 #include <utility>
 
-#include "agent/base/encoding.h"
 #include "agent/base/error.h"
 #include "agent/base/log.h"
+#include "agent/sshagent/continued.h"
+#include "agent/sshagent/signing.h"
 #include "agent/sshagent/ssh_key.h"
 #include "agent/sshagent/ssh_wire.h"
 #include "agent/wire/frame.h"
@@ -21,7 +22,6 @@ enum Message : std::uint8_t {
   kRequestIdentities = 11,
   kIdentitiesAnswer = 12,
   kSignRequest = 13,
-  kSignResponse = 14,
   kLock = 22,
   kUnlock = 23,
   kExtension = 27,
@@ -32,46 +32,8 @@ enum Message : std::uint8_t {
 constexpr std::uint32_t kMostIdentities = 2048;
 constexpr std::size_t kMostPassphrase = 1024;
 
-using Then = std::function<void(const wire::Response&)>;
-
-// Goes on with the gate's answer. One that the gate forgets is a failure; `denied` is given to who
-// is refused.
-class Continued final : public gate::Reply {
- public:
-  Continued(Then then, SshAgent::Answer give, SecretBytes denied = failure())
-      : then_(std::move(then)), give_(std::move(give)), denied_(std::move(denied)) {}
-  ~Continued() override {
-    if (!answered_) give_(failure());
-  }
-  bool answer(const wire::Response& response) override {
-    if (answered_.exchange(true)) return false;
-    try {
-      if (!response.has_failure()) {
-        then_(response);
-        return true;
-      }
-    } catch (const std::exception& error) {
-      log_warning("sshagent", error.what());
-    }
-    give_(response.failure().code() == wire::DENIED ? denied_ : failure());
-    return true;
-  }
-  // Opening envelopes alone is answered on a beat, and is not asked for here.
-  void answer_at(SteadyTime, const wire::Response& response) override { answer(response); }
-
- private:
-  const Then then_;
-  const SshAgent::Answer give_;
-  const SecretBytes denied_;
-  std::atomic<bool> answered_{false};
-};
-
 SecretBytes success() {
   return {kSuccess};
-}
-
-bool for_ssh(const wire::Key& key) {
-  return key.purpose() == name_of(Purpose::kSign) && key.state() == name_of(KeyState::kActive);
 }
 
 SecretBytes identities(const wire::KeyListReply& reply) {
@@ -93,16 +55,6 @@ SecretBytes identities(const wire::KeyListReply& reply) {
   return Writer().byte(kIdentitiesAnswer).uint32(count).raw(keys.bytes()).take();
 }
 
-wire::Request sign_request(const std::string& kid, const SshSignature& how, ByteView data) {
-  wire::Request request;
-  auto& sign = *request.mutable_sign();
-  sign.set_key(kid);
-  sign.set_algorithm(std::string(name_of(how.algorithm)));
-  const Bytes input = signature_input(how.algorithm, data);
-  sign.set_input(input.data(), input.size());
-  return request;
-}
-
 ByteView passphrase_of(ByteView fields) {
   Reader reader(fields);
   const ByteView passphrase = reader.string();
@@ -117,7 +69,8 @@ SecretBytes failure() {
   return {kFailure};
 }
 
-SshAgent::SshAgent(Ask ask, bool forwarding) : ask_(std::move(ask)), forwarding_(forwarding) {}
+SshAgent::SshAgent(Ask ask, bool forwarding, std::shared_ptr<Confirmation> confirmation)
+    : ask_(std::move(ask)), forwarding_(forwarding), confirmation_(std::move(confirmation)) {}
 
 void SshAgent::handle(const policy::Principal& principal, ByteView body, SessionBindings& bindings,
                       const Answer& answer) {
@@ -134,7 +87,7 @@ void SshAgent::dispatch(const policy::Principal& principal, ByteView body,
   Reader reader(body);
   const std::uint8_t type = reader.byte();
   const ByteView fields = body.subspan(1);
-  const bool locked = locks_.locked(principal.uid);
+  const bool locked = locks_->locked(principal.uid);
   // A host to which the agent is forwarded may look, and no more.
   const bool distrusted = bindings.forwarded() && !forwarding_;
   const auto done = [&](bool well) { answer(well ? success() : failure()); };
@@ -143,11 +96,14 @@ void SshAgent::dispatch(const policy::Principal& principal, ByteView body,
       reader.finish();
       return locked ? answer(identities({})) : list(principal, answer);
     case kSignRequest:
-      return locked || distrusted ? answer(failure()) : sign(principal, fields, answer);
+      if (locked || distrusted) return answer(failure());
+      return std::make_shared<Signing>(Signing::Around{ask_, confirmation_, locks_}, principal,
+                                       fields, bindings, answer)
+          ->begin();
     case kLock:
-      return done(!distrusted && locks_.lock(principal.uid, passphrase_of(fields)));
+      return done(!distrusted && locks_->lock(principal.uid, passphrase_of(fields)));
     case kUnlock:
-      return done(!distrusted && locks_.unlock(principal.uid, passphrase_of(fields)));
+      return done(!distrusted && locks_->unlock(principal.uid, passphrase_of(fields)));
     case kExtension:
       return answer(extension(fields, bindings));
     // Keys are born in the token: none is added, and none is removed from here.
@@ -164,31 +120,6 @@ void SshAgent::list(const policy::Principal& principal, const Answer& answer) {
   };
   // Who may see no key at all sees none.
   ask_(principal, std::move(request), std::make_shared<Continued>(then, answer, identities({})));
-}
-
-// The key's kid follows from its blob. The first question tells its purpose and state to whom may
-// know them; the second is judged and recorded as every other signature is.
-void SshAgent::sign(const policy::Principal& principal, ByteView fields, const Answer& answer) {
-  Reader reader(fields);
-  const ByteView blob = reader.string(), data = reader.string();
-  const std::uint32_t flags = reader.uint32();
-  reader.finish();
-  const std::string kid = jwk_thumbprint(spki_of_blob(blob));
-  wire::Request show;
-  show.mutable_key_show()->set_key(kid);
-  auto then = [ask = ask_, principal, kid, flags, answer,
-               data = Bytes(data.begin(), data.end())](const wire::Response& response) {
-    const auto& key = response.key_show().key();
-    const auto algorithm = key_algorithm_of(key.algorithm());
-    const auto how = algorithm ? signature_for(*algorithm, flags) : std::nullopt;
-    if (!for_ssh(key) || !how) return answer(failure());
-    const auto give = [answer, how = *how](const wire::Response& signed_by) {
-      const Bytes signature = signature_blob(how, as_bytes(signed_by.sign().signature()));
-      answer(Writer().byte(kSignResponse).string(signature).take());
-    };
-    ask(principal, sign_request(kid, *how, data), std::make_shared<Continued>(give, answer));
-  };
-  ask_(principal, std::move(show), std::make_shared<Continued>(std::move(then), answer));
 }
 
 SecretBytes SshAgent::extension(ByteView fields, SessionBindings& bindings) {

@@ -8,6 +8,7 @@
 #include "agent/base/bytes.h"
 #include "agent/gate/gate.h"
 #include "agent/policy/policy.h"
+#include "agent/sshagent/confirmation.h"
 #include "agent/sshagent/locks.h"
 #include "agent/sshagent/session_binding.h"
 
@@ -23,8 +24,9 @@ class SshAgent {
       std::function<void(const policy::Principal&, wire::Request, std::shared_ptr<gate::Reply>)>;
   using Answer = std::function<void(SecretBytes body)>;
 
-  // `forwarding`: connections that ssh forwards from another host may sign.
-  SshAgent(Ask ask, bool forwarding);
+  // `forwarding`: connections that ssh forwards from another host may sign. `confirmation`: asked
+  // before keys sign that it wants to be asked for; null: none.
+  SshAgent(Ask ask, bool forwarding, std::shared_ptr<Confirmation> confirmation = nullptr);
 
   // `body`: one frame. `answer` must not throw; its first call counts.
   void handle(const policy::Principal& principal, ByteView body, SessionBindings& bindings,
@@ -34,12 +36,12 @@ class SshAgent {
   void dispatch(const policy::Principal& principal, ByteView body, SessionBindings& bindings,
                 const Answer& answer);
   void list(const policy::Principal& principal, const Answer& answer);
-  void sign(const policy::Principal& principal, ByteView fields, const Answer& answer);
   SecretBytes extension(ByteView fields, SessionBindings& bindings);
 
   const Ask ask_;
   const bool forwarding_;
-  Locks locks_;
+  const std::shared_ptr<Confirmation> confirmation_;
+  const std::shared_ptr<Locks> locks_ = std::make_shared<Locks>();
 };
 
 // The answer that says no more.

@@ -10,6 +10,7 @@
 #include <algorithm>
 #include <memory>
 
+#include "agent/base/encoding.h"
 #include "agent/base/error.h"
 #include "agent/sshagent/ssh_wire.h"
 
@@ -199,6 +200,14 @@ Bytes digest(const EVP_MD* hash, ByteView data) {
   return out;
 }
 
+std::string base64(ByteView bytes) {
+  std::string text(4 * ((bytes.size() + 2) / 3) + 1, '\0');
+  const int size = EVP_EncodeBlock(reinterpret_cast<unsigned char*>(text.data()), bytes.data(),
+                                   static_cast<int>(bytes.size()));
+  text.resize(static_cast<std::size_t>(size));
+  return text;
+}
+
 }  // namespace
 
 Bytes key_blob(ByteView spki) {
@@ -237,13 +246,14 @@ Bytes spki_of_blob(ByteView blob) {
   return spki;
 }
 
+std::string fingerprint(ByteView blob) {
+  const std::string text = base64(sha256(blob));
+  return "SHA256:" + text.substr(0, text.find('='));
+}
+
 std::string authorized_key(ByteView spki, std::string_view comment) {
   const Bytes blob = key_blob(spki);
-  std::string base64(4 * ((blob.size() + 2) / 3) + 1, '\0');
-  const int size = EVP_EncodeBlock(reinterpret_cast<unsigned char*>(base64.data()), blob.data(),
-                                   static_cast<int>(blob.size()));
-  base64.resize(static_cast<std::size_t>(size));
-  return std::string(Reader(blob).name()) + " " + base64 + " " + std::string(comment);
+  return std::string(Reader(blob).name()) + " " + base64(blob) + " " + std::string(comment);
 }
 
 std::optional<SshSignature> signature_for(KeyAlgorithm key, std::uint32_t flags) {

@@ -18,6 +18,8 @@ Bytes key_blob(ByteView spki);
 // The inverse. Throws Error{kUsage} for another type (certificates too), a malformed blob, an RSA
 // modulus outside 1024 to 16384 bits, or a point that is not on its curve.
 Bytes spki_of_blob(ByteView blob);
+// What `ssh-keygen -l` shows of a key blob: "SHA256:…".
+std::string fingerprint(ByteView blob);
 // A line of authorized_keys(5) without its end: "ssh-ed25519 AAAA… comment".
 std::string authorized_key(ByteView spki, std::string_view comment);
 

@@ -48,6 +48,7 @@ class MemoryGate {
   SoftwareKeys keys;
   std::vector<wire::Key> listed;
   std::atomic<int> asked{0}, signatures{0};
+  bool may_sign = true;    // what the policy says of kUid, who sees every key
   bool forgetful = false;  // drops a request unanswered
 
  private:
@@ -70,7 +71,10 @@ class MemoryGate {
         if (key.kid() == request.key_show().key())
           *response.mutable_key_show()->mutable_key() = key;
       if (!response.has_key_show()) throw Error(Code::kKeyNotPresent, "no such key");
+    } else if (request.has_why()) {
+      response.mutable_why()->set_allowed(may_sign);
     } else if (request.has_sign()) {
+      if (!may_sign) throw Error(Code::kDenied, "no");
       ++signatures;
       const auto& sign = request.sign();
       const Bytes signature = keys.sign(Kid(sign.key()), *signature_algorithm_of(sign.algorithm()),

@@ -88,5 +88,22 @@ TEST_F(SessionBind, HopsAreBounded) {
   EXPECT_EQ(bindings_.size(), 16u);
 }
 
+TEST_F(SessionBind, HostIsThatOfTheSessionWhichTheDataName) {
+  const auto login = [](const std::string& id) {
+    return Writer().string(id).string("the rest of a login").take();
+  };
+  EXPECT_EQ(bindings_.host_of(login("login")), nullptr) << "nothing is bound";
+  bindings_.bind(message(host_, "hop", true));
+  EXPECT_EQ(bindings_.host_of(login("hop")), nullptr)
+      << "the other end logs in there, not this one";
+  bindings_.bind(message(other_, "login", false));
+  ASSERT_NE(bindings_.host_of(login("login")), nullptr);
+  EXPECT_EQ(*bindings_.host_of(login("login")), key_blob(other_.spki));
+  EXPECT_EQ(bindings_.host_of(login("hop")), nullptr);
+  EXPECT_EQ(bindings_.host_of(login("another")), nullptr) << "bound to one host, used for another";
+  EXPECT_EQ(bindings_.host_of(as_bytes("SSHSIG")), nullptr);
+  EXPECT_EQ(bindings_.host_of({}), nullptr);
+}
+
 }  // namespace
 }  // namespace keyagent::sshagent

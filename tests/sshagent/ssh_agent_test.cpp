@@ -225,5 +225,69 @@ TEST_F(SshAgentTest, ListEndsWhereSshWouldStopReading) {
   EXPECT_LE(ask(kList).size(), 256u * 1024);
 }
 
+// Remembers the questions; the test answers them.
+class Asked final : public Confirmation {
+ public:
+  bool wanted(const std::string& key) const override { return key == "ed"; }
+  void ask(Question question, Then then) override {
+    questions.push_back(std::move(question));
+    thens.push_back(std::move(then));
+  }
+  std::vector<Question> questions;
+  std::vector<Then> thens;
+};
+
+class SshConfirmed : public SshAgentTest {
+ protected:
+  // Sends a request whose answer comes into `answers_`.
+  void send(ByteView body) {
+    policy::Principal who;
+    who.uid = test::MemoryGate::kUid;
+    confirmed_.handle(who, body, bindings_,
+                      [this](SecretBytes given) { answers_.push_back(std::move(given)); });
+  }
+  const std::shared_ptr<Asked> asked_ = std::make_shared<Asked>();
+  SshAgent confirmed_{gate_.ask(), false, asked_};
+  std::vector<SecretBytes> answers_;
+};
+
+TEST_F(SshConfirmed, KeySignsAfterAYesAndNotAfterANo) {
+  send(sign_request(ec_, "data", 0));
+  EXPECT_EQ(answers_.size(), 1u);
+  EXPECT_TRUE(asked_->questions.empty()) << "nobody wants to be asked for this key";
+  for (const bool yes : {true, false}) {
+    send(sign_request(ed_, "data", 0));
+    ASSERT_EQ(asked_->thens.size(), 1u);
+    EXPECT_EQ(answers_.size(), 1u) << "waits";
+    EXPECT_EQ(asked_->questions[0].key, "ed");
+    EXPECT_EQ(asked_->questions[0].kid, ed_.kid.text());
+    EXPECT_EQ(asked_->questions[0].fingerprint, fingerprint(key_blob(ed_.spki)));
+    EXPECT_EQ(asked_->questions[0].principal.uid, test::MemoryGate::kUid);
+    asked_->thens[0](yes);
+    ASSERT_EQ(answers_.size(), 2u);
+    EXPECT_EQ(answers_[1].at(0), yes ? 14 : 5);
+    EXPECT_EQ(gate_.signatures, 2);
+    answers_.pop_back();
+    asked_->thens.clear();
+    asked_->questions.clear();
+  }
+}
+
+TEST_F(SshConfirmed, NobodyIsAskedForWhoMayNotSign) {
+  gate_.may_sign = false;
+  send(sign_request(ed_, "data", 0));
+  EXPECT_EQ(answers_, std::vector<SecretBytes>{kFailed});
+  EXPECT_TRUE(asked_->questions.empty());
+}
+
+TEST_F(SshConfirmed, YesThatComesAfterALockSignsNothing) {
+  send(sign_request(ed_, "data", 0));
+  ASSERT_EQ(asked_->thens.size(), 1u);
+  send(lock(22, "secret"));
+  asked_->thens[0](true);
+  EXPECT_EQ(answers_, (std::vector<SecretBytes>{kDone, kFailed}));
+  EXPECT_EQ(gate_.signatures, 0);
+}
+
 }  // namespace
 }  // namespace keyagent::sshagent

@@ -31,6 +31,7 @@ TEST(SshKey, BlobOfEachKindIsThatOfSshKeygen) {
     const Bytes spki = spki_of_blob(blob);
     EXPECT_EQ(key_blob(spki), blob) << kind;
     EXPECT_EQ(authorized_key(spki, "a comment") + "\n", keygen.line("a comment")) << kind;
+    EXPECT_EQ(fingerprint(blob), keygen.fingerprint()) << kind;
     if (kind != "ed25519") {  // for which ssh-keygen does not write one
       EXPECT_EQ(to_hex(spki), to_hex(keygen.spki())) << kind;
     }

@@ -47,6 +47,12 @@ class SshKeygen {
     run_command("ssh-keygen -q -c -C '" + comment + "' -f " + file("key"));
     return read("key.pub");
   }
+  std::string fingerprint() const {
+    std::istringstream words(run_command("ssh-keygen -l -f " + file("key.pub")));
+    std::string bits, text;
+    words >> bits >> text;
+    return text;
+  }
   Bytes spki() const {
     return from_base64(run_command("ssh-keygen -e -m PKCS8 -f " + file("key.pub")));
   }

@@ -1,0 +1,31 @@
+#pragma once
+// An answer of the gate, and what is done with it.
+
+#include <atomic>
+#include <functional>
+
+#include "agent/gate/gate.h"
+#include "agent/sshagent/ssh_agent.h"
+
+namespace keyagent::sshagent {
+
+// Goes on with the gate's answer. One that the gate forgets is a failure; `denied` is given to who
+// is refused.
+class Continued final : public gate::Reply {
+ public:
+  using Then = std::function<void(const wire::Response&)>;
+
+  Continued(Then then, SshAgent::Answer give, SecretBytes denied = failure());
+  ~Continued() override;
+  bool answer(const wire::Response& response) override;
+  // Opening envelopes alone is answered on a beat, and is not asked for here.
+  void answer_at(SteadyTime, const wire::Response& response) override { answer(response); }
+
+ private:
+  const Then then_;
+  const SshAgent::Answer give_;
+  const SecretBytes denied_;
+  std::atomic<bool> answered_{false};
+};
+
+}  // namespace keyagent::sshagent
