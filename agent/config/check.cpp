@@ -140,24 +140,35 @@ void check_group(Check& check, const AgentConfig& config, const std::string& nam
               "groupadd --system " + name);
 }
 
+// One that the agent runs.
+void check_program(Check& check, const path& program, const std::string& what) {
+  if (program.empty() || !check.trusted_file(program, what)) return;
+  if (::access(program.c_str(), X_OK) != 0)
+    check.add("error", program, what + " cannot be executed", "chmod 0755 " + program.string());
+}
+
+void check_confirm(Check& check, const AgentConfig& config) {
+  const SshConfirm& confirm = config.ssh->confirm;
+  check_program(check, confirm.program, "the program of ssh.confirm");
+  if (!confirm.keys.empty() && confirm.program.empty()) {
+    check.add("warning", config.source,
+              "ssh.confirm names keys and no program: they sign nothing on the ssh socket",
+              "set ssh.confirm.program");
+  }
+}
+
 void check_ssh(Check& check, const AgentConfig& config) {
   if (!config.ssh) return;
   check.private_folder(config.ssh->path.parent_path(), "the ssh socket's folder", S_IWGRP | S_IWOTH,
                        "chmod go-w");
   check_group(check, config, config.ssh->group);
+  check_confirm(check, config);
   if ((config.ssh->mode & 0002) != 0) {
     check.add("warning", config.source,
               "the ssh socket is open to every user; only the policy stands between them and the "
               "keys",
               "set ssh.mode to 0660 and ssh.group");
   }
-}
-
-void check_hook(Check& check, const AgentConfig& config) {
-  const path& hook = config.rekey.hook;
-  if (hook.empty() || !check.trusted_file(hook, "the rekey hook")) return;
-  if (::access(hook.c_str(), X_OK) != 0)
-    check.add("error", hook, "the rekey hook cannot be executed", "chmod 0755 " + hook.string());
 }
 
 void check_settings(Check& check, const AgentConfig& config) {
@@ -208,7 +219,7 @@ std::vector<ConfigFinding> check_config(const path& source) {
     check_ssh(check, config);
     check.module_file(config);
     check_settings(check, config);
-    check_hook(check, config);
+    check_program(check, config.rekey.hook, "the rekey hook");
   } catch (const Error& error) {
     check.add("error", source, error.what(),
               "correct the line that is named; keyagentd.yml(5) lists every field");

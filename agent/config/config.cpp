@@ -16,6 +16,10 @@ namespace {
 
 using std::filesystem::path;
 
+// In which somebody answers a question.
+constexpr auto kShortestTimeout = std::chrono::seconds(1);
+constexpr auto kLongestTimeout = std::chrono::minutes(10);
+
 [[noreturn]] void fail(const YamlReader& reader, const std::string& name, const std::string& text) {
   throw Error(Code::kConfiguration, reader.where(name) + ": " + text);
 }
@@ -156,6 +160,22 @@ path read_socket_path(const YamlReader& socket, const std::string& otherwise) {
   return value;
 }
 
+SshConfirm read_confirm(const YamlReader& confirm) {
+  SshConfirm out;
+  out.keys = confirm.texts("keys");
+  for (const auto& each : out.keys) {
+    if (each.find_first_not_of("abcdefghijklmnopqrstuvwxyz0123456789._-*") != each.npos)
+      fail(confirm, "keys", "'" + each + "' is no pattern of names of keys (a-z 0-9 . _ - and *)");
+  }
+  if (out.keys.empty())
+    fail(confirm, "", "'confirm' needs 'keys': the names of those that ask before they sign");
+  if (confirm.has("program")) out.program = absolute(confirm, "program", confirm.text("program"));
+  out.timeout = confirm.duration("timeout", out.timeout);
+  if (out.timeout < kShortestTimeout || out.timeout > kLongestTimeout)
+    fail(confirm, "timeout", "'timeout' must be 1s to 10m");
+  return out;
+}
+
 void read_ssh(const YamlReader& ssh, AgentConfig& config) {
   SshConfig out;
   out.path = read_socket_path(ssh, "/run/keyagent/" + config.agent_id + "-ssh.sock");
@@ -165,6 +185,7 @@ void read_ssh(const YamlReader& ssh, AgentConfig& config) {
   out.mode = read_mode(ssh, out.mode);
   out.group = ssh.text("group", "");
   out.forwarding = ssh.boolean("forwarding", false);
+  if (ssh.has("confirm")) out.confirm = read_confirm(ssh.child("confirm"));
   config.ssh = std::move(out);
 }
 

@@ -33,12 +33,21 @@ struct RekeyConfig {
   std::filesystem::path hook;  // a program that must confirm a new key; empty: none
 };
 
+// Keys that sign for ssh only after a program of the operator's has said yes.
+struct SshConfirm {
+  std::vector<std::string> keys;  // patterns on names, as in the policy; empty: none
+  std::filesystem::path program;  // empty: such keys do not sign for ssh
+  std::chrono::milliseconds timeout{std::chrono::seconds(30)};
+  bool operator==(const SshConfirm&) const = default;
+};
+
 // A second socket, on which the agent speaks the ssh-agent protocol.
 struct SshConfig {
   std::filesystem::path path;  // default: /run/keyagent/<agent_id>-ssh.sock
   unsigned mode = 0660;
   std::string group;        // may be empty
   bool forwarding = false;  // connections that ssh forwards from other hosts may sign
+  SshConfirm confirm;
   bool operator==(const SshConfig&) const = default;
 };
 

@@ -223,7 +223,8 @@ struct Daemon::Impl {
         *config.ssh, threads, limits_of(config),
         [this](const auto& principal, wire::Request request, std::shared_ptr<gate::Reply> reply) {
           gate->handle(principal, std::move(request), std::move(reply));
-        });
+        },
+        [this](audit::Event event) { audit.record_now(std::move(event)); });
     log_info("daemon", "serving ssh at " + config.ssh->path.string());
   }
 

@@ -24,8 +24,9 @@ net::FrameHandler handler(sshagent::SshAgent& agent) {
 }  // namespace
 
 SshFace::SshFace(const config::SshConfig& config, unsigned threads, net::Limits limits,
-                 sshagent::SshAgent::Ask ask)
-    : agent_(std::move(ask), config.forwarding),
+                 sshagent::SshAgent::Ask ask, SshConfirmation::Record record)
+    : confirmation_(std::make_shared<SshConfirmation>(config.confirm, std::move(record))),
+      agent_(std::move(ask), config.forwarding, confirmation_),
       server_(net::listen_unix(config.path, config.mode, config.group), threads, in_order(limits),
               handler(agent_), [](const Error&) { return sshagent::failure(); }) {}
 

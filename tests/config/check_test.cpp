@@ -203,5 +203,19 @@ TEST_F(ConfigCheck, Fault122_DaemonRefusesAFileThatOthersMayWrite) {
   EXPECT_THROW(load_config(at("keyagentd.yml")), Error);
 }
 
+TEST_F(ConfigCheck, ProgramThatSshAsksIsTrustedAsTheAgentItself) {
+  const std::string socket = "ssh: {path: " + at("run/ssh.sock").string() + ", confirm: ";
+  configure(socket + "{keys: deploy}}\n");
+  EXPECT_THAT(check(), ElementsAre(finding("warning", "no program", "ssh.confirm.program")));
+  configure(socket + "{keys: deploy, program: " + at("ask").string() + "}}\n");
+  EXPECT_THAT(check(), ElementsAre(finding("error", "is not there", "")));
+  write("ask", "#!/bin/sh\n", 0755);
+  EXPECT_THAT(check(), IsEmpty());
+  mode("ask", 0775);
+  EXPECT_THAT(check(), ElementsAre(finding("error", "may be written by others", "chmod go-w")));
+  mode("ask", 0644);
+  EXPECT_THAT(check(), ElementsAre(finding("error", "cannot be executed", "chmod 0755")));
+}
+
 }  // namespace
 }  // namespace keyagent::config

@@ -62,7 +62,7 @@ TEST(Config, SmallestFileHasSafeDefaults) {
 
 TEST(Config, SshSocketHasSafeDefaults) {
   const auto config = parse_config(plus("ssh: {}\n"), "/x/y.yml");
-  EXPECT_EQ(config.ssh, (SshConfig{"/run/keyagent/mail-ssh.sock", 0660, "", false}));
+  EXPECT_EQ(config.ssh, (SshConfig{"/run/keyagent/mail-ssh.sock", 0660, "", false, {}}));
 }
 
 TEST(Config, EveryFieldIsRead) {
@@ -81,7 +81,7 @@ token:
   take-over: true
   stuck-exit: 1m
 socket: {path: /run/mail.sock, mode: 0600, group: mail}
-ssh: {path: /run/mail-ssh.sock, mode: 0666, group: ssh-users, forwarding: true}
+ssh: {path: /run/mail-ssh.sock, mode: 0666, group: ssh-users, forwarding: true, confirm: {program: /opt/ask, keys: [deploy, "web-*"], timeout: 1m}}
 limits: {connections: 10, connections-per-uid: 5, inflight-per-uid: 4, failures-per-key-per-day: 3, idle-timeout: 10m, frame-timeout: 1s}
 log: {level: debug, format: json}
 )",
@@ -105,7 +105,11 @@ log: {level: debug, format: json}
   EXPECT_EQ(config.socket, "/run/mail.sock");
   EXPECT_EQ(config.socket_mode, 0600U);
   EXPECT_EQ(config.socket_group, "mail");
-  EXPECT_EQ(config.ssh, (SshConfig{"/run/mail-ssh.sock", 0666, "ssh-users", true}));
+  EXPECT_EQ(config.ssh, (SshConfig{"/run/mail-ssh.sock",
+                                   0666,
+                                   "ssh-users",
+                                   true,
+                                   {{"deploy", "web-*"}, "/opt/ask", std::chrono::minutes(1)}}));
   EXPECT_EQ(config.connections, 10U);
   EXPECT_EQ(config.connections_per_uid, 5U);
   EXPECT_EQ(config.inflight_per_uid, 4U);
@@ -178,6 +182,11 @@ TEST(Config, Fault122_EachMistakeIsRefusedAndNamed) {
       {plus("ssh: {path: run/ssh.sock}\n"), "must be an absolute path"},
       {plus("ssh: {path: /run/keyagent/mail.sock}\n"), "that of the agent's own socket"},
       {plus("ssh: {path: /" + std::string(107, 'x') + "}\n"), "at most 107 bytes"},
+      {plus("ssh: {confirm: {program: /opt/ask}}\n"), "needs 'keys'"},
+      {plus("ssh: {confirm: {keys: [Deploy]}}\n"), "no pattern of names"},
+      {plus("ssh: {confirm: {keys: deploy, program: ask}}\n"), "must be an absolute path"},
+      {plus("ssh: {confirm: {keys: deploy, timeout: 0s}}\n"), "must be 1s to 10m"},
+      {plus("ssh: {confirm: {keys: deploy, timeout: 11m}}\n"), "must be 1s to 10m"},
       {plus("ssh: {forward: true}\n"), "did you mean 'forwarding'"},
       {plus("socket: {mode: 07777}\n"), "octal digits"},
       {plus("socket: {path: /" + std::string(107, 'x') + "}\n"), "at most 107 bytes"},

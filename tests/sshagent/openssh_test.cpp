@@ -319,5 +319,102 @@ TEST_F(OpenSsh, ForwardedConnectionSignsOnlyWhereTheConfigurationAllowsIt) {
   done(there + test);
 }
 
+// Writes the program that is asked, and starts with it.
+class Confirmed : public OpenSsh {
+ protected:
+  void ask_by(const std::string& script, const std::string& timeout = "30s") {
+    key("deploy", "ed25519");
+    key("free", "ed25519");
+    // Where the agent's user may write.
+    host_.AgentProcess::write("ask", "#!/bin/sh\ncd " + host_.folder().string() + "\n" + script,
+                              0755);
+    restart(", confirm: {keys: \"dep*\", timeout: " + timeout +
+            (script.empty() ? "" : ", program: " + (host_.folder() / "ask").string()) + "}");
+  }
+  int sign(const std::string& name) const {
+    host_.write("data", "release 1.0");
+    const int status = shell("ssh-keygen -Y sign -n file -f " + name + ".pub data").status;
+    shell("rm -f data.sig");
+    return status;
+  }
+  std::string asked() const { return read_text(host_.folder() / "asked"); }
+};
+
+TEST_F(Confirmed, KeySignsWhenTheProgramSaysYesAndItIsToldWhatAndForWhom) {
+  ask_by("env | grep KEYAGENT | sort > asked; echo looks fine; exit 0\n");
+  EXPECT_EQ(sign("free"), 0);
+  EXPECT_EQ(asked(), "");
+  EXPECT_EQ(sign("deploy"), 0);
+  const std::string shown = done("ssh-keygen -l -f deploy.pub");
+  EXPECT_THAT(asked(), HasSubstr("KEYAGENT_KEY=deploy\n"));
+  EXPECT_THAT(asked(), HasSubstr("KEYAGENT_UID=" + std::to_string(::geteuid()) + "\n"));
+  EXPECT_THAT(asked(), HasSubstr("KEYAGENT_DESTINATION=\n"));
+  EXPECT_THAT(asked(), HasSubstr("KEYAGENT_FORWARDED=no\n"));
+  const std::string named = asked();
+  const auto at = named.find("SHA256:");
+  ASSERT_NE(at, named.npos);
+  EXPECT_THAT(shown, HasSubstr(named.substr(at, named.find('\n', at) - at)));
+  ASSERT_EQ(host_.stop(), 0);
+  EXPECT_EQ(audited("\"what\":\"ssh.confirm\""), 1);
+  EXPECT_THAT(host_.audit(), HasSubstr("looks fine"));
+}
+
+TEST_F(Confirmed, KeyDoesNotSignWhenTheProgramSaysAnythingElse) {
+  ask_by("exit $(cat answer)\n");
+  for (const char* status : {"1", "75", "255"}) {
+    host_.AgentProcess::write("answer", status, 0644);
+    EXPECT_NE(sign("deploy"), 0) << status;
+  }
+  host_.AgentProcess::write("answer", "0", 0644);
+  EXPECT_EQ(sign("deploy"), 0);
+  // Whoever is refused by the policy does not get as far as a question.
+  if (::geteuid() == 0) {
+    const auto list = shell("ssh-keygen -Y sign -n file -f deploy.pub data", Host::as_agent());
+    EXPECT_NE(list.status, 0);
+  }
+  ASSERT_EQ(host_.stop(), 0);
+  EXPECT_EQ(audited("\"what\":\"ssh.confirm\""), 4);
+  EXPECT_EQ(audited("\"what\":\"sign\""), 1);
+}
+
+TEST_F(Confirmed, ProgramThatHangsIsKilledAndHoldsUpNoOtherRequest) {
+  ask_by("touch asked; sleep 1000\n", "2s");
+  std::thread waiting([&] { EXPECT_NE(sign("deploy"), 0); });
+  EXPECT_TRUE(wait_until([&] { return std::filesystem::exists(host_.folder() / "asked"); }));
+  for (int i = 0; i < 10; ++i) done("ssh-add -T free.pub");
+  waiting.join();
+  ASSERT_EQ(host_.stop(), 0);
+  EXPECT_THAT(host_.audit(), HasSubstr("no answer in time"));
+}
+
+TEST_F(Confirmed, AgentThatEndsWaitsForNoAnswer) {
+  ask_by("touch asked; sleep 1000\n", "10m");
+  std::thread waiting([&] { EXPECT_NE(sign("deploy"), 0); });
+  EXPECT_TRUE(wait_until([&] { return std::filesystem::exists(host_.folder() / "asked"); }));
+  EXPECT_EQ(host_.stop(), 0) << host_.story();
+  waiting.join();
+  EXPECT_THAT(host_.audit(), HasSubstr("DENIED"));
+}
+
+TEST_F(Confirmed, WithoutAProgramTheKeySignsNothing) {
+  ask_by("");
+  EXPECT_NE(sign("deploy"), 0);
+  EXPECT_EQ(sign("free"), 0);
+  EXPECT_THAT(done("ssh-add -L"), HasSubstr("deploy"));
+  ASSERT_EQ(host_.stop(), 0);
+  EXPECT_THAT(host_.audit(), HasSubstr("names no program"));
+}
+
+TEST_F(Confirmed, ProgramIsToldTheHostThatOneLogsInTo) {
+  if (!sshd_there()) GTEST_SKIP() << "sshd is not installed (openssh-server)";
+  ask_by("env | grep KEYAGENT_DESTINATION > asked; exit 0\n");
+  const Sshd sshd(host_, host_.read("deploy.pub"));
+  EXPECT_EQ(done(sshd.login("deploy", "-q") + "echo in"), "in\n") << sshd.log();
+  const std::string host_key = done("ssh-keygen -l -f host_key.pub");
+  const std::string named = asked().substr(asked().find('=') + 1);
+  ASSERT_THAT(named, HasSubstr("SHA256:"));
+  EXPECT_THAT(host_key, HasSubstr(named.substr(0, named.find('\n'))));
+}
+
 }  // namespace
 }  // namespace keyagent::test

@@ -1,0 +1,56 @@
+#pragma once
+// A program of the operator's that is asked before some keys sign for ssh. Its interface:
+// README.md, and keyagentd.yml(5).
+
+#include <cstdint>
+#include <functional>
+#include <map>
+#include <mutex>
+#include <thread>
+#include <vector>
+
+#include "agent/audit/audit_log.h"
+#include "agent/base/disk.h"
+#include "agent/config/config.h"
+#include "agent/sshagent/confirmation.h"
+
+namespace keyagent::daemon {
+
+// Thread-safe. A question has a thread of its own: no thread of the server's waits for a person. So
+// many at once are asked, of all and of one uid; the next one is refused. Every answer is recorded
+// before it is given, and is no when it cannot be.
+class SshConfirmation final : public sshagent::Confirmation {
+ public:
+  // Writes to the audit log, synced; throws Error when it cannot.
+  using Record = std::function<void(audit::Event)>;
+
+  SshConfirmation(config::SshConfirm config, Record record);
+  ~SshConfirmation() override { stop(); }
+  bool wanted(const std::string& key) const override;
+  void ask(sshagent::Question question, Then then) override;
+  // Ends the programs that run; waits for their questions, and refuses those that come.
+  void stop();
+
+ private:
+  struct Answer {
+    bool yes;
+    std::string why;
+  };
+  // Empty: it may be asked.
+  std::string why_refused(std::uint32_t uid) const;
+  Answer run(const sshagent::Question& question) const;
+  void give(const sshagent::Question& question, Answer answer, const Then& then) const;
+  void ended(std::uint64_t id, std::uint32_t uid);
+
+  const config::SshConfirm config_;
+  const Record record_;
+  const Fd stop_;  // an eventfd; readable: the programs are to end
+  std::mutex mutex_;
+  bool stopping_ = false;                         // guarded by mutex_
+  std::uint64_t next_ = 0;                        // guarded by mutex_
+  std::map<std::uint64_t, std::thread> threads_;  // guarded by mutex_
+  std::vector<std::thread> done_;                 // to be joined; guarded by mutex_
+  std::map<std::uint32_t, std::size_t> asked_;    // by uid; guarded by mutex_
+};
+
+}  // namespace keyagent::daemon
