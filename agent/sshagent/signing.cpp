@@ -27,8 +27,10 @@ Signing::Signing(Around around, const policy::Principal& principal, ByteView fie
   flags_ = reader.uint32();
   reader.finish();
   data_.assign(data.begin(), data.end());
+  blob_.assign(blob.begin(), blob.end());
   // The key's kid follows from its blob.
-  question_ = {principal,         {}, jwk_thumbprint(spki_of_blob(blob)),
+  const auto known = around_.known->kid(blob);
+  question_ = {principal,         {}, known ? *known : jwk_thumbprint(spki_of_blob(blob)),
                fingerprint(blob), {}, bindings.forwarded()};
   if (const auto* host_key = bindings.host_of(data)) question_.destination = fingerprint(*host_key);
 }
@@ -46,6 +48,7 @@ void Signing::shown(const wire::Response& response) {
   const auto algorithm = key_algorithm_of(key.algorithm());
   how_ = algorithm ? signature_for(*algorithm, flags_) : std::nullopt;
   if (!for_ssh(key) || !how_) return refuse();
+  around_.known->remember(blob_, question_.kid);
   question_.key = key.name();
   if (!around_.confirmation || !around_.confirmation->wanted(key.name())) return sign();
   // Nobody is bothered by someone who may not sign.

@@ -20,6 +20,7 @@ class Signing : public std::enable_shared_from_this<Signing> {
     SshAgent::Ask ask;
     std::shared_ptr<Confirmation> confirmation;  // may be null: nobody is asked
     std::shared_ptr<const Locks> locks;
+    std::shared_ptr<KnownBlobs> known;
   };
   // `fields`: what follows the type. Throws Error{kUsage} when it is malformed.
   Signing(Around around, const policy::Principal& principal, ByteView fields,
@@ -38,7 +39,7 @@ class Signing : public std::enable_shared_from_this<Signing> {
   const Around around_;
   const SshAgent::Answer answer_;
   Question question_;
-  Bytes data_;
+  Bytes blob_, data_;
   std::uint32_t flags_ = 0;
   std::optional<SshSignature> how_;
 };

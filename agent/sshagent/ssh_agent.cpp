@@ -97,8 +97,8 @@ void SshAgent::dispatch(const policy::Principal& principal, ByteView body,
       return locked ? answer(identities({})) : list(principal, answer);
     case kSignRequest:
       if (locked || distrusted) return answer(failure());
-      return std::make_shared<Signing>(Signing::Around{ask_, confirmation_, locks_}, principal,
-                                       fields, bindings, answer)
+      return std::make_shared<Signing>(Signing::Around{ask_, confirmation_, locks_, known_},
+                                       principal, fields, bindings, answer)
           ->begin();
     case kLock:
       return done(!distrusted && locks_->lock(principal.uid, passphrase_of(fields)));

@@ -9,6 +9,7 @@
 #include "agent/gate/gate.h"
 #include "agent/policy/policy.h"
 #include "agent/sshagent/confirmation.h"
+#include "agent/sshagent/known_blobs.h"
 #include "agent/sshagent/locks.h"
 #include "agent/sshagent/session_binding.h"
 
@@ -42,6 +43,7 @@ class SshAgent {
   const bool forwarding_;
   const std::shared_ptr<Confirmation> confirmation_;
   const std::shared_ptr<Locks> locks_ = std::make_shared<Locks>();
+  const std::shared_ptr<KnownBlobs> known_ = std::make_shared<KnownBlobs>();
 };
 
 // The answer that says no more.

@@ -93,6 +93,16 @@ TEST_F(SshAgentTest, EachKindOfKeySigns) {
   EXPECT_EQ(gate_.signatures, 4);
 }
 
+TEST_F(SshAgentTest, KeyThatIsKnownIsStillJudgedEachTime) {
+  EXPECT_TRUE(signs(ed_, 0));
+  EXPECT_TRUE(signs(ed_, 0));
+  EXPECT_TRUE(signs(ec_, 0)) << "another one";
+  EXPECT_EQ(ask(sign_request(ed_, "data", 0), 1001), kFailed) << "another uid";
+  gate_.listed.at(0).set_state("suspended");
+  EXPECT_FALSE(signs(ed_, 0));
+  EXPECT_EQ(gate_.signatures, 3);
+}
+
 // Even if the gate were to let them.
 TEST_F(SshAgentTest, KeysOfOtherPurposesAndStatesAreNotUsed) {
   for (const auto purpose : {Purpose::kAuth, Purpose::kAudit, Purpose::kTransport})
