@@ -1,5 +1,5 @@
-// A peer: OpenSSH's ssh-agent with a PKCS#11 key, asked for signatures (draft-miller-ssh-agent
-// §4.5).
+// An ssh-agent, OpenSSH's or ours, asked for signatures by its first key (draft-ietf-sshm-ssh-agent
+// section 3.6).
 //   --socket PATH [--clients N] [--milliseconds N] [--name NAME]
 #include <sys/socket.h>
 #include <sys/un.h>
