@@ -1,26 +1,15 @@
 #include "agent/pki/certification_request.h"
 
-#include <openssl/err.h>
-#include <openssl/x509.h>
 #include <openssl/x509v3.h>
 
 #include <algorithm>
-#include <memory>
 
 #include "agent/base/error.h"
+#include "agent/pki/x509.h"
 
 namespace keyagent::pki {
 namespace {
 
-template <auto free_it>
-struct Free {
-  template <class T>
-  void operator()(T* value) const {
-    free_it(value);
-  }
-};
-template <class T, auto free_it>
-using Owned = std::unique_ptr<T, Free<free_it>>;
 using Request = Owned<X509_REQ, X509_REQ_free>;
 
 void free_extensions(STACK_OF(X509_EXTENSION) * all) {
