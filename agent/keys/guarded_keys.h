@@ -34,6 +34,7 @@ struct Snapshot {
   std::unordered_map<std::string, std::size_t> by_name;  // the generation that a name means
   std::vector<RekeyRecord> rekeys;
   std::vector<CensusEntry> census;
+  std::map<Kid, CertificateRecord> certificates;
   std::uint64_t epoch = 0;
   std::string digest;
 };

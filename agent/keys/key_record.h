@@ -69,4 +69,13 @@ struct CensusEntry {
   std::string actor;
 };
 
+// What an authority issued for a key, the key's own certificate first, in DER. Kept when the key is
+// destroyed.
+struct CertificateRecord {
+  Kid kid;
+  std::vector<Bytes> chain;
+  WallTime installed{};
+  std::string actor;
+};
+
 }  // namespace keyagent::keys

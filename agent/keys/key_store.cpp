@@ -103,6 +103,7 @@ void KeyStore::Impl::publish(LedgerState state, const std::function<void(KeyReco
   fresh->records = std::move(state.keys);
   fresh->rekeys = std::move(state.rekeys);
   fresh->census = std::move(state.census);
+  fresh->certificates = std::move(state.certificates);
   fresh->epoch = state.epoch;
   fresh->digest = state.digest;
   for (std::size_t i = 0; i < fresh->records.size(); ++i) {

@@ -123,6 +123,14 @@ class KeyStore {
   std::uint64_t sealed_count(const Kid& kid) const;
   std::vector<StateChange> history(const Kid& kid) const;
 
+  // Keeps what an authority issued for this key, in place of what was there; the caller has checked
+  // it. False: just this is there already. An empty chain removes it. Throws Error{kKeyState} for
+  // a key that is at its end.
+  bool install_certificate(const Kid& kid, const std::vector<Bytes>& chain, const Cause& cause);
+  std::optional<CertificateRecord> certificate(const Kid& kid) const;
+  // All of them, as they are now.
+  std::shared_ptr<const std::map<Kid, CertificateRecord>> certificates() const;
+
   // When keys were last used through ops(). In memory; note_uses() puts it on the disk.
   std::map<Kid, WallTime> last_used() const;
   void note_uses();

@@ -10,7 +10,7 @@
 namespace keyagent::keys {
 namespace {
 
-constexpr int kFormat = 2;
+constexpr int kFormat = 3;
 constexpr int kApplication = 0x6B657961;  // "keya"
 
 constexpr const char* kSchema = R"sql(
@@ -42,6 +42,13 @@ CREATE TABLE IF NOT EXISTS census (
   source TEXT NOT NULL, kid TEXT NOT NULL, count INTEGER NOT NULL, at TEXT NOT NULL, actor TEXT NOT NULL,
   PRIMARY KEY (source, kid)) STRICT;
 CREATE TABLE IF NOT EXISTS notes (name TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT;
+)sql";
+
+// What format 3 added.
+constexpr const char* kSchema3 = R"sql(
+CREATE TABLE IF NOT EXISTS certificates (
+  kid TEXT NOT NULL, place INTEGER NOT NULL, der BLOB NOT NULL, installed TEXT NOT NULL, actor TEXT NOT NULL,
+  PRIMARY KEY (kid, place)) STRICT;
 )sql";
 
 constexpr const char* kFrom1 = R"sql(
@@ -117,11 +124,12 @@ void Ledger::prepare_schema() {
                                       "; use the newer program, nothing was changed");
   }
   if (format == kFormat && application == kApplication) return;
-  if (format == 1 && application == kApplication) return migrate_from_1();
+  if (format > 0 && application == kApplication) return migrate(format);
   if (format != 0 || application != 0) throw_damaged(file_, "it is no ledger of keyagent");
   change([&] {
     execute(kSchema);
     execute(kSchema2);
+    execute(kSchema3);
     execute(("PRAGMA application_id=" + std::to_string(kApplication) +
              "; PRAGMA user_version=" + std::to_string(kFormat))
                 .c_str());
@@ -129,14 +137,17 @@ void Ledger::prepare_schema() {
   });
 }
 
-// One transaction: a crash leaves a ledger of format 1. Its digest is checked first, because the
-// new one vouches for whatever is found.
-void Ledger::migrate_from_1() {
+// One transaction: a crash leaves a ledger of the old format. Its digest is checked first, because
+// the new one vouches for whatever is found.
+void Ledger::migrate(std::int64_t from) {
   if (read_meta("digest") != compute_digest(std::stoull(read_meta("epoch"))))
     throw_damaged(file_, "its digest does not fit its rows");
   change([&] {
-    execute(kFrom1);
-    execute(kSchema2);
+    if (from == 1) {
+      execute(kFrom1);
+      execute(kSchema2);
+    }
+    execute(kSchema3);
     execute(("PRAGMA user_version=" + std::to_string(kFormat)).c_str());
   });
 }
@@ -174,10 +185,12 @@ LedgerState Ledger::load() {
   state.journal = read_journal();
   state.rekeys = read_rekeys();
   state.census = read_census();
+  state.certificates = read_certificates();
   return state;
 }
 
-// Over every row of every table that says something of keys. A ledger of format 1 has two of them.
+// Over every row of every table that says something of keys. A ledger of format 1 has two of them,
+// one of format 2 five.
 std::string Ledger::compute_digest(std::uint64_t epoch) {
   std::int64_t format = 0;
   {
@@ -186,12 +199,13 @@ std::string Ledger::compute_digest(std::uint64_t epoch) {
     format = version.number_at(0);
   }
   std::string canonical =
-      (format == 1 ? "keyagent-ledger-v1;" : "keyagent-ledger-v2;") + std::to_string(epoch) + ";";
+      "keyagent-ledger-v" + std::to_string(format) + ";" + std::to_string(epoch) + ";";
   std::vector<const char*> tables{"keys ORDER BY cka_id", "journal ORDER BY cka_id"};
   if (format != 1) {
     tables.insert(tables.end(),
                   {"history ORDER BY seq", "rekeys ORDER BY id", "census ORDER BY source, kid"});
   }
+  if (format > 2) tables.push_back("certificates ORDER BY kid, place");
   for (const char* table : tables) {
     Statement rows(db_, std::string("SELECT * FROM ") + table);
     while (rows.step()) {

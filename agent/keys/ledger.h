@@ -29,6 +29,7 @@ struct LedgerState {
   std::vector<JournalStep> journal;
   std::vector<RekeyRecord> rekeys;  // in the order of their beginning, finished ones too
   std::vector<CensusEntry> census;
+  std::map<Kid, CertificateRecord> certificates;
 };
 
 // One connection. Not thread-safe. Every change is one transaction that is on disk when the call
@@ -63,6 +64,8 @@ class Ledger {
 
   // Replaces what was known of one source; no entries: the source is forgotten.
   void record_census(const std::string& source, const std::vector<CensusEntry>& entries);
+  // Replaces the key's chain; an empty one removes it.
+  void record_certificate(const CertificateRecord& record);
   std::vector<StateChange> history(const Kid& kid);
 
   // Notes that are no part of the ledger's truth: no epoch, no digest, lost without harm.
@@ -75,7 +78,7 @@ class Ledger {
   void change(const std::function<void()>& work);
   void execute(const char* sql);
   void prepare_schema();
-  void migrate_from_1();
+  void migrate(std::int64_t from);
   void write_key(const KeyRecord& record);
   void write_change(const KeyRecord& record, KeyState before);
   void write_rekey(const RekeyRecord& rekey);
@@ -84,6 +87,7 @@ class Ledger {
   std::vector<JournalStep> read_journal();
   std::vector<RekeyRecord> read_rekeys();
   std::vector<CensusEntry> read_census();
+  std::map<Kid, CertificateRecord> read_certificates();
   std::string compute_digest(std::uint64_t epoch);
   std::string read_meta(const std::string& name);
   void write_meta(const std::string& name, const std::string& value);

@@ -111,6 +111,23 @@ void Ledger::record_census(const std::string& source, const std::vector<CensusEn
   });
 }
 
+void Ledger::record_certificate(const CertificateRecord& record) {
+  change([&] {
+    Statement(db_, "DELETE FROM certificates WHERE kid=?").text(record.kid.text()).step();
+    std::int64_t place = 0;
+    for (const auto& der : record.chain) {
+      Statement(db_,
+                "INSERT INTO certificates (kid, place, der, installed, actor) VALUES (?,?,?,?,?)")
+          .text(record.kid.text())
+          .number(place++)
+          .blob(der)
+          .text(time_text(record.installed))
+          .text(record.actor)
+          .step();
+    }
+  });
+}
+
 std::vector<StateChange> Ledger::history(const Kid& kid) {
   Statement rows(db_,
                  "SELECT before, after, at, actor, reason FROM history WHERE kid=? ORDER BY seq");
@@ -298,6 +315,19 @@ std::vector<CensusEntry> Ledger::read_census() {
     out.push_back({rows.text_at(0), kid_of(rows.text_at(1)),
                    static_cast<std::uint64_t>(rows.number_at(2)), time_of(rows.text_at(3)),
                    rows.text_at(4)});
+  }
+  return out;
+}
+
+std::map<Kid, CertificateRecord> Ledger::read_certificates() {
+  Statement rows(db_, "SELECT kid, der, installed, actor FROM certificates ORDER BY kid, place");
+  std::map<Kid, CertificateRecord> out;
+  while (rows.step()) {
+    auto& record = out[Kid(rows.text_at(0))];
+    record.kid = Kid(rows.text_at(0));
+    record.chain.push_back(rows.blob_at(1));
+    record.installed = time_of(rows.text_at(2));
+    record.actor = rows.text_at(3);
   }
   return out;
 }

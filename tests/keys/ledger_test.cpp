@@ -47,6 +47,13 @@ std::string slurp(const std::filesystem::path& path) {
 class LedgerTest : public ::testing::Test {
  protected:
   std::filesystem::path file() const { return folder_.path() / "ledger.db"; }
+  void run(const std::string& sql) const {
+    sqlite3* db = nullptr;
+    ASSERT_EQ(sqlite3_open(file().c_str(), &db), SQLITE_OK);
+    EXPECT_EQ(sqlite3_exec(db, sql.c_str(), nullptr, nullptr, nullptr), SQLITE_OK)
+        << sqlite3_errmsg(db);
+    sqlite3_close(db);
+  }
   test::TempFolder folder_;
 };
 
@@ -139,20 +146,38 @@ TEST_F(LedgerTest, Fault086_NoFlippedByteIsEverPartlyApplied) {
   EXPECT_GT(same, 0);
 }
 
-// A real ledger that the agent of format 1 wrote.
+TEST_F(LedgerTest, T3_ACertificateIsReplacedWholeAndPartOfTheDigest) {
+  const auto record = record_of_step(step_of("web"));
+  const auto when = parse_rfc3339("2026-11-21T07:05:05.431Z");
+  {
+    Ledger ledger(file());
+    ledger.record_certificate({record.kid, {{1, 2}, {3}, {4}}, when, "uid 1000"});
+    ledger.record_certificate({record.kid, {{5}, {6}}, when, "uid 1001"});
+    const auto found = ledger.load().certificates.at(record.kid);
+    EXPECT_EQ(found.chain, (std::vector<Bytes>{{5}, {6}}));
+    EXPECT_EQ(found.installed, when);
+    EXPECT_EQ(found.actor, "uid 1001");
+  }
+  run("UPDATE certificates SET der=X'07' WHERE place=0");
+  EXPECT_EQ(code_of([&] { Ledger(file()).load(); }), Code::kIntegrity);
+  run("UPDATE certificates SET der=X'05' WHERE place=0");
+  Ledger ledger(file());
+  ledger.record_certificate({record.kid, {}, when, "uid 1000"});
+  EXPECT_TRUE(ledger.load().certificates.empty());
+}
+
+// Real ledgers that agents of older formats wrote.
 class FormatOneTest : public LedgerTest {
  protected:
   FormatOneTest() { run(slurp(KEYAGENT_SOURCE "/tests/keys/ledger_format_1.sql")); }
-  void run(const std::string& sql) const {
-    sqlite3* db = nullptr;
-    ASSERT_EQ(sqlite3_open(file().c_str(), &db), SQLITE_OK);
-    EXPECT_EQ(sqlite3_exec(db, sql.c_str(), nullptr, nullptr, nullptr), SQLITE_OK)
-        << sqlite3_errmsg(db);
-    sqlite3_close(db);
-  }
 };
 
-TEST_F(FormatOneTest, IsBroughtToFormatTwoWithEveryKey) {
+class FormatTwoTest : public LedgerTest {
+ protected:
+  FormatTwoTest() { run(slurp(KEYAGENT_SOURCE "/tests/keys/ledger_format_2.sql")); }
+};
+
+TEST_F(FormatOneTest, IsBroughtToTheNewFormatWithEveryKey) {
   for (int start = 0; start < 2; ++start) {
     Ledger ledger(file());
     const auto state = ledger.load();
@@ -177,6 +202,33 @@ TEST_F(FormatOneTest, IsBroughtToFormatTwoWithEveryKey) {
 
 TEST_F(FormatOneTest, OneThatWasChangedByHandIsNotVouchedForByTheNewDigest) {
   run("UPDATE keys SET state='active' WHERE name='gone'");
+  EXPECT_EQ(code_of([&] { Ledger ledger(file()); }), Code::kIntegrity);
+  EXPECT_EQ(code_of([&] { Ledger ledger(file()); }), Code::kIntegrity);
+}
+
+TEST_F(FormatTwoTest, IsBroughtToTheNewFormatWithEverythingInIt) {
+  for (int start = 0; start < 2; ++start) {
+    Ledger ledger(file());
+    const auto state = ledger.load();
+    EXPECT_EQ(state.epoch, 6u) << "bringing it over is one change";
+    ASSERT_EQ(state.keys.size(), 1u);
+    EXPECT_EQ(state.keys[0].name, KeyName("web"));
+    EXPECT_EQ(state.keys[0].actor, "uid 1000 (alice)");
+    ASSERT_EQ(state.rekeys.size(), 1u);
+    EXPECT_EQ(state.rekeys[0].step, RekeyStep::kPlanned);
+    ASSERT_EQ(state.census.size(), 1u);
+    EXPECT_EQ(state.census[0].count, 3u);
+    EXPECT_EQ(ledger.history(state.keys[0].kid).size(), 1u);
+    EXPECT_EQ(ledger.noted_under("used/").size(), 1u);
+    EXPECT_TRUE(state.certificates.empty());
+  }
+  Ledger ledger(file());
+  ledger.record_certificate({ledger.load().keys[0].kid, {{1}}, {}, "uid 0"});
+  EXPECT_EQ(ledger.load().certificates.size(), 1u);
+}
+
+TEST_F(FormatTwoTest, OneThatWasChangedByHandIsNotVouchedForByTheNewDigest) {
+  run("UPDATE census SET count=0");
   EXPECT_EQ(code_of([&] { Ledger ledger(file()); }), Code::kIntegrity);
   EXPECT_EQ(code_of([&] { Ledger ledger(file()); }), Code::kIntegrity);
 }
