@@ -141,6 +141,20 @@ void diagnose_lives(const Services& services, wire::DoctorReply& reply) {
   }
 }
 
+// Certificates that end, and keys that were rekeyed and have none yet.
+void diagnose_certificates(const State& state, wire::DoctorReply& reply) {
+  const CertificateWatch watch(state);
+  for (const auto& key : state.services.keys->list()) {
+    const auto seen = watch.look(key);
+    if (seen.text.empty()) continue;
+    const std::string& name = key.name.text();
+    *reply.add_findings() = diagnosis(
+        seen.ended ? "error" : "warning", "CONFIGURATION", key.kid.text(), name, seen.text,
+        "keyagent key csr " + name + " …, have it signed, then: keyagent key certificate install " +
+            name + " FILE");
+  }
+}
+
 void diagnose_use(State& state, wire::DoctorReply& reply) {
   if (!state.services.audit->healthy()) {
     *reply.add_findings() = diagnosis("error", "INTERNAL", "", state.services.audit_folder.string(),
@@ -175,6 +189,7 @@ void run_doctor(Call& call) {
   diagnose_keys(call.state, reply);
   diagnose_rekeys(call.state.services, reply);
   diagnose_lives(call.state.services, reply);
+  diagnose_certificates(call.state, reply);
   diagnose_use(call.state, reply);
   if (call.state.services.diagnose) {
     for (auto& finding : call.state.services.diagnose()) *reply.add_findings() = finding;

@@ -51,6 +51,16 @@ void resolve_rekey_abort(Call& call) {
   resolve_key(call, call.request.rekey_abort().name());
 }
 
+void resolve_certificate_install(Call& call) {
+  resolve_key(call, call.request.certificate_install().key());
+}
+void resolve_certificate_show(Call& call) {
+  resolve_key(call, call.request.certificate_show().key());
+}
+void resolve_certificate_remove(Call& call) {
+  resolve_key(call, call.request.certificate_remove().key());
+}
+
 // An RSA-4096 pair takes a token up to a minute: creation is patient.
 const Operation kOperations[] = {
     {Request::kOpen, "open", Action::kOpen, Record::kUse, true, always, resolve_open, run_open},
@@ -90,6 +100,12 @@ const Operation kOperations[] = {
      run_decrypt},
     {Request::kAgree, "agree", Action::kAgree, Record::kUse, true, always, resolve_agree,
      run_agree},
+    {Request::kCertificateInstall, "certificate.install", Action::kAdmin, Record::kChange, true,
+     always, resolve_certificate_install, run_certificate_install, 6},
+    {Request::kCertificateShow, "certificate.show", Action::kPublic, Record::kNever, true, never,
+     resolve_certificate_show, run_certificate_show},
+    {Request::kCertificateRemove, "certificate.remove", Action::kAdmin, Record::kChange, true,
+     always, resolve_certificate_remove, run_certificate_remove, 6},
 };
 
 }  // namespace
@@ -139,7 +155,8 @@ void describe_key(const keys::KeyRecord& record, wire::Key& key) {
 KeyDescriber::KeyDescriber(const State& state)
     : keys_(*state.services.keys),
       periods_(state.services.periods ? state.services.periods() : keys::Periods{}),
-      used_(keys_.last_used()) {}
+      used_(keys_.last_used()),
+      certificates_(state) {}
 
 std::vector<keys::KeyRecord> KeyDescriber::sorted() const {
   auto records = keys_.list();
@@ -158,6 +175,9 @@ void KeyDescriber::describe(const keys::KeyRecord& record, wire::Key& key) const
   if (const auto used = used_.find(record.kid); used != used_.end())
     key.set_used(rfc3339(used->second));
   key.set_sealed(keys_.sealed_count(record.kid));
+  const auto certificate = certificates_.look(record);
+  key.set_certificate_until(certificate.until);
+  key.set_certificate_finding(certificate.text);
 }
 
 std::optional<Kid> RecipientIndex::find(const keys::KeyStore& keys, const Bytes& key_id) {

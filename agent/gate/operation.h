@@ -88,6 +88,23 @@ void resolve_key(Call& call, const std::string& which);
 PublicKeyInfo info_of(const keys::KeyRecord& record);
 void describe_key(const keys::KeyRecord& record, wire::Key& key);
 
+// What is to be said of the certificates of keys: one look for a whole list.
+class CertificateWatch {
+ public:
+  explicit CertificateWatch(const State& state);
+  struct Seen {
+    std::string until;   // RFC 3339; empty: it has none
+    std::string text;    // what is wrong; empty: nothing
+    bool ended = false;  // clients refuse it now
+  };
+  Seen look(const keys::KeyRecord& record) const;
+
+ private:
+  const std::shared_ptr<const std::map<Kid, keys::CertificateRecord>> all_;
+  const WallTime now_;
+  std::map<KeyName, int> certified_;  // name → the newest generation that has a certificate
+};
+
 // Describes keys with what time and use say of them: one look for a whole list.
 class KeyDescriber {
  public:
@@ -100,6 +117,7 @@ class KeyDescriber {
   const keys::KeyStore& keys_;
   const keys::Periods periods_;
   const std::map<Kid, WallTime> used_;
+  const CertificateWatch certificates_;
 };
 
 // Runs `work` with the key; once more with the generation that is active by then, when the caller
@@ -143,6 +161,9 @@ void run_census_report(Call& call);
 void run_census_list(Call& call);
 void resolve_reseal(Call& call);
 void run_reseal(Call& call);
+void run_certificate_install(Call& call);
+void run_certificate_show(Call& call);
+void run_certificate_remove(Call& call);
 
 // What op_open.cpp, op_decrypt.cpp and op_census.cpp share. Which key an envelope is for, for
 // callers who may do `call.query.action` with some key.

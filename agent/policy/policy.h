@@ -40,7 +40,7 @@ enum class Action {
   kAgree,    // have an EC transport key agree with the caller's point; nor this one
   kStatus,   // the agent's own state
   kAudit,    // read the audit log
-  kAdmin,    // reload, doctor
+  kAdmin,    // reload, doctor, install and remove certificates
 };
 // "open" "seal" "sign" "public" "create" "destroy" "rekey" "suspend" "reseal" "decrypt"
 // "agree" "status" "audit" "admin"
