@@ -3,6 +3,7 @@
 // agent.
 
 #include <string>
+#include <vector>
 
 #include "agent/base/key_ops.h"
 
@@ -16,6 +17,8 @@ class Backend {
   virtual PublicKeyInfo find(const std::string& which) = 0;
   // By CKA_ID, as `id` of a pkcs11: URI has it.
   virtual PublicKeyInfo find_by_id(const Bytes& cka_id) = 0;
+  // The certificate of a key and those above it, in DER; empty: it has none.
+  virtual std::vector<Bytes> certificates(const Kid&) { return {}; }
   // As KeyOps::sign(): a digest, or for EdDSA the message.
   virtual Bytes sign(const Kid& kid, SignatureAlgorithm algorithm, ByteView input) = 0;
   // Signs what has these bytes as a whole. The only way for `auth` keys: the agent looks whether it

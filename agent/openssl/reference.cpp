@@ -58,6 +58,7 @@ std::optional<Reference> parse_reference(std::string_view uri) {
   if (!uri.starts_with("pkcs11:")) return std::nullopt;
   try {
     const auto parsed = pkcs11::parse_uri(uri);
+    reference.type = parsed.type.value_or("");
     if (parsed.object) {
       reference.which = *parsed.object;
       // The label in the token is keyagent:AGENT:NAME.

@@ -9,10 +9,11 @@
 
 namespace keyagent::openssl {
 
-// One of the two is set.
+// `which` or `cka_id` is set.
 struct Reference {
   std::string which;  // name or kid
   Bytes cka_id;
+  std::string type;  // "private", "cert", …: what of the key is meant; empty: all of it
 };
 
 // `keyagent:NAME`, or an RFC 7512 URI with `object` or `id`. Its `token` and the like are not

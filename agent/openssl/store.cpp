@@ -1,5 +1,5 @@
-// The store loader (provider-storemgmt(7)) and the decoder of PEM references (provider-decoder(7)):
-// the two ways by which a program's configuration names a key.
+// The store loader (provider-storemgmt(7)): a key and its certificates; and the decoder of PEM
+// references (provider-decoder(7)): the two ways by which a program's configuration names a key.
 
 #include <openssl/core_names.h>
 #include <openssl/core_object.h>
@@ -7,6 +7,7 @@
 #include <openssl/store.h>
 
 #include <array>
+#include <vector>
 
 #include "agent/openssl/context.h"
 #include "agent/openssl/reference.h"
@@ -30,22 +31,66 @@ int give(std::unique_ptr<Handle> handle, OSSL_CALLBACK* callback, void* argument
   return callback(params, argument);
 }
 
+int give_certificate(Bytes der, OSSL_CALLBACK* callback, void* argument) {
+  int type = OSSL_OBJECT_CERT;
+  OSSL_PARAM params[] = {
+      OSSL_PARAM_construct_int(OSSL_OBJECT_PARAM_TYPE, &type),
+      OSSL_PARAM_construct_octet_string(OSSL_OBJECT_PARAM_DATA, der.data(), der.size()),
+      OSSL_PARAM_END};
+  return callback(params, argument);
+}
+
 // --- the store
 // -------------------------------------------------------------------------------------------------
 
+// Gives the key, then its certificates, the key's own first; of these what the URI and the program
+// want.
 struct Loader {
   const Context* context;
   std::string uri;
+  std::string type;  // of the URI
   int expected = 0;
-  bool ended = false;
+  bool ended = false, key_given = false, asked = false;
+  std::vector<Bytes> certificates{};
+  std::size_t next = 0;
+
+  bool wants_key() const {
+    return (expected == 0 || expected == OSSL_STORE_INFO_PKEY ||
+            expected == OSSL_STORE_INFO_PUBKEY) &&
+           (type.empty() || type == "private" || type == "public");
+  }
+  bool wants_certificates() const {
+    return (expected == 0 || expected == OSSL_STORE_INFO_CERT) && (type.empty() || type == "cert");
+  }
+  int load(OSSL_CALLBACK* callback, void* argument);
 };
+
+// After a failure there is nothing more, so that nobody asks for ever.
+int Loader::load(OSSL_CALLBACK* callback, void* argument) {
+  ended = true;
+  if (wants_key() && !key_given) {
+    auto key = context->load(uri);
+    key_given = true;
+    ended = !wants_certificates();
+    return give(std::unique_ptr<Handle>(new Handle{context, std::move(*key)}), callback, argument);
+  }
+  if (!wants_certificates()) return 0;
+  if (!asked) {
+    certificates = context->backend()->certificates(context->load(uri)->info->kid);
+    asked = true;
+  }
+  if (next == certificates.size()) return 0;
+  ended = next + 1 == certificates.size();
+  return give_certificate(certificates[next++], callback, argument);
+}
 
 void* open_store(void* provider, const char* uri) {
   const auto* context = static_cast<const Context*>(provider);
   Loader* loader = nullptr;
   context->guarded([&] {
-    if (!parse_reference(uri)) return 0;
-    loader = new Loader{context, uri};
+    const auto reference = parse_reference(uri);
+    if (!reference) return 0;
+    loader = new Loader{context, uri, reference->type};
     return 1;
   });
   return loader;
@@ -67,16 +112,7 @@ int load_store(void* data, OSSL_CALLBACK* callback, void* argument, OSSL_PASSPHR
                void*) {
   auto* loader = static_cast<Loader*>(data);
   if (loader->ended) return 0;
-  loader->ended = true;
-  // Certificates are files (`keyagent key certificate` installs them): the store has keys only.
-  const bool wanted = loader->expected == 0 || loader->expected == OSSL_STORE_INFO_PKEY ||
-                      loader->expected == OSSL_STORE_INFO_PUBKEY;
-  if (!wanted) return 0;
-  return loader->context->guarded([&] {
-    auto key = loader->context->load(loader->uri);
-    return give(std::unique_ptr<Handle>(new Handle{loader->context, std::move(*key)}), callback,
-                argument);
-  });
+  return loader->context->guarded([&] { return loader->load(callback, argument); });
 }
 
 int ended_store(void* data) {

@@ -48,6 +48,16 @@ PublicKeyInfo RemoteBackend::find_by_id(const Bytes& cka_id) {
   throw Error(Code::kKeyNotPresent, "the agent shows no key with the CKA_ID " + wanted);
 }
 
+std::vector<Bytes> RemoteBackend::certificates(const Kid& kid) {
+  wire::Request request;
+  request.mutable_certificate_show()->set_key(kid.text());
+  const auto response = patiently([&] { return client_.call(request); });
+  std::vector<Bytes> out;
+  for (const auto& each : response.certificate_show().chain())
+    out.emplace_back(each.der().begin(), each.der().end());
+  return out;
+}
+
 Bytes RemoteBackend::sign(const Kid& kid, SignatureAlgorithm algorithm, ByteView input) {
   return patiently([&] { return keys_.sign(kid, algorithm, input); });
 }

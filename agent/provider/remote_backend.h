@@ -14,6 +14,7 @@ class RemoteBackend final : public openssl::Backend {
   explicit RemoteBackend(const std::filesystem::path& socket);
   PublicKeyInfo find(const std::string& which) override;
   PublicKeyInfo find_by_id(const Bytes& cka_id) override;
+  std::vector<Bytes> certificates(const Kid& kid) override;
   Bytes sign(const Kid& kid, SignatureAlgorithm algorithm, ByteView input) override;
   Bytes sign_message(const Kid& kid, SignatureAlgorithm algorithm, ByteView message) override;
   std::optional<SecretBytes> decrypt(const Kid& kid, OaepHash hash, ByteView ciphertext) override;
