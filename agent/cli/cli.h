@@ -48,6 +48,7 @@ void add_token_commands(CLI::App& app, Session& session);
 void add_key_commands(CLI::App& app, Session& session);
 // suspend, resume, revoke: under `key`
 void add_key_pki_commands(CLI::App& key, Session& session);
+void add_key_certificate_commands(CLI::App& key, Session& session);
 void add_key_state_commands(CLI::App& key, Session& session);
 void add_rekey_command(CLI::App& app, Session& session);
 void add_census_commands(CLI::App& app, Session& session);    // census, reseal
@@ -62,5 +63,8 @@ Json key_json(const wire::Key& key);
 // The key's age in its cryptoperiod, at a glance: "[####......] 41 % of 90 d, rekey 2027-01-03";
 // empty where it has none.
 std::string life_text(const wire::Key& key);
+
+// "certificate until 2027-01-03", with what is wrong with it; empty where there is nothing to say.
+std::string certificate_text(const wire::Key& key);
 
 }  // namespace keyagent::cli

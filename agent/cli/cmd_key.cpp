@@ -31,6 +31,7 @@ std::string key_lines(const wire::Key& key) {
          "\n  created    " + key.created() + ", generation " + std::to_string(key.generation()) +
          (life_text(key).empty() ? "" : "\n  life       " + life_text(key)) +
          (key.used().empty() ? "" : "\n  last used  " + key.used()) +
+         (certificate_text(key).empty() ? "" : "\n  " + certificate_text(key)) +
          (key.sealed() == 0 ? "" : "\n  sealed     " + std::to_string(key.sealed()) + " data") +
          "\n  CKA_ID     " + key.cka_id() + "\n";
 }
@@ -220,6 +221,7 @@ void add_key_commands(CLI::App& app, Session& session) {
   public_command->add_option("-o,--output", pub->output, "a file; - is standard output");
 
   add_key_pki_commands(*key, session);
+  add_key_certificate_commands(*key, session);
   add_key_state_commands(*key, session);
 
   struct Destroy {

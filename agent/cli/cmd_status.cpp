@@ -80,6 +80,8 @@ void run_status(Session& session) {
     text += (first ? "" : "\n          ") + key.name() + " (" + key.purpose() + ", " +
             key.algorithm() + ", " + key.state() + (key.usable() ? "" : ", NOT USABLE") + ")";
     if (const std::string life = life_text(key); !life.empty()) text += "\n            " + life;
+    if (const std::string certificate = certificate_text(key); !certificate.empty())
+      text += "\n            " + certificate;
     first = false;
   }
   if (reply.findings() > 0)

@@ -57,8 +57,10 @@ Json key_json(const wire::Key& key) {
            {"automatic", key.automatic()},
            {"next_rekey", key.next_rekey()},
            {"used", key.used()},
-           {"sealed", key.sealed()}};
+           {"sealed", key.sealed()},
+           {"certificate_until", key.certificate_until()}};
   if (!key.finding().empty()) out["finding"] = key.finding();
+  if (!key.certificate_finding().empty()) out["certificate_finding"] = key.certificate_finding();
   return out;
 }
 

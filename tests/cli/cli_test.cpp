@@ -367,6 +367,9 @@ TEST(Cli, EveryCommandsHelpHasAnExample) {
                               "doctor",
                               "why",
                               "audit",
+                              "key certificate install",
+                              "key certificate show",
+                              "key certificate remove",
                               "audit verify",
                               "audit tail",
                               "token",
@@ -395,6 +398,7 @@ TEST(Cli, CompletionScriptsParseAndKnowTheCommands) {
   EXPECT_THAT(offered("keyagent ke", 1), HasSubstr("key"));
   EXPECT_THAT(offered("keyagent --socket /run/x key create --purpose sign --alg", 7),
               HasSubstr("--algorithm"));
+  EXPECT_THAT(offered("keyagent key certificate in", 3), HasSubstr("install"));
   for (const char* shell : {"bash", "zsh", "fish"}) {
     EXPECT_THAT(run_command(std::string(KEYAGENT " completion ") + shell), HasSubstr("change-pin"));
   }
