@@ -94,7 +94,7 @@ TEST_F(Certificate, T3_InstalledFromAShuffledFileAndServedFromTheAgent) {
   EXPECT_EQ(with_provider("openssl x509 -in keyagent:web -out own.pem; cmp own.pem web.pem").status,
             0);
 
-  const std::string port = serve("-key keyagent:web -cert keyagent:web -cert_chain chain.pem");
+  const std::string port = serve("-key keyagent:web -cert keyagent:web -cert_chain keyagent:web");
   const auto seen = with_provider(
       "timeout 30 openssl s_client -brief -verify_return_error -CAfile "
       "ca.pem -verify_hostname localhost -connect localhost:" +
