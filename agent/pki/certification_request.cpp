@@ -5,6 +5,7 @@
 #include <algorithm>
 
 #include "agent/base/error.h"
+#include "agent/pki/subject.h"
 #include "agent/pki/x509.h"
 
 namespace keyagent::pki {
@@ -25,36 +26,6 @@ void require(bool good, const char* what) {
   if (good) return;
   ERR_clear_error();
   throw Error(Code::kInternal, std::string("the certification request: ") + what);
-}
-
-void add_field(X509_NAME* name, const std::string& field) {
-  const auto equals = field.find('=');
-  if (equals == std::string::npos || equals == 0 || equals + 1 == field.size())
-    refuse("'" + field + "' in the subject is not FIELD=VALUE");
-  const std::string type = field.substr(0, equals), value = field.substr(equals + 1);
-  if (OBJ_txt2nid(type.c_str()) == NID_undef)
-    refuse("the subject has no field '" + type + "': C, ST, L, O, OU, CN, emailAddress");
-  if (X509_NAME_add_entry_by_txt(name, type.c_str(), MBSTRING_UTF8,
-                                 reinterpret_cast<const unsigned char*>(value.data()),
-                                 static_cast<int>(value.size()), -1, 0) != 1)
-    refuse("'" + value + "' is no " + type + (type == "C" ? ": two letters" : " (too long?)"));
-}
-
-// "/A=b/C=d\/e"
-void set_subject(X509_REQ* request, const std::string& subject) {
-  if (subject.empty() || subject[0] != '/')
-    refuse("the subject begins with '/': /C=DE/O=Example/CN=www.example.org");
-  X509_NAME* name = X509_REQ_get_subject_name(request);
-  std::string field;
-  for (std::size_t i = 1; i <= subject.size(); ++i) {
-    if (i == subject.size() || subject[i] == '/') {
-      add_field(name, field);
-      field.clear();
-    } else {
-      if (subject[i] == '\\' && i + 1 < subject.size()) ++i;
-      field += subject[i];
-    }
-  }
 }
 
 void set_alternative_names(X509_REQ* request, const std::vector<std::string>& names) {
@@ -110,7 +81,7 @@ Bytes make_request(ByteView spki, const RequestedName& name, const RequestSigner
   require(key && request && X509_REQ_set_version(request.get(), X509_REQ_VERSION_1) == 1 &&
               X509_REQ_set_pubkey(request.get(), key.get()) == 1,
           "its key");
-  set_subject(request.get(), name.subject);
+  add_subject(X509_REQ_get_subject_name(request.get()), name.subject);
   set_alternative_names(request.get(), name.alternative_names);
   sign(request.get(), signer);
   if (X509_REQ_verify(request.get(), key.get()) != 1) {
