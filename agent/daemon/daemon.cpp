@@ -19,11 +19,11 @@
 #include "agent/daemon/owner_marker.h"
 #include "agent/daemon/pin_source.h"
 #include "agent/daemon/rekey_service.h"
-#include "agent/daemon/service_manager.h"
 #include "agent/daemon/ssh_face.h"
 #include "agent/gate/gate.h"
 #include "agent/keys/key_store.h"
 #include "agent/net/unix_server.h"
+#include "agent/process/service_manager.h"
 #include "agent/vault/token_vault.h"
 #include "agent/wire/messages.h"
 
@@ -188,7 +188,7 @@ struct Daemon::Impl {
   }
 
   void open_gate() {
-    auto listener = activated_socket();
+    auto listener = process::activated_socket();
     if (!listener) {
       make_socket_folder(config.socket);
       listener = net::listen_unix(config.socket, config.socket_mode, config.socket_group);
@@ -328,14 +328,14 @@ struct Daemon::Impl {
   }
 
   void reload_quietly() {
-    notify_reloading();
+    process::notify_reloading();
     try {
       reload();
     } catch (const Error& error) {
       log_error("daemon",
                 std::string("not reloaded, the old policy stays in force: ") + error.what());
     }
-    notify_ready(status_line());
+    process::notify_ready(status_line());
   }
 
   std::string status_line() {
@@ -386,7 +386,7 @@ struct Daemon::Impl {
 
   // At most 5 s for what is in flight. Whoever is inside a module that hangs is not waited for.
   void stop() {
-    notify_stopping();
+    process::notify_stopping();
     std::thread([] {
       std::this_thread::sleep_for(8s);
       ::_exit(4);
@@ -417,9 +417,9 @@ int Daemon::run() {
   sigset_t signals;
   ::sigemptyset(&signals);
   for (const int signal : {SIGTERM, SIGINT, SIGHUP}) ::sigaddset(&signals, signal);
-  notify_ready(impl_->status_line());
+  process::notify_ready(impl_->status_line());
   log_info("daemon", "serving " + impl_->config.socket.string());
-  const auto watchdog = watchdog_interval();
+  const auto watchdog = process::watchdog_interval();
   const timespec tick{watchdog && *watchdog < 2s ? 0 : 1,
                       watchdog && *watchdog < 2s ? 200000000L : 0};
   for (;;) {
@@ -427,7 +427,7 @@ int Daemon::run() {
     if (signal == SIGTERM || signal == SIGINT) break;
     if (signal == SIGHUP) impl_->reload_quietly();
     impl_->watch();
-    notify_alive();
+    process::notify_alive();
   }
   log_info("daemon", "stopping");
   impl_->stop();

@@ -10,7 +10,7 @@
 #include "agent/base/error.h"
 #include "agent/base/log.h"
 #include "agent/daemon/daemon.h"
-#include "agent/daemon/hardening.h"
+#include "agent/process/hardening.h"
 
 namespace {
 
@@ -81,7 +81,7 @@ int main(int argc, char** argv) {
                "check the configuration and all files it names, then exit");
   app.add_flag("--allow-root", arguments.allow_root, "serve although the user is root");
   try {
-    keyagent::daemon::harden_process(argv, environ);
+    keyagent::process::harden_process(argv, environ);
     app.parse(argc, argv);
     return arguments.check ? check(arguments.config) : serve(arguments);
   } catch (const CLI::ParseError& error) {

@@ -182,15 +182,6 @@ void add_revoked(X509_CRL* crl, const Revoked& each) {
   require(X509_CRL_add0_revoked(crl, entry.release()) == 1, "an entry of the CRL");
 }
 
-template <auto write, class T>
-std::string pem_of(T* object) {
-  Owned<BIO, BIO_free_all> out(BIO_new(BIO_s_mem()));
-  require(write(out.get(), object) == 1, "its PEM");
-  char* text = nullptr;
-  const long size = BIO_get_mem_data(out.get(), &text);
-  return {text, static_cast<std::size_t>(size)};
-}
-
 }  // namespace
 
 Bytes make_authority(ByteView spki, const std::string& subject, const Validity& validity,
@@ -285,45 +276,15 @@ Bytes key_of_request(std::string_view request) {
   return encoded<i2d_PUBKEY>(key);
 }
 
-std::string certificate_pem(ByteView der) {
-  return pem_of<PEM_write_bio_X509>(load(der).get());
-}
-
 std::string crl_pem(ByteView der) {
   const unsigned char* at = der.data();
   const Crl crl(d2i_X509_CRL(nullptr, &at, static_cast<long>(der.size())));
   require(crl != nullptr, "no CRL");
-  return pem_of<PEM_write_bio_X509_CRL>(crl.get());
-}
-
-std::vector<Bytes> certificates_of_pem(std::string_view pem) {
-  Owned<BIO, BIO_free_all> in(BIO_new_mem_buf(pem.data(), static_cast<int>(pem.size())));
-  std::vector<Bytes> out;
-  while (const Certificate each{PEM_read_bio_X509(in.get(), nullptr, nullptr, nullptr)})
-    out.push_back(encoded<i2d_X509>(each.get()));
-  ERR_clear_error();
-  if (out.empty()) throw Error(Code::kInput, "there is no certificate in PEM");
-  return out;
-}
-
-Bytes spki_of_certificate(ByteView der) {
-  const auto certificate = load(der);
-  EVP_PKEY* key = X509_get0_pubkey(certificate.get());
-  if (key == nullptr) {
-    ERR_clear_error();
-    throw Error(Code::kInput, "the certificate has no usable key");
-  }
-  return encoded<i2d_PUBKEY>(key);
-}
-
-WallTime expiry_of_certificate(ByteView der) {
-  const auto certificate = load(der);
-  std::tm time{};
-  if (ASN1_TIME_to_tm(X509_get0_notAfter(certificate.get()), &time) != 1) {
-    ERR_clear_error();
-    throw Error(Code::kInput, "the certificate has no expiry");
-  }
-  return std::chrono::system_clock::from_time_t(::timegm(&time));
+  const Owned<BIO, BIO_free_all> out(BIO_new(BIO_s_mem()));
+  require(PEM_write_bio_X509_CRL(out.get(), crl.get()) == 1, "its PEM");
+  char* text = nullptr;
+  const long size = BIO_get_mem_data(out.get(), &text);
+  return {text, static_cast<std::size_t>(size)};
 }
 
 }  // namespace keyagent::pki

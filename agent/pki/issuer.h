@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "agent/base/clock.h"
+#include "agent/pki/certificate_file.h"
 #include "agent/pki/certification_request.h"
 
 namespace keyagent::pki {
@@ -53,11 +54,7 @@ Bytes make_crl(ByteView authority, const std::vector<Revoked>& revoked, std::uin
 // Error{kIntegrity} when it does not verify. At most 64 KiB.
 Bytes key_of_request(std::string_view request);
 
-// PEM of a certificate or CRL in DER, and back (the first one of that kind).
-std::string certificate_pem(ByteView der);
+// "-----BEGIN X509 CRL-----" … of one in DER.
 std::string crl_pem(ByteView der);
-std::vector<Bytes> certificates_of_pem(std::string_view pem);  // Error{kInput} unless one at least
-Bytes spki_of_certificate(ByteView der);                       // Error{kInput}
-WallTime expiry_of_certificate(ByteView der);                  // Error{kInput}
 
 }  // namespace keyagent::pki

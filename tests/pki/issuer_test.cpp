@@ -132,14 +132,5 @@ TEST_F(IssuerTest, NamesSerialsAndReasonsAreChecked) {
   EXPECT_THROW(make_crl(authority_, {{"01", {}, "boredom"}}, 1, days(1), ca_.signer()), Error);
 }
 
-TEST_F(IssuerTest, APemOfSeveralIsReadInItsOrder) {
-  const Bytes leaf = issue(authority_, web(new_serial()), ca_.signer());
-  const auto read = certificates_of_pem(certificate_pem(leaf) + certificate_pem(authority_));
-  EXPECT_THAT(read, testing::ElementsAre(leaf, authority_));
-  EXPECT_EQ(spki_of_certificate(leaf), subject_.spki());
-  EXPECT_GT(expiry_of_certificate(leaf), std::chrono::system_clock::now() + 59 * 24h);
-  EXPECT_THROW(certificates_of_pem("nothing"), Error);
-}
-
 }  // namespace
 }  // namespace keyagent::pki

@@ -1,4 +1,4 @@
-#include "agent/daemon/hardening.h"
+#include "agent/process/hardening.h"
 
 #include <openssl/crypto.h>
 #include <sys/mman.h>
@@ -18,7 +18,7 @@
 
 #include "agent/base/error.h"
 
-namespace keyagent::daemon {
+namespace keyagent::process {
 namespace {
 
 // The service manager's, and what text is shown in. Modules get what their profile says.
@@ -93,4 +93,4 @@ void harden_process(char** argv, char** environment) {
   ::OPENSSL_init_crypto(OPENSSL_INIT_NO_LOAD_CONFIG, nullptr);
 }
 
-}  // namespace keyagent::daemon
+}  // namespace keyagent::process

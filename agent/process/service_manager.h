@@ -7,7 +7,7 @@
 
 #include "agent/base/disk.h"
 
-namespace keyagent::daemon {
+namespace keyagent::process {
 
 // The first socket that was passed by socket activation.
 std::optional<Fd> activated_socket();
@@ -19,4 +19,4 @@ void notify_stopping();
 std::optional<std::chrono::microseconds> watchdog_interval();
 void notify_alive();
 
-}  // namespace keyagent::daemon
+}  // namespace keyagent::process

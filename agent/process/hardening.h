@@ -1,7 +1,7 @@
 #pragma once
 // What the process takes from itself before it touches anything.
 
-namespace keyagent::daemon {
+namespace keyagent::process {
 
 // No core dumps, no ptrace by the same user, umask 077, SIGPIPE ignored, descriptors beyond 2 that
 // nobody passed on purpose closed, and an environment of the few names that are needed: LD_*,
@@ -12,4 +12,4 @@ namespace keyagent::daemon {
 // OpenSSL reads no configuration file from here on. Memory is locked where the limit has no end.
 void harden_process(char** argv, char** environment);
 
-}  // namespace keyagent::daemon
+}  // namespace keyagent::process

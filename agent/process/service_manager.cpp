@@ -1,4 +1,4 @@
-#include "agent/daemon/service_manager.h"
+#include "agent/process/service_manager.h"
 
 #include <sys/socket.h>
 #include <systemd/sd-daemon.h>
@@ -6,7 +6,7 @@
 
 #include "agent/base/error.h"
 
-namespace keyagent::daemon {
+namespace keyagent::process {
 
 std::optional<Fd> activated_socket() {
   const int count = ::sd_listen_fds(0);
@@ -53,4 +53,4 @@ void notify_alive() {
   ::sd_notify(0, "WATCHDOG=1");
 }
 
-}  // namespace keyagent::daemon
+}  // namespace keyagent::process
