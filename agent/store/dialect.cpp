@@ -53,8 +53,11 @@ std::string postgres_connect(const std::string& url) {
   return connect;
 }
 
-// The first line: a server's DETAIL line quotes values.
+// The first line: a server's DETAIL line quotes values. The reason why there is no connection is in
+// the second.
 std::string first_line(const std::string& text) {
+  constexpr std::string_view kConnect = "Cannot establish connection to the database.\n";
+  if (text.starts_with(kConnect)) return first_line(text.substr(kConnect.size()));
   return text.substr(0, text.find('\n'));
 }
 
@@ -106,6 +109,11 @@ Fault postgres_fault(const soci::soci_error& error, bool open) {
   return fault;
 }
 
+// REQUIRES an open session on PostgreSQL.
+soci::postgresql_session_backend& postgres_backend(soci::session& session) {
+  return static_cast<soci::postgresql_session_backend&>(*session.get_backend());
+}
+
 void execute(soci::session& session, const char* statement) {
   session.once << statement;
 }
@@ -139,11 +147,11 @@ Place::Place(const std::string& url) {
   connect = "dbname=\"" + path + "\"";
 }
 
-Fault fault_of(const soci::soci_error& error, const soci::session& session, const Place& place) {
+Fault fault_of(const soci::soci_error& error, soci::session& session, const Place& place) {
   if (place.engine == Engine::kSqlite) return sqlite_fault(error, place);
-  auto* backend = static_cast<soci::postgresql_session_backend*>(
-      const_cast<soci::session&>(session).get_backend());
-  return postgres_fault(error, backend != nullptr && PQstatus(backend->conn_) == CONNECTION_OK);
+  const bool open = session.get_backend() != nullptr &&
+                    PQstatus(postgres_backend(session).conn_) == CONNECTION_OK;
+  return postgres_fault(error, open);
 }
 
 // Never opens the file: closing any descriptor of it would release the locks that SQLite holds on
@@ -178,6 +186,9 @@ void open(soci::session& session, const Place& place) {
     return;
   }
   session.open(soci::postgresql, place.connect);
+  // libpq would print a server's last words to the standard error output.
+  PQsetNoticeProcessor(
+      postgres_backend(session).conn_, [](void*, const char*) {}, nullptr);
   // A transaction that waits for a lock, or is left open by a replica that hangs, ends.
   execute(session, "SET lock_timeout = '10s'");
   execute(session, "SET idle_in_transaction_session_timeout = '30s'");

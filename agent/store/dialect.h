@@ -27,7 +27,7 @@ struct Fault {
   bool again = false;  // the transaction was undone and may be run again: a deadlock
   std::string text;    // one line, without any value that was bound
 };
-Fault fault_of(const soci::soci_error& error, const soci::session& session, const Place& place);
+Fault fault_of(const soci::soci_error& error, soci::session& session, const Place& place);
 
 // Makes the file (0600) and its folder (0700) where missing. Throws Error{kConfiguration} when
 // somebody else may read or write it.

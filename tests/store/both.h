@@ -14,19 +14,24 @@ namespace keyagent::store {
 
 class BothTest : public ::testing::TestWithParam<const char*> {
  protected:
-  bool on_postgres() const { return std::string(GetParam()) == "postgresql"; }
-
   void SetUp() override {
-    if (on_postgres()) {
-      if (const auto missing = test::Postgres::missing(); !missing.empty())
-        GTEST_SKIP() << missing << " is not installed";
-      url_ = test::Postgres::shared().new_database();
-    } else {
-      url_ = "sqlite://" + (folder_.path() / "instance.db").string();
-    }
-    store_ = open();
+    choose();
+    if (!IsSkipped()) store_ = open();
   }
 
+  // An empty database, no store in it yet.
+  void choose() {
+    if (!on_postgres()) {
+      url_ = "sqlite://" + file().string();
+    } else if (const auto missing = test::Postgres::missing(); !missing.empty()) {
+      GTEST_SKIP() << missing << " is not installed";
+    } else {
+      url_ = test::Postgres::shared().new_database();
+    }
+  }
+
+  bool on_postgres() const { return std::string(GetParam()) == "postgresql"; }
+  std::filesystem::path file() const { return folder_.path() / "instance.db"; }
   std::unique_ptr<Store> open(std::size_t connections = 4) const {
     return std::make_unique<Store>(Options{url_, connections});
   }

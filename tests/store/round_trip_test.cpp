@@ -291,5 +291,27 @@ TEST_P(RoundTrip, TimeIsKeptToTheMillisecondAndRoundedDown) {
   EXPECT_EQ(store().agent("host-1")->changed, at(-2));
 }
 
+TEST_P(RoundTrip, LoginOfNobodyIsRefused) {
+  EXPECT_EQ(code_of([&] {
+              store().add_login({random_bytes(32), "nobody", kNow});
+            }),
+            Code::kInternal);
+}
+
+TEST_P(RoundTrip, ErrorTextHasNoValueInIt) {
+  EnrolmentToken token;
+  token.hash = {'c', 'a', 'n', 'a', 'r', 'y'};
+  token.created_by = "canary";
+  store().add_enrolment_token(token);
+  try {
+    store().add_enrolment_token(token);
+    FAIL();
+  } catch (const Error& error) {
+    const std::string text = error.what();
+    EXPECT_EQ(text.find("canary"), std::string::npos) << text;
+    EXPECT_EQ(text.find(to_base64url(token.hash)), std::string::npos) << text;
+  }
+}
+
 }  // namespace
 }  // namespace keyagent::store

@@ -103,10 +103,11 @@ Postgres::Postgres() : programs_(find_programs()) {
   start();
 }
 
+// No fsync: a test ends processes, not the machine's power.
 void Postgres::start() {
   const auto log = folder_.path() / "server.log";
   server_ = start_as({programs_ + "/postgres", "-D", data_.string(), "-k", sockets_.string(), "-h",
-                      "", "-c", "max_connections=200"},
+                      "", "-c", "max_connections=200", "-c", "fsync=off"},
                      user_, group_, log);
   for (int attempt = 0; attempt < 600; ++attempt) {
     if (try_command("psql -X -q -c '' '" + url("postgres") + "' 2>&1").status == 0) return;
@@ -120,10 +121,11 @@ Postgres::~Postgres() {
   kill();
 }
 
-// The server's children leave its process group, but notice the end of their postmaster; a new one
-// refuses to start while one of them is left.
+// The server's children are in groups of their own, and a new server refuses to start while one of
+// them is left. The postmaster is halted first, so that it makes no more of them.
 void Postgres::kill() {
   if (server_ <= 0) return;
+  ::kill(server_, SIGSTOP);
   const auto children = try_command("ps -o pid= --ppid " + std::to_string(server_)).output;
   ::kill(server_, SIGKILL);
   std::size_t used = 0;
