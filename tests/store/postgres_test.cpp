@@ -94,8 +94,11 @@ TEST_F(PostgresStore, DeadlockIsResolvedByRunningTheLoserAgain) {
       sql.next_number(second);
     });
   };
-  std::thread other([&] { both("events", "rekeys"); });
-  both("rekeys", "events");
+  const auto code = [&](const char* first, const char* second) {
+    EXPECT_EQ(code_of([&] { both(first, second); }), Code::kOk);
+  };
+  std::thread other([&] { code("events", "rekeys"); });
+  code("rekeys", "events");
   other.join();
   EXPECT_EQ(runs, 3);
   EXPECT_EQ(database.write([](Sql& sql) { return sql.next_number("events"); }), 3);

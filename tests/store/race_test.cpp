@@ -22,20 +22,19 @@ class Race : public BothTest {
   // work(store, number of the replica) on all of them at once. What they throw fails the test.
   void race(const std::function<void(Store&, int)>& work) {
     std::barrier start(kReplicas);
-    std::vector<std::thread> threads;
+    std::vector<std::unique_ptr<Store>> stores;
+    for (int i = 0; i < kReplicas; ++i) stores.push_back(open(1));
+    std::vector<std::jthread> threads;
     for (int replica = 0; replica < kReplicas; ++replica) {
       threads.emplace_back([&, replica] {
+        start.arrive_and_wait();
         try {
-          const auto own = open(1);
-          start.arrive_and_wait();
-          work(*own, replica);
+          work(*stores[replica], replica);
         } catch (const std::exception& error) {
           ADD_FAILURE() << error.what();
-          std::abort();  // the others wait for it
         }
       });
     }
-    for (auto& thread : threads) thread.join();
   }
   // How many of them were told yes.
   int winners(const std::function<bool(Store&, int)>& attempt) {
@@ -121,7 +120,7 @@ TEST_P(Race, EventsHaveNoGapsAndAppearInTheirOrder) {
   constexpr int kEach = 25;
   std::atomic<bool> done = false;
   std::vector<std::int64_t> seen;
-  std::thread reader([&] {
+  std::jthread reader([&] {
     bool last = false;
     for (std::int64_t after = 0; !last;) {
       last = done;
@@ -148,7 +147,7 @@ TEST_P(Race, EventsHaveNoGapsAndAppearInTheirOrder) {
 }
 
 TEST_P(Race, ThreadsShareOneStoreWithFewerConnections) {
-  std::vector<std::thread> threads;
+  std::vector<std::jthread> threads;
   const auto shared = open(2);
   for (int i = 0; i < kReplicas; ++i) {
     threads.emplace_back([&, i] {
@@ -171,7 +170,7 @@ TEST_P(FirstStart, ManyStoresMakeTheSchemaOfAnEmptyDatabaseTogether) {
   if (IsSkipped()) return;
   std::barrier start(kReplicas);
   std::atomic<int> ready = 0;
-  std::vector<std::thread> threads;
+  std::vector<std::jthread> threads;
   for (int i = 0; i < kReplicas; ++i) {
     threads.emplace_back([&] {
       start.arrive_and_wait();
