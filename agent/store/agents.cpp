@@ -6,7 +6,8 @@ namespace {
 const std::string kSelect =
     "SELECT id, state, auth_spki, transport_spki, auth_kid, transport_kid, "
     "previous_transport_kid, envelope, host, version, group_names, approved_by, reason, enrolled, "
-    "changed, last_seen, revision FROM agents ";
+    "changed, last_seen, revision, next_auth_spki, next_auth_kid, next_transport_spki, "
+    "next_transport_kid, next_envelope FROM agents ";
 
 Agent agent_of(const Row& row) {
   return {.id = row.text(0),
@@ -17,6 +18,11 @@ Agent agent_of(const Row& row) {
           .transport_kid = row.text(5),
           .previous_transport_kid = row.text(6),
           .envelope = row.text(7),
+          .next_auth_spki = row.bytes(17),
+          .next_transport_spki = row.bytes(19),
+          .next_auth_kid = row.text(18),
+          .next_transport_kid = row.text(20),
+          .next_envelope = row.text(21),
           .host = row.text(8),
           .version = row.text(9),
           .groups = row.list(10),
@@ -35,10 +41,13 @@ bool Store::add_agent(const Agent& a) {
     return sql.run(
                "INSERT INTO agents (id, state, auth_spki, transport_spki, auth_kid, "
                "transport_kid, previous_transport_kid, envelope, host, version, group_names, "
-               "approved_by, reason, enrolled, changed, last_seen, revision) "
+               "approved_by, reason, enrolled, changed, last_seen, revision, next_auth_spki, "
+               "next_auth_kid, next_transport_spki, next_transport_kid, next_envelope) "
                "VALUES (:id, :state, :auth_spki, :transport_spki, :auth_kid, :transport_kid, "
                ":previous, :envelope, :host, :version, :groups, :approved_by, :reason, :enrolled, "
-               ":changed, :last_seen, :revision) ON CONFLICT DO NOTHING",
+               ":changed, :last_seen, :revision, :next_auth_spki, :next_auth_kid, "
+               ":next_transport_spki, :next_transport_kid, :next_envelope) "
+               "ON CONFLICT DO NOTHING",
                {{"id", a.id},
                 {"state", a.state},
                 {"auth_spki", a.auth_spki},
@@ -47,6 +56,11 @@ bool Store::add_agent(const Agent& a) {
                 {"transport_kid", a.transport_kid},
                 {"previous", a.previous_transport_kid},
                 {"envelope", a.envelope},
+                {"next_auth_spki", a.next_auth_spki},
+                {"next_auth_kid", a.next_auth_kid},
+                {"next_transport_spki", a.next_transport_spki},
+                {"next_transport_kid", a.next_transport_kid},
+                {"next_envelope", a.next_envelope},
                 {"host", storable(a.host)},
                 {"version", storable(a.version)},
                 {"groups", a.groups},
@@ -84,7 +98,10 @@ bool Store::update_agent(const Agent& a) {
                "transport_kid = :transport_kid, previous_transport_kid = :previous, "
                "envelope = :envelope, host = :host, version = :version, group_names = :groups, "
                "approved_by = :approved_by, reason = :reason, enrolled = :enrolled, "
-               "changed = :changed, revision = revision + 1 "
+               "changed = :changed, next_auth_spki = :next_auth_spki, "
+               "next_auth_kid = :next_auth_kid, next_transport_spki = :next_transport_spki, "
+               "next_transport_kid = :next_transport_kid, next_envelope = :next_envelope, "
+               "revision = revision + 1 "
                "WHERE id = :id AND revision = :revision",
                {{"state", a.state},
                 {"auth_spki", a.auth_spki},
@@ -93,6 +110,11 @@ bool Store::update_agent(const Agent& a) {
                 {"transport_kid", a.transport_kid},
                 {"previous", a.previous_transport_kid},
                 {"envelope", a.envelope},
+                {"next_auth_spki", a.next_auth_spki},
+                {"next_auth_kid", a.next_auth_kid},
+                {"next_transport_spki", a.next_transport_spki},
+                {"next_transport_kid", a.next_transport_kid},
+                {"next_envelope", a.next_envelope},
                 {"host", storable(a.host)},
                 {"version", storable(a.version)},
                 {"groups", a.groups},

@@ -15,12 +15,15 @@ namespace keyagent::store {
 // auth_spki.
 struct Agent {
   std::string id;                   // [a-z0-9.-]{1,63}
-  std::string state;                // pending, trusted, suspended, revoked
+  std::string state;                // pending, trusted, suspended, revoked, rejected
   Bytes auth_spki, transport_spki;  // DER
   std::string auth_kid, transport_kid;
   std::string previous_transport_kid;  // still delivered to until the rekey is confirmed; or empty
   std::string envelope;                // JOSE alg of the transport key
-  std::string host, version;           // as the agent says: for people, never for a decision
+  // Proved, not yet in force: certificates and credentials go to both until the switch.
+  Bytes next_auth_spki, next_transport_spki;
+  std::string next_auth_kid, next_transport_kid, next_envelope;
+  std::string host, version;  // as the agent says: for people, never for a decision
   std::vector<std::string> groups;
   std::string approved_by, reason;
   WallTime enrolled, changed, last_seen;  // last_seen: epoch 0 for never
@@ -34,6 +37,16 @@ struct EnrolmentToken {
   std::string created_by;
   WallTime expires;
   std::string used_by;  // agent id; empty: not yet
+};
+
+// Something that a peer must answer in time: an enrolment, a new transport key.
+struct Challenge {
+  std::string id;    // 128 random bits, hex
+  std::string kind;  // enrolment, transport
+  std::string agent;
+  std::string state;
+  std::string data;  // JSON: what was asked, and SHA-256 of the right answers
+  WallTime expires;
 };
 
 struct User {

@@ -17,7 +17,10 @@ const Migration kFirst = {
     R"sql(CREATE TABLE agents (
       id TEXT PRIMARY KEY, state TEXT NOT NULL, auth_spki TEXT NOT NULL,
       transport_spki TEXT NOT NULL, auth_kid TEXT NOT NULL, transport_kid TEXT NOT NULL,
-      previous_transport_kid TEXT NOT NULL, envelope TEXT NOT NULL, host TEXT NOT NULL,
+      previous_transport_kid TEXT NOT NULL, envelope TEXT NOT NULL,
+      next_auth_spki TEXT NOT NULL, next_auth_kid TEXT NOT NULL,
+      next_transport_spki TEXT NOT NULL, next_transport_kid TEXT NOT NULL,
+      next_envelope TEXT NOT NULL, host TEXT NOT NULL,
       version TEXT NOT NULL, group_names TEXT NOT NULL, approved_by TEXT NOT NULL,
       reason TEXT NOT NULL, enrolled BIGINT NOT NULL, changed BIGINT NOT NULL,
       last_seen BIGINT NOT NULL, revision BIGINT NOT NULL))sql",
@@ -27,6 +30,11 @@ const Migration kFirst = {
       hash TEXT PRIMARY KEY, agent_id TEXT NOT NULL, group_names TEXT NOT NULL,
       created_by TEXT NOT NULL, expires BIGINT NOT NULL, used_by TEXT NOT NULL))sql",
     R"sql(CREATE INDEX enrolment_tokens_expires ON enrolment_tokens (expires))sql",
+
+    R"sql(CREATE TABLE challenges (
+      id TEXT PRIMARY KEY, kind TEXT NOT NULL, agent TEXT NOT NULL, state TEXT NOT NULL,
+      data TEXT NOT NULL, expires BIGINT NOT NULL))sql",
+    R"sql(CREATE INDEX challenges_expires ON challenges (expires))sql",
 
     R"sql(CREATE TABLE users (
       name TEXT PRIMARY KEY, role TEXT NOT NULL, password TEXT NOT NULL,

@@ -58,6 +58,11 @@ class Store {
   std::optional<EnrolmentToken> use_enrolment_token(const Bytes& hash, const std::string& agent_id,
                                                     WallTime now);
 
+  void add_challenge(const Challenge& challenge, WallTime now);  // drops those that have expired
+  std::optional<Challenge> challenge(const std::string& id, WallTime now);  // not expired
+  // Changes state, data and expiry if it is still in state `from`.
+  bool move_challenge(const Challenge& challenge, const std::string& from);
+
   bool add_user(const User& user);  // false: there is one of this name
   bool update_user(const User& user);
   std::optional<User> user(const std::string& name);
@@ -66,7 +71,7 @@ class Store {
   // nullopt: unknown, expired at `now`, or its user is disabled.
   std::optional<LoginSession> login(const Bytes& hash, WallTime now);
   void remove_login(const Bytes& hash);
-  // Deletes logins and unused enrolment tokens that are expired.
+  // Deletes logins, challenges and unused enrolment tokens that are expired.
   void forget_expired(WallTime now);
 
   // Adds a version (credential.version is set by the store and returned). The envelope of the

@@ -88,8 +88,13 @@ TEST_P(Race, OneOfManyWritesASettingOnce) {
   EXPECT_EQ(store().setting("id"), std::to_string(winner));
 }
 
-TEST_P(Race, OneOfManyAddsAnAgentAndOneMovesARekey) {
+TEST_P(Race, OneOfManyAddsAnAgentOrMovesAChallengeOrARekey) {
   EXPECT_EQ(winners([](Store& own, int) { return own.add_agent(sample_agent("host-1")); }), 1);
+  Challenge challenge{
+      .id = "1", .kind = "enrolment", .agent = "", .state = "asked", .data = "", .expires = kNow};
+  store().add_challenge(challenge, at(0));
+  challenge.state = "answered";
+  EXPECT_EQ(winners([&](Store& own, int) { return own.move_challenge(challenge, "asked"); }), 1);
   auto rekey = sample_rekey("host-1");
   rekey.id = store().add_rekey(rekey);
   rekey.state = "sent";

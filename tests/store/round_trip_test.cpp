@@ -79,6 +79,11 @@ TEST_P(RoundTrip, AgentIsUpdatedOnlyFromItsRevision) {
   agent.auth_spki.clear();
   agent.groups.clear();
   agent.previous_transport_kid.clear();
+  agent.next_auth_spki = {3};
+  agent.next_transport_spki = {4};
+  agent.next_auth_kid = "another-auth";
+  agent.next_transport_kid = "another-transport";
+  agent.next_envelope.clear();
   agent.last_seen = kNow;
   EXPECT_TRUE(store().update_agent(agent));
   auto expected = agent;
@@ -141,6 +146,58 @@ TEST_P(RoundTrip, EnrolmentTokenForAnyAgentIsUsedByTheFirst) {
   EXPECT_EQ(code_of([&] { store().add_enrolment_token(token); }), Code::kExists);
   EXPECT_TRUE(store().use_enrolment_token(token.hash, "host-9", at(0)));
   EXPECT_FALSE(store().use_enrolment_token(token.hash, "host-1", at(0)));
+}
+
+TEST_P(RoundTrip, ChallengeIsReadUntilItExpiresAndMovedOnlyFromItsState) {
+  Challenge asked{.id = "00ff",
+                  .kind = "enrolment",
+                  .agent = "host-1",
+                  .state = "asked",
+                  .data = kAwkward,
+                  .expires = kNow};
+  store().add_challenge(asked, at(0));
+  EXPECT_EQ(code_of([&] { store().add_challenge(asked, at(0)); }), Code::kExists);
+  EXPECT_FALSE(store().challenge("00ff", kNow));
+  EXPECT_FALSE(store().challenge("none", at(0)));
+  auto moved = asked;
+  moved.state = "answered";
+  moved.data = "{}";
+  moved.expires += std::chrono::seconds(1);
+  EXPECT_FALSE(store().move_challenge(moved, "answered"));
+  auto read = store().challenge("00ff", kNow - std::chrono::milliseconds(1)).value();
+  EXPECT_EQ(read.id, "00ff");
+  EXPECT_EQ(read.kind, "enrolment");
+  EXPECT_EQ(read.agent, "host-1");
+  EXPECT_EQ(read.state, "asked");
+  EXPECT_EQ(read.data, kAwkward);
+  EXPECT_EQ(read.expires, kNow);
+  EXPECT_TRUE(store().move_challenge(moved, "asked"));
+  EXPECT_FALSE(store().move_challenge(moved, "asked"));
+  read = store().challenge("00ff", kNow).value();
+  EXPECT_EQ(read.state, "answered");
+  EXPECT_EQ(read.data, "{}");
+  EXPECT_EQ(read.expires, moved.expires);
+}
+
+TEST_P(RoundTrip, ExpiredChallengesAreDroppedByTheNextAndByForgetting) {
+  const auto add = [&](const char* id, WallTime expires, WallTime now) {
+    Challenge challenge{.id = id,
+                        .kind = "transport",
+                        .agent = "",
+                        .state = "asked",
+                        .data = "",
+                        .expires = expires};
+    store().add_challenge(challenge, now);
+  };
+  const auto later = kNow + std::chrono::milliseconds(1);
+  add("old", kNow, at(0));
+  add("recent", later, at(0));
+  add("new", kNow + std::chrono::hours(1), kNow);
+  EXPECT_FALSE(store().challenge("old", at(0)));
+  EXPECT_TRUE(store().challenge("recent", at(0)));
+  store().forget_expired(later);
+  EXPECT_FALSE(store().challenge("recent", at(0)));
+  EXPECT_TRUE(store().challenge("new", at(0)));
 }
 
 TEST_P(RoundTrip, UserIsReadBackAndUpdated) {

@@ -32,6 +32,11 @@ inline Agent sample_agent(const std::string& id) {
           .transport_kid = "transport-" + id,
           .previous_transport_kid = "old-" + id,
           .envelope = "ECDH-ES+A256KW",
+          .next_auth_spki = {1},
+          .next_transport_spki = {2},
+          .next_auth_kid = "next-auth",
+          .next_transport_kid = "next-transport",
+          .next_envelope = "RSA-OAEP-256",
           .host = kAwkward,
           .version = "1.2.3",
           .groups = {"web", kAwkward, ""},
@@ -52,6 +57,11 @@ inline void expect_equal(const Agent& a, const Agent& b) {
   EXPECT_EQ(a.transport_kid, b.transport_kid);
   EXPECT_EQ(a.previous_transport_kid, b.previous_transport_kid);
   EXPECT_EQ(a.envelope, b.envelope);
+  EXPECT_EQ(a.next_auth_spki, b.next_auth_spki);
+  EXPECT_EQ(a.next_transport_spki, b.next_transport_spki);
+  EXPECT_EQ(a.next_auth_kid, b.next_auth_kid);
+  EXPECT_EQ(a.next_transport_kid, b.next_transport_kid);
+  EXPECT_EQ(a.next_envelope, b.next_envelope);
   EXPECT_EQ(a.host, b.host);
   EXPECT_EQ(a.version, b.version);
   EXPECT_EQ(a.groups, b.groups);
