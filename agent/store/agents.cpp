@@ -1,0 +1,137 @@
+#include "agent/store/store_impl.h"
+
+namespace keyagent::store {
+namespace {
+
+const std::string kSelect =
+    "SELECT id, state, auth_spki, transport_spki, auth_kid, transport_kid, "
+    "previous_transport_kid, envelope, host, version, group_names, approved_by, reason, enrolled, "
+    "changed, last_seen, revision, next_auth_spki, next_auth_kid, next_transport_spki, "
+    "next_transport_kid, next_envelope FROM agents ";
+
+Agent agent_of(const Row& row) {
+  return {.id = row.text(0),
+          .state = row.text(1),
+          .auth_spki = row.bytes(2),
+          .transport_spki = row.bytes(3),
+          .auth_kid = row.text(4),
+          .transport_kid = row.text(5),
+          .previous_transport_kid = row.text(6),
+          .envelope = row.text(7),
+          .next_auth_spki = row.bytes(17),
+          .next_transport_spki = row.bytes(19),
+          .next_auth_kid = row.text(18),
+          .next_transport_kid = row.text(20),
+          .next_envelope = row.text(21),
+          .host = row.text(8),
+          .version = row.text(9),
+          .groups = row.list(10),
+          .approved_by = row.text(11),
+          .reason = row.text(12),
+          .enrolled = row.time(13),
+          .changed = row.time(14),
+          .last_seen = row.time(15),
+          .revision = row.number(16)};
+}
+
+}  // namespace
+
+bool Store::add_agent(const Agent& a) {
+  return impl_->db.write([&](Sql& sql) {
+    return sql.run(
+               "INSERT INTO agents (id, state, auth_spki, transport_spki, auth_kid, "
+               "transport_kid, previous_transport_kid, envelope, host, version, group_names, "
+               "approved_by, reason, enrolled, changed, last_seen, revision, next_auth_spki, "
+               "next_auth_kid, next_transport_spki, next_transport_kid, next_envelope) "
+               "VALUES (:id, :state, :auth_spki, :transport_spki, :auth_kid, :transport_kid, "
+               ":previous, :envelope, :host, :version, :groups, :approved_by, :reason, :enrolled, "
+               ":changed, :last_seen, :revision, :next_auth_spki, :next_auth_kid, "
+               ":next_transport_spki, :next_transport_kid, :next_envelope) "
+               "ON CONFLICT DO NOTHING",
+               {{"id", a.id},
+                {"state", a.state},
+                {"auth_spki", a.auth_spki},
+                {"transport_spki", a.transport_spki},
+                {"auth_kid", a.auth_kid},
+                {"transport_kid", a.transport_kid},
+                {"previous", a.previous_transport_kid},
+                {"envelope", a.envelope},
+                {"next_auth_spki", a.next_auth_spki},
+                {"next_auth_kid", a.next_auth_kid},
+                {"next_transport_spki", a.next_transport_spki},
+                {"next_transport_kid", a.next_transport_kid},
+                {"next_envelope", a.next_envelope},
+                {"host", storable(a.host)},
+                {"version", storable(a.version)},
+                {"groups", a.groups},
+                {"approved_by", a.approved_by},
+                {"reason", a.reason},
+                {"enrolled", a.enrolled},
+                {"changed", a.changed},
+                {"last_seen", a.last_seen},
+                {"revision", a.revision}}) == 1;
+  });
+}
+
+std::optional<Agent> Store::agent(const std::string& id) {
+  return impl_->db.read([&](Sql& sql) {
+    return sql.first(kSelect + "WHERE id = :id", {{"id", id}}, agent_of);
+  });
+}
+
+std::optional<Agent> Store::agent_by_auth_kid(const std::string& kid) {
+  return impl_->db.read([&](Sql& sql) {
+    return sql.first(kSelect + "WHERE auth_kid = :kid AND auth_kid <> ''", {{"kid", kid}},
+                     agent_of);
+  });
+}
+
+std::vector<Agent> Store::agents() {
+  return impl_->db.read([](Sql& sql) { return sql.all(kSelect + "ORDER BY id", {}, agent_of); });
+}
+
+bool Store::update_agent(const Agent& a) {
+  return impl_->db.write([&](Sql& sql) {
+    return sql.run(
+               "UPDATE agents SET state = :state, auth_spki = :auth_spki, "
+               "transport_spki = :transport_spki, auth_kid = :auth_kid, "
+               "transport_kid = :transport_kid, previous_transport_kid = :previous, "
+               "envelope = :envelope, host = :host, version = :version, group_names = :groups, "
+               "approved_by = :approved_by, reason = :reason, enrolled = :enrolled, "
+               "changed = :changed, next_auth_spki = :next_auth_spki, "
+               "next_auth_kid = :next_auth_kid, next_transport_spki = :next_transport_spki, "
+               "next_transport_kid = :next_transport_kid, next_envelope = :next_envelope, "
+               "revision = revision + 1 "
+               "WHERE id = :id AND revision = :revision",
+               {{"state", a.state},
+                {"auth_spki", a.auth_spki},
+                {"transport_spki", a.transport_spki},
+                {"auth_kid", a.auth_kid},
+                {"transport_kid", a.transport_kid},
+                {"previous", a.previous_transport_kid},
+                {"envelope", a.envelope},
+                {"next_auth_spki", a.next_auth_spki},
+                {"next_auth_kid", a.next_auth_kid},
+                {"next_transport_spki", a.next_transport_spki},
+                {"next_transport_kid", a.next_transport_kid},
+                {"next_envelope", a.next_envelope},
+                {"host", storable(a.host)},
+                {"version", storable(a.version)},
+                {"groups", a.groups},
+                {"approved_by", a.approved_by},
+                {"reason", a.reason},
+                {"enrolled", a.enrolled},
+                {"changed", a.changed},
+                {"id", a.id},
+                {"revision", a.revision}}) == 1;
+  });
+}
+
+void Store::seen(const std::string& agent_id, WallTime when) {
+  impl_->db.write([&](Sql& sql) {
+    sql.run("UPDATE agents SET last_seen = :at WHERE id = :id AND last_seen < :at",
+            {{"at", when}, {"id", agent_id}});
+  });
+}
+
+}  // namespace keyagent::store

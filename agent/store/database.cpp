@@ -1,0 +1,87 @@
+#include "agent/store/database.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "agent/base/error.h"
+
+namespace keyagent::store {
+namespace {
+
+constexpr int kLeaseMilliseconds = 30'000;
+
+// A transaction that is undone unless it was committed.
+class Transaction {
+ public:
+  Transaction(soci::session& session, const Place& place) : session_(session) {
+    begin(session, place);
+  }
+  Transaction(const Transaction&) = delete;
+  ~Transaction() {
+    if (done_) return;
+    try {
+      session_.rollback();
+    } catch (const soci::soci_error&) {
+      session_.close();  // the server undoes it then
+    }
+  }
+  void commit() {
+    session_.commit();
+    done_ = true;
+  }
+
+ private:
+  soci::session& session_;
+  bool done_ = false;
+};
+
+}  // namespace
+
+// One connection of the pool, as long as this lives.
+class Database::Lease {
+ public:
+  explicit Lease(soci::connection_pool& pool) : pool_(pool) {
+    if (!pool_.try_lease(position_, kLeaseMilliseconds))
+      throw Error(Code::kBusy, "the store's connections are all in use");
+  }
+  Lease(const Lease&) = delete;
+  ~Lease() { pool_.give_back(position_); }
+  soci::session& session() { return pool_.at(position_); }
+
+ private:
+  soci::connection_pool& pool_;
+  std::size_t position_ = 0;
+};
+
+Database::Database(const Options& options)
+    : place_(options.url), pool_(std::max<std::size_t>(options.connections, 1)) {
+  prepare_file(place_);
+}
+
+void Database::run(const std::function<void(Sql&)>& work, Kind kind) {
+  Lease lease(pool_);
+  auto& session = lease.session();
+  for (bool second = false;; second = true) {
+    bool committing = false;
+    std::optional<Fault> fault;
+    try {
+      if (session.get_backend() == nullptr) open(session, place_);
+      Sql sql(session, place_.engine);
+      if (kind == Kind::kRead) return work(sql);
+      Transaction transaction(session, place_);
+      work(sql);
+      committing = true;
+      return transaction.commit();
+    } catch (const soci::soci_error& error) {
+      fault = fault_of(error, session, place_);
+    }
+    if (fault->lost) session.close();
+    if (committing && fault->lost) {
+      fault->text += "; whether the change was made is not known";
+      throw Error(fault->code, fault->text);
+    }
+    if (second || !(fault->lost || fault->again)) throw Error(fault->code, fault->text);
+  }
+}
+
+}  // namespace keyagent::store

@@ -1,0 +1,60 @@
+#pragma once
+// The pool of connections, and transactions that survive the loss of one.
+
+#include <soci/soci.h>
+
+#include <functional>
+#include <optional>
+#include <string>
+#include <type_traits>
+
+#include "agent/store/dialect.h"
+#include "agent/store/sql.h"
+#include "agent/store/store.h"
+
+namespace keyagent::store {
+
+// Thread-safe. Connections are opened when they are first needed, and again after they were lost.
+// Work is a callable on Sql&; it may be run twice, so it changes nothing but the database and its
+// result.
+class Database {
+ public:
+  explicit Database(const Options& options);
+
+  // Outside of a transaction, for one query.
+  template <class Work>
+  auto read(const Work& work) {
+    return result_of(work, Kind::kRead);
+  }
+  // All or nothing. A connection that is lost before the commit, and a deadlock, are tried again
+  // once; one that is lost during the commit is Error{kPeer}, which says that the outcome is
+  // unknown.
+  template <class Work>
+  auto write(const Work& work) {
+    return result_of(work, Kind::kWrite);
+  }
+
+  const Place& place() const { return place_; }
+
+ private:
+  enum class Kind { kRead, kWrite };
+  class Lease;
+
+  template <class Work>
+  auto result_of(const Work& work, Kind kind) {
+    using Result = std::invoke_result_t<const Work&, Sql&>;
+    if constexpr (std::is_void_v<Result>) {
+      run(work, kind);
+    } else {
+      std::optional<Result> result;
+      run([&](Sql& sql) { result.emplace(work(sql)); }, kind);
+      return *std::move(result);
+    }
+  }
+  void run(const std::function<void(Sql&)>& work, Kind kind);
+
+  Place place_;
+  soci::connection_pool pool_;
+};
+
+}  // namespace keyagent::store

@@ -1,0 +1,110 @@
+#pragma once
+// What the store keeps, one struct a row.
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "agent/base/bytes.h"
+#include "agent/base/clock.h"
+
+namespace keyagent::store {
+
+// An agent that the instance knows. `id` is its name in certificates (SAN); its identity is
+// auth_spki.
+struct Agent {
+  std::string id;                   // [a-z0-9.-]{1,63}
+  std::string state;                // pending, trusted, suspended, revoked, rejected
+  Bytes auth_spki, transport_spki;  // DER
+  std::string auth_kid, transport_kid;
+  std::string previous_transport_kid;  // still delivered to until the rekey is confirmed; or empty
+  std::string envelope;                // JOSE alg of the transport key
+  // Proved, not yet in force: certificates and credentials go to both until the switch.
+  Bytes next_auth_spki, next_transport_spki;
+  std::string next_auth_kid, next_transport_kid, next_envelope;
+  std::string host, version;  // as the agent says: for people, never for a decision
+  std::vector<std::string> groups;
+  std::string approved_by, reason;
+  WallTime enrolled, changed, last_seen;  // last_seen: epoch 0 for never
+  std::int64_t revision = 0;              // for compare-and-set
+};
+
+struct EnrolmentToken {
+  Bytes hash;            // SHA-256 of the secret
+  std::string agent_id;  // only for this agent; empty: any
+  std::vector<std::string> groups;
+  std::string created_by;
+  WallTime expires;
+  std::string used_by;  // agent id; empty: not yet
+};
+
+// Something that a peer must answer in time: an enrolment, a new transport key.
+struct Challenge {
+  std::string id;    // 128 random bits, hex
+  std::string kind;  // enrolment, transport
+  std::string agent;
+  std::string state;
+  std::string data;  // JSON: what was asked, and SHA-256 of the right answers
+  WallTime expires;
+};
+
+struct User {
+  std::string name;
+  std::string role;         // admin, cryptographic-manager, operator, auditor
+  std::string password;     // Argon2id, PHC string form; empty: none
+  std::string spki_sha256;  // base64url of a client certificate's key; empty: none
+  bool disabled = false;
+};
+struct LoginSession {
+  Bytes hash;  // SHA-256 of the bearer secret
+  std::string user;
+  WallTime expires;
+};
+
+struct Credential {
+  std::string name;
+  std::string type;          // password, ssh-key, api-token, certificate, json
+  std::int64_t version = 0;  // 1, 2, …
+  bool blind = false;        // the instance never had the plaintext: no stored envelope
+  Bytes envelope;            // sealed to the instance's storage key; empty when blind
+  std::vector<std::string> agents, groups;  // who gets it
+  std::string changed_by;
+  WallTime changed;
+  bool removed = false;
+};
+// One credential version, sealed to one agent's transport key.
+struct SealedCopy {
+  std::string credential;
+  std::int64_t version = 0;
+  std::string agent, kid;
+  Bytes envelope;  // JWE compact
+};
+
+struct Rekey {
+  std::int64_t id = 0;
+  std::string batch;       // rekeys that were ordered together
+  std::string agent, key;  // key name on the agent: transport or auth key
+  std::string state;       // ordered, sent, staged, confirmed, failed, cancelled
+  std::string old_kid, new_kid, ordered_by, detail;
+  WallTime ordered, changed;
+  bool canary = false;
+};
+
+struct Certificate {
+  std::string serial;  // lower-case hex
+  std::string agent;   // or empty for the instance's own
+  std::string kid;
+  WallTime not_before, not_after;
+  std::optional<WallTime> revoked;
+  std::string reason;  // RFC 5280 CRLReason name
+  Bytes der;
+};
+
+struct Event {
+  std::int64_t seq = 0;
+  WallTime at;
+  std::string actor, action, subject, outcome, text;  // outcome: done, refused, failed, alarm
+};
+
+}  // namespace keyagent::store

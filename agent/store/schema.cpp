@@ -1,0 +1,123 @@
+#include "agent/store/schema.h"
+
+#include <algorithm>
+#include <string>
+
+#include "agent/base/clock.h"
+#include "agent/base/error.h"
+
+namespace keyagent::store {
+namespace {
+
+const Migration kFirst = {
+    R"sql(CREATE TABLE settings (name TEXT PRIMARY KEY, value TEXT NOT NULL))sql",
+    R"sql(CREATE TABLE counters (name TEXT PRIMARY KEY, value BIGINT NOT NULL))sql",
+    R"sql(INSERT INTO counters (name, value) VALUES ('events', 0), ('rekeys', 0))sql",
+
+    R"sql(CREATE TABLE agents (
+      id TEXT PRIMARY KEY, state TEXT NOT NULL, auth_spki TEXT NOT NULL,
+      transport_spki TEXT NOT NULL, auth_kid TEXT NOT NULL, transport_kid TEXT NOT NULL,
+      previous_transport_kid TEXT NOT NULL, envelope TEXT NOT NULL,
+      next_auth_spki TEXT NOT NULL, next_auth_kid TEXT NOT NULL,
+      next_transport_spki TEXT NOT NULL, next_transport_kid TEXT NOT NULL,
+      next_envelope TEXT NOT NULL, host TEXT NOT NULL,
+      version TEXT NOT NULL, group_names TEXT NOT NULL, approved_by TEXT NOT NULL,
+      reason TEXT NOT NULL, enrolled BIGINT NOT NULL, changed BIGINT NOT NULL,
+      last_seen BIGINT NOT NULL, revision BIGINT NOT NULL))sql",
+    R"sql(CREATE UNIQUE INDEX agents_auth_kid ON agents (auth_kid) WHERE auth_kid <> '')sql",
+
+    R"sql(CREATE TABLE enrolment_tokens (
+      hash TEXT PRIMARY KEY, agent_id TEXT NOT NULL, group_names TEXT NOT NULL,
+      created_by TEXT NOT NULL, expires BIGINT NOT NULL, used_by TEXT NOT NULL))sql",
+    R"sql(CREATE INDEX enrolment_tokens_expires ON enrolment_tokens (expires))sql",
+
+    R"sql(CREATE TABLE challenges (
+      id TEXT PRIMARY KEY, kind TEXT NOT NULL, agent TEXT NOT NULL, state TEXT NOT NULL,
+      data TEXT NOT NULL, expires BIGINT NOT NULL))sql",
+    R"sql(CREATE INDEX challenges_expires ON challenges (expires))sql",
+
+    R"sql(CREATE TABLE users (
+      name TEXT PRIMARY KEY, role TEXT NOT NULL, password TEXT NOT NULL,
+      spki_sha256 TEXT NOT NULL, disabled BIGINT NOT NULL))sql",
+    R"sql(CREATE TABLE logins (
+      hash TEXT PRIMARY KEY, user_name TEXT NOT NULL REFERENCES users (name),
+      expires BIGINT NOT NULL))sql",
+    R"sql(CREATE INDEX logins_expires ON logins (expires))sql",
+
+    R"sql(CREATE TABLE credentials (
+      name TEXT PRIMARY KEY, type TEXT NOT NULL, version BIGINT NOT NULL, blind BIGINT NOT NULL,
+      envelope TEXT NOT NULL, agent_names TEXT NOT NULL, group_names TEXT NOT NULL,
+      changed_by TEXT NOT NULL, changed BIGINT NOT NULL, removed BIGINT NOT NULL))sql",
+    R"sql(CREATE TABLE sealed_copies (
+      agent TEXT NOT NULL, kid TEXT NOT NULL,
+      credential TEXT NOT NULL REFERENCES credentials (name), version BIGINT NOT NULL,
+      envelope TEXT NOT NULL, PRIMARY KEY (agent, kid, credential)))sql",
+    R"sql(CREATE INDEX sealed_copies_credential ON sealed_copies (credential))sql",
+
+    R"sql(CREATE TABLE rekeys (
+      id BIGINT PRIMARY KEY, batch TEXT NOT NULL, agent TEXT NOT NULL, key_name TEXT NOT NULL,
+      state TEXT NOT NULL, old_kid TEXT NOT NULL, new_kid TEXT NOT NULL, ordered_by TEXT NOT NULL,
+      detail TEXT NOT NULL, ordered BIGINT NOT NULL, changed BIGINT NOT NULL,
+      canary BIGINT NOT NULL))sql",
+    R"sql(CREATE INDEX rekeys_agent ON rekeys (agent, id))sql",
+    R"sql(CREATE INDEX rekeys_open ON rekeys (id)
+      WHERE state NOT IN ('confirmed', 'failed', 'cancelled'))sql",
+
+    R"sql(CREATE TABLE certificates (
+      serial TEXT PRIMARY KEY, agent TEXT NOT NULL, kid TEXT NOT NULL, not_before BIGINT NOT NULL,
+      not_after BIGINT NOT NULL, revoked BIGINT, reason TEXT NOT NULL, der TEXT NOT NULL))sql",
+    R"sql(CREATE INDEX certificates_agent ON certificates (agent, not_before))sql",
+
+    R"sql(CREATE TABLE events (
+      seq BIGINT PRIMARY KEY, happened BIGINT NOT NULL, actor TEXT NOT NULL, action TEXT NOT NULL,
+      subject TEXT NOT NULL, outcome TEXT NOT NULL, body TEXT NOT NULL))sql",
+};
+
+const Migration kAll[] = {kFirst};
+
+// The table that says which migrations ran is there before the first of them.
+void prepare(Sql& sql) {
+  if (sql.engine() == Engine::kSqlite) {
+    const auto tables = sql.all("SELECT name FROM sqlite_master WHERE type = 'table'", {},
+                                [](const Row& row) { return row.text(0) == "store_schema"; });
+    if (!tables.empty() && std::find(tables.begin(), tables.end(), true) == tables.end())
+      throw Error(Code::kIntegrity, "the SQLite file is no store of keyagent");
+  }
+  sql.run(schema_words(sql.engine(), R"sql(CREATE TABLE IF NOT EXISTS store_schema (
+      version BIGINT PRIMARY KEY, applied BIGINT NOT NULL))sql"));
+}
+
+}  // namespace
+
+std::span<const Migration> migrations() {
+  return kAll;
+}
+
+int schema_version(Sql& sql) {
+  return static_cast<int>(sql.first("SELECT coalesce(max(version), 0) FROM store_schema", {},
+                                    [](const Row& row) { return row.number(0); })
+                              .value());
+}
+
+void bring_up(Database& database, std::span<const Migration> steps) {
+  const auto known = static_cast<int>(steps.size());
+  for (int version = -1; version < known;) {
+    version = database.write([&](Sql& sql) {
+      lock_schema(sql);
+      prepare(sql);
+      const int found = schema_version(sql);
+      if (found > known)
+        throw Error(Code::kIntegrity, "the store has schema " + std::to_string(found) +
+                                          ", this program knows " + std::to_string(known) +
+                                          "; use the newer program, nothing was changed");
+      if (found == known) return found;
+      for (const char* statement : steps[static_cast<std::size_t>(found)])
+        sql.run(schema_words(sql.engine(), statement));
+      sql.run("INSERT INTO store_schema (version, applied) VALUES (:version, :applied)",
+              {{"version", found + 1}, {"applied", system_clock().now()}});
+      return found + 1;
+    });
+  }
+}
+
+}  // namespace keyagent::store

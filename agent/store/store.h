@@ -1,0 +1,121 @@
+#pragma once
+// The instance's store: agents and their trust, enrolment tokens, people, credentials, sealed
+// copies, rekeys, certificates and events. One schema on SQLite and on PostgreSQL.
+//
+// Replicas share one PostgreSQL: every change that depends on what was read happens in one
+// transaction, and a change that lost a race is told so by its return value, never applied.
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "agent/base/bytes.h"
+#include "agent/base/clock.h"
+#include "agent/store/rows.h"
+
+namespace keyagent::store {
+
+struct Options {
+  std::string url;  // "sqlite:///var/lib/keyinstanced/instance.db" or "postgresql://…" (libpq URI,
+                    // no password in it: passfile or peer authentication)
+  std::size_t connections = 4;
+};
+
+// Thread-safe: a pool of connections. Every method throws Error: kPeer when the database cannot be
+// reached (retryable; when the text says so, it is not known whether the change was made),
+// kBusy when it is locked or all connections are in use for too long (retryable, nothing was
+// changed), kIntegrity when it is damaged or newer than this program, kExists for what is there
+// already, kUsage for text that is not UTF-8 or has a NUL in it, kInternal else. Times are stored
+// with millisecond precision, rounded down.
+class Store {
+ public:
+  explicit Store(Options options);  // opens and brings the schema up to date
+  ~Store();
+
+  // Settings: the instance's id, its CA certificate, …
+  std::optional<std::string> setting(const std::string& name);
+  void set_setting(const std::string& name, const std::string& value);
+  // True for the one caller that wrote it first; nothing is changed for the others.
+  bool set_setting_once(const std::string& name, const std::string& value);
+
+  // False: an agent with this id, or with this auth_kid, is there.
+  bool add_agent(const Agent& agent);
+  std::optional<Agent> agent(const std::string& id);
+  std::optional<Agent> agent_by_auth_kid(const std::string& kid);
+  std::vector<Agent> agents();
+  // Writes all but last_seen if the row still has agent.revision, and raises it. False: somebody
+  // was faster.
+  bool update_agent(const Agent& agent);
+  void seen(const std::string& agent_id, WallTime when);
+
+  void add_enrolment_token(const EnrolmentToken& token);
+  // Uses it up for this agent: the token, once; nullopt when unknown, expired at `now`, used, or
+  // for another id.
+  std::optional<EnrolmentToken> use_enrolment_token(const Bytes& hash, const std::string& agent_id,
+                                                    WallTime now);
+
+  void add_challenge(const Challenge& challenge, WallTime now);  // drops those that have expired
+  std::optional<Challenge> challenge(const std::string& id, WallTime now);  // not expired
+  // Changes state, data and expiry if it is still in state `from`.
+  bool move_challenge(const Challenge& challenge, const std::string& from);
+
+  bool add_user(const User& user);  // false: there is one of this name
+  bool update_user(const User& user);
+  std::optional<User> user(const std::string& name);
+  std::vector<User> users();
+  void add_login(const LoginSession& session);
+  // nullopt: unknown, expired at `now`, or its user is disabled.
+  std::optional<LoginSession> login(const Bytes& hash, WallTime now);
+  void remove_login(const Bytes& hash);
+  // Deletes logins, challenges and unused enrolment tokens that are expired.
+  void forget_expired(WallTime now);
+
+  // Adds a version (credential.version is set by the store and returned). The envelope of the
+  // version before is not kept.
+  std::int64_t put_credential(const Credential& credential);
+  bool assign_credential(const std::string& name, const std::vector<std::string>& agents,
+                         const std::vector<std::string>& groups);
+  std::optional<Credential> credential(const std::string& name);  // newest version, also removed
+  std::vector<Credential> credentials();                          // newest versions, not removed
+  bool remove_credential(const std::string& name);                // its sealed copies too
+  // Replaces the one of the same (credential, agent, kid). False, and nothing is changed: the
+  // credential is removed or has no such version, or a copy of a newer version is there.
+  bool put_sealed_copy(const SealedCopy& copy);
+  std::optional<SealedCopy> sealed_copy(const std::string& credential, const std::string& agent,
+                                        const std::string& kid);  // of the newest version
+  // Of any version: an old one stays until a newer replaces it.
+  std::vector<SealedCopy> sealed_copies(const std::string& agent, const std::string& kid);
+  // How many sealed copies name each kid of this agent.
+  std::vector<std::pair<std::string, std::int64_t>> census(const std::string& agent);
+  void drop_sealed_copies(const std::string& agent, const std::string& kid);
+
+  std::int64_t add_rekey(const Rekey& rekey);
+  std::optional<Rekey> rekey(std::int64_t id);
+  std::vector<Rekey> rekeys(const std::string& agent, bool open_only);  // empty agent: all
+  // Changes state, kids and detail if it is still in state `from`.
+  bool move_rekey(const Rekey& rekey, const std::string& from);
+
+  void add_certificate(const Certificate& certificate);
+  std::vector<Certificate> certificates(const std::string& agent);  // empty: all
+  bool revoke_certificate(const std::string& serial, WallTime when, const std::string& reason);
+
+  // Numbers have no gaps, and become visible in their order. What is not UTF-8 is escaped.
+  std::int64_t add_event(const Event& event);
+  std::vector<Event> events(std::int64_t after_seq, std::size_t count);
+
+  // All of it, consistent, while others write. SQLite: into a new file (VACUUM INTO); PostgreSQL:
+  // Error{kUnsupported} that names pg_dump.
+  void backup(const std::string& path);
+  // "sqlite 3.40.1, schema 1" for `keyinstanced check`.
+  std::string describe();
+
+ private:
+  struct Impl;
+  std::unique_ptr<Impl> impl_;
+};
+
+}  // namespace keyagent::store

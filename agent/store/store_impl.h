@@ -1,0 +1,18 @@
+#pragma once
+// What the files of this room share of Store.
+
+#include "agent/store/database.h"
+#include "agent/store/store.h"
+
+namespace keyagent::store {
+
+struct Store::Impl {
+  explicit Impl(const Options& options) : db(options) {}
+  Database db;
+};
+
+// Text that others chose and that is shown to people only: what cannot be stored is escaped, so
+// that it cannot stop the record it stands in.
+std::string storable(const std::string& text);
+
+}  // namespace keyagent::store

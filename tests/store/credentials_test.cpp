@@ -1,0 +1,171 @@
+#include <gtest/gtest.h>
+
+#include "tests/store/both.h"
+#include "tests/store/samples.h"
+
+namespace keyagent::store {
+namespace {
+
+using Census = std::vector<std::pair<std::string, std::int64_t>>;
+
+class Credentials : public BothTest {};
+KEYAGENT_ON_BOTH(Credentials);
+
+TEST_P(Credentials, VersionsCountUpAndTheNewestIsRead) {
+  auto credential = sample_credential(kAwkward);
+  EXPECT_EQ(store().put_credential(credential), 1);
+  credential.version = 1;
+  expect_equal(store().credential(kAwkward).value(), credential);
+  credential.type = "ssh-key";
+  credential.blind = true;
+  credential.envelope.clear();
+  credential.agents.clear();
+  credential.changed_by = "ada";
+  EXPECT_EQ(store().put_credential(credential), 2);
+  credential.version = 2;
+  expect_equal(store().credential(kAwkward).value(), credential);
+  ASSERT_EQ(store().credentials().size(), 1u);
+  expect_equal(store().credentials()[0], credential);
+  EXPECT_FALSE(store().credential("none"));
+}
+
+TEST_P(Credentials, AssignmentChangesWhoGetsItAndNothingElse) {
+  auto credential = sample_credential("db");
+  store().put_credential(credential);
+  EXPECT_TRUE(store().assign_credential("db", {kAwkward}, {}));
+  EXPECT_FALSE(store().assign_credential("none", {}, {}));
+  credential.version = 1;
+  credential.agents = {kAwkward};
+  credential.groups.clear();
+  expect_equal(store().credential("db").value(), credential);
+}
+
+TEST_P(Credentials, RemovedOneLeavesNoEnvelopeAndItsNameGoesOnCounting) {
+  store().put_credential(sample_credential("db"));
+  store().put_sealed_copy({"db", 1, "host-1", "kid-1", random_bytes(8)});
+  EXPECT_TRUE(store().remove_credential("db"));
+  EXPECT_FALSE(store().remove_credential("db"));
+  EXPECT_FALSE(store().remove_credential("none"));
+  EXPECT_TRUE(store().credentials().empty());
+  EXPECT_TRUE(store().credential("db")->removed);
+  EXPECT_TRUE(store().credential("db")->envelope.empty());
+  EXPECT_TRUE(store().sealed_copies("host-1", "kid-1").empty());
+  EXPECT_FALSE(store().assign_credential("db", {}, {}));
+  EXPECT_FALSE(store().put_sealed_copy({"db", 1, "host-1", "kid-1", random_bytes(8)}));
+  EXPECT_EQ(store().put_credential(sample_credential("db")), 2);
+  EXPECT_FALSE(store().credential("db")->removed);
+}
+
+TEST_P(Credentials, SealedCopyIsReadBackByAgentAndKid) {
+  store().put_credential(sample_credential(kAwkward));
+  const SealedCopy copy{kAwkward, 1, kAwkward, "kid'1", random_bytes(300)};
+  EXPECT_TRUE(store().put_sealed_copy(copy));
+  const auto read = store().sealed_copy(kAwkward, kAwkward, "kid'1").value();
+  EXPECT_EQ(read.credential, copy.credential);
+  EXPECT_EQ(read.version, 1);
+  EXPECT_EQ(read.agent, copy.agent);
+  EXPECT_EQ(read.kid, copy.kid);
+  EXPECT_EQ(read.envelope, copy.envelope);
+  EXPECT_FALSE(store().sealed_copy(kAwkward, kAwkward, "kid'2"));
+  EXPECT_FALSE(store().sealed_copy(kAwkward, "host-1", "kid'1"));
+}
+
+TEST_P(Credentials, CopyOfAnOlderVersionIsNotTheNewestAndReplacesNoNewer) {
+  store().put_credential(sample_credential("db"));
+  EXPECT_TRUE(store().put_sealed_copy({"db", 1, "host-1", "kid-1", {1}}));
+  store().put_credential(sample_credential("db"));
+  EXPECT_FALSE(store().sealed_copy("db", "host-1", "kid-1"));
+  EXPECT_EQ(store().sealed_copies("host-1", "kid-1").at(0).version, 1);
+  EXPECT_TRUE(store().put_sealed_copy({"db", 2, "host-1", "kid-1", {2}}));
+  EXPECT_TRUE(store().put_sealed_copy({"db", 2, "host-1", "kid-1", {3}}));
+  EXPECT_FALSE(store().put_sealed_copy({"db", 1, "host-1", "kid-1", {4}}));
+  EXPECT_EQ(store().sealed_copy("db", "host-1", "kid-1")->envelope, Bytes{3});
+  EXPECT_EQ(store().sealed_copies("host-1", "kid-1").size(), 1u);
+}
+
+TEST_P(Credentials, CopyOfWhatIsNotThereIsRefused) {
+  store().put_credential(sample_credential("db"));
+  EXPECT_FALSE(store().put_sealed_copy({"none", 1, "host-1", "kid-1", {1}}));
+  EXPECT_FALSE(store().put_sealed_copy({"db", 2, "host-1", "kid-1", {1}}));
+  EXPECT_FALSE(store().put_sealed_copy({"db", 0, "host-1", "kid-1", {1}}));
+  EXPECT_TRUE(store().census("host-1").empty());
+}
+
+TEST_P(Credentials, CensusCountsByKidUntilTheyAreDropped) {
+  for (const char* name : {"a", "b", "c"}) {
+    store().put_credential(sample_credential(name));
+    store().put_sealed_copy({name, 1, "host-1", "kid-1", {1}});
+  }
+  store().put_sealed_copy({"a", 1, "host-1", "kid-2", {1}});
+  store().put_sealed_copy({"a", 1, "host-2", "kid-1", {1}});
+  EXPECT_EQ(store().census("host-1"), (Census{{"kid-1", 3}, {"kid-2", 1}}));
+  const auto copies = store().sealed_copies("host-1", "kid-1");
+  ASSERT_EQ(copies.size(), 3u);
+  EXPECT_EQ(copies[2].credential, "c");
+  store().drop_sealed_copies("host-1", "kid-1");
+  EXPECT_EQ(store().census("host-1"), (Census{{"kid-2", 1}}));
+  EXPECT_EQ(store().census("host-2"), (Census{{"kid-1", 1}}));
+}
+
+TEST_P(Credentials, EnvelopesOfNoByteAndOfAMebibyteAreReadBack) {
+  auto credential = sample_credential("big");
+  credential.envelope = random_bytes(1 << 20);
+  store().put_credential(credential);
+  EXPECT_EQ(store().credential("big")->envelope, credential.envelope);
+  const SealedCopy copy{"big", 1, "host-1", "kid-1", random_bytes(1 << 20)};
+  store().put_sealed_copy(copy);
+  EXPECT_EQ(store().sealed_copy("big", "host-1", "kid-1")->envelope, copy.envelope);
+  store().put_sealed_copy({"big", 1, "host-1", "kid-0", {}});
+  EXPECT_TRUE(store().sealed_copy("big", "host-1", "kid-0")->envelope.empty());
+}
+
+class Rekeys : public BothTest {};
+KEYAGENT_ON_BOTH(Rekeys);
+
+TEST_P(Rekeys, RekeyIsNumberedAndReadBack) {
+  auto rekey = sample_rekey("host-1");
+  rekey.id = 99;
+  EXPECT_EQ(store().add_rekey(rekey), 1);
+  EXPECT_EQ(store().add_rekey(rekey), 2);
+  rekey.id = 2;
+  expect_equal(store().rekey(2).value(), rekey);
+  EXPECT_FALSE(store().rekey(3));
+}
+
+TEST_P(Rekeys, RekeyIsMovedOnlyFromTheStateItIsIn) {
+  auto rekey = sample_rekey("host-1");
+  rekey.id = store().add_rekey(rekey);
+  auto moved = rekey;
+  moved.state = "staged";
+  moved.new_kid = "kid-2";
+  moved.detail = "made";
+  moved.changed = kNow + std::chrono::seconds(1);
+  moved.agent = "another";
+  EXPECT_FALSE(store().move_rekey(moved, "sent"));
+  expect_equal(store().rekey(rekey.id).value(), rekey);
+  EXPECT_TRUE(store().move_rekey(moved, "ordered"));
+  moved.agent = "host-1";
+  expect_equal(store().rekey(rekey.id).value(), moved);
+  EXPECT_FALSE(store().move_rekey(moved, "ordered"));
+}
+
+TEST_P(Rekeys, OpenOnesAreThoseThatGoOn) {
+  for (const char* state : {"ordered", "sent", "staged", "confirmed", "failed", "cancelled"}) {
+    for (const char* agent : {"host-1", "host-2"}) {
+      auto rekey = sample_rekey(agent);
+      rekey.state = state;
+      store().add_rekey(rekey);
+    }
+  }
+  EXPECT_EQ(store().rekeys("host-1", false).size(), 6u);
+  EXPECT_EQ(store().rekeys("", false).size(), 12u);
+  EXPECT_EQ(store().rekeys("", true).size(), 6u);
+  const auto open = store().rekeys("host-2", true);
+  ASSERT_EQ(open.size(), 3u);
+  EXPECT_EQ(open[0].state, "ordered");
+  EXPECT_EQ(open[2].state, "staged");
+  EXPECT_TRUE(store().rekeys("nobody", false).empty());
+}
+
+}  // namespace
+}  // namespace keyagent::store

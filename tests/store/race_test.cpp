@@ -1,0 +1,201 @@
+// Replicas at the same database: each thread has a store of its own.
+
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <atomic>
+#include <barrier>
+#include <numeric>
+#include <set>
+#include <thread>
+
+#include "tests/store/both.h"
+#include "tests/store/samples.h"
+
+namespace keyagent::store {
+namespace {
+
+constexpr int kReplicas = 8;
+
+class Race : public BothTest {
+ protected:
+  // work(store, number of the replica) on all of them at once. What they throw fails the test.
+  void race(const std::function<void(Store&, int)>& work) {
+    std::barrier start(kReplicas);
+    std::vector<std::unique_ptr<Store>> stores;
+    for (int i = 0; i < kReplicas; ++i) stores.push_back(open(1));
+    std::vector<std::jthread> threads;
+    for (int replica = 0; replica < kReplicas; ++replica) {
+      threads.emplace_back([&, replica] {
+        start.arrive_and_wait();
+        try {
+          work(*stores[replica], replica);
+        } catch (const std::exception& error) {
+          ADD_FAILURE() << error.what();
+        }
+      });
+    }
+  }
+  // How many of them were told yes.
+  int winners(const std::function<bool(Store&, int)>& attempt) {
+    std::atomic<int> count = 0;
+    race([&](Store& own, int replica) { count += attempt(own, replica) ? 1 : 0; });
+    return count;
+  }
+};
+KEYAGENT_ON_BOTH(Race);
+
+TEST_P(Race, OneOfManyUsesAnEnrolmentToken) {
+  for (int round = 0; round < 5; ++round) {
+    EnrolmentToken token;
+    token.hash = random_bytes(32);
+    token.expires = kNow;
+    store().add_enrolment_token(token);
+    EXPECT_EQ(winners([&](Store& own, int replica) {
+                return own.use_enrolment_token(token.hash, "host-" + std::to_string(replica), at(0))
+                    .has_value();
+              }),
+              1);
+  }
+}
+
+TEST_P(Race, OneOfManyUpdatesAnAgentFromOneRevision) {
+  store().add_agent(sample_agent("host-1"));
+  for (int round = 0; round < 5; ++round) {
+    const auto read = store().agent("host-1").value();
+    std::atomic<int> winner = -1;
+    EXPECT_EQ(winners([&](Store& own, int replica) {
+                auto mine = read;
+                mine.reason = std::to_string(replica);
+                const bool won = own.update_agent(mine);
+                if (won) winner = replica;
+                return won;
+              }),
+              1);
+    EXPECT_EQ(store().agent("host-1")->reason, std::to_string(winner));
+    EXPECT_EQ(store().agent("host-1")->revision, read.revision + 1);
+  }
+}
+
+TEST_P(Race, OneOfManyWritesASettingOnce) {
+  std::atomic<int> winner = -1;
+  EXPECT_EQ(winners([&](Store& own, int replica) {
+              const bool won = own.set_setting_once("id", std::to_string(replica));
+              if (won) winner = replica;
+              return won;
+            }),
+            1);
+  EXPECT_EQ(store().setting("id"), std::to_string(winner));
+}
+
+TEST_P(Race, OneOfManyAddsAnAgentOrMovesAChallengeOrARekey) {
+  EXPECT_EQ(winners([](Store& own, int) { return own.add_agent(sample_agent("host-1")); }), 1);
+  Challenge challenge{
+      .id = "1", .kind = "enrolment", .agent = "", .state = "asked", .data = "", .expires = kNow};
+  store().add_challenge(challenge, at(0));
+  challenge.state = "answered";
+  EXPECT_EQ(winners([&](Store& own, int) { return own.move_challenge(challenge, "asked"); }), 1);
+  auto rekey = sample_rekey("host-1");
+  rekey.id = store().add_rekey(rekey);
+  rekey.state = "sent";
+  EXPECT_EQ(winners([&](Store& own, int) { return own.move_rekey(rekey, "ordered"); }), 1);
+}
+
+TEST_P(Race, VersionsOfACredentialAreAllDifferent) {
+  std::atomic<std::int64_t> sum = 0;
+  race([&](Store& own, int) { sum += own.put_credential(sample_credential("db")); });
+  EXPECT_EQ(sum, kReplicas * (kReplicas + 1) / 2);
+  EXPECT_EQ(store().credential("db")->version, kReplicas);
+}
+
+TEST_P(Race, CopyIsNeverLeftOfARemovedCredential) {
+  for (int round = 0; round < 5; ++round) {
+    const auto version = store().put_credential(sample_credential("db"));
+    race([&](Store& own, int replica) {
+      if (replica == 0)
+        own.remove_credential("db");
+      else
+        own.put_sealed_copy({"db", version, "host-1", "kid-" + std::to_string(replica), {1}});
+    });
+    EXPECT_TRUE(store().census("host-1").empty());
+  }
+}
+
+TEST_P(Race, EventsHaveNoGapsAndAppearInTheirOrder) {
+  constexpr int kEach = 25;
+  std::atomic<bool> done = false;
+  std::vector<std::int64_t> seen;
+  std::jthread reader([&] {
+    bool last = false;
+    for (std::int64_t after = 0; !last;) {
+      last = done;
+      for (const auto& event : store().events(after, 1000)) {
+        seen.push_back(event.seq);
+        after = event.seq;
+      }
+    }
+  });
+  race([&](Store& own, int replica) {
+    for (int i = 0; i < kEach; ++i)
+      own.add_event({.at = kNow,
+                     .actor = std::to_string(replica),
+                     .action = "test",
+                     .subject = "",
+                     .outcome = "done",
+                     .text = ""});
+  });
+  done = true;
+  reader.join();
+  std::vector<std::int64_t> expected(kReplicas * kEach);
+  std::iota(expected.begin(), expected.end(), 1);
+  EXPECT_EQ(seen, expected);
+}
+
+TEST_P(Race, ThreadsShareOneStoreWithFewerConnections) {
+  std::vector<std::jthread> threads;
+  const auto shared = open(2);
+  for (int i = 0; i < kReplicas; ++i) {
+    threads.emplace_back([&, i] {
+      const auto name = std::to_string(i);
+      for (int round = 0; round < 10; ++round) {
+        shared->set_setting(name, std::to_string(round));
+        EXPECT_EQ(shared->setting(name), std::to_string(round));
+      }
+    });
+  }
+  for (auto& thread : threads) thread.join();
+}
+
+class FirstStart : public BothTest {
+  void SetUp() override { choose(); }
+};
+KEYAGENT_ON_BOTH(FirstStart);
+
+TEST_P(FirstStart, ManyStoresMakeTheSchemaOfAnEmptyDatabaseTogether) {
+  if (IsSkipped()) return;
+  std::barrier start(kReplicas);
+  std::atomic<int> ready = 0;
+  std::vector<std::jthread> threads;
+  for (int i = 0; i < kReplicas; ++i) {
+    threads.emplace_back([&] {
+      start.arrive_and_wait();
+      try {
+        open(1)->add_event({.at = kNow,
+                            .actor = "",
+                            .action = "start",
+                            .subject = "",
+                            .outcome = "done",
+                            .text = ""});
+        ++ready;
+      } catch (const std::exception& error) {
+        ADD_FAILURE() << error.what();
+      }
+    });
+  }
+  for (auto& thread : threads) thread.join();
+  EXPECT_EQ(ready, kReplicas);
+  EXPECT_EQ(open()->events(0, 100).size(), static_cast<std::size_t>(kReplicas));
+}
+
+}  // namespace
+}  // namespace keyagent::store

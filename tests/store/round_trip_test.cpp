@@ -1,0 +1,374 @@
+#include <gtest/gtest.h>
+
+#include <thread>
+
+#include "tests/store/both.h"
+#include "tests/store/samples.h"
+
+namespace keyagent::store {
+namespace {
+
+EnrolmentToken token_of(const Bytes& hash, WallTime expires) {
+  EnrolmentToken token;
+  token.hash = hash;
+  token.expires = expires;
+  return token;
+}
+
+class RoundTrip : public BothTest {};
+KEYAGENT_ON_BOTH(RoundTrip);
+
+TEST_P(RoundTrip, SettingIsReplacedAndReadBackByAnotherStore) {
+  EXPECT_EQ(store().setting("ca"), std::nullopt);
+  store().set_setting("ca", "one");
+  store().set_setting("ca", kAwkward);
+  store().set_setting(kAwkward, "");
+  const auto other = open();
+  EXPECT_EQ(other->setting("ca"), kAwkward);
+  EXPECT_EQ(other->setting(kAwkward), "");
+}
+
+TEST_P(RoundTrip, SettingWrittenOnceIsNotReplaced) {
+  EXPECT_TRUE(store().set_setting_once("id", "first"));
+  EXPECT_FALSE(store().set_setting_once("id", "second"));
+  EXPECT_EQ(store().setting("id"), "first");
+}
+
+TEST_P(RoundTrip, AgentIsReadBackInEveryField) {
+  const auto agent = sample_agent("host-1");
+  EXPECT_TRUE(store().add_agent(agent));
+  expect_equal(store().agent("host-1").value(), agent);
+  expect_equal(store().agent_by_auth_kid(agent.auth_kid).value(), agent);
+  EXPECT_FALSE(store().agent("host-2"));
+  EXPECT_FALSE(store().agent_by_auth_kid("host-1"));
+}
+
+TEST_P(RoundTrip, AgentsAreListedByTheBytesOfTheirId) {
+  for (const char* id : {"b", "a.b", "a-b", "ab", "a"}) store().add_agent(sample_agent(id));
+  std::vector<std::string> ids;
+  for (const auto& agent : store().agents()) ids.push_back(agent.id);
+  EXPECT_EQ(ids, (std::vector<std::string>{"a", "a-b", "a.b", "ab", "b"}));
+}
+
+TEST_P(RoundTrip, AgentOfTheSameIdOrAuthKeyIsNotAdded) {
+  const auto agent = sample_agent("host-1");
+  ASSERT_TRUE(store().add_agent(agent));
+  auto same_id = sample_agent("host-1");
+  same_id.auth_kid = "another";
+  EXPECT_FALSE(store().add_agent(same_id));
+  auto same_key = sample_agent("host-2");
+  same_key.auth_kid = agent.auth_kid;
+  EXPECT_FALSE(store().add_agent(same_key));
+  expect_equal(store().agent("host-1").value(), agent);
+  EXPECT_EQ(store().agents().size(), 1u);
+}
+
+TEST_P(RoundTrip, AgentsWithoutAnAuthKeyDoNotCollide) {
+  for (const char* id : {"a", "b"}) {
+    auto agent = sample_agent(id);
+    agent.auth_kid.clear();
+    EXPECT_TRUE(store().add_agent(agent));
+  }
+  EXPECT_FALSE(store().agent_by_auth_kid(""));
+}
+
+TEST_P(RoundTrip, AgentIsUpdatedOnlyFromItsRevision) {
+  auto agent = sample_agent("host-1");
+  store().add_agent(agent);
+  agent.state = "trusted";
+  agent.auth_spki.clear();
+  agent.groups.clear();
+  agent.previous_transport_kid.clear();
+  agent.next_auth_spki = {3};
+  agent.next_transport_spki = {4};
+  agent.next_auth_kid = "another-auth";
+  agent.next_transport_kid = "another-transport";
+  agent.next_envelope.clear();
+  agent.last_seen = kNow;
+  EXPECT_TRUE(store().update_agent(agent));
+  auto expected = agent;
+  expected.revision += 1;
+  expected.last_seen = at(0);
+  expect_equal(store().agent("host-1").value(), expected);
+  agent.state = "revoked";
+  EXPECT_FALSE(store().update_agent(agent));
+  expect_equal(store().agent("host-1").value(), expected);
+  agent.id = "nobody";
+  EXPECT_FALSE(store().update_agent(agent));
+}
+
+TEST_P(RoundTrip, AuthKeyOfAnotherAgentIsRefusedInAnUpdate) {
+  store().add_agent(sample_agent("host-1"));
+  auto agent = sample_agent("host-2");
+  store().add_agent(agent);
+  agent.auth_kid = "auth-host-1";
+  EXPECT_EQ(code_of([&] { store().update_agent(agent); }), Code::kExists);
+  EXPECT_EQ(store().agent("host-2")->auth_kid, "auth-host-2");
+}
+
+TEST_P(RoundTrip, LastSeenMovesForwardOnlyAndLeavesTheRevision) {
+  store().add_agent(sample_agent("host-1"));
+  store().seen("host-1", kNow);
+  store().seen("host-1", kNow - std::chrono::seconds(5));
+  store().seen("nobody", kNow);
+  const auto agent = store().agent("host-1").value();
+  EXPECT_EQ(agent.last_seen, kNow);
+  EXPECT_EQ(agent.revision, 7);
+}
+
+TEST_P(RoundTrip, EnrolmentTokenIsUsedOnceByItsAgentBeforeItExpires) {
+  const EnrolmentToken token{.hash = random_bytes(32),
+                             .agent_id = "host-1",
+                             .groups = {"web", kAwkward},
+                             .created_by = kAwkward,
+                             .expires = kNow,
+                             .used_by = ""};
+  store().add_enrolment_token(token);
+  const auto before = kNow - std::chrono::milliseconds(1);
+  EXPECT_FALSE(store().use_enrolment_token(random_bytes(32), "host-1", before));
+  EXPECT_FALSE(store().use_enrolment_token(token.hash, "host-2", before));
+  EXPECT_FALSE(store().use_enrolment_token(token.hash, "", before));
+  EXPECT_FALSE(store().use_enrolment_token(token.hash, "host-1", kNow));
+  const auto used = store().use_enrolment_token(token.hash, "host-1", before);
+  ASSERT_TRUE(used);
+  EXPECT_EQ(used->hash, token.hash);
+  EXPECT_EQ(used->agent_id, "host-1");
+  EXPECT_EQ(used->groups, token.groups);
+  EXPECT_EQ(used->created_by, kAwkward);
+  EXPECT_EQ(used->expires, kNow);
+  EXPECT_EQ(used->used_by, "host-1");
+  EXPECT_FALSE(store().use_enrolment_token(token.hash, "host-1", before));
+}
+
+TEST_P(RoundTrip, EnrolmentTokenForAnyAgentIsUsedByTheFirst) {
+  const auto token = token_of(random_bytes(32), kNow);
+  store().add_enrolment_token(token);
+  EXPECT_EQ(code_of([&] { store().add_enrolment_token(token); }), Code::kExists);
+  EXPECT_TRUE(store().use_enrolment_token(token.hash, "host-9", at(0)));
+  EXPECT_FALSE(store().use_enrolment_token(token.hash, "host-1", at(0)));
+}
+
+TEST_P(RoundTrip, ChallengeIsReadUntilItExpiresAndMovedOnlyFromItsState) {
+  Challenge asked{.id = "00ff",
+                  .kind = "enrolment",
+                  .agent = "host-1",
+                  .state = "asked",
+                  .data = kAwkward,
+                  .expires = kNow};
+  store().add_challenge(asked, at(0));
+  EXPECT_EQ(code_of([&] { store().add_challenge(asked, at(0)); }), Code::kExists);
+  EXPECT_FALSE(store().challenge("00ff", kNow));
+  EXPECT_FALSE(store().challenge("none", at(0)));
+  auto moved = asked;
+  moved.state = "answered";
+  moved.data = "{}";
+  moved.expires += std::chrono::seconds(1);
+  EXPECT_FALSE(store().move_challenge(moved, "answered"));
+  auto read = store().challenge("00ff", kNow - std::chrono::milliseconds(1)).value();
+  EXPECT_EQ(read.id, "00ff");
+  EXPECT_EQ(read.kind, "enrolment");
+  EXPECT_EQ(read.agent, "host-1");
+  EXPECT_EQ(read.state, "asked");
+  EXPECT_EQ(read.data, kAwkward);
+  EXPECT_EQ(read.expires, kNow);
+  EXPECT_TRUE(store().move_challenge(moved, "asked"));
+  EXPECT_FALSE(store().move_challenge(moved, "asked"));
+  read = store().challenge("00ff", kNow).value();
+  EXPECT_EQ(read.state, "answered");
+  EXPECT_EQ(read.data, "{}");
+  EXPECT_EQ(read.expires, moved.expires);
+}
+
+TEST_P(RoundTrip, ExpiredChallengesAreDroppedByTheNextAndByForgetting) {
+  const auto add = [&](const char* id, WallTime expires, WallTime now) {
+    Challenge challenge{.id = id,
+                        .kind = "transport",
+                        .agent = "",
+                        .state = "asked",
+                        .data = "",
+                        .expires = expires};
+    store().add_challenge(challenge, now);
+  };
+  const auto later = kNow + std::chrono::milliseconds(1);
+  add("old", kNow, at(0));
+  add("recent", later, at(0));
+  add("new", kNow + std::chrono::hours(1), kNow);
+  EXPECT_FALSE(store().challenge("old", at(0)));
+  EXPECT_TRUE(store().challenge("recent", at(0)));
+  store().forget_expired(later);
+  EXPECT_FALSE(store().challenge("recent", at(0)));
+  EXPECT_TRUE(store().challenge("new", at(0)));
+}
+
+TEST_P(RoundTrip, UserIsReadBackAndUpdated) {
+  User user{.name = kAwkward,
+            .role = "auditor",
+            .password = "$argon2id$v=19$m=65536,t=3,p=1$c2FsdA$aGFzaA",
+            .spki_sha256 = "abc_-",
+            .disabled = false};
+  EXPECT_TRUE(store().add_user(user));
+  EXPECT_FALSE(store().add_user(user));
+  user.role = "admin";
+  user.password.clear();
+  user.disabled = true;
+  EXPECT_TRUE(store().update_user(user));
+  ASSERT_EQ(store().users().size(), 1u);
+  const auto read = store().user(kAwkward).value();
+  EXPECT_EQ(read.name, user.name);
+  EXPECT_EQ(read.role, user.role);
+  EXPECT_EQ(read.password, "");
+  EXPECT_EQ(read.spki_sha256, user.spki_sha256);
+  EXPECT_TRUE(read.disabled);
+  user.name = "nobody";
+  EXPECT_FALSE(store().update_user(user));
+  EXPECT_FALSE(store().user("nobody"));
+}
+
+TEST_P(RoundTrip, LoginEndsWithItsTimeItsRemovalOrItsUser) {
+  User ada{.name = "ada", .role = "admin", .password = "", .spki_sha256 = ""};
+  store().add_user(ada);
+  const LoginSession session{.hash = random_bytes(32), .user = "ada", .expires = kNow};
+  store().add_login(session);
+  const auto before = kNow - std::chrono::milliseconds(1);
+  const auto found = store().login(session.hash, before);
+  ASSERT_TRUE(found);
+  EXPECT_EQ(found->hash, session.hash);
+  EXPECT_EQ(found->user, "ada");
+  EXPECT_EQ(found->expires, kNow);
+  EXPECT_FALSE(store().login(session.hash, kNow));
+  EXPECT_FALSE(store().login(random_bytes(32), before));
+  ada.disabled = true;
+  store().update_user(ada);
+  EXPECT_FALSE(store().login(session.hash, before));
+  ada.disabled = false;
+  store().update_user(ada);
+  store().remove_login(session.hash);
+  EXPECT_FALSE(store().login(session.hash, before));
+}
+
+TEST_P(RoundTrip, ForgettingTheExpiredLeavesWhatIsInForceOrWasUsed) {
+  store().add_user({.name = "ada", .role = "admin", .password = "", .spki_sha256 = ""});
+  const Bytes old_login = random_bytes(32), new_login = random_bytes(32);
+  const Bytes used = random_bytes(32), unused = random_bytes(32), fresh = random_bytes(32);
+  store().add_login({old_login, "ada", kNow});
+  store().add_login({new_login, "ada", kNow + std::chrono::seconds(1)});
+  store().add_enrolment_token(token_of(used, kNow));
+  store().add_enrolment_token(token_of(unused, kNow));
+  store().add_enrolment_token(token_of(fresh, kNow + std::chrono::seconds(1)));
+  ASSERT_TRUE(store().use_enrolment_token(used, "host-1", at(0)));
+  store().forget_expired(kNow);
+  EXPECT_FALSE(store().login(old_login, at(0)));
+  EXPECT_TRUE(store().login(new_login, at(0)));
+  EXPECT_FALSE(store().use_enrolment_token(unused, "host-1", at(0)));
+  EXPECT_TRUE(store().use_enrolment_token(fresh, "host-1", at(0)));
+  EXPECT_EQ(code_of([&] { store().add_enrolment_token(token_of(used, kNow)); }), Code::kExists);
+}
+
+TEST_P(RoundTrip, CertificateIsReadBackAndRevokedOnce) {
+  Certificate certificate{.serial = "0a1b",
+                          .agent = "host-1",
+                          .kid = "kid-1",
+                          .not_before = kNow,
+                          .not_after = at(7'258'118'399'999),  // the end of 2199
+                          .revoked = std::nullopt,
+                          .reason = "",
+                          .der = random_bytes(700)};
+  store().add_certificate(certificate);
+  EXPECT_EQ(code_of([&] { store().add_certificate(certificate); }), Code::kExists);
+  auto own = certificate;
+  own.serial = "0a1c";
+  own.agent.clear();
+  own.not_before = at(0);
+  own.revoked = at(0);
+  store().add_certificate(own);
+  EXPECT_TRUE(store().revoke_certificate("0a1b", kNow, "keyCompromise"));
+  EXPECT_FALSE(store().revoke_certificate("0a1b", at(1), "superseded"));
+  EXPECT_FALSE(store().revoke_certificate("ffff", at(1), "superseded"));
+  ASSERT_EQ(store().certificates("host-1").size(), 1u);
+  const auto read = store().certificates("host-1").front();
+  EXPECT_EQ(read.serial, "0a1b");
+  EXPECT_EQ(read.agent, "host-1");
+  EXPECT_EQ(read.kid, "kid-1");
+  EXPECT_EQ(read.not_before, certificate.not_before);
+  EXPECT_EQ(read.not_after, certificate.not_after);
+  EXPECT_EQ(read.revoked, kNow);
+  EXPECT_EQ(read.reason, "keyCompromise");
+  EXPECT_EQ(read.der, certificate.der);
+  const auto all = store().certificates("");
+  ASSERT_EQ(all.size(), 2u);
+  EXPECT_EQ(all[0].serial, "0a1c");
+  EXPECT_EQ(all[0].revoked, at(0));
+}
+
+TEST_P(RoundTrip, EventsAreNumberedFromOneAndReadOnFromAny) {
+  Event event{.at = kNow,
+              .actor = kAwkward,
+              .action = "agent.approve",
+              .subject = "host-1",
+              .outcome = "done",
+              .text = kAwkward};
+  for (int i = 1; i <= 5; ++i) EXPECT_EQ(store().add_event(event), i);
+  const auto some = store().events(2, 2);
+  ASSERT_EQ(some.size(), 2u);
+  EXPECT_EQ(some[0].seq, 3);
+  EXPECT_EQ(some[1].seq, 4);
+  EXPECT_EQ(some[0].at, kNow);
+  EXPECT_EQ(some[0].actor, kAwkward);
+  EXPECT_EQ(some[0].action, "agent.approve");
+  EXPECT_EQ(some[0].subject, "host-1");
+  EXPECT_EQ(some[0].outcome, "done");
+  EXPECT_EQ(some[0].text, kAwkward);
+  EXPECT_TRUE(store().events(5, 10).empty());
+  EXPECT_EQ(store().events(0, static_cast<std::size_t>(-1)).size(), 5u);
+}
+
+TEST_P(RoundTrip, TextThatCannotBeStoredDoesNotStopAnEventAndIsRefusedAsAName) {
+  const std::string nul("a\0b", 3), foreign = "a\xff";
+  store().add_event(
+      {.at = kNow, .actor = nul, .action = "x", .subject = foreign, .outcome = "done", .text = ""});
+  const auto event = store().events(0, 1).at(0);
+  EXPECT_EQ(event.actor, escape_controls(nul));
+  EXPECT_EQ(event.subject, escape_controls(foreign));
+  for (const auto& name : {nul, foreign}) {
+    EXPECT_EQ(code_of([&] { store().set_setting(name, "x"); }), Code::kUsage);
+    EXPECT_EQ(code_of([&] { store().agent(name); }), Code::kUsage);
+    auto agent = sample_agent("host-1");
+    agent.groups = {foreign};
+    EXPECT_EQ(code_of([&] { store().add_agent(agent); }), Code::kUsage);
+  }
+  EXPECT_TRUE(store().agents().empty());
+}
+
+TEST_P(RoundTrip, TimeIsKeptToTheMillisecondAndRoundedDown) {
+  auto agent = sample_agent("host-1");
+  agent.enrolled = kNow + std::chrono::microseconds(999);
+  agent.changed = at(-1) - std::chrono::microseconds(1);
+  store().add_agent(agent);
+  EXPECT_EQ(store().agent("host-1")->enrolled, kNow);
+  EXPECT_EQ(store().agent("host-1")->changed, at(-2));
+}
+
+TEST_P(RoundTrip, LoginOfNobodyIsRefused) {
+  EXPECT_EQ(code_of([&] {
+              store().add_login({random_bytes(32), "nobody", kNow});
+            }),
+            Code::kInternal);
+}
+
+TEST_P(RoundTrip, ErrorTextHasNoValueInIt) {
+  EnrolmentToken token;
+  token.hash = {'c', 'a', 'n', 'a', 'r', 'y'};
+  token.created_by = "canary";
+  store().add_enrolment_token(token);
+  try {
+    store().add_enrolment_token(token);
+    FAIL();
+  } catch (const Error& error) {
+    const std::string text = error.what();
+    EXPECT_EQ(text.find("canary"), std::string::npos) << text;
+    EXPECT_EQ(text.find(to_base64url(token.hash)), std::string::npos) << text;
+  }
+}
+
+}  // namespace
+}  // namespace keyagent::store

@@ -1,0 +1,139 @@
+#pragma once
+// Rows with something in every field, and their comparison.
+
+#include <gtest/gtest.h>
+
+#include <chrono>
+#include <functional>
+#include <string>
+
+#include "agent/base/encoding.h"
+#include "agent/base/error.h"
+#include "agent/store/store.h"
+
+namespace keyagent::store {
+
+inline WallTime at(long long milliseconds) {
+  return WallTime(std::chrono::milliseconds(milliseconds));
+}
+// Beyond 32 bits, and not a whole second.
+inline const WallTime kNow = at(1'795'257'296'789);
+
+// What a careless statement would stumble over.
+inline const std::string kAwkward =
+    "O'Brien\"; DROP TABLE agents; -- :name $1 %s \\ \n\t ключ 鍵 🔑";
+
+inline Agent sample_agent(const std::string& id) {
+  return {.id = id,
+          .state = "pending",
+          .auth_spki = random_bytes(91),
+          .transport_spki = {0, 0xff, 0, 0x27},
+          .auth_kid = "auth-" + id,
+          .transport_kid = "transport-" + id,
+          .previous_transport_kid = "old-" + id,
+          .envelope = "ECDH-ES+A256KW",
+          .next_auth_spki = {1},
+          .next_transport_spki = {2},
+          .next_auth_kid = "next-auth",
+          .next_transport_kid = "next-transport",
+          .next_envelope = "RSA-OAEP-256",
+          .host = kAwkward,
+          .version = "1.2.3",
+          .groups = {"web", kAwkward, ""},
+          .approved_by = "ada",
+          .reason = kAwkward,
+          .enrolled = kNow,
+          .changed = kNow + std::chrono::milliseconds(1),
+          .last_seen = at(0),
+          .revision = 7};
+}
+
+inline void expect_equal(const Agent& a, const Agent& b) {
+  EXPECT_EQ(a.id, b.id);
+  EXPECT_EQ(a.state, b.state);
+  EXPECT_EQ(a.auth_spki, b.auth_spki);
+  EXPECT_EQ(a.transport_spki, b.transport_spki);
+  EXPECT_EQ(a.auth_kid, b.auth_kid);
+  EXPECT_EQ(a.transport_kid, b.transport_kid);
+  EXPECT_EQ(a.previous_transport_kid, b.previous_transport_kid);
+  EXPECT_EQ(a.envelope, b.envelope);
+  EXPECT_EQ(a.next_auth_spki, b.next_auth_spki);
+  EXPECT_EQ(a.next_transport_spki, b.next_transport_spki);
+  EXPECT_EQ(a.next_auth_kid, b.next_auth_kid);
+  EXPECT_EQ(a.next_transport_kid, b.next_transport_kid);
+  EXPECT_EQ(a.next_envelope, b.next_envelope);
+  EXPECT_EQ(a.host, b.host);
+  EXPECT_EQ(a.version, b.version);
+  EXPECT_EQ(a.groups, b.groups);
+  EXPECT_EQ(a.approved_by, b.approved_by);
+  EXPECT_EQ(a.reason, b.reason);
+  EXPECT_EQ(a.enrolled, b.enrolled);
+  EXPECT_EQ(a.changed, b.changed);
+  EXPECT_EQ(a.last_seen, b.last_seen);
+  EXPECT_EQ(a.revision, b.revision);
+}
+
+inline Credential sample_credential(const std::string& name) {
+  return {.name = name,
+          .type = "password",
+          .version = 0,
+          .blind = false,
+          .envelope = random_bytes(64),
+          .agents = {"host-1", "host-2"},
+          .groups = {kAwkward},
+          .changed_by = kAwkward,
+          .changed = kNow};
+}
+
+inline void expect_equal(const Credential& a, const Credential& b) {
+  EXPECT_EQ(a.name, b.name);
+  EXPECT_EQ(a.type, b.type);
+  EXPECT_EQ(a.version, b.version);
+  EXPECT_EQ(a.blind, b.blind);
+  EXPECT_EQ(a.envelope, b.envelope);
+  EXPECT_EQ(a.agents, b.agents);
+  EXPECT_EQ(a.groups, b.groups);
+  EXPECT_EQ(a.changed_by, b.changed_by);
+  EXPECT_EQ(a.changed, b.changed);
+  EXPECT_EQ(a.removed, b.removed);
+}
+
+inline Rekey sample_rekey(const std::string& agent) {
+  return {.batch = "batch-1",
+          .agent = agent,
+          .key = "transport",
+          .state = "ordered",
+          .old_kid = "kid-1",
+          .new_kid = "",
+          .ordered_by = "ada",
+          .detail = kAwkward,
+          .ordered = kNow,
+          .changed = kNow,
+          .canary = true};
+}
+
+inline void expect_equal(const Rekey& a, const Rekey& b) {
+  EXPECT_EQ(a.id, b.id);
+  EXPECT_EQ(a.batch, b.batch);
+  EXPECT_EQ(a.agent, b.agent);
+  EXPECT_EQ(a.key, b.key);
+  EXPECT_EQ(a.state, b.state);
+  EXPECT_EQ(a.old_kid, b.old_kid);
+  EXPECT_EQ(a.new_kid, b.new_kid);
+  EXPECT_EQ(a.ordered_by, b.ordered_by);
+  EXPECT_EQ(a.detail, b.detail);
+  EXPECT_EQ(a.ordered, b.ordered);
+  EXPECT_EQ(a.changed, b.changed);
+  EXPECT_EQ(a.canary, b.canary);
+}
+
+inline Code code_of(const std::function<void()>& work) {
+  try {
+    work();
+  } catch (const Error& error) {
+    return error.code();
+  }
+  return Code::kOk;
+}
+
+}  // namespace keyagent::store
