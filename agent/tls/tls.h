@@ -34,24 +34,24 @@ struct Identity {
 
 // Whom this side believes. Immutable.
 struct Trust {
-  std::vector<Bytes> anchors;           // DER certificates
-  std::vector<Bytes> crls;              // DER; a session's certificate is looked up in them
-  std::string anchor_spki_sha256;       // base64url: instead of `anchors`, at enrolment: the root
-                                        // that the server sends must have this key
+  std::vector<Bytes> anchors;      // DER certificates
+  std::vector<Bytes> crls;         // DER; a session's certificate is looked up in them
+  std::string anchor_spki_sha256;  // base64url: instead of `anchors`, at enrolment: the root
+                                   // that the server sends must have this key
 };
 
 // Of an established session.
 struct Peer {
-  bool certified = false;         // false: it showed no certificate (only where that is allowed)
-  Bytes certificate;              // DER
-  Bytes spki;                     // DER
-  std::string kid;                // RFC 7638 thumbprint of its key
-  std::string subject;            // for people
+  bool certified = false;          // false: it showed no certificate (only where that is allowed)
+  Bytes certificate;               // DER
+  Bytes spki;                      // DER
+  std::string kid;                 // RFC 7638 thumbprint of its key
+  std::string subject;             // for people
   std::vector<std::string> names;  // SAN: "DNS:…", "URI:…"
-  std::string serial;             // lower-case hex
+  std::string serial;              // lower-case hex
   WallTime not_before, not_after;
   std::string tls_version, cipher;
-  std::string address;            // "192.0.2.1:4711"
+  std::string address;  // "192.0.2.1:4711"
 };
 
 }  // namespace keyagent::tls

@@ -1,6 +1,6 @@
 #pragma once
-// The keys of a token vault as the OpenSSL provider's core wants them, with the rule of the gate for
-// auth keys.
+// The keys of a token vault as the OpenSSL provider's core wants them, with the rule of the gate
+// for auth keys.
 
 #include <botan/hash.h>
 
