@@ -129,16 +129,16 @@ TEST_F(Limits, WhatIsNoRequestIsAnswered) {
   EXPECT_THAT(answer_to("GET / HTTP/1.1\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n"),
               StartsWith("HTTP/1.1 400"));
   for (const std::string target : {"http://x/", "*", "/%00", "/a%0ab", "/?a=1&a=2", "/%zz"})
-    EXPECT_THAT(
-        answer_to("GET " + target + " HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"),
-        StartsWith("HTTP/1.1 400"))
+    EXPECT_THAT(answer_to("GET " + target + " HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"),
+                StartsWith("HTTP/1.1 400"))
         << target;
 }
 
 TEST_F(Limits, RequestsThatComeTogetherAreAnsweredInTurn) {
   limited([](ServerOptions&) {});
-  const auto all = answer_to("GET /1 HTTP/1.1\r\nHost: x\r\n\r\nGET /2 HTTP/1.1\r\nHost: x\r\n"
-                             "Connection: close\r\n\r\n");
+  const auto all = answer_to(
+      "GET /1 HTTP/1.1\r\nHost: x\r\n\r\nGET /2 HTTP/1.1\r\nHost: x\r\n"
+      "Connection: close\r\n\r\n");
   EXPECT_THAT(all, AllOf(HasSubstr("GET /1"), HasSubstr("GET /2"), HasSubstr("<end>")));
   EXPECT_LT(all.find("GET /1"), all.find("GET /2"));
 }

@@ -74,8 +74,8 @@ class Links : public Tls {
   }
   std::unique_ptr<LinkClient> link(const std::string& path = "/link",
                                    const ClientOptions* settings = nullptr) {
-    return std::make_unique<LinkClient>(library_, settings != nullptr ? *settings : client_options(),
-                                        path);
+    return std::make_unique<LinkClient>(library_,
+                                        settings != nullptr ? *settings : client_options(), path);
   }
   // What receive() throws at the end.
   static Refusal end_of(LinkClient& link) {
@@ -204,8 +204,8 @@ TEST_F(Links, Fault130_EndSessionsEndsThoseThatArePickedAndNoOthers) {
   auto idle = client();
   ASSERT_EQ(idle.call("GET", "/", "").status, 200);
   const int before = backend_->signatures;
-  EXPECT_EQ(server_->end_sessions(
-                [&](const Peer& peer) { return peer.kid == kid("client"); }, "revoked today"),
+  EXPECT_EQ(server_->end_sessions([&](const Peer& peer) { return peer.kid == kid("client"); },
+                                  "revoked today"),
             2u);
   EXPECT_THAT(end_of(*revoked).text, HasSubstr("revoked today"));
   EXPECT_EQ(end_at_server(), "revoked today");
@@ -229,6 +229,21 @@ TEST_F(Links, Fault130_NewTrustIsForNewSessionsAndTheOpenOnesStay) {
   Client again(library_, client_options());  // with another certificate
   EXPECT_EQ(again.call("GET", "/", "").status, 200);
   EXPECT_EQ(again.peer().kid, kid("rsa"));
+}
+
+TEST_F(Links, Fault130_ARevocationDuringTheHandshakeIsNotMissed) {
+  serve();
+  const auto mine = client_options();
+  auto lists = trust();
+  lists.crls = {ca_.revoke({mine.identity->chain[0]})};
+  // The server has chosen its trust by the time that the client signs.
+  backend_->before_signing = [&](const Kid& signer) {
+    if (signer.text() == kid("client")) server_->use(identity("server"), lists);
+  };
+  const auto refusal = refusal_of([&] { Client(library_, mine).call("GET", "/", ""); });
+  backend_->before_signing = nullptr;
+  EXPECT_EQ(refusal.code, Code::kPeer) << refusal.text;
+  EXPECT_EQ(server_refusal().code, Code::kPeerRevoked);
 }
 
 TEST_F(Links, AServerThatEndsTellsItsLinksAndALinkOutlivesIt) {

@@ -26,7 +26,7 @@ const Wish kClientOnly = with([](Wish& wish) { wish.eku = "clientAuth"; });
 const Wish kNoPurpose = with([](Wish& wish) { wish.eku = ""; });
 const Wish kElsewhere = with([](Wish& wish) { wish.san = "DNS:elsewhere.example"; });
 const Wish kSubjectOnly = with([](Wish& wish) {
-  wish.subject = "127.0.0.1";
+  wish.subject = "localhost";
   wish.san = "";
 });
 
@@ -39,8 +39,7 @@ class Refused : public Tls {
     mine.url = url();
     if (settings == nullptr) mine.trust = trust();
     mine.identity = Tls::identity("client");
-    const auto refusal =
-        refusal_of([&] { Client(library_, mine).call("GET", "/", ""); });
+    const auto refusal = refusal_of([&] { Client(library_, mine).call("GET", "/", ""); });
     if (refusal.code != Code::kOk) {
       const auto heard = server_refusal();
       EXPECT_EQ(heard.code, Code::kRefusedByPeer) << heard.text;
@@ -69,9 +68,7 @@ class Refused : public Tls {
     EXPECT_EQ(served_, 0);
     return server_refusal();
   }
-  Refusal by_server(const Wish& wish) {
-    return by_server(identity("client", ca_, wish), trust());
-  }
+  Refusal by_server(const Wish& wish) { return by_server(identity("client", ca_, wish), trust()); }
   Handlers handlers() override {
     Handlers calls = Tls::handlers();
     calls.request = [this](const HttpRequest&) {
@@ -91,15 +88,24 @@ TEST_F(Refused, T5_AServerIsRefusedByItsClientWithTheCodeOfWhatIsWrong) {
                                   HasSubstr(rfc3339(system_clock().now()).substr(0, 13))));
   const auto early = by_client(kEarly);
   EXPECT_EQ(early.code, Code::kPeerNotYetValid);
-  EXPECT_THAT(early.text, AllOf(HasSubstr("clock skew"),
-                                HasSubstr(rfc3339(kEarly.not_before).substr(0, 16)),
-                                HasSubstr(rfc3339(system_clock().now()).substr(0, 13))));
+  EXPECT_THAT(early.text,
+              AllOf(HasSubstr("clock skew"), HasSubstr(rfc3339(kEarly.not_before).substr(0, 16)),
+                    HasSubstr(rfc3339(system_clock().now()).substr(0, 13))));
   EXPECT_EQ(by_client(kClientOnly).code, Code::kPeerPurpose);
   EXPECT_EQ(by_client(kNoPurpose).code, Code::kPeerPurpose);
   const auto elsewhere = by_client(kElsewhere);
   EXPECT_EQ(elsewhere.code, Code::kPeerName);
   EXPECT_THAT(elsewhere.text, HasSubstr("does not name 127.0.0.1"));
-  EXPECT_EQ(by_client(kSubjectOnly).code, Code::kPeerName);
+}
+
+TEST_F(Refused, T5_AHostIsNamedByTheSanAndNotByTheSubject) {
+  for (const bool named : {true, false}) {
+    serve(named ? identity("server") : identity("server", ca_, kSubjectOnly), trust(), options());
+    auto mine = client_options();
+    mine.url = url("localhost");
+    EXPECT_EQ(refusal_of([&] { Client(library_, mine).call("GET", "/", ""); }).code,
+              named ? Code::kOk : Code::kPeerName);
+  }
 }
 
 TEST_F(Refused, T5_AServerWithAnotherKeyThanThePinnedOneIsRefused) {
@@ -122,10 +128,11 @@ TEST_F(Refused, T5_ARootWithAnotherKeyThanThePinnedOneIsRefused) {
   settings.trust.anchor_spki_sha256 = other_ca_.spki_sha256();
   const auto refusal = by_client(identity("server"), &settings);
   EXPECT_EQ(refusal.code, Code::kPeerKey);
-  EXPECT_THAT(refusal.text, AllOf(HasSubstr(ca_.spki_sha256()), HasSubstr(other_ca_.spki_sha256())));
+  EXPECT_THAT(refusal.text,
+              AllOf(HasSubstr(ca_.spki_sha256()), HasSubstr(other_ca_.spki_sha256())));
   // The pinned root is sent, but has not issued the certificate.
-  const auto foreign = by_client({"server", {ca_.issue(spki("server"), {}), other_ca_.root()}},
-                                 &settings);
+  const auto foreign =
+      by_client({"server", {ca_.issue(spki("server"), {}), other_ca_.root()}}, &settings);
   EXPECT_EQ(foreign.code, Code::kPeerUntrusted) << foreign.text;
   settings.trust.anchor_spki_sha256 = ca_.spki_sha256();
   EXPECT_EQ(by_client(identity("server", ca_, kElsewhere), &settings).code, Code::kPeerName);
@@ -191,11 +198,11 @@ TEST_F(Refused, T5_WithoutAnAnchorNobodyIsTrusted) {
 
 TEST_F(Refused, T5_Tls11AndStaticRsaAreRefused) {
   serve(identity("rsa"), trust(), options());
-  for (const std::string how : {"-tls1_1 -cipher ALL:@SECLEVEL=0",
-                                "-tls1_2 -cipher AES256-GCM-SHA384:AES128-SHA"}) {
-    const auto result = try_command("openssl s_client -connect 127.0.0.1:" +
-                                    std::to_string(server_->port()) + " " + how +
-                                    " </dev/null 2>&1");
+  for (const std::string how :
+       {"-tls1_1 -cipher ALL:@SECLEVEL=0", "-tls1_2 -cipher AES256-GCM-SHA384:AES128-SHA"}) {
+    const auto result =
+        try_command("openssl s_client -connect 127.0.0.1:" + std::to_string(server_->port()) + " " +
+                    how + " </dev/null 2>&1");
     EXPECT_THAT(result.output, HasSubstr("alert")) << how;
     EXPECT_EQ(server_refusal().code, Code::kPeer);
   }
@@ -207,9 +214,9 @@ TEST_F(Refused, T5_AnOpensslClientWithAWrongCertificateIsRefusedInTls12) {
   const auto key = keyagent::test::make_software_key();
   std::ofstream(folder.path() / "both.pem")
       << key.pem << keyagent::test::certificate_pem(ca_.issue(key.spki, kServerOnly));
-  const auto result = try_command("openssl s_client -tls1_2 -cert " +
-                                  (folder.path() / "both.pem").string() + " -connect 127.0.0.1:" +
-                                  std::to_string(server_->port()) + " </dev/null 2>&1");
+  const auto result =
+      try_command("openssl s_client -tls1_2 -cert " + (folder.path() / "both.pem").string() +
+                  " -connect 127.0.0.1:" + std::to_string(server_->port()) + " </dev/null 2>&1");
   EXPECT_THAT(result.output, HasSubstr("unsupported certificate"));
   EXPECT_EQ(server_refusal().code, Code::kPeerPurpose);
 }
@@ -230,10 +237,13 @@ TEST_F(Refused, AnIdentityThatDoesNotFitIsAConfigurationFault) {
   });
   EXPECT_EQ(refusal.code, Code::kConfiguration);
   EXPECT_THAT(refusal.text, HasSubstr("another key"));
-  EXPECT_EQ(refusal_of([&] { serve({"server", {}}, trust(), options()); }).code,
+  EXPECT_EQ(refusal_of([&] {
+              serve({"server", {}}, trust(), options());
+            }).code,
             Code::kConfiguration);
-  EXPECT_EQ(refusal_of([&] { serve(Identity{"absent", identity("server").chain}, trust(),
-                                   options()); }).code,
+  EXPECT_EQ(refusal_of([&] {
+              serve(Identity{"absent", identity("server").chain}, trust(), options());
+            }).code,
             Code::kKeyNotPresent);
   auto settings = options();
   settings.address = "192.0.2.77";
