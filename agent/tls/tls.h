@@ -14,7 +14,8 @@
 namespace keyagent::tls {
 
 // A library context of OpenSSL with the default provider and one whose keys are `backend`'s, both
-// built in: no openssl.cnf is read. Thread-safe; outlives every Identity and session made with it.
+// built in: no openssl.cnf is read. Thread-safe; what is made with it keeps it. Its last owner ends
+// before main() does: OpenSSL itself ends at exit().
 class Library {
  public:
   explicit Library(std::shared_ptr<openssl::Backend> backend);
