@@ -47,10 +47,7 @@ struct Client::Impl {
   void run(Deadline deadline, const char* doing, Start&& start) {
     error_code result;
     start([&](error_code error, std::size_t) { result = error; });
-    const bool in_time = run_until(io, deadline, [&] {
-      error_code ignored;
-      stream->socket().close(ignored);
-    });
+    const bool in_time = run_until(io, deadline, [&] { stream->close(); });
     if (in_time && !result) return;
     const std::string text =
         !in_time ? "did not answer within " + std::to_string(options.timeout.count()) + " ms"
