@@ -169,7 +169,8 @@ int digest_sign_init(void* data, const char* digest, void* key, const OSSL_PARAM
       signing.digest_named = true;
     }
     if (begin(signing, key, params) == 0) return 0;
-    // TLS 1.2 ties no digest to a curve: OpenSSL tries here which ones a key can, and takes another.
+    // TLS 1.2 ties no digest to a curve: OpenSSL tries here which ones a key can, and takes
+    // another.
     static_cast<void>(algorithm_of(signing));
     signing.message.clear();
     signing.whole = is_sent_whole(signing.handle->key);
