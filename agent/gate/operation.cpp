@@ -80,6 +80,16 @@ const Operation kOperations[] = {
      run_census_list},
     {Request::kReseal, "reseal", Action::kReseal, Record::kUse, true, always, resolve_reseal,
      run_reseal},
+    {Request::kEnroll, "enroll", Action::kAdmin, Record::kChange, false, never, resolve_enroll,
+     run_enroll},
+    {Request::kLeave, "leave", Action::kAdmin, Record::kChange, false, never, no_key, run_leave},
+    {Request::kLinkStatus, "link.status", Action::kStatus, Record::kNever, false, never, no_key,
+     run_link_status},
+    {Request::kCredentialGet, "credential.get", Action::kCredential, Record::kUse, false, never,
+     resolve_credential, run_credential_get},
+    {Request::kCredentialList, "credential.list", Action::kStatus, Record::kNever, false, never,
+     no_key, run_credential_list},
+    {Request::kProve, "prove", std::nullopt, Record::kUse, true, always, resolve_prove, run_prove},
 };
 
 }  // namespace

@@ -141,6 +141,19 @@ void run_census_report(Call& call);
 void run_census_list(Call& call);
 void resolve_reseal(Call& call);
 void run_reseal(Call& call);
+void resolve_enroll(Call& call);
+void run_enroll(Call& call);
+void run_leave(Call& call);
+void run_link_status(Call& call);
+void resolve_credential(Call& call);
+void run_credential_get(Call& call);
+void run_credential_list(Call& call);
+void resolve_prove(Call& call);
+void run_prove(Call& call);
+
+// The signature that `key` makes of a message which the caller has looked at. Fills all of `reply`.
+void sign_message(KeyOps& ops, const keys::KeyRecord& key, const wire::SignRequest& request,
+                  wire::SignReply& reply);
 
 // What op_open.cpp and op_census.cpp share: which key an envelope is for, for callers who may do
 // `call.query.action` with some key.

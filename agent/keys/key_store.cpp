@@ -80,7 +80,9 @@ KeyStore::Impl::Impl(Options options_in, vault::TokenVault& vault_in)
       lock((make_private_folder(options.state_folder), options.state_folder / "lock")),
       ledger(options.state_folder / "ledger.db"),
       guarded(
-          vault, [this] { return current(); }, *options.clock) {
+          vault, [this] { return current(); }, *options.clock),
+      proving(
+          vault, [this] { return current(); }, *options.clock, true) {
   refusal.emplace(Code::kTokenFault,
                   "ledger and token were not compared yet; nothing is changed before that");
   for (const auto& [kid, seconds] : ledger.noted_under(kUsedNote)) {
@@ -399,6 +401,10 @@ pkcs11::Custody KeyStore::prove_custody(const std::string& which) {
 
 KeyOps& KeyStore::ops() {
   return impl_->guarded;
+}
+
+KeyOps& KeyStore::proving_ops() {
+  return impl_->proving;
 }
 
 std::uint64_t KeyStore::epoch() const {

@@ -9,11 +9,19 @@ struct Named {
   Action action;
   std::string_view name;
 };
-constexpr Named kActions[] = {
-    {Action::kOpen, "open"},     {Action::kSeal, "seal"},       {Action::kSign, "sign"},
-    {Action::kPublic, "public"}, {Action::kCreate, "create"},   {Action::kDestroy, "destroy"},
-    {Action::kRekey, "rekey"},   {Action::kSuspend, "suspend"}, {Action::kReseal, "reseal"},
-    {Action::kStatus, "status"}, {Action::kAudit, "audit"},     {Action::kAdmin, "admin"}};
+constexpr Named kActions[] = {{Action::kOpen, "open"},
+                              {Action::kSeal, "seal"},
+                              {Action::kSign, "sign"},
+                              {Action::kPublic, "public"},
+                              {Action::kCreate, "create"},
+                              {Action::kDestroy, "destroy"},
+                              {Action::kRekey, "rekey"},
+                              {Action::kSuspend, "suspend"},
+                              {Action::kReseal, "reseal"},
+                              {Action::kStatus, "status"},
+                              {Action::kAudit, "audit"},
+                              {Action::kAdmin, "admin"},
+                              {Action::kCredential, "credential"}};
 
 // Glob with '*' only; linear, because the last star is the only place to come back to.
 bool glob(std::string_view pattern, std::string_view text) {

@@ -33,15 +33,16 @@ enum class Action {
   kPublic,  // see a key: list, show, public
   kCreate,
   kDestroy,
-  kRekey,    // rekey, abort, and report what is sealed to a key
-  kSuspend,  // suspend, resume, revoke
-  kReseal,   // seal an envelope again to a key's next generation, without seeing what is in it
-  kStatus,   // the agent's own state
-  kAudit,    // read the audit log
-  kAdmin,    // reload, doctor
+  kRekey,       // rekey, abort, and report what is sealed to a key
+  kSuspend,     // suspend, resume, revoke
+  kReseal,      // seal an envelope again to a key's next generation, without seeing what is in it
+  kStatus,      // the agent's own state
+  kAudit,       // read the audit log
+  kAdmin,       // reload, doctor, enroll, leave
+  kCredential,  // have a credential of the instance; `keys` are its name
 };
 // "open" "seal" "sign" "public" "create" "destroy" "rekey" "suspend" "reseal" "status" "audit"
-// "admin"
+// "admin" "credential"
 std::string_view name_of(Action action);
 // All of them, for messages: "open, seal, …".
 std::string action_names();
