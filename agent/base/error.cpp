@@ -39,12 +39,21 @@ constexpr std::array kTable{
     Row{Code::kIntegrity, "INTEGRITY", Layer::kIntegrity, 6, false},
     Row{Code::kPartial, "PARTIAL", Layer::kAgent, 7, false},
     Row{Code::kInternal, "INTERNAL", Layer::kAgent, 4, false},
+    Row{Code::kPeerUntrusted, "PEER_UNTRUSTED", Layer::kPeer, 6, false},
+    Row{Code::kPeerExpired, "PEER_EXPIRED", Layer::kPeer, 6, false},
+    Row{Code::kPeerNotYetValid, "PEER_NOT_YET_VALID", Layer::kPeer, 6, false},
+    Row{Code::kPeerPurpose, "PEER_PURPOSE", Layer::kPeer, 6, false},
+    Row{Code::kPeerNoCertificate, "PEER_NO_CERTIFICATE", Layer::kPeer, 6, false},
+    Row{Code::kPeerName, "PEER_NAME", Layer::kPeer, 6, false},
+    Row{Code::kPeerKey, "PEER_KEY", Layer::kPeer, 6, false},
+    Row{Code::kPeerRevoked, "PEER_REVOKED", Layer::kPeer, 6, false},
+    Row{Code::kRefusedByPeer, "REFUSED_BY_PEER", Layer::kPeer, 6, false},
 };
 
 // The table is indexed by the wire value; a code out of range is a defect and reads as one.
 const Row& row_of(Code code) {
   const auto index = static_cast<std::size_t>(code);
-  return index < kTable.size() ? kTable[index] : kTable.back();
+  return kTable[index < kTable.size() ? index : static_cast<std::size_t>(Code::kInternal)];
 }
 
 constexpr bool table_is_indexed_by_code() {

@@ -34,7 +34,18 @@ enum class Code {
   kIntegrity = 20,     // a signature, hash chain, ledger or identity does not verify
   kPartial = 21,       // partly done; the journal says what is left
   kInternal = 22,      // a defect in keyagent
+  // The other side of a TLS session is not who it must be (agent/tls).
+  kPeerUntrusted = 23,      // its certificate leads to no root that this side trusts
+  kPeerExpired = 24,        // its certificate has expired
+  kPeerNotYetValid = 25,    // its certificate is not valid yet, or a clock is wrong
+  kPeerPurpose = 26,        // its certificate is for another use (extended key usage)
+  kPeerNoCertificate = 27,  // it showed no certificate
+  kPeerName = 28,           // its certificate does not name this host
+  kPeerKey = 29,            // its key is not the one that is expected
+  kPeerRevoked = 30,        // its certificate was revoked
+  kRefusedByPeer = 31,      // it refused this side; the text names its alert
 };
+constexpr Code kLastCode = Code::kRefusedByPeer;
 
 // Where it went wrong.
 enum class Layer { kCaller, kConfiguration, kPolicy, kKey, kToken, kPeer, kIntegrity, kAgent };

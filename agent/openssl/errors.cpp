@@ -19,7 +19,7 @@ void set_error(const Core& core, int reason, const char* format, ...) {
 
 // Reasons are the numbers of keyagent::Code, their texts its names.
 const OSSL_ITEM* reason_strings() {
-  constexpr int kCodes = static_cast<int>(Code::kInternal);
+  constexpr int kCodes = static_cast<int>(kLastCode);
   static const auto kReasons = [] {
     std::array<OSSL_ITEM, kCodes + 1> items{};
     for (int code = 1; code <= kCodes; ++code) {

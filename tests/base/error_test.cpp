@@ -9,11 +9,9 @@
 namespace keyagent {
 namespace {
 
-constexpr int kLastCode = static_cast<int>(Code::kInternal);
-
 TEST(Error, EveryCodeHasItsOwnNameThatReadsBack) {
   std::set<std::string_view> names;
-  for (int i = 0; i <= kLastCode; ++i) {
+  for (int i = 0; i <= static_cast<int>(kLastCode); ++i) {
     const auto code = static_cast<Code>(i);
     EXPECT_TRUE(names.insert(code_name(code)).second) << code_name(code);
     EXPECT_EQ(code_of_name(code_name(code)), code);
@@ -35,6 +33,11 @@ TEST(Error, ExitCodesFollowTheMissionsTable) {
   EXPECT_EQ(exit_code(Code::kInput), 6);
   EXPECT_EQ(exit_code(Code::kIntegrity), 6);
   EXPECT_EQ(exit_code(Code::kPartial), 7);
+  for (int i = static_cast<int>(Code::kPeerUntrusted); i <= static_cast<int>(kLastCode); ++i) {
+    EXPECT_EQ(exit_code(static_cast<Code>(i)), 6) << code_name(static_cast<Code>(i));
+    EXPECT_FALSE(retryable(static_cast<Code>(i)));
+    EXPECT_EQ(layer_of(static_cast<Code>(i)), Layer::kPeer);
+  }
 }
 
 TEST(Error, AuthenticityAndPinRefusalsAreNeverRetried) {

@@ -9,7 +9,7 @@ namespace {
 
 TEST(WireCodes, EveryCodeHasTheSameNumberAndNameOnBothSides) {
   const auto* codes = ErrorCode_descriptor();
-  EXPECT_EQ(codes->value_count(), static_cast<int>(Code::kInternal) + 1);
+  EXPECT_EQ(codes->value_count(), static_cast<int>(kLastCode) + 1);
   for (int i = 0; i < codes->value_count(); ++i) {
     const auto* value = codes->value(i);
     EXPECT_EQ(value->name(), code_name(static_cast<Code>(value->number())));

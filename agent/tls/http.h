@@ -1,0 +1,22 @@
+#pragma once
+// Between Beast's messages and ours.
+
+#define BOOST_ERROR_CODE_HEADER_ONLY
+#include <boost/beast/http/message.hpp>
+#include <boost/beast/http/string_body.hpp>
+
+#include "agent/tls/server.h"
+
+namespace keyagent::tls {
+
+namespace http = boost::beast::http;
+
+// Throws Error{kUsage} for a target that is no path with a query, or has a control character in it.
+HttpRequest from_beast(http::request<http::string_body>&& message, const Peer& peer);
+http::response<http::string_body> to_beast(HttpResponse&& response);
+HttpResponse from_beast(http::response<http::string_body>&& message);
+
+// The Error in the answer of failure(); nullopt for any other answer.
+std::optional<Error> error_in(const HttpResponse& response);
+
+}  // namespace keyagent::tls

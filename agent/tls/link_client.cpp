@@ -1,0 +1,101 @@
+#include <condition_variable>
+#include <deque>
+#include <thread>
+
+#include "agent/tls/dial.h"
+#include "agent/tls/link.h"
+
+namespace keyagent::tls {
+
+struct LinkClient::Impl {
+  explicit Impl(ClientOptions settings) : options(std::move(settings)) {}
+
+  // Returns when the server has taken the link.
+  void open(std::shared_ptr<Library> library, const std::string& path) {
+    auto stream = dial(io, client_context(std::move(library), options), options);
+    peer = stream.session().peer(address_of(stream.socket()));
+    queue = std::make_shared<LinkQueue>(peer);
+    LinkSink sink;
+    sink.opened = [this] { tell([this] { opened = true; }); };
+    sink.message = [this](std::string text) {
+      tell([&] { messages.push_back(std::move(text)); });
+    };
+    sink.ended = [this](const Error& why) { tell([&] { ended = why; }); };
+    LinkLimits limits;
+    limits.handshake = options.connect_timeout;
+    session = std::make_shared<LinkSession>(std::move(stream), queue, limits, std::move(sink));
+    session->connect(parse_url(options.url).authority, path);
+    io.restart();
+    thread = std::thread([this] { io.run(); });
+    std::unique_lock lock(mutex);
+    changed.wait(lock, [this] { return opened || ended; });
+    if (opened) return;
+    const Error why = *ended;
+    lock.unlock();
+    thread.join();
+    throw why;
+  }
+
+  template <class Change>
+  void tell(Change&& change) {
+    const std::lock_guard lock(mutex);
+    change();
+    changed.notify_all();
+  }
+
+  const ClientOptions options;
+  Peer peer;
+  asio::io_context io{1};
+  std::shared_ptr<LinkQueue> queue;
+  std::shared_ptr<LinkSession> session;
+  std::thread thread;
+
+  std::mutex mutex;
+  std::condition_variable changed;
+  bool opened = false;               // guarded by mutex
+  std::optional<Error> ended;        // guarded by mutex
+  std::deque<std::string> messages;  // guarded by mutex
+};
+
+LinkClient::LinkClient(std::shared_ptr<Library> library, ClientOptions options,
+                       const std::string& path)
+    : impl_(std::make_unique<Impl>(std::move(options))) {
+  impl_->open(std::move(library), path);
+}
+
+LinkClient::~LinkClient() {
+  asio::post(impl_->io, [session = impl_->session] { session->end("the other side ends"); });
+  impl_->thread.join();
+}
+
+const Peer& LinkClient::peer() const {
+  return impl_->peer;
+}
+
+std::optional<std::string> LinkClient::receive(std::chrono::milliseconds timeout) {
+  std::unique_lock lock(impl_->mutex);
+  impl_->changed.wait_for(lock, timeout,
+                          [this] { return !impl_->messages.empty() || impl_->ended; });
+  if (!impl_->messages.empty()) {
+    std::string text = std::move(impl_->messages.front());
+    impl_->messages.pop_front();
+    lock.unlock();
+    asio::post(impl_->io, [session = impl_->session] { session->handled(); });
+    return text;
+  }
+  if (impl_->ended) throw *impl_->ended;
+  return std::nullopt;
+}
+
+void LinkClient::send(const std::string& text) {
+  if (impl_->queue->send(text)) return;
+  const std::lock_guard lock(impl_->mutex);
+  if (impl_->ended) throw *impl_->ended;
+  throw Error(Code::kBusy, "the link's queue is full, or it is being closed");
+}
+
+void LinkClient::close(const std::string& reason) {
+  impl_->queue->close(reason);
+}
+
+}  // namespace keyagent::tls

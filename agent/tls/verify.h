@@ -1,0 +1,34 @@
+#pragma once
+// The judgement of the other side's certificate, one code for each reason to refuse it (MISSION.md
+// T5). Nothing here can be switched off.
+
+#include <optional>
+
+#include "agent/base/error.h"
+#include "agent/tls/owned.h"
+#include "agent/tls/tls.h"
+
+namespace keyagent::tls {
+
+enum class Side { kServer, kClient };
+
+// Whom this side, which is `side`, wants on the other end.
+struct Expected {
+  Side side = Side::kServer;
+  std::string host;         // client: name or address that the certificate must have as SAN
+  std::string kid;          // empty: any key
+  std::string anchor_spki;  // Trust::anchor_spki_sha256
+};
+
+// X509_verify_cert() on a prepared context, and what it does not ask: the extended key usage is
+// there, the pinned keys. Leaves in `store` an error that chooses the right TLS alert. nullopt: it
+// is whom we want.
+std::optional<Error> judge(X509_STORE_CTX* store, const Expected& expected);
+
+// Host and purpose as parameters of a session's verification.
+void set_parameters(X509_VERIFY_PARAM* parameters, const Expected& expected);
+
+// Of a certificate; the session's fields stay empty.
+Peer describe(X509* certificate);
+
+}  // namespace keyagent::tls
