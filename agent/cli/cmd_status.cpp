@@ -57,7 +57,8 @@ void run_status(Session& session) {
       {"connections", reply.connections()},
       {"queued", reply.queued()},
       {"config", reply.config_path()},
-      {"policy_loaded", reply.policy_loaded()}};
+      {"policy_loaded", reply.policy_loaded()},
+      {"link", link_json(reply.link())}};
   const auto& token = reply.token();
   std::string text = "agent     " + reply.agent_id() + ", keyagentd " + reply.version() + ", pid " +
                      std::to_string(reply.pid()) + ", up " + duration_text(reply.uptime_ms()) +
@@ -81,6 +82,11 @@ void run_status(Session& session) {
             key.algorithm() + ", " + key.state() + (key.usable() ? "" : ", NOT USABLE") + ")";
     if (const std::string life = life_text(key); !life.empty()) text += "\n            " + life;
     first = false;
+  }
+  if (std::string link = link_text(reply.link()); !link.empty()) {
+    for (auto at = link.find('\n'); at != link.npos; at = link.find('\n', at + 9))
+      link.insert(at + 1, "        ");
+    text += "\nlink      " + link;
   }
   if (reply.findings() > 0)
     text += "\n" + std::to_string(reply.findings()) + " findings: keyagent doctor";
@@ -198,7 +204,8 @@ void add_status_commands(CLI::App& app, Session& session) {
                   [&session, why] { run_why(session, *why); });
   why_command
       ->add_option("ACTION", why->action,
-                   "open seal sign public create destroy rekey suspend reseal status audit admin")
+                   "open seal sign public create destroy rekey suspend reseal status audit admin "
+                   "credential")
       ->required();
   why_command->add_option("KEY", why->key, "name or kid");
   why_command->add_option("--uid", why->uid, "for another user (needs the admin action)")
