@@ -62,9 +62,9 @@ struct Client::Impl {
     throw why;
   }
 
-  http::request<http::string_body> request(const std::string& method, const std::string& target,
-                                           const std::string& body,
-                                           const std::map<std::string, std::string>& headers) const {
+  http::request<http::string_body> request(
+      const std::string& method, const std::string& target, const std::string& body,
+      const std::map<std::string, std::string>& headers) const {
     http::request<http::string_body> message;
     message.method_string(method);
     message.target(target);

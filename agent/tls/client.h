@@ -13,6 +13,7 @@ struct ClientOptions {
   Trust trust;
   std::string expected_kid;  // the server's key must be this one; empty: any that `trust` certifies
   std::chrono::milliseconds connect_timeout{10000}, timeout{30000};
+  std::chrono::milliseconds ping_interval{15000};  // of a link; silent for two: ended
 };
 
 // Not thread-safe; one connection, kept alive, opened again when it was lost before a request.

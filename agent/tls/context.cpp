@@ -31,8 +31,8 @@ void must(bool good, const char* what) {
 }
 
 int judge_session(X509_STORE_CTX* store, void*) {
-  auto* ssl = static_cast<SSL*>(
-      X509_STORE_CTX_get_ex_data(store, SSL_get_ex_data_X509_STORE_CTX_idx()));
+  auto* ssl =
+      static_cast<SSL*>(X509_STORE_CTX_get_ex_data(store, SSL_get_ex_data_X509_STORE_CTX_idx()));
   return Session::of(ssl).judged(store) ? 1 : 0;
 }
 

@@ -22,16 +22,14 @@ tcp::socket connect(asio::io_context& io, const Where& where, Deadline deadline,
   tcp::socket socket(io);
   tcp::resolver resolver(io);
   error_code result = asio::error::timed_out;
-  resolver.async_resolve(where.host, where.port,
-                         [&](error_code error, const tcp::resolver::results_type& found) {
-                           result = error;
-                           if (error) return;
-                           result = asio::error::timed_out;
-                           asio::async_connect(socket, found,
-                                               [&](error_code failed, const tcp::endpoint&) {
-                                                 result = failed;
-                                               });
-                         });
+  resolver.async_resolve(
+      where.host, where.port, [&](error_code error, const tcp::resolver::results_type& found) {
+        result = error;
+        if (error) return;
+        result = asio::error::timed_out;
+        asio::async_connect(socket, found,
+                            [&](error_code failed, const tcp::endpoint&) { result = failed; });
+      });
   const bool in_time = run_until(io, deadline, [&] {
     error_code ignored;
     resolver.cancel();

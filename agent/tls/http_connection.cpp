@@ -67,15 +67,14 @@ void HttpConnection::start() {
 }
 
 void HttpConnection::wait_handshake(Step wanted) {
-  stream_->socket().async_wait(
-      wanted == Step::kWantWrite ? Socket::wait_write : Socket::wait_read,
-      [self = shared_from_this()](error_code error) {
-        if (error || self->ending_) return self->finish();
-        self->server_.in_worker([self] {
-          const Step step = self->stream_->session().handshake();
-          self->server_.in_io([self, step] { self->on_handshake(step); });
-        });
-      });
+  stream_->socket().async_wait(wanted == Step::kWantWrite ? Socket::wait_write : Socket::wait_read,
+                               [self = shared_from_this()](error_code error) {
+                                 if (error || self->ending_) return self->finish();
+                                 self->server_.in_worker([self] {
+                                   const Step step = self->stream_->session().handshake();
+                                   self->server_.in_io([self, step] { self->on_handshake(step); });
+                                 });
+                               });
 }
 
 void HttpConnection::on_handshake(Step step) {
@@ -130,10 +129,9 @@ void HttpConnection::read_request() {
   parser_.emplace();
   parser_->header_limit(kHeaderLimit);
   parser_->body_limit(server_.options.body_limit);
-  http::async_read_header(*stream_, buffer_, *parser_,
-                          [self = shared_from_this()](error_code error, std::size_t) {
-                            self->on_header(error);
-                          });
+  http::async_read_header(
+      *stream_, buffer_, *parser_,
+      [self = shared_from_this()](error_code error, std::size_t) { self->on_header(error); });
 }
 
 void HttpConnection::on_header(error_code error) {
@@ -168,7 +166,8 @@ void HttpConnection::refuse_request(error_code error) {
   if (error == http::error::header_limit || error == http::error::buffer_overflow)
     return answer(431, "the header is too large");
   // An end between two requests, and faults of the connection.
-  const bool malformed = error.category() == http::make_error_code(http::error::bad_method).category();
+  const bool malformed =
+      error.category() == http::make_error_code(http::error::bad_method).category();
   if (!malformed || error == http::error::end_of_stream || error == http::error::partial_message)
     return linger();
   answer(400, "this is no HTTP request");
@@ -280,10 +279,10 @@ void HttpConnection::linger() {
 }
 
 void HttpConnection::drain() {
-  stream_->socket().async_read_some(
-      asio::buffer(rest_), [self = shared_from_this()](error_code error, std::size_t) {
-        error || self->timed_out_ ? self->finish() : self->drain();
-      });
+  stream_->socket().async_read_some(asio::buffer(rest_),
+                                    [self = shared_from_this()](error_code error, std::size_t) {
+                                      error || self->timed_out_ ? self->finish() : self->drain();
+                                    });
 }
 
 void HttpConnection::finish() {

@@ -40,9 +40,8 @@ Library::~Library() = default;
 Owned<EVP_PKEY> Library::Impl::key(const std::string& which) const {
   ERR_clear_error();
   const std::string uri = "keyagent:" + which;
-  const Owned<OSSL_STORE_CTX> store(OSSL_STORE_open_ex(uri.c_str(), context, "provider=keyagent",
-                                                       nullptr, nullptr, nullptr, nullptr,
-                                                       nullptr));
+  const Owned<OSSL_STORE_CTX> store(OSSL_STORE_open_ex(
+      uri.c_str(), context, "provider=keyagent", nullptr, nullptr, nullptr, nullptr, nullptr));
   Owned<EVP_PKEY> key;
   while (store && !key && OSSL_STORE_eof(store.get()) == 0) {
     OSSL_STORE_INFO* info = OSSL_STORE_load(store.get());

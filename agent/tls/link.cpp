@@ -93,9 +93,8 @@ void LinkSession::accept(const http::request<http::string_body>& upgrade) {
 
 void LinkSession::connect(const std::string& host, const std::string& path) {
   begin(false);
-  socket_.async_handshake(
-      answer_, host, path,
-      [self = shared_from_this()](error_code error) { self->on_open(error); });
+  socket_.async_handshake(answer_, host, path,
+                          [self = shared_from_this()](error_code error) { self->on_open(error); });
 }
 
 void LinkSession::on_open(error_code error) {
@@ -114,9 +113,8 @@ void LinkSession::wake() {
 void LinkSession::read() {
   if (reading_ || finished_ || ahead_ >= kAhead) return;
   reading_ = true;
-  socket_.async_read(in_, [self = shared_from_this()](error_code error, std::size_t) {
-    self->on_read(error);
-  });
+  socket_.async_read(
+      in_, [self = shared_from_this()](error_code error, std::size_t) { self->on_read(error); });
 }
 
 void LinkSession::on_read(error_code error) {
@@ -186,8 +184,7 @@ void LinkSession::cut() {
 
 Error LinkSession::why(error_code error) {
   auto& session = socket_.next_layer().session();
-  const std::string peer =
-      session.context().side() == Side::kServer ? "the client" : "the server";
+  const std::string peer = session.context().side() == Side::kServer ? "the client" : "the server";
   if (!reason_.empty()) return Error(Code::kPeer, reason_);
   if (session.faulty()) return session.fault();
   if (error == websocket::error::closed) {

@@ -21,7 +21,8 @@ namespace websocket = boost::beast::websocket;
 
 class LinkSession;
 
-// What is to be sent on a link, and the Link that others hold: it outlives the session. Thread-safe.
+// What is to be sent on a link, and the Link that others hold: it outlives the session.
+// Thread-safe.
 class LinkQueue final : public Link {
  public:
   explicit LinkQueue(Peer peer) : peer_(std::move(peer)) {}

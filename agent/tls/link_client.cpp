@@ -17,12 +17,11 @@ struct LinkClient::Impl {
     queue = std::make_shared<LinkQueue>(peer);
     LinkSink sink;
     sink.opened = [this] { tell([this] { opened = true; }); };
-    sink.message = [this](std::string text) {
-      tell([&] { messages.push_back(std::move(text)); });
-    };
+    sink.message = [this](std::string text) { tell([&] { messages.push_back(std::move(text)); }); };
     sink.ended = [this](const Error& why) { tell([&] { ended = why; }); };
     LinkLimits limits;
     limits.handshake = options.connect_timeout;
+    limits.ping = options.ping_interval;
     session = std::make_shared<LinkSession>(std::move(stream), queue, limits, std::move(sink));
     session->connect(parse_url(options.url).authority, path);
     io.restart();
@@ -32,6 +31,7 @@ struct LinkClient::Impl {
     if (opened) return;
     const Error why = *ended;
     lock.unlock();
+    io.stop();
     thread.join();
     throw why;
   }
@@ -65,6 +65,11 @@ LinkClient::LinkClient(std::shared_ptr<Library> library, ClientOptions options,
 
 LinkClient::~LinkClient() {
   asio::post(impl_->io, [session = impl_->session] { session->end("the other side ends"); });
+  {
+    std::unique_lock lock(impl_->mutex);
+    impl_->changed.wait(lock, [this] { return impl_->ended.has_value(); });
+  }
+  impl_->io.stop();  // timers of the WebSocket may be left
   impl_->thread.join();
 }
 

@@ -102,7 +102,7 @@ Server::~Server() {
     impl_->emptied.wait(lock, [&] { return impl_->connections.empty(); });
   }
   impl_->workers.join();
-  impl_->busy.reset();
+  impl_->io.stop();  // timers of links may be left
   impl_->io_thread.join();
 }
 

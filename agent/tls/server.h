@@ -55,7 +55,7 @@ struct ServerOptions {
   unsigned workers = 8;  // threads that run handlers
   std::size_t body_limit = 1 << 20, message_limit = 256 << 10, connections = 20000;
   std::chrono::milliseconds handshake_timeout{10000}, request_timeout{30000}, idle_timeout{120000};
-  std::chrono::milliseconds ping_interval{15000};  // of links; unanswered twice: ended
+  std::chrono::milliseconds ping_interval{15000};  // of links; silent for two: ended
 };
 
 struct Handlers {

@@ -52,14 +52,14 @@ struct Server::Impl {
   const Handlers handlers;
 
   asio::io_context io{1};
-  asio::executor_work_guard<asio::io_context::executor_type> busy{io.get_executor()};
+  const asio::executor_work_guard<asio::io_context::executor_type> busy{io.get_executor()};
   asio::ip::tcp::acceptor acceptor{io};
   asio::steady_timer pause{io};  // after an accept() that failed
   bool ending = false;           // io thread only
 
   mutable std::mutex mutex;
   std::condition_variable emptied;
-  std::shared_ptr<const Context> context;              // guarded by mutex
+  std::shared_ptr<const Context> context;             // guarded by mutex
   std::set<std::shared_ptr<Connection>> connections;  // guarded by mutex
 
   asio::thread_pool workers;

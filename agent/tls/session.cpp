@@ -116,7 +116,8 @@ Step Session::read(std::span<char> into, std::size_t& count) {
 
 Step Session::write(std::span<const char> from, std::size_t& count) {
   ERR_clear_error();
-  return step(SSL_write_ex(ssl_.get(), from.data(), from.size(), &count), "while it was written to");
+  return step(SSL_write_ex(ssl_.get(), from.data(), from.size(), &count),
+              "while it was written to");
 }
 
 void Session::farewell() {

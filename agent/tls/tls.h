@@ -14,7 +14,8 @@
 namespace keyagent::tls {
 
 // A library context of OpenSSL with the default provider and one whose keys are `backend`'s, both
-// built in: no openssl.cnf is read. Thread-safe; outlives every Identity and session made with it.
+// built in: no openssl.cnf is read. Thread-safe; what is made with it keeps it. Its last owner ends
+// before main() does: OpenSSL itself ends at exit().
 class Library {
  public:
   explicit Library(std::shared_ptr<openssl::Backend> backend);
@@ -34,24 +35,24 @@ struct Identity {
 
 // Whom this side believes. Immutable.
 struct Trust {
-  std::vector<Bytes> anchors;           // DER certificates
-  std::vector<Bytes> crls;              // DER; a session's certificate is looked up in them
-  std::string anchor_spki_sha256;       // base64url: instead of `anchors`, at enrolment: the root
-                                        // that the server sends must have this key
+  std::vector<Bytes> anchors;      // DER certificates
+  std::vector<Bytes> crls;         // DER; a session's certificate is looked up in them
+  std::string anchor_spki_sha256;  // base64url: instead of `anchors`, at enrolment: the root
+                                   // that the server sends must have this key
 };
 
 // Of an established session.
 struct Peer {
-  bool certified = false;         // false: it showed no certificate (only where that is allowed)
-  Bytes certificate;              // DER
-  Bytes spki;                     // DER
-  std::string kid;                // RFC 7638 thumbprint of its key
-  std::string subject;            // for people
+  bool certified = false;          // false: it showed no certificate (only where that is allowed)
+  Bytes certificate;               // DER
+  Bytes spki;                      // DER
+  std::string kid;                 // RFC 7638 thumbprint of its key
+  std::string subject;             // for people
   std::vector<std::string> names;  // SAN: "DNS:…", "URI:…"
-  std::string serial;             // lower-case hex
+  std::string serial;              // lower-case hex
   WallTime not_before, not_after;
   std::string tls_version, cipher;
-  std::string address;            // "192.0.2.1:4711"
+  std::string address;  // "192.0.2.1:4711"
 };
 
 }  // namespace keyagent::tls

@@ -32,8 +32,7 @@ std::string subject_of(X509* certificate) {
 }
 
 std::string serial_of(X509* certificate) {
-  const Owned<BIGNUM> number(
-      ASN1_INTEGER_to_BN(X509_get0_serialNumber(certificate), nullptr));
+  const Owned<BIGNUM> number(ASN1_INTEGER_to_BN(X509_get0_serialNumber(certificate), nullptr));
   Bytes bytes(static_cast<std::size_t>(std::max(1, number ? BN_num_bytes(number.get()) : 1)));
   if (number) BN_bn2bin(number.get(), bytes.data());
   return to_hex(bytes);
@@ -140,8 +139,7 @@ Error refusal(X509_STORE_CTX* store, const Expected& expected) {
 // long must be able to fetch the next. What an old list names stays revoked.
 int forgive(int good, X509_STORE_CTX* store) {
   const int error = X509_STORE_CTX_get_error(store);
-  if (good == 0 &&
-      (error == X509_V_ERR_UNABLE_TO_GET_CRL || error == X509_V_ERR_CRL_HAS_EXPIRED)) {
+  if (good == 0 && (error == X509_V_ERR_UNABLE_TO_GET_CRL || error == X509_V_ERR_CRL_HAS_EXPIRED)) {
     X509_STORE_CTX_set_error(store, X509_V_OK);
     return 1;
   }
@@ -150,7 +148,7 @@ int forgive(int good, X509_STORE_CTX* store) {
 
 struct Stack {
   ~Stack() { sk_X509_free(certificates); }
-  STACK_OF(X509)* certificates = sk_X509_new_null();
+  STACK_OF(X509) * certificates = sk_X509_new_null();
 };
 
 // The root with the pinned key among those that were sent becomes the only one that is trusted.

@@ -72,10 +72,8 @@ Owned<X509> blank(const std::string& name, EVP_PKEY* key, WallTime from, WallTim
   BN_to_ASN1_INTEGER(number, X509_get_serialNumber(certificate.get()));
   BN_free(number);
   set_name(X509_get_subject_name(certificate.get()), name);
-  ASN1_TIME_set(X509_getm_notBefore(certificate.get()),
-                std::chrono::system_clock::to_time_t(from));
-  ASN1_TIME_set(X509_getm_notAfter(certificate.get()),
-                std::chrono::system_clock::to_time_t(until));
+  ASN1_TIME_set(X509_getm_notBefore(certificate.get()), std::chrono::system_clock::to_time_t(from));
+  ASN1_TIME_set(X509_getm_notAfter(certificate.get()), std::chrono::system_clock::to_time_t(until));
   must(X509_set_pubkey(certificate.get(), key) == 1, "public key");
   return certificate;
 }
@@ -152,8 +150,8 @@ std::string TestCa::spki_sha256() const {
 SoftwareKey make_software_key() {
   const Owned<EVP_PKEY> key(EVP_EC_gen("P-256"));
   const Owned<BIO> out(BIO_new(BIO_s_mem()));
-  must(PEM_write_bio_PKCS8PrivateKey(out.get(), key.get(), nullptr, nullptr, 0, nullptr,
-                                     nullptr) == 1,
+  must(PEM_write_bio_PKCS8PrivateKey(out.get(), key.get(), nullptr, nullptr, 0, nullptr, nullptr) ==
+           1,
        "private key");
   return {der(key.get(), i2d_PUBKEY), text(out.get())};
 }

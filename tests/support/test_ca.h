@@ -14,7 +14,7 @@ namespace keyagent::test {
 class TestCa {
  public:
   struct Wish {
-    std::string subject = "test";           // common name
+    std::string subject = "test";                    // common name
     std::string san = "IP:127.0.0.1,DNS:localhost";  // as openssl.cnf has it; empty: none
     std::string eku = "serverAuth,clientAuth";       // empty: none
     WallTime not_before = std::chrono::system_clock::now() - std::chrono::hours(1);
@@ -25,12 +25,12 @@ class TestCa {
   ~TestCa();
   TestCa(const TestCa&) = delete;
 
-  Bytes root() const;                                             // DER
-  Bytes issue(ByteView spki, const Wish& wish) const;             // DER
+  Bytes root() const;                                  // DER
+  Bytes issue(ByteView spki, const Wish& wish) const;  // DER
   Bytes revoke(const std::vector<Bytes>& certificates,
                WallTime next_update = std::chrono::system_clock::now() +
                                       std::chrono::hours(24)) const;  // a CRL, DER
-  std::string spki_sha256() const;  // base64url, of the root
+  std::string spki_sha256() const;                                    // base64url, of the root
 
  private:
   struct Impl;

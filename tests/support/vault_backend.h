@@ -1,10 +1,11 @@
 #pragma once
-// The keys of a token vault as the OpenSSL provider's core wants them, with the rule of the gate for
-// auth keys.
+// The keys of a token vault as the OpenSSL provider's core wants them, with the rule of the gate
+// for auth keys.
 
 #include <botan/hash.h>
 
 #include <atomic>
+#include <functional>
 #include <map>
 #include <mutex>
 
@@ -47,6 +48,7 @@ class VaultBackend final : public openssl::Backend {
     throw Error(Code::kDenied, "an auth key signs no digests");
   }
   Bytes sign_message(const Kid& kid, SignatureAlgorithm algorithm, ByteView message) override {
+    if (before_signing) before_signing(kid);
     if (denied) throw Error(Code::kDenied, "this key is denied to the test");
     if (!pki::recognise(message, vault_.public_key(kid).spki))
       throw Error(Code::kDenied, "an auth key signs handshakes only");
@@ -61,6 +63,7 @@ class VaultBackend final : public openssl::Backend {
 
   std::atomic<int> signatures{0};
   std::atomic<bool> denied{false};
+  std::function<void(const Kid&)> before_signing;  // set while no session is being made
 
  private:
   vault::TokenVault vault_;

@@ -88,10 +88,11 @@ TEST_F(Session, CurlIsServedWithTls12AndTls13) {
   serve();
   EXPECT_THAT(curl("--tlsv1.3", "/x?a=b"), StartsWith("GET /x a=b TLSv1.3"));
   EXPECT_THAT(curl("--tls-max 1.2", "/x"), StartsWith("GET /x TLSv1.2"));
-  EXPECT_THAT(curl("--tls-max 1.2 --data hello", "/x"), AllOf(StartsWith("POST /x"),
-                                                              HasSubstr("hello")));
+  EXPECT_THAT(curl("--tls-max 1.2 --data hello", "/x"),
+              AllOf(StartsWith("POST /x"), HasSubstr("hello")));
   EXPECT_THAT(curl("-I", "/x"), AllOf(HasSubstr("200 OK"), HasSubstr("text/plain")));
-  EXPECT_THAT(curl("", "/error"), HasSubstr(R"({"error":{"code":"DENIED","text":"not for \"you\"")"));
+  EXPECT_THAT(curl("", "/error"),
+              HasSubstr(R"({"error":{"code":"DENIED","text":"not for \"you\"")"));
 }
 
 TEST_F(Session, EightThreadsOfClientsAreServed) {

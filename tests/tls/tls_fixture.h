@@ -35,19 +35,30 @@ Refusal refusal_of(Work&& work) {
 }
 
 class Tls : public testing::Test {
+  // Before OpenSSL ends, which is at exit().
+  struct Ending : testing::Environment {
+    void TearDown() override {
+      library_.reset();
+      backend_.reset();
+    }
+    keyagent::test::SoftHsm hsm;
+  };
+
  protected:
   // One token for all tests of a program: its making takes longer than they do.
   static void SetUpTestSuite() {
     if (backend_) return;
-    static keyagent::test::SoftHsm hsm;
-    backend_ = std::make_shared<keyagent::test::VaultBackend>(hsm.open());
+    auto* ending = new Ending;  // GoogleTest's own from here on
+    testing::AddGlobalTestEnvironment(ending);
+    backend_ = std::make_shared<keyagent::test::VaultBackend>(ending->hsm.open());
     backend_->create("server", KeyAlgorithm::kEcP256, "auth");
     backend_->create("client", KeyAlgorithm::kEcP256, "auth");
     backend_->create("rsa", KeyAlgorithm::kRsa2048, "auth");
     library_ = std::make_shared<Library>(backend_);
   }
-  static void TearDownTestSuite() {}
   void SetUp() override { backend_->denied = false; }
+  // Before the members of a derived fixture, which its handlers use.
+  void TearDown() override { server_.reset(); }
 
   Bytes spki(const std::string& key) const { return backend_->find(key).spki; }
   std::string kid(const std::string& key) const { return backend_->find(key).kid.text(); }
@@ -116,7 +127,7 @@ class Tls : public testing::Test {
   std::mutex mutex_;
   std::condition_variable changed_;
   std::vector<Refusal> refused_;
-  std::unique_ptr<Server> server_;  // last: its handlers use the rest
+  std::unique_ptr<Server> server_;
 };
 
 }  // namespace keyagent::tls::test
