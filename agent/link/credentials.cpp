@@ -1,6 +1,7 @@
 #include "agent/link/credentials.h"
 
 #include <algorithm>
+#include <utility>
 
 #include "agent/base/disk.h"
 #include "agent/base/encoding.h"
@@ -216,12 +217,22 @@ void Credentials::changed(const std::vector<std::string>& names) {
   }
 }
 
-void Credentials::look_all() {
+void Credentials::work() {
   const auto state = store_.get();
   if (!state || state->stage != LinkState::Stage::kTrusted) return;
+  if (look_.exchange(false)) return look_all(*state);
+  if (fetch_next(*state)) {
+    count_ = true;
+  } else if (std::exchange(count_, false)) {
+    const std::lock_guard asking(instance_mutex_);
+    count(*state, api(*state).credentials());
+  }
+}
+
+void Credentials::look_all(const LinkState& state) {
   const std::lock_guard asking(instance_mutex_);
-  const auto all = api(*state).credentials();
-  const std::string kid = keys_.show(state->transport_key).kid();
+  const auto all = api(state).credentials();
+  const std::string kid = keys_.show(state.transport_key).kid();
   std::set<std::string> known;
   for (const auto& each : all) {
     known.insert(each.name);
@@ -235,11 +246,25 @@ void Credentials::look_all() {
     const bool copy = entry.path().extension() == ".json";
     if (copy && !known.contains(entry.path().stem())) std::filesystem::remove(entry.path(), none);
   }
+  count(state, all);
 }
 
-bool Credentials::fetch_next() {
-  const auto state = store_.get();
-  if (!state || state->stage != LinkState::Stage::kTrusted) return false;
+// A credential counts for the newest of our keys that it is sealed to: one that only an older key
+// opens keeps that key, until its author has sealed it anew.
+void Credentials::count(const LinkState& state, const std::vector<CredentialInfo>& all) {
+  const auto ours = keys_.generations(state.transport_key);
+  std::map<std::string, std::uint64_t> counts;
+  for (const auto& credential : all) {
+    const auto newest = std::find_if(ours.begin(), ours.end(), [&](const auto& key) {
+      return std::find(credential.kids.begin(), credential.kids.end(), key.kid()) !=
+             credential.kids.end();
+    });
+    if (newest != ours.end()) ++counts[newest->kid()];
+  }
+  keys_.report_sealed(counts);
+}
+
+bool Credentials::fetch_next(const LinkState& state) {
   std::string name;
   {
     const std::lock_guard lock(mutex_);
@@ -248,7 +273,7 @@ bool Credentials::fetch_next() {
   }
   const std::lock_guard asking(instance_mutex_);
   try {
-    fetch(*state, name);
+    fetch(state, name);
   } catch (const Error& error) {
     if (retryable(error.code())) throw;
     log_warning("link", "credential " + name + ": " + error.what());

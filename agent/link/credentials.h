@@ -2,6 +2,7 @@
 // Credentials that the instance keeps for this agent: fetched sealed, kept sealed, opened in the
 // token for a caller whom the gate has found to be allowed it.
 
+#include <atomic>
 #include <functional>
 #include <map>
 #include <mutex>
@@ -31,10 +32,10 @@ class Credentials {
 
   // The instance says that these have changed: it is asked before their copies are given out.
   void changed(const std::vector<std::string>& names);
-  // All those of this agent, when a session begins.
-  void look_all();
-  // Fetches one of those that are to be; false: none. For the link's thread.
-  bool fetch_next();
+  // All of them are to be looked at: a session begins, or they are sealed to another key now.
+  void look_again() { look_ = true; }
+  // Does one thing of what is to be done. For the link's thread, often.
+  void work();
   void forget_all();
 
  private:
@@ -42,6 +43,9 @@ class Credentials {
     SealedCredential sealed;
     std::string fetched;
   };
+  void look_all(const LinkState& state);
+  bool fetch_next(const LinkState& state);
+  void count(const LinkState& state, const std::vector<CredentialInfo>& all);
   std::shared_ptr<const LinkState> require_trusted() const;
   std::optional<Copy> read(const std::string& name) const;
   Copy fetch(const LinkState& state, const std::string& name);
@@ -64,6 +68,8 @@ class Credentials {
   std::string api_for_;               // guarded by instance_mutex_: kid and address it was made for
   mutable std::mutex mutex_;
   std::set<std::string> stale_;  // guarded by mutex_
+  std::atomic<bool> look_{false};
+  bool count_ = false;  // the link's thread's
 };
 
 }  // namespace keyagent::link

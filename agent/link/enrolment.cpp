@@ -14,6 +14,9 @@ namespace {
 
 using Json = nlohmann::json;
 
+// Somebody waits at a terminal, and the instance's CA may be in a slow token.
+constexpr std::chrono::seconds kPatience{30};
+
 bool is_agent_id(const std::string& text) {
   return !text.empty() && text.size() <= 63 &&
          std::all_of(text.begin(), text.end(), [](unsigned char c) {
@@ -71,11 +74,12 @@ struct WipedText {
 
 }  // namespace
 
-tls::Client Enrolment::dial(const LinkState& state) {
+tls::Client Enrolment::dial(const LinkState& state, std::chrono::milliseconds patience) {
   tls::ClientOptions options;
   options.url = state.url;
   options.trust.anchor_spki_sha256 = state.ca_fingerprint;
   options.connect_timeout = around_.timing.connect;
+  options.timeout = patience;
   return tls::Client(library_.get(), std::move(options));
 }
 
@@ -90,6 +94,8 @@ LinkState Enrolment::begin(const EnrolmentWish& wish) {
   state.agent = wish.agent;
   state.auth_key = wish.auth_key;
   state.transport_key = wish.transport_key;
+  // What was sealed to lost keys is to be sealed anew.
+  if (wish.replace) keys_.forget_sealed();
   const auto auth = keys_.provide(wish.auth_key, Purpose::kAuth, wish.replace);
   const auto transport = keys_.provide(wish.transport_key, Purpose::kTransport, wish.replace);
   Json body{
@@ -101,7 +107,7 @@ LinkState Enrolment::begin(const EnrolmentWish& wish) {
       {"version", around_.version},
       {"replace", wish.replace}};
   if (!token.secret.empty()) body["token"] = std::string(as_text(token.secret));
-  auto client = dial(state);
+  auto client = dial(state, kPatience);
   try {
     const WipedText text{body.dump()};
     if (body.contains("token")) {
@@ -125,7 +131,7 @@ LinkState Enrolment::begin(const EnrolmentWish& wish) {
 std::optional<LinkState> Enrolment::poll(const LinkState& pending) {
   const auto transport = keys_.show(pending.transport_key);
   const SecretBytes answer = keys_.answer(transport.kid(), pending.challenge);
-  auto client = dial(pending);
+  auto client = dial(pending, around_.timing.answer);
   const std::string target =
       "/v1/enrolments/" + pending.enrolment + "?answer=" + to_base64url(answer);
   return accept(pending, Answer(body_of(client.call("GET", target, {}))));

@@ -36,7 +36,7 @@ class Enrolment {
 
  private:
   std::optional<LinkState> accept(const LinkState& pending, const Answer& answer);
-  tls::Client dial(const LinkState& state);
+  tls::Client dial(const LinkState& state, std::chrono::milliseconds patience);
 
   const Surroundings& around_;
   OwnKeys& keys_;

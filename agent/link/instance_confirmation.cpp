@@ -103,6 +103,7 @@ Confirmation::Said InstanceConfirmation::ask_about_transport(Phase phase, const 
     kept.rotation.clear();
     kept.rotation_kid.clear();
   });
+  switched_();
   tell(keys::Happening::Weight::kInfo, "link.confirmed", fresh, Code::kOk,
        "the instance trusts the new key instead of " + old.kid.text() + ", signed: " + jws);
   return {};

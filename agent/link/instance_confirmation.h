@@ -17,8 +17,13 @@ namespace keyagent::link {
 class InstanceConfirmation final : public keys::Confirmation {
  public:
   InstanceConfirmation(const Surroundings& around, LinkStore& store, OwnKeys& keys,
-                       TlsLibrary& library, Uplink& uplink)
-      : around_(around), store_(store), keys_(keys), library_(library), uplink_(uplink) {}
+                       TlsLibrary& library, Uplink& uplink, std::function<void()> switched)
+      : around_(around),
+        store_(store),
+        keys_(keys),
+        library_(library),
+        uplink_(uplink),
+        switched_(std::move(switched)) {}
 
   Said ask(Phase phase, const keys::RekeyRecord& rekey, const keys::KeyRecord& old,
            const keys::KeyRecord& fresh) override;
@@ -38,7 +43,8 @@ class InstanceConfirmation final : public keys::Confirmation {
   OwnKeys& keys_;
   TlsLibrary& library_;
   Uplink& uplink_;
-  std::string alarmed_;  // the same refusal is said once
+  const std::function<void()> switched_;  // the instance seals to another key now
+  std::string alarmed_;                   // the same refusal is said once
 };
 
 // Both must confirm, the first one first; either may be null.

@@ -12,6 +12,9 @@
 namespace keyagent::link {
 namespace {
 
+// How long a session may take to end when the instance is left.
+constexpr std::chrono::seconds kFarewell{8};
+
 std::string time_text(WallTime time) {
   return time == WallTime{} ? "" : rfc3339(time);
 }
@@ -55,7 +58,8 @@ struct Link::Impl {
   CertificateCare care{around, store, keys};
   Uplink uplink;
   Credentials credentials{around, store, keys, library, uplink};
-  InstanceConfirmation confirmation{around, store, keys, library, uplink};
+  InstanceConfirmation confirmation{around,  store,  keys,
+                                    library, uplink, [this] { credentials.look_again(); }};
   std::mutex enrolling;  // one at a time
 
   explicit Impl(Surroundings given)
@@ -74,7 +78,7 @@ struct Link::Impl {
       care.look();
       if (!send) return;
       orders.look(send);
-      patiently([this] { credentials.fetch_next(); });
+      patiently([this] { credentials.work(); });
     };
     return out;
   }
@@ -123,7 +127,7 @@ struct Link::Impl {
   void greet() {
     orders.repeat();
     patiently([this] { refresh_revocations(); });
-    patiently([this] { credentials.look_all(); });
+    credentials.look_again();
   }
 
   // What can be done at the next session too ends no session.
@@ -202,7 +206,10 @@ void Link::leave(wire::Link& reply) {
   const std::lock_guard lock(impl_->enrolling);
   impl_->store.remove();
   impl_->uplink.reconnect();
+  impl_->uplink.wait_left(kFarewell);
+  impl_->uplink.note_failure(Error(Code::kOk, {}));
   impl_->credentials.forget_all();
+  impl_->keys.forget_sealed();
   describe(reply);
   reply.set_state(name_of(Phase::kNotEnrolled));
 }

@@ -21,6 +21,8 @@ T known(std::optional<T> value, const std::string& text) {
   return *value;
 }
 
+constexpr const char* kCensus = "instance";  // the source's name
+
 Bytes bytes_of(const std::string& text) {
   return {text.begin(), text.end()};
 }
@@ -157,6 +159,32 @@ SecretBytes OwnKeys::open(const std::string& kid, const std::string& envelope) {
   SecretBytes plaintext = secret_of(response.open().plaintext());
   wire::wipe(response);
   return plaintext;
+}
+
+void OwnKeys::report_sealed(const std::map<std::string, std::uint64_t>& counts) {
+  wire::Request look;
+  look.mutable_census_list();
+  std::map<std::string, std::uint64_t> known;
+  const auto listed = gate_.call(std::move(look));
+  for (const auto& entry : listed.census_list().entries()) {
+    if (entry.source() == kCensus && entry.count() > 0) known[entry.kid()] = entry.count();
+  }
+  if (known == counts) return;
+  wire::Request request;
+  request.mutable_census_report()->set_source(kCensus);
+  for (const auto& [kid, count] : counts) {
+    auto& entry = *request.mutable_census_report()->add_entries();
+    entry.set_kid(kid);
+    entry.set_count(count);
+  }
+  gate_.call(std::move(request));
+}
+
+void OwnKeys::forget_sealed() {
+  wire::Request request;
+  request.mutable_census_report()->set_source(kCensus);
+  request.mutable_census_report()->set_forget(true);
+  gate_.call(std::move(request));
 }
 
 }  // namespace keyagent::link

@@ -1,6 +1,7 @@
 #pragma once
 // The two keys of the link and what it needs of them, as requests to the gate.
 
+#include <map>
 #include <string>
 #include <vector>
 
@@ -34,6 +35,11 @@ class OwnKeys {
   // deactivated. Throws Error{kIntegrity} for one that is not for it, or is none.
   SecretBytes answer(const std::string& kid, const std::string& challenge);
   SecretBytes open(const std::string& kid, const std::string& envelope);
+
+  // How many credentials of the instance name which key, so that none of these is destroyed
+  // (MISSION R12). Written when it differs from what the ledger has.
+  void report_sealed(const std::map<std::string, std::uint64_t>& counts);
+  void forget_sealed();
 
   GateClient& gate() { return gate_; }
 

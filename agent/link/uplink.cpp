@@ -13,7 +13,8 @@ using namespace std::chrono_literals;
 using Json = nlohmann::json;
 
 constexpr std::chrono::milliseconds kLook = 1s;  // between looks at what is to be done
-constexpr std::uint64_t kUnanswered = 3;         // heartbeats, then the link is dead
+constexpr std::chrono::milliseconds kOwnKey = 2s;
+constexpr std::uint64_t kUnanswered = 3;  // heartbeats, then the link is dead
 constexpr std::chrono::minutes kSkew{5};
 
 // Doubled with each failure, and between half and the whole of that: a fleet does not come back in
@@ -135,6 +136,11 @@ bool Uplink::wait_connected(const std::string& auth_kid, std::chrono::millisecon
   });
 }
 
+void Uplink::wait_left(std::chrono::milliseconds patience) {
+  std::unique_lock lock(mutex_);
+  changed_.wait_for(lock, patience, [this] { return report_.phase == Phase::kNotEnrolled; });
+}
+
 void Uplink::note(Phase phase) {
   const std::lock_guard lock(mutex_);
   if (report_.phase == phase) return;
@@ -183,7 +189,9 @@ void Uplink::attempt(const LinkState& state) {
     if (handlers_.chores) handlers_.chores({});
     if (state.stage == LinkState::Stage::kPending) {
       note(Phase::kPending);
-      if (!handlers_.poll()) pause(around_.timing.poll);
+      if (handlers_.poll()) return;
+      note_failure(Error(Code::kOk, {}));
+      pause(around_.timing.poll);
     } else {
       session(state);
     }
@@ -206,8 +214,9 @@ void Uplink::failed(const LinkState& state, const Error& error) {
     report_.text = error.what();
     failures = ++report_.failures;
   }
-  // The same setback is said once.
-  if (told_ != error.what()) {
+  // The same setback is said once, whatever times and addresses its text holds.
+  const std::string news(code_name(error.code()));
+  if (told_ != news) {
     keys::Happening happening;
     happening.weight = is_refusal(error.code()) ? keys::Happening::Weight::kAlarm
                                                 : keys::Happening::Weight::kWarning;
@@ -218,8 +227,11 @@ void Uplink::failed(const LinkState& state, const Error& error) {
     happening.detail = error.what();
     if (around_.tell) around_.tell(happening);
   }
-  told_ = error.what();
-  pause(pending ? around_.timing.poll : pause_after(failures, around_.timing));
+  told_ = news;
+  const auto patience = pause_after(failures, around_.timing);
+  // A key that the token has lost, or not shown yet, is looked for where nobody is bothered.
+  const bool own = error.code() == Code::kKeyLost;
+  pause(pending ? around_.timing.poll : own ? std::min(patience, kOwnKey) : patience);
 }
 
 void Uplink::session(const LinkState& state) {

@@ -56,6 +56,8 @@ class Uplink {
   UplinkReport report() const;
   // An enrolment that came to nothing.
   void note_failure(const Error& error);
+  // Until what was under way when the state was removed is over; no longer than `patience`.
+  void wait_left(std::chrono::milliseconds patience);
   // False when there is no session with this auth key after `patience`.
   bool wait_connected(const std::string& auth_kid, std::chrono::milliseconds patience);
 

@@ -94,6 +94,24 @@ TEST_F(LinkTest, NameThatIsAPathIsRefused) {
   }
 }
 
+TEST_F(LinkTest, R12_KeyThatCredentialsNameIsNotDestroyedAndTheCountFollowsTheRekey) {
+  instance_.put_credential("db-main", "s3cret");
+  connect();
+  const auto old = keys_.find("credentials").kid;
+  ASSERT_TRUE(eventually([&] { return keys_.sealed_count(old) == 1; }));
+  wire::Request destroy;
+  destroy.mutable_key_destroy()->set_key(old.text());
+  destroy.mutable_key_destroy()->set_confirm_kid(old.text());
+  EXPECT_THAT(ask(kAdmin, destroy).failure().text(), HasSubstr("1 sealed data"));
+  pump();
+  const auto id = begin_rekey("credentials");
+  ASSERT_TRUE(eventually([&] { return keys_.rekey(id).step == keys::RekeyStep::kDraining; }));
+  const auto fresh = keys_.find("credentials").kid;
+  EXPECT_TRUE(
+      eventually([&] { return keys_.sealed_count(old) == 0 && keys_.sealed_count(fresh) == 1; }));
+  EXPECT_EQ(value("db-main"), "s3cret");
+}
+
 TEST_F(LinkTest, LeavingForgetsTheCopies) {
   instance_.put_credential("db-main", "s3cret");
   connect();
@@ -103,6 +121,7 @@ TEST_F(LinkTest, LeavingForgetsTheCopies) {
   EXPECT_EQ(ask(kAdmin, leave).leave().link().state(), "not_enrolled");
   EXPECT_FALSE(std::filesystem::exists(hsm_.folder() / "state/credentials"));
   EXPECT_EQ(get(kDatabase, "db-main").failure().code(), wire::KEY_STATE);
+  EXPECT_TRUE(keys_.census().empty());
 }
 
 }  // namespace

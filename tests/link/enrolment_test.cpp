@@ -30,6 +30,7 @@ TEST_F(LinkTest, T7_StatusShowsPeerVersionSerialsExpiriesKidAndHeartbeat) {
   EXPECT_GT(parse_rfc3339(link.peer_not_after()), system_clock().now());
   EXPECT_LE(parse_rfc3339(link.last_heartbeat()), system_clock().now());
   EXPECT_TRUE(link.code().empty());
+  EXPECT_FALSE(LinkStore(hsm_.folder() / "state").get()->crl.empty());
 }
 
 TEST_F(LinkTest, R2_InstanceWithAnotherCaThanTheTokenNamesIsRefused) {
@@ -86,7 +87,7 @@ TEST_F(LinkTest, R2_RejectedEnrolmentIsOver) {
 
 struct Lie {
   const char* name;
-  bool test::Mischief::*told;
+  std::atomic<bool> test::Mischief::*told;
   bool by_token;
 };
 

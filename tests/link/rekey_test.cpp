@@ -56,7 +56,8 @@ TEST_F(LinkTest, R7_ChallengeThatIsNotForUsEndsTheRekeyWithTheOldKeyInForce) {
   EXPECT_TRUE(told("link.confirmation", "challenge"));
 }
 
-class Confirmation : public LinkTest, public testing::WithParamInterface<bool test::Mischief::*> {};
+class Confirmation : public LinkTest,
+                     public testing::WithParamInterface<std::atomic<bool> test::Mischief::*> {};
 
 TEST_P(Confirmation, R10_ThatIsNotTheInstancesOwnEndsNoRekey) {
   connect();

@@ -148,7 +148,21 @@ struct TestInstance::Impl {
     wish.eku = "clientAuth";
     wish.not_before = std::chrono::system_clock::now() - outer.before;
     wish.not_after = std::chrono::system_clock::now() + outer.after;
-    return outer.ca_.issue(spki, wish);
+    return (mischief.other_ca ? outer.other_ : outer.ca_).issue(spki, wish);
+  }
+
+  std::string revoked() const {
+    const Bytes der = outer.ca_.revoke({});
+    const unsigned char* at = der.data();
+    X509_CRL* list = d2i_X509_CRL(nullptr, &at, static_cast<long>(der.size()));
+    BIO* bio = BIO_new(BIO_s_mem());
+    PEM_write_bio_X509_CRL(bio, list);
+    char* text = nullptr;
+    const long size = BIO_get_mem_data(bio, &text);
+    std::string pem(text, static_cast<std::size_t>(size));
+    BIO_free(bio);
+    X509_CRL_free(list);
+    return pem;
   }
 
   // --- enrolment
@@ -209,6 +223,7 @@ struct TestInstance::Impl {
             {"agent", agent.id},
             {"certificate", certificate_pem(certify(agent.id, agent.spki))},
             {"ca", certificate_pem(ca)},
+            {"crl", revoked()},
             {"instance", "instance-1"},
             {"agents_url", "https://127.0.0.1:" + std::to_string(agents_port)},
             {"confirmation_key", to_base64url(confirms.spki)}};
@@ -241,6 +256,11 @@ struct TestInstance::Impl {
       return prove_transport(agent, Json::parse(request.body));
     if (begins("/v1/transport/") && ends("/switch")) return switch_transport(agent);
     if (request.path == "/v1/certificates") return renew(agent, Json::parse(request.body));
+    if (request.path == "/v1/crl") {
+      HttpResponse response;
+      response.body = revoked();
+      return response;
+    }
     if (request.path == "/v1/credentials") return list(agent);
     if (begins("/v1/credentials/")) return credential(agent, request);
     throw Error(Code::kUsage, "not here");

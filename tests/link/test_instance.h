@@ -2,6 +2,7 @@
 // The half of an instance that an agent talks to, with two real TLS listeners, and the ways in
 // which an instance may lie.
 
+#include <atomic>
 #include <condition_variable>
 #include <map>
 #include <memory>
@@ -18,18 +19,18 @@ namespace keyagent::test {
 
 // What it does wrong. All may be changed while it runs.
 struct Mischief {
-  bool other_ca = false;           // gives another CA than it is pinned by
-  bool other_key = false;          // certifies another key
-  bool other_name = false;         // certifies another id
-  bool foreign_challenge = false;  // seals challenges to a key of its own
-  bool text_challenge = false;     // hands a credential in as a challenge
-  bool other_fingerprint = false;  // waits for an approval of another key
-  bool forged_confirmation = false;
-  bool other_confirmation = false;  // signed well, for another rekey
-  bool other_welcome = false;       // names another auth key
-  bool no_welcome = false;          // ends the link instead
-  bool deaf = false;                // acknowledges no heartbeat
-  bool no_renewal = false;
+  std::atomic<bool> other_ca{false};           // gives another CA than it is pinned by
+  std::atomic<bool> other_key{false};          // certifies another key
+  std::atomic<bool> other_name{false};         // certifies another id
+  std::atomic<bool> foreign_challenge{false};  // seals challenges to a key of its own
+  std::atomic<bool> text_challenge{false};     // hands a credential in as a challenge
+  std::atomic<bool> other_fingerprint{false};  // waits for an approval of another key
+  std::atomic<bool> forged_confirmation{false};
+  std::atomic<bool> other_confirmation{false};  // signed well, for another rekey
+  std::atomic<bool> other_welcome{false};       // names another auth key
+  std::atomic<bool> no_welcome{false};          // ends the link instead
+  std::atomic<bool> deaf{false};                // acknowledges no heartbeat
+  std::atomic<bool> no_renewal{false};
 };
 
 // Thread-safe. Its own keys are in memory: it is the other side, and no part of what is tested.
