@@ -2,6 +2,10 @@
 
 #include <gmock/gmock.h>
 
+#include <atomic>
+#include <thread>
+
+#include "agent/base/error.h"
 #include "tests/e2e/host.h"
 #include "tests/link/test_instance.h"
 
@@ -126,6 +130,35 @@ TEST_F(HostLink, R14_StateFolderOnAnotherTokenIsRefusedAtOnce) {
                                       "printf %s '" + instance_.make_token() + "' |");
   EXPECT_EQ(refused.status, 6) << refused.output;
   EXPECT_EQ(state(), "connected");
+}
+
+TEST_F(HostLink, CallersWhoWaitForTheInstanceHoldUpNobodyElse) {
+  enroll();
+  instance_.put_credential("db-main", "s3cret");
+  ASSERT_TRUE(wait_until([this] { return host_.keyagent("credential get db-main").status == 0; }));
+  instance_.mischief.silent = true;
+  std::atomic<int> waiting{0}, busy{0};
+  std::vector<std::thread> callers;
+  for (int i = 0; i < 30; ++i) {
+    callers.emplace_back([&] {
+      auto client = host_.client();
+      wire::Request request;
+      request.mutable_credential_get()->set_name("db-main");
+      ++waiting;
+      try {
+        client.call(request);
+      } catch (const Error& error) {
+        busy += error.code() == Code::kBusy;
+      }
+      --waiting;
+    });
+  }
+  ASSERT_TRUE(wait_until([&] { return busy > 20; }));
+  auto client = host_.client();
+  EXPECT_EQ(client.call(AgentProcess::status_request()).status().agent_id(), "test");
+  EXPECT_GT(waiting, 0) << "nobody waited for the instance any more";
+  instance_.mischief.silent = false;
+  for (auto& each : callers) each.join();
 }
 
 TEST_F(HostLink, LeavingIsOneCommandAndTheKeysStay) {

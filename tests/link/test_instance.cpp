@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <nlohmann/json.hpp>
+#include <thread>
 
 #include "agent/base/encoding.h"
 #include "agent/base/error.h"
@@ -152,7 +153,7 @@ struct TestInstance::Impl {
   }
 
   std::string revoked() const {
-    const Bytes der = outer.ca_.revoke({});
+    const Bytes der = (outer.mischief.other_ca ? outer.other_ : outer.ca_).revoke({});
     const unsigned char* at = der.data();
     X509_CRL* list = d2i_X509_CRL(nullptr, &at, static_cast<long>(der.size()));
     BIO* bio = BIO_new(BIO_s_mem());
@@ -243,6 +244,7 @@ struct TestInstance::Impl {
   }
 
   HttpResponse serve(const HttpRequest& request) {
+    while (outer.mischief.silent) std::this_thread::sleep_for(std::chrono::milliseconds(10));
     const std::lock_guard lock(mutex);
     paths.push_back(request.path);
     Agent& agent = agent_of(request.peer.kid);

@@ -31,6 +31,7 @@ struct Mischief {
   std::atomic<bool> no_welcome{false};          // ends the link instead
   std::atomic<bool> deaf{false};                // acknowledges no heartbeat
   std::atomic<bool> no_renewal{false};
+  std::atomic<bool> silent{false};  // takes requests of agents and answers none
 };
 
 // Thread-safe. Its own keys are in memory: it is the other side, and no part of what is tested.
