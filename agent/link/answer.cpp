@@ -50,6 +50,19 @@ std::uint64_t Answer::number_or(const char* name, std::uint64_t otherwise) const
   return has(name) ? number(name) : otherwise;
 }
 
+double Answer::seconds(const char* name) const {
+  const auto& value = member(name);
+  if (!value.is_number()) refuse(std::string("'") + name + "' is no number");
+  return value.get<double>();
+}
+
+nlohmann::json Answer::id(const char* name) const {
+  const auto& value = member(name);
+  if (!value.is_string() && !value.is_number_integer())
+    refuse(std::string("'") + name + "' is no identifier");
+  return value;
+}
+
 Answer Answer::object(const char* name) const {
   return Answer(member(name));
 }

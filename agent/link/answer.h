@@ -19,6 +19,9 @@ class Answer {
   std::string text_or(const char* name, const std::string& otherwise) const;
   std::uint64_t number(const char* name) const;
   std::uint64_t number_or(const char* name, std::uint64_t otherwise) const;
+  double seconds(const char* name) const;
+  // An identifier of theirs, a text or a number, to be sent back as it came.
+  nlohmann::json id(const char* name) const;
   Answer object(const char* name) const;
   std::vector<Answer> objects(const char* name) const;
   std::vector<std::string> texts(const char* name) const;

@@ -259,7 +259,12 @@ void Credentials::count(const LinkState& state, const std::vector<CredentialInfo
       return std::find(credential.kids.begin(), credential.kids.end(), key.kid()) !=
              credential.kids.end();
     });
-    if (newest != ours.end()) ++counts[newest->kid()];
+    if (newest != ours.end()) {
+      ++counts[newest->kid()];
+    } else if (const auto kept = is_name(credential.name) ? read(credential.name) : std::nullopt) {
+      // The instance lists its copies for the keys of now; the one that we were given is older.
+      ++counts[kept->sealed.kid];
+    }
   }
   keys_.report_sealed(counts);
 }

@@ -117,9 +117,9 @@ struct Link::Impl {
       const bool over = error.code() == Code::kDenied || error.code() == Code::kIntegrity ||
                         error.code() == Code::kKeyNotPresent;
       if (!over) throw;
-      store.remove();
       uplink.note_failure(error);
       tell(keys::Happening::Weight::kAlarm, "link.rejected", {}, error.code(), error.what());
+      store.remove();
       return true;
     }
   }
@@ -152,7 +152,7 @@ struct Link::Impl {
 
   void receive(const Answer& message) {
     const std::string type = message.text("type");
-    if (type == "rekey") orders.take(message.text("id"), message.text("key"));
+    if (type == "rekey") orders.take(message.id("id"), message.text("key"));
     if (type == "credentials") credentials.changed(message.texts("names"));
   }
 };

@@ -41,11 +41,13 @@ void keep(LinkState& state, const std::string& id, std::uint64_t rekey) {
 
 }  // namespace
 
-void Orders::take(const std::string& id, const std::string& key) {
+void Orders::take(const Json& theirs, const std::string& key) {
+  const std::string id = theirs.is_string() ? theirs.get<std::string>() : theirs.dump();
   if (id.empty() || id.size() > 64 || escape_controls(id) != id) return;
   auto [known, fresh] = orders_.try_emplace(id);
   known->second.said.clear();
   if (!fresh) return;
+  known->second.id = theirs;
   known->second.key = key;
   begin(id, known->second);
 }
@@ -95,8 +97,8 @@ void Orders::look(const UplinkHandlers::Send& send) {
   const auto all = rekeys(keys_.gate());
   for (auto each = orders_.begin(); each != orders_.end();) {
     auto& [id, order] = *each;
-    Json report{{"type", "rekey"}, {"id", id},      {"step", "planned"},
-                {"old_kid", ""},   {"new_kid", ""}, {"text", order.failure}};
+    Json report{{"type", "rekey"}, {"id", order.id}, {"step", "planned"},
+                {"old_kid", ""},   {"new_kid", ""},  {"text", order.failure}};
     if (!order.failure.empty()) report["step"] = "failed";
     for (const auto& rekey : all) {
       if (order.rekey == 0 || rekey.id() != order.rekey) continue;

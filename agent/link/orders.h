@@ -18,7 +18,7 @@ class Orders {
   Orders(LinkStore& store, OwnKeys& keys) : store_(store), keys_(keys) {}
 
   // `key`: "transport" or "auth". Throws nothing that the gate refuses with: that is reported.
-  void take(const std::string& id, const std::string& key);
+  void take(const nlohmann::json& id, const std::string& key);
   // Says what has changed since the last look; goes on with orders that could not begin yet.
   void look(const UplinkHandlers::Send& send);
   // A new session knows nothing of what was said before.
@@ -26,6 +26,7 @@ class Orders {
 
  private:
   struct Order {
+    nlohmann::json id;  // as it came
     std::string key;
     std::uint64_t rekey = 0;  // 0: not begun yet
     std::string failure;      // it never will be

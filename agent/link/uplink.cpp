@@ -307,8 +307,8 @@ void Uplink::welcome(Session& session, const LinkState& state) {
     throw Error(Code::kIntegrity, "the instance seals to a key that this agent does not have, " +
                                       escape_controls(sealed_to) +
                                       "; enrol anew: keyagent enroll URL --replace");
-  session.heartbeat =
-      std::chrono::seconds(std::clamp<std::uint64_t>(said.number("heartbeat_s"), 1, 300));
+  const double beat = std::clamp(said.seconds("heartbeat_s"), 0.1, 300.0);
+  session.heartbeat = std::chrono::milliseconds(static_cast<long>(beat * 1000));
   const auto off = parse_rfc3339(said.text("time")) - around_.clock->now();
   if (off > kSkew || off < -kSkew)
     log_warning("link", "the instance's clock says " + said.text("time") +

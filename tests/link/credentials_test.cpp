@@ -112,6 +112,21 @@ TEST_F(LinkTest, R12_KeyThatCredentialsNameIsNotDestroyedAndTheCountFollowsTheRe
   EXPECT_EQ(value("db-main"), "s3cret");
 }
 
+TEST_F(LinkTest, R12_BlindCredentialKeepsTheOldKeyThatAloneOpensIt) {
+  connect();
+  instance_.put_blind("db-main", "web1", "s3cret");
+  const auto old = keys_.find("credentials").kid;
+  ASSERT_TRUE(eventually([&] { return keys_.sealed_count(old) == 1; }));
+  pump();
+  const auto id = begin_rekey("credentials");
+  ASSERT_TRUE(eventually([&] { return keys_.rekey(id).step == keys::RekeyStep::kDraining; }));
+  // Looked for again with each credential that changes.
+  instance_.put_credential("db-other", "x");
+  ASSERT_TRUE(eventually([&] { return keys_.sealed_count(keys_.find("credentials").kid) == 1; }));
+  EXPECT_EQ(keys_.sealed_count(old), 1u);
+  EXPECT_EQ(value("db-main"), "s3cret");
+}
+
 TEST_F(LinkTest, LeavingForgetsTheCopies) {
   instance_.put_credential("db-main", "s3cret");
   connect();

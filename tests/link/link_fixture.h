@@ -150,6 +150,10 @@ class LinkTest : public gate::GateTest {
       return each.what == what && each.detail.find(text) != std::string::npos;
     });
   }
+  std::string last_told() {
+    const std::lock_guard lock(told_mutex_);
+    return told_.empty() ? "" : told_.back().what + ": " + told_.back().detail;
+  }
   bool trusts_nobody() { return !std::filesystem::exists(hsm_.folder() / "state/link.json"); }
 
   test::TestInstance instance_;

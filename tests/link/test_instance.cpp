@@ -88,7 +88,8 @@ struct TestInstance::Impl {
   std::map<std::string, std::string> credentials;
   std::map<std::string, std::pair<PublicKeyInfo, std::string>> envelopes;
   std::map<std::string, int> versions;
-  std::map<std::string, std::string> orders;  // id to key
+  std::map<std::string, PublicKeyInfo> blind;  // by name: what it is sealed to
+  std::map<std::string, std::string> orders;   // id to key
   std::map<std::string, std::vector<std::string>> reports;
   std::vector<std::string> paths;
   std::size_t beats = 0;
@@ -315,10 +316,12 @@ struct TestInstance::Impl {
   HttpResponse list(const Agent& agent) const {
     Json all = Json::array();
     for (const auto& [name, value] : credentials) {
-      all.push_back({{"name", name},
-                     {"type", "password"},
-                     {"version", versions.at(name)},
-                     {"kids", {agent.transport.kid.text()}}});
+      const auto only = blind.find(name);
+      const bool here = only == blind.end() || only->second.kid == agent.transport.kid;
+      Json kids = Json::array();
+      if (here) kids.push_back(agent.transport.kid.text());
+      all.push_back(
+          {{"name", name}, {"type", "password"}, {"version", versions.at(name)}, {"kids", kids}});
     }
     return json({{"credentials", all}});
   }
@@ -330,6 +333,7 @@ struct TestInstance::Impl {
     const std::string kid = request.query.at("kid");
     PublicKeyInfo key = agent.transport;
     if (agent.proved && kid == agent.next_transport.kid.text()) key = agent.next_transport;
+    if (const auto only = blind.find(name); only != blind.end()) key = only->second;
     if (kid != key.kid.text()) throw Error(Code::kKeyNotPresent, "no copy for this kid");
     std::string value = found->second;
     if (const auto other = envelopes.find(name); other != envelopes.end()) {
@@ -371,7 +375,10 @@ struct TestInstance::Impl {
       if (!outer.mischief.deaf)
         from.send(Json{{"type", "heartbeat"}, {"n", message.at("n")}}.dump());
     }
-    if (type == "rekey") reports[message.at("id")].push_back(message.at("step"));
+    if (type == "rekey") {
+      const Json& id = message.at("id");
+      reports[id.is_string() ? id.get<std::string>() : id.dump()].push_back(message.at("step"));
+    }
   }
 
   void greet(const std::shared_ptr<tls::Link>& held, const Json& hello) {
@@ -391,12 +398,14 @@ struct TestInstance::Impl {
         {"instance", "instance-1"},
         {"time", rfc3339(system_clock().now())},
         {"heartbeat_s",
-         1}}.dump());
+         0.5}}.dump());
     for (const auto& [id, key] : orders) order(agent, id, key);
   }
 
   static void order(const Agent& agent, const std::string& id, const std::string& key) {
-    if (agent.link) agent.link->send(Json{{"type", "rekey"}, {"id", id}, {"key", key}}.dump());
+    const bool number = std::all_of(id.begin(), id.end(), ::isdigit);
+    const Json sent = number ? Json(std::stoi(id)) : Json(id);
+    if (agent.link) agent.link->send(Json{{"type", "rekey"}, {"id", sent}, {"key", key}}.dump());
   }
 };
 
@@ -455,6 +464,15 @@ void TestInstance::put_credential(const std::string& name, const std::string& va
   for (const auto& [id, agent] : impl_->agents) {
     if (agent.link) agent.link->send(Json{{"type", "credentials"}, {"names", {name}}}.dump());
   }
+}
+
+void TestInstance::put_blind(const std::string& name, const std::string& agent,
+                             const std::string& value) {
+  {
+    const std::lock_guard lock(impl_->mutex);
+    impl_->blind[name] = impl_->agents.at(agent).transport;
+  }
+  put_credential(name, value);
 }
 
 void TestInstance::withdraw_credential(const std::string& name) {

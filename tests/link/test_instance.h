@@ -53,6 +53,8 @@ class TestInstance {
   void reject(const std::string& agent);
   void suspend(const std::string& agent, bool suspended = true);
   void put_credential(const std::string& name, const std::string& value);
+  // Sealed by its author, to the key that the agent has now and to no other.
+  void put_blind(const std::string& name, const std::string& agent, const std::string& value);
   void withdraw_credential(const std::string& name);
   void order_rekey(const std::string& id, const std::string& key);
   // An envelope that is sealed to this key instead.
