@@ -289,7 +289,7 @@ void HttpConnection::finish() {
   if (phase_ == Phase::kEnded) return;
   phase_ = Phase::kEnded;
   timer_.cancel();
-  if (stream_) beast_close_socket(*stream_);
+  if (stream_) stream_->close();
   server_.remove(shared_from_this());
 }
 

@@ -179,7 +179,7 @@ void LinkSession::close(const std::string& reason) {
 }
 
 void LinkSession::cut() {
-  beast_close_socket(socket_.next_layer());
+  socket_.next_layer().close();
 }
 
 Error LinkSession::why(error_code error) {

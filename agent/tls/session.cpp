@@ -126,6 +126,10 @@ void Session::farewell() {
   ERR_clear_error();
 }
 
+void Session::detach() {
+  wire_of(SSL_get_rbio(ssl_.get())).fd = -1;
+}
+
 bool Session::pending() const {
   return SSL_pending(ssl_.get()) > 0;
 }

@@ -24,6 +24,8 @@ class Session {
   Step write(std::span<const char> from, std::size_t& count);
   // Tells the other side that nothing more comes, as far as the socket takes it at once.
   void farewell();
+  // The socket is closed: its number may soon be another's, who must not read our farewell.
+  void detach();
   // Bytes that were decrypted and not read yet.
   bool pending() const;
   // REQUIRES: a step returned kFault.

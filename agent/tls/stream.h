@@ -64,6 +64,13 @@ class TlsStream {
     socket_.shutdown(asio::ip::tcp::socket::shutdown_both, ignored);
   }
 
+  // Pending operations end. REQUIRES: no other thread is in the handshake.
+  void close() {
+    session_->detach();
+    error_code ignored;
+    socket_.close(ignored);
+  }
+
  private:
   template <class Buffers, bool reading>
   struct Operation {
@@ -131,8 +138,7 @@ void async_teardown(boost::beast::role_type, TlsStream& stream, Handler&& handle
              [handler = std::forward<Handler>(handler)]() mutable { handler(error_code{}); });
 }
 inline void beast_close_socket(TlsStream& stream) {
-  error_code ignored;
-  stream.socket().close(ignored);
+  stream.close();
 }
 
 }  // namespace keyagent::tls

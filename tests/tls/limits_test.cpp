@@ -193,6 +193,22 @@ TEST_F(Limits, Fault127_AClientGivesUpOnAServerThatIsNotThere) {
   }
 }
 
+TEST_F(Limits, AClosedStreamWritesToNobodyElsesSocket) {
+  serve();
+  asio::io_context io;
+  const auto mine = client_options();
+  auto stream = dial(io, client_context(library_, mine), mine);
+  const int number = stream.socket().native_handle();
+  stream.close();
+  int others[2];
+  ASSERT_EQ(::socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, others), 0);
+  ASSERT_EQ(::dup2(others[0], number), number);
+  stream.farewell();  // as Beast does at the end of a link
+  char byte = 0;
+  EXPECT_EQ(::recv(others[1], &byte, 1, MSG_DONTWAIT), -1);
+  for (const int each : {others[0], others[1], number}) ::close(each);
+}
+
 TEST_F(Limits, Fault129_RandomBytesInsteadOfTlsAreRefused) {
   serve();
   for (int round = 0; round < 20; ++round) {
