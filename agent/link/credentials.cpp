@@ -118,7 +118,7 @@ SealedCredential Credentials::fetch_for_our_keys(const LinkState& state, Instanc
   throw Error(Code::kKeyState, "no key of " + state.transport_key + " opens anything now");
 }
 
-// REQUIRES instance_mutex_.
+// REQUIRES its turn.
 Credentials::Copy Credentials::fetch(const LinkState& state, const std::string& name) {
   try {
     Copy copy{fetch_for_our_keys(state, api(state), name), rfc3339(around_.clock->now())};
@@ -148,8 +148,8 @@ std::optional<Credentials::Copy> Credentials::fetch_if_possible(const LinkState&
                                                                 const std::string& name,
                                                                 bool has_copy, bool stale) {
   if (has_copy && uplink_.report().phase == Phase::kUnreachable) return std::nullopt;
-  const std::unique_lock asking(instance_mutex_, around_.timing.answer);
-  if (!asking.owns_lock()) {
+  const Turn::Lease asking(turn_, around_.timing.answer);
+  if (!asking.held()) {
     if (has_copy && !stale) return std::nullopt;
     throw Error(Code::kBusy, "another credential is being fetched; try again");
   }
@@ -187,8 +187,8 @@ void Credentials::get(const std::string& name, wire::CredentialGetReply& reply) 
 
 void Credentials::list(wire::CredentialListReply& reply) {
   const auto state = require_trusted();
-  const std::unique_lock asking(instance_mutex_, around_.timing.answer);
-  if (asking.owns_lock() && uplink_.report().phase != Phase::kUnreachable) {
+  const Turn::Lease asking(turn_, around_.timing.answer);
+  if (asking.held() && uplink_.report().phase != Phase::kUnreachable) {
     try {
       for (const auto& each : api(*state).credentials())
         describe(
@@ -224,13 +224,13 @@ void Credentials::work() {
   if (fetch_next(*state)) {
     count_ = true;
   } else if (std::exchange(count_, false)) {
-    const std::lock_guard asking(instance_mutex_);
+    const Turn::Lease asking(turn_);
     count(*state, api(*state).credentials());
   }
 }
 
 void Credentials::look_all(const LinkState& state) {
-  const std::lock_guard asking(instance_mutex_);
+  const Turn::Lease asking(turn_);
   const auto all = api(state).credentials();
   const std::string kid = keys_.show(state.transport_key).kid();
   std::set<std::string> known;
@@ -276,7 +276,7 @@ bool Credentials::fetch_next(const LinkState& state) {
     if (stale_.empty()) return false;
     name = *stale_.begin();
   }
-  const std::lock_guard asking(instance_mutex_);
+  const Turn::Lease asking(turn_);
   try {
     fetch(state, name);
   } catch (const Error& error) {
@@ -289,7 +289,7 @@ bool Credentials::fetch_next(const LinkState& state) {
 }
 
 void Credentials::forget_all() {
-  const std::lock_guard asking(instance_mutex_);
+  const Turn::Lease asking(turn_);
   api_.reset();
   std::error_code none;
   std::filesystem::remove_all(folder_, none);

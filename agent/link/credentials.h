@@ -12,6 +12,7 @@
 
 #include "agent/link/instance_api.h"
 #include "agent/link/own_keys.h"
+#include "agent/link/turn.h"
 #include "agent/link/uplink.h"
 
 namespace keyagent::link {
@@ -54,7 +55,7 @@ class Credentials {
   std::optional<Copy> fetch_if_possible(const LinkState& state, const std::string& name,
                                         bool has_copy, bool stale);
   void open(const LinkState& state, const Copy& copy, wire::CredentialGetReply& reply);
-  InstanceApi& api(const LinkState& state);  // REQUIRES instance_mutex_
+  InstanceApi& api(const LinkState& state);  // REQUIRES its turn
   std::filesystem::path path_of(const std::string& name) const;
 
   const Surroundings& around_;
@@ -63,9 +64,9 @@ class Credentials {
   TlsLibrary& library_;
   const Uplink& uplink_;
   const std::filesystem::path folder_;
-  std::timed_mutex instance_mutex_;   // one request to the instance at a time
-  std::unique_ptr<InstanceApi> api_;  // guarded by instance_mutex_
-  std::string api_for_;               // guarded by instance_mutex_: kid and address it was made for
+  Turn turn_;                         // one request to the instance at a time
+  std::unique_ptr<InstanceApi> api_;  // guarded by turn_
+  std::string api_for_;               // guarded by turn_: kid and address it was made for
   mutable std::mutex mutex_;
   std::set<std::string> stale_;  // guarded by mutex_
   std::atomic<bool> look_{false};
