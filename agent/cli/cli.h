@@ -56,10 +56,15 @@ void add_sign_commands(CLI::App& app, Session& session);      // sign, verify
 void add_envelope_commands(CLI::App& app, Session& session);  // seal, open
 void add_status_commands(CLI::App& app, Session& session);    // status, doctor, why
 void add_audit_commands(CLI::App& app, Session& session);
+void add_link_commands(CLI::App& app, Session& session);  // enroll, leave, credential
 void add_config_commands(CLI::App& app, Session& session);
+void add_instance_commands(CLI::App& app, Session& session);
 void add_completion_command(CLI::App& app);
 
 Json key_json(const wire::Key& key);
+Json link_json(const wire::Link& link);
+// Some lines; empty where the agent has no instance.
+std::string link_text(const wire::Link& link);
 // The key's age in its cryptoperiod, at a glance: "[####......] 41 % of 90 d, rekey 2027-01-03";
 // empty where it has none.
 std::string life_text(const wire::Key& key);

@@ -57,7 +57,8 @@ void run_status(Session& session) {
       {"connections", reply.connections()},
       {"queued", reply.queued()},
       {"config", reply.config_path()},
-      {"policy_loaded", reply.policy_loaded()}};
+      {"policy_loaded", reply.policy_loaded()},
+      {"link", link_json(reply.link())}};
   const auto& token = reply.token();
   std::string text = "agent     " + reply.agent_id() + ", keyagentd " + reply.version() + ", pid " +
                      std::to_string(reply.pid()) + ", up " + duration_text(reply.uptime_ms()) +
@@ -83,6 +84,11 @@ void run_status(Session& session) {
     if (const std::string certificate = certificate_text(key); !certificate.empty())
       text += "\n            " + certificate;
     first = false;
+  }
+  if (std::string link = link_text(reply.link()); !link.empty()) {
+    for (auto at = link.find('\n'); at != link.npos; at = link.find('\n', at + 9))
+      link.insert(at + 1, "        ");
+    text += "\nlink      " + link;
   }
   if (reply.findings() > 0)
     text += "\n" + std::to_string(reply.findings()) + " findings: keyagent doctor";
@@ -201,7 +207,7 @@ void add_status_commands(CLI::App& app, Session& session) {
   why_command
       ->add_option("ACTION", why->action,
                    "open seal sign public create destroy rekey suspend reseal decrypt agree status "
-                   "audit admin")
+                   "audit admin credential")
       ->required();
   why_command->add_option("KEY", why->key, "name or kid");
   why_command->add_option("--uid", why->uid, "for another user (needs the admin action)")

@@ -42,10 +42,12 @@ void add_commands(CLI::App& app, Session& session) {
   add_sign_commands(app, session);
   add_rekey_command(app, session);
   add_census_commands(app, session);
+  add_link_commands(app, session);
   add_status_commands(app, session);
   add_audit_commands(app, session);
   add_token_commands(app, session);
   add_config_commands(app, session);
+  add_instance_commands(app, session);
   add_completion_command(app);
 }
 

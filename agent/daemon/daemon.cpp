@@ -16,6 +16,7 @@
 #include "agent/daemon/caretaker.h"
 #include "agent/daemon/checkpoint_signer.h"
 #include "agent/daemon/chronicle.h"
+#include "agent/daemon/link_service.h"
 #include "agent/daemon/owner_marker.h"
 #include "agent/daemon/pin_source.h"
 #include "agent/daemon/rekey_service.h"
@@ -95,6 +96,8 @@ struct Daemon::Impl {
   std::unique_ptr<SshFace> ssh;        // ends before `server`, whose timer its requests use
   SteadyTime stuck_since{};
 
+  // Asks the gate as everybody does, from its start to its stop.
+  LinkService link;
   // Threads of their own, because all of this may hang in the module.
   RekeyService rekeys;
   Caretaker caretaker;
@@ -106,8 +109,10 @@ struct Daemon::Impl {
         token(std::make_shared<pkcs11::Token>(config.profile, token_options())),
         vault(token),
         keys({config.state_folder, &system_clock(), config.agent_id}, vault),
+        link(config, asker(), [this](const keys::Happening& each) { chronicle.key(each); }),
         rekeys(
-            keys, config.rekey, [this](const keys::Happening& each) { chronicle.key(each); },
+            keys, config.rekey, link.confirmation(),
+            [this](const keys::Happening& each) { chronicle.key(each); },
             [this] { return reconciled.load(); }, [this] { follow_audit_key(); }),
         caretaker([this] { heal(); }) {
     load_policy();
@@ -118,6 +123,15 @@ struct Daemon::Impl {
     open_gate();
     caretaker.start();
     rekeys.start();
+    link.start();
+  }
+
+  // Gate::handle, for those that are made before the gate.
+  sshagent::SshAgent::Ask asker() {
+    return
+        [this](const auto& principal, wire::Request request, std::shared_ptr<gate::Reply> reply) {
+          gate->handle(principal, std::move(request), std::move(reply));
+        };
   }
 
   pkcs11::TokenOptions token_options() {
@@ -198,7 +212,8 @@ struct Daemon::Impl {
     options.queue = config.profile.queue;
     options.deadline = config.profile.deadline;
     options.failures_per_key_per_day = config.failures_per_key_per_day;
-    const auto threads = static_cast<unsigned>(options.token_operations) + kSpareThreads;
+    const auto threads =
+        static_cast<unsigned>(options.token_operations) + kSpareThreads + LinkService::kThreads;
     // The server's threads may call the gate before `gate` is set: they wait for it.
     std::unique_lock ready(gate_mutex);
     server = std::make_unique<net::UnixServer>(
@@ -220,10 +235,7 @@ struct Daemon::Impl {
   void open_ssh(unsigned threads) {
     make_socket_folder(config.ssh->path);
     ssh = std::make_unique<SshFace>(
-        *config.ssh, threads, limits_of(config),
-        [this](const auto& principal, wire::Request request, std::shared_ptr<gate::Reply> reply) {
-          gate->handle(principal, std::move(request), std::move(reply));
-        },
+        *config.ssh, threads, limits_of(config), asker(),
         [this](audit::Event event) { audit.record_now(std::move(event)); });
     log_info("daemon", "serving ssh at " + config.ssh->path.string());
   }
@@ -269,6 +281,7 @@ struct Daemon::Impl {
     out.describe = [this](wire::StatusReply& reply) { describe(reply); };
     out.diagnose = [this] { return diagnose(); };
     out.reload = [this] { return reload(); };
+    out.link = link.hooks();
     return out;
   }
 
@@ -281,6 +294,7 @@ struct Daemon::Impl {
         std::chrono::duration_cast<std::chrono::milliseconds>(up).count()));
     reply.set_config_path(config.source.string());
     reply.set_connections(static_cast<std::uint32_t>(serving->stats().connections));
+    link.describe(*reply.mutable_link());
     const std::lock_guard guard(policy_mutex);
     reply.set_policy_loaded(rfc3339(policy_loaded));
   }
@@ -305,6 +319,7 @@ struct Daemon::Impl {
       diagnosis.set_cure("set the clock; if it is right as it is: keyagent reload");
       out.push_back(std::move(diagnosis));
     }
+    for (auto& each : link.diagnose()) out.push_back(std::move(each));
     return out;
   }
 
@@ -379,7 +394,11 @@ struct Daemon::Impl {
     ::_exit(4);
   }
 
-  void end_care() {
+  void end_service() {
+    link.stop();
+    if (gate) gate->stop();
+    ssh.reset();
+    server.reset();
     rekeys.stop();
     caretaker.stop();
   }
@@ -391,20 +410,14 @@ struct Daemon::Impl {
       std::this_thread::sleep_for(8s);
       ::_exit(4);
     }).detach();
-    gate->stop();
-    ssh.reset();
-    server.reset();
-    end_care();
+    end_service();
     audit.checkpoint();
     release_token(vault);
     chronicle.daemon("stop", "orderly");
   }
 
   ~Impl() {
-    if (gate) gate->stop();
-    ssh.reset();
-    server.reset();
-    end_care();
+    end_service();
     audit.set_signer({});
     audit.checkpoint();
   }

@@ -26,21 +26,25 @@ keys::Periods periods_of(const config::RekeyConfig& config) {
   for (const auto& [purpose, given] : config.purposes)
     periods.by_purpose[purpose] = merged(keys::default_cryptoperiod(purpose), given);
   for (const auto& [name, given] : config.keys) {
-    periods.by_name[name] = [given](const keys::Cryptoperiod& base) { return merged(base, given); };
+    periods.by_name[name] = [own = given](const keys::Cryptoperiod& base) {
+      return merged(base, own);
+    };
   }
   periods.warn = config.warn;
   periods.jitter_percent = config.jitter_percent;
   return periods;
 }
 
-RekeyService::RekeyService(keys::KeyStore& keys, const config::RekeyConfig& config, keys::Tell tell,
+RekeyService::RekeyService(keys::KeyStore& keys, const config::RekeyConfig& config,
+                           keys::Confirmation* instance, keys::Tell tell,
                            std::function<bool()> ready, std::function<void()> after)
     : hook_(config.hook.empty() ? nullptr : std::make_unique<HookConfirmation>(config.hook)),
+      confirmation_(hook_.get(), instance),
       tell_(std::move(tell)),
       ready_(std::move(ready)),
       after_(std::move(after)),
       periods_(periods_of(config)),
-      runner_(keys, {&system_clock(), [this] { return periods(); }, hook_.get(), tell_}),
+      runner_(keys, {&system_clock(), [this] { return periods(); }, &confirmation_, tell_}),
       scheduler_(keys, runner_, {&system_clock(), [this] { return periods(); }, tell_}) {}
 
 RekeyService::~RekeyService() {

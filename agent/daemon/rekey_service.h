@@ -10,6 +10,7 @@
 #include "agent/config/config.h"
 #include "agent/daemon/hook.h"
 #include "agent/keys/scheduler.h"
+#include "agent/link/instance_confirmation.h"
 
 namespace keyagent::daemon {
 
@@ -18,9 +19,11 @@ keys::Periods periods_of(const config::RekeyConfig& config);
 // Thread-safe. A thread of its own, because a rekey waits for the token and for the hook.
 class RekeyService {
  public:
-  // `ready`: ledger and token agree. `after`: called when something may have changed.
-  RekeyService(keys::KeyStore& keys, const config::RekeyConfig& config, keys::Tell tell,
-               std::function<bool()> ready, std::function<void()> after);
+  // `instance` must confirm too, after the hook; may be null. `ready`: ledger and token agree.
+  // `after`: called when something may have changed.
+  RekeyService(keys::KeyStore& keys, const config::RekeyConfig& config,
+               keys::Confirmation* instance, keys::Tell tell, std::function<bool()> ready,
+               std::function<void()> after);
   ~RekeyService();
 
   void start();
@@ -37,6 +40,7 @@ class RekeyService {
   void look();
 
   std::unique_ptr<HookConfirmation> hook_;
+  link::BothConfirm confirmation_;
   keys::Tell tell_;
   const std::function<bool()> ready_;
   const std::function<void()> after_;

@@ -51,6 +51,10 @@ SecretBytes open(KeyOps& ops, const PublicKeyInfo& key, ByteView envelope);
 // Error{kUsage}.
 std::string to_jwk(const PublicKeyInfo& key);
 PublicKeyInfo from_jwk(std::string_view json);
+// A key that came as DER SubjectPublicKeyInfo, with its kid and the purpose's default envelope
+// algorithm. Throws Error{kUsage} for a type that keyagent does not use or that does not fit.
+PublicKeyInfo key_of_spki(ByteView spki, Purpose purpose);
+
 // JWS compact (RFC 7515): payload signed by the key; alg fixed by the key, `none` and mismatches
 // refused.
 std::string sign_jws(KeyOps& ops, const PublicKeyInfo& key, SignatureAlgorithm algorithm,

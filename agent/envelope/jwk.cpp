@@ -164,4 +164,17 @@ PublicKeyInfo from_jwk(std::string_view json) {
   return key;
 }
 
+PublicKeyInfo key_of_spki(ByteView spki, Purpose purpose) {
+  PublicKeyInfo key;
+  key.spki.assign(spki.begin(), spki.end());
+  key.algorithm = algorithm_of_spki(spki);
+  key.purpose = purpose;
+  if (!allowed(purpose, key.algorithm))
+    throw Error(Code::kUsage, "a key of type " + std::string(keyagent::name_of(key.algorithm)) +
+                                  " is not for " + std::string(keyagent::name_of(purpose)));
+  key.envelope = default_envelope(purpose, key.algorithm);
+  key.kid = Kid(jwk_thumbprint(spki));
+  return key;
+}
+
 }  // namespace keyagent::envelope

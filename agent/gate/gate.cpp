@@ -81,6 +81,10 @@ Error denied(const Call& call) {
   const std::string action(policy::name_of(call.query.action));
   // "-": the caller may open nothing at all, so the envelope was not even read.
   const std::string which = call.which == "-" ? "" : escape_controls(call.which);
+  if (call.query.action == policy::Action::kCredential) {
+    return Error(Code::kDenied, call.principal.text() + " may not have credential " + which +
+                                    "; the deciding rule: keyagent why credential " + which);
+  }
   return Error(Code::kDenied, call.principal.text() + " may not " + action +
                                   (which.empty() ? "" : " with key " + which) +
                                   "; the deciding rule: keyagent why " + action +

@@ -19,6 +19,16 @@
 
 namespace keyagent::gate {
 
+// The link to an instance, where the daemon has one. All may wait for the network, and throw Error.
+struct LinkHooks {
+  std::function<void(const wire::EnrollRequest&, wire::EnrollReply&)> enroll;
+  std::function<void(wire::Link&)> leave;
+  std::function<void(wire::Link&)> status;
+  // The opened credential; the caller has been found to be allowed it.
+  std::function<void(const std::string& name, wire::CredentialGetReply&)> credential;
+  std::function<void(wire::CredentialListReply&)> credentials;
+};
+
 // What the operations need of the daemon around them. All thread-safe.
 struct Services {
   keys::KeyStore* keys = nullptr;
@@ -35,6 +45,7 @@ struct Services {
   std::function<std::vector<wire::Diagnosis>()>
       diagnose;                         // the daemon's own findings (configuration, sandbox)
   std::function<std::string()> reload;  // throws Error{kConfiguration}; returns what changed
+  LinkHooks link;                       // all empty: this agent has no link
 };
 
 struct GateOptions {

@@ -74,23 +74,25 @@ Bytes input_of(const wire::SignRequest& request, SignatureAlgorithm algorithm) {
   return {value.begin(), value.end()};
 }
 
-void sign_with(Call& call, const keys::KeyRecord& key) {
-  const auto& request = call.request.sign();
-  require_sign_key(call, key);
+}  // namespace
+
+void sign_message(KeyOps& ops, const keys::KeyRecord& key, const wire::SignRequest& request,
+                  wire::SignReply& reply) {
   const auto algorithm = algorithm_for(key, request.algorithm());
   const Bytes input = input_of(request, algorithm);
   check_input(algorithm, input.size());
-  const Bytes signature = call.state.services.keys->ops().sign(key.kid, algorithm, input);
-  auto& reply = *call.response.mutable_sign();
+  const Bytes signature = ops.sign(key.kid, algorithm, input);
   reply.set_signature(signature.data(), signature.size());
   reply.set_kid(key.kid.text());
   reply.set_algorithm(std::string(name_of(algorithm)));
 }
 
-}  // namespace
-
 void run_sign(Call& call) {
-  with_generation_in_force(call, [&](const keys::KeyRecord& key) { sign_with(call, key); });
+  with_generation_in_force(call, [&](const keys::KeyRecord& key) {
+    require_sign_key(call, key);
+    sign_message(call.state.services.keys->ops(), key, call.request.sign(),
+                 *call.response.mutable_sign());
+  });
 }
 
 }  // namespace keyagent::gate

@@ -49,7 +49,10 @@ void run_why(Call& call) {
                                   policy::action_names() + ")");
   }
   const auto subject = subject_of(call);
-  if (!request.key().empty()) resolve_key(call, request.key());
+  // Credentials have names of their own, whatever keys are called.
+  const bool credential = action == policy::Action::kCredential;
+  if (credential) call.query.key = request.key();
+  if (!credential && !request.key().empty()) resolve_key(call, request.key());
   policy::Query query{*action, call.query.key, call.query.purpose};
   auto decision = policy::decide(*call.policy, subject, query);
   // A kid of a key that the caller may not see is not turned into its name.

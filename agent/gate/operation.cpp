@@ -106,6 +106,16 @@ const Operation kOperations[] = {
      resolve_certificate_show, run_certificate_show},
     {Request::kCertificateRemove, "certificate.remove", Action::kAdmin, Record::kChange, true,
      always, resolve_certificate_remove, run_certificate_remove, 6},
+    {Request::kEnroll, "enroll", Action::kAdmin, Record::kChange, false, never, resolve_enroll,
+     run_enroll},
+    {Request::kLeave, "leave", Action::kAdmin, Record::kChange, false, never, no_key, run_leave},
+    {Request::kLinkStatus, "link.status", Action::kStatus, Record::kNever, false, never, no_key,
+     run_link_status},
+    {Request::kCredentialGet, "credential.get", Action::kCredential, Record::kUse, false, never,
+     resolve_credential, run_credential_get},
+    {Request::kCredentialList, "credential.list", Action::kStatus, Record::kNever, false, never,
+     no_key, run_credential_list},
+    {Request::kProve, "prove", std::nullopt, Record::kUse, true, always, resolve_prove, run_prove},
 };
 
 }  // namespace

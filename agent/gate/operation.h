@@ -164,6 +164,19 @@ void run_reseal(Call& call);
 void run_certificate_install(Call& call);
 void run_certificate_show(Call& call);
 void run_certificate_remove(Call& call);
+void resolve_enroll(Call& call);
+void run_enroll(Call& call);
+void run_leave(Call& call);
+void run_link_status(Call& call);
+void resolve_credential(Call& call);
+void run_credential_get(Call& call);
+void run_credential_list(Call& call);
+void resolve_prove(Call& call);
+void run_prove(Call& call);
+
+// The signature that `key` makes of a message which the caller has looked at. Fills all of `reply`.
+void sign_message(KeyOps& ops, const keys::KeyRecord& key, const wire::SignRequest& request,
+                  wire::SignReply& reply);
 
 // What op_open.cpp, op_decrypt.cpp and op_census.cpp share. Which key an envelope is for, for
 // callers who may do `call.query.action` with some key.

@@ -59,7 +59,8 @@ void GuardedKeys::require(const Kid& kid, Use use) const {
   const auto snapshot = current_();
   const std::size_t at = index_of(*snapshot, kid);
   const KeyRecord& record = snapshot->records[at];
-  if (!state_allows(record.state, use)) {
+  const bool proves = staged_too_ && record.state == KeyState::kStaged;
+  if (!proves && !state_allows(record.state, use)) {
     throw Error(Code::kKeyState,
                 "key " + record.name.text() + " is " + std::string(name_of(record.state)) +
                     " and does not " + verb_of(use),

@@ -43,8 +43,10 @@ using CurrentSnapshot = std::function<std::shared_ptr<const Snapshot>()>;
 // Thread-safe when the KeyOps behind it is.
 class GuardedKeys final : public KeyOps {
  public:
-  GuardedKeys(KeyOps& behind, CurrentSnapshot current, const Clock& clock)
-      : behind_(behind), current_(std::move(current)), clock_(clock) {}
+  // `staged_too`: a key that is made and not in force yet may do what shows its peer that it is
+  // here.
+  GuardedKeys(KeyOps& behind, CurrentSnapshot current, const Clock& clock, bool staged_too = false)
+      : behind_(behind), current_(std::move(current)), clock_(clock), staged_too_(staged_too) {}
   PublicKeyInfo public_key(const Kid& kid) override;
   Bytes sign(const Kid& kid, SignatureAlgorithm algorithm, ByteView input) override;
   SecretBytes decrypt_cek(const Kid& kid, OaepHash hash, ByteView ciphertext,
@@ -60,6 +62,7 @@ class GuardedKeys final : public KeyOps {
   KeyOps& behind_;
   const CurrentSnapshot current_;
   const Clock& clock_;
+  const bool staged_too_;
 };
 
 // Error{kKeyNotPresent} for a kid that the snapshot does not have.

@@ -22,7 +22,8 @@ const RekeyRecord* under_way(const Snapshot& snapshot, const KeyName& name) {
 }  // namespace
 
 RekeyRecord KeyStore::Impl::find_rekey(std::uint64_t id) const {
-  for (const auto& rekey : current()->rekeys) {
+  const auto now = current();
+  for (const auto& rekey : now->rekeys) {
     if (rekey.id == id) return rekey;
   }
   throw Error(Code::kUsage, "there is no rekey number " + std::to_string(id));

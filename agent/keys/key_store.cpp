@@ -80,7 +80,9 @@ KeyStore::Impl::Impl(Options options_in, vault::TokenVault& vault_in)
       lock((make_private_folder(options.state_folder), options.state_folder / "lock")),
       ledger(options.state_folder / "ledger.db"),
       guarded(
-          vault, [this] { return current(); }, *options.clock) {
+          vault, [this] { return current(); }, *options.clock),
+      proving(
+          vault, [this] { return current(); }, *options.clock, true) {
   refusal.emplace(Code::kTokenFault,
                   "ledger and token were not compared yet; nothing is changed before that");
   for (const auto& [kid, seconds] : ledger.noted_under(kUsedNote)) {
@@ -158,7 +160,8 @@ KeyRecord KeyStore::Impl::find(const std::string& which) const {
 
 int KeyStore::Impl::next_generation(const KeyName& name) const {
   int newest = 0;
-  for (const auto& record : current()->records) {
+  const auto now = current();
+  for (const auto& record : now->records) {
     if (record.name == name) newest = std::max(newest, record.generation);
   }
   return newest + 1;
@@ -170,7 +173,8 @@ KeyRecord KeyStore::Impl::complete(const JournalStep& step, const Bytes& spki) {
   record.kid = spki.empty() ? Kid(to_hex(random_bytes(16))) : Kid(jwk_thumbprint(spki));
   record.created = record.changed = options.clock->now();
   if (record.state == KeyState::kActive) record.activated = record.created;
-  for (const auto& other : current()->records) {
+  const auto now = current();
+  for (const auto& other : now->records) {
     if (is_rsa(record.algorithm) && is_rsa(other.algorithm) &&
         shares_factor(record.spki, other.spki)) {
       throw Error(Code::kIntegrity,
@@ -355,7 +359,8 @@ std::vector<CensusEntry> KeyStore::census() const {
 
 std::uint64_t KeyStore::sealed_count(const Kid& kid) const {
   std::uint64_t count = 0;
-  for (const auto& entry : impl_->current()->census) count += entry.kid == kid ? entry.count : 0;
+  const auto now = impl_->current();
+  for (const auto& entry : now->census) count += entry.kid == kid ? entry.count : 0;
   return count;
 }
 
@@ -400,6 +405,10 @@ pkcs11::Custody KeyStore::prove_custody(const std::string& which) {
 
 KeyOps& KeyStore::ops() {
   return impl_->guarded;
+}
+
+KeyOps& KeyStore::proving_ops() {
+  return impl_->proving;
 }
 
 std::uint64_t KeyStore::epoch() const {

@@ -147,6 +147,9 @@ class KeyStore {
   // The vault behind the state table: the only KeyOps that anything above may use. Lives as long as
   // the store.
   KeyOps& ops();
+  // The same, and a staged key works too: for what proves it to its peer (gate/op_link.cpp), and
+  // nothing else.
+  KeyOps& proving_ops();
 
   // Grows by one with each change; also in the token. SHA-256 over all rows at this epoch, in hex,
   // for the audit log.

@@ -34,7 +34,7 @@ struct KeyStore::Impl {
   std::optional<Error> refusal;  // guarded by change_mutex: why nothing may be changed; none after
                                  // a good reconciliation
   UseTimes used;
-  GuardedKeys guarded;
+  GuardedKeys guarded, proving;
 
   Impl(Options options_in, vault::TokenVault& vault_in);
 

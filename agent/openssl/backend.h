@@ -5,6 +5,7 @@
 #include <string>
 #include <vector>
 
+#include "agent/base/error.h"
 #include "agent/base/key_ops.h"
 
 namespace keyagent::openssl {
@@ -24,10 +25,13 @@ class Backend {
   // Signs what has these bytes as a whole. The only way for `auth` keys: the agent looks whether it
   // is a TLS handshake or a certification request (agent/pki/to_be_signed.h).
   virtual Bytes sign_message(const Kid& kid, SignatureAlgorithm algorithm, ByteView message) = 0;
-  // As KeyOps::decrypt() and KeyOps::agree().
-  virtual std::optional<SecretBytes> decrypt(const Kid& kid, OaepHash hash,
-                                             ByteView ciphertext) = 0;
-  virtual SecretBytes agree(const Kid& kid, ByteView peer_point) = 0;
+  // As KeyOps::decrypt() and KeyOps::agree(). A backend whose keys only sign has none.
+  virtual std::optional<SecretBytes> decrypt(const Kid& kid, OaepHash, ByteView) {
+    throw Error(Code::kUnsupported, "this key only signs", kid.text());
+  }
+  virtual SecretBytes agree(const Kid& kid, ByteView) {
+    throw Error(Code::kUnsupported, "this key only signs", kid.text());
+  }
   // Makes a key and returns it.
   virtual PublicKeyInfo create(const std::string& name, KeyAlgorithm algorithm,
                                const std::string& purpose) = 0;

@@ -25,9 +25,9 @@ void release(void* key) {
 
 // What the store or the decoder made; the reference is its address.
 void* load(const void* reference, std::size_t size) {
-  if (reference == nullptr || size != sizeof(Handle*)) return nullptr;
-  Handle* handle = nullptr;
-  std::memcpy(&handle, reference, sizeof handle);
+  if (reference == nullptr || size != sizeof(void*)) return nullptr;
+  void* handle = nullptr;
+  std::memcpy(&handle, reference, sizeof(void*));
   return handle;
 }
 

@@ -9,6 +9,7 @@
 #include <openssl/proverr.h>
 #include <openssl/rsa.h>
 
+#include <charconv>
 #include <cstring>
 
 #include "agent/openssl/context.h"
@@ -282,7 +283,7 @@ void check_salt(const OSSL_PARAM* param, DigestAlgorithm digest) {
     if (name == OSSL_PKEY_RSA_PSS_SALT_LEN_DIGEST || name == OSSL_PKEY_RSA_PSS_SALT_LEN_AUTO ||
         name == OSSL_PKEY_RSA_PSS_SALT_LEN_MAX || name == "auto-digestmax")
       return;
-    size = std::atoi(name.c_str());
+    std::from_chars(name.data(), name.data() + name.size(), size);
   }
   if (size >= 0 && static_cast<std::size_t>(size) != digest_size(digest))
     throw Error(Code::kUnsupported, "the PSS salt is as long as the digest (" +

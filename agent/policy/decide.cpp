@@ -9,12 +9,21 @@ struct Named {
   Action action;
   std::string_view name;
 };
-constexpr Named kActions[] = {
-    {Action::kOpen, "open"},       {Action::kSeal, "seal"},       {Action::kSign, "sign"},
-    {Action::kPublic, "public"},   {Action::kCreate, "create"},   {Action::kDestroy, "destroy"},
-    {Action::kRekey, "rekey"},     {Action::kSuspend, "suspend"}, {Action::kReseal, "reseal"},
-    {Action::kDecrypt, "decrypt"}, {Action::kAgree, "agree"},     {Action::kStatus, "status"},
-    {Action::kAudit, "audit"},     {Action::kAdmin, "admin"}};
+constexpr Named kActions[] = {{Action::kOpen, "open"},
+                              {Action::kSeal, "seal"},
+                              {Action::kSign, "sign"},
+                              {Action::kPublic, "public"},
+                              {Action::kCreate, "create"},
+                              {Action::kDestroy, "destroy"},
+                              {Action::kRekey, "rekey"},
+                              {Action::kSuspend, "suspend"},
+                              {Action::kReseal, "reseal"},
+                              {Action::kDecrypt, "decrypt"},
+                              {Action::kAgree, "agree"},
+                              {Action::kStatus, "status"},
+                              {Action::kAudit, "audit"},
+                              {Action::kAdmin, "admin"},
+                              {Action::kCredential, "credential"}};
 
 template <class List, class Value>
 bool contains(const List& list, const Value& value) {

@@ -40,10 +40,11 @@ enum class Action {
   kAgree,    // have an EC transport key agree with the caller's point; nor this one
   kStatus,   // the agent's own state
   kAudit,    // read the audit log
-  kAdmin,    // reload, doctor, install and remove certificates
+  kAdmin,    // reload, doctor, enroll, leave, install and remove certificates
+  kCredential,  // have a credential of the instance; `keys` are its name
 };
 // "open" "seal" "sign" "public" "create" "destroy" "rekey" "suspend" "reseal" "decrypt"
-// "agree" "status" "audit" "admin"
+// "agree" "status" "audit" "admin" "credential"
 std::string_view name_of(Action action);
 // All of them, for messages: "open, seal, …".
 std::string action_names();

@@ -34,12 +34,19 @@ struct Client::Impl {
     return stream->session().read({&byte, 1}, count) == Step::kWantRead;
   }
 
-  void open() {
-    if (usable()) return;
+  // False when the connection of an earlier call is used again.
+  bool open() {
+    if (usable()) return false;
     stream.reset();
     buffer.clear();
     stream.emplace(dial(io, context, options));
     peer = stream->session().peer(address_of(stream->socket()));
+    return true;
+  }
+
+  void send(Deadline deadline, const http::request<http::string_body>& request) {
+    run(deadline, "sending a request",
+        [&](auto done) { http::async_write(*stream, request, std::move(done)); });
   }
 
   // Runs one operation of the stream; throws where it failed.
@@ -94,10 +101,17 @@ HttpResponse Client::call(const std::string& method, const std::string& target,
                           const std::map<std::string, std::string>& headers) {
   auto& impl = *impl_;
   const auto request = impl.request(method, target, body, headers);
-  impl.open();
+  const bool fresh = impl.open();
   const Deadline deadline = std::chrono::steady_clock::now() + impl.options.timeout;
-  impl.run(deadline, "sending a request",
-           [&](auto done) { http::async_write(*impl.stream, request, std::move(done)); });
+  try {
+    impl.send(deadline, request);
+  } catch (const Error& error) {
+    // The server ended the idle connection at this very moment. It cannot have acted: it did not
+    // get the request's last byte.
+    if (fresh || error.code() != Code::kPeer || std::chrono::steady_clock::now() >= deadline) throw;
+    impl.open();
+    impl.send(deadline, request);
+  }
   http::response_parser<http::string_body> parser;
   parser.body_limit(kLargestAnswer);
   parser.skip(method == "HEAD");

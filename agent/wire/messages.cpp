@@ -31,12 +31,15 @@ bool parse(ByteView bytes, google::protobuf::MessageLite& message) {
 
 void wipe(Request& request) {
   if (request.has_seal()) wipe_text(*request.mutable_seal()->mutable_plaintext());
+  if (request.has_enroll()) wipe_text(*request.mutable_enroll()->mutable_token());
 }
 
 void wipe(Response& response) {
   if (response.has_open()) wipe_text(*response.mutable_open()->mutable_plaintext());
   if (response.has_decrypt()) wipe_text(*response.mutable_decrypt()->mutable_plaintext());
   if (response.has_agree()) wipe_text(*response.mutable_agree()->mutable_secret());
+  if (response.has_credential_get()) wipe_text(*response.mutable_credential_get()->mutable_value());
+  if (response.has_prove()) wipe_text(*response.mutable_prove()->mutable_proof());
 }
 
 Code code_of(int wire_code) {
@@ -60,6 +63,8 @@ bool repeatable(const Request& request) {
     case Request::kReload:
     case Request::kRekey:
     case Request::kRekeyAbort:
+    case Request::kEnroll:
+    case Request::kLeave:
     case Request::OP_NOT_SET:
       return false;
     default:

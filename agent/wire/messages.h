@@ -20,8 +20,8 @@ SecretBytes serialise(const google::protobuf::MessageLite& message);
 // False when `bytes` are not such a message; `message` is unspecified then.
 bool parse(ByteView bytes, google::protobuf::MessageLite& message);
 
-// Overwrites the fields that may hold a secret (what is sealed, opened, decrypted or agreed on).
-// Call it when the message has been used.
+// Overwrites the fields that may hold a secret (what is sealed, opened, decrypted or agreed on, a
+// credential, a token of enrolment). Call it when the message has been used.
 void wipe(Request& request);
 void wipe(Response& response);
 

@@ -209,7 +209,13 @@ TEST_F(Links, Fault130_EndSessionsEndsThoseThatArePickedAndNoOthers) {
             2u);
   EXPECT_THAT(end_of(*revoked).text, HasSubstr("revoked today"));
   EXPECT_EQ(end_at_server(), "revoked today");
-  EXPECT_EQ(idle.call("GET", "/", "").status, 200);
+  // It may still be on its way to the io thread.
+  Refusal last{"", Code::kPeer, ""};
+  for (int i = 0; i < 200 && last.code == Code::kPeer; ++i) {
+    last = refusal_of([&] { idle.call("GET", "/", ""); });
+    if (last.code == Code::kOk && backend_->signatures == before) last.code = Code::kPeer;
+  }
+  EXPECT_EQ(last.code, Code::kOk) << last.text;
   EXPECT_EQ(backend_->signatures - before, 2) << "with a new handshake";
   other->send("still here");
   EXPECT_EQ(other->receive(20s), "echo still here");

@@ -58,6 +58,23 @@ TEST(Messages, WipeOverwritesWhatWasDecryptedAndAgreedOn) {
   for (const char* place : places) EXPECT_EQ(std::string(place + 1, 99), std::string(99, '\0'));
 }
 
+TEST(Messages, WipeLeavesNoCredentialAnswerOrEnrolmentTokenBehind) {
+  const auto left = [](std::string& secret, const auto& wiped) {
+    secret.assign(100, 'p');
+    const char* where = secret.data();
+    wiped();
+    return std::string(where + 1, 99);
+  };
+  Response credential, proof;
+  Request enroll;
+  EXPECT_EQ(left(*credential.mutable_credential_get()->mutable_value(), [&] { wipe(credential); }),
+            std::string(99, '\0'));
+  EXPECT_EQ(left(*proof.mutable_prove()->mutable_proof(), [&] { wipe(proof); }),
+            std::string(99, '\0'));
+  EXPECT_EQ(left(*enroll.mutable_enroll()->mutable_token(), [&] { wipe(enroll); }),
+            std::string(99, '\0'));
+}
+
 TEST(Messages, FailureCarriesCodeTextAndKid) {
   Response response;
   ASSERT_TRUE(parse(failure(9, Error(Code::kKeyState, "destroyed", "kid-1")), response));

@@ -1,0 +1,63 @@
+#include "agent/daemon/link_service.h"
+
+#include "agent/base/error.h"
+
+namespace keyagent::daemon {
+namespace {
+
+link::Surroundings surroundings(const config::AgentConfig& config, link::GateClient::Ask ask,
+                                keys::Tell tell) {
+  link::Surroundings around;
+  around.folder = config.state_folder;
+  around.agent_id = config.agent_id;
+  around.version = KEYAGENT_VERSION;
+  around.ask = std::move(ask);
+  around.tell = std::move(tell);
+  return around;
+}
+
+}  // namespace
+
+// One of the threads that serve callers, for as long as it waits for the instance. The others go on
+// reading, refusing and reporting.
+class LinkService::Place {
+ public:
+  explicit Place(std::atomic<unsigned>& waiting) : waiting_(waiting) {
+    if (waiting_.fetch_add(1) < kThreads) return;
+    --waiting_;
+    throw Error(Code::kBusy, "others wait for the instance already; try again");
+  }
+  ~Place() { --waiting_; }
+  Place(const Place&) = delete;
+
+ private:
+  std::atomic<unsigned>& waiting_;
+};
+
+LinkService::LinkService(const config::AgentConfig& config, link::GateClient::Ask ask,
+                         keys::Tell tell)
+    : link_(surroundings(config, std::move(ask), std::move(tell))) {}
+
+gate::LinkHooks LinkService::hooks() {
+  gate::LinkHooks hooks;
+  hooks.enroll = [this](const wire::EnrollRequest& request, wire::EnrollReply& reply) {
+    const Place place(waiting_);
+    link_.enroll(request, reply);
+  };
+  hooks.leave = [this](wire::Link& reply) {
+    const Place place(waiting_);
+    link_.leave(reply);
+  };
+  hooks.status = [this](wire::Link& reply) { link_.describe(reply); };
+  hooks.credential = [this](const std::string& name, wire::CredentialGetReply& reply) {
+    const Place place(waiting_);
+    link_.credential(name, reply);
+  };
+  hooks.credentials = [this](wire::CredentialListReply& reply) {
+    const Place place(waiting_);
+    link_.credentials(reply);
+  };
+  return hooks;
+}
+
+}  // namespace keyagent::daemon

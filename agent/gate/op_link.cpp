@@ -1,0 +1,126 @@
+// The link to the instance: enrol and leave, credentials, and what proves a key to it.
+
+#include <algorithm>
+
+#include "agent/base/encoding.h"
+#include "agent/envelope/envelope.h"
+#include "agent/gate/operation.h"
+#include "agent/pki/to_be_signed.h"
+
+namespace keyagent::gate {
+namespace {
+
+constexpr std::size_t kChallenge = 32;  // bytes
+
+template <class Hook>
+const Hook& there(const Hook& hook) {
+  if (hook) return hook;
+  throw Error(Code::kUnsupported, "this agent has no link to an instance");
+}
+
+[[noreturn]] void refuse_challenge(const std::string& why, const std::string& kid) {
+  throw Error(Code::kInput, "the challenge is not answered: " + why, kid);
+}
+
+// A challenge is sealed as credentials are, and its answer goes to the instance. What may be a
+// credential that the instance has never seen the inside of (MISSION R4) is therefore no challenge:
+// whatever has another length, and all text. 32 random bytes are text once in 10^14 times.
+void require_random(const SecretBytes& opened, const std::string& kid) {
+  if (opened.size() != kChallenge) refuse_challenge("it does not hold 32 bytes", kid);
+  const bool text = std::all_of(opened.begin(), opened.end(), [](std::uint8_t byte) {
+    return (byte >= 0x20 && byte < 0x7f) || byte == '\n' || byte == '\r' || byte == '\t';
+  });
+  if (text) refuse_challenge("it holds text, which may be somebody's secret", kid);
+}
+
+void answer_challenge(Call& call, const keys::KeyRecord& key) {
+  const std::string& challenge = call.request.prove().challenge();
+  if (key.purpose != Purpose::kTransport)
+    throw Error(Code::kUsage, "only a transport key answers a challenge", key.kid.text());
+  if (envelope::inspect(as_bytes(challenge)).kid != key.kid.text())
+    refuse_challenge("it is not for this key", key.kid.text());
+  const SecretBytes opened =
+      envelope::open(call.state.services.keys->proving_ops(), info_of(key), as_bytes(challenge));
+  require_random(opened, key.kid.text());
+  call.detail = "challenge";
+  call.response.mutable_prove()->set_proof(opened.data(), opened.size());
+}
+
+void sign_request(Call& call, const keys::KeyRecord& key) {
+  const std::string& message = call.request.prove().certification_request();
+  if (key.purpose != Purpose::kAuth)
+    throw Error(Code::kUsage, "only an auth key signs its certification request", key.kid.text());
+  if (pki::recognise(as_bytes(message), key.spki) != pki::ToBeSigned::kCertificationRequest)
+    throw Error(Code::kUsage, "that is no certification request for this key", key.kid.text());
+  call.detail = std::string(pki::name_of(pki::ToBeSigned::kCertificationRequest));
+  wire::SignRequest request;
+  request.set_message(message);
+  if (is_rsa(key.algorithm)) request.set_algorithm("RS256");
+  wire::SignReply reply;
+  sign_message(call.state.services.keys->proving_ops(), key, request, reply);
+  call.response.mutable_prove()->set_proof(reply.signature());
+  call.response.mutable_prove()->set_algorithm(reply.algorithm());
+}
+
+}  // namespace
+
+void resolve_enroll(Call& call) {
+  call.detail = call.request.enroll().url();
+}
+
+void run_enroll(Call& call) {
+  auto& reply = *call.response.mutable_enroll();
+  there(call.state.services.link.enroll)(call.request.enroll(), reply);
+  call.detail = reply.link().state() + " at " + call.request.enroll().url() + " as " +
+                reply.link().agent() + ", key " + reply.link().auth_kid();
+}
+
+void run_leave(Call& call) {
+  there(call.state.services.link.leave)(*call.response.mutable_leave()->mutable_link());
+}
+
+void run_link_status(Call& call) {
+  there(call.state.services.link.status)(*call.response.mutable_link_status()->mutable_link());
+}
+
+// The name of a credential stands where other actions have the name of a key.
+void resolve_credential(Call& call) {
+  const std::string& name = call.request.credential_get().name();
+  if (name.empty()) throw Error(Code::kUsage, "name a credential");
+  call.which = call.query.key = name;
+}
+
+void run_credential_get(Call& call) {
+  auto& reply = *call.response.mutable_credential_get();
+  there(call.state.services.link.credential)(call.which, reply);
+  const auto& credential = reply.credential();
+  call.detail = "credential, version " + std::to_string(credential.version()) + ", opened with " +
+                credential.kid() + (credential.cached() ? ", from its last copy" : "");
+}
+
+void run_credential_list(Call& call) {
+  wire::CredentialListReply all;
+  there(call.state.services.link.credentials)(all);
+  auto& reply = *call.response.mutable_credential_list();
+  for (const auto& each : all.credentials()) {
+    if (call.may(policy::Action::kCredential, each.name(), {})) *reply.add_credentials() = each;
+  }
+}
+
+void resolve_prove(Call& call) {
+  call.which = call.request.prove().key();
+  if (call.principal.voucher != policy::Principal::Voucher::kInternal)
+    throw Error(Code::kDenied, "only the agent itself proves its keys");
+  resolve_key(call, call.request.prove().key());
+  if (!call.key)
+    throw Error(Code::kKeyNotPresent, "KEY_NOT_PRESENT: no such key is to be proved",
+                Kid::parse(call.which) ? call.which : "");
+}
+
+void run_prove(Call& call) {
+  const auto& key = *call.key;
+  call.request.prove().challenge().empty() ? sign_request(call, key) : answer_challenge(call, key);
+  call.response.mutable_prove()->set_kid(key.kid.text());
+}
+
+}  // namespace keyagent::gate

@@ -1,0 +1,84 @@
+#include "agent/link/answer.h"
+
+#include "agent/base/error.h"
+
+namespace keyagent::link {
+namespace {
+
+[[noreturn]] void refuse(const std::string& why) {
+  throw Error(Code::kPeer, "the instance's answer is not understood: " + why);
+}
+
+std::string text_in(const nlohmann::json& value, const char* name) {
+  if (!value.is_string()) refuse(std::string("'") + name + "' is no text");
+  return value.get<std::string>();
+}
+
+}  // namespace
+
+Answer::Answer(const std::string& text) : Answer(nlohmann::json::parse(text, nullptr, false)) {}
+
+Answer::Answer(nlohmann::json object) : object_(std::move(object)) {
+  if (!object_.is_object()) refuse("it is no JSON object");
+}
+
+const nlohmann::json& Answer::member(const char* name) const {
+  const auto found = object_.find(name);
+  if (found == object_.end()) refuse(std::string("'") + name + "' is missing");
+  return *found;
+}
+
+bool Answer::has(const char* name) const {
+  return object_.contains(name);
+}
+
+std::string Answer::text(const char* name) const {
+  return text_in(member(name), name);
+}
+
+std::string Answer::text_or(const char* name, const std::string& otherwise) const {
+  return has(name) ? text(name) : otherwise;
+}
+
+std::uint64_t Answer::number(const char* name) const {
+  const auto& value = member(name);
+  if (!value.is_number_unsigned()) refuse(std::string("'") + name + "' is no number");
+  return value.get<std::uint64_t>();
+}
+
+std::uint64_t Answer::number_or(const char* name, std::uint64_t otherwise) const {
+  return has(name) ? number(name) : otherwise;
+}
+
+double Answer::seconds(const char* name) const {
+  const auto& value = member(name);
+  if (!value.is_number()) refuse(std::string("'") + name + "' is no number");
+  return value.get<double>();
+}
+
+nlohmann::json Answer::id(const char* name) const {
+  const auto& value = member(name);
+  if (!value.is_string() && !value.is_number_integer())
+    refuse(std::string("'") + name + "' is no identifier");
+  return value;
+}
+
+Answer Answer::object(const char* name) const {
+  return Answer(member(name));
+}
+
+std::vector<Answer> Answer::objects(const char* name) const {
+  const auto& list = member(name);
+  if (!list.is_array()) refuse(std::string("'") + name + "' is no list");
+  return {list.begin(), list.end()};
+}
+
+std::vector<std::string> Answer::texts(const char* name) const {
+  const auto& list = member(name);
+  if (!list.is_array()) refuse(std::string("'") + name + "' is no list");
+  std::vector<std::string> out;
+  for (const auto& each : list) out.push_back(text_in(each, name));
+  return out;
+}
+
+}  // namespace keyagent::link

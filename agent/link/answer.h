@@ -1,0 +1,34 @@
+#pragma once
+// What the instance says, as JSON whose fields must be there.
+
+#include <nlohmann/json.hpp>
+#include <string>
+#include <vector>
+
+namespace keyagent::link {
+
+// One object. What is missing or of another kind throws Error{kPeer} that names it: the instance is
+// another version, or broken.
+class Answer {
+ public:
+  explicit Answer(const std::string& text);
+  explicit Answer(nlohmann::json object);
+
+  bool has(const char* name) const;
+  std::string text(const char* name) const;
+  std::string text_or(const char* name, const std::string& otherwise) const;
+  std::uint64_t number(const char* name) const;
+  std::uint64_t number_or(const char* name, std::uint64_t otherwise) const;
+  double seconds(const char* name) const;
+  // An identifier of theirs, a text or a number, to be sent back as it came.
+  nlohmann::json id(const char* name) const;
+  Answer object(const char* name) const;
+  std::vector<Answer> objects(const char* name) const;
+  std::vector<std::string> texts(const char* name) const;
+
+ private:
+  const nlohmann::json& member(const char* name) const;
+  nlohmann::json object_;
+};
+
+}  // namespace keyagent::link

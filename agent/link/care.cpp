@@ -1,0 +1,67 @@
+#include "agent/link/care.h"
+
+#include "agent/base/encoding.h"
+#include "agent/base/error.h"
+#include "agent/base/log.h"
+#include "agent/link/renewal.h"
+
+namespace keyagent::link {
+namespace {
+
+using namespace std::chrono_literals;
+
+constexpr auto kEvery = 1min;
+// A renewal that was refused is asked for again after so long.
+constexpr auto kAgain = 1h;
+
+}  // namespace
+
+void CertificateCare::look() {
+  const auto state = store_.get();
+  const auto now = around_.clock->now_steady();
+  if (!state || state->stage != LinkState::Stage::kTrusted || now < next_look_) return;
+  next_look_ = now + kEvery;
+  const auto kid = keys_.show(state->auth_key).kid();
+  const auto chain = state->certificates.find(kid);
+  if (chain == state->certificates.end()) return;
+  const Leaf leaf = leaf_of(certificates_of_pem(chain->second).front());
+  if (around_.clock->now() < renew_at(leaf, kid)) return;
+  if (now >= next_renewal_) {
+    next_renewal_ = now + kAgain;
+    renew(*state, kid);
+  }
+  if (const auto days = days_left(leaf, around_.clock->now()))
+    warn(*state, kid, *days, leaf.not_after);
+}
+
+void CertificateCare::renew(const LinkState& state, const std::string& kid) {
+  wire::Request request;
+  request.mutable_rekey()->set_name(state.auth_key);
+  request.mutable_rekey()->set_reason("its certificate is at two thirds of its life");
+  try {
+    // Joins the one that is under way.
+    keys_.gate().call(std::move(request));
+  } catch (const Error& error) {
+    log_error("link", "the certificate of kid=" + kid + " is not renewed: " + error.what());
+  }
+}
+
+void CertificateCare::warn(const LinkState& state, const std::string& kid, int days, WallTime end) {
+  const std::string mark = kid + " " + std::to_string(days);
+  if (warned_ == mark || !around_.tell) return;
+  warned_ = mark;
+  keys::Happening happening;
+  happening.weight =
+      days <= 1 ? keys::Happening::Weight::kAlarm : keys::Happening::Weight::kWarning;
+  happening.what = "link.certificate-ends";
+  happening.key = state.auth_key;
+  happening.kid = kid;
+  happening.actor = "internal:link";
+  happening.outcome = code_name(Code::kPeer);
+  happening.detail = (days == 0 ? std::string("it has ended")
+                                : "less than " + std::to_string(days) + " d are left") +
+                     ", until " + rfc3339(end) + ", and it could not be renewed";
+  around_.tell(happening);
+}
+
+}  // namespace keyagent::link

@@ -1,0 +1,300 @@
+#include "agent/link/credentials.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "agent/base/disk.h"
+#include "agent/base/encoding.h"
+#include "agent/base/error.h"
+#include "agent/base/log.h"
+#include "agent/envelope/envelope.h"
+
+namespace keyagent::link {
+namespace {
+
+using Json = nlohmann::ordered_json;
+
+// A name is a part of a path, here and at the instance.
+bool is_name(const std::string& name) {
+  return !name.empty() && name.size() <= 128 && name.front() != '.' && name.front() != '-' &&
+         std::all_of(name.begin(), name.end(), [](unsigned char c) {
+           return std::isalnum(c) != 0 || c == '.' || c == '_' || c == '-';
+         });
+}
+
+void require_name(const std::string& name) {
+  if (is_name(name)) return;
+  throw Error(Code::kUsage, "a credential's name is 1 to 128 letters, digits, '.', '_' and '-'");
+}
+
+void describe(const SealedCredential& sealed, const std::string& fetched, bool cached,
+              wire::Credential& out) {
+  out.set_name(sealed.name);
+  out.set_type(sealed.type);
+  out.set_version(sealed.version);
+  out.set_kid(sealed.kid);
+  out.set_cached(cached);
+  out.set_fetched(fetched);
+}
+
+// The instance has heard of us and says no: its last word counts more than an old copy.
+bool is_final(Code code) {
+  return code == Code::kDenied || code == Code::kKeyNotPresent || code == Code::kKeyState;
+}
+
+}  // namespace
+
+Credentials::Credentials(const Surroundings& around, LinkStore& store, OwnKeys& keys,
+                         TlsLibrary& library, const Uplink& uplink)
+    : around_(around),
+      store_(store),
+      keys_(keys),
+      library_(library),
+      uplink_(uplink),
+      folder_(around.folder / "credentials") {}
+
+std::filesystem::path Credentials::path_of(const std::string& name) const {
+  return folder_ / (name + ".json");
+}
+
+// MISSION R3: an agent that is not trusted gets no credential.
+std::shared_ptr<const LinkState> Credentials::require_trusted() const {
+  auto state = store_.get();
+  if (!state)
+    throw Error(Code::kKeyState,
+                "this agent is not enrolled with an instance; run: keyagent enroll URL");
+  if (state->stage == LinkState::Stage::kPending)
+    throw Error(Code::kKeyState, "the instance has not approved this agent yet");
+  const auto report = uplink_.report();
+  if (report.phase == Phase::kRefusedByPeer)
+    throw Error(Code::kKeyState, "the instance refuses this agent: " + report.text);
+  return state;
+}
+
+InstanceApi& Credentials::api(const LinkState& state) {
+  const std::string kid = keys_.show(state.auth_key).kid();
+  const std::string wanted = kid + " " + state.agents_url + " " + state.crl;
+  if (!api_ || api_for_ != wanted) {
+    api_.reset();
+    api_ = std::make_unique<InstanceApi>(library_.get(), options_for(state, kid, around_.timing));
+    api_for_ = wanted;
+  }
+  return *api_;
+}
+
+std::optional<Credentials::Copy> Credentials::read(const std::string& name) const {
+  if (!std::filesystem::exists(path_of(name))) return std::nullopt;
+  try {
+    const Bytes bytes = read_trusted_file(path_of(name));
+    const Answer kept{std::string(as_text(bytes))};
+    return Copy{
+        {name, kept.text("type"), kept.text("kid"), kept.text("envelope"), kept.number("version")},
+        kept.text("fetched")};
+  } catch (const Error& error) {
+    log_warning("link", "the copy of credential " + name + " cannot be read: " + error.what());
+    return std::nullopt;
+  }
+}
+
+// The copy for the key in force; a blind one may still be sealed to an older one of ours.
+SealedCredential Credentials::fetch_for_our_keys(const LinkState& state, InstanceApi& api,
+                                                 const std::string& name) {
+  std::optional<Error> missing;
+  for (const auto& key : keys_.generations(state.transport_key)) {
+    const bool opens =
+        key.state() == name_of(KeyState::kActive) || key.state() == name_of(KeyState::kDeactivated);
+    if (!opens) continue;
+    try {
+      auto sealed = api.credential(name, key.kid());
+      if (sealed.name != name)
+        throw Error(Code::kIntegrity, "the instance sent another credential than " + name);
+      return sealed;
+    } catch (const Error& error) {
+      if (error.code() != Code::kKeyNotPresent) throw;
+      if (!missing) missing = error;
+    }
+  }
+  if (missing) throw Error(*missing);
+  throw Error(Code::kKeyState, "no key of " + state.transport_key + " opens anything now");
+}
+
+// REQUIRES its turn.
+Credentials::Copy Credentials::fetch(const LinkState& state, const std::string& name) {
+  try {
+    Copy copy{fetch_for_our_keys(state, api(state), name), rfc3339(around_.clock->now())};
+    const Json kept{{"type", copy.sealed.type},
+                    {"version", copy.sealed.version},
+                    {"kid", copy.sealed.kid},
+                    {"envelope", copy.sealed.envelope},
+                    {"fetched", copy.fetched}};
+    make_private_folder(folder_);
+    replace_file(path_of(name), as_bytes(kept.dump(2) + "\n"), 0600);
+    const std::lock_guard lock(mutex_);
+    stale_.erase(name);
+    return copy;
+  } catch (const Error& error) {
+    api_.reset();
+    if (is_final(error.code())) {
+      std::filesystem::remove(path_of(name));
+      const std::lock_guard lock(mutex_);
+      stale_.erase(name);
+    }
+    throw;
+  }
+}
+
+// nullopt: the instance is away, or somebody else asks it; the copy will do.
+std::optional<Credentials::Copy> Credentials::fetch_if_possible(const LinkState& state,
+                                                                const std::string& name,
+                                                                bool has_copy, bool stale) {
+  if (has_copy && uplink_.report().phase == Phase::kUnreachable) return std::nullopt;
+  const Turn::Lease asking(turn_, around_.timing.answer);
+  if (!asking.held()) {
+    if (has_copy && !stale) return std::nullopt;
+    throw Error(Code::kBusy, "another credential is being fetched; try again");
+  }
+  try {
+    return fetch(state, name);
+  } catch (const Error& error) {
+    if (!has_copy || !retryable(error.code())) throw;
+    return std::nullopt;
+  }
+}
+
+void Credentials::open(const LinkState& state, const Copy& copy, wire::CredentialGetReply& reply) {
+  // The instance must not have other keys of this host open something.
+  const std::string kid = envelope::inspect(as_bytes(copy.sealed.envelope)).kid;
+  if (kid != copy.sealed.kid || keys_.show(kid).name() != state.transport_key)
+    throw Error(Code::kIntegrity, "the credential is not sealed to this agent's transport key");
+  const SecretBytes value = keys_.open(kid, copy.sealed.envelope);
+  reply.set_value(value.data(), value.size());
+}
+
+void Credentials::get(const std::string& name, wire::CredentialGetReply& reply) {
+  require_name(name);
+  const auto state = require_trusted();
+  auto kept = read(name);
+  bool stale = false;
+  {
+    const std::lock_guard lock(mutex_);
+    stale = stale_.contains(name);
+  }
+  const auto fresh = fetch_if_possible(*state, name, kept.has_value(), stale);
+  const Copy& copy = fresh ? *fresh : *kept;
+  open(*state, copy, reply);
+  describe(copy.sealed, copy.fetched, !fresh, *reply.mutable_credential());
+}
+
+void Credentials::list(wire::CredentialListReply& reply) {
+  const auto state = require_trusted();
+  const Turn::Lease asking(turn_, around_.timing.answer);
+  if (asking.held() && uplink_.report().phase != Phase::kUnreachable) {
+    try {
+      for (const auto& each : api(*state).credentials())
+        describe(
+            {each.name, each.type, each.kids.empty() ? "" : each.kids.front(), {}, each.version},
+            {}, false, *reply.add_credentials());
+      return;
+    } catch (const Error& error) {
+      api_.reset();
+      if (!retryable(error.code())) throw;
+    }
+  }
+  reply.clear_credentials();
+  std::error_code none;
+  for (const auto& entry : std::filesystem::directory_iterator(folder_, none)) {
+    const std::string name = entry.path().stem();
+    if (!is_name(name) || entry.path().extension() != ".json") continue;
+    if (const auto copy = read(name))
+      describe(copy->sealed, copy->fetched, true, *reply.add_credentials());
+  }
+}
+
+void Credentials::changed(const std::vector<std::string>& names) {
+  const std::lock_guard lock(mutex_);
+  for (const auto& name : names) {
+    if (is_name(name)) stale_.insert(name);
+  }
+}
+
+void Credentials::work() {
+  const auto state = store_.get();
+  if (!state || state->stage != LinkState::Stage::kTrusted) return;
+  if (look_.exchange(false)) return look_all(*state);
+  if (fetch_next(*state)) {
+    count_ = true;
+  } else if (std::exchange(count_, false)) {
+    const Turn::Lease asking(turn_);
+    count(*state, api(*state).credentials());
+  }
+}
+
+void Credentials::look_all(const LinkState& state) {
+  const Turn::Lease asking(turn_);
+  const auto all = api(state).credentials();
+  const std::string kid = keys_.show(state.transport_key).kid();
+  std::set<std::string> known;
+  for (const auto& each : all) {
+    known.insert(each.name);
+    const auto kept = is_name(each.name) ? read(each.name) : std::nullopt;
+    if (!kept || kept->sealed.version != each.version || kept->sealed.kid != kid)
+      changed({each.name});
+  }
+  // What is no longer for this agent does not stay.
+  std::error_code none;
+  for (const auto& entry : std::filesystem::directory_iterator(folder_, none)) {
+    const bool copy = entry.path().extension() == ".json";
+    if (copy && !known.contains(entry.path().stem())) std::filesystem::remove(entry.path(), none);
+  }
+  count(state, all);
+}
+
+// A credential counts for the newest of our keys that it is sealed to: one that only an older key
+// opens keeps that key, until its author has sealed it anew.
+void Credentials::count(const LinkState& state, const std::vector<CredentialInfo>& all) {
+  const auto ours = keys_.generations(state.transport_key);
+  std::map<std::string, std::uint64_t> counts;
+  for (const auto& credential : all) {
+    const auto newest = std::find_if(ours.begin(), ours.end(), [&](const auto& key) {
+      return std::find(credential.kids.begin(), credential.kids.end(), key.kid()) !=
+             credential.kids.end();
+    });
+    if (newest != ours.end()) {
+      ++counts[newest->kid()];
+    } else if (const auto kept = is_name(credential.name) ? read(credential.name) : std::nullopt) {
+      // The instance lists its copies for the keys of now; the one that we were given is older.
+      ++counts[kept->sealed.kid];
+    }
+  }
+  keys_.report_sealed(counts);
+}
+
+bool Credentials::fetch_next(const LinkState& state) {
+  std::string name;
+  {
+    const std::lock_guard lock(mutex_);
+    if (stale_.empty()) return false;
+    name = *stale_.begin();
+  }
+  const Turn::Lease asking(turn_);
+  try {
+    fetch(state, name);
+  } catch (const Error& error) {
+    if (retryable(error.code())) throw;
+    log_warning("link", "credential " + name + ": " + error.what());
+    const std::lock_guard lock(mutex_);
+    stale_.erase(name);
+  }
+  return true;
+}
+
+void Credentials::forget_all() {
+  const Turn::Lease asking(turn_);
+  api_.reset();
+  std::error_code none;
+  std::filesystem::remove_all(folder_, none);
+  const std::lock_guard lock(mutex_);
+  stale_.clear();
+}
+
+}  // namespace keyagent::link

@@ -1,0 +1,76 @@
+#pragma once
+// Credentials that the instance keeps for this agent: fetched sealed, kept sealed, opened in the
+// token for a caller whom the gate has found to be allowed it.
+
+#include <atomic>
+#include <functional>
+#include <map>
+#include <mutex>
+#include <optional>
+#include <set>
+#include <string>
+
+#include "agent/link/instance_api.h"
+#include "agent/link/own_keys.h"
+#include "agent/link/turn.h"
+#include "agent/link/uplink.h"
+
+namespace keyagent::link {
+
+// Thread-safe. The last envelope of each stays in STATE/credentials, so that a credential can be
+// had while the instance is away; not, when the instance is there and refuses us. One request
+// at a time goes to the instance; who has waited for it in vain gets the last copy, or BUSY.
+class Credentials {
+ public:
+  Credentials(const Surroundings& around, LinkStore& store, OwnKeys& keys, TlsLibrary& library,
+              const Uplink& uplink);
+
+  // Throws Error: kKeyState (not enrolled, not approved), kDenied (not for this agent),
+  // kKeyNotPresent (there is no copy for our key), kPeer (away, and never fetched), kBusy, and what
+  // opening it throws.
+  void get(const std::string& name, wire::CredentialGetReply& reply);
+  void list(wire::CredentialListReply& reply);
+
+  // The instance says that these have changed: it is asked before their copies are given out.
+  void changed(const std::vector<std::string>& names);
+  // All of them are to be looked at: a session begins, or they are sealed to another key now.
+  void look_again() { look_ = true; }
+  // Does one thing of what is to be done. For the link's thread, often.
+  void work();
+  void forget_all();
+
+ private:
+  struct Copy {
+    SealedCredential sealed;
+    std::string fetched;
+  };
+  void look_all(const LinkState& state);
+  bool fetch_next(const LinkState& state);
+  void count(const LinkState& state, const std::vector<CredentialInfo>& all);
+  std::shared_ptr<const LinkState> require_trusted() const;
+  std::optional<Copy> read(const std::string& name) const;
+  Copy fetch(const LinkState& state, const std::string& name);
+  SealedCredential fetch_for_our_keys(const LinkState& state, InstanceApi& api,
+                                      const std::string& name);
+  std::optional<Copy> fetch_if_possible(const LinkState& state, const std::string& name,
+                                        bool has_copy, bool stale);
+  void open(const LinkState& state, const Copy& copy, wire::CredentialGetReply& reply);
+  InstanceApi& api(const LinkState& state);  // REQUIRES its turn
+  std::filesystem::path path_of(const std::string& name) const;
+
+  const Surroundings& around_;
+  LinkStore& store_;
+  OwnKeys& keys_;
+  TlsLibrary& library_;
+  const Uplink& uplink_;
+  const std::filesystem::path folder_;
+  Turn turn_;                         // one request to the instance at a time
+  std::unique_ptr<InstanceApi> api_;  // guarded by turn_
+  std::string api_for_;               // guarded by turn_: kid and address it was made for
+  mutable std::mutex mutex_;
+  std::set<std::string> stale_;  // guarded by mutex_
+  std::atomic<bool> look_{false};
+  bool count_ = false;  // the link's thread's
+};
+
+}  // namespace keyagent::link

@@ -1,0 +1,41 @@
+#pragma once
+// The agent's own requests, through the gate as everybody's: authorised, queued, recorded.
+
+#include <chrono>
+#include <functional>
+#include <memory>
+#include <string>
+
+#include "agent/gate/gate.h"
+
+namespace keyagent::link {
+
+// Thread-safe. A call blocks its caller and nobody else: whoever finishes in the token takes the
+// next request that waits there, so each call is handed to the gate by a thread of its own, and a
+// busy token cannot keep the link's threads.
+class GateClient {
+ public:
+  using Ask =
+      std::function<void(const policy::Principal&, wire::Request, std::shared_ptr<gate::Reply>)>;
+  static constexpr std::chrono::milliseconds kPatience{30000};
+
+  // `ask`: Gate::handle. What it needs must live until stop() has returned.
+  explicit GateClient(Ask ask);
+  ~GateClient();
+
+  // Asks as "internal:COMPONENT". Throws the gate's refusal as an Error with its code, text and
+  // kid, and Error{kDeadline} when there was no answer at all. The caller wipes an answer that
+  // holds a secret (wire/messages.h).
+  wire::Response call(wire::Request request, const std::string& component = "link",
+                      std::chrono::milliseconds patience = kPatience);
+
+  // No call begins any more; those under way are waited for, but not longer than `patience`: a
+  // module may hang.
+  void stop(std::chrono::milliseconds patience = std::chrono::seconds(5));
+
+ private:
+  struct Impl;
+  const std::shared_ptr<Impl> impl_;
+};
+
+}  // namespace keyagent::link

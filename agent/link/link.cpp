@@ -1,0 +1,278 @@
+#include "agent/link/link.h"
+
+#include "agent/base/encoding.h"
+#include "agent/base/log.h"
+#include "agent/link/care.h"
+#include "agent/link/credentials.h"
+#include "agent/link/enrolment.h"
+#include "agent/link/instance_confirmation.h"
+#include "agent/link/orders.h"
+#include "agent/link/renewal.h"
+
+namespace keyagent::link {
+namespace {
+
+// How long a session may take to end when the instance is left.
+constexpr std::chrono::seconds kFarewell{8};
+
+std::string time_text(WallTime time) {
+  return time == WallTime{} ? "" : rfc3339(time);
+}
+
+bool is_trusted(const std::shared_ptr<const LinkState>& state) {
+  return state && state->stage == LinkState::Stage::kTrusted;
+}
+
+EnrolmentWish wish_of(const wire::EnrollRequest& request, const std::string& agent_id) {
+  EnrolmentWish wish;
+  wish.url = request.url();
+  while (!wish.url.empty() && wish.url.back() == '/') wish.url.pop_back();
+  wish.token.assign(request.token().begin(), request.token().end());
+  wish.fingerprint = request.instance();
+  wish.agent = request.agent().empty() ? agent_id : request.agent();
+  if (!request.auth_key().empty()) wish.auth_key = request.auth_key();
+  if (!request.transport_key().empty()) wish.transport_key = request.transport_key();
+  wish.replace = request.replace();
+  return wish;
+}
+
+void describe_session(const tls::Peer& peer, wire::Link& out) {
+  out.set_peer(peer.address);
+  out.set_peer_kid(peer.kid);
+  out.set_peer_serial(peer.serial);
+  out.set_peer_not_after(time_text(peer.not_after));
+  out.set_tls_version(peer.tls_version);
+  out.set_cipher(peer.cipher);
+}
+
+}  // namespace
+
+struct Link::Impl {
+  const Surroundings around;
+  GateClient gate;
+  OwnKeys keys{gate};
+  TlsLibrary library{gate};
+  LinkStore store;
+  Enrolment enrolment{around, keys, library};
+  Orders orders{store, keys};
+  CertificateCare care{around, store, keys};
+  Uplink uplink;
+  Credentials credentials{around, store, keys, library, uplink};
+  InstanceConfirmation confirmation{around,  store,  keys,
+                                    library, uplink, [this] { credentials.look_again(); }};
+  std::mutex enrolling;  // one at a time
+
+  explicit Impl(Surroundings given)
+      : around(std::move(given)),
+        gate(around.ask),
+        store(around.folder),
+        uplink(around, store, keys, library, handlers()) {}
+
+  UplinkHandlers handlers() {
+    UplinkHandlers out;
+    out.poll = [this] { return poll(); };
+    out.busy = [this] { return rekeying(); };
+    out.connected = [this] { greet(); };
+    out.message = [this](const Answer& message) { receive(message); };
+    out.chores = [this](const UplinkHandlers::Send& send) {
+      care.look();
+      if (!send) return;
+      orders.look(send);
+      patiently([this] { credentials.work(); });
+    };
+    return out;
+  }
+
+  void tell(keys::Happening::Weight weight, const char* what, const std::string& kid, Code code,
+            const std::string& detail) const {
+    const std::string outcome = code == Code::kOk ? "ok" : std::string(code_name(code));
+    if (around.tell) around.tell({weight, what, {}, kid, "internal:link", outcome, detail});
+  }
+
+  bool rekeying() {
+    const auto state = store.get();
+    if (!state) return false;
+    wire::Request request;
+    request.mutable_rekey_status();
+    const auto response = gate.call(std::move(request));
+    for (const auto& rekey : response.rekey_status().rekeys()) {
+      const bool ours = rekey.name() == state->auth_key || rekey.name() == state->transport_key;
+      if (ours && rekey.step() != "draining") return true;
+    }
+    return false;
+  }
+
+  bool poll() {
+    const std::lock_guard lock(enrolling);
+    const auto state = store.get();
+    if (!state || state->stage != LinkState::Stage::kPending) return true;
+    try {
+      const auto trusted = enrolment.poll(*state);
+      if (!trusted) return false;
+      store.put(*trusted);
+      tell(keys::Happening::Weight::kInfo, "link.enrolled", trusted->certificates.begin()->first,
+           Code::kOk, "as " + trusted->agent + " with instance " + trusted->instance);
+      return true;
+    } catch (const Error& error) {
+      const bool over = error.code() == Code::kDenied || error.code() == Code::kIntegrity ||
+                        error.code() == Code::kKeyNotPresent;
+      if (!over) throw;
+      uplink.note_failure(error);
+      tell(keys::Happening::Weight::kAlarm, "link.rejected", {}, error.code(), error.what());
+      store.remove();
+      return true;
+    }
+  }
+
+  void greet() {
+    orders.repeat();
+    patiently([this] { refresh_revocations(); });
+    credentials.look_again();
+  }
+
+  // What can be done at the next session too ends no session.
+  template <class Work>
+  static void patiently(Work work) {
+    try {
+      work();
+    } catch (const Error& error) {
+      log_warning("link", error.what());
+    }
+  }
+
+  void refresh_revocations() {
+    const auto state = store.get();
+    if (!state) return;
+    InstanceApi api(library.get(),
+                    options_for(*state, keys.show(state->auth_key).kid(), around.timing));
+    const std::string crl = api.crl();
+    revocation_list_of_pem(crl, certificates_of_pem(state->ca).front());
+    store.update([&](LinkState& kept) { kept.crl = crl; });
+  }
+
+  void receive(const Answer& message) {
+    const std::string type = message.text("type");
+    if (type == "rekey") orders.take(message.id("id"), message.text("key"));
+    if (type == "credentials") credentials.changed(message.texts("names"));
+  }
+};
+
+Link::Link(Surroundings around) : impl_(std::make_unique<Impl>(std::move(around))) {}
+
+Link::~Link() {
+  stop();
+}
+
+void Link::start() {
+  if (impl_->store.get()) impl_->uplink.start();
+}
+
+void Link::stop() {
+  impl_->uplink.stop();
+  impl_->gate.stop();
+}
+
+keys::Confirmation& Link::confirmation() {
+  return impl_->confirmation;
+}
+
+// Again with the same wish it says what is there: for scripts that are run twice.
+void Link::enroll(const wire::EnrollRequest& request, wire::EnrollReply& reply) {
+  const std::lock_guard lock(impl_->enrolling);
+  const auto wish = wish_of(request, impl_->around.agent_id);
+  const auto known = impl_->store.get();
+  if (known && !wish.replace) {
+    const bool same = known->url == wish.url && known->agent == wish.agent &&
+                      (wish.fingerprint.empty() || wish.fingerprint == known->ca_fingerprint);
+    const bool again = same && (is_trusted(known) || wish.token.empty());
+    if (again) return describe(*reply.mutable_link());
+    if (!same)
+      throw Error(Code::kExists, "this agent is enrolled at " + known->url + " as " + known->agent +
+                                     "; end that first: keyagent leave, or use --replace");
+  }
+  auto fresh = impl_->enrolment.begin(wish);
+  const bool pending = fresh.stage == LinkState::Stage::kPending;
+  impl_->store.put(std::move(fresh));
+  if (known) impl_->credentials.forget_all();
+  impl_->uplink.start();
+  impl_->uplink.reconnect();
+  reply.set_changed(true);
+  describe(*reply.mutable_link());
+  // The thread may not have looked yet.
+  reply.mutable_link()->set_state(name_of(pending ? Phase::kPending : Phase::kConnecting));
+}
+
+void Link::leave(wire::Link& reply) {
+  const std::lock_guard lock(impl_->enrolling);
+  impl_->store.remove();
+  impl_->uplink.reconnect();
+  impl_->uplink.wait_left(kFarewell);
+  impl_->uplink.note_failure(Error(Code::kOk, {}));
+  impl_->credentials.forget_all();
+  impl_->keys.forget_sealed();
+  describe(reply);
+  reply.set_state(name_of(Phase::kNotEnrolled));
+}
+
+void Link::credential(const std::string& name, wire::CredentialGetReply& reply) {
+  impl_->credentials.get(name, reply);
+}
+
+void Link::credentials(wire::CredentialListReply& reply) {
+  impl_->credentials.list(reply);
+}
+
+void Link::describe(wire::Link& reply) const {
+  const auto report = impl_->uplink.report();
+  const auto state = impl_->store.get();
+  reply.set_state(name_of(state ? report.phase : Phase::kNotEnrolled));
+  if (report.code != Code::kOk) reply.set_code(std::string(code_name(report.code)));
+  reply.set_text(report.text);
+  reply.set_since(time_text(report.since));
+  reply.set_next_try(time_text(report.next_try));
+  reply.set_connected(time_text(report.connected));
+  reply.set_last_heartbeat(time_text(report.last_heartbeat));
+  reply.set_failures(static_cast<std::uint32_t>(report.failures));
+  if (report.peer) describe_session(*report.peer, reply);
+  if (!state) return;
+  reply.set_agent(state->agent);
+  reply.set_instance(state->instance);
+  reply.set_url(state->url);
+  reply.set_agents_url(state->agents_url);
+  reply.set_ca_fingerprint(state->ca_fingerprint);
+  reply.set_auth_key(state->auth_key);
+  reply.set_transport_key(state->transport_key);
+  try {
+    const std::string kid = impl_->keys.show(state->auth_key).kid();
+    reply.set_auth_kid(kid);
+    reply.set_transport_kid(impl_->keys.show(state->transport_key).kid());
+    if (const auto chain = state->certificates.find(kid); chain != state->certificates.end()) {
+      const Leaf leaf = leaf_of(certificates_of_pem(chain->second).front());
+      reply.set_serial(leaf.serial);
+      reply.set_not_after(rfc3339(leaf.not_after));
+      reply.set_renew_after(rfc3339(renew_at(leaf, kid)));
+    }
+  } catch (const Error& error) {
+    if (reply.text().empty()) reply.set_text(error.what());
+  }
+}
+
+std::vector<wire::Diagnosis> Link::diagnose() const {
+  wire::Link link;
+  describe(link);
+  const bool well = link.code().empty() || link.state() == name_of(Phase::kConnected);
+  if (well) return {};
+  wire::Diagnosis out;
+  out.set_severity(link.state() == name_of(Phase::kRefusedByPeer) ? "error" : "warning");
+  out.set_code(link.code());
+  out.set_kid(link.auth_kid());
+  out.set_subject("link");
+  out.set_text("the link to the instance is " + link.state() + ": " + link.text());
+  out.set_cure(link.state() == name_of(Phase::kUnreachable)
+                   ? "it is tried again by itself; see whether " + link.agents_url() + " answers"
+                   : "ask the instance's operator about " + link.agent() +
+                         "; to begin anew: keyagent enroll URL --replace");
+  return {out};
+}
+
+}  // namespace keyagent::link

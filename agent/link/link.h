@@ -1,0 +1,40 @@
+#pragma once
+// The agent's link to an instance: all its parts, and what the gate's operations ask of it.
+
+#include <memory>
+
+#include "agent/keys/rekey_runner.h"
+#include "agent/link/surroundings.h"
+#include "agent/link/uplink.h"
+
+namespace keyagent::link {
+
+// Thread-safe. Without an enrolment it is a file that is not there: no thread, no socket, no
+// library. What `around.ask` needs must live until stop() has returned.
+class Link {
+ public:
+  explicit Link(Surroundings around);
+  ~Link();
+
+  // Goes on with the enrolment that is there, if there is one.
+  void start();
+  // No request to the gate begins any more when it returns.
+  void stop();
+
+  // For gate::LinkHooks. All throw Error.
+  void enroll(const wire::EnrollRequest& request, wire::EnrollReply& reply);
+  void leave(wire::Link& reply);
+  void describe(wire::Link& reply) const;
+  void credential(const std::string& name, wire::CredentialGetReply& reply);
+  void credentials(wire::CredentialListReply& reply);
+  // What doctor says of it.
+  std::vector<wire::Diagnosis> diagnose() const;
+
+  keys::Confirmation& confirmation();
+
+ private:
+  struct Impl;
+  const std::unique_ptr<Impl> impl_;
+};
+
+}  // namespace keyagent::link

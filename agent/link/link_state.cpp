@@ -1,0 +1,137 @@
+#include "agent/link/link_state.h"
+
+#include <nlohmann/json.hpp>
+#include <set>
+
+#include "agent/base/disk.h"
+#include "agent/base/error.h"
+#include "agent/base/log.h"
+
+namespace keyagent::link {
+namespace {
+
+using Json = nlohmann::ordered_json;
+
+constexpr int kFormat = 1;
+
+struct Text {
+  const char* name;
+  std::string LinkState::*member;
+};
+constexpr Text kTexts[] = {
+    {"url", &LinkState::url},
+    {"ca_fingerprint", &LinkState::ca_fingerprint},
+    {"agent", &LinkState::agent},
+    {"auth_key", &LinkState::auth_key},
+    {"transport_key", &LinkState::transport_key},
+    {"enrolment", &LinkState::enrolment},
+    {"challenge", &LinkState::challenge},
+    {"instance", &LinkState::instance},
+    {"agents_url", &LinkState::agents_url},
+    {"ca", &LinkState::ca},
+    {"crl", &LinkState::crl},
+    {"confirmation_key", &LinkState::confirmation_key},
+    {"rotation", &LinkState::rotation},
+    {"rotation_kid", &LinkState::rotation_kid},
+};
+
+[[noreturn]] void refuse(const std::string& why) {
+  throw Error(Code::kIntegrity, "what is known of the instance cannot be read: " + why +
+                                    "; enrol again, with keyagent enroll --replace");
+}
+
+const Json& member(const Json& object, const char* name) {
+  const auto found = object.find(name);
+  if (found == object.end()) refuse(std::string("'") + name + "' is missing");
+  return *found;
+}
+
+std::string text_in(const Json& value, const char* name) {
+  if (!value.is_string()) refuse(std::string("'") + name + "' is no text");
+  return value.get<std::string>();
+}
+
+void require_known_names(const Json& object) {
+  std::set<std::string> known{"format", "stage", "certificates", "orders"};
+  for (const auto& each : kTexts) known.insert(each.name);
+  for (const auto& [name, value] : object.items()) {
+    if (!known.contains(name)) refuse("'" + name + "' is unknown");
+  }
+}
+
+}  // namespace
+
+std::string to_text(const LinkState& state) {
+  Json out{{"format", kFormat},
+           {"stage", state.stage == LinkState::Stage::kPending ? "pending" : "trusted"}};
+  for (const auto& each : kTexts) out[each.name] = state.*each.member;
+  out["certificates"] = state.certificates;
+  out["orders"] = state.orders;
+  return out.dump(2) + "\n";
+}
+
+LinkState parse_link_state(std::string_view text) {
+  const Json object = Json::parse(text.begin(), text.end(), nullptr, false);
+  if (!object.is_object()) refuse("it is no JSON object");
+  require_known_names(object);
+  if (member(object, "format") != kFormat) refuse("its format is not known");
+  LinkState state;
+  const std::string stage = text_in(member(object, "stage"), "stage");
+  if (stage != "pending" && stage != "trusted") refuse("'stage' is unknown");
+  state.stage = stage == "pending" ? LinkState::Stage::kPending : LinkState::Stage::kTrusted;
+  for (const auto& each : kTexts)
+    state.*each.member = text_in(member(object, each.name), each.name);
+  const Json& certificates = member(object, "certificates");
+  const Json& orders = member(object, "orders");
+  if (!certificates.is_object() || !orders.is_object()) refuse("a list is none");
+  for (const auto& [kid, chain] : certificates.items())
+    state.certificates[kid] = text_in(chain, "certificates");
+  for (const auto& [order, rekey] : orders.items()) {
+    if (!rekey.is_number_unsigned()) refuse("'orders' holds no number");
+    state.orders[order] = rekey.get<std::uint64_t>();
+  }
+  return state;
+}
+
+LinkStore::LinkStore(const std::filesystem::path& folder) : path_(folder / "link.json") {
+  if (!std::filesystem::exists(path_)) return;
+  try {
+    const Bytes bytes = read_trusted_file(path_);
+    state_ = std::make_shared<const LinkState>(parse_link_state(as_text(bytes)));
+  } catch (const Error& error) {
+    fault_ = error.what();
+    log_error("link", fault_);
+  }
+}
+
+std::shared_ptr<const LinkState> LinkStore::get() const {
+  const std::lock_guard lock(mutex_);
+  return state_;
+}
+
+void LinkStore::write(LinkState state) {
+  replace_file(path_, as_bytes(to_text(state)), 0600);
+  state_ = std::make_shared<const LinkState>(std::move(state));
+}
+
+void LinkStore::put(LinkState state) {
+  const std::lock_guard lock(mutex_);
+  write(std::move(state));
+}
+
+void LinkStore::update(const std::function<void(LinkState&)>& change) {
+  const std::lock_guard lock(mutex_);
+  if (!state_) return;
+  LinkState fresh = *state_;
+  change(fresh);
+  if (fresh == *state_) return;
+  write(std::move(fresh));
+}
+
+void LinkStore::remove() {
+  const std::lock_guard lock(mutex_);
+  std::filesystem::remove(path_);
+  state_.reset();
+}
+
+}  // namespace keyagent::link

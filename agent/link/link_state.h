@@ -1,0 +1,65 @@
+#pragma once
+// What an enrolment left: who the instance is, who we are there. No secret is in it.
+
+#include <cstdint>
+#include <filesystem>
+#include <functional>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <string_view>
+
+namespace keyagent::link {
+
+struct LinkState {
+  enum class Stage { kPending, kTrusted } stage = Stage::kPending;
+  std::string url;             // of the enrolment: "https://host:8443"
+  std::string ca_fingerprint;  // base64url of the SHA-256 of the CA's SubjectPublicKeyInfo: pinned
+  std::string agent;           // our id there
+  std::string auth_key, transport_key;  // names of ours
+  // kPending: what the approval is waited for with. The challenge is sealed to the transport key.
+  std::string enrolment, challenge;
+  // kTrusted:
+  std::string instance, agents_url;
+  std::string ca, crl;           // PEM
+  std::string confirmation_key;  // base64url of the SubjectPublicKeyInfo
+  // By the kid of the auth key: its chain in PEM, leaf first. The new one is there before its key
+  // is in force, the old one until the instance has seen the new.
+  std::map<std::string, std::string> certificates;
+  std::map<std::string, std::uint64_t> orders;  // rekeys that the instance ordered: their id here
+  // The rotation that the instance has for the next transport key.
+  std::string rotation, rotation_kid;
+
+  bool operator==(const LinkState&) const = default;
+};
+
+std::string to_text(const LinkState& state);
+// Throws Error{kIntegrity} for anything but what to_text() writes.
+LinkState parse_link_state(std::string_view text);
+
+// `link.json` in the agent's state folder, replaced as a whole. Thread-safe; readers get an
+// immutable snapshot.
+class LinkStore {
+ public:
+  // A file that cannot be understood is no enrolment, and fault() says why.
+  explicit LinkStore(const std::filesystem::path& folder);
+
+  std::shared_ptr<const LinkState> get() const;  // null: not enrolled
+  const std::string& fault() const { return fault_; }
+  // On the disk when it returns. Throws Error{kConfiguration}, and nothing has changed.
+  void put(LinkState state);
+  // Changes what is there; nothing when there is none.
+  void update(const std::function<void(LinkState&)>& change);
+  void remove();
+
+ private:
+  void write(LinkState state);  // REQUIRES mutex_
+
+  const std::filesystem::path path_;
+  std::string fault_;
+  mutable std::mutex mutex_;
+  std::shared_ptr<const LinkState> state_;  // guarded by mutex_
+};
+
+}  // namespace keyagent::link

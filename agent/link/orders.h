@@ -1,0 +1,43 @@
+#pragma once
+// Rekeys that the instance orders: begun once each, whatever is repeated, and reported.
+
+#include <functional>
+#include <map>
+#include <string>
+
+#include "agent/link/link_state.h"
+#include "agent/link/own_keys.h"
+#include "agent/link/uplink.h"
+
+namespace keyagent::link {
+
+// Used by the link's thread alone. The ledger is the record of what was done; the state file only
+// says which rekey an order became.
+class Orders {
+ public:
+  Orders(LinkStore& store, OwnKeys& keys) : store_(store), keys_(keys) {}
+
+  // `key`: "transport" or "auth". Throws nothing that the gate refuses with: that is reported.
+  void take(const nlohmann::json& id, const std::string& key);
+  // Says what has changed since the last look; goes on with orders that could not begin yet.
+  void look(const UplinkHandlers::Send& send);
+  // A new session knows nothing of what was said before.
+  void repeat();
+
+ private:
+  struct Order {
+    nlohmann::json id;  // as it came
+    std::string key;
+    std::uint64_t rekey = 0;  // 0: not begun yet
+    std::string failure;      // it never will be
+    std::string said;
+  };
+  void begin(const std::string& id, Order& order);
+  bool adopt(const LinkState& state, const std::string& id, Order& order, const std::string& name);
+
+  LinkStore& store_;
+  OwnKeys& keys_;
+  std::map<std::string, Order> orders_;
+};
+
+}  // namespace keyagent::link

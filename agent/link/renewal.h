@@ -1,0 +1,19 @@
+#pragma once
+// When a certificate is to be renewed, and when somebody must be told that it was not. Pure.
+
+#include <optional>
+#include <string>
+
+#include "agent/link/certificates.h"
+
+namespace keyagent::link {
+
+// Two thirds of its life, less up to a twentieth that is drawn once from its key, so that a fleet
+// does not renew in one night (MISSION T8).
+WallTime renew_at(const Leaf& leaf, const std::string& kid);
+
+// The smallest of 30, 14, 7, 1 and 0 days that the rest of its life has come below; nullopt: more
+// than 30 are left.
+std::optional<int> days_left(const Leaf& leaf, WallTime now);
+
+}  // namespace keyagent::link

@@ -1,0 +1,143 @@
+// Credentials of the instance: for whom the policy allows, opened in the token, kept sealed.
+
+#include "tests/link/link_fixture.h"
+
+namespace keyagent::link {
+namespace {
+
+TEST_F(LinkTest, R5_CredentialGoesToTheCallerThatThePolicyAllowsAndIsRecorded) {
+  instance_.put_credential("db-main", "s3cret");
+  instance_.put_credential("mail", "0ther");
+  connect();
+  EXPECT_EQ(value("db-main"), "s3cret");
+  EXPECT_THAT(audit_lines(), Contains(testing::AllOf(HasSubstr("credential.get"),
+                                                     HasSubstr("uid 1001"), HasSubstr("db-main"))));
+  EXPECT_EQ(get(kDatabase, "mail").failure().code(), wire::DENIED);
+}
+
+TEST_F(LinkTest, R4_CopyThatStaysOnTheDiskIsSealed) {
+  instance_.put_credential("db-main", "canary-4711");
+  connect();
+  ASSERT_EQ(value("db-main"), "canary-4711");
+  const Bytes kept = read_file(hsm_.folder() / "state/credentials/db-main.json");
+  EXPECT_THAT(std::string(as_text(kept)), Not(HasSubstr("canary")));
+  for (const auto& line : audit_lines()) EXPECT_THAT(line, Not(HasSubstr("canary")));
+}
+
+TEST_F(LinkTest, CredentialCanBeHadWhileTheInstanceIsAway) {
+  instance_.put_credential("db-main", "s3cret");
+  connect();
+  ASSERT_EQ(value("db-main"), "s3cret");
+  instance_.go_away();
+  ASSERT_TRUE(reaches("unreachable"));
+  const auto response = get(kDatabase, "db-main");
+  EXPECT_EQ(response.credential_get().value(), "s3cret");
+  EXPECT_TRUE(response.credential_get().credential().cached());
+  EXPECT_EQ(get(kDatabase, "db-other").failure().code(), wire::PEER);
+}
+
+TEST_F(LinkTest, CopiesAreThereBeforeTheFirstCallerAsks) {
+  instance_.put_credential("db-main", "s3cret");
+  connect();
+  EXPECT_TRUE(eventually([this] {
+    return std::filesystem::exists(hsm_.folder() / "state/credentials/db-main.json");
+  }));
+  instance_.put_credential("db-new", "n3w");
+  EXPECT_TRUE(eventually(
+      [this] { return std::filesystem::exists(hsm_.folder() / "state/credentials/db-new.json"); }));
+}
+
+TEST_F(LinkTest, ChangedCredentialIsTheNewOneAtOnce) {
+  instance_.put_credential("db-main", "old");
+  connect();
+  ASSERT_EQ(value("db-main"), "old");
+  instance_.put_credential("db-main", "new");
+  EXPECT_TRUE(eventually([this] { return value("db-main") == "new"; }));
+  EXPECT_EQ(get(kDatabase, "db-main").credential_get().credential().version(), 2u);
+}
+
+TEST_F(LinkTest, R3_AgentThatTheInstanceRefusesHasNoCredentialNotEvenAnOldCopy) {
+  instance_.put_credential("db-main", "s3cret");
+  connect();
+  ASSERT_EQ(value("db-main"), "s3cret");
+  instance_.suspend("web1");
+  ASSERT_TRUE(reaches("refused_by_peer"));
+  EXPECT_EQ(get(kDatabase, "db-main").failure().code(), wire::KEY_STATE);
+}
+
+TEST_F(LinkTest, WithdrawnCredentialLeavesNoCopyBehind) {
+  instance_.put_credential("db-main", "s3cret");
+  connect();
+  ASSERT_EQ(value("db-main"), "s3cret");
+  instance_.withdraw_credential("db-main");
+  EXPECT_EQ(get(kDatabase, "db-main").failure().code(), wire::DENIED);
+  EXPECT_FALSE(std::filesystem::exists(hsm_.folder() / "state/credentials/db-main.json"));
+}
+
+TEST_F(LinkTest, EnvelopeForAnotherKeyOfThisHostIsNotOpened) {
+  create("backup", "transport", "ec-p256");
+  const auto key = keys_.find("backup");
+  instance_.put_credential("db-main", "x");
+  instance_.put_envelope("db-main",
+                         {key.kid, "backup", key.algorithm, key.purpose, key.envelope, key.spki},
+                         "somebody else's");
+  connect();
+  const auto refused = get(kDatabase, "db-main");
+  EXPECT_EQ(refused.failure().code(), wire::INTEGRITY) << refused.failure().text();
+  EXPECT_TRUE(refused.credential_get().value().empty());
+}
+
+TEST_F(LinkTest, NameThatIsAPathIsRefused) {
+  connect();
+  for (const char* name : {"db-../../x", "db-a/b", "db-a?b", "db-%2e"}) {
+    EXPECT_EQ(get(kDatabase, name).failure().code(), wire::USAGE) << name;
+  }
+}
+
+TEST_F(LinkTest, R12_KeyThatCredentialsNameIsNotDestroyedAndTheCountFollowsTheRekey) {
+  instance_.put_credential("db-main", "s3cret");
+  connect();
+  const auto old = keys_.find("credentials").kid;
+  ASSERT_TRUE(eventually([&] { return keys_.sealed_count(old) == 1; }));
+  wire::Request destroy;
+  destroy.mutable_key_destroy()->set_key(old.text());
+  destroy.mutable_key_destroy()->set_confirm_kid(old.text());
+  EXPECT_THAT(ask(kAdmin, destroy).failure().text(), HasSubstr("1 sealed data"));
+  pump();
+  const auto id = begin_rekey("credentials");
+  ASSERT_TRUE(eventually([&] { return keys_.rekey(id).step == keys::RekeyStep::kDraining; }));
+  const auto fresh = keys_.find("credentials").kid;
+  EXPECT_TRUE(
+      eventually([&] { return keys_.sealed_count(old) == 0 && keys_.sealed_count(fresh) == 1; }));
+  EXPECT_EQ(value("db-main"), "s3cret");
+}
+
+TEST_F(LinkTest, R12_BlindCredentialKeepsTheOldKeyThatAloneOpensIt) {
+  connect();
+  instance_.put_blind("db-main", "web1", "s3cret");
+  const auto old = keys_.find("credentials").kid;
+  ASSERT_TRUE(eventually([&] { return keys_.sealed_count(old) == 1; }));
+  pump();
+  const auto id = begin_rekey("credentials");
+  ASSERT_TRUE(eventually([&] { return keys_.rekey(id).step == keys::RekeyStep::kDraining; }));
+  // Looked for again with each credential that changes.
+  instance_.put_credential("db-other", "x");
+  ASSERT_TRUE(eventually([&] { return keys_.sealed_count(keys_.find("credentials").kid) == 1; }));
+  EXPECT_EQ(keys_.sealed_count(old), 1u);
+  EXPECT_EQ(value("db-main"), "s3cret");
+}
+
+TEST_F(LinkTest, LeavingForgetsTheCopies) {
+  instance_.put_credential("db-main", "s3cret");
+  connect();
+  ASSERT_EQ(value("db-main"), "s3cret");
+  wire::Request leave;
+  leave.mutable_leave();
+  EXPECT_EQ(ask(kAdmin, leave).leave().link().state(), "not_enrolled");
+  EXPECT_FALSE(std::filesystem::exists(hsm_.folder() / "state/credentials"));
+  EXPECT_EQ(get(kDatabase, "db-main").failure().code(), wire::KEY_STATE);
+  EXPECT_TRUE(keys_.census().empty());
+}
+
+}  // namespace
+}  // namespace keyagent::link

@@ -1,0 +1,153 @@
+// What is kept of an enrolment, and the arithmetic of a certificate's life.
+
+#include "agent/link/link_state.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <fstream>
+
+#include "agent/base/disk.h"
+#include "agent/base/encoding.h"
+#include "agent/base/error.h"
+#include "agent/link/certificates.h"
+#include "agent/link/renewal.h"
+#include "tests/support/temp_folder.h"
+#include "tests/support/test_ca.h"
+
+namespace keyagent::link {
+namespace {
+
+using ::testing::HasSubstr;
+
+LinkState some() {
+  LinkState state;
+  state.stage = LinkState::Stage::kTrusted;
+  state.url = "https://instance:8443";
+  state.agent = "web1";
+  state.auth_key = "identity";
+  state.transport_key = "credentials";
+  state.certificates["kid"] = "PEM";
+  state.orders["order-1"] = 7;
+  return state;
+}
+
+Code code_of(const std::function<void()>& work) {
+  try {
+    work();
+  } catch (const Error& error) {
+    return error.code();
+  }
+  return Code::kOk;
+}
+
+TEST(LinkState, WhatIsWrittenIsReadAgain) {
+  EXPECT_EQ(parse_link_state(to_text(some())), some());
+}
+
+TEST(LinkState, AnythingElseIsRefused) {
+  const std::string good = to_text(some());
+  const auto with = [&](const std::string& from, const std::string& to) {
+    std::string text = good;
+    const auto at = text.find(from);
+    EXPECT_NE(at, text.npos) << from;
+    return text.replace(at, from.size(), to);
+  };
+  for (const auto& text :
+       {std::string("{}"), std::string("[]"), good.substr(0, good.size() / 2),
+        with("\"format\": 1", "\"format\": 2"), with("\"trusted\"", "\"believed\""),
+        with("\"url\"", "\"uri\""), with("\"web1\"", "17"), with("7", "\"7\""),
+        with("\"agent\"", "\"extra\": \"\", \"agent\"")}) {
+    EXPECT_EQ(code_of([&] { parse_link_state(text); }), Code::kIntegrity) << text;
+  }
+}
+
+TEST(LinkStore, KeepsWithMode0600AndForgets) {
+  const test::TempFolder folder;
+  LinkStore store(folder.path());
+  EXPECT_EQ(store.get(), nullptr);
+  store.put(some());
+  EXPECT_EQ(std::filesystem::status(folder.path() / "link.json").permissions(),
+            std::filesystem::perms(0600));
+  store.update([](LinkState& state) { state.crl = "new"; });
+  EXPECT_EQ(LinkStore(folder.path()).get()->crl, "new");
+  store.remove();
+  EXPECT_EQ(LinkStore(folder.path()).get(), nullptr);
+}
+
+TEST(LinkStore, DamagedFileIsNoEnrolmentAndSaysWhy) {
+  const test::TempFolder folder;
+  std::ofstream(folder.path() / "link.json") << "{\"format\": 1";
+  const LinkStore store(folder.path());
+  EXPECT_EQ(store.get(), nullptr);
+  EXPECT_THAT(store.fault(), HasSubstr("--replace"));
+}
+
+TEST(Renewal, T8_IsAtTwoThirdsOfItsLifeALittleEarlierForEachKey) {
+  Leaf leaf;
+  leaf.not_after = leaf.not_before + std::chrono::hours(24 * 60);
+  const auto last = leaf.not_before + std::chrono::hours(24 * 40);
+  std::set<WallTime> all;
+  for (int i = 0; i < 100; ++i) {
+    const auto at = renew_at(leaf, "kid" + std::to_string(i));
+    EXPECT_LE(at, last);
+    EXPECT_GE(at, last - std::chrono::hours(24 * 3));
+    EXPECT_EQ(at, renew_at(leaf, "kid" + std::to_string(i)));
+    all.insert(at);
+  }
+  EXPECT_GT(all.size(), 50u);
+}
+
+TEST(Renewal, T8_DaysLeftAreThoseThatArePassed) {
+  Leaf leaf;
+  const WallTime now = std::chrono::system_clock::now();
+  const auto at = [&](int hours) {
+    leaf.not_after = now + std::chrono::hours(hours);
+    return days_left(leaf, now);
+  };
+  EXPECT_EQ(at(24 * 31), std::nullopt);
+  EXPECT_EQ(at(24 * 30), 30);
+  EXPECT_EQ(at(24 * 14), 14);
+  EXPECT_EQ(at(24 * 7), 7);
+  EXPECT_EQ(at(24 * 2), 7);
+  EXPECT_EQ(at(23), 1);
+  EXPECT_EQ(at(-1), 0);
+}
+
+class Certificates : public testing::Test {
+ protected:
+  Code judge(const std::vector<Bytes>& chain, WallTime now = std::chrono::system_clock::now()) {
+    return code_of([&] { require_ours(chain, ca_.root(), key_.spki, "web1", now); });
+  }
+  static test::TestCa::Wish wish(const std::string& san = "DNS:web1") {
+    return {"web1", san, "clientAuth"};
+  }
+  const test::TestCa ca_, other_{"other root"};
+  const test::SoftwareKey key_ = test::make_software_key();
+};
+
+TEST_F(Certificates, T9_OursIsTheOneForOurKeyAndOurIdFromOurCa) {
+  EXPECT_EQ(judge({ca_.issue(key_.spki, wish())}), Code::kOk);
+  EXPECT_EQ(judge({ca_.issue(key_.spki, wish()), ca_.root()}), Code::kOk);
+  EXPECT_EQ(judge({}), Code::kIntegrity);
+  EXPECT_EQ(judge({other_.issue(key_.spki, wish())}), Code::kIntegrity);
+  EXPECT_EQ(judge({ca_.issue(test::make_software_key().spki, wish())}), Code::kIntegrity);
+  EXPECT_EQ(judge({ca_.issue(key_.spki, wish("DNS:web2"))}), Code::kIntegrity);
+  EXPECT_EQ(judge({ca_.issue(key_.spki, wish("DNS:web1,DNS:web2"))}), Code::kIntegrity);
+  EXPECT_EQ(judge({ca_.issue(key_.spki, wish(""))}), Code::kIntegrity);
+  const auto server = test::TestCa::Wish{"web1", "DNS:web1", "serverAuth"};
+  EXPECT_EQ(judge({ca_.issue(key_.spki, server)}), Code::kIntegrity);
+  const auto later = std::chrono::system_clock::now() + std::chrono::hours(48);
+  EXPECT_EQ(judge({ca_.issue(key_.spki, wish())}, later), Code::kIntegrity);
+}
+
+TEST_F(Certificates, PemThatIsNoneIsRefused) {
+  EXPECT_EQ(code_of([] { certificates_of_pem("hello"); }), Code::kIntegrity);
+  const auto pem = test::certificate_pem(ca_.root());
+  EXPECT_EQ(certificates_of_pem(pem), std::vector<Bytes>{ca_.root()});
+  EXPECT_EQ(pem_of_certificates({ca_.root()}), pem);
+  EXPECT_EQ(fingerprint_of(ca_.root()), ca_.spki_sha256());
+}
+
+}  // namespace
+}  // namespace keyagent::link

@@ -1,0 +1,79 @@
+#pragma once
+// The half of an instance that an agent talks to, with two real TLS listeners, and the ways in
+// which an instance may lie.
+
+#include <atomic>
+#include <condition_variable>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <set>
+#include <string>
+#include <vector>
+
+#include "agent/tls/server.h"
+#include "tests/support/software_keys.h"
+#include "tests/support/test_ca.h"
+
+namespace keyagent::test {
+
+// What it does wrong. All may be changed while it runs.
+struct Mischief {
+  std::atomic<bool> other_ca{false};           // gives another CA than it is pinned by
+  std::atomic<bool> other_key{false};          // certifies another key
+  std::atomic<bool> other_name{false};         // certifies another id
+  std::atomic<bool> foreign_challenge{false};  // seals challenges to a key of its own
+  std::atomic<bool> text_challenge{false};     // hands a credential in as a challenge
+  std::atomic<bool> other_fingerprint{false};  // waits for an approval of another key
+  std::atomic<bool> forged_confirmation{false};
+  std::atomic<bool> other_confirmation{false};  // signed well, for another rekey
+  std::atomic<bool> other_welcome{false};       // names another auth key
+  std::atomic<bool> no_welcome{false};          // ends the link instead
+  std::atomic<bool> deaf{false};                // acknowledges no heartbeat
+  std::atomic<bool> no_renewal{false};
+  std::atomic<bool> silent{false};  // takes requests of agents and answers none
+};
+
+// Thread-safe. Its own keys are in memory: it is the other side, and no part of what is tested.
+class TestInstance {
+ public:
+  TestInstance();
+  ~TestInstance();
+
+  std::string url() const;
+  std::string fingerprint() const { return ca_.spki_sha256(); }
+  std::string make_token();
+  // Another CA than its own judges the agents: TLS refuses them.
+  void distrust_agents();
+  // The agents' listener goes away, and comes back at the same port.
+  void go_away();
+  void come_back();
+
+  void approve(const std::string& agent);
+  void reject(const std::string& agent);
+  void suspend(const std::string& agent, bool suspended = true);
+  void put_credential(const std::string& name, const std::string& value);
+  // Sealed by its author, to the key that the agent has now and to no other.
+  void put_blind(const std::string& name, const std::string& agent, const std::string& value);
+  void withdraw_credential(const std::string& name);
+  void order_rekey(const std::string& id, const std::string& key);
+  // An envelope that is sealed to this key instead.
+  void put_envelope(const std::string& name, const PublicKeyInfo& key, const std::string& value);
+
+  // How long the agents' certificates live, from then on.
+  std::chrono::hours before{1}, after{24 * 60};
+  Mischief mischief;
+
+  std::string auth_kid(const std::string& agent) const;
+  std::string transport_kid(const std::string& agent) const;
+  std::size_t heartbeats() const;
+  std::vector<std::string> reports(const std::string& order) const;  // its steps, in order
+  std::size_t requests(const std::string& path) const;               // how many began so
+
+ private:
+  struct Impl;
+  TestCa ca_, other_{"other root"};
+  std::unique_ptr<Impl> impl_;
+};
+
+}  // namespace keyagent::test
