@@ -1,0 +1,71 @@
+#pragma once
+// The agents that the instance knows: what people do with its trust in them, and how they change
+// their keys.
+
+#include <functional>
+#include <string>
+
+#include "agent/instance/authority.h"
+#include "agent/instance/json.h"
+#include "agent/instance/links.h"
+#include "agent/instance/recorder.h"
+#include "agent/instance/trust.h"
+#include "agent/store/store.h"
+
+namespace keyagent::instance {
+
+// Thread-safe; what lasts is in the store.
+class Agents {
+ public:
+  Agents(const InstanceConfig& config, HostKeys& keys, Authority& authority, store::Store& store,
+         Links& links, Recorder& recorder, const Clock& clock);
+
+  // Who an mTLS session is. Throws Error{kDenied} for a key that no agent has (alarm) and for a
+  // revoked one, kIntegrity when the certificate names another agent (alarm), kKeyState while
+  // pending or suspended. A first session with a renewed key ends the trust in the old one.
+  store::Agent identify(const tls::Peer& peer);
+
+  Json list() const;
+  Json show(const std::string& id) const;
+  // The transport key as a JWK, to seal to.
+  std::string jwk(const std::string& id) const;
+
+  // `fingerprint`: for approve, the agent's auth kid.
+  Json apply(TrustVerb verb, const std::string& id, const std::string& fingerprint,
+             const std::string& reason, const std::string& by);
+  Json set_groups(const std::string& id, const std::vector<std::string>& groups,
+                  const std::string& by);
+
+  // R7, in three steps: API.md, POST /v1/transport…
+  Json begin_rotation(const store::Agent& agent, const Json& request);
+  Json prove_rotation(const store::Agent& agent, const std::string& id, const Json& request);
+  Json switch_rotation(const store::Agent& agent, const std::string& id);
+  // A certificate for the session's key or for a new one.
+  Json renew(const store::Agent& agent, const Json& request);
+
+  // Called after a transport key came (staged), or went: credentials follow.
+  std::function<void(const std::string& agent)> on_transport;
+  // Ends the TLS sessions of a key.
+  std::function<void(const std::string& kid, const std::string& why)> end_sessions;
+
+ private:
+  store::Agent require(const std::string& id) const;
+  void require_key(const store::Agent& agent, const tls::Peer& peer);
+  // Changes the agent as it is now; again when another replica was faster.
+  store::Agent change(const std::string& id, const std::function<void(store::Agent&)>& edit);
+  Json describe(const store::Agent& agent) const;
+  std::string shown(const store::Agent& agent) const;
+
+  const InstanceConfig& config_;
+  HostKeys& keys_;
+  Authority& authority_;
+  store::Store& store_;
+  Links& links_;
+  Recorder& recorder_;
+  const Clock& clock_;
+};
+
+// The agent's transport key as envelopes are sealed to it; `next`: the staged one.
+PublicKeyInfo transport_of(const store::Agent& agent, bool next = false);
+
+}  // namespace keyagent::instance

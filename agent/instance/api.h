@@ -1,0 +1,40 @@
+#pragma once
+// API.md: the requests of both listeners, each with who may make it.
+
+#include <string>
+
+#include "agent/instance/agents.h"
+#include "agent/instance/credentials.h"
+#include "agent/instance/enrolment.h"
+#include "agent/instance/people.h"
+#include "agent/instance/rekeys.h"
+#include "agent/tls/server.h"
+
+namespace keyagent::instance {
+
+// What the requests need. All thread-safe.
+struct Parts {
+  const InstanceConfig& config;
+  store::Store& store;
+  Authority& authority;
+  Enrolment& enrolment;
+  Agents& agents;
+  Credentials& credentials;
+  Rekeys& rekeys;
+  People& people;
+  Links& links;
+  Recorder& recorder;
+  const Clock& clock;
+};
+
+// `listen.api`
+tls::HttpResponse answer_people(const Parts& parts, const tls::HttpRequest& request);
+// `listen.agents`
+tls::HttpResponse answer_agent(const Parts& parts, const tls::HttpRequest& request);
+std::unique_ptr<tls::LinkHandler> accept_link(const Parts& parts, std::shared_ptr<tls::Link> link,
+                                              const tls::HttpRequest& request);
+
+// The segments of a path if it has the pattern's shape: "/v1/agents/{}/approve". nullopt: another.
+std::optional<std::vector<std::string>> match_path(std::string_view pattern, std::string_view path);
+
+}  // namespace keyagent::instance

@@ -1,0 +1,152 @@
+// The requests and the live link of agents.
+
+#include "agent/base/error.h"
+#include "agent/base/log.h"
+#include "agent/instance/api.h"
+
+namespace keyagent::instance {
+namespace {
+
+struct Ask {
+  const Parts& parts;
+  const tls::HttpRequest& request;
+  std::vector<std::string> ids;
+  store::Agent agent;
+  Json body;
+};
+
+struct Route {
+  const char* method;
+  const char* pattern;
+  Json (*run)(const Ask& ask);
+};
+
+const Route kRoutes[] = {
+    {"POST", "/v1/transport",
+     [](const Ask& ask) { return ask.parts.agents.begin_rotation(ask.agent, ask.body); }},
+    {"POST", "/v1/transport/{}/proof",
+     [](const Ask& ask) {
+       return ask.parts.agents.prove_rotation(ask.agent, ask.ids[0], ask.body);
+     }},
+    {"POST", "/v1/transport/{}/switch",
+     [](const Ask& ask) { return ask.parts.agents.switch_rotation(ask.agent, ask.ids[0]); }},
+    {"POST", "/v1/certificates",
+     [](const Ask& ask) { return ask.parts.agents.renew(ask.agent, ask.body); }},
+    {"GET", "/v1/credentials",
+     [](const Ask& ask) { return ask.parts.credentials.list_for(ask.agent); }},
+    {"GET", "/v1/credentials/{}",
+     [](const Ask& ask) {
+       const auto kid = ask.request.query.find("kid");
+       return ask.parts.credentials.fetch(
+           ask.agent, ask.ids[0],
+           kid == ask.request.query.end() ? ask.agent.transport_kid : kid->second);
+     }},
+};
+
+// One agent's WebSocket: API.md, GET /v1/link.
+class AgentLink final : public tls::LinkHandler {
+ public:
+  AgentLink(const Parts& parts, std::shared_ptr<tls::Link> link, store::Agent agent)
+      : parts_(parts), link_(std::move(link)), agent_(std::move(agent)) {}
+
+  void on_message(std::string text) override {
+    try {
+      const Json message = parse_object(text);
+      const auto type = text_of(message, "type");
+      if (type == "hello") return greet(message);
+      if (!greeted_) throw Error(Code::kUsage, "the first message is hello");
+      if (type == "heartbeat") return beat(message);
+      if (type == "rekey") return parts_.rekeys.report(agent_.id, message);
+      if (type == "event") return note(message);
+      throw Error(Code::kUsage, "there is no message '" + type + "'");
+    } catch (const Error& error) {
+      log_warning("instance", "link of " + agent_.id + ": " + error.what());
+      if (!retryable(error.code())) link_->close(error.what());
+    }
+  }
+
+  void on_end(const std::string& why) override {
+    parts_.links.leave(agent_.id, link_.get());
+    if (greeted_) log_info("instance", "agent " + agent_.id + " has gone: " + why);
+  }
+
+ private:
+  void greet(const Json& message) {
+    const auto now = parts_.clock.now();
+    const auto before = parts_.links.enter(agent_.id, link_, now);
+    const auto& here = link_->peer().address;
+    if (!before.empty() && before.substr(0, before.rfind(':')) != here.substr(0, here.rfind(':')))
+      parts_.recorder.record(Outcome::kAlarm, "agent " + agent_.id, "connect", agent_.id,
+                             "from " + here + " while there was a link from " + before);
+    greeted_ = true;
+    parts_.store.seen(agent_.id, now);
+    // Before the orders that may follow it.
+    link_->send(Json{{"type", "welcome"},
+                     {"agent", agent_.id},
+                     {"auth_kid", link_->peer().kid},
+                     {"transport_kid", agent_.transport_kid},
+                     {"instance", parts_.config.id},
+                     {"time", rfc3339(now)},
+                     {"heartbeat_s", parts_.config.heartbeat.count() / 1000}}
+                    .dump());
+    parts_.recorder.record(Outcome::kDone, "agent " + agent_.id, "connect", agent_.id,
+                           here + ", " + link_->peer().tls_version + ", certificate " +
+                               link_->peer().serial + ", version " +
+                               text_of(message, "version", "").substr(0, 63));
+    parts_.rekeys.repeat(agent_.id);
+    parts_.rekeys.pump();
+  }
+
+  void beat(const Json& message) {
+    const auto now = parts_.clock.now();
+    parts_.links.beat(agent_.id, now);
+    parts_.store.seen(agent_.id, now);
+    link_->send(
+        Json{{"type", "heartbeat"}, {"n", number_of(message, "n", 0, 0, INT64_MAX)}}.dump());
+  }
+
+  void note(const Json& message) {
+    const auto outcome = text_of(message, "outcome", "");
+    parts_.recorder.record(outcome == "alarm"     ? Outcome::kAlarm
+                           : outcome == "failed"  ? Outcome::kFailed
+                           : outcome == "refused" ? Outcome::kRefused
+                                                  : Outcome::kDone,
+                           "agent " + agent_.id, text_of(message, "action").substr(0, 64),
+                           text_of(message, "subject", "").substr(0, 128),
+                           text_of(message, "text", "").substr(0, 500));
+  }
+
+  const Parts& parts_;
+  const std::shared_ptr<tls::Link> link_;
+  const store::Agent agent_;
+  bool greeted_ = false;
+};
+
+}  // namespace
+
+tls::HttpResponse answer_agent(const Parts& parts, const tls::HttpRequest& request) {
+  tls::HttpResponse response;
+  if (request.method == "GET" && request.path == "/v1/crl") {
+    response.body = parts.authority.crl_pem();
+    response.type = "application/x-pem-file";
+    return response;
+  }
+  for (const auto& route : kRoutes) {
+    auto ids = match_path(route.pattern, request.path);
+    if (!ids || request.method != route.method) continue;
+    const Ask ask{parts, request, std::move(*ids), parts.agents.identify(request.peer),
+                  request.body.empty() ? Json::object() : parse_object(request.body)};
+    response.body = route.run(ask).dump();
+    return response;
+  }
+  throw Error(Code::kUsage, "there is no " + request.method + " " + request.path);
+}
+
+std::unique_ptr<tls::LinkHandler> accept_link(const Parts& parts, std::shared_ptr<tls::Link> link,
+                                              const tls::HttpRequest& request) {
+  if (request.path != "/v1/link") throw Error(Code::kUsage, "there is no " + request.path);
+  auto agent = parts.agents.identify(link->peer());
+  return std::make_unique<AgentLink>(parts, std::move(link), std::move(agent));
+}
+
+}  // namespace keyagent::instance

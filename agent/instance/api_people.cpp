@@ -1,0 +1,246 @@
+// The requests of people and their scripts, and enrolment.
+
+#include "agent/base/encoding.h"
+#include "agent/base/error.h"
+#include "agent/instance/api.h"
+
+namespace keyagent::instance {
+namespace {
+
+struct Ask {
+  const Parts& parts;
+  const tls::HttpRequest& request;
+  std::vector<std::string> ids;  // what stood for {} in the pattern
+  Person person;                 // nobody where the route is open
+  Json body;                     // an empty object without one
+
+  std::string query(const std::string& name) const {
+    const auto found = request.query.find(name);
+    return found == request.query.end() ? std::string() : found->second;
+  }
+};
+
+// A text of JSON, or PEM.
+struct Answer {
+  std::string body;
+  std::string type = "application/json";
+};
+
+Answer json(const Json& object) {
+  return {object.dump(-1, ' ', false, Json::error_handler_t::replace)};
+}
+
+Answer pem(std::string text) {
+  return {std::move(text), "application/x-pem-file"};
+}
+
+std::int64_t number_in(const std::string& text, const char* name, std::int64_t otherwise) {
+  if (text.empty()) return otherwise;
+  if (text.size() > 18 || text.find_first_not_of("0123456789") != std::string::npos)
+    throw Error(Code::kUsage, std::string("'") + name + "' must be a whole number");
+  return std::stoll(text);
+}
+
+Answer show_status(const Ask& ask) {
+  Json counts = Json::object();
+  const Json all = ask.parts.agents.list();
+  for (const auto& each : all["agents"]) {
+    const auto shown = each["shown"].get<std::string>();
+    counts[shown] = counts.value(shown, 0) + 1;
+  }
+  Json out{{"instance", ask.parts.config.id}, {"version", KEYAGENT_VERSION}};
+  out["ca_fingerprint"] = ask.parts.authority.fingerprint();
+  out["agents"] = counts;
+  out["links"] = ask.parts.links.agents().size();
+  out["store"] = ask.parts.store.describe();
+  out["user"] = ask.person.name;
+  out["role"] = name_of(ask.person.role);
+  return json(out);
+}
+
+Answer show_events(const Ask& ask) {
+  Json out = Json::array();
+  const auto count = number_in(ask.query("count"), "count", 100);
+  for (const auto& each :
+       ask.parts.store.events(number_in(ask.query("after"), "after", 0),
+                              static_cast<std::size_t>(std::min<std::int64_t>(count, 1000)))) {
+    out.push_back({{"seq", each.seq},
+                   {"at", rfc3339(each.at)},
+                   {"actor", each.actor},
+                   {"action", each.action},
+                   {"subject", each.subject},
+                   {"outcome", each.outcome},
+                   {"text", each.text}});
+  }
+  return json({{"events", out}});
+}
+
+Answer change_trust(const Ask& ask) {
+  const auto verb = trust_verb_of(ask.ids[1]);
+  if (!verb) throw Error(Code::kUsage, "there is no verb '" + ask.ids[1] + "'");
+  return json(ask.parts.agents.apply(*verb, ask.ids[0], text_of(ask.body, "fingerprint", ""),
+                                     text_of(ask.body, "reason", "").substr(0, 500),
+                                     ask.person.name));
+}
+
+Answer make_token(const Ask& ask) {
+  return json(ask.parts.enrolment.make_token(
+      text_of(ask.body, "agent", ""), texts_of(ask.body, "groups"),
+      std::chrono::hours(number_of(ask.body, "hours", 24, 1, 24)), ask.person.name));
+}
+
+Answer put_user(const Ask& ask) {
+  auto text = text_of(ask.body, "password", "");
+  const SecretBytes password(text.begin(), text.end());
+  return json(ask.parts.people.put(
+      ask.ids[0], text_of(ask.body, "role"), password, text_of(ask.body, "spki_sha256", ""),
+      flag_of(ask.body, "disabled", false), "user " + ask.person.name));
+}
+
+Answer back_up(const Ask& ask) {
+  const auto path = text_of(ask.body, "path");
+  ask.parts.store.backup(path);
+  ask.parts.recorder.record(Outcome::kDone, "user " + ask.person.name, "backup", path);
+  return json({{"path", path}});
+}
+
+struct Route {
+  const char* method;
+  const char* pattern;
+  std::optional<Right> right;  // nullopt: nobody needs to be known
+  Answer (*run)(const Ask& ask);
+};
+
+const Route kRoutes[] = {
+    {"POST", "/v1/enrolments", std::nullopt,
+     [](const Ask& ask) {
+       return json(ask.parts.enrolment.begin(ask.body, ask.request.peer.address));
+     }},
+    {"POST", "/v1/enrolments/{}/proof", std::nullopt,
+     [](const Ask& ask) {
+       return json(ask.parts.enrolment.prove(ask.ids[0], ask.body, ask.request.peer.address));
+     }},
+    {"GET", "/v1/enrolments/{}", std::nullopt,
+     [](const Ask& ask) {
+       return json(ask.parts.enrolment.poll(ask.ids[0], ask.query("answer")));
+     }},
+    {"GET", "/v1/crl", std::nullopt,
+     [](const Ask& ask) { return pem(ask.parts.authority.crl_pem()); }},
+    {"POST", "/v1/login", std::nullopt,
+     [](const Ask& ask) {
+       return json(ask.parts.people.login(ask.body, ask.request.peer.address));
+     }},
+    {"POST", "/v1/logout", std::nullopt,
+     [](const Ask& ask) {
+       ask.parts.people.logout(ask.request);
+       return json(Json::object());
+     }},
+    {"GET", "/v1/status", Right::kRead, show_status},
+    {"GET", "/v1/agents", Right::kRead,
+     [](const Ask& ask) { return json(ask.parts.agents.list()); }},
+    {"GET", "/v1/agents/{}", Right::kRead,
+     [](const Ask& ask) { return json(ask.parts.agents.show(ask.ids[0])); }},
+    {"GET", "/v1/agents/{}/key", Right::kRead,
+     [](const Ask& ask) { return Answer{ask.parts.agents.jwk(ask.ids[0])}; }},
+    {"POST", "/v1/agents/{}/groups", Right::kGroups,
+     [](const Ask& ask) {
+       return json(
+           ask.parts.agents.set_groups(ask.ids[0], texts_of(ask.body, "groups"), ask.person.name));
+     }},
+    {"POST", "/v1/agents/{}/{}", Right::kAgents, change_trust},
+    {"POST", "/v1/tokens", Right::kAgents, make_token},
+    {"GET", "/v1/credentials", Right::kRead,
+     [](const Ask& ask) { return json(ask.parts.credentials.list()); }},
+    {"GET", "/v1/credentials/{}", Right::kRead,
+     [](const Ask& ask) { return json(ask.parts.credentials.show(ask.ids[0])); }},
+    {"PUT", "/v1/credentials/{}", Right::kCredentials,
+     [](const Ask& ask) {
+       return json(ask.parts.credentials.put(ask.ids[0], ask.body, ask.person.name));
+     }},
+    {"POST", "/v1/credentials/{}/assign", Right::kCredentials,
+     [](const Ask& ask) {
+       return json(ask.parts.credentials.assign(ask.ids[0], ask.body, ask.person.name));
+     }},
+    {"DELETE", "/v1/credentials/{}", Right::kCredentials,
+     [](const Ask& ask) {
+       return json(ask.parts.credentials.remove(ask.ids[0], ask.person.name));
+     }},
+    {"POST", "/v1/rekeys", Right::kRekey,
+     [](const Ask& ask) { return json(ask.parts.rekeys.order(ask.body, ask.person.name)); }},
+    {"GET", "/v1/rekeys", Right::kRead,
+     [](const Ask& ask) { return json(ask.parts.rekeys.list(ask.query("batch"))); }},
+    {"POST", "/v1/rekeys/{}/cancel", Right::kRekey,
+     [](const Ask& ask) { return json(ask.parts.rekeys.cancel(ask.ids[0], ask.person.name)); }},
+    {"GET", "/v1/events", Right::kEvents, show_events},
+    {"GET", "/v1/users", Right::kUsers,
+     [](const Ask& ask) { return json(ask.parts.people.list()); }},
+    {"PUT", "/v1/users/{}", Right::kUsers, put_user},
+    {"POST", "/v1/backup", Right::kBackup, back_up},
+};
+
+Answer run(const Parts& parts, const Route& route, const tls::HttpRequest& request,
+           std::vector<std::string> ids) {
+  Ask ask{parts, request, std::move(ids), {}, Json::object()};
+  if (route.right) {
+    ask.person = parts.people.identify(request);
+    if (!has(ask.person.role, *route.right)) {
+      parts.recorder.record(Outcome::kRefused, "user " + ask.person.name,
+                            std::string(route.method) + " " + route.pattern, request.path,
+                            "the role is " + std::string(name_of(ask.person.role)));
+      throw Error(Code::kDenied,
+                  "the role " + std::string(name_of(ask.person.role)) + " does not allow this");
+    }
+  }
+  if (!request.body.empty()) ask.body = parse_object(request.body);
+  try {
+    auto answer = route.run(ask);
+    wipe(ask.body);
+    return answer;
+  } catch (...) {
+    wipe(ask.body);
+    throw;
+  }
+}
+
+}  // namespace
+
+std::optional<std::vector<std::string>> match_path(std::string_view pattern,
+                                                   std::string_view path) {
+  std::vector<std::string> ids;
+  while (!pattern.empty()) {
+    if (pattern.starts_with("{}")) {
+      const auto end = path.find('/');
+      const auto id = path.substr(0, end);
+      if (id.empty()) return std::nullopt;
+      ids.emplace_back(id);
+      path.remove_prefix(id.size());
+      pattern.remove_prefix(2);
+    } else if (!path.empty() && path.front() == pattern.front()) {
+      path.remove_prefix(1);
+      pattern.remove_prefix(1);
+    } else {
+      return std::nullopt;
+    }
+  }
+  if (!path.empty()) return std::nullopt;
+  return ids;
+}
+
+tls::HttpResponse answer_people(const Parts& parts, const tls::HttpRequest& request) {
+  bool known_path = false;
+  for (const auto& route : kRoutes) {
+    auto ids = match_path(route.pattern, request.path);
+    if (!ids) continue;
+    known_path = true;
+    if (request.method != route.method) continue;
+    auto answer = run(parts, route, request, std::move(*ids));
+    tls::HttpResponse response;
+    response.body = std::move(answer.body);
+    response.type = std::move(answer.type);
+    return response;
+  }
+  throw Error(Code::kUsage, known_path ? "this path does not take " + request.method
+                                       : "there is no " + request.path);
+}
+
+}  // namespace keyagent::instance

@@ -1,0 +1,54 @@
+#pragma once
+// The instance's certification authority: its key is in the token of the instance's host.
+
+#include <mutex>
+#include <string>
+
+#include "agent/base/clock.h"
+#include "agent/instance/config.h"
+#include "agent/instance/host_keys.h"
+#include "agent/store/store.h"
+#include "agent/tls/tls.h"
+
+namespace keyagent::instance {
+
+// Thread-safe. Certificates are in the store before anybody has them.
+class Authority {
+ public:
+  Authority(const InstanceConfig& config, HostKeys& keys, store::Store& store, const Clock& clock);
+
+  // Makes the CA certificate once in the life of an instance. Throws Error{kIntegrity} when the one
+  // that is there is for another key than the host's agent has.
+  void bring_up();
+
+  const Bytes& certificate() const { return certificate_; }
+  std::string certificate_pem() const { return pki::certificate_pem(certificate_); }
+  // SHA-256 of its SubjectPublicKeyInfo, base64url: what agents pin.
+  std::string fingerprint() const;
+
+  // PEM chain, leaf first.
+  std::string certify_agent(const std::string& agent, ByteView spki);
+  // For the key that is active now: made anew for a new one, or when a third of its life is left.
+  tls::Identity server_identity();
+  tls::Trust agents_trust();
+  std::string crl_pem();
+  // All of the agent's certificates that still run.
+  void revoke(const std::string& agent, const std::string& reason);
+
+ private:
+  Bytes issue(const pki::Certified& certified, const std::string& agent, const std::string& kid);
+  pki::Validity valid_for(std::chrono::milliseconds life) const;
+  Bytes current_crl();
+
+  const InstanceConfig& config_;
+  HostKeys& keys_;
+  store::Store& store_;
+  const Clock& clock_;
+  Bytes certificate_;  // constant after bring_up()
+  std::mutex mutex_;
+  Bytes crl_;                // guarded by mutex_
+  WallTime crl_made_;        // guarded by mutex_
+  std::size_t crl_entries_;  // guarded by mutex_
+};
+
+}  // namespace keyagent::instance

@@ -1,0 +1,118 @@
+#include "agent/instance/config.h"
+
+#include <algorithm>
+#include <cctype>
+#include <charconv>
+
+#include "agent/base/error.h"
+#include "agent/base/ids.h"
+#include "agent/base/yaml_reader.h"
+
+namespace keyagent::instance {
+namespace {
+
+using namespace std::chrono_literals;
+
+[[noreturn]] void fail(const YamlReader& reader, const std::string& name, const std::string& text) {
+  throw Error(Code::kConfiguration, reader.where(name) + ": " + text);
+}
+
+// "0.0.0.0:8443", "[::]:8443"
+Endpoint read_endpoint(const YamlReader& listen, const std::string& name, Endpoint otherwise) {
+  if (!listen.has(name)) return otherwise;
+  const std::string text = listen.text(name);
+  const auto colon = text.rfind(':');
+  unsigned port = 0;
+  const char* last = text.data() + text.size();
+  const auto parsed = colon == std::string::npos
+                          ? std::from_chars_result{last, std::errc::invalid_argument}
+                          : std::from_chars(text.data() + colon + 1, last, port);
+  if (parsed.ec != std::errc{} || parsed.ptr != last || port > 65535 || colon == 0)
+    fail(listen, name,
+         "'" + name + "' must be ADDRESS:PORT such as 0.0.0.0:8443, not '" + text + "'");
+  std::string address = text.substr(0, colon);
+  if (address.size() > 2 && address.front() == '[' && address.back() == ']')
+    address = address.substr(1, address.size() - 2);
+  return {address, static_cast<std::uint16_t>(port)};
+}
+
+std::string read_key(const YamlReader& agent, const std::string& name,
+                     const std::string& otherwise) {
+  const std::string key = agent.text(name, otherwise);
+  if (!KeyName::parse(key)) fail(agent, name, "'" + key + "' is no key name");
+  return key;
+}
+
+void read_agent(const YamlReader& agent, InstanceConfig& config) {
+  const std::string socket = agent.text("socket");
+  if (socket.empty() || socket[0] != '/') fail(agent, "socket", "'socket' must be absolute");
+  config.agent_socket = socket;
+  config.ca_key = read_key(agent, "ca-key", config.ca_key);
+  config.tls_key = read_key(agent, "tls-key", config.tls_key);
+  config.storage_key = read_key(agent, "storage-key", config.storage_key);
+  config.confirmation_key = read_key(agent, "confirmation-key", config.confirmation_key);
+}
+
+void read_store(const YamlReader& store, InstanceConfig& config) {
+  config.store_url = store.text("url");
+  const bool sqlite = config.store_url.starts_with("sqlite:///");
+  const bool postgresql =
+      config.store_url.starts_with("postgresql://") || config.store_url.starts_with("postgres://");
+  if (!sqlite && !postgresql)
+    fail(store, "url", "'url' is sqlite:///ABSOLUTE/PATH or postgresql://…");
+  const auto at = config.store_url.find('@');
+  const auto user = config.store_url.find("://") + 3;
+  const bool in_user = at != std::string::npos &&
+                       config.store_url.substr(user, at - user).find(':') != std::string::npos;
+  if (postgresql && (in_user || config.store_url.find("password=") != std::string::npos))
+    fail(store, "url",
+         "a password does not belong in a URL, it ends in logs: use peer authentication or "
+         "?passfile=/path (mode 0400)");
+}
+
+}  // namespace
+
+bool is_id(std::string_view text) {
+  return !text.empty() && text.size() <= 63 &&
+         std::all_of(text.begin(), text.end(), [](unsigned char c) {
+           return std::islower(c) != 0 || std::isdigit(c) != 0 || c == '.' || c == '-';
+         });
+}
+
+static InstanceConfig read(const YamlReader& root) {
+  InstanceConfig config;
+  config.id = root.text("id");
+  if (!is_id(config.id)) fail(root, "id", "'id' must be [a-z0-9.-]{1,63}");
+  config.hosts = root.texts("hosts");
+  if (config.hosts.empty())
+    fail(root, "hosts", "'hosts' lists the names by which agents and people reach this instance");
+  read_agent(root.child("agent"), config);
+  read_store(root.child("store"), config);
+  const YamlReader listen = root.child("listen");
+  config.api = read_endpoint(listen, "api", config.api);
+  config.agents = read_endpoint(listen, "agents", config.agents);
+  const YamlReader times = root.child("times");
+  config.certificate_life = times.duration("certificate", config.certificate_life);
+  config.crl_life = times.duration("crl", config.crl_life);
+  config.session_life = times.duration("session", config.session_life);
+  config.heartbeat = times.duration("heartbeat", config.heartbeat);
+  if (config.certificate_life < 1h || config.crl_life < 1min || config.heartbeat < 1s)
+    fail(times, "", "certificates live 1h at least, CRLs 1m, heartbeats 1s");
+  const YamlReader log = root.child("log");
+  config.log_level = log.text("level", config.log_level);
+  config.log_format = log.text("format", config.log_format);
+  root.finish();
+  return config;
+}
+
+InstanceConfig load_config(const std::filesystem::path& path) {
+  auto config = read(YamlReader::from_file(path));
+  config.source = path;
+  return config;
+}
+
+InstanceConfig parse_config(std::string_view yaml, const std::string& source) {
+  return read(YamlReader::from_text(yaml, source));
+}
+
+}  // namespace keyagent::instance

@@ -1,0 +1,42 @@
+#pragma once
+// keyinstanced.yml: parsed, defaulted and checked. Every field: keyinstanced.yml(5).
+
+#include <chrono>
+#include <cstdint>
+#include <filesystem>
+#include <string>
+#include <vector>
+
+namespace keyagent::instance {
+
+struct Endpoint {
+  std::string address;
+  std::uint16_t port = 0;
+};
+
+struct InstanceConfig {
+  std::filesystem::path source;
+  std::string id;                  // [a-z0-9.-]{1,63}
+  std::vector<std::string> hosts;  // names and addresses in the server certificate; the first is
+                                   // the one that agents are sent to
+  // agent: the keyagentd of this host
+  std::filesystem::path agent_socket;
+  std::string ca_key = "instance-ca", tls_key = "instance-tls", storage_key = "instance-storage",
+              confirmation_key = "instance-confirm";
+  std::string store_url;
+  Endpoint api{"0.0.0.0", 8443}, agents{"0.0.0.0", 8444};
+  std::chrono::milliseconds certificate_life{std::chrono::hours(24 * 60)};
+  std::chrono::milliseconds crl_life{std::chrono::hours(24)};
+  std::chrono::milliseconds session_life{std::chrono::hours(8)};
+  std::chrono::milliseconds heartbeat{15000};
+  std::string log_level = "info", log_format = "text";
+};
+
+// Throws Error{kConfiguration} with file, line and cure for the first fault.
+InstanceConfig load_config(const std::filesystem::path& path);
+InstanceConfig parse_config(std::string_view yaml, const std::string& source);
+
+// Is this what agents and instances are called? [a-z0-9.-]{1,63}
+bool is_id(std::string_view text);
+
+}  // namespace keyagent::instance

@@ -1,0 +1,265 @@
+#include "agent/instance/credentials.h"
+
+#include <openssl/crypto.h>
+
+#include <algorithm>
+
+#include "agent/base/encoding.h"
+#include "agent/base/error.h"
+#include "agent/base/log.h"
+#include "agent/envelope/envelope.h"
+#include "agent/instance/agents.h"
+
+namespace keyagent::instance {
+namespace {
+
+// Each type with the fields it must have; json is free.
+struct Type {
+  std::string_view name;
+  std::vector<const char*> fields;
+};
+const Type kTypes[] = {{"password", {"username", "password"}},
+                       {"ssh-key", {"username", "private_key"}},
+                       {"api-token", {"token"}},
+                       {"certificate", {"certificate", "private_key"}},
+                       {"json", {}}};
+
+void check_value(const std::string& type, const Json& value) {
+  const auto found = std::find_if(std::begin(kTypes), std::end(kTypes),
+                                  [&](const auto& each) { return each.name == type; });
+  if (found == std::end(kTypes))
+    throw Error(Code::kUsage, "'type' is password, ssh-key, api-token, certificate or json");
+  for (const char* field : found->fields) text_of(value, field);
+}
+
+bool contains(const std::vector<std::string>& list, const std::string& value) {
+  return std::find(list.begin(), list.end(), value) != list.end();
+}
+
+}  // namespace
+
+void wipe(Json& json) {
+  if (json.is_string()) {
+    auto& text = json.get_ref<std::string&>();
+    OPENSSL_cleanse(text.data(), text.size());
+  } else if (json.is_structured()) {
+    for (auto& each : json) wipe(each);
+  }
+}
+
+Credentials::Credentials(HostKeys& keys, store::Store& store, Recorder& recorder,
+                         const Clock& clock)
+    : keys_(keys), store_(store), recorder_(recorder), clock_(clock) {}
+
+store::Credential Credentials::require(const std::string& name) const {
+  const auto found = store_.credential(name);
+  if (!found || found->removed) throw Error(Code::kUsage, "there is no credential '" + name + "'");
+  return *found;
+}
+
+bool Credentials::is_for(const store::Credential& credential, const store::Agent& agent) const {
+  return contains(credential.agents, agent.id) ||
+         std::any_of(agent.groups.begin(), agent.groups.end(),
+                     [&](const auto& group) { return contains(credential.groups, group); });
+}
+
+Json Credentials::put(const std::string& name, Json request, const std::string& by) {
+  if (!KeyName::parse(name))
+    throw Error(Code::kUsage, "a credential's name is [a-z0-9][a-z0-9._-]{0,62}");
+  const auto known = store_.credential(name);
+  const bool again = known && !known->removed;
+  store::Credential credential;
+  credential.name = name;
+  credential.type = text_of(request, "type");
+  // A new version goes to whom the last one went, unless it says otherwise.
+  credential.agents =
+      request.contains("agents") || !again ? texts_of(request, "agents") : known->agents;
+  credential.groups =
+      request.contains("groups") || !again ? texts_of(request, "groups") : known->groups;
+  credential.changed_by = by;
+  credential.changed = clock_.now();
+  Json answer;
+  if (request.contains("sealed")) {
+    put_blind(std::move(credential), request["sealed"], answer);
+  } else {
+    Json value = request.value("value", Json::object());
+    check_value(credential.type, value);
+    std::string text = value.dump();
+    const SecretBytes plaintext(text.begin(), text.end());
+    OPENSSL_cleanse(text.data(), text.size());
+    wipe(value);
+    wipe(request);
+    credential.envelope = keys_.seal(plaintext);
+    answer["version"] = store_.put_credential(credential);
+  }
+  recorder_.record(Outcome::kDone, "user " + by, "credential.put", name,
+                   "version " + answer["version"].dump());
+  follow_all();
+  return answer;
+}
+
+// What its author sealed: the instance knows for whom, and no more.
+void Credentials::put_blind(store::Credential credential, const Json& sealed, Json& answer) {
+  if (!sealed.is_array() || sealed.empty())
+    throw Error(Code::kUsage, "'sealed' lists {agent, kid, envelope}");
+  std::vector<store::SealedCopy> copies;
+  for (const auto& each : sealed) {
+    store::SealedCopy copy;
+    copy.credential = credential.name;
+    copy.agent = text_of(each, "agent");
+    copy.kid = text_of(each, "kid");
+    const auto text = text_of(each, "envelope");
+    copy.envelope.assign(text.begin(), text.end());
+    const auto agent = store_.agent(copy.agent);
+    if (!agent || (copy.kid != agent->transport_kid && copy.kid != agent->next_transport_kid))
+      throw Error(Code::kKeyNotPresent,
+                  "the agent " + copy.agent + " has no trusted key " + copy.kid, copy.kid);
+    if (envelope::inspect(as_bytes(text)).kid != copy.kid)
+      throw Error(Code::kUsage, "the envelope for " + copy.agent + " names another key", copy.kid);
+    if (!contains(credential.agents, copy.agent)) credential.agents.push_back(copy.agent);
+    copies.push_back(std::move(copy));
+  }
+  credential.blind = true;
+  const auto version = store_.put_credential(credential);
+  for (auto& copy : copies) {
+    copy.version = version;
+    store_.put_sealed_copy(copy);
+  }
+  answer["version"] = version;
+}
+
+Json Credentials::assign(const std::string& name, const Json& request, const std::string& by) {
+  require(name);
+  store_.assign_credential(name, texts_of(request, "agents"), texts_of(request, "groups"));
+  recorder_.record(Outcome::kDone, "user " + by, "credential.assign", name);
+  follow_all();
+  return show(name);
+}
+
+Json Credentials::remove(const std::string& name, const std::string& by) {
+  require(name);
+  store_.remove_credential(name);
+  recorder_.record(Outcome::kDone, "user " + by, "credential.remove", name);
+  return Json::object();
+}
+
+Json Credentials::describe(const store::Credential& credential) const {
+  Json copies = Json::array();
+  for (const auto& agent : store_.agents()) {
+    if (!is_for(credential, agent)) continue;
+    for (const auto& kid : {agent.transport_kid, agent.next_transport_kid}) {
+      if (kid.empty()) continue;
+      const auto copy = store_.sealed_copy(credential.name, agent.id, kid);
+      copies.push_back(
+          {{"agent", agent.id}, {"kid", kid}, {"version", copy ? Json(copy->version) : Json()}});
+    }
+  }
+  return {{"name", credential.name},
+          {"type", credential.type},
+          {"version", credential.version},
+          {"blind", credential.blind},
+          {"agents", credential.agents},
+          {"groups", credential.groups},
+          {"changed", rfc3339(credential.changed)},
+          {"changed_by", credential.changed_by},
+          {"copies", copies}};
+}
+
+Json Credentials::list() const {
+  Json out = Json::array();
+  for (const auto& each : store_.credentials()) out.push_back(describe(each));
+  return {{"credentials", out}};
+}
+
+Json Credentials::show(const std::string& name) const {
+  return {{"credentials", Json::array({describe(require(name))})}};
+}
+
+Json Credentials::list_for(const store::Agent& agent) const {
+  Json out = Json::array();
+  for (const auto& each : store_.credentials()) {
+    if (!is_for(each, agent)) continue;
+    Json kids = Json::array();
+    for (const auto& kid : {agent.transport_kid, agent.next_transport_kid}) {
+      if (!kid.empty() && store_.sealed_copy(each.name, agent.id, kid)) kids.push_back(kid);
+    }
+    out.push_back(
+        {{"name", each.name}, {"type", each.type}, {"version", each.version}, {"kids", kids}});
+  }
+  return {{"credentials", out}};
+}
+
+Json Credentials::fetch(const store::Agent& agent, const std::string& name,
+                        const std::string& kid) {
+  const auto credential = store_.credential(name);
+  if (!credential || credential->removed || !is_for(*credential, agent)) {
+    recorder_.record(Outcome::kRefused, "agent " + agent.id, "credential.fetch", name);
+    throw Error(Code::kDenied, "no credential '" + name + "' is assigned to this agent");
+  }
+  auto copy = store_.sealed_copy(name, agent.id, kid);
+  if (!copy && !credential->blind &&
+      (kid == agent.transport_kid || kid == agent.next_transport_kid)) {
+    follow(agent.id);
+    copy = store_.sealed_copy(name, agent.id, kid);
+  }
+  if (!copy)
+    throw Error(Code::kKeyNotPresent,
+                credential->blind
+                    ? "the credential " + name + " was sealed by its author to another key of " +
+                          agent.id + ", and must be sealed to this one by its author"
+                    : "the credential " + name + " is not sealed to this key: the trusted one is " +
+                          agent.transport_kid,
+                kid);
+  recorder_.record(Outcome::kDone, "agent " + agent.id, "credential.fetch", name, kid);
+  return {{"name", name},
+          {"type", credential->type},
+          {"version", copy->version},
+          {"kid", kid},
+          {"envelope", std::string(as_text(copy->envelope))}};
+}
+
+void Credentials::seal_to(const store::Credential& credential, const store::Agent& agent) {
+  std::vector<PublicKeyInfo> missing;
+  for (const bool next : {false, true}) {
+    const auto& kid = next ? agent.next_transport_kid : agent.transport_kid;
+    if (kid.empty()) continue;
+    const auto copy = store_.sealed_copy(credential.name, agent.id, kid);
+    if (!copy || copy->version != credential.version) missing.push_back(transport_of(agent, next));
+  }
+  if (missing.empty()) return;
+  const SecretBytes plaintext = keys_.open(credential.envelope);
+  for (const auto& key : missing) {
+    store_.put_sealed_copy(
+        {credential.name, credential.version, agent.id, key.kid.text(),
+         envelope::seal_jwe(key, envelope::ContentEncryption::kA256Gcm, plaintext)});
+  }
+}
+
+void Credentials::follow(const std::string& agent_id) {
+  const std::lock_guard lock(mutex_);
+  const auto agent = store_.agent(agent_id);
+  if (!agent || agent->state != name_of(Trust::kTrusted)) return;
+  std::vector<std::string> names, blind;
+  for (const auto& each : store_.credentials()) {
+    if (each.blind) blind.push_back(each.name);
+    if (!is_for(each, *agent)) continue;
+    names.push_back(each.name);
+    if (!each.blind) seal_to(each, *agent);
+  }
+  // What its author sealed to the last key stays until the author seals it again.
+  for (const auto& [kid, count] : store_.census(agent->id)) {
+    if (kid == agent->transport_kid || kid == agent->next_transport_kid) continue;
+    const auto copies = store_.sealed_copies(agent->id, kid);
+    const bool kept = std::any_of(copies.begin(), copies.end(), [&](const auto& copy) {
+      return contains(blind, copy.credential);
+    });
+    if (!kept) store_.drop_sealed_copies(agent->id, kid);
+  }
+  if (on_change && !names.empty()) on_change(agent->id, names);
+}
+
+void Credentials::follow_all() {
+  for (const auto& agent : store_.agents()) follow(agent.id);
+}
+
+}  // namespace keyagent::instance

@@ -1,0 +1,67 @@
+#include "agent/instance/host_keys.h"
+
+#include "agent/base/error.h"
+#include "agent/envelope/envelope.h"
+#include "agent/openssl/signature_encoding.h"
+#include "agent/wire/messages.h"
+
+namespace keyagent::instance {
+namespace {
+
+// RS256 where the key is RSA: PSS in certificates is still refused by some.
+SignatureAlgorithm certificate_algorithm(KeyAlgorithm algorithm) {
+  return is_rsa(algorithm) ? SignatureAlgorithm::kRs256 : *default_signature(algorithm);
+}
+
+}  // namespace
+
+HostKeys::HostKeys(const InstanceConfig& config)
+    : client_({config.agent_socket, std::chrono::seconds(30)}), keys_(client_), config_(config) {}
+
+void HostKeys::create_missing() {
+  const std::pair<std::string, Purpose> wanted[] = {{config_.ca_key, Purpose::kSign},
+                                                    {config_.tls_key, Purpose::kAuth},
+                                                    {config_.storage_key, Purpose::kStorage},
+                                                    {config_.confirmation_key, Purpose::kSign}};
+  for (const auto& [name, purpose] : wanted) {
+    wire::Request request;
+    request.mutable_key_create()->set_name(name);
+    request.mutable_key_create()->set_purpose(std::string(name_of(purpose)));
+    client_.call(std::move(request));  // the same name and purpose again: nothing happens
+  }
+}
+
+pki::RequestSigner HostKeys::ca_signer() {
+  const auto info = keys_.find(config_.ca_key);
+  const auto algorithm = certificate_algorithm(info.algorithm);
+  return {openssl::algorithm_identifier(algorithm), [this, info, algorithm](ByteView message) {
+            const Bytes signature = keys_.sign_message(info.kid, algorithm, message);
+            return ec_field_size(info.algorithm) > 0 ? openssl::ecdsa_der(signature) : signature;
+          }};
+}
+
+std::string HostKeys::sign_confirmation(const std::string& payload) {
+  const auto info = keys_.find(config_.confirmation_key);
+  return envelope::sign_jws(keys_, info, *default_signature(info.algorithm), as_bytes(payload));
+}
+
+Bytes HostKeys::seal(const SecretBytes& plaintext) {
+  wire::Request request;
+  request.mutable_seal()->set_key(config_.storage_key);
+  request.mutable_seal()->set_plaintext(plaintext.data(), plaintext.size());
+  const auto response = client_.call(std::move(request));
+  const auto& envelope = response.seal().envelope();
+  return {envelope.begin(), envelope.end()};
+}
+
+SecretBytes HostKeys::open(const Bytes& envelope) {
+  wire::Request request;
+  request.mutable_open()->set_envelope(envelope.data(), envelope.size());
+  auto response = client_.call(std::move(request));
+  const auto& plaintext = response.open().plaintext();
+  SecretBytes out(plaintext.begin(), plaintext.end());
+  wire::wipe(response);
+  return out;
+}
+
+}  // namespace keyagent::instance

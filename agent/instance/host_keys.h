@@ -1,0 +1,39 @@
+#pragma once
+// The instance's own keys: in the token of its host, reached through that host's agent.
+
+#include <functional>
+#include <string>
+
+#include "agent/base/key_ops.h"
+#include "agent/client/client.h"
+#include "agent/client/remote_keys.h"
+#include "agent/instance/config.h"
+#include "agent/pki/issuer.h"
+
+namespace keyagent::instance {
+
+// Thread-safe. Every method throws what the agent says: kPeer where it cannot be reached.
+class HostKeys {
+ public:
+  explicit HostKeys(const InstanceConfig& config);
+
+  // Makes those that are missing; the others stay as they are.
+  void create_missing();
+
+  PublicKeyInfo find(const std::string& name) { return keys_.find(name); }
+  // For certificates and CRLs.
+  pki::RequestSigner ca_signer();
+  // A JWS in compact form, by the confirmation key.
+  std::string sign_confirmation(const std::string& payload);
+
+  // With the storage key; the plaintext is wiped on its way.
+  Bytes seal(const SecretBytes& plaintext);
+  SecretBytes open(const Bytes& envelope);
+
+ private:
+  client::Client client_;
+  client::RemoteKeys keys_;
+  const InstanceConfig& config_;
+};
+
+}  // namespace keyagent::instance

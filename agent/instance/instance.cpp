@@ -1,0 +1,155 @@
+#include "agent/instance/instance.h"
+
+#include <signal.h>
+
+#include "agent/base/error.h"
+#include "agent/base/log.h"
+#include "agent/instance/api.h"
+#include "agent/process/service_manager.h"
+#include "agent/provider/remote_backend.h"
+
+namespace keyagent::instance {
+namespace {
+
+using namespace std::chrono_literals;
+
+constexpr auto kRenewal = 60s;  // how often certificate and CRL are looked at
+
+tls::ServerOptions options_of(const Endpoint& endpoint, tls::ClientCertificate certificate) {
+  tls::ServerOptions options;
+  options.address = endpoint.address;
+  options.port = endpoint.port;
+  options.client_certificate = certificate;
+  return options;
+}
+
+}  // namespace
+
+struct Instance::Impl {
+  const InstanceConfig config;
+  const Clock& clock = system_clock();
+  HostKeys keys{config};
+  store::Store store{{config.store_url}};
+  Recorder recorder{store, clock};
+  Links links;
+  Authority authority{config, keys, store, clock};
+  Enrolment enrolment{config, keys, authority, store, recorder, clock};
+  Credentials credentials{keys, store, recorder, clock};
+  Agents agents{config, keys, authority, store, links, recorder, clock};
+  Rekeys rekeys{store, links, recorder, clock};
+  People people{store, recorder, clock, config.session_life};
+  const Parts parts{config, store,  authority, enrolment, agents, credentials,
+                    rekeys, people, links,     recorder,  clock};
+  std::shared_ptr<tls::Library> library = std::make_shared<tls::Library>(
+      std::make_shared<provider::RemoteBackend>(config.agent_socket));
+  std::unique_ptr<tls::Server> api_server, agents_server;
+  SteadyTime looked{};
+
+  explicit Impl(InstanceConfig config_in) : config(std::move(config_in)) {
+    keys.create_missing();
+    authority.bring_up();
+    connect_parts();
+    listen();
+  }
+
+  void connect_parts() {
+    agents.on_transport = [this](const std::string& agent) { credentials.follow(agent); };
+    agents.end_sessions = [this](const std::string& kid, const std::string& why) {
+      const auto with_kid = [&](const tls::Peer& peer) { return peer.kid == kid; };
+      if (agents_server) agents_server->end_sessions(with_kid, why);
+      look_at_certificates();  // a revocation is in the CRL of the next session
+    };
+    credentials.on_change = [this](const std::string& agent, const std::vector<std::string>& all) {
+      links.send(agent, {{"type", "credentials"}, {"names", all}});
+    };
+  }
+
+  void listen() {
+    const auto identity = authority.server_identity();
+    const auto trust = authority.agents_trust();
+    const auto refused = [this](const std::string& address, Code code, const std::string& text) {
+      // Anyone can cause this: a line in the log, and nothing in the store.
+      log_warning("instance",
+                  "refused " + address + ": " + std::string(code_name(code)) + ": " + text);
+    };
+    tls::Handlers for_agents;
+    for_agents.request = [this](const tls::HttpRequest& request) {
+      return answer_agent(parts, request);
+    };
+    for_agents.link = [this](std::shared_ptr<tls::Link> link, const tls::HttpRequest& request) {
+      return accept_link(parts, std::move(link), request);
+    };
+    for_agents.refused = refused;
+    agents_server = std::make_unique<tls::Server>(
+        library, identity, trust, options_of(config.agents, tls::ClientCertificate::kRequired),
+        for_agents);
+    enrolment.set_agents_port(agents_server->port());
+    tls::Handlers for_people;
+    for_people.request = [this](const tls::HttpRequest& request) {
+      return answer_people(parts, request);
+    };
+    for_people.refused = refused;
+    api_server = std::make_unique<tls::Server>(
+        library, identity, trust, options_of(config.api, tls::ClientCertificate::kOptional),
+        for_people);
+    looked = clock.now_steady();
+  }
+
+  void look_at_certificates() {
+    const auto identity = authority.server_identity();
+    const auto trust = authority.agents_trust();
+    if (agents_server) agents_server->use(identity, trust);
+    if (api_server) api_server->use(identity, trust);
+    looked = clock.now_steady();
+  }
+
+  void tick() {
+    try {
+      rekeys.pump();
+      if (clock.now_steady() - looked > kRenewal) look_at_certificates();
+    } catch (const Error& error) {
+      log_error("instance", error.what());
+    }
+  }
+
+  std::string status_line() const {
+    return "instance " + config.id + ": people on port " + std::to_string(api_server->port()) +
+           ", agents on " + std::to_string(agents_server->port()) + ", fingerprint " +
+           authority.fingerprint();
+  }
+
+  // Links hold references to the parts.
+  ~Impl() {
+    api_server.reset();
+    agents_server.reset();
+  }
+};
+
+Instance::Instance(InstanceConfig config) : impl_(std::make_unique<Impl>(std::move(config))) {}
+Instance::~Instance() = default;
+
+std::uint16_t Instance::api_port() const {
+  return impl_->api_server->port();
+}
+
+std::uint16_t Instance::agents_port() const {
+  return impl_->agents_server->port();
+}
+
+int Instance::run() {
+  sigset_t signals;
+  ::sigemptyset(&signals);
+  for (const int signal : {SIGTERM, SIGINT}) ::sigaddset(&signals, signal);
+  process::notify_ready(impl_->status_line());
+  log_info("instance", impl_->status_line());
+  const timespec second{1, 0};
+  while (::sigtimedwait(&signals, nullptr, &second) < 0) {
+    impl_->tick();
+    process::notify_alive();
+  }
+  process::notify_stopping();
+  log_info("instance", "stopping");
+  return 0;
+}
+
+}  // namespace keyagent::instance

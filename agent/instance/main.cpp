@@ -1,0 +1,128 @@
+// keyinstanced: the instance that agents enrol with.
+
+#include <signal.h>
+#include <unistd.h>
+
+#include <CLI/CLI.hpp>
+#include <cstdio>
+#include <iostream>
+
+#include "agent/base/disk.h"
+#include "agent/base/encoding.h"
+#include "agent/base/error.h"
+#include "agent/base/log.h"
+#include "agent/instance/host_keys.h"
+#include "agent/instance/instance.h"
+#include "agent/instance/people.h"
+#include "agent/process/hardening.h"
+
+namespace {
+
+using namespace keyagent;
+
+constexpr const char* kFooter =
+    "Examples:\n"
+    "  keyinstanced --config /etc/keyinstanced.yml check\n"
+    "  keyinstanced --config /etc/keyinstanced.yml user alice --role admin --password-file "
+    "alice.pw\n"
+    "  keyinstanced --config /etc/keyinstanced.yml         serve, as the systemd unit does\n"
+    "\n"
+    "Its keys are in the token of this host's keyagentd. Manual: keyinstanced(8).";
+
+struct Arguments {
+  std::string config, user, role, password_file, spki_sha256, backup;
+  bool allow_root = false, disable = false;
+};
+
+void check(const Arguments& arguments) {
+  const auto config = instance::load_config(arguments.config);
+  store::Store store({config.store_url});
+  std::cout << "configuration: instance " << config.id << "\n"
+            << "store: " << store.describe() << "\n";
+  instance::HostKeys keys(config);
+  for (const auto& name :
+       {config.ca_key, config.tls_key, config.storage_key, config.confirmation_key}) {
+    try {
+      std::cout << "key " << name << ": " << keys.find(name).kid.text() << "\n";
+    } catch (const Error& error) {
+      if (error.code() == Code::kPeer) throw;
+      std::cout << "key " << name << ": not there yet, made at the start (" << error.what()
+                << ")\n";
+    }
+  }
+}
+
+SecretBytes read_password(const std::string& file) {
+  if (file.empty()) return {};
+  auto password = read_secret_file(file, 1025);
+  while (!password.empty() && (password.back() == '\n' || password.back() == '\r'))
+    password.pop_back();
+  return password;
+}
+
+void put_user(const Arguments& arguments) {
+  const auto config = instance::load_config(arguments.config);
+  store::Store store({config.store_url});
+  instance::Recorder recorder(store, system_clock());
+  instance::People people(store, recorder, system_clock(), config.session_life);
+  people.put(arguments.user, arguments.role, read_password(arguments.password_file),
+             arguments.spki_sha256, arguments.disable, "uid " + std::to_string(::geteuid()));
+}
+
+int serve(const Arguments& arguments) {
+  auto config = instance::load_config(arguments.config);
+  configure_log(config.log_level, config.log_format);
+  if (::geteuid() == 0 && !arguments.allow_root)
+    throw Error(Code::kConfiguration,
+                "keyinstanced does not run as root: use the keyinstanced systemd unit or another "
+                "user (or --allow-root, in a container of its own)");
+  // Before any thread: all of them leave these to run().
+  sigset_t signals;
+  ::sigemptyset(&signals);
+  for (const int signal : {SIGTERM, SIGINT}) ::sigaddset(&signals, signal);
+  ::sigprocmask(SIG_BLOCK, &signals, nullptr);
+  instance::Instance served(std::move(config));
+  return served.run();
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  Arguments arguments;
+  CLI::App app("keyinstanced: trusts agents, seals credentials to them, orders their rekeys");
+  app.footer(kFooter);
+  app.set_version_flag("--version", std::string("keyinstanced ") + KEYAGENT_VERSION);
+  app.add_option("--config", arguments.config, "the configuration file (YAML)")->required();
+  app.add_flag("--allow-root", arguments.allow_root, "serve although the user is root");
+  auto* check_command = app.add_subcommand("check", "look at configuration, store and keys");
+  auto* user = app.add_subcommand("user", "add or change a user, on the instance's host");
+  user->add_option("NAME", arguments.user)->required();
+  user->add_option("--role", arguments.role, "admin, cryptographic-manager, operator or auditor")
+      ->required();
+  user->add_option("--password-file", arguments.password_file, "12 characters at least, mode 0400");
+  user->add_option("--certificate-key", arguments.spki_sha256,
+                   "base64url SHA-256 of the public key of a client certificate");
+  user->add_flag("--disable", arguments.disable, "may not log in");
+  auto* backup = app.add_subcommand("backup", "copy the store (SQLite) while it is used");
+  backup->add_option("FILE", arguments.backup, "a new file")->required();
+  try {
+    process::harden_process(argv, environ);
+    app.parse(argc, argv);
+    if (check_command->parsed()) return check(arguments), 0;
+    if (user->parsed()) return put_user(arguments), 0;
+    if (backup->parsed()) {
+      store::Store({instance::load_config(arguments.config).store_url}).backup(arguments.backup);
+      return 0;
+    }
+    return serve(arguments);
+  } catch (const CLI::ParseError& error) {
+    return app.exit(error) == 0 ? 0 : 2;
+  } catch (const Error& error) {
+    std::fprintf(stderr, "keyinstanced: %s: %s\n", std::string(code_name(error.code())).c_str(),
+                 error.what());
+    return exit_code(error.code());
+  } catch (const std::exception& error) {
+    std::fprintf(stderr, "keyinstanced: %s\n", error.what());
+    return 4;
+  }
+}

@@ -1,0 +1,188 @@
+#include "agent/instance/people.h"
+
+#include <botan/argon2.h>
+#include <botan/system_rng.h>
+
+#include "agent/base/encoding.h"
+#include "agent/base/error.h"
+#include "agent/base/ids.h"
+
+namespace keyagent::instance {
+namespace {
+
+using namespace std::chrono_literals;
+
+constexpr std::pair<Role, std::string_view> kRoles[] = {
+    {Role::kAdmin, "admin"},
+    {Role::kCryptographicManager, "cryptographic-manager"},
+    {Role::kOperator, "operator"},
+    {Role::kAuditor, "auditor"}};
+
+// Whoever gives trust does not hand out credentials, and neither reads the events of the other as
+// their only witness. admin has all.
+constexpr std::pair<Role, Right> kRights[] = {{Role::kCryptographicManager, Right::kRead},
+                                              {Role::kCryptographicManager, Right::kAgents},
+                                              {Role::kCryptographicManager, Right::kGroups},
+                                              {Role::kCryptographicManager, Right::kRekey},
+                                              {Role::kOperator, Right::kRead},
+                                              {Role::kOperator, Right::kGroups},
+                                              {Role::kOperator, Right::kCredentials},
+                                              {Role::kAuditor, Right::kRead},
+                                              {Role::kAuditor, Right::kEvents}};
+
+// RFC 9106 §4, second recommended option: 64 MiB, 3 passes, 4 lanes.
+constexpr std::size_t kMemory = 64 * 1024, kPasses = 3, kLanes = 4;
+constexpr std::size_t kLeastPassword = 12, kMostPassword = 1024;
+constexpr int kMostFailures = 5;
+constexpr auto kPause = 1min;
+
+std::string hash_password(const char* password, std::size_t size) {
+  return Botan::argon2_generate_pwhash(password, size, Botan::system_rng(), kLanes, kMemory,
+                                       kPasses);
+}
+
+std::optional<Bytes> bearer_of(const tls::HttpRequest& request) {
+  const auto found = request.headers.find("authorization");
+  if (found == request.headers.end() || !found->second.starts_with("Bearer ")) return std::nullopt;
+  const auto secret = from_base64url(std::string_view(found->second).substr(7));
+  if (!secret) return std::nullopt;
+  return sha256(*secret);
+}
+
+}  // namespace
+
+std::string_view name_of(Role role) {
+  for (const auto& [each, name] : kRoles) {
+    if (each == role) return name;
+  }
+  return "unknown";
+}
+
+std::optional<Role> role_of(std::string_view name) {
+  for (const auto& [role, text] : kRoles) {
+    if (text == name) return role;
+  }
+  return std::nullopt;
+}
+
+bool has(Role role, Right right) {
+  if (role == Role::kAdmin) return true;
+  for (const auto& [each, what] : kRights) {
+    if (each == role && what == right) return true;
+  }
+  return false;
+}
+
+People::People(store::Store& store, Recorder& recorder, const Clock& clock,
+               std::chrono::milliseconds session_life)
+    : store_(store),
+      recorder_(recorder),
+      clock_(clock),
+      session_life_(session_life),
+      nobody_(hash_password("nobody", 6)) {}
+
+void People::require_pause_over(const std::string& name) {
+  const std::lock_guard lock(mutex_);
+  const auto found = failures_.find(name);
+  if (found == failures_.end()) return;
+  if (clock_.now_steady() - found->second.since > kPause) {
+    failures_.erase(found);
+  } else if (found->second.count >= kMostFailures) {
+    throw Error(Code::kBusy, "too many failed logins of this name; wait a minute");
+  }
+}
+
+void People::note_failure(const std::string& name) {
+  const std::lock_guard lock(mutex_);
+  if (failures_.size() > 10000) failures_.clear();
+  auto& failures = failures_[name];
+  ++failures.count;
+  failures.since = clock_.now_steady();
+}
+
+Json People::login(const Json& request, const std::string& from) {
+  const auto name = text_of(request, "user").substr(0, 64);
+  auto password = text_of(request, "password").substr(0, kMostPassword);
+  require_pause_over(name);
+  const auto user = store_.user(name);
+  const bool usable = user && !user->disabled && !user->password.empty();
+  const bool right = Botan::argon2_check_pwhash(password.data(), password.size(),
+                                                usable ? user->password : nobody_);
+  Botan::secure_scrub_memory(password.data(), password.size());
+  if (!usable || !right) {
+    note_failure(name);
+    recorder_.record(Outcome::kRefused, from, "login", name);
+    throw Error(Code::kDenied, "the name or the password is wrong");
+  }
+  const SecretBytes secret = random_secret(32);
+  store::LoginSession session;
+  session.hash = sha256(secret);
+  session.user = name;
+  session.expires = clock_.now() + session_life_;
+  store_.add_login(session);
+  recorder_.record(Outcome::kDone, from, "login", name);
+  return {{"session", to_base64url(secret)},
+          {"role", user->role},
+          {"expires", rfc3339(session.expires)}};
+}
+
+void People::logout(const tls::HttpRequest& request) {
+  if (const auto hash = bearer_of(request)) store_.remove_login(*hash);
+}
+
+Person People::identify(const tls::HttpRequest& request) {
+  std::optional<store::User> user;
+  if (const auto hash = bearer_of(request)) {
+    if (const auto session = store_.login(*hash, clock_.now())) user = store_.user(session->user);
+  } else if (request.peer.certified) {
+    const auto fingerprint = to_base64url(sha256(request.peer.spki));
+    for (const auto& each : store_.users()) {
+      if (each.spki_sha256 == fingerprint) user = each;
+    }
+  }
+  const auto role = user && !user->disabled ? role_of(user->role) : std::nullopt;
+  if (!role)
+    throw Error(Code::kDenied,
+                "log in first: keyagent instance login; or show a certificate that "
+                "belongs to a user");
+  return {user->name, *role};
+}
+
+Json People::list() const {
+  Json out = Json::array();
+  for (const auto& each : store_.users()) {
+    out.push_back({{"name", each.name},
+                   {"role", each.role},
+                   {"password", !each.password.empty()},
+                   {"spki_sha256", each.spki_sha256},
+                   {"disabled", each.disabled}});
+  }
+  return {{"users", out}};
+}
+
+Json People::put(const std::string& name, const std::string& role, const SecretBytes& password,
+                 const std::string& spki_sha256, bool disabled, const std::string& by) {
+  if (!KeyName::parse(name))
+    throw Error(Code::kUsage, "a user's name is [a-z0-9][a-z0-9._-]{0,62}");
+  if (!role_of(role))
+    throw Error(Code::kUsage, "'role' is admin, cryptographic-manager, operator or auditor");
+  if (!password.empty() && (password.size() < kLeastPassword || password.size() > kMostPassword))
+    throw Error(Code::kUsage, "a password has 12 characters at least");
+  const auto known = store_.user(name);
+  store::User user = known.value_or(store::User{});
+  user.name = name;
+  user.role = role;
+  user.spki_sha256 = spki_sha256;
+  user.disabled = disabled;
+  if (!password.empty())
+    user.password = hash_password(reinterpret_cast<const char*>(password.data()), password.size());
+  if (user.password.empty() && spki_sha256.empty())
+    throw Error(Code::kUsage, "a user needs a password or a certificate's fingerprint");
+  if (known ? !store_.update_user(user) : !store_.add_user(user))
+    throw Error(Code::kBusy, "the user was changed at the same moment; try again");
+  recorder_.record(Outcome::kDone, by, known ? "user.change" : "user.add", name,
+                   role + (disabled ? ", disabled" : ""));
+  return {{"name", name}, {"role", role}};
+}
+
+}  // namespace keyagent::instance

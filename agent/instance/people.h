@@ -1,0 +1,65 @@
+#pragma once
+// Who may do what with the instance: users, roles, passwords and sessions. Deny by default.
+
+#include <map>
+#include <mutex>
+#include <optional>
+#include <string>
+
+#include "agent/base/clock.h"
+#include "agent/instance/json.h"
+#include "agent/instance/recorder.h"
+#include "agent/store/store.h"
+#include "agent/tls/server.h"
+
+namespace keyagent::instance {
+
+enum class Role { kAdmin, kCryptographicManager, kOperator, kAuditor };
+std::string_view name_of(Role role);
+std::optional<Role> role_of(std::string_view name);
+
+// What a request needs; a table in people.cpp says which roles have it.
+enum class Right { kRead, kEvents, kAgents, kGroups, kCredentials, kRekey, kUsers, kBackup };
+bool has(Role role, Right right);
+
+struct Person {
+  std::string name;
+  Role role = Role::kAuditor;
+};
+
+// Thread-safe.
+class People {
+ public:
+  People(store::Store& store, Recorder& recorder, const Clock& clock,
+         std::chrono::milliseconds session_life);
+
+  // {"session","role","expires"}. One answer, after the same work, for everything that is wrong:
+  // Error{kDenied}. After five failures of a name Error{kBusy} for a minute.
+  Json login(const Json& request, const std::string& from);
+  void logout(const tls::HttpRequest& request);
+  // By bearer session or client certificate. Throws Error{kDenied}.
+  Person identify(const tls::HttpRequest& request);
+
+  Json list() const;
+  // Adds or changes. `password` empty: as it was. Throws Error{kUsage}.
+  Json put(const std::string& name, const std::string& role, const SecretBytes& password,
+           const std::string& spki_sha256, bool disabled, const std::string& by);
+
+ private:
+  struct Failures {
+    int count = 0;
+    SteadyTime since{};
+  };
+  void require_pause_over(const std::string& name);
+  void note_failure(const std::string& name);
+
+  store::Store& store_;
+  Recorder& recorder_;
+  const Clock& clock_;
+  const std::chrono::milliseconds session_life_;
+  std::mutex mutex_;
+  std::map<std::string, Failures> failures_;  // guarded by mutex_; at most 10,000
+  const std::string nobody_;                  // the hash of a password that nobody has
+};
+
+}  // namespace keyagent::instance

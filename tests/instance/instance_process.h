@@ -1,0 +1,114 @@
+#pragma once
+// A real keyinstanced on a real keyagentd of its host, both with state of the test's own.
+
+#include <nlohmann/json.hpp>
+#include <regex>
+
+#include "agent/base/encoding.h"
+#include "agent/tls/client.h"
+#include "tests/daemon/agent_process.h"
+#include "tests/support/temp_folder.h"
+
+namespace keyagent::test {
+
+using Json = nlohmann::json;
+
+class InstanceProcess {
+ public:
+  AgentProcess agent;
+  TempFolder work;
+
+  InstanceProcess() {
+    agent.extra = "limits:\n  failures-per-key-per-day: 1000\n";
+    agent.start();
+  }
+  ~InstanceProcess() { stop(); }
+
+  std::filesystem::path config_path() const { return work.path() / "keyinstanced.yml"; }
+  std::filesystem::path log() const { return work.path() / "instance.log"; }
+  std::string store_url = "sqlite://" + (work.path() / "store/instance.db").string();
+  std::string extra = "times:\n  heartbeat: 1s\n";
+
+  void write_config() const {
+    std::ofstream(config_path()) << "id: test-instance\nhosts: [localhost, 127.0.0.1]\nagent:\n"
+                                    "  socket: "
+                                 << agent.socket().string() << "\nstore:\n  url: " << store_url
+                                 << "\nlisten:\n  api: 127.0.0.1:" << api_port_
+                                 << "\n  agents: 127.0.0.1:" << agents_port_ << "\n"
+                                 << extra;
+    std::filesystem::permissions(config_path(), std::filesystem::perms(0600));
+  }
+
+  // Another start listens where the first did.
+  void start() {
+    write_config();
+    std::filesystem::remove(log());
+    pid_ = ::fork();
+    if (pid_ == 0) {
+      const int out = ::open(log().c_str(), O_WRONLY | O_CREAT | O_APPEND, 0600);
+      ::dup2(out, 1);
+      ::dup2(out, 2);
+      ::execl(KEYINSTANCED, "keyinstanced", "--config", config_path().c_str(), "--allow-root",
+              nullptr);
+      ::_exit(127);
+    }
+    std::smatch found;
+    const std::regex line("people on port (\\d+), agents on (\\d+), fingerprint ([\\w-]+)");
+    if (!wait_until([&] {
+          const auto text = read_text(log());
+          if (!std::regex_search(text, found, line)) return ::waitpid(pid_, nullptr, WNOHANG) != 0;
+          api_port_ = std::stoi(found[1]);
+          agents_port_ = std::stoi(found[2]);
+          fingerprint = found[3];
+          return true;
+        }) ||
+        fingerprint.empty())
+      throw std::runtime_error("keyinstanced did not start:\n" + read_text(log()));
+  }
+  int end(int number) {
+    if (pid_ <= 0) return -1;
+    ::kill(pid_, number);
+    int status = 0;
+    ::waitpid(pid_, &status, 0);
+    pid_ = 0;
+    return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
+  }
+  void stop() { end(SIGKILL); }
+
+  std::string api_url() const { return "https://127.0.0.1:" + std::to_string(api_port_); }
+  std::string agents_url() const { return "https://127.0.0.1:" + std::to_string(agents_port_); }
+
+  CommandResult keyinstanced(const std::string& words) const {
+    return try_command(KEYINSTANCED " --config " + config_path().string() + " " + words + " 2>&1");
+  }
+  void add_user(const std::string& name, const std::string& role) const {
+    const auto file = (work.path() / (name + ".pw")).string();
+    std::ofstream(file) << "correct horse " << name << "\n";
+    std::filesystem::permissions(file, std::filesystem::perms(0400));
+    const auto result =
+        keyinstanced("user " + name + " --role " + role + " --password-file " + file);
+    if (result.status != 0) throw std::runtime_error(result.output);
+  }
+  CommandResult keyagent(const std::string& user, const std::string& words) const {
+    return try_command("cd '" + work.path().string() + "' && " KEYAGENT " instance --profile " +
+                       (work.path() / (user + ".json")).string() + " " + words + " 2>&1");
+  }
+  CommandResult log_in(const std::string& user) const {
+    return keyagent(user, "login " + api_url() + " --user " + user + " --fingerprint " +
+                              fingerprint + " --password-file " +
+                              (work.path() / (user + ".pw")).string());
+  }
+  Json json(const std::string& user, const std::string& words) const {
+    const auto result = keyagent(user, "--json " + words);
+    if (result.status != 0) throw std::runtime_error(words + ": " + result.output);
+    return Json::parse(result.output);
+  }
+
+  std::string fingerprint;
+
+ private:
+  pid_t pid_ = 0;
+  int api_port_ = 0, agents_port_ = 0;
+};
+
+}  // namespace keyagent::test

@@ -1,0 +1,188 @@
+#pragma once
+// The agent's half of API.md with keys in memory: what a real agent says, and what one that lies
+// would say.
+
+#include <openssl/evp.h>
+
+#include "agent/envelope/envelope.h"
+#include "agent/openssl/signature_encoding.h"
+#include "agent/pki/issuer.h"
+#include "tests/instance/instance_process.h"
+#include "tests/support/software_keys.h"
+
+namespace keyagent::test {
+
+class SoftwareBackend final : public openssl::Backend {
+ public:
+  PublicKeyInfo add(const std::string& name, Purpose purpose, KeyAlgorithm algorithm) {
+    return infos_[name] = keys.add(name, purpose, algorithm);
+  }
+  PublicKeyInfo find(const std::string& which) override {
+    for (const auto& [name, info] : infos_) {
+      if (name == which || info.kid.text() == which) return info;
+    }
+    throw Error(Code::kKeyNotPresent, "no key " + which);
+  }
+  PublicKeyInfo find_by_id(const Bytes&) override {
+    throw Error(Code::kKeyNotPresent, "no key of this id");
+  }
+  Bytes sign(const Kid& kid, SignatureAlgorithm algorithm, ByteView input) override {
+    return keys.sign(kid, algorithm, input);
+  }
+  Bytes sign_message(const Kid& kid, SignatureAlgorithm algorithm, ByteView message) override {
+    return keys.sign(kid, algorithm, sha256(message));  // ES256
+  }
+  PublicKeyInfo create(const std::string&, KeyAlgorithm, const std::string&) override {
+    throw Error(Code::kUnsupported, "");
+  }
+  SoftwareKeys keys;
+
+ private:
+  std::map<std::string, PublicKeyInfo> infos_;
+};
+
+class SimulatedAgent {
+ public:
+  SimulatedAgent(InstanceProcess& instance, std::string id)
+      : instance_(instance), id_(std::move(id)) {
+    auth = backend->add("auth", Purpose::kAuth, KeyAlgorithm::kEcP256);
+    transport = backend->add("transport", Purpose::kTransport, KeyAlgorithm::kEcP256);
+  }
+
+  std::string csr(const std::string& key = "auth") const {
+    const auto info = backend->find(key);
+    const Bytes der = pki::make_request(
+        info.spki, {"/CN=" + id_, {}},
+        {openssl::algorithm_identifier(SignatureAlgorithm::kEs256), [&](ByteView message) {
+           return openssl::ecdsa_der(
+               backend->sign_message(info.kid, SignatureAlgorithm::kEs256, message));
+         }});
+    return "-----BEGIN CERTIFICATE REQUEST-----\n" + base64(der) +
+           "-----END CERTIFICATE REQUEST-----\n";
+  }
+  static std::string base64(const Bytes& der) {
+    std::string out(der.size() * 2, '\0');
+    out.resize(static_cast<std::size_t>(EVP_EncodeBlock(
+        reinterpret_cast<unsigned char*>(out.data()), der.data(), static_cast<int>(der.size()))));
+    std::string lines;
+    for (std::size_t at = 0; at < out.size(); at += 64) lines += out.substr(at, 64) + "\n";
+    return lines;
+  }
+
+  // Step 1; `token` as people have it.
+  Json ask(const std::string& token = {}, bool replace = false) {
+    Json request{
+        {"agent", id_},
+        {"csr", csr()},
+        {"transport",
+         {{"spki", to_base64url(transport.spki)}, {"envelope", name_of(transport.envelope)}}},
+        {"host", "test"},
+        {"version", "1"},
+        {"replace", replace}};
+    if (!token.empty()) request["token"] = token.substr(token.rfind('.') + 1);
+    return api("POST", "/v1/enrolments", request);
+  }
+  std::string open(const std::string& envelope, const PublicKeyInfo& key) {
+    const auto plaintext = envelope::open(backend->keys, key, as_bytes(envelope));
+    return to_base64url(plaintext);
+  }
+  Json enrol(const std::string& token = {}, bool replace = false) {
+    const Json asked = ask(token, replace);
+    enrolment_ = asked.at("enrolment");
+    answer_ = open(asked.at("challenge"), transport);
+    return take(api("POST", "/v1/enrolments/" + enrolment_ + "/proof", {{"answer", answer_}}));
+  }
+  Json poll() {
+    return take(api("GET", "/v1/enrolments/" + enrolment_ + "?answer=" + answer_, nullptr));
+  }
+  Json take(const Json& answer) {
+    if (answer.contains("certificate"))
+      chain = pki::read_certificates(as_bytes(answer.at("certificate").get<std::string>()));
+    return answer;
+  }
+
+  Json api(const std::string& method, const std::string& target, const Json& body) {
+    tls::ClientOptions options;
+    options.url = instance_.api_url();
+    options.trust.anchor_spki_sha256 = instance_.fingerprint;
+    tls::Client client(library, options);
+    return Json::parse(
+        client.call(method, target, body.is_null() ? std::string() : body.dump()).body);
+  }
+  tls::ClientOptions mutual(const std::string& key = "auth") const {
+    tls::ClientOptions options;
+    options.url = instance_.agents_url();
+    options.trust.anchor_spki_sha256 = instance_.fingerprint;
+    options.identity = tls::Identity{key, chain};
+    return options;
+  }
+  Json call(const std::string& method, const std::string& target, const Json& body = nullptr,
+            const std::string& key = "auth") {
+    tls::Client client(library, mutual(key));
+    return Json::parse(
+        client.call(method, target, body.is_null() ? std::string() : body.dump()).body);
+  }
+  Json fetch(const std::string& credential) {
+    const Json answer = call("GET", "/v1/credentials/" + credential);
+    const auto envelope = answer.at("envelope").get<std::string>();
+    const auto plaintext = envelope::open(backend->keys, transport, as_bytes(envelope));
+    return Json::parse(plaintext.begin(), plaintext.end());
+  }
+
+  // A live link that has said hello and been welcomed.
+  std::unique_ptr<tls::LinkClient> connect() {
+    auto link = std::make_unique<tls::LinkClient>(library, mutual(), "/v1/link");
+    link->send(Json{{"type", "hello"}, {"version", "1"}}.dump());
+    welcome = receive(*link, "welcome");
+    return link;
+  }
+  // The next message of this type.
+  static Json receive(tls::LinkClient& link, const std::string& type) {
+    for (int i = 0; i < 100; ++i) {
+      const auto text = link.receive(std::chrono::seconds(10));
+      if (!text) break;
+      Json message = Json::parse(*text);
+      if (message.at("type") == type) return message;
+    }
+    throw std::runtime_error("no " + type);
+  }
+  // All of a rotation; the new key is `transport` then.
+  Json rotate() {
+    const auto fresh = backend->add("next", Purpose::kTransport, KeyAlgorithm::kEcP256);
+    const Json asked = call("POST", "/v1/transport",
+                            {{"old_kid", transport.kid.text()},
+                             {"spki", to_base64url(fresh.spki)},
+                             {"envelope", name_of(fresh.envelope)}});
+    const auto path = "/v1/transport/" + asked.at("rotation").get<std::string>();
+    call("POST", path + "/proof",
+         {{"old", open(asked["challenges"]["old"], transport)},
+          {"new", open(asked["challenges"]["new"], fresh)}});
+    const Json answer = call("POST", path + "/switch", Json::object());
+    previous = transport;
+    transport = fresh;
+    return answer;
+  }
+
+  std::shared_ptr<SoftwareBackend> backend = std::make_shared<SoftwareBackend>();
+  std::shared_ptr<tls::Library> library = std::make_shared<tls::Library>(backend);
+  PublicKeyInfo auth, transport, previous;
+  std::vector<Bytes> chain;
+  Json welcome;
+
+ private:
+  InstanceProcess& instance_;
+  const std::string id_;
+  std::string enrolment_, answer_;
+};
+
+template <class Work>
+Code code_of(Work&& work) {
+  try {
+    work();
+  } catch (const Error& error) {
+    return error.code();
+  }
+  return Code::kOk;
+}
+
+}  // namespace keyagent::test
