@@ -63,7 +63,7 @@ struct Client::Impl {
     const Error why =
         in_time ? fault_of(*stream, lost) : Error(Code::kPeer, where.authority + " " + text);
     stream.reset();
-    throw why;
+    throw Error(why);
   }
 
   http::request<http::string_body> request(
@@ -123,7 +123,7 @@ HttpResponse Client::call(const std::string& method, const std::string& target,
     impl.stream.reset();
   }
   auto response = from_beast(parser.release());
-  if (const auto error = error_in(response)) throw *error;
+  if (const auto error = error_in(response)) throw Error(*error);
   return response;
 }
 

@@ -3,6 +3,9 @@
 #include <array>
 #include <boost/asio/connect.hpp>
 #include <boost/url/parse.hpp>
+#include <cstdint>
+#include <string>
+#include <vector>
 
 namespace keyagent::tls {
 namespace {
@@ -17,19 +20,32 @@ std::string seconds(Millis time) {
   throw Error(Code::kPeer, "cannot reach " + where.authority + ": " + why);
 }
 
+// RFC 6761 §6.3: the name never leaves the host, and is there where nobody has written a hosts
+// file.
+std::vector<tcp::endpoint> loopback(const std::string& port) {
+  const auto number = static_cast<std::uint16_t>(std::stoul(port.substr(0, 5)));
+  return {{asio::ip::address_v4::loopback(), number}, {asio::ip::address_v6::loopback(), number}};
+}
+
 tcp::socket connect(asio::io_context& io, const Where& where, Deadline deadline,
                     const ClientOptions& options) {
   tcp::socket socket(io);
   tcp::resolver resolver(io);
   error_code result = asio::error::timed_out;
-  resolver.async_resolve(
-      where.host, where.port, [&](error_code error, const tcp::resolver::results_type& found) {
-        result = error;
-        if (error) return;
-        result = asio::error::timed_out;
-        asio::async_connect(socket, found,
-                            [&](error_code failed, const tcp::endpoint&) { result = failed; });
-      });
+  const auto connected = [&](error_code failed, const tcp::endpoint&) { result = failed; };
+  std::vector<tcp::endpoint> local;
+  if (where.host == "localhost") {
+    local = loopback(where.port);
+    asio::async_connect(socket, local, connected);
+  } else {
+    resolver.async_resolve(where.host, where.port,
+                           [&](error_code error, const tcp::resolver::results_type& found) {
+                             result = error;
+                             if (error) return;
+                             result = asio::error::timed_out;
+                             asio::async_connect(socket, found, connected);
+                           });
+  }
   const bool in_time = run_until(io, deadline, [&] {
     error_code ignored;
     resolver.cancel();
@@ -45,7 +61,7 @@ void shake_hands(asio::io_context& io, TlsStream& stream, Deadline deadline,
   for (;;) {
     const Step step = stream.session().handshake();
     if (step == Step::kDone) return;
-    if (step == Step::kFault) throw stream.session().fault();
+    if (step == Step::kFault) throw Error(stream.session().fault());
     if (step == Step::kEnd) unreachable(where, "it ended the handshake");
     error_code result;
     stream.socket().async_wait(

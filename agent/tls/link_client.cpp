@@ -33,7 +33,7 @@ struct LinkClient::Impl {
     lock.unlock();
     io.stop();
     thread.join();
-    throw why;
+    throw Error(why);
   }
 
   template <class Change>
@@ -88,14 +88,14 @@ std::optional<std::string> LinkClient::receive(std::chrono::milliseconds timeout
     asio::post(impl_->io, [session = impl_->session] { session->handled(); });
     return text;
   }
-  if (impl_->ended) throw *impl_->ended;
+  if (impl_->ended) throw Error(*impl_->ended);
   return std::nullopt;
 }
 
 void LinkClient::send(const std::string& text) {
   if (impl_->queue->send(text)) return;
   const std::lock_guard lock(impl_->mutex);
-  if (impl_->ended) throw *impl_->ended;
+  if (impl_->ended) throw Error(*impl_->ended);
   throw Error(Code::kBusy, "the link's queue is full, or it is being closed");
 }
 

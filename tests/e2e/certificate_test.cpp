@@ -97,7 +97,7 @@ TEST_F(Certificate, T3_InstalledFromAShuffledFileAndServedFromTheAgent) {
   const std::string port = serve("-key keyagent:web -cert keyagent:web -cert_chain keyagent:web");
   const auto seen = with_provider(
       "timeout 30 openssl s_client -brief -verify_return_error -CAfile "
-      "ca.pem -verify_hostname localhost -connect localhost:" +
+      "ca.pem -verify_hostname localhost -connect 127.0.0.1:" +
       port + " </dev/null");
   EXPECT_THAT(seen.output, HasSubstr("Verification: OK")) << host_.read("server.log");
   const auto curl = try_command("cd '" + host_.work.path().string() +
@@ -105,7 +105,9 @@ TEST_F(Certificate, T3_InstalledFromAShuffledFileAndServedFromTheAgent) {
                                 "https://localhost:" +
                                 port + "/ 2>&1");
   EXPECT_TRUE(curl.status == 0 || !program_there("curl")) << curl.output;
-  EXPECT_THAT(host_.audit(), HasSubstr("TLS 1.3 handshake"));
+  EXPECT_TRUE(wait_until([this] {
+    return host_.audit().find("TLS 1.3 handshake") != std::string::npos;
+  })) << host_.audit();
 }
 
 TEST_F(Certificate, T3_WhatIsWrongIsRefusedByNameAndNothingChanges) {

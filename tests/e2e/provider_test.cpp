@@ -222,7 +222,7 @@ TEST_F(Provider, T12_NginxServesAndCurlAuthenticatesWithTokenKeys) {
   EXPECT_EQ(fetch("--tls-max 1.2 --ciphers ECDHE-RSA-AES128-GCM-SHA256").output, "TLSv1.2 NONE");
   EXPECT_EQ(fetch("--cert client.pem --key client.key").output, "TLSv1.3 SUCCESS");
   EXPECT_EQ(fetch("--tls-max 1.2 --cert client.pem --key client.key").output, "TLSv1.2 SUCCESS");
-  const auto s_client = with_provider("openssl s_client -brief -connect localhost:" + port_ +
+  const auto s_client = with_provider("openssl s_client -brief -connect 127.0.0.1:" + port_ +
                                       " -CAfile ca.pem -cert client.pem -key keyagent:client "
                                       "</dev/null");
   EXPECT_THAT(s_client.output, HasSubstr("Verification: OK"));
@@ -261,7 +261,7 @@ TEST_F(Provider, T12_StunnelAndPythonUseTheSameKey) {
                   "from stunnel\n");
   run("stunnel stunnel.conf");
   EXPECT_THAT(with_provider("openssl s_client -quiet -verify_quiet -verify_return_error -CAfile "
-                            "ca.pem -connect localhost:" +
+                            "ca.pem -connect 127.0.0.1:" +
                             port_ + " </dev/null")
                   .output,
               HasSubstr("from stunnel"));

@@ -30,7 +30,7 @@ class InstanceProcess {
   std::string extra = "times:\n  heartbeat: 1s\n";
 
   void write_config() const {
-    std::ofstream(config_path()) << "id: test-instance\nhosts: [localhost, 127.0.0.1]\nagent:\n"
+    std::ofstream(config_path()) << "id: test-instance\nhosts: [127.0.0.1, localhost]\nagent:\n"
                                     "  socket: "
                                  << agent.socket().string() << "\nstore:\n  url: " << store_url
                                  << "\nlisten:\n  api: 127.0.0.1:" << api_port_
