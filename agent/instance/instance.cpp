@@ -13,7 +13,7 @@ namespace {
 
 using namespace std::chrono_literals;
 
-constexpr auto kRenewal = 60s;  // how often certificate and CRL are looked at
+constexpr auto kRenewal = 60s;  // how often certificate, CRL and what has expired are looked at
 
 tls::ServerOptions options_of(const Endpoint& endpoint, tls::ClientCertificate certificate) {
   tls::ServerOptions options;
@@ -106,7 +106,10 @@ struct Instance::Impl {
   void tick() {
     try {
       rekeys.pump();
-      if (clock.now_steady() - looked > kRenewal) look_at_certificates();
+      if (clock.now_steady() - looked > kRenewal) {
+        look_at_certificates();
+        store.forget_expired(clock.now());
+      }
     } catch (const Error& error) {
       log_error("instance", error.what());
     }
