@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <array>
 #include <boost/url/parse.hpp>
-#include <boost/url/src.hpp>
 #include <nlohmann/json.hpp>
 #include <optional>
 
