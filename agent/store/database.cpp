@@ -9,6 +9,7 @@ namespace keyagent::store {
 namespace {
 
 constexpr int kLeaseMilliseconds = 30'000;
+constexpr int kMostRuns = 5;
 
 // A transaction that is undone unless it was committed.
 class Transaction {
@@ -61,7 +62,7 @@ Database::Database(const Options& options)
 void Database::run(const std::function<void(Sql&)>& work, Kind kind) {
   Lease lease(pool_);
   auto& session = lease.session();
-  for (bool second = false;; second = true) {
+  for (int run = 1;; ++run) {
     bool committing = false;
     std::optional<Fault> fault;
     try {
@@ -80,7 +81,9 @@ void Database::run(const std::function<void(Sql&)>& work, Kind kind) {
       fault->text += "; whether the change was made is not known";
       throw Error(fault->code, fault->text);
     }
-    if (second || !(fault->lost || fault->again)) throw Error(fault->code, fault->text);
+    // Two that run into each other may do so again.
+    const int most = fault->lost ? 2 : fault->again ? kMostRuns : 1;
+    if (run >= most) throw Error(fault->code, fault->text);
   }
 }
 

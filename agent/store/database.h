@@ -15,7 +15,7 @@
 namespace keyagent::store {
 
 // Thread-safe. Connections are opened when they are first needed, and again after they were lost.
-// Work is a callable on Sql&; it may be run twice, so it changes nothing but the database and its
+// Work is a callable on Sql&; it may be run again, so it changes nothing but the database and its
 // result.
 class Database {
  public:
@@ -26,9 +26,9 @@ class Database {
   auto read(const Work& work) {
     return result_of(work, Kind::kRead);
   }
-  // All or nothing. A connection that is lost before the commit, and a deadlock, are tried again
-  // once; one that is lost during the commit is Error{kPeer}, which says that the outcome is
-  // unknown.
+  // All or nothing. After a connection that is lost before the commit it is tried once more, after
+  // a deadlock four times; one that is lost during the commit is Error{kPeer}, which says that the
+  // outcome is unknown.
   template <class Work>
   auto write(const Work& work) {
     return result_of(work, Kind::kWrite);

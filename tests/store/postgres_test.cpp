@@ -100,7 +100,7 @@ TEST_F(PostgresStore, DeadlockIsResolvedByRunningTheLoserAgain) {
   std::thread other([&] { code("events", "rekeys"); });
   code("rekeys", "events");
   other.join();
-  EXPECT_EQ(runs, 3);
+  EXPECT_GE(runs, 3);
   EXPECT_EQ(database.write([](Sql& sql) { return sql.next_number("events"); }), 3);
 }
 
