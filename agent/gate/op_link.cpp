@@ -1,16 +1,12 @@
 // The link to the instance: enrol and leave, credentials, and what proves a key to it.
 
-#include <algorithm>
-
 #include "agent/base/encoding.h"
-#include "agent/envelope/envelope.h"
+#include "agent/envelope/challenge.h"
 #include "agent/gate/operation.h"
 #include "agent/pki/to_be_signed.h"
 
 namespace keyagent::gate {
 namespace {
-
-constexpr std::size_t kChallenge = 32;  // bytes
 
 template <class Hook>
 const Hook& there(const Hook& hook) {
@@ -22,17 +18,6 @@ const Hook& there(const Hook& hook) {
   throw Error(Code::kInput, "the challenge is not answered: " + why, kid);
 }
 
-// A challenge is sealed as credentials are, and its answer goes to the instance. What may be a
-// credential that the instance has never seen the inside of (MISSION R4) is therefore no challenge:
-// whatever has another length, and all text. 32 random bytes are text once in 10^14 times.
-void require_random(const SecretBytes& opened, const std::string& kid) {
-  if (opened.size() != kChallenge) refuse_challenge("it does not hold 32 bytes", kid);
-  const bool text = std::all_of(opened.begin(), opened.end(), [](std::uint8_t byte) {
-    return (byte >= 0x20 && byte < 0x7f) || byte == '\n' || byte == '\r' || byte == '\t';
-  });
-  if (text) refuse_challenge("it holds text, which may be somebody's secret", kid);
-}
-
 void answer_challenge(Call& call, const keys::KeyRecord& key) {
   const std::string& challenge = call.request.prove().challenge();
   if (key.purpose != Purpose::kTransport)
@@ -41,9 +26,11 @@ void answer_challenge(Call& call, const keys::KeyRecord& key) {
     refuse_challenge("it is not for this key", key.kid.text());
   const SecretBytes opened =
       envelope::open(call.state.services.keys->proving_ops(), info_of(key), as_bytes(challenge));
-  require_random(opened, key.kid.text());
+  const auto secret = envelope::secret_of_challenge(opened);
+  // It may be a credential that the instance has never seen the inside of (MISSION R4).
+  if (!secret) refuse_challenge("it is none, but something else that was sealed", key.kid.text());
   call.detail = "challenge";
-  call.response.mutable_prove()->set_proof(opened.data(), opened.size());
+  call.response.mutable_prove()->set_proof(secret->data(), secret->size());
 }
 
 void sign_request(Call& call, const keys::KeyRecord& key) {

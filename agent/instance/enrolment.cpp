@@ -4,7 +4,7 @@
 
 #include "agent/base/encoding.h"
 #include "agent/base/error.h"
-#include "agent/envelope/envelope.h"
+#include "agent/envelope/challenge.h"
 
 namespace keyagent::instance {
 namespace {
@@ -86,7 +86,7 @@ Json Enrolment::begin(const Json& request, const std::string& from) {
     throw Error(Code::kDenied, "'replace' needs an enrolment token that was made for this agent");
   require_free(wanted, replace, from);
 
-  const SecretBytes secret = random_secret(kSecretSize);
+  const SecretBytes secret = envelope::new_challenge();
   store::Challenge challenge;
   challenge.id = to_hex(random_bytes(16));
   challenge.kind = "enrolment";
@@ -107,7 +107,7 @@ Json Enrolment::begin(const Json& request, const std::string& from) {
   }
   challenge.data = data.dump();
   store_.add_challenge(challenge, clock_.now());
-  const Bytes sealed = envelope::seal_jwe(key, envelope::ContentEncryption::kA256Gcm, secret);
+  const Bytes sealed = envelope::seal_challenge(key, secret);
   return {{"enrolment", challenge.id}, {"challenge", std::string(as_text(sealed))}};
 }
 
@@ -157,6 +157,8 @@ Json Enrolment::prove(const std::string& id, const Json& request, const std::str
     throw Error(Code::kIntegrity, "the transport key did not open its challenge");
   }
   if (challenge->state == "proved") return answer_for(*challenge);  // said again
+  if (challenge->state != "asked")
+    throw Error(Code::kIntegrity, "a wrong answer ended this enrolment; begin it again");
   asked["agent"] = challenge->agent;
   if (asked.contains("token")) {
     const auto used =

@@ -2,7 +2,7 @@
 
 #include "agent/base/encoding.h"
 #include "agent/base/error.h"
-#include "agent/envelope/envelope.h"
+#include "agent/envelope/challenge.h"
 #include "agent/instance/agents.h"
 
 namespace keyagent::instance {
@@ -11,14 +11,13 @@ namespace {
 using namespace std::chrono_literals;
 
 constexpr auto kRotationTime = std::chrono::hours(24 * 7);
-constexpr std::size_t kSecretSize = 32;
 
 std::string hash_text(ByteView bytes) {
   return to_base64url(sha256(bytes));
 }
 
 std::string sealed_text(const PublicKeyInfo& key, const SecretBytes& secret) {
-  const Bytes sealed = envelope::seal_jwe(key, envelope::ContentEncryption::kA256Gcm, secret);
+  const Bytes sealed = envelope::seal_challenge(key, secret);
   return std::string(as_text(sealed));
 }
 
@@ -49,8 +48,8 @@ Json Agents::begin_rotation(const store::Agent& agent, const Json& request) {
   if (fresh.kid.text() == agent.transport_kid)
     throw Error(Code::kUsage, "the new key is the old one", old_kid);
   fresh.envelope = *algorithm;
-  const SecretBytes old_secret = random_secret(kSecretSize),
-                    new_secret = random_secret(kSecretSize);
+  const SecretBytes old_secret = envelope::new_challenge();
+  const SecretBytes new_secret = envelope::new_challenge();
   store::Challenge challenge;
   challenge.id = to_hex(random_bytes(16));
   challenge.kind = "transport";
@@ -82,6 +81,8 @@ Json Agents::prove_rotation(const store::Agent& agent, const std::string& id, co
                      "a challenge was not opened: " + new_kid + " is not trusted");
     throw Error(Code::kIntegrity, "a challenge was not opened by its key", new_kid);
   }
+  if (challenge.state == "failed")
+    throw Error(Code::kIntegrity, "a wrong answer ended this rotation; begin it again", new_kid);
   if (challenge.state == "asked") {
     change(agent.id, [&](store::Agent& each) {
       if (each.transport_kid != text_of(asked, "old_kid"))

@@ -3,7 +3,7 @@
 #include <gtest/gtest.h>
 
 #include "agent/base/encoding.h"
-#include "agent/envelope/envelope.h"
+#include "agent/envelope/challenge.h"
 #include "agent/openssl/signature_encoding.h"
 #include "agent/pki/certification_request.h"
 #include "tests/gate/gate_fixture.h"
@@ -59,9 +59,10 @@ class GateLinkTest : public GateTest {
   static PublicKeyInfo info_of(const keys::KeyRecord& key) {
     return {key.kid, key.name.text(), key.algorithm, key.purpose, key.envelope, key.spki};
   }
-  static wire::Request challenge(const keys::KeyRecord& key, const SecretBytes& bytes) {
-    const Bytes sealed =
-        envelope::seal_jwe(info_of(key), envelope::ContentEncryption::kA256Gcm, bytes);
+  static wire::Request challenge(const keys::KeyRecord& key, const SecretBytes& secret) {
+    return prove(key, envelope::seal_challenge(info_of(key), secret));
+  }
+  static wire::Request prove(const keys::KeyRecord& key, const Bytes& sealed) {
     wire::Request request;
     request.mutable_prove()->set_key(key.kid.text());
     request.mutable_prove()->set_challenge(sealed.data(), sealed.size());
@@ -93,14 +94,22 @@ TEST_F(GateLinkTest, R7_StagedTransportKeyAnswersAChallengeAndOpensNothingElse) 
   EXPECT_EQ(opened.failure().code(), wire::KEY_STATE);
 }
 
-TEST_F(GateLinkTest, R4_ChallengeThatMayBeSomebodysSecretIsNotAnswered) {
+TEST_F(GateLinkTest, R4_WhatWasSealedAsSomethingElseIsNotAnsweredAsAChallenge) {
   create("credentials", "transport", "rsa-2048");
   const auto key = keys_.find("credentials");
   const std::string password = "correct horse battery staple !!!";
-  ASSERT_EQ(password.size(), 32u);
-  for (const auto& secret :
-       {SecretBytes(password.begin(), password.end()), random_secret(31), random_secret(33)}) {
-    const auto answered = as_agent(challenge(key, secret));
+  const std::string words = "keyagent challenge 1\n";
+  std::vector<SecretBytes> others{SecretBytes(password.begin(), password.end()), random_secret(32),
+                                  random_secret(words.size() + 32)};
+  for (const std::size_t size : {31, 33}) {
+    SecretBytes misshapen(words.begin(), words.end());
+    const auto rest = random_secret(size);
+    misshapen.insert(misshapen.end(), rest.begin(), rest.end());
+    others.push_back(misshapen);
+  }
+  for (const auto& secret : others) {
+    const auto answered = as_agent(prove(
+        key, envelope::seal_jwe(info_of(key), envelope::ContentEncryption::kA256Gcm, secret)));
     EXPECT_EQ(answered.failure().code(), wire::INPUT) << secret.size();
     EXPECT_TRUE(answered.prove().proof().empty());
   }

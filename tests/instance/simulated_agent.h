@@ -4,7 +4,7 @@
 
 #include <openssl/evp.h>
 
-#include "agent/envelope/envelope.h"
+#include "agent/envelope/challenge.h"
 #include "agent/openssl/signature_encoding.h"
 #include "agent/pki/issuer.h"
 #include "tests/instance/instance_process.h"
@@ -82,9 +82,10 @@ class SimulatedAgent {
     if (!token.empty()) request["token"] = token.substr(token.rfind('.') + 1);
     return api("POST", "/v1/enrolments", request);
   }
+  // The answer to a challenge.
   std::string open(const std::string& envelope, const PublicKeyInfo& key) {
-    const auto plaintext = envelope::open(backend->keys, key, as_bytes(envelope));
-    return to_base64url(plaintext);
+    const auto opened = envelope::open(backend->keys, key, as_bytes(envelope));
+    return to_base64url(envelope::secret_of_challenge(opened).value());
   }
   Json enrol(const std::string& token = {}, bool replace = false) {
     const Json asked = ask(token, replace);

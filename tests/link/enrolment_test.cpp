@@ -108,7 +108,7 @@ INSTANTIATE_TEST_SUITE_P(
                     Lie{"certificate_for_another_key", &test::Mischief::other_key, true},
                     Lie{"certificate_for_another_id", &test::Mischief::other_name, true},
                     Lie{"challenge_for_another_key", &test::Mischief::foreign_challenge, true},
-                    Lie{"credential_as_challenge", &test::Mischief::text_challenge, true},
+                    Lie{"credential_as_challenge", &test::Mischief::credential_challenge, true},
                     Lie{"approval_of_another_key", &test::Mischief::other_fingerprint, false}),
     [](const auto& each) { return std::string(each.param.name); });
 

@@ -9,7 +9,7 @@
 
 #include "agent/base/encoding.h"
 #include "agent/base/error.h"
-#include "agent/envelope/envelope.h"
+#include "agent/envelope/challenge.h"
 #include "tests/link/memory_backend.h"
 
 namespace keyagent::test {
@@ -135,10 +135,12 @@ struct TestInstance::Impl {
 
   Challenge challenge_for(PublicKeyInfo key) const {
     const auto& mischief = outer.mischief;
-    Bytes secret = random_bytes(32);
-    if (mischief.text_challenge) secret.assign(32, 'x');
+    const SecretBytes secret = envelope::new_challenge();
     if (mischief.foreign_challenge) key = foreign;
-    return {seal(key, secret), to_base64url(secret)};
+    // What is sealed as a credential is.
+    if (mischief.credential_challenge)
+      return {seal(key, Bytes(secret.begin(), secret.end())), to_base64url(secret)};
+    return {std::string(as_text(envelope::seal_challenge(key, secret))), to_base64url(secret)};
   }
 
   Bytes certify(const std::string& id, Bytes spki) const {

@@ -19,12 +19,12 @@ namespace keyagent::test {
 
 // What it does wrong. All may be changed while it runs.
 struct Mischief {
-  std::atomic<bool> other_ca{false};           // gives another CA than it is pinned by
-  std::atomic<bool> other_key{false};          // certifies another key
-  std::atomic<bool> other_name{false};         // certifies another id
-  std::atomic<bool> foreign_challenge{false};  // seals challenges to a key of its own
-  std::atomic<bool> text_challenge{false};     // hands a credential in as a challenge
-  std::atomic<bool> other_fingerprint{false};  // waits for an approval of another key
+  std::atomic<bool> other_ca{false};              // gives another CA than it is pinned by
+  std::atomic<bool> other_key{false};             // certifies another key
+  std::atomic<bool> other_name{false};            // certifies another id
+  std::atomic<bool> foreign_challenge{false};     // seals challenges to a key of its own
+  std::atomic<bool> credential_challenge{false};  // hands a credential in as a challenge
+  std::atomic<bool> other_fingerprint{false};     // waits for an approval of another key
   std::atomic<bool> forged_confirmation{false};
   std::atomic<bool> other_confirmation{false};  // signed well, for another rekey
   std::atomic<bool> other_welcome{false};       // names another auth key
