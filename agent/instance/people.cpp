@@ -2,6 +2,7 @@
 
 #include <botan/argon2.h>
 #include <botan/system_rng.h>
+#include <openssl/crypto.h>
 
 #include "agent/base/encoding.h"
 #include "agent/base/error.h"
@@ -108,7 +109,7 @@ Json People::login(const Json& request, const std::string& from) {
   const bool usable = user && !user->disabled && !user->password.empty();
   const bool right = Botan::argon2_check_pwhash(password.data(), password.size(),
                                                 usable ? user->password : nobody_);
-  Botan::secure_scrub_memory(password.data(), password.size());
+  OPENSSL_cleanse(password.data(), password.size());
   if (!usable || !right) {
     note_failure(name);
     recorder_.record(Outcome::kRefused, from, "login", name);
