@@ -65,6 +65,7 @@ TEST(InstanceJson, WhatIsMissingOrOfAnotherTypeIsNamed) {
   EXPECT_THROW(parse_object("[]"), Error);
   EXPECT_THROW(parse_object("{"), Error);
   EXPECT_THROW(parse_object(std::string(40, '[')), Error);
+  EXPECT_THROW(parse_object(R"({"role":"auditor","role":"admin"})"), Error);
   std::string deep = "{\"a\":";
   for (int i = 0; i < 30; ++i) deep += "[";
   EXPECT_THROW(parse_object(deep + std::string(30, ']') + "}"), Error);
