@@ -2,7 +2,9 @@
 
 #include "agent/base/encoding.h"
 #include "agent/base/error.h"
+#include "agent/base/wiping.h"
 #include "agent/instance/api.h"
+#include "agent/instance/paths.h"
 
 namespace keyagent::instance {
 namespace {
@@ -91,6 +93,7 @@ Answer make_token(const Ask& ask) {
 
 Answer put_user(const Ask& ask) {
   auto text = text_of(ask.body, "password", "");
+  const Wiping wiping(text);
   const SecretBytes password(text.begin(), text.end());
   return json(ask.parts.people.put(
       ask.ids[0], text_of(ask.body, "role"), password, text_of(ask.body, "spki_sha256", ""),
@@ -192,39 +195,11 @@ Answer run(const Parts& parts, const Route& route, const tls::HttpRequest& reque
     }
   }
   if (!request.body.empty()) ask.body = parse_object(request.body);
-  try {
-    auto answer = route.run(ask);
-    wipe(ask.body);
-    return answer;
-  } catch (...) {
-    wipe(ask.body);
-    throw;
-  }
+  const Wiping wiping(ask.body);
+  return route.run(ask);
 }
 
 }  // namespace
-
-std::optional<std::vector<std::string>> match_path(std::string_view pattern,
-                                                   std::string_view path) {
-  std::vector<std::string> ids;
-  while (!pattern.empty()) {
-    if (pattern.starts_with("{}")) {
-      const auto end = path.find('/');
-      const auto id = path.substr(0, end);
-      if (id.empty()) return std::nullopt;
-      ids.emplace_back(id);
-      path.remove_prefix(id.size());
-      pattern.remove_prefix(2);
-    } else if (!path.empty() && path.front() == pattern.front()) {
-      path.remove_prefix(1);
-      pattern.remove_prefix(1);
-    } else {
-      return std::nullopt;
-    }
-  }
-  if (!path.empty()) return std::nullopt;
-  return ids;
-}
 
 tls::HttpResponse answer_people(const Parts& parts, const tls::HttpRequest& request) {
   bool known_path = false;

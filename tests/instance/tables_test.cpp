@@ -1,7 +1,10 @@
 #include <gtest/gtest.h>
 
 #include "agent/base/error.h"
-#include "agent/instance/api.h"
+#include "agent/instance/config.h"
+#include "agent/instance/json.h"
+#include "agent/instance/paths.h"
+#include "agent/instance/people.h"
 #include "agent/instance/trust.h"
 
 namespace keyagent::instance {
@@ -65,6 +68,7 @@ TEST(InstanceJson, WhatIsMissingOrOfAnotherTypeIsNamed) {
   EXPECT_THROW(parse_object("[]"), Error);
   EXPECT_THROW(parse_object("{"), Error);
   EXPECT_THROW(parse_object(std::string(40, '[')), Error);
+  EXPECT_THROW(parse_object(R"({"role":"auditor","role":"admin"})"), Error);
   std::string deep = "{\"a\":";
   for (int i = 0; i < 30; ++i) deep += "[";
   EXPECT_THROW(parse_object(deep + std::string(30, ']') + "}"), Error);
@@ -111,6 +115,12 @@ TEST(InstanceConfig, TheSmallestFileHasItsDefaults) {
   EXPECT_EQ(config.agents.address, "::1");
   EXPECT_EQ(config.agents.port, 9000);
   EXPECT_EQ(config.ca_key, "instance-ca");
+}
+
+TEST(InstanceConfig, TheAddressForAgentsIsAUrlForEachKindOfHost) {
+  EXPECT_EQ(https_url("keys.example.org", 8444), "https://keys.example.org:8444");
+  EXPECT_EQ(https_url("192.0.2.1", 8444), "https://192.0.2.1:8444");
+  EXPECT_EQ(https_url("2001:db8::1", 8444), "https://[2001:db8::1]:8444");
 }
 
 }  // namespace

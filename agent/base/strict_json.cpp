@@ -1,19 +1,18 @@
-#include "agent/envelope/strict_json.h"
+#include "agent/base/strict_json.h"
 
-#include <nlohmann/json.hpp>
 #include <set>
+#include <string>
 #include <vector>
 
-namespace keyagent::envelope {
-
+namespace keyagent {
 namespace {
 
 using Json = nlohmann::json;
 
-// Lets nothing through but notes names: the parser itself would keep the last of two equal ones
-// silently.
+// Lets nothing through but notes names.
 class NameCheck : public nlohmann::json_sax<Json> {
  public:
+  explicit NameCheck(std::size_t depth) : depth_(depth) {}
   bool null() override { return inside(); }
   bool boolean(bool /*value*/) override { return inside(); }
   bool number_integer(number_integer_t /*value*/) override { return inside(); }
@@ -25,14 +24,14 @@ class NameCheck : public nlohmann::json_sax<Json> {
   bool binary(binary_t& /*value*/) override { return false; }
   bool start_object(std::size_t /*count*/) override {
     names_.emplace_back();
-    return names_.size() <= kMaxJsonDepth;
+    return names_.size() <= depth_;
   }
   bool key(string_t& name) override { return names_.back().insert(name).second; }
   bool end_object() override { return pop(); }
   bool start_array(std::size_t /*count*/) override {
     if (!inside()) return false;
     names_.emplace_back();
-    return names_.size() <= kMaxJsonDepth;
+    return names_.size() <= depth_;
   }
   bool end_array() override { return pop(); }
   bool parse_error(std::size_t /*position*/, const std::string& /*token*/,
@@ -46,25 +45,18 @@ class NameCheck : public nlohmann::json_sax<Json> {
     names_.pop_back();
     return true;
   }
+  const std::size_t depth_;
   std::vector<std::set<std::string>> names_;
 };
 
 }  // namespace
 
-std::optional<Json> parse_strict_object(std::string_view text) {
-  // The parser skips a byte order mark; here an object starts with its brace.
-  if (text.size() > kMaxJson || text.empty() || text.front() != '{') return std::nullopt;
-  NameCheck check;
-  if (!Json::sax_parse(text.begin(), text.end(), &check)) return std::nullopt;
-  Json object = Json::parse(text.begin(), text.end(), nullptr, false);
-  if (!object.is_object()) return std::nullopt;
-  return object;
+bool is_strict_object(std::string_view text, const JsonLimits& limits) {
+  // The parser skips a byte order mark; here an object begins with its brace.
+  const auto first = text.find_first_not_of(" \t\r\n");
+  if (text.size() > limits.bytes || first == text.npos || text[first] != '{') return false;
+  NameCheck check(limits.depth);
+  return Json::sax_parse(text.begin(), text.end(), &check);
 }
 
-std::optional<std::string> text_member(const Json& object, const char* name) {
-  const auto it = object.find(name);
-  if (it == object.end() || !it->is_string()) return std::nullopt;
-  return it->get<std::string>();
-}
-
-}  // namespace keyagent::envelope
+}  // namespace keyagent
