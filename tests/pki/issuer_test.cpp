@@ -2,15 +2,13 @@
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
-#include <openssl/evp.h>
-#include <openssl/x509.h>
 
 #include <fstream>
-#include <memory>
 
 #include "agent/base/encoding.h"
 #include "agent/base/error.h"
-#include "agent/openssl/signature_encoding.h"
+#include "agent/pki/revocation_list.h"
+#include "tests/pki/key_pair.h"
 #include "tests/support/command.h"
 #include "tests/support/temp_folder.h"
 
@@ -18,32 +16,9 @@ namespace keyagent::pki {
 namespace {
 
 using namespace std::chrono_literals;
+using test::KeyPair;
 using testing::AllOf;
 using testing::HasSubstr;
-
-struct Pair {
-  std::unique_ptr<EVP_PKEY, decltype(&EVP_PKEY_free)> key{EVP_EC_gen("P-256"), EVP_PKEY_free};
-  Bytes spki() const {
-    unsigned char* der = nullptr;
-    const int size = i2d_PUBKEY(key.get(), &der);
-    Bytes out(der, der + size);
-    OPENSSL_free(der);
-    return out;
-  }
-  RequestSigner signer() const {
-    return {openssl::algorithm_identifier(SignatureAlgorithm::kEs256), [this](ByteView message) {
-              const std::unique_ptr<EVP_MD_CTX, decltype(&EVP_MD_CTX_free)> context(
-                  EVP_MD_CTX_new(), EVP_MD_CTX_free);
-              Bytes signature(256);
-              std::size_t size = signature.size();
-              EVP_DigestSignInit(context.get(), nullptr, EVP_sha256(), nullptr, key.get());
-              EVP_DigestSign(context.get(), signature.data(), &size, message.data(),
-                             message.size());
-              signature.resize(size);
-              return signature;
-            }};
-  }
-};
 
 class IssuerTest : public testing::Test {
  protected:
@@ -60,7 +35,7 @@ class IssuerTest : public testing::Test {
     return path;
   }
   test::TempFolder folder_;
-  Pair ca_, subject_;
+  KeyPair ca_, subject_;
   Bytes authority_ = make_authority(ca_.spki(), "/O=Test/CN=Instance CA", days(3650), ca_.signer());
 };
 
@@ -111,6 +86,42 @@ TEST_F(IssuerTest, ARequestGivesItsKeyOnlyWhenItIsSignedByIt) {
   }
   EXPECT_THROW(key_of_request("-----BEGIN CERTIFICATE REQUEST-----\nAAAA\n"), Error);
   EXPECT_THROW(key_of_request(std::string(100000, 'a')), Error);
+}
+
+TEST_F(IssuerTest, ARequestIsTheSameInPemAndDer) {
+  const Bytes request = make_request(subject_.spki(), {"/CN=x", {}}, subject_.signer());
+  const auto pem = request_pem(request);
+  EXPECT_THAT(test::run_command("openssl req -noout -verify -in " + save("x.csr", pem) + " 2>&1"),
+              HasSubstr("OK"));
+  EXPECT_EQ(key_of_request(pem), subject_.spki());
+}
+
+TEST_F(IssuerTest, ARevocationListIsReadOnlyWhenItIsItsAuthoritys) {
+  const auto list = [&](const Bytes& authority, const KeyPair& signer, const Validity& validity) {
+    return crl_pem(make_crl(authority, {}, 1, validity, signer.signer()));
+  };
+  const auto code = [](const std::string& pem, const Bytes& authority) {
+    try {
+      read_crl(pem, authority);
+    } catch (const Error& error) {
+      return error.code();
+    }
+    return Code::kOk;
+  };
+  const auto good = list(authority_, ca_, days(1));
+  EXPECT_EQ(crl_pem(read_crl("# ours\n" + good, authority_)), good);
+  const KeyPair other;
+  const Bytes namesake =
+      make_authority(other.spki(), "/O=Test/CN=Instance CA", days(3650), other.signer());
+  const Bytes renamed = make_authority(ca_.spki(), "/CN=Another", days(3650), ca_.signer());
+  EXPECT_EQ(code(list(namesake, other, days(1)), authority_), Code::kIntegrity) << "another key";
+  EXPECT_EQ(code(list(renamed, ca_, days(1)), authority_), Code::kIntegrity) << "another name";
+  EXPECT_EQ(code("hello", authority_), Code::kInput);
+  EXPECT_EQ(code(certificate_pem(authority_), authority_), Code::kInput);
+  EXPECT_EQ(code(good, Bytes{0x30}), Code::kInput);
+  const auto long_ago = std::chrono::system_clock::now() - std::chrono::hours(48);
+  EXPECT_EQ(code(list(authority_, ca_, {long_ago, long_ago + 1min}), authority_), Code::kOk)
+      << "what an old list names stays revoked";
 }
 
 TEST_F(IssuerTest, ASignatureThatDoesNotVerifyLeavesNoCertificate) {
