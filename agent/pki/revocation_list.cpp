@@ -23,8 +23,8 @@ Bytes read_crl(std::string_view pem, ByteView authority) {
     throw Error(Code::kIntegrity, "the revocation list is of another authority, '" +
                                       name_text(X509_CRL_get_issuer(list.get())) + "'");
   if (X509_CRL_verify(list.get(), X509_get0_pubkey(issuer.get())) != 1)
-    throw Error(Code::kIntegrity, "the revocation list is not signed by " +
-                                      subject_of(issuer.get()));
+    throw Error(Code::kIntegrity,
+                "the revocation list is not signed by " + subject_of(issuer.get()));
   return encoded<i2d_X509_CRL>(list.get());
 }
 
