@@ -293,6 +293,7 @@ void add_instance_commands(CLI::App& app, Session& session) {
   adder.add("status", "the instance itself", "  keyagent instance status", run_status);
   add_agent_commands(adder);
   add_rekey_commands(adder);
+  add_instance_certificate_commands(*instance, session, options);
   add_instance_credential_commands(*instance, session, options);
   auto* events = adder.add("events", "what was done, refused and alarming",
                            "  keyagent instance events --after 1000", run_events);

@@ -19,6 +19,8 @@ struct InstanceOptions {
 };
 
 InstanceClient client_of(const InstanceOptions& options);
+void add_instance_certificate_commands(CLI::App& instance, Session& session,
+                                       const std::shared_ptr<InstanceOptions>& options);
 void add_instance_credential_commands(CLI::App& instance, Session& session,
                                       const std::shared_ptr<InstanceOptions>& options);
 

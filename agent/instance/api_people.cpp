@@ -85,6 +85,21 @@ Answer change_trust(const Ask& ask) {
                                      ask.person.name));
 }
 
+Answer import_certificate(const Ask& ask) {
+  auto& outside = ask.parts.authority.outside();
+  const std::string actor = "user " + ask.person.name;
+  try {
+    const Json taken = outside.import(ask.ids[0], text_of(ask.body, "certificate"));
+    ask.parts.recorder.record(Outcome::kDone, actor, "certificate.import", ask.ids[0],
+                              "serial " + text_of(taken, "serial"));
+    return json(taken);
+  } catch (const Error& error) {
+    ask.parts.recorder.record(Outcome::kRefused, actor, "certificate.import", ask.ids[0],
+                              error.what());
+    throw;
+  }
+}
+
 Answer make_token(const Ask& ask) {
   return json(ask.parts.enrolment.make_token(
       text_of(ask.body, "agent", ""), texts_of(ask.body, "groups"),
@@ -150,6 +165,9 @@ const Route kRoutes[] = {
        return json(
            ask.parts.agents.set_groups(ask.ids[0], texts_of(ask.body, "groups"), ask.person.name));
      }},
+    {"GET", "/v1/certificates", Right::kRead,
+     [](const Ask& ask) { return json(ask.parts.authority.outside().requests()); }},
+    {"POST", "/v1/agents/{}/certificate", Right::kAgents, import_certificate},
     {"POST", "/v1/agents/{}/{}", Right::kAgents, change_trust},
     {"POST", "/v1/tokens", Right::kAgents, make_token},
     {"GET", "/v1/credentials", Right::kRead,

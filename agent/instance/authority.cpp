@@ -25,7 +25,9 @@ bool is_address(const std::string& host) {
 
 Authority::Authority(const InstanceConfig& config, HostKeys& keys, store::Store& store,
                      const Clock& clock)
-    : config_(config), keys_(keys), store_(store), clock_(clock), crl_entries_(0) {}
+    : config_(config), keys_(keys), store_(store), clock_(clock), crl_entries_(0) {
+  if (config.outside) outside_ = std::make_unique<OutsideCa>(*config.outside, store, clock);
+}
 
 pki::Validity Authority::valid_for(std::chrono::milliseconds life) const {
   const auto now = clock_.now();
@@ -33,21 +35,27 @@ pki::Validity Authority::valid_for(std::chrono::milliseconds life) const {
 }
 
 void Authority::bring_up() {
-  const auto info = keys_.find(config_.ca_key);
+  const Bytes spki =
+      outside_ ? pki::certificate_facts(outside_->root()).spki : keys_.find(config_.ca_key).spki;
   if (!store_.setting(kSetting)) {
-    const Bytes made = pki::make_authority(info.spki, "/O=keyagent/CN=instance " + config_.id,
-                                           valid_for(kCaLife), keys_.ca_signer());
+    const Bytes first = outside_
+                            ? outside_->root()
+                            : pki::make_authority(spki, "/O=keyagent/CN=instance " + config_.id,
+                                                  valid_for(kCaLife), keys_.ca_signer());
     // Another replica may have been faster: its certificate is the one.
-    if (store_.set_setting_once(kSetting, pki::certificate_pem(made)))
-      log_info("instance", "made the certification authority of instance " + config_.id);
+    if (store_.set_setting_once(kSetting, pki::certificate_pem(first)))
+      log_info("instance", "took up the certification authority of instance " + config_.id);
   }
   certificate_ = pki::read_certificates(as_bytes(store_.setting(kSetting).value())).front();
-  if (pki::certificate_facts(certificate_).spki != info.spki)
+  if (pki::certificate_facts(certificate_).spki != spki)
     throw Error(Code::kIntegrity,
-                "the store's CA certificate is for another key than " + config_.ca_key +
-                    " of this host's agent: the agents pinned that key; restore the token, or give "
-                    "this instance a new store",
-                info.kid.text());
+                outside_ ? "ca.outside has another key than the CA of this store, which the agents "
+                           "pinned; give this instance a new store"
+                         : "the store's CA certificate is for another key than " + config_.ca_key +
+                               " of this host's agent: the agents pinned that key; restore the "
+                               "token, or give this instance a new store",
+                jwk_thumbprint(spki));
+  if (outside_) certificate_ = outside_->root();  // its key may have a new certificate
 }
 
 std::string Authority::fingerprint() const {
@@ -68,7 +76,21 @@ Bytes Authority::issue(const pki::Certified& certified, const std::string& agent
   return der;
 }
 
-std::string Authority::certify_agent(const std::string& agent, ByteView spki) {
+OutsideCa& Authority::outside() {
+  if (!outside_)
+    throw Error(Code::kUsage, "this instance certifies by itself: it has no ca.outside");
+  return *outside_;
+}
+
+std::optional<std::string> Authority::certify_agent(const std::string& agent, ByteView spki,
+                                                    const std::string& csr) {
+  if (outside_) {
+    const auto chain = outside_->chain_of(agent, spki, csr);
+    if (!chain) return std::nullopt;
+    std::string pem;
+    for (const auto& each : *chain) pem += pki::certificate_pem(each);
+    return pem;
+  }
   const pki::Certified certified{
       {spki.begin(), spki.end()}, "/O=keyagent/CN=" + agent,           {"DNS:" + agent},
       pki::Use::kClient,          valid_for(config_.certificate_life), pki::new_serial()};
@@ -77,16 +99,16 @@ std::string Authority::certify_agent(const std::string& agent, ByteView spki) {
 
 tls::Identity Authority::server_identity() {
   const auto info = keys_.find(config_.tls_key);
+  if (outside_)
+    return {info.kid.text(),
+            outside_->server_chain(config_.tls_key, info.spki, config_.hosts.front())};
   const auto third = clock_.now() + config_.certificate_life / 3;
   for (const auto& each : store_.certificates({})) {
     const bool ours = each.agent.empty() && each.kid == info.kid.text() && !each.revoked;
     if (ours && each.not_after > third) return {info.kid.text(), {each.der, certificate_}};
   }
-  std::vector<std::string> names;
-  for (const auto& host : config_.hosts)
-    names.push_back((is_address(host) ? "IP:" : "DNS:") + host);
   const pki::Certified certified{
-      info.spki,         "/O=keyagent/CN=" + config_.hosts.front(), names,
+      info.spki,         "/O=keyagent/CN=" + config_.hosts.front(), server_names(config_),
       pki::Use::kServer, valid_for(config_.certificate_life),       pki::new_serial()};
   return {info.kid.text(), {issue(certified, {}, info.kid.text()), certificate_}};
 }
@@ -104,6 +126,7 @@ std::string Authority::crl_pem() {
 
 // A CRL lives crl_life and is made anew at half of it, and whenever something was revoked.
 Bytes Authority::current_crl() {
+  if (outside_) return outside_->crl();
   std::vector<pki::Revoked> revoked;
   for (const auto& each : store_.certificates({})) {
     if (each.revoked && each.not_after > clock_.now())
@@ -127,6 +150,12 @@ void Authority::revoke(const std::string& agent, const std::string& reason) {
     if (!each.revoked && each.not_after > clock_.now())
       store_.revoke_certificate(each.serial, clock_.now(), reason);
   }
+}
+
+std::vector<std::string> server_names(const InstanceConfig& config) {
+  std::vector<std::string> names;
+  for (const auto& host : config.hosts) names.push_back((is_address(host) ? "IP:" : "DNS:") + host);
+  return names;
 }
 
 }  // namespace keyagent::instance

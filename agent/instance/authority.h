@@ -1,12 +1,15 @@
 #pragma once
 // The instance's certification authority: its key is in the token of the instance's host.
 
+#include <memory>
 #include <mutex>
+#include <optional>
 #include <string>
 
 #include "agent/base/clock.h"
 #include "agent/instance/config.h"
 #include "agent/instance/host_keys.h"
+#include "agent/instance/outside_ca.h"
 #include "agent/store/store.h"
 #include "agent/tls/tls.h"
 
@@ -17,8 +20,8 @@ class Authority {
  public:
   Authority(const InstanceConfig& config, HostKeys& keys, store::Store& store, const Clock& clock);
 
-  // Makes the CA certificate once in the life of an instance. Throws Error{kIntegrity} when the one
-  // that is there is for another key than the host's agent has.
+  // Makes the CA certificate once in the life of an instance, or takes the outside one. Throws
+  // Error{kIntegrity} when the one that is there is for another key than the host's agent has.
   void bring_up();
 
   const Bytes& certificate() const { return certificate_; }
@@ -26,10 +29,15 @@ class Authority {
   // SHA-256 of its SubjectPublicKeyInfo, base64url: what agents pin.
   std::string fingerprint() const;
 
-  // PEM chain, leaf first.
-  std::string certify_agent(const std::string& agent, ByteView spki);
-  // For the key that is active now: made anew for a new one, or when a third of its life is left.
+  // PEM chain, leaf first, for the key of the request `csr` (PEM, verified before). nullopt: an
+  // outside CA has to certify it first.
+  std::optional<std::string> certify_agent(const std::string& agent, ByteView spki,
+                                           const std::string& csr);
+  // For the key that is active now: made anew for a new one, or when a third of its life is left;
+  // with an outside CA what its file has.
   tls::Identity server_identity();
+  // Throws Error{kUsage} when this instance certifies by itself.
+  OutsideCa& outside();
   tls::Trust agents_trust();
   std::string crl_pem();
   // All of the agent's certificates that still run.
@@ -44,11 +52,15 @@ class Authority {
   HostKeys& keys_;
   store::Store& store_;
   const Clock& clock_;
+  std::unique_ptr<OutsideCa> outside_;
   Bytes certificate_;  // constant after bring_up()
   std::mutex mutex_;
   Bytes crl_;                // guarded by mutex_
   WallTime crl_made_;        // guarded by mutex_
   std::size_t crl_entries_;  // guarded by mutex_
 };
+
+// "DNS:keys.example.org", "IP:192.0.2.1": what the instance's certificate names.
+std::vector<std::string> server_names(const InstanceConfig& config);
 
 }  // namespace keyagent::instance

@@ -53,6 +53,18 @@ void read_agent(const YamlReader& agent, InstanceConfig& config) {
   config.confirmation_key = read_key(agent, "confirmation-key", config.confirmation_key);
 }
 
+std::filesystem::path read_path(const YamlReader& ca, const std::string& name) {
+  const std::filesystem::path path = ca.text(name);
+  if (!path.is_absolute()) fail(ca, name, "'" + name + "' must be an absolute path");
+  return path;
+}
+
+void read_authority(const YamlReader& ca, InstanceConfig& config) {
+  if (!ca.has("outside") && !ca.has("crl") && !ca.has("certificate")) return;
+  config.outside =
+      OutsideFiles{read_path(ca, "outside"), read_path(ca, "crl"), read_path(ca, "certificate")};
+}
+
 void read_store(const YamlReader& store, InstanceConfig& config) {
   config.store_url = store.text("url");
   const bool sqlite = config.store_url.starts_with("sqlite:///");
@@ -78,6 +90,7 @@ InstanceConfig read(const YamlReader& root) {
   if (config.hosts.empty())
     fail(root, "hosts", "'hosts' lists the names by which agents and people reach this instance");
   read_agent(root.child("agent"), config);
+  read_authority(root.child("ca"), config);
   read_store(root.child("store"), config);
   const YamlReader listen = root.child("listen");
   config.api = read_endpoint(listen, "api", config.api);

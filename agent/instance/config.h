@@ -4,6 +4,7 @@
 #include <chrono>
 #include <cstdint>
 #include <filesystem>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -12,6 +13,11 @@ namespace keyagent::instance {
 struct Endpoint {
   std::string address;
   std::uint16_t port = 0;
+};
+
+// Where an authority that is somebody else's says what it is and what it certified.
+struct OutsideFiles {
+  std::filesystem::path authority, crl, certificate;
 };
 
 struct InstanceConfig {
@@ -23,6 +29,7 @@ struct InstanceConfig {
   std::filesystem::path agent_socket;
   std::string ca_key = "instance-ca", tls_key = "instance-tls", storage_key = "instance-storage",
               confirmation_key = "instance-confirm";
+  std::optional<OutsideFiles> outside;  // instead of the CA key
   std::string store_url;
   Endpoint api{"0.0.0.0", 8443}, agents{"0.0.0.0", 8444};
   std::chrono::milliseconds certificate_life{std::chrono::hours(24 * 60)};

@@ -94,6 +94,7 @@ Json Enrolment::begin(const Json& request, const std::string& from) {
   challenge.state = "asked";
   challenge.expires = clock_.now() + kProofTime;
   Json data{{"auth", to_base64url(wanted.auth_spki)},
+            {"csr", text_of(request, "csr")},
             {"transport", to_base64url(wanted.transport_spki)},
             {"envelope", name_of(*algorithm)},
             {"host", text_of(request, "host", "").substr(0, 253)},
@@ -213,9 +214,12 @@ Json Enrolment::answer_for(const store::Challenge& challenge) {
     return {{"state", agent->state}, {"fingerprint", agent->auth_kid}};
   if (agent->state != name_of(Trust::kTrusted))
     throw Error(Code::kKeyState, "the agent " + agent->id + " is " + agent->state);
+  const auto chain = authority_.certify_agent(agent->id, spki, text_of(asked, "csr"));
+  if (!chain)  // trusted; an outside CA has to certify its key
+    return {{"state", name_of(Trust::kPending)}, {"fingerprint", agent->auth_kid}};
   return {{"state", agent->state},
           {"agent", agent->id},
-          {"certificate", authority_.certify_agent(agent->id, spki)},
+          {"certificate", *chain},
           {"ca", authority_.certificate_pem()},
           {"crl", authority_.crl_pem()},
           {"instance", config_.id},

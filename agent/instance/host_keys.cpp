@@ -24,6 +24,7 @@ void HostKeys::create_missing() {
                                                     {config_.storage_key, Purpose::kStorage},
                                                     {config_.confirmation_key, Purpose::kSign}};
   for (const auto& [name, purpose] : wanted) {
+    if (config_.outside && name == config_.ca_key) continue;
     wire::Request request;
     request.mutable_key_create()->set_name(name);
     request.mutable_key_create()->set_purpose(std::string(name_of(purpose)));
@@ -32,7 +33,16 @@ void HostKeys::create_missing() {
 }
 
 pki::RequestSigner HostKeys::ca_signer() {
-  const auto info = keys_.find(config_.ca_key);
+  return signer_of(keys_.find(config_.ca_key));
+}
+
+Bytes HostKeys::tls_request(const std::vector<std::string>& names) {
+  const auto info = keys_.find(config_.tls_key);
+  return pki::make_request(info.spki, {"/O=keyagent/CN=" + config_.hosts.front(), names},
+                           signer_of(info));
+}
+
+pki::RequestSigner HostKeys::signer_of(const PublicKeyInfo& info) {
   const auto algorithm = certificate_algorithm(info.algorithm);
   return {openssl::algorithm_identifier(algorithm), [this, info, algorithm](ByteView message) {
             const Bytes signature = keys_.sign_message(info.kid, algorithm, message);

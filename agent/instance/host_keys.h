@@ -23,6 +23,8 @@ class HostKeys {
   PublicKeyInfo find(const std::string& name) { return keys_.find(name); }
   // For certificates and CRLs.
   pki::RequestSigner ca_signer();
+  // A PKCS#10 request of the TLS key, DER, for servers of these names ("DNS:…", "IP:…").
+  Bytes tls_request(const std::vector<std::string>& names);
   // A JWS in compact form, by the confirmation key.
   std::string sign_confirmation(const std::string& payload);
 
@@ -31,6 +33,8 @@ class HostKeys {
   SecretBytes open(const Bytes& envelope);
 
  private:
+  pki::RequestSigner signer_of(const PublicKeyInfo& info);
+
   client::Client client_;
   client::RemoteKeys keys_;
   const InstanceConfig& config_;

@@ -11,7 +11,7 @@
 #include "agent/base/encoding.h"
 #include "agent/base/error.h"
 #include "agent/base/log.h"
-#include "agent/instance/host_keys.h"
+#include "agent/instance/authority.h"
 #include "agent/instance/instance.h"
 #include "agent/instance/people.h"
 #include "agent/process/hardening.h"
@@ -30,7 +30,7 @@ constexpr const char* kFooter =
     "Its keys are in the token of this host's keyagentd. Manual: keyinstanced(8).";
 
 struct Arguments {
-  std::string config, user, role, password_file, spki_sha256, backup;
+  std::string config, user, role, password_file, spki_sha256, backup, request = "-";
   bool allow_root = false, disable = false;
 };
 
@@ -40,8 +40,18 @@ void check(const Arguments& arguments) {
   std::cout << "configuration: instance " << config.id << "\n"
             << "store: " << store.describe() << "\n";
   instance::HostKeys keys(config);
+  if (config.outside) {
+    instance::OutsideCa outside(*config.outside, store, system_clock());
+    const auto chain =
+        outside.server_chain(config.tls_key, keys.find(config.tls_key).spki, config.hosts.front());
+    std::cout << "outside CA: " << pki::certificate_facts(outside.root()).subject
+              << "\ncertificate: until " << rfc3339(pki::certificate_facts(chain.front()).not_after)
+              << "\n";
+    outside.crl();
+  }
   for (const auto& name :
        {config.ca_key, config.tls_key, config.storage_key, config.confirmation_key}) {
+    if (config.outside && name == config.ca_key) continue;
     try {
       std::cout << "key " << name << ": " << keys.find(name).kid.text() << "\n";
     } catch (const Error& error) {
@@ -50,6 +60,19 @@ void check(const Arguments& arguments) {
                 << ")\n";
     }
   }
+}
+
+// What an outside CA certifies the instance's TLS key with.
+void make_request(const Arguments& arguments) {
+  const auto config = instance::load_config(arguments.config);
+  instance::HostKeys keys(config);
+  keys.create_missing();
+  const Bytes der = keys.tls_request(instance::server_names(config));
+  const auto pem = pki::request_pem(der);
+  if (arguments.request == "-")
+    std::cout << pem;
+  else
+    replace_file(arguments.request, as_bytes(pem), 0644);
 }
 
 SecretBytes read_password(const std::string& file) {
@@ -103,6 +126,9 @@ int main(int argc, char** argv) {
   user->add_option("--certificate-key", arguments.spki_sha256,
                    "base64url SHA-256 of the public key of a client certificate");
   user->add_flag("--disable", arguments.disable, "may not log in");
+  auto* request = app.add_subcommand(
+      "request", "a certification request of the TLS key, for an outside CA (ca.outside)");
+  request->add_option("-o,--output", arguments.request, "a file; - is standard output");
   auto* backup = app.add_subcommand("backup", "copy the store (SQLite) while it is used");
   backup->add_option("FILE", arguments.backup, "a new file")->required();
   try {
@@ -110,6 +136,7 @@ int main(int argc, char** argv) {
     app.parse(argc, argv);
     if (check_command->parsed()) return check(arguments), 0;
     if (user->parsed()) return put_user(arguments), 0;
+    if (request->parsed()) return make_request(arguments), 0;
     if (backup->parsed()) {
       store::Store({instance::load_config(arguments.config).store_url}).backup(arguments.backup);
       return 0;

@@ -141,9 +141,11 @@ Json Agents::renew(const store::Agent& agent, const Json& request) {
       each.next_auth_spki = spki;
     });
   }
-  const auto chain = authority_.certify_agent(agent.id, spki);
+  const auto chain = authority_.certify_agent(agent.id, spki, text_of(request, "csr"));
+  if (!chain)
+    throw Error(Code::kBusy, "the request waits for the outside CA; it is asked for again", kid);
   recorder_.record(Outcome::kDone, "agent " + agent.id, "certificate.renew", agent.id, kid);
-  return {{"certificate", chain}, {"crl", authority_.crl_pem()}};
+  return {{"certificate", *chain}, {"crl", authority_.crl_pem()}};
 }
 
 }  // namespace keyagent::instance

@@ -1,6 +1,20 @@
 #include "agent/store/store_impl.h"
 
 namespace keyagent::store {
+namespace {
+
+constexpr const char* kSelect = "SELECT id, kind, agent, state, data, expires FROM challenges ";
+
+Challenge challenge_of(const Row& row) {
+  return {.id = row.text(0),
+          .kind = row.text(1),
+          .agent = row.text(2),
+          .state = row.text(3),
+          .data = row.text(4),
+          .expires = row.time(5)};
+}
+
+}  // namespace
 
 void Store::add_challenge(const Challenge& challenge, WallTime now) {
   impl_->db.write([&](Sql& sql) {
@@ -19,17 +33,15 @@ void Store::add_challenge(const Challenge& challenge, WallTime now) {
 
 std::optional<Challenge> Store::challenge(const std::string& id, WallTime now) {
   return impl_->db.read([&](Sql& sql) {
-    return sql.first(
-        "SELECT id, kind, agent, state, data, expires FROM challenges "
-        "WHERE id = :id AND expires > :now",
-        {{"id", id}, {"now", now}}, [](const Row& row) {
-          return Challenge{.id = row.text(0),
-                           .kind = row.text(1),
-                           .agent = row.text(2),
-                           .state = row.text(3),
-                           .data = row.text(4),
-                           .expires = row.time(5)};
-        });
+    return sql.first(std::string(kSelect) + "WHERE id = :id AND expires > :now",
+                     {{"id", id}, {"now", now}}, challenge_of);
+  });
+}
+
+std::vector<Challenge> Store::challenges(const std::string& kind, WallTime now) {
+  return impl_->db.read([&](Sql& sql) {
+    return sql.all(std::string(kSelect) + "WHERE kind = :kind AND expires > :now ORDER BY id",
+                   {{"kind", kind}, {"now", now}}, challenge_of);
   });
 }
 

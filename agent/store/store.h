@@ -60,6 +60,7 @@ class Store {
 
   void add_challenge(const Challenge& challenge, WallTime now);  // drops those that have expired
   std::optional<Challenge> challenge(const std::string& id, WallTime now);  // not expired
+  std::vector<Challenge> challenges(const std::string& kind, WallTime now);
   // Changes state, data and expiry if it is still in state `from`.
   bool move_challenge(const Challenge& challenge, const std::string& from);
 
