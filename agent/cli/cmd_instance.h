@@ -22,4 +22,7 @@ InstanceClient client_of(const InstanceOptions& options);
 void add_instance_credential_commands(CLI::App& instance, Session& session,
                                       const std::shared_ptr<InstanceOptions>& options);
 
+void add_instance_task_commands(CLI::App& instance, Session& session,
+                                const std::shared_ptr<InstanceOptions>& options);
+
 }  // namespace keyagent::cli
