@@ -171,7 +171,7 @@ void Tasks::watch_clock() {
 void Tasks::lapse(const std::string& id) {
   change(id, [&](store::Task& task, std::optional<store::Event>& event) {
     const bool started = task.state == name_of(TaskState::kStarted);
-    if (task.lease_until > clock_.now() || !step(task, TaskEvent::kLapse)) return false;
+    if (task.lease_until > wall_ || !step(task, TaskEvent::kLapse)) return false;
     task.text = "the agent " + task.agent + " was lost while it ran";
     if (!started) task.text = "its lease ran out before it was started";
     if (task.state == name_of(TaskState::kUnknown)) task.text += "; its outcome is not known";
@@ -187,14 +187,14 @@ void Tasks::call_waiting() {
   called_ = now;
 }
 
+// By the time that watch_clock() believed: the clock may have jumped since.
 void Tasks::tick() {
   watch_clock();
-  if (steady_ >= quiet_until_) {
-    for (const auto& each : store_.lapsed_tasks(clock_.now(), kLapsedAtOnce)) lapse(each.id);
-  }
   call_waiting();
+  if (steady_ < quiet_until_) return;
+  for (const auto& each : store_.lapsed_tasks(wall_, kLapsedAtOnce)) lapse(each.id);
   if (steady_ - forgot_ < kForgetEvery) return;
-  store_.forget_tasks(clock_.now() - rules_.history);
+  store_.forget_tasks(wall_ - rules_.history);
   forgot_ = steady_;
 }
 
