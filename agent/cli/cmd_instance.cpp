@@ -273,7 +273,8 @@ InstanceClient client_of(const InstanceOptions& options) {
 }
 
 void add_instance_commands(CLI::App& app, Session& session) {
-  auto* instance = app.add_subcommand("instance", "an instance: agents, credentials, rekeys");
+  auto* instance =
+      app.add_subcommand("instance", "an instance: agents, credentials, rekeys, tasks");
   instance->require_subcommand(1);
   const auto options = std::make_shared<InstanceOptions>();
   auto& o = *options;
@@ -295,6 +296,7 @@ void add_instance_commands(CLI::App& app, Session& session) {
   add_rekey_commands(adder);
   add_instance_certificate_commands(*instance, session, options);
   add_instance_credential_commands(*instance, session, options);
+  add_instance_task_commands(*instance, session, options);
   auto* events = adder.add("events", "what was done, refused and alarming",
                            "  keyagent instance events --after 1000", run_events);
   events->add_option("--after", o.after, "the number of the last one that is known");

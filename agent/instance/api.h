@@ -8,6 +8,7 @@
 #include "agent/instance/enrolment.h"
 #include "agent/instance/people.h"
 #include "agent/instance/rekeys.h"
+#include "agent/instance/tasks.h"
 #include "agent/tls/server.h"
 
 namespace keyagent::instance {
@@ -21,6 +22,7 @@ struct Parts {
   Agents& agents;
   Credentials& credentials;
   Rekeys& rekeys;
+  Tasks& tasks;
   People& people;
   Links& links;
   Recorder& recorder;

@@ -2,25 +2,14 @@
 
 #include "agent/base/error.h"
 #include "agent/base/log.h"
-#include "agent/instance/api.h"
+#include "agent/instance/api_routes.h"
 #include "agent/instance/paths.h"
 
 namespace keyagent::instance {
 namespace {
 
-struct Ask {
-  const Parts& parts;
-  const tls::HttpRequest& request;
-  std::vector<std::string> ids;
-  store::Agent agent;
-  Json body;
-};
-
-struct Route {
-  const char* method;
-  const char* pattern;
-  Json (*run)(const Ask& ask);
-};
+using Ask = AgentAsk;
+using Route = AgentRoute;
 
 const Route kRoutes[] = {
     {"POST", "/v1/transport",
@@ -96,6 +85,7 @@ class AgentLink final : public tls::LinkHandler {
                                text_of(message, "version", "").substr(0, 63));
     parts_.rekeys.repeat(agent_.id);
     parts_.rekeys.pump();
+    parts_.tasks.greet(agent_);
   }
 
   void beat(const Json& message) {
@@ -132,13 +122,15 @@ tls::HttpResponse answer_agent(const Parts& parts, const tls::HttpRequest& reque
     response.type = "application/x-pem-file";
     return response;
   }
-  for (const auto& route : kRoutes) {
-    auto ids = match_path(route.pattern, request.path);
-    if (!ids || request.method != route.method) continue;
-    const Ask ask{parts, request, std::move(*ids), parts.agents.identify(request.peer),
-                  request.body.empty() ? Json::object() : parse_object(request.body)};
-    response.body = route.run(ask).dump();
-    return response;
+  for (const auto routes : {std::span<const Route>(kRoutes), task_routes_of_agents()}) {
+    for (const auto& route : routes) {
+      auto ids = match_path(route.pattern, request.path);
+      if (!ids || request.method != route.method) continue;
+      const Ask ask{parts, request, std::move(*ids), parts.agents.identify(request.peer),
+                    request.body.empty() ? Json::object() : parse_object(request.body)};
+      response.body = route.run(ask).dump();
+      return response;
+    }
   }
   throw Error(Code::kUsage, "there is no " + request.method + " " + request.path);
 }

@@ -3,44 +3,21 @@
 #include "agent/base/encoding.h"
 #include "agent/base/error.h"
 #include "agent/base/wiping.h"
-#include "agent/instance/api.h"
+#include "agent/instance/api_routes.h"
 #include "agent/instance/paths.h"
 
 namespace keyagent::instance {
 namespace {
 
-struct Ask {
-  const Parts& parts;
-  const tls::HttpRequest& request;
-  std::vector<std::string> ids;  // what stood for {} in the pattern
-  Person person;                 // nobody where the route is open
-  Json body;                     // an empty object without one
-
-  std::string query(const std::string& name) const {
-    const auto found = request.query.find(name);
-    return found == request.query.end() ? std::string() : found->second;
-  }
-};
-
-// A text of JSON, or PEM.
-struct Answer {
-  std::string body;
-  std::string type = "application/json";
-};
+using Ask = PeopleAsk;
+using Route = PeopleRoute;
 
 Answer json(const Json& object) {
-  return {object.dump(-1, ' ', false, Json::error_handler_t::replace)};
+  return json_answer(object);
 }
 
 Answer pem(std::string text) {
   return {std::move(text), "application/x-pem-file"};
-}
-
-std::int64_t number_in(const std::string& text, const char* name, std::int64_t otherwise) {
-  if (text.empty()) return otherwise;
-  if (text.size() > 18 || text.find_first_not_of("0123456789") != std::string::npos)
-    throw Error(Code::kUsage, std::string("'") + name + "' must be a whole number");
-  return std::stoll(text);
 }
 
 Answer show_status(const Ask& ask) {
@@ -62,10 +39,9 @@ Answer show_status(const Ask& ask) {
 
 Answer show_events(const Ask& ask) {
   Json out = Json::array();
-  const auto count = number_in(ask.query("count"), "count", 100);
-  for (const auto& each :
-       ask.parts.store.events(number_in(ask.query("after"), "after", 0),
-                              static_cast<std::size_t>(std::min<std::int64_t>(count, 1000)))) {
+  const auto count = ask.number("count", 100);
+  for (const auto& each : ask.parts.store.events(
+           ask.number("after", 0), static_cast<std::size_t>(std::min<std::int64_t>(count, 1000)))) {
     out.push_back({{"seq", each.seq},
                    {"at", rfc3339(each.at)},
                    {"actor", each.actor},
@@ -121,13 +97,6 @@ Answer back_up(const Ask& ask) {
   ask.parts.recorder.record(Outcome::kDone, "user " + ask.person.name, "backup", path);
   return json({{"path", path}});
 }
-
-struct Route {
-  const char* method;
-  const char* pattern;
-  std::optional<Right> right;  // nullopt: nobody needs to be known
-  Answer (*run)(const Ask& ask);
-};
 
 const Route kRoutes[] = {
     {"POST", "/v1/enrolments", std::nullopt,
@@ -217,23 +186,49 @@ Answer run(const Parts& parts, const Route& route, const tls::HttpRequest& reque
   return route.run(ask);
 }
 
-}  // namespace
-
-tls::HttpResponse answer_people(const Parts& parts, const tls::HttpRequest& request) {
+const Route& find_route(const tls::HttpRequest& request, std::vector<std::string>& ids) {
   bool known_path = false;
-  for (const auto& route : kRoutes) {
-    auto ids = match_path(route.pattern, request.path);
-    if (!ids) continue;
-    known_path = true;
-    if (request.method != route.method) continue;
-    auto answer = run(parts, route, request, std::move(*ids));
-    tls::HttpResponse response;
-    response.body = std::move(answer.body);
-    response.type = std::move(answer.type);
-    return response;
+  for (const auto routes : {std::span<const Route>(kRoutes), task_routes_of_people()}) {
+    for (const auto& route : routes) {
+      auto found = match_path(route.pattern, request.path);
+      if (!found) continue;
+      known_path = true;
+      if (request.method != route.method) continue;
+      ids = std::move(*found);
+      return route;
+    }
   }
   throw Error(Code::kUsage, known_path ? "this path does not take " + request.method
                                        : "there is no " + request.path);
+}
+
+}  // namespace
+
+Answer json_answer(const Json& object) {
+  return {object.dump(-1, ' ', false, Json::error_handler_t::replace)};
+}
+
+std::string PeopleAsk::query(const std::string& name) const {
+  const auto found = request.query.find(name);
+  return found == request.query.end() ? std::string() : found->second;
+}
+
+std::int64_t PeopleAsk::number(const char* name, std::int64_t otherwise) const {
+  const auto text = query(name);
+  if (text.empty()) return otherwise;
+  if (text.size() > 18 || text.find_first_not_of("0123456789") != std::string::npos)
+    throw Error(Code::kUsage, std::string("'") + name + "' must be a whole number");
+  return std::stoll(text);
+}
+
+tls::HttpResponse answer_people(const Parts& parts, const tls::HttpRequest& request) {
+  std::vector<std::string> ids;
+  const auto& route = find_route(request, ids);
+  auto answer = run(parts, route, request, std::move(ids));
+  tls::HttpResponse response;
+  response.body = std::move(answer.body);
+  response.type = std::move(answer.type);
+  return response;
 }
 
 }  // namespace keyagent::instance

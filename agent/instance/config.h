@@ -36,6 +36,8 @@ struct InstanceConfig {
   std::chrono::milliseconds crl_life{std::chrono::hours(24)};
   std::chrono::milliseconds session_life{std::chrono::hours(8)};
   std::chrono::milliseconds heartbeat{15000};
+  std::chrono::milliseconds task_lease{60000};
+  std::chrono::milliseconds task_history{std::chrono::hours(24 * 30)};
   std::string log_level = "info", log_format = "text";
 };
 

@@ -37,9 +37,10 @@ struct Instance::Impl {
   Credentials credentials{keys, store, recorder, clock};
   Agents agents{config, keys, authority, store, links, recorder, clock};
   Rekeys rekeys{store, links, recorder, clock};
+  Tasks tasks{store, links, recorder, clock, {config.task_lease, config.task_history}};
   People people{store, recorder, clock, config.session_life};
-  const Parts parts{config, store,  authority, enrolment, agents, credentials,
-                    rekeys, people, links,     recorder,  clock};
+  const Parts parts{config, store, authority, enrolment, agents,   credentials,
+                    rekeys, tasks, people,    links,     recorder, clock};
   std::shared_ptr<tls::Library> library = std::make_shared<tls::Library>(
       std::make_shared<provider::RemoteBackend>(config.agent_socket));
   std::unique_ptr<tls::Server> api_server, agents_server;
@@ -106,6 +107,7 @@ struct Instance::Impl {
   void tick() {
     try {
       rekeys.pump();
+      tasks.tick();
       if (clock.now_steady() - looked > kRenewal) {
         look_at_certificates();
         store.forget_expired(clock.now());

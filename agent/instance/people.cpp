@@ -28,6 +28,7 @@ constexpr std::pair<Role, Right> kRights[] = {{Role::kCryptographicManager, Righ
                                               {Role::kOperator, Right::kRead},
                                               {Role::kOperator, Right::kGroups},
                                               {Role::kOperator, Right::kCredentials},
+                                              {Role::kOperator, Right::kTasks},
                                               {Role::kAuditor, Right::kRead},
                                               {Role::kAuditor, Right::kEvents}};
 

@@ -19,7 +19,17 @@ std::string_view name_of(Role role);
 std::optional<Role> role_of(std::string_view name);
 
 // What a request needs; a table in people.cpp says which roles have it.
-enum class Right { kRead, kEvents, kAgents, kGroups, kCredentials, kRekey, kUsers, kBackup };
+enum class Right {
+  kRead,
+  kEvents,
+  kAgents,
+  kGroups,
+  kCredentials,
+  kRekey,
+  kTasks,
+  kUsers,
+  kBackup
+};
 bool has(Role role, Right right);
 
 struct Person {

@@ -21,8 +21,8 @@ std::string name_of(Outcome outcome) {
 
 }  // namespace
 
-void Recorder::record(Outcome outcome, const std::string& actor, const std::string& action,
-                      const std::string& subject, const std::string& text) {
+store::Event Recorder::make(Outcome outcome, const std::string& actor, const std::string& action,
+                            const std::string& subject, const std::string& text) const {
   store::Event event;
   event.at = clock_.now();
   event.actor = actor;
@@ -30,13 +30,23 @@ void Recorder::record(Outcome outcome, const std::string& actor, const std::stri
   event.subject = subject;
   event.outcome = name_of(outcome);
   event.text = text;
-  store_.add_event(event);
-  const auto level = outcome == Outcome::kDone    ? LogLevel::kInfo
-                     : outcome == Outcome::kAlarm ? LogLevel::kError
-                                                  : LogLevel::kWarning;
+  return event;
+}
+
+void Recorder::say(const store::Event& event) {
+  const auto level = event.outcome == "done"    ? LogLevel::kInfo
+                     : event.outcome == "alarm" ? LogLevel::kError
+                                                : LogLevel::kWarning;
   log(level, "instance",
-      actor + ": " + action + " " + subject + ": " + event.outcome +
-          (text.empty() ? "" : ": " + text));
+      event.actor + ": " + event.action + " " + event.subject + ": " + event.outcome +
+          (event.text.empty() ? "" : ": " + event.text));
+}
+
+void Recorder::record(Outcome outcome, const std::string& actor, const std::string& action,
+                      const std::string& subject, const std::string& text) {
+  const auto event = make(outcome, actor, action, subject, text);
+  store_.add_event(event);
+  say(event);
 }
 
 }  // namespace keyagent::instance

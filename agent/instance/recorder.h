@@ -17,6 +17,11 @@ class Recorder {
   // the store throws: whoever asked is told of a failure then, and what was done stays done.
   void record(Outcome outcome, const std::string& actor, const std::string& action,
               const std::string& subject, const std::string& text = {});
+  // For what the store changes and records in one transaction: the event for it, and the line for
+  // the log once it is there.
+  store::Event make(Outcome outcome, const std::string& actor, const std::string& action,
+                    const std::string& subject, const std::string& text = {}) const;
+  static void say(const store::Event& event);
 
  private:
   store::Store& store_;

@@ -6,21 +6,23 @@ namespace keyagent::store {
 
 // The number is taken under a lock that lasts until the commit: who has seen event n will never
 // find a smaller one that was not there.
+std::int64_t insert_event(Sql& sql, const Event& event) {
+  const auto seq = sql.next_number("events");
+  sql.run(
+      "INSERT INTO events (seq, happened, actor, action, subject, outcome, body) "
+      "VALUES (:seq, :at, :actor, :action, :subject, :outcome, :body)",
+      {{"seq", seq},
+       {"at", event.at},
+       {"actor", storable(event.actor)},
+       {"action", storable(event.action)},
+       {"subject", storable(event.subject)},
+       {"outcome", storable(event.outcome)},
+       {"body", storable(event.text)}});
+  return seq;
+}
+
 std::int64_t Store::add_event(const Event& event) {
-  return impl_->db.write([&](Sql& sql) -> std::int64_t {
-    const auto seq = sql.next_number("events");
-    sql.run(
-        "INSERT INTO events (seq, happened, actor, action, subject, outcome, body) "
-        "VALUES (:seq, :at, :actor, :action, :subject, :outcome, :body)",
-        {{"seq", seq},
-         {"at", event.at},
-         {"actor", storable(event.actor)},
-         {"action", storable(event.action)},
-         {"subject", storable(event.subject)},
-         {"outcome", storable(event.outcome)},
-         {"body", storable(event.text)}});
-    return seq;
-  });
+  return impl_->db.write([&](Sql& sql) { return insert_event(sql, event); });
 }
 
 std::vector<Event> Store::events(std::int64_t after_seq, std::size_t count) {

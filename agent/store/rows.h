@@ -1,6 +1,7 @@
 #pragma once
 // What the store keeps, one struct a row.
 
+#include <chrono>
 #include <cstdint>
 #include <optional>
 #include <string>
@@ -89,6 +90,38 @@ struct Rekey {
   std::string old_kid, new_kid, ordered_by, detail;
   WallTime ordered, changed;
   bool canary = false;
+};
+
+// Work for a handler on an agent's host, handed out under a lease.
+struct Task {
+  std::string id;           // 128 random bits, hex: the same in every attempt
+  std::int64_t number = 0;  // in the order of submission; the store gives it
+  std::string key, digest;  // the submitter's idempotency key or empty; SHA-256 of what was asked
+  std::string handler;
+  std::string target;  // agent:ID or group:NAME
+  std::string agent;   // who took it last; empty: nobody yet
+  std::string state;   // queued, leased, started, done, failed, unknown, cancelled
+  std::string input;   // JSON
+  std::string credential;
+  std::int64_t priority = 0;  // high first
+  bool repeatable = false;
+  std::int64_t attempt = 0, attempts = 1;  // taken so often, may be taken so often
+  std::int64_t seconds = 0;                // that the handler may run; 0: the worker's default
+  WallTime not_before;                     // while queued: nobody gets it earlier
+  std::string submitted_by;
+  WallTime submitted, changed;
+  Bytes lease;                             // SHA-256 of the last lease's secret; empty: never taken
+  WallTime lease_until;                    // while leased or started
+  std::chrono::milliseconds lease_life{};  // as the agent was told
+  bool cancelling = false;                 // is to be cancelled when its lease ends
+  Bytes said;  // SHA-256 of the end that came with the last lease; empty: none
+  std::string text, result;
+  std::int64_t revision = 0;  // for compare-and-set
+};
+struct TaskPause {
+  std::string what;  // all, agent:ID, handler:NAME
+  std::string paused_by;
+  WallTime paused;
 };
 
 struct Certificate {

@@ -73,7 +73,33 @@ const Migration kFirst = {
       subject TEXT NOT NULL, outcome TEXT NOT NULL, body TEXT NOT NULL))sql",
 };
 
-const Migration kAll[] = {kFirst};
+// The words of a partial index's condition are those of the queries in tasks.cpp.
+const Migration kTasks = {
+    R"sql(INSERT INTO counters (name, value) VALUES ('tasks', 0), ('task_pauses', 0))sql",
+    R"sql(CREATE TABLE tasks (
+      id TEXT PRIMARY KEY, number BIGINT NOT NULL, submit_key TEXT NOT NULL, digest TEXT NOT NULL,
+      handler TEXT NOT NULL, target TEXT NOT NULL, agent TEXT NOT NULL, state TEXT NOT NULL,
+      input TEXT NOT NULL, credential TEXT NOT NULL, priority BIGINT NOT NULL,
+      repeatable BIGINT NOT NULL, attempt BIGINT NOT NULL, attempts BIGINT NOT NULL,
+      seconds BIGINT NOT NULL, not_before BIGINT NOT NULL, submitted_by TEXT NOT NULL,
+      submitted BIGINT NOT NULL, changed BIGINT NOT NULL, lease TEXT NOT NULL,
+      lease_until BIGINT NOT NULL, lease_life BIGINT NOT NULL, cancelling BIGINT NOT NULL,
+      said TEXT NOT NULL, detail TEXT NOT NULL, result TEXT NOT NULL,
+      revision BIGINT NOT NULL))sql",
+    R"sql(CREATE UNIQUE INDEX tasks_number ON tasks (number))sql",
+    R"sql(CREATE UNIQUE INDEX tasks_submit_key ON tasks (submitted_by, submit_key)
+      WHERE submit_key <> '')sql",
+    R"sql(CREATE INDEX tasks_next ON tasks (target, handler, priority DESC, number)
+      WHERE state = 'queued')sql",
+    R"sql(CREATE INDEX tasks_not_before ON tasks (not_before) WHERE state = 'queued')sql",
+    R"sql(CREATE INDEX tasks_lease ON tasks (state, lease_until)
+      WHERE state IN ('leased', 'started'))sql",
+    R"sql(CREATE INDEX tasks_state ON tasks (state, changed))sql",
+    R"sql(CREATE TABLE task_pauses (
+      what TEXT PRIMARY KEY, paused_by TEXT NOT NULL, paused BIGINT NOT NULL))sql",
+};
+
+const Migration kAll[] = {kFirst, kTasks};
 
 // The table that says which migrations ran is there before the first of them.
 void prepare(Sql& sql) {

@@ -1,10 +1,11 @@
 #pragma once
 // The instance's store: agents and their trust, enrolment tokens, people, credentials, sealed
-// copies, rekeys, certificates and events. One schema on SQLite and on PostgreSQL.
+// copies, rekeys, tasks, certificates and events. One schema on SQLite and on PostgreSQL.
 //
 // Replicas share one PostgreSQL: every change that depends on what was read happens in one
 // transaction, and a change that lost a race is told so by its return value, never applied.
 
+#include <chrono>
 #include <cstddef>
 #include <cstdint>
 #include <memory>
@@ -23,6 +24,19 @@ struct Options {
   std::string url;  // "sqlite:///var/lib/keyinstanced/instance.db" or "postgresql://…" (libpq URI,
                     // no password in it: passfile or peer authentication)
   std::size_t connections = 4;
+};
+
+struct TaskFilter {
+  std::string state{}, agent{}, handler{};  // empty: any; agent: who has it, or whom it is for
+  std::int64_t after = 0;                   // a task's number
+  std::size_t count = 100;
+};
+struct TaskClaim {
+  std::string agent;
+  std::vector<std::string> targets, handlers;
+  Bytes lease;  // SHA-256 of its secret
+  WallTime now;
+  std::chrono::milliseconds life{};
 };
 
 // Thread-safe: a pool of connections. Every method throws Error: kPeer when the database cannot be
@@ -100,6 +114,34 @@ class Store {
   // Changes state, kids and detail if it is still in state `from`.
   bool move_rekey(const Rekey& rekey, const std::string& from);
 
+  // The task as it is in the store: the new one, numbered, or the one that the same submitter has
+  // given the same key. nullopt, and nothing is changed: `most_open` have not ended. The event is
+  // recorded with a new one.
+  std::optional<Task> add_task(const Task& task, std::size_t most_open, const Event& event);
+  std::optional<Task> task(const std::string& id);
+  std::vector<Task> tasks(const TaskFilter& filter);  // without inputs and results
+  // Takes the next queued task for one of these targets and handlers, by priority and submission,
+  // unless it is paused: leased, its attempt counted. Nobody else gets it.
+  std::optional<Task> take_task(const TaskClaim& claim);
+  // Writes what may change of a task if the row still has task.revision, and raises it; the event
+  // with it. False, and nothing is changed: somebody was faster.
+  bool move_task(const Task& task, const std::optional<Event>& event = std::nullopt);
+  // Leased or started, their lease over at `now`; without inputs and results.
+  std::vector<Task> lapsed_tasks(WallTime now, std::size_t count);
+  // After the clock has jumped: no lease lasts longer than it was given for, no attempt waits
+  // beyond `longest_wait`. Returns the longest life of an open lease.
+  std::chrono::milliseconds settle_leases(WallTime now, WallTime longest_wait);
+  // The targets of queued tasks that may be taken after `from`, at `until` the latest.
+  std::vector<std::string> waiting_targets(WallTime from, WallTime until);
+  bool tasks_wait(const std::vector<std::string>& targets, WallTime now);
+  std::vector<std::pair<std::string, std::int64_t>> count_tasks();  // by state
+  std::int64_t running_tasks(const std::string& what);  // leased or started, of all or of a pause
+  void forget_tasks(WallTime ended_before);
+  // Once it has returned nothing is handed out that it is about. False: it was so already.
+  bool pause_tasks(const TaskPause& pause, const Event& event);
+  bool resume_tasks(const std::string& what, const Event& event);
+  std::vector<TaskPause> task_pauses();
+
   void add_certificate(const Certificate& certificate);
   std::vector<Certificate> certificates(const std::string& agent);  // empty: all
   bool revoke_certificate(const std::string& serial, WallTime when, const std::string& reason);
@@ -111,7 +153,7 @@ class Store {
   // All of it, consistent, while others write. SQLite: into a new file (VACUUM INTO); PostgreSQL:
   // Error{kUnsupported} that names pg_dump.
   void backup(const std::string& path);
-  // "sqlite 3.40.1, schema 1" for `keyinstanced check`.
+  // "sqlite 3.40.1, schema 2" for `keyinstanced check`.
   std::string describe();
 
  private:

@@ -15,4 +15,7 @@ struct Store::Impl {
 // that it cannot stop the record it stands in.
 std::string storable(const std::string& text);
 
+// Inside of a transaction: what is done and that it was done are one. Returns its number.
+std::int64_t insert_event(Sql& sql, const Event& event);
+
 }  // namespace keyagent::store

@@ -32,13 +32,14 @@ TEST(Trust, R12_EveryVerbFromEveryStateLeadsWhereItMust) {
 }
 
 TEST(Roles, RightsAreThoseOfTheTable) {
-  const std::vector<Right> all{Right::kRead,        Right::kEvents, Right::kAgents, Right::kGroups,
-                               Right::kCredentials, Right::kRekey,  Right::kUsers,  Right::kBackup};
+  const std::vector<Right> all{Right::kRead,   Right::kEvents,      Right::kAgents,
+                               Right::kGroups, Right::kCredentials, Right::kRekey,
+                               Right::kTasks,  Right::kUsers,       Right::kBackup};
   const std::vector<std::pair<Role, std::string>> expected{
-      {Role::kAdmin, "11111111"},
-      {Role::kCryptographicManager, "10110100"},
-      {Role::kOperator, "10011000"},
-      {Role::kAuditor, "11000000"}};
+      {Role::kAdmin, "111111111"},
+      {Role::kCryptographicManager, "101101000"},
+      {Role::kOperator, "100110100"},
+      {Role::kAuditor, "110000000"}};
   for (const auto& [role, wanted] : expected) {
     std::string found;
     for (const auto right : all) found += has(role, right) ? '1' : '0';
@@ -106,6 +107,7 @@ INSTANTIATE_TEST_SUITE_P(
                   "id: a\nhosts: [h]\nagent: {socket: /s}\nstore: {url: 'postgresql://u:p@h/d'}\n",
                   "password does not belong"},
         BadConfig{"Port", GOOD "listen: {api: '0.0.0.0:99999'}\n", "ADDRESS:PORT"},
+        BadConfig{"Lease", GOOD "times: {task_lease: 25h}\n", "1s at least and 24h at most"},
         BadConfig{"Life", GOOD "times: {certificate: 1m}\n", "1h at least"}),
     [](const auto& each) { return each.param.name; });
 
@@ -115,6 +117,8 @@ TEST(InstanceConfig, TheSmallestFileHasItsDefaults) {
   EXPECT_EQ(config.agents.address, "::1");
   EXPECT_EQ(config.agents.port, 9000);
   EXPECT_EQ(config.ca_key, "instance-ca");
+  EXPECT_EQ(config.task_lease, std::chrono::seconds(60));
+  EXPECT_EQ(config.task_history, std::chrono::hours(24 * 30));
 }
 
 TEST(InstanceConfig, TheAddressForAgentsIsAUrlForEachKindOfHost) {

@@ -1,5 +1,6 @@
 #include <gtest/gtest.h>
 
+#include "agent/base/disk.h"
 #include "agent/store/schema.h"
 #include "tests/store/both.h"
 #include "tests/store/samples.h"
@@ -60,6 +61,52 @@ TEST_P(SchemaTest, NewerSchemaIsRefusedAndUnchanged) {
         << error.what();
   }
   EXPECT_EQ(version_of(database), newer);
+}
+
+// schema_1.sql: a store as the version before tasks left it, a row in each table.
+class SchemaOne : public SchemaTest {
+ protected:
+  void SetUp() override {
+    choose();
+    if (IsSkipped()) return;
+    Database database(Options{url_});
+    const auto bytes = read_file(STORE_SCHEMA_1);
+    const std::string text(as_text(bytes));
+    database.write([&](Sql& sql) {
+      for (std::size_t from = 0, end = 0; (end = text.find(";\n", from)) != std::string::npos;
+           from = end + 2)
+        sql.run(schema_words(sql.engine(), text.substr(from, end - from)));
+    });
+    ASSERT_EQ(version_of(database), 1);
+  }
+};
+KEYAGENT_ON_BOTH(SchemaOne);
+
+TEST_P(SchemaOne, RowsAreReadAfterTheMigrationAndTasksAreTaken) {
+  if (IsSkipped()) return;
+  store_ = open();
+  EXPECT_TRUE(store().describe().ends_with(", schema " + std::to_string(migrations().size())));
+  EXPECT_EQ(store().setting("id"), "keys-1");
+  const auto agent = store().agent("host-1").value();
+  EXPECT_EQ(agent.auth_kid, "auth-host-1");
+  EXPECT_EQ(agent.host, kAwkward);
+  EXPECT_EQ(agent.groups, (std::vector<std::string>{"web", kAwkward, ""}));
+  EXPECT_EQ(agent.revision, 7);
+  EXPECT_EQ(store().user("ada")->role, "operator");
+  EXPECT_EQ(store().credential("db")->version, 2);
+  EXPECT_EQ(store().sealed_copy("db", "host-1", "kid-1")->envelope, (Bytes{1, 2, 3}));
+  auto rekey = sample_rekey("host-1");
+  rekey.id = 1;
+  expect_equal(store().rekey(1).value(), rekey);
+  EXPECT_EQ(store().certificates("host-1").at(0).serial, "0a1b");
+  EXPECT_TRUE(store().login({9}, kNow));
+  EXPECT_TRUE(store().use_enrolment_token({8}, "host-2", kNow));
+  EXPECT_EQ(store().challenge("challenge-1", kNow)->data, "{}");
+  EXPECT_EQ(store().events(0, 10).at(0).action, "before");
+  EXPECT_EQ(store().add_event(sample_event()), 2);  // numbers go on
+  EXPECT_EQ(store().add_rekey(rekey), 2);
+  EXPECT_TRUE(store().add_task(sample_task("1"), 10, sample_event()));
+  EXPECT_EQ(store().take_task(sample_claim())->id, "1");
 }
 
 TEST_P(SchemaTest, DescriptionNamesDatabaseAndSchema) {

@@ -101,6 +101,76 @@ TEST_P(Race, OneOfManyAddsAnAgentOrMovesAChallengeOrARekey) {
   EXPECT_EQ(winners([&](Store& own, int) { return own.move_rekey(rekey, "ordered"); }), 1);
 }
 
+TEST_P(Race, R11_EveryTaskIsTakenOnceWhoeverTakesIt) {
+  constexpr int kTasks = 500, kThreads = 4;
+  for (int i = 0; i < kTasks; ++i)
+    store().add_task(sample_task(std::to_string(i), i % 2 == 0 ? "group:web" : "group:db"), kTasks,
+                     sample_event());
+  std::vector<std::unique_ptr<Store>> stores;
+  for (int i = 0; i < 2; ++i) stores.push_back(open(kThreads));
+  std::vector<std::vector<std::string>> taken(2 * kThreads);
+  std::barrier start(2 * kThreads);
+  std::vector<std::jthread> threads;
+  for (std::size_t i = 0; i < taken.size(); ++i) {
+    threads.emplace_back([&, i] {
+      auto claim = sample_claim("host-" + std::to_string(i));
+      claim.targets = {"group:web", "group:db"};
+      start.arrive_and_wait();
+      try {
+        while (const auto task = stores[i % 2]->take_task(claim)) taken[i].push_back(task->id);
+      } catch (const std::exception& error) {
+        ADD_FAILURE() << error.what();
+      }
+    });
+  }
+  for (auto& thread : threads) thread.join();
+  std::set<std::string> all;
+  std::size_t count = 0;
+  for (const auto& each : taken) {
+    all.insert(each.begin(), each.end());
+    count += each.size();
+  }
+  EXPECT_EQ(count, static_cast<std::size_t>(kTasks));
+  EXPECT_EQ(all.size(), static_cast<std::size_t>(kTasks));
+  for (const auto& task : store().tasks({.count = kTasks})) EXPECT_EQ(task.attempt, 1) << task.id;
+}
+
+TEST_P(Race, OneOfManyMovesATaskOrSubmitsAKey) {
+  auto task = sample_task("1");
+  task.key = "once";
+  std::atomic<int> submitted = 0;
+  EXPECT_EQ(winners([&](Store& own, int replica) {
+              auto mine = task;
+              mine.id = std::to_string(replica);
+              const auto added = own.add_task(mine, 10, sample_event());
+              if (added) ++submitted;
+              return added && added->id == mine.id;
+            }),
+            1);
+  EXPECT_EQ(submitted, kReplicas);
+  const auto read = store().tasks({}).at(0);
+  EXPECT_EQ(winners([&](Store& own, int) { return own.move_task(read, sample_event("move")); }), 1);
+  const auto events = store().events(0, 100);
+  EXPECT_EQ(std::count_if(events.begin(), events.end(),
+                          [](const auto& each) { return each.action == "move"; }),
+            1);
+}
+
+TEST_P(Race, NothingIsTakenAfterAPauseHasReturned) {
+  for (int i = 0; i < 200; ++i)
+    store().add_task(sample_task(std::to_string(i)), 1000, sample_event());
+  std::atomic<std::int64_t> running = -1;
+  race([&](Store& own, int replica) {
+    if (replica == 0) {
+      own.pause_tasks({"handler:deploy", "ada", kNow}, sample_event());
+      running = own.running_tasks("handler:deploy");
+      return;
+    }
+    while (own.take_task(sample_claim())) continue;
+  });
+  EXPECT_EQ(store().running_tasks("all"), running);
+}
+
 TEST_P(Race, VersionsOfACredentialAreAllDifferent) {
   std::atomic<std::int64_t> sum = 0;
   race([&](Store& own, int) { sum += own.put_credential(sample_credential("db")); });

@@ -127,6 +127,72 @@ inline void expect_equal(const Rekey& a, const Rekey& b) {
   EXPECT_EQ(a.canary, b.canary);
 }
 
+inline Event sample_event(const std::string& action = "test") {
+  return {.at = kNow,
+          .actor = kAwkward,
+          .action = action,
+          .subject = "",
+          .outcome = "done",
+          .text = ""};
+}
+
+// Queued, and nobody had it yet.
+inline Task sample_task(const std::string& id, const std::string& target = "agent:host-1") {
+  Task task;
+  task.id = id;
+  task.digest = "digest-" + id;
+  task.handler = "deploy";
+  task.target = target;
+  task.state = "queued";
+  task.input = "{\"what\":\"" + id + "\"}";
+  task.credential = "db";
+  task.repeatable = true;
+  task.attempts = 5;
+  task.seconds = 600;
+  task.not_before = task.submitted = task.changed = kNow;
+  task.submitted_by = "ada";
+  return task;
+}
+
+inline TaskClaim sample_claim(const std::string& agent = "host-1") {
+  return {.agent = agent,
+          .targets = {"agent:" + agent},
+          .handlers = {"deploy"},
+          .lease = random_bytes(32),
+          .now = kNow,
+          .life = std::chrono::seconds(60)};
+}
+
+inline void expect_equal(const Task& a, const Task& b) {
+  EXPECT_EQ(a.id, b.id);
+  EXPECT_EQ(a.number, b.number);
+  EXPECT_EQ(a.key, b.key);
+  EXPECT_EQ(a.digest, b.digest);
+  EXPECT_EQ(a.handler, b.handler);
+  EXPECT_EQ(a.target, b.target);
+  EXPECT_EQ(a.agent, b.agent);
+  EXPECT_EQ(a.state, b.state);
+  EXPECT_EQ(a.input, b.input);
+  EXPECT_EQ(a.credential, b.credential);
+  EXPECT_EQ(a.priority, b.priority);
+  EXPECT_EQ(a.repeatable, b.repeatable);
+  EXPECT_EQ(a.attempt, b.attempt);
+  EXPECT_EQ(a.attempts, b.attempts);
+  EXPECT_EQ(a.seconds, b.seconds);
+  EXPECT_EQ(a.not_before, b.not_before);
+  EXPECT_EQ(a.submitted_by, b.submitted_by);
+  EXPECT_EQ(a.submitted, b.submitted);
+  EXPECT_EQ(a.changed, b.changed);
+  EXPECT_EQ(a.lease, b.lease);
+  EXPECT_EQ(a.lease_until, b.lease_until);
+  EXPECT_EQ(a.lease_life, b.lease_life);
+  EXPECT_EQ(a.cancelling, b.cancelling);
+  EXPECT_EQ(a.said, b.said);
+  EXPECT_EQ(a.text, b.text);
+  EXPECT_EQ(a.result, b.result);
+  EXPECT_EQ(a.revision, b.revision);
+}
+
 inline Code code_of(const std::function<void()>& work) {
   try {
     work();

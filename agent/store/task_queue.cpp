@@ -1,0 +1,179 @@
+// Handing tasks out: the claim that replicas race for, leases, pauses.
+
+#include <algorithm>
+
+#include "agent/store/tasks.h"
+
+namespace keyagent::store {
+namespace {
+
+// The first of one target and one handler is the first entry of the index tasks_next that may be
+// taken already.
+std::optional<Task> first_of(Sql& sql, const TaskClaim& claim, const std::string& target,
+                             const std::string& handler) {
+  return sql.first(select_tasks(true) + "WHERE " + kQueuedTask +
+                       " AND target = :target AND handler = :handler AND not_before <= :now "
+                       "ORDER BY priority DESC, number LIMIT 1",
+                   {{"target", target}, {"handler", handler}, {"now", claim.now}}, task_of);
+}
+
+std::optional<Task> next_of(Sql& sql, const TaskClaim& claim) {
+  std::optional<Task> best;
+  for (const auto& target : claim.targets) {
+    for (const auto& handler : claim.handlers) {
+      auto found = first_of(sql, claim, target, handler);
+      const bool better =
+          found && (!best || found->priority > best->priority ||
+                    (found->priority == best->priority && found->number < best->number));
+      if (better) best = std::move(found);
+    }
+  }
+  return best;
+}
+
+std::vector<TaskPause> pauses_of(Sql& sql) {
+  return sql.all("SELECT what, paused_by, paused FROM task_pauses ORDER BY what", {},
+                 [](const Row& row) {
+                   return TaskPause{row.text(0), row.text(1), row.time(2)};
+                 });
+}
+
+// `claim` without what is paused. Whoever pauses waits for the row that is held here, until this
+// claim is there to be counted.
+TaskClaim allowed(Sql& sql, TaskClaim claim) {
+  sql.first(std::string("SELECT value FROM counters WHERE name = 'task_pauses'") + sql.for_share(),
+            {}, [](const Row& row) { return row.number(0); });
+  for (const auto& pause : pauses_of(sql)) {
+    if (pause.what == "all" || pause.what == "agent:" + claim.agent) claim.handlers.clear();
+    std::erase_if(claim.handlers,
+                  [&](const auto& handler) { return pause.what == "handler:" + handler; });
+  }
+  return claim;
+}
+
+bool claim_one(Sql& sql, const TaskClaim& claim, Task& task) {
+  const auto from = task.revision;
+  task.agent = claim.agent;
+  task.state = "leased";
+  task.attempt += 1;
+  task.changed = claim.now;
+  task.lease = claim.lease;
+  task.lease_until = claim.now + claim.life;
+  task.lease_life = claim.life;
+  task.cancelling = false;
+  task.said.clear();
+  task.revision += 1;
+  return sql.run(std::string("UPDATE tasks SET agent = :agent, state = 'leased', "
+                             "attempt = :attempt, changed = :changed, lease = :lease, "
+                             "lease_until = :lease_until, lease_life = :lease_life, "
+                             "cancelling = 0, said = '', revision = revision + 1 "
+                             "WHERE id = :id AND revision = :revision AND ") +
+                     kQueuedTask,
+                 {{"agent", task.agent},
+                  {"attempt", task.attempt},
+                  {"changed", task.changed},
+                  {"lease", task.lease},
+                  {"lease_until", task.lease_until},
+                  {"lease_life", task.lease_life.count()},
+                  {"id", task.id},
+                  {"revision", from}}) == 1;
+}
+
+}  // namespace
+
+// Looks before it writes: most agents ask in vain. Whoever loses the race for one looks for the
+// next: that one was taken, so this ends.
+std::optional<Task> Store::take_task(const TaskClaim& claim) {
+  if (!impl_->db.read([&](Sql& sql) { return next_of(sql, claim).has_value(); }))
+    return std::nullopt;
+  return impl_->db.write([&](Sql& sql) -> std::optional<Task> {
+    const auto may = allowed(sql, claim);
+    for (;;) {
+      auto next = next_of(sql, may);
+      if (!next || claim_one(sql, may, *next)) return next;
+    }
+  });
+}
+
+std::vector<Task> Store::lapsed_tasks(WallTime now, std::size_t count) {
+  return impl_->db.read([&](Sql& sql) {
+    return sql.all(select_tasks(false) + "WHERE " + kTakenTask +
+                       " AND lease_until <= :now ORDER BY lease_until LIMIT :count",
+                   {{"now", now}, {"count", count}}, task_of);
+  });
+}
+
+std::chrono::milliseconds Store::settle_leases(WallTime now, WallTime longest_wait) {
+  return impl_->db.write([&](Sql& sql) {
+    sql.run(std::string("UPDATE tasks SET lease_until = :now + lease_life, "
+                        "revision = revision + 1 WHERE ") +
+                kTakenTask + " AND lease_until > :now + lease_life",
+            {{"now", now}});
+    sql.run(std::string("UPDATE tasks SET not_before = :longest, revision = revision + 1 WHERE ") +
+                kQueuedTask + " AND attempt > 0 AND not_before > :longest",
+            {{"longest", longest_wait}});
+    const auto longest =
+        sql.first(std::string("SELECT coalesce(max(lease_life), 0) FROM tasks WHERE ") + kTakenTask,
+                  {}, [](const Row& row) { return row.number(0); });
+    return std::chrono::milliseconds(longest.value());
+  });
+}
+
+std::vector<std::string> Store::waiting_targets(WallTime from, WallTime until) {
+  return impl_->db.read([&](Sql& sql) {
+    return sql.all(std::string("SELECT DISTINCT target FROM tasks WHERE ") + kQueuedTask +
+                       " AND not_before > :from_time AND not_before <= :until",
+                   {{"from_time", from}, {"until", until}},
+                   [](const Row& row) { return row.text(0); });
+  });
+}
+
+bool Store::tasks_wait(const std::vector<std::string>& targets, WallTime now) {
+  return impl_->db.read([&](Sql& sql) {
+    return std::any_of(targets.begin(), targets.end(), [&](const auto& target) {
+      return sql
+          .first(std::string("SELECT 1 FROM tasks WHERE ") + kQueuedTask +
+                     " AND target = :target AND not_before <= :now LIMIT 1",
+                 {{"target", target}, {"now", now}}, [](const Row&) { return true; })
+          .has_value();
+    });
+  });
+}
+
+std::int64_t Store::running_tasks(const std::string& what) {
+  return impl_->db.read([&](Sql& sql) -> std::int64_t {
+    return sql
+        .first(std::string("SELECT count(*) FROM tasks WHERE ") + kTakenTask +
+                   " AND (:what = 'all' OR :what = 'agent:' || agent OR "
+                   ":what = 'handler:' || handler)",
+               {{"what", what}}, [](const Row& row) { return row.number(0); })
+        .value();
+  });
+}
+
+bool Store::pause_tasks(const TaskPause& pause, const Event& event) {
+  return impl_->db.write([&](Sql& sql) {
+    sql.next_number("task_pauses");
+    const bool fresh =
+        sql.run(
+            "INSERT INTO task_pauses (what, paused_by, paused) "
+            "VALUES (:what, :paused_by, :paused) ON CONFLICT (what) DO NOTHING",
+            {{"what", pause.what}, {"paused_by", pause.paused_by}, {"paused", pause.paused}}) == 1;
+    if (fresh) insert_event(sql, event);
+    return fresh;
+  });
+}
+
+bool Store::resume_tasks(const std::string& what, const Event& event) {
+  return impl_->db.write([&](Sql& sql) {
+    const bool was = sql.run("DELETE FROM task_pauses WHERE what = :what", {{"what", what}}) == 1;
+    if (was) insert_event(sql, event);
+    return was;
+  });
+}
+
+std::vector<TaskPause> Store::task_pauses() {
+  return impl_->db.read([](Sql& sql) { return pauses_of(sql); });
+}
+
+}  // namespace keyagent::store
