@@ -66,18 +66,11 @@ bool is_task_id(std::string_view id) {
 }
 
 std::string to_text(const TaskEntry& entry) {
-  const Json out{{"format", kFormat},
-                 {"order", entry.order},
-                 {"id", entry.id},
-                 {"handler", entry.handler},
-                 {"stage", name_of(entry.stage)},
-                 {"lease", entry.lease},
-                 {"uid", entry.uid},
-                 {"attempt", entry.attempt},
-                 {"outcome", entry.end.outcome},
-                 {"text", entry.end.text},
-                 {"result", entry.end.result},
-                 {"changed", entry.changed}};
+  const Json out{
+      {"format", kFormat},        {"order", entry.order},          {"id", entry.id},
+      {"handler", entry.handler}, {"stage", name_of(entry.stage)}, {"lease", entry.lease},
+      {"uid", entry.uid},         {"attempt", entry.attempt},      {"outcome", entry.end.outcome},
+      {"text", entry.end.text},   {"result", entry.end.result},    {"changed", entry.changed}};
   return out.dump(2, ' ', false, Json::error_handler_t::replace) + "\n";
 }
 
@@ -150,8 +143,7 @@ std::vector<TaskEntry> TaskJournal::list() const {
     const std::lock_guard lock(mutex_);
     for (const auto& [id, kept] : entries_) out.push_back(kept.entry);
   }
-  std::sort(out.begin(), out.end(),
-            [](const auto& a, const auto& b) { return a.order < b.order; });
+  std::sort(out.begin(), out.end(), [](const auto& a, const auto& b) { return a.order < b.order; });
   return out;
 }
 

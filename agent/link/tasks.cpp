@@ -4,6 +4,7 @@
 
 #include "agent/base/encoding.h"
 #include "agent/base/error.h"
+#include "agent/base/ids.h"
 #include "agent/base/log.h"
 
 namespace keyagent::link {
@@ -13,7 +14,7 @@ using namespace std::chrono_literals;
 using keys::Happening;
 using Stage = TaskEntry::Stage;
 
-constexpr std::size_t kMostHandlers = 256, kMostText = 512;
+constexpr std::size_t kMostHandlers = 256, kMostText = 500;
 constexpr std::chrono::milliseconds kFirstPause = 1s, kLongestPause = 30s;
 
 [[noreturn]] void gone() {
@@ -21,13 +22,8 @@ constexpr std::chrono::milliseconds kFirstPause = 1s, kLongestPause = 30s;
 }
 
 void require_handler(const std::string& name) {
-  const bool good = !name.empty() && name.size() <= 64 && name.front() != '.' &&
-                    name.front() != '-' &&
-                    std::all_of(name.begin(), name.end(), [](unsigned char c) {
-                      return std::isalnum(c) != 0 || c == '.' || c == '_' || c == '-';
-                    });
-  if (!good)
-    throw Error(Code::kUsage, "a handler's name is 1 to 64 letters, digits, '.', '_' and '-'");
+  if (KeyName::parse(name)) return;
+  throw Error(Code::kUsage, "a handler's name is 1 to 63 of a-z, 0-9, '.', '_' and '-'");
 }
 
 bool is_outcome(const std::string& text) {
@@ -48,7 +44,12 @@ void Tasks::tell(Happening::Weight weight, const char* what, const TaskEntry& en
                  const std::string& detail) const {
   const std::string outcome = code == Code::kOk ? "ok" : std::string(code_name(code));
   if (around_.tell)
-    around_.tell({weight, what, entry.handler, {}, "internal:link", outcome,
+    around_.tell({weight,
+                  what,
+                  entry.handler,
+                  {},
+                  "internal:link",
+                  outcome,
                   "task " + entry.id + ": " + detail});
 }
 
@@ -250,7 +251,8 @@ void Tasks::deliver() {
     if (failures_ == 0)
       log_warning("link", std::string("the outcome of a task waits: ") + error.what());
     const auto doubled = kFirstPause * (1 << std::min(failures_++, 5));
-    next_delivery_ = around_.clock->now_steady() + std::min<SteadyTime::duration>(doubled, kLongestPause);
+    next_delivery_ =
+        around_.clock->now_steady() + std::min<SteadyTime::duration>(doubled, kLongestPause);
   }
 }
 

@@ -1,5 +1,7 @@
 // What the agent knows of its tasks, through crashes and for no longer than it must.
 
+#include "agent/link/task_journal.h"
+
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <sys/stat.h>
@@ -8,7 +10,6 @@
 
 #include "agent/base/disk.h"
 #include "agent/base/error.h"
-#include "agent/link/task_journal.h"
 #include "tests/support/fake_clock.h"
 #include "tests/support/temp_folder.h"
 

@@ -5,10 +5,10 @@
 namespace keyagent::link {
 namespace {
 
+using test::Submission;
 using testing::AllOf;
 using testing::ElementsAre;
 using testing::IsEmpty;
-using test::Submission;
 
 class TasksTest : public LinkTest {
  protected:

@@ -48,8 +48,8 @@ void TestTasks::expire(const std::string& id) {
 }
 
 void TestTasks::run_out(Task& task) {
-  const bool again = task.state == "leased" ||
-                     (task.wish.repeatable && task.attempt < task.wish.attempts);
+  const bool again =
+      task.state == "leased" || (task.wish.repeatable && task.attempt < task.wish.attempts);
   if (task.state == "leased") --task.attempt;
   task.state = task.cancelling ? "cancelled" : again ? "queued" : "unknown";
 }
@@ -117,9 +117,9 @@ HttpResponse TestTasks::speak(const std::string& id, const std::string& verb,
     task.text = body.at("text");
     task.result = body.at("result");
     const bool again = outcome == "retry" || (outcome == "failed" && task.wish.repeatable);
-    task.state = outcome == "done"                              ? "done"
+    task.state = outcome == "done"                            ? "done"
                  : again && task.attempt < task.wish.attempts ? "queued"
-                                                                : "failed";
+                                                              : "failed";
     ended_.push_back(id);
     return json({{"state", task.state}});
   }
