@@ -1,4 +1,5 @@
-// Tasks of the instance, for workers: the name of a handler stands where other actions have a key's.
+// Tasks of the instance, for workers: the name of a handler stands where other actions have a
+// key's.
 
 #include "agent/base/encoding.h"
 #include "agent/gate/operation.h"
@@ -23,10 +24,9 @@ void run_task_take(Call& call) {
   there(call.state.services.link.task_take)(call.principal.uid, call.request.task_take(), reply);
   if (!reply.has_task()) return;
   const auto& task = reply.task();
-  call.detail = "task " + escape_controls(task.id()) + ", attempt " +
-                std::to_string(task.attempt()) +
-                (task.credential().empty() ? ""
-                                           : ", credential " + escape_controls(task.credential()));
+  call.detail =
+      "task " + escape_controls(task.id()) + ", attempt " + std::to_string(task.attempt()) +
+      (task.credential().empty() ? "" : ", credential " + escape_controls(task.credential()));
 }
 
 void resolve_task_keep(Call& call) {
