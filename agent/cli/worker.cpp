@@ -23,8 +23,8 @@ client::Client::Options options_for(const std::filesystem::path& socket) {
 // A refusal by policy or state is not lifted in the next second.
 std::chrono::milliseconds longest_pause(Code code) {
   const Layer layer = layer_of(code);
-  const bool person = layer == Layer::kPolicy || layer == Layer::kKey ||
-                      layer == Layer::kCaller || layer == Layer::kConfiguration;
+  const bool person = layer == Layer::kPolicy || layer == Layer::kKey || layer == Layer::kCaller ||
+                      layer == Layer::kConfiguration;
   return person ? 30s : 5s;
 }
 

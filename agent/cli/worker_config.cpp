@@ -32,7 +32,8 @@ std::uint64_t bytes_of(const YamlReader& reader, const std::string& name) {
   const std::string unit(parsed.ptr, last);
   const int shift = unit == "K" ? 10 : unit == "M" ? 20 : unit == "G" ? 30 : -1;
   if (parsed.ec != std::errc{} || shift < 0 || count == 0 || count > (1ULL << 40 >> shift))
-    refuse(reader.where(name), "'" + name + "' must be a size such as 512M or 2G, not '" + written + "'");
+    refuse(reader.where(name),
+           "'" + name + "' must be a size such as 512M or 2G, not '" + written + "'");
   return count << shift;
 }
 
@@ -47,14 +48,14 @@ void require_program(const std::filesystem::path& path, const std::string& where
   if ((info.st_mode & (S_IWGRP | S_IWOTH)) != 0)
     refuse(where, path.string() + " may be written by others: chmod go-w " + path.string());
   if (info.st_uid != 0 && info.st_uid != ::geteuid())
-    refuse(where, path.string() + " belongs to another user than root: chown root " + path.string());
+    refuse(where,
+           path.string() + " belongs to another user than root: chown root " + path.string());
 }
 
 std::optional<process::User> read_user(const YamlReader& reader) {
   const bool root = ::geteuid() == 0;
   if (!reader.has("user")) {
-    if (root)
-      refuse(reader.where(), "the worker is root: say which 'user' its handlers are to be");
+    if (root) refuse(reader.where(), "the worker is root: say which 'user' its handlers are to be");
     return std::nullopt;
   }
   const auto user = process::user_of(reader.text("user"));

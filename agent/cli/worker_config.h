@@ -21,8 +21,8 @@ struct HandlerConfig {
 };
 
 struct WorkerConfig {
-  std::filesystem::path socket;             // empty: not said
-  std::chrono::milliseconds poll{1000};     // how often the agent is asked for tasks
+  std::filesystem::path socket;          // empty: not said
+  std::chrono::milliseconds poll{1000};  // how often the agent is asked for tasks
   std::vector<HandlerConfig> handlers;
 
   const HandlerConfig* find(const std::string& name) const;

@@ -83,8 +83,8 @@ class Complaints {
   void finish() {
     if (!line_.empty()) tell();
     if (lines_ > kMostLines)
-      log_warning("worker", who_ + ": " + std::to_string(lines_ - kMostLines) +
-                                " more lines were withheld");
+      log_warning("worker",
+                  who_ + ": " + std::to_string(lines_ - kMostLines) + " more lines were withheld");
   }
 
  private:
@@ -113,8 +113,7 @@ std::string as_result(std::string bytes) {
 
 class Run {
  public:
-  Run(const HandlerConfig& handler, const HandlerWork& work, const Leash& leash,
-      const Flag& killed)
+  Run(const HandlerConfig& handler, const HandlerWork& work, const Leash& leash, const Flag& killed)
       : handler_(handler), work_(work), leash_(leash), killed_(killed) {}
 
   HandlerEnd to_the_end() {

@@ -48,7 +48,9 @@ class Keeper {
     return !changed_.wait_for(lock, time, [this] { return over_; });
   }
   void run() {
-    const auto third = [this] { return std::max<BootTime>((leash_.until() - boot_now()) / 3, 20ms); };
+    const auto third = [this] {
+      return std::max<BootTime>((leash_.until() - boot_now()) / 3, 20ms);
+    };
     auto wait = third();
     while (pause(wait)) {
       const auto sent = boot_now();

@@ -108,8 +108,7 @@ User user_of(const std::string& name) {
   passwd entry{};
   passwd* found = nullptr;
   ::getpwnam_r(name.c_str(), &entry, buffer.data(), buffer.size(), &found);
-  if (found == nullptr)
-    throw Error(Code::kConfiguration, "this host has no user '" + name + "'");
+  if (found == nullptr) throw Error(Code::kConfiguration, "this host has no user '" + name + "'");
   std::vector<gid_t> groups(1024);
   int count = static_cast<int>(groups.size());
   if (::getgrouplist(name.c_str(), entry.pw_gid, groups.data(), &count) < 0) count = 0;
@@ -135,8 +134,7 @@ pid_t spawn_confined(const Confined& what) {
   prepared.environment.push_back(nullptr);
   const pid_t pid = ::fork();
   if (pid == 0) run_child(prepared);
-  if (pid < 0)
-    throw Error(Code::kPeer, program + " cannot be run: " + std::strerror(errno));
+  if (pid < 0) throw Error(Code::kPeer, program + " cannot be run: " + std::strerror(errno));
   report.write = Fd();
   Fault fault{};
   ssize_t count = 0;

@@ -37,8 +37,8 @@ class HostWorker : public testing::Test {
     host_.json("key create credentials --purpose transport --algorithm ec-p256");
     host_.write("token", instance_.make_token() + "\n");
     std::filesystem::permissions(host_.file("token"), std::filesystem::perms(0600));
-    const auto enrolled = host_.keyagent("enroll " + instance_.url() +
-                                         " --token-file token --wait --timeout 60");
+    const auto enrolled =
+        host_.keyagent("enroll " + instance_.url() + " --token-file token --wait --timeout 60");
     EXPECT_EQ(enrolled.status, 0) << enrolled.output << host_.story();
     std::filesystem::permissions(host_.work.path(), std::filesystem::perms(0711));
   }
@@ -93,8 +93,9 @@ class HostWorker : public testing::Test {
   }
   // Written by a handler: with its line end, so that it is whole.
   std::string line_of(const std::string& file) {
-    EXPECT_TRUE(wait_until([&] { return !host_.read(file).empty() && host_.read(file).back() == '\n'; },
-                           std::chrono::seconds(60)))
+    EXPECT_TRUE(
+        wait_until([&] { return !host_.read(file).empty() && host_.read(file).back() == '\n'; },
+                   std::chrono::seconds(60)))
         << file << "\n"
         << worker_log() << host_.story();
     const std::string text = host_.read(file);
@@ -125,8 +126,7 @@ TEST_F(HostWorker, R4_HandlerGetsInputAndCredentialByPipesAndNothingElse) {
                 id + "\nKEYAGENT_TASK_HANDLER=deploy\nKEYAGENT_TASK_ATTEMPT=1\n");
   EXPECT_THAT(read_text(proc + "cmdline"), AllOf(Not(HasSubstr(id)), Not(HasSubstr("canary"))));
   EXPECT_THAT(read_text(proc + "status"), HasSubstr("NoNewPrivs:\t1"));
-  EXPECT_THAT(read_text(proc + "limits"),
-              testing::ContainsRegex("Max core file size +0 +0"));
+  EXPECT_THAT(read_text(proc + "limits"), testing::ContainsRegex("Max core file size +0 +0"));
   std::vector<std::string> open;
   for (const auto& each : std::filesystem::directory_iterator(proc + "fd"))
     open.push_back(std::filesystem::read_symlink(each.path()));
@@ -149,7 +149,9 @@ TEST_F(HostWorker, ResultIsCutAt64KiBAndAlwaysText) {
   EXPECT_EQ(instance_.tasks.result(much).size(), 65536u);
   EXPECT_THAT(instance_.tasks.text(much), HasSubstr("cut"));
   becomes(bytes, "done");
-  EXPECT_EQ(instance_.tasks.result(bytes), "a\xEF\xBF\xBD" "b");
+  EXPECT_EQ(instance_.tasks.result(bytes),
+            "a\xEF\xBF\xBD"
+            "b");
   EXPECT_LT(worker_log().size(), 100000u);
 }
 
@@ -329,8 +331,7 @@ TEST_F(HostWorker, FileWithAFaultIsRefusedAndLeavesTheOldOneInForce) {
 
 TEST_F(HostWorker, HandlerIsTheUserThatTheFileNames) {
   if (::geteuid() != 0) GTEST_SKIP() << "only a worker that is root has handlers of other users";
-  handler("deploy", "id -u; id -g; id -G | wc -w\n",
-          ", user: nobody");
+  handler("deploy", "id -u; id -g; id -G | wc -w\n", ", user: nobody");
   start_worker();
   const auto id = submit({"deploy"});
   becomes(id, "done");

@@ -254,8 +254,9 @@ TEST_F(TasksTest, R11_TaskWhoseStartTheAgentDidNotHearOfIsSaidNotToHaveStarted) 
   const auto id = submit();
   ASSERT_TRUE(eventually([&] {
     EXPECT_FALSE(try_take().task_take().has_task());
-    return instance_.tasks.ended().size() == 1;
+    return list().tasks_size() == 1;
   }));
+  ASSERT_TRUE(eventually([&] { return instance_.tasks.ended().size() == 1; }));
   EXPECT_THAT(instance_.tasks.text(id), HasSubstr("not started"));
   EXPECT_EQ(instance_.tasks.state(id), "queued");
   instance_.tasks.lose_start = false;
