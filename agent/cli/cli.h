@@ -57,6 +57,8 @@ void add_envelope_commands(CLI::App& app, Session& session);  // seal, open
 void add_status_commands(CLI::App& app, Session& session);    // status, doctor, why
 void add_audit_commands(CLI::App& app, Session& session);
 void add_link_commands(CLI::App& app, Session& session);  // enroll, leave, credential
+void add_task_commands(CLI::App& app, Session& session);  // of this host; others: instance task
+void add_worker_command(CLI::App& app, Session& session);
 void add_config_commands(CLI::App& app, Session& session);
 void add_instance_commands(CLI::App& app, Session& session);
 void add_completion_command(CLI::App& app);

@@ -223,7 +223,9 @@ Json link_json(const wire::Link& link) {
           {"tls_version", link.tls_version()},
           {"cipher", link.cipher()},
           {"connected", link.connected()},
-          {"last_heartbeat", link.last_heartbeat()}};
+          {"last_heartbeat", link.last_heartbeat()},
+          {"tasks_running", link.tasks_running()},
+          {"outcomes_waiting", link.outcomes_waiting()}};
 }
 
 std::string link_text(const wire::Link& link) {
@@ -243,6 +245,9 @@ std::string link_text(const wire::Link& link) {
   if (!link.serial().empty())
     text += "\n  own certificate " + link.serial() + " until " + link.not_after() +
             ", renewed from " + link.renew_after() + "\n  key " + link.auth_kid();
+  if (link.tasks_running() + link.outcomes_waiting() > 0)
+    text += "\n  tasks: " + std::to_string(link.tasks_running()) + " run, " +
+            std::to_string(link.outcomes_waiting()) + " outcomes wait for the instance";
   return text;
 }
 

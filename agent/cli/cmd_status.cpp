@@ -207,7 +207,7 @@ void add_status_commands(CLI::App& app, Session& session) {
   why_command
       ->add_option("ACTION", why->action,
                    "open seal sign public create destroy rekey suspend reseal decrypt agree status "
-                   "audit admin credential")
+                   "audit admin credential work")
       ->required();
   why_command->add_option("KEY", why->key, "name or kid");
   why_command->add_option("--uid", why->uid, "for another user (needs the admin action)")

@@ -43,6 +43,8 @@ void add_commands(CLI::App& app, Session& session) {
   add_rekey_command(app, session);
   add_census_commands(app, session);
   add_link_commands(app, session);
+  add_task_commands(app, session);
+  add_worker_command(app, session);
   add_status_commands(app, session);
   add_audit_commands(app, session);
   add_token_commands(app, session);

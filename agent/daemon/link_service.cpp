@@ -57,6 +57,16 @@ gate::LinkHooks LinkService::hooks() {
     const Place place(waiting_);
     link_.credentials(reply);
   };
+  hooks.task_take = [this](std::uint32_t uid, const auto& request, auto& reply) {
+    const Place place(waiting_);
+    link_.task_take(uid, request, reply);
+  };
+  hooks.task_keep = [this](std::uint32_t uid, const auto& request, auto& reply) {
+    const Place place(waiting_);
+    link_.task_keep(uid, request, reply);
+  };
+  hooks.task_end = [this](std::uint32_t uid, const auto& request) { link_.task_end(uid, request); };
+  hooks.tasks = [this](wire::TaskListReply& reply) { link_.tasks(reply); };
   return hooks;
 }
 

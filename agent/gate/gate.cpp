@@ -85,6 +85,10 @@ Error denied(const Call& call) {
     return Error(Code::kDenied, call.principal.text() + " may not have credential " + which +
                                     "; the deciding rule: keyagent why credential " + which);
   }
+  if (call.query.action == policy::Action::kWork) {
+    return Error(Code::kDenied, call.principal.text() + " may not work as handler " + which +
+                                    "; the deciding rule: keyagent why work " + which);
+  }
   return Error(Code::kDenied, call.principal.text() + " may not " + action +
                                   (which.empty() ? "" : " with key " + which) +
                                   "; the deciding rule: keyagent why " + action +
@@ -240,7 +244,8 @@ void Gate::Impl::finish(const Held& flight) {
     done.outcome = "ok";
     if (!call.detail.empty()) done.detail = call.detail;
     if (flight->abandoned && *flight->abandoned) done.detail = "after its deadline; not delivered";
-    if (operation.record == Record::kUse) {
+    const bool happened = operation.record == Record::kEvent && !call.detail.empty();
+    if (operation.record == Record::kUse || happened) {
       audit.record(std::move(done));
     } else if (operation.record == Record::kChange) {
       audit.record_now(std::move(done));
@@ -292,6 +297,7 @@ void Gate::Impl::report(const Flight& flight, const Error& error) {
                   (*withheld > 0 ? " (and " + std::to_string(*withheld) + " times before)" : ""));
   }
   if (flight.operation == nullptr || flight.operation->record == Record::kNever) return;
+  if (flight.operation->record == Record::kEvent) return;
   if (outage(code) && !withheld) return;
   audit::Event event = flight.event;
   event.outcome = name;

@@ -27,6 +27,13 @@ struct LinkHooks {
   // The opened credential; the caller has been found to be allowed it.
   std::function<void(const std::string& name, wire::CredentialGetReply&)> credential;
   std::function<void(wire::CredentialListReply&)> credentials;
+  // Tasks: the caller has been found to be allowed to work as this handler.
+  std::function<void(std::uint32_t uid, const wire::TaskTakeRequest&, wire::TaskTakeReply&)>
+      task_take;
+  std::function<void(std::uint32_t uid, const wire::TaskKeepRequest&, wire::TaskKeepReply&)>
+      task_keep;
+  std::function<void(std::uint32_t uid, const wire::TaskEndRequest&)> task_end;
+  std::function<void(wire::TaskListReply&)> tasks;
 };
 
 // What the operations need of the daemon around them. All thread-safe.

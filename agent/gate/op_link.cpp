@@ -8,12 +8,6 @@
 namespace keyagent::gate {
 namespace {
 
-template <class Hook>
-const Hook& there(const Hook& hook) {
-  if (hook) return hook;
-  throw Error(Code::kUnsupported, "this agent has no link to an instance");
-}
-
 [[noreturn]] void refuse_challenge(const std::string& why, const std::string& kid) {
   throw Error(Code::kInput, "the challenge is not answered: " + why, kid);
 }

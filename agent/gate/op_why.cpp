@@ -49,10 +49,10 @@ void run_why(Call& call) {
                                   policy::action_names() + ")");
   }
   const auto subject = subject_of(call);
-  // Credentials have names of their own, whatever keys are called.
-  const bool credential = action == policy::Action::kCredential;
-  if (credential) call.query.key = request.key();
-  if (!credential && !request.key().empty()) resolve_key(call, request.key());
+  // Credentials and handlers have names of their own, whatever keys are called.
+  const bool no_key = action == policy::Action::kCredential || action == policy::Action::kWork;
+  if (no_key) call.query.key = request.key();
+  if (!no_key && !request.key().empty()) resolve_key(call, request.key());
   policy::Query query{*action, call.query.key, call.query.purpose};
   auto decision = policy::decide(*call.policy, subject, query);
   // A kid of a key that the caller may not see is not turned into its name.

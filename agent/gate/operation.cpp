@@ -115,6 +115,14 @@ const Operation kOperations[] = {
      resolve_credential, run_credential_get},
     {Request::kCredentialList, "credential.list", Action::kStatus, Record::kNever, false, never,
      no_key, run_credential_list},
+    {Request::kTaskTake, "task.take", Action::kWork, Record::kEvent, false, never,
+     resolve_task_take, run_task_take},
+    {Request::kTaskKeep, "task.keep", Action::kWork, Record::kNever, false, never,
+     resolve_task_keep, run_task_keep},
+    {Request::kTaskEnd, "task.end", Action::kWork, Record::kUse, false, never, resolve_task_end,
+     run_task_end},
+    {Request::kTaskList, "task.list", Action::kStatus, Record::kNever, false, never, no_key,
+     run_task_list},
     {Request::kProve, "prove", std::nullopt, Record::kUse, true, always, resolve_prove, run_prove},
 };
 

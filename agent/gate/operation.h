@@ -64,9 +64,9 @@ struct Call {
   }
 };
 
-// How an operation is recorded: not at all, with the others of some milliseconds, or synced before
-// it begins and before it is answered.
-enum class Record { kNever, kUse, kChange };
+// How an operation is recorded: not at all, with the others of some milliseconds, so only when its
+// detail says that something was done, or synced before it begins and before it is answered.
+enum class Record { kNever, kUse, kEvent, kChange };
 
 struct Operation {
   wire::Request::OpCase op;
@@ -79,6 +79,13 @@ struct Operation {
   void (*run)(Call&) = nullptr;      // fills response; throws Error
   int patience = 1;                  // deadlines are so many times longer (key generation)
 };
+
+// What the daemon has given for it. Throws Error{kUnsupported} where there is nothing.
+template <class Hook>
+const Hook& there(const Hook& hook) {
+  if (hook) return hook;
+  throw Error(Code::kUnsupported, "this agent has no link to an instance");
+}
 
 // nullptr: no such operation.
 const Operation* find_operation(wire::Request::OpCase op);
@@ -171,6 +178,13 @@ void run_link_status(Call& call);
 void resolve_credential(Call& call);
 void run_credential_get(Call& call);
 void run_credential_list(Call& call);
+void resolve_task_take(Call& call);
+void run_task_take(Call& call);
+void resolve_task_keep(Call& call);
+void run_task_keep(Call& call);
+void resolve_task_end(Call& call);
+void run_task_end(Call& call);
+void run_task_list(Call& call);
 void resolve_prove(Call& call);
 void run_prove(Call& call);
 

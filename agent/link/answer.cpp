@@ -36,6 +36,10 @@ bool Answer::has(const char* name) const {
   return object_.contains(name);
 }
 
+bool Answer::is_null(const char* name) const {
+  return member(name).is_null();
+}
+
 std::string Answer::text(const char* name) const {
   return text_in(member(name), name);
 }
@@ -52,6 +56,12 @@ std::uint64_t Answer::number(const char* name) const {
 
 std::uint64_t Answer::number_or(const char* name, std::uint64_t otherwise) const {
   return has(name) ? number(name) : otherwise;
+}
+
+bool Answer::flag(const char* name) const {
+  const auto& value = member(name);
+  if (!value.is_boolean()) refuse(std::string("'") + name + "' is neither true nor false");
+  return value.get<bool>();
 }
 
 double Answer::seconds(const char* name) const {
@@ -83,6 +93,10 @@ std::vector<std::string> Answer::texts(const char* name) const {
   std::vector<std::string> out;
   for (const auto& each : list) out.push_back(text_in(each, name));
   return out;
+}
+
+std::string Answer::dump() const {
+  return object_.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
 }
 
 }  // namespace keyagent::link

@@ -49,37 +49,12 @@ Credentials::Credentials(const Surroundings& around, LinkStore& store, OwnKeys& 
     : around_(around),
       store_(store),
       keys_(keys),
-      library_(library),
       uplink_(uplink),
-      folder_(around.folder / "credentials") {}
+      folder_(around.folder / "credentials"),
+      line_(around, keys, library) {}
 
 std::filesystem::path Credentials::path_of(const std::string& name) const {
   return folder_ / (name + ".json");
-}
-
-// MISSION R3: an agent that is not trusted gets no credential.
-std::shared_ptr<const LinkState> Credentials::require_trusted() const {
-  auto state = store_.get();
-  if (!state)
-    throw Error(Code::kKeyState,
-                "this agent is not enrolled with an instance; run: keyagent enroll URL");
-  if (state->stage == LinkState::Stage::kPending)
-    throw Error(Code::kKeyState, "the instance has not approved this agent yet");
-  const auto report = uplink_.report();
-  if (report.phase == Phase::kRefusedByPeer)
-    throw Error(Code::kKeyState, "the instance refuses this agent: " + report.text);
-  return state;
-}
-
-InstanceApi& Credentials::api(const LinkState& state) {
-  const std::string kid = keys_.show(state.auth_key).kid();
-  const std::string wanted = kid + " " + state.agents_url + " " + state.crl;
-  if (!api_ || api_for_ != wanted) {
-    api_.reset();
-    api_ = std::make_unique<InstanceApi>(library_.get(), options_for(state, kid, around_.timing));
-    api_for_ = wanted;
-  }
-  return *api_;
 }
 
 std::optional<Credentials::Copy> Credentials::read(const std::string& name) const {
@@ -121,7 +96,7 @@ SealedCredential Credentials::fetch_for_our_keys(const LinkState& state, Instanc
 // REQUIRES its turn.
 Credentials::Copy Credentials::fetch(const LinkState& state, const std::string& name) {
   try {
-    Copy copy{fetch_for_our_keys(state, api(state), name), rfc3339(around_.clock->now())};
+    Copy copy{fetch_for_our_keys(state, line_.api(state), name), rfc3339(around_.clock->now())};
     const Json kept{{"type", copy.sealed.type},
                     {"version", copy.sealed.version},
                     {"kid", copy.sealed.kid},
@@ -133,7 +108,7 @@ Credentials::Copy Credentials::fetch(const LinkState& state, const std::string& 
     stale_.erase(name);
     return copy;
   } catch (const Error& error) {
-    api_.reset();
+    line_.drop();
     if (is_final(error.code())) {
       std::filesystem::remove(path_of(name));
       const std::lock_guard lock(mutex_);
@@ -148,7 +123,7 @@ std::optional<Credentials::Copy> Credentials::fetch_if_possible(const LinkState&
                                                                 const std::string& name,
                                                                 bool has_copy, bool stale) {
   if (has_copy && uplink_.report().phase == Phase::kUnreachable) return std::nullopt;
-  const Turn::Lease asking(turn_, around_.timing.answer);
+  const Turn::Lease asking(line_.turn(), around_.timing.answer);
   if (!asking.held()) {
     if (has_copy && !stale) return std::nullopt;
     throw Error(Code::kBusy, "another credential is being fetched; try again");
@@ -172,7 +147,7 @@ void Credentials::open(const LinkState& state, const Copy& copy, wire::Credentia
 
 void Credentials::get(const std::string& name, wire::CredentialGetReply& reply) {
   require_name(name);
-  const auto state = require_trusted();
+  const auto state = require_trusted(store_, uplink_);
   auto kept = read(name);
   bool stale = false;
   {
@@ -186,17 +161,17 @@ void Credentials::get(const std::string& name, wire::CredentialGetReply& reply) 
 }
 
 void Credentials::list(wire::CredentialListReply& reply) {
-  const auto state = require_trusted();
-  const Turn::Lease asking(turn_, around_.timing.answer);
+  const auto state = require_trusted(store_, uplink_);
+  const Turn::Lease asking(line_.turn(), around_.timing.answer);
   if (asking.held() && uplink_.report().phase != Phase::kUnreachable) {
     try {
-      for (const auto& each : api(*state).credentials())
+      for (const auto& each : line_.api(*state).credentials())
         describe(
             {each.name, each.type, each.kids.empty() ? "" : each.kids.front(), {}, each.version},
             {}, false, *reply.add_credentials());
       return;
     } catch (const Error& error) {
-      api_.reset();
+      line_.drop();
       if (!retryable(error.code())) throw;
     }
   }
@@ -224,14 +199,14 @@ void Credentials::work() {
   if (fetch_next(*state)) {
     count_ = true;
   } else if (std::exchange(count_, false)) {
-    const Turn::Lease asking(turn_);
-    count(*state, api(*state).credentials());
+    const Turn::Lease asking(line_.turn());
+    count(*state, line_.api(*state).credentials());
   }
 }
 
 void Credentials::look_all(const LinkState& state) {
-  const Turn::Lease asking(turn_);
-  const auto all = api(state).credentials();
+  const Turn::Lease asking(line_.turn());
+  const auto all = line_.api(state).credentials();
   const std::string kid = keys_.show(state.transport_key).kid();
   std::set<std::string> known;
   for (const auto& each : all) {
@@ -276,7 +251,7 @@ bool Credentials::fetch_next(const LinkState& state) {
     if (stale_.empty()) return false;
     name = *stale_.begin();
   }
-  const Turn::Lease asking(turn_);
+  const Turn::Lease asking(line_.turn());
   try {
     fetch(state, name);
   } catch (const Error& error) {
@@ -289,8 +264,8 @@ bool Credentials::fetch_next(const LinkState& state) {
 }
 
 void Credentials::forget_all() {
-  const Turn::Lease asking(turn_);
-  api_.reset();
+  const Turn::Lease asking(line_.turn());
+  line_.drop();
   std::error_code none;
   std::filesystem::remove_all(folder_, none);
   const std::lock_guard lock(mutex_);

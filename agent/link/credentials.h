@@ -10,10 +10,7 @@
 #include <set>
 #include <string>
 
-#include "agent/link/instance_api.h"
-#include "agent/link/own_keys.h"
-#include "agent/link/turn.h"
-#include "agent/link/uplink.h"
+#include "agent/link/instance_line.h"
 
 namespace keyagent::link {
 
@@ -47,7 +44,6 @@ class Credentials {
   void look_all(const LinkState& state);
   bool fetch_next(const LinkState& state);
   void count(const LinkState& state, const std::vector<CredentialInfo>& all);
-  std::shared_ptr<const LinkState> require_trusted() const;
   std::optional<Copy> read(const std::string& name) const;
   Copy fetch(const LinkState& state, const std::string& name);
   SealedCredential fetch_for_our_keys(const LinkState& state, InstanceApi& api,
@@ -55,18 +51,14 @@ class Credentials {
   std::optional<Copy> fetch_if_possible(const LinkState& state, const std::string& name,
                                         bool has_copy, bool stale);
   void open(const LinkState& state, const Copy& copy, wire::CredentialGetReply& reply);
-  InstanceApi& api(const LinkState& state);  // REQUIRES its turn
   std::filesystem::path path_of(const std::string& name) const;
 
   const Surroundings& around_;
   LinkStore& store_;
   OwnKeys& keys_;
-  TlsLibrary& library_;
   const Uplink& uplink_;
   const std::filesystem::path folder_;
-  Turn turn_;                         // one request to the instance at a time
-  std::unique_ptr<InstanceApi> api_;  // guarded by turn_
-  std::string api_for_;               // guarded by turn_: kid and address it was made for
+  InstanceLine line_;  // one request to the instance at a time
   mutable std::mutex mutex_;
   std::set<std::string> stale_;  // guarded by mutex_
   std::atomic<bool> look_{false};

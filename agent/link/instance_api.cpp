@@ -2,7 +2,9 @@
 
 #include <unistd.h>
 
+#include <algorithm>
 #include <array>
+#include <limits>
 
 #include "agent/base/encoding.h"
 #include "agent/base/error.h"
@@ -50,6 +52,16 @@ std::string body_of(const tls::HttpResponse& response) {
                                std::to_string(response.status) + " and says no more");
 }
 
+namespace {
+
+// At most a day: what is said beyond that is no lease.
+std::chrono::milliseconds lease_of(const Answer& answer) {
+  const double seconds = std::clamp(answer.seconds("lease_s"), 0.0, 86400.0);
+  return std::chrono::milliseconds(static_cast<long>(seconds * 1000));
+}
+
+}  // namespace
+
 Answer InstanceApi::post(const std::string& path, const Json& body) {
   return Answer(body_of(client_.call("POST", path, body.dump())));
 }
@@ -80,6 +92,39 @@ std::string InstanceApi::renew(const std::string& request, std::string& crl) {
   const auto answer = post("/v1/certificates", {{"csr", request}});
   crl = answer.text_or("crl", "");
   return answer.text("certificate");
+}
+
+std::optional<TakenTask> InstanceApi::take_task(const std::string& handler) {
+  const auto answer = post("/v1/tasks/take", {{"handlers", {handler}}});
+  if (answer.is_null("task")) return std::nullopt;
+  const auto task = answer.object("task");
+  const auto most = std::numeric_limits<std::uint32_t>::max();
+  const auto number = [&](const char* name) {
+    return static_cast<std::uint32_t>(std::min<std::uint64_t>(task.number(name), most));
+  };
+  return TakenTask{task.text("id"),
+                   task.text("handler"),
+                   task.text_or("credential", ""),
+                   answer.text("lease"),
+                   task.object("input").dump(),
+                   task.flag("repeatable"),
+                   number("attempt"),
+                   number("seconds")};
+}
+
+std::chrono::milliseconds InstanceApi::start_task(const std::string& id, const std::string& lease) {
+  return lease_of(post("/v1/tasks/" + id + "/start", {{"lease", lease}}));
+}
+
+std::chrono::milliseconds InstanceApi::keep_task(const std::string& id, const std::string& lease) {
+  return lease_of(post("/v1/tasks/" + id + "/keep", {{"lease", lease}}));
+}
+
+void InstanceApi::end_task(const std::string& id, const std::string& lease,
+                           const std::string& outcome, const std::string& text,
+                           const std::string& result) {
+  post("/v1/tasks/" + id + "/end",
+       {{"lease", lease}, {"outcome", outcome}, {"text", text}, {"result", result}});
 }
 
 std::string InstanceApi::crl() {

@@ -28,6 +28,13 @@ struct SealedCredential {
   std::uint64_t version = 0;
 };
 
+struct TakenTask {
+  std::string id, handler, credential, lease;
+  std::string input;  // a JSON object
+  bool repeatable = false;
+  std::uint32_t attempt = 0, seconds = 0;
+};
+
 // How an enrolled agent reaches its instance: mutual TLS with the certificate of this auth key.
 // Throws Error{kKeyNotPresent} when the instance has given it none.
 tls::ClientOptions options_for(const LinkState& state, const std::string& auth_kid,
@@ -53,6 +60,13 @@ class InstanceApi {
   std::string crl();
   std::vector<CredentialInfo> credentials();
   SealedCredential credential(const std::string& name, const std::string& kid);
+  // nullopt: there is none for this handler now.
+  std::optional<TakenTask> take_task(const std::string& handler);
+  // How long the lease is from here on. Throws Error{kKeyState} when it has gone.
+  std::chrono::milliseconds start_task(const std::string& id, const std::string& lease);
+  std::chrono::milliseconds keep_task(const std::string& id, const std::string& lease);
+  void end_task(const std::string& id, const std::string& lease, const std::string& outcome,
+                const std::string& text, const std::string& result);
 
  private:
   Answer post(const std::string& path, const nlohmann::json& body);

@@ -8,6 +8,7 @@
 #include "agent/link/instance_confirmation.h"
 #include "agent/link/orders.h"
 #include "agent/link/renewal.h"
+#include "agent/link/tasks.h"
 
 namespace keyagent::link {
 namespace {
@@ -58,6 +59,7 @@ struct Link::Impl {
   CertificateCare care{around, store, keys};
   Uplink uplink;
   Credentials credentials{around, store, keys, library, uplink};
+  Tasks tasks{around, store, keys, library, uplink};
   InstanceConfirmation confirmation{around,  store,  keys,
                                     library, uplink, [this] { credentials.look_again(); }};
   std::mutex enrolling;  // one at a time
@@ -78,6 +80,7 @@ struct Link::Impl {
       care.look();
       if (!send) return;
       orders.look(send);
+      patiently([this] { tasks.deliver(); });
       patiently([this] { credentials.work(); });
     };
     return out;
@@ -128,6 +131,7 @@ struct Link::Impl {
     orders.repeat();
     patiently([this] { refresh_revocations(); });
     credentials.look_again();
+    tasks.news();
   }
 
   // What can be done at the next session too ends no session.
@@ -154,6 +158,7 @@ struct Link::Impl {
     const std::string type = message.text("type");
     if (type == "rekey") orders.take(message.id("id"), message.text("key"));
     if (type == "credentials") credentials.changed(message.texts("names"));
+    if (type == "tasks") tasks.news();
   }
 };
 
@@ -192,8 +197,12 @@ void Link::enroll(const wire::EnrollRequest& request, wire::EnrollReply& reply) 
   }
   auto fresh = impl_->enrolment.begin(wish);
   const bool pending = fresh.stage == LinkState::Stage::kPending;
+  // Leases are the other side's: to another, or as another, they mean nothing.
+  const bool others =
+      known && (known->ca_fingerprint != fresh.ca_fingerprint || known->agent != fresh.agent);
   impl_->store.put(std::move(fresh));
   if (known) impl_->credentials.forget_all();
+  if (others) impl_->tasks.forget_all();
   impl_->uplink.start();
   impl_->uplink.reconnect();
   reply.set_changed(true);
@@ -209,6 +218,7 @@ void Link::leave(wire::Link& reply) {
   impl_->uplink.wait_left(kFarewell);
   impl_->uplink.note_failure(Error(Code::kOk, {}));
   impl_->credentials.forget_all();
+  impl_->tasks.forget_all();
   impl_->keys.forget_sealed();
   describe(reply);
   reply.set_state(name_of(Phase::kNotEnrolled));
@@ -220,6 +230,24 @@ void Link::credential(const std::string& name, wire::CredentialGetReply& reply) 
 
 void Link::credentials(wire::CredentialListReply& reply) {
   impl_->credentials.list(reply);
+}
+
+void Link::task_take(std::uint32_t uid, const wire::TaskTakeRequest& request,
+                     wire::TaskTakeReply& reply) {
+  impl_->tasks.take(uid, request.handler(), reply);
+}
+
+void Link::task_keep(std::uint32_t uid, const wire::TaskKeepRequest& request,
+                     wire::TaskKeepReply& reply) {
+  impl_->tasks.keep(uid, request, reply);
+}
+
+void Link::task_end(std::uint32_t uid, const wire::TaskEndRequest& request) {
+  impl_->tasks.end(uid, request);
+}
+
+void Link::tasks(wire::TaskListReply& reply) const {
+  impl_->tasks.list(reply);
 }
 
 void Link::describe(wire::Link& reply) const {
@@ -234,6 +262,8 @@ void Link::describe(wire::Link& reply) const {
   reply.set_last_heartbeat(time_text(report.last_heartbeat));
   reply.set_failures(static_cast<std::uint32_t>(report.failures));
   if (report.peer) describe_session(*report.peer, reply);
+  reply.set_tasks_running(static_cast<std::uint32_t>(impl_->tasks.running()));
+  reply.set_outcomes_waiting(static_cast<std::uint32_t>(impl_->tasks.waiting()));
   if (!state) return;
   reply.set_agent(state->agent);
   reply.set_instance(state->instance);
@@ -260,9 +290,19 @@ void Link::describe(wire::Link& reply) const {
 std::vector<wire::Diagnosis> Link::diagnose() const {
   wire::Link link;
   describe(link);
+  std::vector<wire::Diagnosis> all;
+  if (link.outcomes_waiting() >= impl_->around.tasks.waiting) {
+    auto& out = all.emplace_back();
+    out.set_severity("warning");
+    out.set_code(std::string(code_name(Code::kBusy)));
+    out.set_subject("tasks");
+    out.set_text("the outcomes of " + std::to_string(link.outcomes_waiting()) +
+                 " tasks wait for the instance; workers get no more");
+    out.set_cure("they are delivered by themselves when " + link.agents_url() + " answers");
+  }
   const bool well = link.code().empty() || link.state() == name_of(Phase::kConnected);
-  if (well) return {};
-  wire::Diagnosis out;
+  if (well) return all;
+  auto& out = all.emplace_back();
   out.set_severity(link.state() == name_of(Phase::kRefusedByPeer) ? "error" : "warning");
   out.set_code(link.code());
   out.set_kid(link.auth_kid());
@@ -272,7 +312,7 @@ std::vector<wire::Diagnosis> Link::diagnose() const {
                    ? "it is tried again by itself; see whether " + link.agents_url() + " answers"
                    : "ask the instance's operator about " + link.agent() +
                          "; to begin anew: keyagent enroll URL --replace");
-  return {out};
+  return all;
 }
 
 }  // namespace keyagent::link

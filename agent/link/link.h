@@ -27,6 +27,12 @@ class Link {
   void describe(wire::Link& reply) const;
   void credential(const std::string& name, wire::CredentialGetReply& reply);
   void credentials(wire::CredentialListReply& reply);
+  void task_take(std::uint32_t uid, const wire::TaskTakeRequest& request,
+                 wire::TaskTakeReply& reply);
+  void task_keep(std::uint32_t uid, const wire::TaskKeepRequest& request,
+                 wire::TaskKeepReply& reply);
+  void task_end(std::uint32_t uid, const wire::TaskEndRequest& request);
+  void tasks(wire::TaskListReply& reply) const;
   // What doctor says of it.
   std::vector<wire::Diagnosis> diagnose() const;
 

@@ -10,6 +10,7 @@
 #include "agent/base/clock.h"
 #include "agent/keys/rekey_runner.h"
 #include "agent/link/gate_client.h"
+#include "agent/link/task_journal.h"
 #include "agent/tls/client.h"
 
 namespace keyagent::link {
@@ -19,6 +20,7 @@ struct Timing {
   std::chrono::milliseconds poll{5000};                               // for an approval
   std::chrono::milliseconds connect{3000}, answer{4000};  // an ending agent waits for so much
   std::chrono::milliseconds welcome{10000};
+  std::chrono::milliseconds ask{30000};  // for tasks, when the instance says nothing of any
 };
 
 struct Surroundings {
@@ -29,6 +31,7 @@ struct Surroundings {
   GateClient::Ask ask;  // Gate::handle
   keys::Tell tell;      // log and audit log
   Timing timing;
+  TaskJournal::Limits tasks;
 };
 
 // TLS with the agent's own keys, made when it is first needed: an agent without an instance pays

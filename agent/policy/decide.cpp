@@ -23,7 +23,8 @@ constexpr Named kActions[] = {{Action::kOpen, "open"},
                               {Action::kStatus, "status"},
                               {Action::kAudit, "audit"},
                               {Action::kAdmin, "admin"},
-                              {Action::kCredential, "credential"}};
+                              {Action::kCredential, "credential"},
+                              {Action::kWork, "work"}};
 
 template <class List, class Value>
 bool contains(const List& list, const Value& value) {

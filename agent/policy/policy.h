@@ -42,9 +42,10 @@ enum class Action {
   kAudit,    // read the audit log
   kAdmin,    // reload, doctor, enroll, leave, install and remove certificates
   kCredential,  // have a credential of the instance; `keys` are its name
+  kWork,        // take tasks of the instance; `keys` are names of handlers
 };
 // "open" "seal" "sign" "public" "create" "destroy" "rekey" "suspend" "reseal" "decrypt"
-// "agree" "status" "audit" "admin" "credential"
+// "agree" "status" "audit" "admin" "credential" "work"
 std::string_view name_of(Action action);
 // All of them, for messages: "open, seal, …".
 std::string action_names();

@@ -27,6 +27,10 @@ rules:
   - name: admin
     allow: [open, seal, sign, public, create, destroy, rekey, suspend, status, audit, admin, credential]
     who: {user: "1000"}
+  - name: workers
+    allow: [work]
+    keys: [deploy]
+    who: {user: ["1001", "1002"]}
   - name: database
     allow: [credential]
     keys: ["db-*"]
@@ -67,6 +71,14 @@ class LinkTest : public gate::GateTest {
     all.link.status = [this](auto& reply) { link_->describe(reply); };
     all.link.credential = [this](const auto& name, auto& reply) { link_->credential(name, reply); };
     all.link.credentials = [this](auto& reply) { link_->credentials(reply); };
+    all.link.task_take = [this](auto uid, const auto& request, auto& reply) {
+      link_->task_take(uid, request, reply);
+    };
+    all.link.task_keep = [this](auto uid, const auto& request, auto& reply) {
+      link_->task_keep(uid, request, reply);
+    };
+    all.link.task_end = [this](auto uid, const auto& request) { link_->task_end(uid, request); };
+    all.link.tasks = [this](auto& reply) { link_->tasks(reply); };
     gate_ = std::make_unique<gate::Gate>(options_, all, timer_.timer());
   }
 
@@ -87,6 +99,7 @@ class LinkTest : public gate::GateTest {
     around.timing.first_pause = 50ms;
     around.timing.longest_pause = 200ms;
     around.timing.poll = 50ms;
+    around.tasks = limits_;
     link_ = std::make_unique<Link>(around);
     runner_of_link_ = std::make_unique<keys::RekeyRunner>(
         keys_, keys::RekeyRunner::Options{&system_clock(), [] { return keys::Periods{}; },
@@ -156,6 +169,7 @@ class LinkTest : public gate::GateTest {
   }
   bool trusts_nobody() { return !std::filesystem::exists(hsm_.folder() / "state/link.json"); }
 
+  TaskJournal::Limits limits_;
   test::TestInstance instance_;
   std::mutex told_mutex_;
   std::vector<keys::Happening> told_;

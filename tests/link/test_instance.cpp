@@ -268,6 +268,7 @@ struct TestInstance::Impl {
     }
     if (request.path == "/v1/credentials") return list(agent);
     if (begins("/v1/credentials/")) return credential(agent, request);
+    if (const auto task = outer.tasks.serve(request)) return *task;
     throw Error(Code::kUsage, "not here");
   }
 
@@ -486,6 +487,13 @@ void TestInstance::put_envelope(const std::string& name, const PublicKeyInfo& ke
                                 const std::string& value) {
   const std::lock_guard lock(impl_->mutex);
   impl_->envelopes[name] = {key, value};
+}
+
+void TestInstance::announce_tasks() {
+  const std::lock_guard lock(impl_->mutex);
+  for (const auto& [id, agent] : impl_->agents) {
+    if (agent.link) agent.link->send(Json{{"type", "tasks"}}.dump());
+  }
 }
 
 void TestInstance::order_rekey(const std::string& id, const std::string& key) {

@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "agent/tls/server.h"
+#include "tests/link/test_tasks.h"
 #include "tests/support/software_keys.h"
 #include "tests/support/test_ca.h"
 
@@ -56,6 +57,8 @@ class TestInstance {
   // Sealed by its author, to the key that the agent has now and to no other.
   void put_blind(const std::string& name, const std::string& agent, const std::string& value);
   void withdraw_credential(const std::string& name);
+  // Says to every agent that there may be work.
+  void announce_tasks();
   void order_rekey(const std::string& id, const std::string& key);
   // An envelope that is sealed to this key instead.
   void put_envelope(const std::string& name, const PublicKeyInfo& key, const std::string& value);
@@ -63,6 +66,7 @@ class TestInstance {
   // How long the agents' certificates live, from then on.
   std::chrono::hours before{1}, after{24 * 60};
   Mischief mischief;
+  TestTasks tasks;
 
   std::string auth_kid(const std::string& agent) const;
   std::string transport_kid(const std::string& agent) const;

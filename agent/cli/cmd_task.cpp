@@ -1,0 +1,48 @@
+// keyagent task
+
+#include "agent/base/encoding.h"
+#include "agent/cli/cli.h"
+
+namespace keyagent::cli {
+namespace {
+
+void run_list(Session& session) {
+  wire::Request request;
+  request.mutable_task_list();
+  const auto response = session.call(request);
+  const auto& reply = response.task_list();
+  Json list = Json::array();
+  std::string text;
+  for (const auto& each : reply.tasks()) {
+    list.push_back({{"id", each.id()},
+                    {"handler", each.handler()},
+                    {"stage", each.stage()},
+                    {"outcome", each.outcome()},
+                    {"text", each.text()},
+                    {"attempt", each.attempt()},
+                    {"uid", each.uid()},
+                    {"changed", each.changed()},
+                    {"lease_ms", each.lease_ms()}});
+    text += each.id() + "  " + escape_controls(each.handler()) + "  " + each.stage() +
+            (each.outcome().empty() ? "" : "  " + each.outcome()) + "  " + each.changed() +
+            (each.text().empty() ? "" : "\n    " + escape_controls(each.text())) + "\n";
+  }
+  text += std::to_string(reply.running()) + " run, " + std::to_string(reply.waiting()) +
+          " outcomes wait for the instance";
+  session.tell({{"tasks", list}, {"running", reply.running()}, {"waiting", reply.waiting()}}, text);
+}
+
+}  // namespace
+
+void add_task_commands(CLI::App& app, Session& session) {
+  auto* task = app.add_subcommand("task", "tasks of the instance that this host has taken");
+  task->require_subcommand(1);
+  task->footer("Examples:\n  keyagent task list");
+  add_command(*task, "list",
+              "those that run, those whose outcome the instance does not know yet, and what it "
+              "knows of the last day",
+              "  keyagent task list\n  keyagent --json task list | jq .waiting",
+              [&session] { run_list(session); });
+}
+
+}  // namespace keyagent::cli

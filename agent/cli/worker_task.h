@@ -1,0 +1,20 @@
+#pragma once
+// One task of a worker, from its lease to its outcome.
+
+#include "agent/cli/worker_handler.h"
+#include "agent/client/client.h"
+
+namespace keyagent::cli {
+
+struct TakenTask {
+  wire::Task task;
+  BootTime until;  // of its lease
+};
+
+// Keeps its lease, fetches its credential, runs the handler and tells the agent its outcome. Blocks
+// until the agent has that on its disk, or the task is not this worker's any more. After `killed`
+// nothing is waited for longer than some seconds. Throws nothing.
+void do_task(client::Client& agent, const HandlerConfig& handler, const TakenTask& taken,
+             const Flag& killed);
+
+}  // namespace keyagent::cli

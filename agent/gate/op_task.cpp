@@ -1,0 +1,56 @@
+// Tasks of the instance, for workers: the name of a handler stands where other actions have a
+// key's.
+
+#include "agent/base/encoding.h"
+#include "agent/gate/operation.h"
+
+namespace keyagent::gate {
+namespace {
+
+void resolve_handler(Call& call, const std::string& handler) {
+  if (handler.empty()) throw Error(Code::kUsage, "name a handler");
+  call.which = call.query.key = handler;
+}
+
+}  // namespace
+
+void resolve_task_take(Call& call) {
+  resolve_handler(call, call.request.task_take().handler());
+}
+
+// A worker asks each second: only a task that it gets is recorded.
+void run_task_take(Call& call) {
+  auto& reply = *call.response.mutable_task_take();
+  there(call.state.services.link.task_take)(call.principal.uid, call.request.task_take(), reply);
+  if (!reply.has_task()) return;
+  const auto& task = reply.task();
+  call.detail =
+      "task " + escape_controls(task.id()) + ", attempt " + std::to_string(task.attempt()) +
+      (task.credential().empty() ? "" : ", credential " + escape_controls(task.credential()));
+}
+
+void resolve_task_keep(Call& call) {
+  resolve_handler(call, call.request.task_keep().handler());
+}
+
+void run_task_keep(Call& call) {
+  auto& reply = *call.response.mutable_task_keep();
+  there(call.state.services.link.task_keep)(call.principal.uid, call.request.task_keep(), reply);
+}
+
+void resolve_task_end(Call& call) {
+  resolve_handler(call, call.request.task_end().handler());
+}
+
+void run_task_end(Call& call) {
+  const auto& request = call.request.task_end();
+  call.response.mutable_task_end();
+  there(call.state.services.link.task_end)(call.principal.uid, request);
+  call.detail = "task " + escape_controls(request.id()) + ", " + request.outcome();
+}
+
+void run_task_list(Call& call) {
+  there(call.state.services.link.tasks)(*call.response.mutable_task_list());
+}
+
+}  // namespace keyagent::gate

@@ -1,0 +1,31 @@
+#include "agent/link/instance_line.h"
+
+#include "agent/base/error.h"
+
+namespace keyagent::link {
+
+InstanceApi& InstanceLine::api(const LinkState& state) {
+  const std::string kid = keys_.show(state.auth_key).kid();
+  const std::string wanted = kid + " " + state.agents_url + " " + state.crl;
+  if (!api_ || api_for_ != wanted) {
+    api_.reset();
+    api_ = std::make_unique<InstanceApi>(library_.get(), options_for(state, kid, around_.timing));
+    api_for_ = wanted;
+  }
+  return *api_;
+}
+
+std::shared_ptr<const LinkState> require_trusted(const LinkStore& store, const Uplink& uplink) {
+  auto state = store.get();
+  if (!state)
+    throw Error(Code::kKeyState,
+                "this agent is not enrolled with an instance; run: keyagent enroll URL");
+  if (state->stage == LinkState::Stage::kPending)
+    throw Error(Code::kKeyState, "the instance has not approved this agent yet");
+  const auto report = uplink.report();
+  if (report.phase == Phase::kRefusedByPeer)
+    throw Error(Code::kKeyState, "the instance refuses this agent: " + report.text);
+  return state;
+}
+
+}  // namespace keyagent::link

@@ -1,0 +1,71 @@
+#pragma once
+// Tasks of the instance for workers of this host: taken, kept and ended here, run by others
+// (keyagent worker). A task is started once, whatever dies; its outcome is never lost.
+
+#include <map>
+#include <mutex>
+#include <string>
+
+#include "agent/link/instance_line.h"
+#include "agent/link/task_journal.h"
+
+namespace keyagent::link {
+
+// Thread-safe. A lease counts from before the request that brought it was sent, on the steady
+// clock: the instance gives a task to nobody else before it is over here.
+class Tasks {
+ public:
+  static constexpr std::size_t kMostResult = 64 << 10;
+
+  Tasks(const Surroundings& around, LinkStore& store, OwnKeys& keys, TlsLibrary& library,
+        const Uplink& uplink);
+
+  // For gate::LinkHooks. Throw Error: kKeyState (not trusted; the lease has gone), kDenied (another
+  // user's task), kBusy (others ask the instance; too many outcomes wait), kPeer (it is away).
+  // take() leaves the reply empty when there is no task, and while the instance is away.
+  void take(std::uint32_t uid, const std::string& handler, wire::TaskTakeReply& reply);
+  void keep(std::uint32_t uid, const wire::TaskKeepRequest& request, wire::TaskKeepReply& reply);
+  // On the disk when it returns. The same said again changes nothing.
+  void end(std::uint32_t uid, const wire::TaskEndRequest& request);
+  void list(wire::TaskListReply& reply) const;
+  std::size_t running() const { return journal_.started(); }
+  std::size_t waiting() const { return journal_.waiting(); }
+
+  // There may be tasks: each handler's next take() asks the instance.
+  void news();
+  // Delivers outcomes, in their order. For the link's thread, often, while connected.
+  void deliver();
+  void forget_all() { journal_.forget_all(); }
+
+ private:
+  struct Look {
+    std::uint64_t seen = 0;  // the news that were answered with "none"
+    SteadyTime next{};
+  };
+  bool is_due(const std::string& handler, std::uint64_t& news);
+  void found_none(const std::string& handler, std::uint64_t news, std::chrono::milliseconds pause);
+  std::optional<TakenTask> ask(const LinkState& state, const std::string& handler);
+  bool is_new(const TakenTask& task);
+  bool start(const LinkState& state, const TakenTask& task, std::uint32_t uid);
+  TaskEntry require_own(std::uint32_t uid, const std::string& handler, const std::string& id) const;
+  bool deliver_next(const LinkState& state);
+  void note_lease(const std::string& id, SteadyTime sent, std::chrono::milliseconds lease);
+  std::uint32_t lease_left(const std::string& id) const;  // milliseconds
+  void tell(keys::Happening::Weight weight, const char* what, const TaskEntry& entry, Code code,
+            const std::string& detail) const;
+
+  const Surroundings& around_;
+  LinkStore& store_;
+  const Uplink& uplink_;
+  TaskJournal journal_;
+  InstanceLine line_;  // one request to the instance at a time
+  mutable std::mutex mutex_;
+  std::uint64_t news_ = 1;                    // guarded by mutex_
+  std::map<std::string, Look> looks_;         // guarded by mutex_, by handler
+  std::map<std::string, SteadyTime> leases_;  // guarded by mutex_, by task: when they end
+  // The link's thread's.
+  SteadyTime next_delivery_{};
+  int failures_ = 0;
+};
+
+}  // namespace keyagent::link
