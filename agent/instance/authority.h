@@ -2,6 +2,7 @@
 // The instance's certification authority: its key is in the token of the instance's host.
 
 #include <mutex>
+#include <set>
 #include <string>
 
 #include "agent/base/clock.h"
@@ -15,6 +16,9 @@ namespace keyagent::instance {
 // Thread-safe. Certificates are in the store before anybody has them.
 class Authority {
  public:
+  // Where the store has the certificate.
+  static constexpr const char* kSetting = "ca-certificate";
+
   Authority(const InstanceConfig& config, HostKeys& keys, store::Store& store, const Clock& clock);
 
   // Makes the CA certificate once in the life of an instance. Throws Error{kIntegrity} when the one
@@ -46,9 +50,9 @@ class Authority {
   const Clock& clock_;
   Bytes certificate_;  // constant after bring_up()
   std::mutex mutex_;
-  Bytes crl_;                // guarded by mutex_
-  WallTime crl_made_;        // guarded by mutex_
-  std::size_t crl_entries_;  // guarded by mutex_
+  Bytes crl_;                          // guarded by mutex_
+  WallTime crl_made_;                  // guarded by mutex_
+  std::set<std::string> crl_serials_;  // guarded by mutex_
 };
 
 }  // namespace keyagent::instance

@@ -13,6 +13,7 @@
 #include "agent/base/log.h"
 #include "agent/instance/host_keys.h"
 #include "agent/instance/instance.h"
+#include "agent/instance/named_keys.h"
 #include "agent/instance/people.h"
 #include "agent/process/hardening.h"
 
@@ -40,6 +41,7 @@ void check(const Arguments& arguments) {
   std::cout << "configuration: instance " << config.id << "\n"
             << "store: " << store.describe() << "\n";
   instance::HostKeys keys(config);
+  instance::require_named_keys(config, keys, store);
   for (const auto& name :
        {config.ca_key, config.tls_key, config.storage_key, config.confirmation_key}) {
     try {
