@@ -21,10 +21,9 @@ PublicKeyInfo transport_of(const store::Agent& agent, bool next) {
   return key;
 }
 
-Agents::Agents(const InstanceConfig& config, HostKeys& keys, Authority& authority,
-               store::Store& store, Links& links, Recorder& recorder, const Clock& clock)
-    : config_(config),
-      keys_(keys),
+Agents::Agents(HostKeys& keys, Authority& authority, store::Store& store, Links& links,
+               Recorder& recorder, const Clock& clock)
+    : keys_(keys),
       authority_(authority),
       store_(store),
       links_(links),
@@ -90,23 +89,24 @@ store::Agent Agents::identify(const tls::Peer& peer) {
   recorder_.record(Outcome::kDone, "agent " + changed.id, "auth.switch", changed.id,
                    old + " -> " + changed.auth_kid);
   if (end_sessions) end_sessions(old, "the agent has a new key");
+  store_.notify(changed.id);
   return changed;
 }
 
-std::string Agents::shown(const store::Agent& agent) const {
+std::string Agents::shown(const store::Agent& agent, bool live) const {
   if (agent.state != name_of(Trust::kTrusted)) return agent.state;
   const auto open = store_.rekeys(agent.id, true);
   const bool rekeying = !agent.next_transport_kid.empty() || !agent.next_auth_kid.empty() ||
                         std::any_of(open.begin(), open.end(),
                                     [](const auto& each) { return each.state != "ordered"; });
-  const bool up = clock_.now() - agent.last_seen < 3 * config_.heartbeat;
-  return !up ? "down" : rekeying ? "rekeying" : "up";
+  return !live ? "down" : rekeying ? "rekeying" : "up";
 }
 
 Json Agents::describe(const store::Agent& agent) const {
+  const auto live = links_.find(agent.id);
   Json out{{"id", agent.id},
            {"state", agent.state},
-           {"shown", shown(agent)},
+           {"shown", shown(agent, live.has_value())},
            {"auth_kid", agent.auth_kid},
            {"transport_kid", agent.transport_kid},
            {"previous_transport_kid", agent.previous_transport_kid},
@@ -119,12 +119,10 @@ Json Agents::describe(const store::Agent& agent) const {
            {"last_seen", time_json(agent.last_seen)},
            {"approved_by", agent.approved_by},
            {"reason", agent.reason}};
-  if (const auto live = links_.find(agent.id)) {
-    out["tls"] = {{"version", live->peer.tls_version},
-                  {"address", live->peer.address},
-                  {"serial", live->peer.serial},
-                  {"since", rfc3339(live->since)},
-                  {"keepalive", rfc3339(live->heartbeat)}};
+  if (live) {
+    out["tls"] = {{"version", live->tls_version},     {"address", live->address},
+                  {"serial", live->serial},           {"since", rfc3339(live->since)},
+                  {"keepalive", rfc3339(live->seen)}, {"replica", live->replica}};
   }
   const auto certificates = store_.certificates(agent.id);
   if (!certificates.empty()) {
@@ -187,6 +185,7 @@ Json Agents::apply(TrustVerb verb, const std::string& id, const std::string& fin
     const std::string why = "the agent is " + changed.state;
     links_.close(id, why);
     if (end_sessions) end_sessions(changed.auth_kid, why);
+    store_.notify(id);
   }
   return show(id);
 }

@@ -17,8 +17,8 @@ namespace keyagent::instance {
 // Thread-safe; what lasts is in the store.
 class Agents {
  public:
-  Agents(const InstanceConfig& config, HostKeys& keys, Authority& authority, store::Store& store,
-         Links& links, Recorder& recorder, const Clock& clock);
+  Agents(HostKeys& keys, Authority& authority, store::Store& store, Links& links,
+         Recorder& recorder, const Clock& clock);
 
   // Who an mTLS session is. Throws Error{kDenied} for a key that no agent has (alarm) and for a
   // revoked one, kIntegrity when the certificate names another agent (alarm), kKeyState while
@@ -54,9 +54,8 @@ class Agents {
   // Changes the agent as it is now; again when another replica was faster.
   store::Agent change(const std::string& id, const std::function<void(store::Agent&)>& edit);
   Json describe(const store::Agent& agent) const;
-  std::string shown(const store::Agent& agent) const;
+  std::string shown(const store::Agent& agent, bool live) const;
 
-  const InstanceConfig& config_;
   HostKeys& keys_;
   Authority& authority_;
   store::Store& store_;

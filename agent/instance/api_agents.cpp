@@ -33,6 +33,11 @@ const Route kRoutes[] = {
      }},
 };
 
+// Of "192.0.2.1:4711".
+std::string host_of(const std::string& address) {
+  return address.substr(0, address.rfind(':'));
+}
+
 // One agent's WebSocket: API.md, GET /v1/link.
 class AgentLink final : public tls::LinkHandler {
  public:
@@ -51,7 +56,8 @@ class AgentLink final : public tls::LinkHandler {
       throw Error(Code::kUsage, "there is no message '" + type + "'");
     } catch (const Error& error) {
       log_warning("instance", "link of " + agent_.id + ": " + error.what());
-      if (!retryable(error.code())) link_->close(error.what());
+      // Without its welcome an agent would wait in vain.
+      if (!retryable(error.code()) || !greeted_) link_->close(error.what());
     }
   }
 
@@ -62,23 +68,19 @@ class AgentLink final : public tls::LinkHandler {
 
  private:
   void greet(const Json& message) {
-    const auto now = parts_.clock.now();
-    const auto before = parts_.links.enter(agent_.id, link_, now);
+    const Json welcome{{"type", "welcome"},
+                       {"agent", agent_.id},
+                       {"auth_kid", link_->peer().kid},
+                       {"transport_kid", agent_.transport_kid},
+                       {"instance", parts_.config.id},
+                       {"time", rfc3339(parts_.clock.now())},
+                       {"heartbeat_s", parts_.config.heartbeat.count() / 1000}};
+    const auto before = parts_.links.enter(agent_.id, link_, welcome);
     const auto& here = link_->peer().address;
-    if (!before.empty() && before.substr(0, before.rfind(':')) != here.substr(0, here.rfind(':')))
+    if (before && host_of(before->address) != host_of(here))
       parts_.recorder.record(Outcome::kAlarm, "agent " + agent_.id, "connect", agent_.id,
-                             "from " + here + " while there was a link from " + before);
+                             "from " + here + " while there was a link from " + before->address);
     greeted_ = true;
-    parts_.store.seen(agent_.id, now);
-    // Before the orders that may follow it.
-    link_->send(Json{{"type", "welcome"},
-                     {"agent", agent_.id},
-                     {"auth_kid", link_->peer().kid},
-                     {"transport_kid", agent_.transport_kid},
-                     {"instance", parts_.config.id},
-                     {"time", rfc3339(now)},
-                     {"heartbeat_s", parts_.config.heartbeat.count() / 1000}}
-                    .dump());
     parts_.recorder.record(Outcome::kDone, "agent " + agent_.id, "connect", agent_.id,
                            here + ", " + link_->peer().tls_version + ", certificate " +
                                link_->peer().serial + ", version " +
@@ -89,9 +91,7 @@ class AgentLink final : public tls::LinkHandler {
   }
 
   void beat(const Json& message) {
-    const auto now = parts_.clock.now();
-    parts_.links.beat(agent_.id, now);
-    parts_.store.seen(agent_.id, now);
+    parts_.links.beat(agent_.id, link_.get());
     link_->send(
         Json{{"type", "heartbeat"}, {"n", number_of(message, "n", 0, 0, INT64_MAX)}}.dump());
   }

@@ -31,6 +31,7 @@ Answer show_status(const Ask& ask) {
   out["ca_fingerprint"] = ask.parts.authority.fingerprint();
   out["agents"] = counts;
   out["links"] = ask.parts.links.agents().size();
+  out["replica"] = ask.parts.links.replica();
   out["store"] = ask.parts.store.describe();
   out["user"] = ask.person.name;
   out["role"] = name_of(ask.person.role);

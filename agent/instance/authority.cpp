@@ -14,7 +14,6 @@ using namespace std::chrono_literals;
 
 constexpr auto kCaLife = std::chrono::hours(24 * 3650);
 constexpr auto kSkew = 5min;  // clocks of agents that are behind
-constexpr const char* kSetting = "ca-certificate";
 
 bool is_address(const std::string& host) {
   return host.find(':') != std::string::npos ||
@@ -25,7 +24,7 @@ bool is_address(const std::string& host) {
 
 Authority::Authority(const InstanceConfig& config, HostKeys& keys, store::Store& store,
                      const Clock& clock)
-    : config_(config), keys_(keys), store_(store), clock_(clock), crl_entries_(0) {
+    : config_(config), keys_(keys), store_(store), clock_(clock) {
   if (config.outside) outside_ = std::make_unique<OutsideCa>(*config.outside, store, clock);
 }
 
@@ -128,18 +127,20 @@ std::string Authority::crl_pem() {
 Bytes Authority::current_crl() {
   if (outside_) return outside_->crl();
   std::vector<pki::Revoked> revoked;
+  std::set<std::string> serials;
   for (const auto& each : store_.certificates({})) {
     if (each.revoked && each.not_after > clock_.now())
       revoked.push_back({each.serial, *each.revoked, each.reason});
   }
+  for (const auto& each : revoked) serials.insert(each.serial);
   const std::lock_guard lock(mutex_);
   const auto now = clock_.now();
-  if (crl_.empty() || revoked.size() != crl_entries_ || now > crl_made_ + config_.crl_life / 2) {
+  if (crl_.empty() || serials != crl_serials_ || now > crl_made_ + config_.crl_life / 2) {
     const auto number =
         std::chrono::duration_cast<std::chrono::milliseconds>(now.time_since_epoch());
     crl_ = pki::make_crl(certificate_, revoked, static_cast<std::uint64_t>(number.count()),
                          valid_for(config_.crl_life), keys_.ca_signer());
-    crl_entries_ = revoked.size();
+    crl_serials_ = std::move(serials);
     crl_made_ = now;
   }
   return crl_;

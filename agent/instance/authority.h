@@ -4,6 +4,7 @@
 #include <memory>
 #include <mutex>
 #include <optional>
+#include <set>
 #include <string>
 
 #include "agent/base/clock.h"
@@ -18,6 +19,9 @@ namespace keyagent::instance {
 // Thread-safe. Certificates are in the store before anybody has them.
 class Authority {
  public:
+  // Where the store has the certificate.
+  static constexpr const char* kSetting = "ca-certificate";
+
   Authority(const InstanceConfig& config, HostKeys& keys, store::Store& store, const Clock& clock);
 
   // Makes the CA certificate once in the life of an instance, or takes the outside one. Throws
@@ -55,9 +59,9 @@ class Authority {
   std::unique_ptr<OutsideCa> outside_;
   Bytes certificate_;  // constant after bring_up()
   std::mutex mutex_;
-  Bytes crl_;                // guarded by mutex_
-  WallTime crl_made_;        // guarded by mutex_
-  std::size_t crl_entries_;  // guarded by mutex_
+  Bytes crl_;                          // guarded by mutex_
+  WallTime crl_made_;                  // guarded by mutex_
+  std::set<std::string> crl_serials_;  // guarded by mutex_
 };
 
 // "DNS:keys.example.org", "IP:192.0.2.1": what the instance's certificate names.

@@ -95,6 +95,10 @@ InstanceConfig read(const YamlReader& root) {
   const YamlReader listen = root.child("listen");
   config.api = read_endpoint(listen, "api", config.api);
   config.agents = read_endpoint(listen, "agents", config.agents);
+  config.agents_url = listen.text("agents-url", "");
+  if (!config.agents_url.empty() && !config.agents_url.starts_with("https://"))
+    fail(listen, "agents-url",
+         "'agents-url' is https://NAME:PORT, where agents reach all replicas");
   const YamlReader times = root.child("times");
   config.certificate_life = times.duration("certificate", config.certificate_life);
   config.crl_life = times.duration("crl", config.crl_life);

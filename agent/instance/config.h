@@ -32,6 +32,7 @@ struct InstanceConfig {
   std::optional<OutsideFiles> outside;  // instead of the CA key
   std::string store_url;
   Endpoint api{"0.0.0.0", 8443}, agents{"0.0.0.0", 8444};
+  std::string agents_url;  // where agents reach the listener; empty: the first host and its port
   std::chrono::milliseconds certificate_life{std::chrono::hours(24 * 60)};
   std::chrono::milliseconds crl_life{std::chrono::hours(24)};
   std::chrono::milliseconds session_life{std::chrono::hours(8)};

@@ -229,23 +229,28 @@ void Credentials::follow(const std::string& agent_id) {
   const std::lock_guard lock(mutex_);
   const auto agent = store_.agent(agent_id);
   if (!agent || agent->state != name_of(Trust::kTrusted)) return;
-  std::vector<std::string> names, blind;
+  std::vector<std::string> blind;
+  bool any = false;
   for (const auto& each : store_.credentials()) {
     if (each.blind) blind.push_back(each.name);
     if (!is_for(each, *agent)) continue;
-    names.push_back(each.name);
+    any = true;
     if (!each.blind) seal_to(each, *agent);
   }
-  // What its author sealed to the last key stays until the author seals it again.
-  for (const auto& [kid, count] : store_.census(agent->id)) {
-    if (kid == agent->transport_kid || kid == agent->next_transport_kid) continue;
+  // The agent is read after the census: a copy that is in it was sealed, perhaps by another
+  // replica, to a key that the agent had by then. What its author sealed to the last key stays
+  // until the author seals it again.
+  const auto census = store_.census(agent_id);
+  const auto fresh = store_.agent(agent_id).value();
+  for (const auto& [kid, count] : census) {
+    if (kid == fresh.transport_kid || kid == fresh.next_transport_kid) continue;
     const auto copies = store_.sealed_copies(agent->id, kid);
     const bool kept = std::any_of(copies.begin(), copies.end(), [&](const auto& copy) {
       return contains(blind, copy.credential);
     });
     if (!kept) store_.drop_sealed_copies(agent->id, kid);
   }
-  if (on_change && !names.empty()) on_change(agent->id, names);
+  if (on_change && any) on_change(agent_id);
 }
 
 void Credentials::follow_all() {

@@ -37,7 +37,7 @@ class Credentials {
   void follow_all();
 
   // Told when something about an agent's credentials changed.
-  std::function<void(const std::string& agent, const std::vector<std::string>& names)> on_change;
+  std::function<void(const std::string& agent)> on_change;
 
  private:
   bool is_for(const store::Credential& credential, const store::Agent& agent) const;

@@ -223,7 +223,8 @@ Json Enrolment::answer_for(const store::Challenge& challenge) {
           {"ca", authority_.certificate_pem()},
           {"crl", authority_.crl_pem()},
           {"instance", config_.id},
-          {"agents_url", https_url(config_.hosts.front(), agents_port_)},
+          {"agents_url", config_.agents_url.empty() ? https_url(config_.hosts.front(), agents_port_)
+                                                    : config_.agents_url},
           {"confirmation_key", to_base64url(keys_.find(config_.confirmation_key).spki)}};
 }
 

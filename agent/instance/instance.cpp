@@ -2,9 +2,12 @@
 
 #include <signal.h>
 
+#include <atomic>
+
 #include "agent/base/error.h"
 #include "agent/base/log.h"
 #include "agent/instance/api.h"
+#include "agent/instance/named_keys.h"
 #include "agent/process/service_manager.h"
 #include "agent/provider/remote_backend.h"
 
@@ -14,6 +17,7 @@ namespace {
 using namespace std::chrono_literals;
 
 constexpr auto kRenewal = 60s;  // how often certificate, CRL and what has expired are looked at
+constexpr auto kPoll = 10s;  // how late, at most, is what other replicas' lost notices were about
 
 tls::ServerOptions options_of(const Endpoint& endpoint, tls::ClientCertificate certificate) {
   tls::ServerOptions options;
@@ -31,11 +35,11 @@ struct Instance::Impl {
   HostKeys keys{config};
   store::Store store{{config.store_url}};
   Recorder recorder{store, clock};
-  Links links;
+  Links links{store, clock, config.heartbeat};
   Authority authority{config, keys, store, clock};
   Enrolment enrolment{config, keys, authority, store, recorder, clock};
   Credentials credentials{keys, store, recorder, clock};
-  Agents agents{config, keys, authority, store, links, recorder, clock};
+  Agents agents{keys, authority, store, links, recorder, clock};
   Rekeys rekeys{store, links, recorder, clock};
   Tasks tasks{store, links, recorder, clock, {config.task_lease, config.task_history}};
   People people{store, recorder, clock, config.session_life};
@@ -44,13 +48,16 @@ struct Instance::Impl {
   std::shared_ptr<tls::Library> library = std::make_shared<tls::Library>(
       std::make_shared<provider::RemoteBackend>(config.agent_socket));
   std::unique_ptr<tls::Server> api_server, agents_server;
-  SteadyTime looked{};
+  std::atomic<SteadyTime> looked{};
 
   explicit Impl(InstanceConfig config_in) : config(std::move(config_in)) {
+    require_named_keys(config, keys, store);
     keys.create_missing();
     authority.bring_up();
+    name_keys(config, keys, store);
     connect_parts();
     listen();
+    store.listen([this](const std::string& what) { look(what); }, kPoll);
   }
 
   void connect_parts() {
@@ -60,9 +67,33 @@ struct Instance::Impl {
       if (agents_server) agents_server->end_sessions(with_kid, why);
       look_at_certificates();  // a revocation is in the CRL of the next session
     };
-    credentials.on_change = [this](const std::string& agent, const std::vector<std::string>& all) {
-      links.send(agent, {{"type", "credentials"}, {"names", all}});
+    // The agent's link may be at another replica: the store says that there is news, and where.
+    credentials.on_change = [this](const std::string& agent) {
+      store.add_news(agent);
+      store.notify(agent);
     };
+    links.on_news = [this](const std::string& id) {
+      const auto agent = store.agent(id);
+      if (!agent) return;
+      const Json assigned = credentials.list_for(*agent);
+      Json names = Json::array();
+      for (const auto& each : assigned["credentials"]) names.push_back(each["name"]);
+      links.send(id, {{"type", "credentials"}, {"names", names}});
+    };
+  }
+
+  // What any replica has done to an agent (empty: to all) is done here too: whatever is decided is
+  // read from the store.
+  void look(const std::string& what) {
+    if (what == Rekeys::kNotice) return rekeys.pump();
+    links.look(what);
+    if (what.empty()) {
+      rekeys.repeat({});
+      return rekeys.pump();
+    }
+    const auto agent = store.agent(what);
+    if (agent && agent->state != name_of(Trust::kTrusted))
+      agents.end_sessions(agent->auth_kid, "the agent is " + agent->state);
   }
 
   void listen() {
@@ -108,8 +139,9 @@ struct Instance::Impl {
     try {
       rekeys.pump();
       tasks.tick();
-      if (clock.now_steady() - looked > kRenewal) {
+      if (clock.now_steady() - looked.load() > kRenewal) {
         look_at_certificates();
+        name_keys(config, keys, store);
         store.forget_expired(clock.now());
       }
     } catch (const Error& error) {
@@ -125,6 +157,7 @@ struct Instance::Impl {
 
   // Links hold references to the parts.
   ~Impl() {
+    store.stop_listening();
     api_server.reset();
     agents_server.reset();
   }

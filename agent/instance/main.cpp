@@ -13,6 +13,7 @@
 #include "agent/base/log.h"
 #include "agent/instance/authority.h"
 #include "agent/instance/instance.h"
+#include "agent/instance/named_keys.h"
 #include "agent/instance/people.h"
 #include "agent/process/hardening.h"
 
@@ -49,6 +50,7 @@ void check(const Arguments& arguments) {
               << "\n";
     outside.crl();
   }
+  instance::require_named_keys(config, keys, store);
   for (const auto& name :
        {config.ca_key, config.tls_key, config.storage_key, config.confirmation_key}) {
     if (config.outside && name == config.ca_key) continue;

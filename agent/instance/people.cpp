@@ -84,22 +84,8 @@ People::People(store::Store& store, Recorder& recorder, const Clock& clock,
       nobody_(hash_password("nobody", 6)) {}
 
 void People::require_pause_over(const std::string& name) {
-  const std::lock_guard lock(mutex_);
-  const auto found = failures_.find(name);
-  if (found == failures_.end()) return;
-  if (clock_.now_steady() - found->second.since > kPause) {
-    failures_.erase(found);
-  } else if (found->second.count >= kMostFailures) {
+  if (store_.login_failures(name, clock_.now()) >= kMostFailures)
     throw Error(Code::kBusy, "too many failed logins of this name; wait a minute");
-  }
-}
-
-void People::note_failure(const std::string& name) {
-  const std::lock_guard lock(mutex_);
-  if (failures_.size() > 10000) failures_.clear();
-  auto& failures = failures_[name];
-  ++failures.count;
-  failures.since = clock_.now_steady();
 }
 
 Json People::login(const Json& request, const std::string& from) {
@@ -112,7 +98,7 @@ Json People::login(const Json& request, const std::string& from) {
                                                 usable ? user->password : nobody_);
   OPENSSL_cleanse(password.data(), password.size());
   if (!usable || !right) {
-    note_failure(name);
+    store_.add_login_failure(name, clock_.now(), clock_.now() + kPause);
     recorder_.record(Outcome::kRefused, from, "login", name);
     throw Error(Code::kDenied, "the name or the password is wrong");
   }

@@ -1,8 +1,6 @@
 #pragma once
 // Who may do what with the instance: users, roles, passwords and sessions. Deny by default.
 
-#include <map>
-#include <mutex>
 #include <optional>
 #include <string>
 
@@ -56,20 +54,13 @@ class People {
            const std::string& spki_sha256, bool disabled, const std::string& by);
 
  private:
-  struct Failures {
-    int count = 0;
-    SteadyTime since{};
-  };
   void require_pause_over(const std::string& name);
-  void note_failure(const std::string& name);
 
   store::Store& store_;
   Recorder& recorder_;
   const Clock& clock_;
   const std::chrono::milliseconds session_life_;
-  std::mutex mutex_;
-  std::map<std::string, Failures> failures_;  // guarded by mutex_; at most 10,000
-  const std::string nobody_;                  // the hash of a password that nobody has
+  const std::string nobody_;  // the hash of a password that nobody has
 };
 
 }  // namespace keyagent::instance

@@ -1,7 +1,6 @@
 #include "agent/instance/rekeys.h"
 
 #include <algorithm>
-#include <map>
 #include <set>
 
 #include "agent/base/encoding.h"
@@ -10,6 +9,8 @@
 
 namespace keyagent::instance {
 namespace {
+
+constexpr int kTries = 5;
 
 bool contains(const std::vector<std::string>& list, const std::string& value) {
   return std::find(list.begin(), list.end(), value) != list.end();
@@ -72,7 +73,7 @@ Json Rekeys::order(const Json& request, const std::string& by) {
   const auto canaries =
       chosen.size() == 1 ? 0 : (chosen.size() * static_cast<std::size_t>(percent) + 99) / 100;
   const std::string batch = to_hex(random_bytes(8));
-  store_.set_setting(setting_of(batch), Json{{"parallel", parallel}}.dump());
+  std::vector<store::Rekey> rekeys;
   for (std::size_t i = 0; i < chosen.size(); ++i) {
     store::Rekey rekey;
     rekey.batch = batch;
@@ -83,10 +84,12 @@ Json Rekeys::order(const Json& request, const std::string& by) {
     rekey.ordered_by = by;
     rekey.ordered = rekey.changed = clock_.now();
     rekey.canary = i < canaries;
-    store_.add_rekey(rekey);
+    rekeys.push_back(std::move(rekey));
   }
+  store_.add_rekeys(rekeys, setting_of(batch), Json{{"parallel", parallel}}.dump());
   recorder_.record(Outcome::kDone, "user " + by, "rekey.order", batch,
                    std::to_string(chosen.size()) + " agents");
+  store_.notify(kNotice);
   pump();
   Json out = list(batch);
   out["batch"] = batch;
@@ -95,41 +98,38 @@ Json Rekeys::order(const Json& request, const std::string& by) {
 
 Json Rekeys::list(const std::string& batch) const {
   Json out = Json::array();
-  for (const auto& each : store_.rekeys({}, false)) {
-    if (batch.empty() || each.batch == batch) out.push_back(describe(each));
-  }
+  for (const auto& each : batch.empty() ? store_.rekeys({}, false) : store_.rekey_batch(batch))
+    out.push_back(describe(each));
   return {{"rekeys", out}};
 }
 
 Json Rekeys::cancel(const std::string& batch, const std::string& by) {
   int count = 0;
-  for (const auto& each : store_.rekeys({}, true)) {
-    if (each.batch != batch || each.state != "ordered") continue;
-    finish(each, "ordered", "cancelled", "by " + by);
-    ++count;
+  for (const auto& each : store_.rekey_batch(batch)) {
+    if (each.state == "ordered" && finish(each, "ordered", "cancelled", "by " + by)) ++count;
   }
   recorder_.record(Outcome::kDone, "user " + by, "rekey.cancel", batch,
                    std::to_string(count) + " orders");
   return list(batch);
 }
 
-void Rekeys::finish(store::Rekey rekey, const std::string& from, const std::string& state,
+bool Rekeys::finish(store::Rekey rekey, const std::string& from, const std::string& state,
                     const std::string& detail) {
   rekey.state = state;
   rekey.detail = detail;
   rekey.changed = clock_.now();
-  if (!store_.move_rekey(rekey, from)) return;
-  if (state == "cancelled") return;
+  if (!store_.move_rekey(rekey, from)) return false;
+  if (state == "cancelled") return true;
+  // There is a place for the next, which may be at another replica.
+  store_.notify(kNotice);
   recorder_.record(state == "failed" ? Outcome::kFailed : Outcome::kDone, "agent " + rekey.agent,
                    "rekey." + state, std::to_string(rekey.id), detail);
+  return true;
 }
 
-void Rekeys::send(store::Rekey rekey) {
-  const Json message{{"type", "rekey"}, {"id", std::to_string(rekey.id)}, {"key", rekey.key}};
-  if (!links_.send(rekey.agent, message) || rekey.state != "ordered") return;
-  rekey.state = "sent";
-  rekey.changed = clock_.now();
-  store_.move_rekey(rekey, "ordered");
+void Rekeys::send(const store::Rekey& rekey) {
+  links_.send_order(rekey.agent, rekey.id,
+                    {{"type", "rekey"}, {"id", std::to_string(rekey.id)}, {"key", rekey.key}});
 }
 
 void Rekeys::repeat(const std::string& agent_id) {
@@ -139,30 +139,32 @@ void Rekeys::repeat(const std::string& agent_id) {
 }
 
 void Rekeys::pump() {
-  std::map<std::string, std::vector<store::Rekey>> batches;
-  std::set<std::string> open;
-  for (const auto& each : store_.rekeys({}, true)) open.insert(each.batch);
-  if (open.empty()) return;
-  for (auto& each : store_.rekeys({}, false)) {
-    if (open.contains(each.batch)) batches[each.batch].push_back(std::move(each));
+  std::set<std::string> batches;
+  for (const auto& each : store_.rekeys({}, true)) {
+    if (each.state == "ordered") batches.insert(each.batch);
   }
-  for (const auto& [batch, rekeys] : batches) {
-    const auto setting = store_.setting(setting_of(batch));
-    const auto most = setting ? number_of(parse_object(*setting), "parallel", 4, 1, 10000) : 4;
-    const auto any = [&rekeys = rekeys](auto&& which) {
-      return std::any_of(rekeys.begin(), rekeys.end(), which);
-    };
-    const bool failed = any([](const auto& each) { return each.state == "failed"; });
-    const bool canaries = any([](const auto& each) { return each.canary && !ended(each); });
-    auto running = std::count_if(rekeys.begin(), rekeys.end(), under_way);
-    for (const auto& each : rekeys) {
-      if (each.state != "ordered") continue;
-      if (failed) {
-        finish(each, "ordered", "cancelled", "another agent of the batch failed");
-      } else if (running < most && (each.canary || !canaries) && links_.find(each.agent)) {
-        send(each);
-        ++running;
-      }
+  for (const auto& batch : batches) pump(batch);
+}
+
+// What may be sent is decided by the store, when the order is claimed; here it is guessed, so that
+// not every replica asks for every order.
+void Rekeys::pump(const std::string& batch) {
+  const auto rekeys = store_.rekey_batch(batch);
+  const auto setting = store_.setting(setting_of(batch));
+  const auto most = setting ? number_of(parse_object(*setting), "parallel", 4, 1, 10000) : 4;
+  const auto any = [&](auto&& which) { return std::any_of(rekeys.begin(), rekeys.end(), which); };
+  const bool failed = any([](const auto& each) { return each.state == "failed"; });
+  const bool canaries = any([](const auto& each) { return each.canary && !ended(each); });
+  auto running = std::count_if(rekeys.begin(), rekeys.end(), under_way);
+  for (const auto& each : rekeys) {
+    if (each.state != "ordered") continue;
+    if (failed) {
+      finish(each, "ordered", "cancelled", "another agent of the batch failed");
+    } else if (running < most && (each.canary || !canaries) && links_.has(each.agent)) {
+      if (!store_.claim_rekey(each, most, clock_.now())) return;  // others do it too: next time
+      // A replica that ends here has lost nothing: repeat() sends it on the agent's next link.
+      send(each);
+      ++running;
     }
   }
 }
@@ -171,22 +173,29 @@ void Rekeys::report(const std::string& agent_id, const Json& message) {
   const auto id = text_of(message, "id");
   if (id.empty() || id.size() > 18 || id.find_first_not_of("0123456789") != std::string::npos)
     throw Error(Code::kUsage, "'id' is none of an order");
-  auto rekey = store_.rekey(std::stoll(id));
-  if (!rekey || rekey->agent != agent_id || ended(*rekey)) return;
-  const std::string from = rekey->state, step = text_of(message, "step");
-  rekey->new_kid = text_of(message, "new_kid", rekey->new_kid);
+  // Again when something else was said of it, at another replica.
+  for (int i = 0; i < kTries; ++i) {
+    auto rekey = store_.rekey(std::stoll(id));
+    if (!rekey || rekey->agent != agent_id || ended(*rekey)) return;
+    if (note(*std::move(rekey), message)) return;
+  }
+}
+
+bool Rekeys::note(store::Rekey rekey, const Json& message) {
+  const std::string from = rekey.state, step = text_of(message, "step");
+  rekey.new_kid = text_of(message, "new_kid", rekey.new_kid);
   const auto text = text_of(message, "text", "").substr(0, 500);
   if (step == "failed" || step == "aborted" || step == "aborting")
-    return finish(*rekey, from, "failed", text.empty() ? step : text);
-  const auto agent = store_.agent(agent_id);
-  const auto& trusted = rekey->key == "auth" ? agent->auth_kid : agent->transport_kid;
+    return finish(rekey, from, "failed", text.empty() ? step : text);
+  const auto agent = store_.agent(rekey.agent);
+  const auto& trusted = rekey.key == "auth" ? agent->auth_kid : agent->transport_kid;
   const bool done = step == "switched" || step == "draining" || step == "destroyed";
-  if (done && trusted == rekey->new_kid && trusted != rekey->old_kid)
-    return finish(*rekey, from, "confirmed", step);
-  rekey->state = step == "proved" || done ? "staged" : "sent";
-  rekey->detail = text.empty() ? step : step + ": " + text;
-  rekey->changed = clock_.now();
-  store_.move_rekey(*rekey, from);
+  if (done && trusted == rekey.new_kid && trusted != rekey.old_kid)
+    return finish(rekey, from, "confirmed", step);
+  rekey.state = step == "proved" || done ? "staged" : "sent";
+  rekey.detail = text.empty() ? step : step + ": " + text;
+  rekey.changed = clock_.now();
+  return store_.move_rekey(rekey, from);
 }
 
 }  // namespace keyagent::instance

@@ -12,9 +12,13 @@
 namespace keyagent::instance {
 
 // Thread-safe. An order is in the store until it has ended; an agent that is away gets it when it
-// comes.
+// comes. The replica that has the agent's link claims it in the store, where the limits of the
+// batch hold for all replicas, and sends it.
 class Rekeys {
  public:
+  // For Store::notify(): something may be sent now. No agent is called so.
+  static constexpr const char* kNotice = "/rekeys";
+
   Rekeys(store::Store& store, Links& links, Recorder& recorder, const Clock& clock);
 
   // {"batch","rekeys"}
@@ -26,12 +30,15 @@ class Rekeys {
   void report(const std::string& agent_id, const Json& message);
   // Sends what may be sent now: call it from time to time and when an agent has come.
   void pump();
-  // The orders that the agent had already: again after it was away.
+  // The orders that are under way: once on each link of the agent, or (empty) of all agents.
   void repeat(const std::string& agent_id);
 
  private:
-  void send(store::Rekey rekey);
-  void finish(store::Rekey rekey, const std::string& from, const std::string& state,
+  void pump(const std::string& batch);
+  void send(const store::Rekey& rekey);
+  // False: the order is not in state `from` any more.
+  bool note(store::Rekey rekey, const Json& message);
+  bool finish(store::Rekey rekey, const std::string& from, const std::string& state,
               const std::string& detail);
 
   store::Store& store_;

@@ -24,28 +24,45 @@ Rekey rekey_of(const Row& row) {
           .canary = row.flag(11)};
 }
 
+std::int64_t insert(Sql& sql, const Rekey& rekey) {
+  const auto id = sql.next_number("rekeys");
+  sql.run(
+      "INSERT INTO rekeys (id, batch, agent, key_name, state, old_kid, new_kid, ordered_by, "
+      "detail, ordered, changed, canary) VALUES (:id, :batch, :agent, :key, :state, :old_kid, "
+      ":new_kid, :ordered_by, :detail, :ordered, :changed, :canary)",
+      {{"id", id},
+       {"batch", rekey.batch},
+       {"agent", rekey.agent},
+       {"key", rekey.key},
+       {"state", rekey.state},
+       {"old_kid", rekey.old_kid},
+       {"new_kid", rekey.new_kid},
+       {"ordered_by", rekey.ordered_by},
+       {"detail", storable(rekey.detail)},
+       {"ordered", rekey.ordered},
+       {"changed", rekey.changed},
+       {"canary", rekey.canary}});
+  return id;
+}
+
 }  // namespace
 
 std::int64_t Store::add_rekey(const Rekey& rekey) {
-  return impl_->db.write([&](Sql& sql) -> std::int64_t {
-    const auto id = sql.next_number("rekeys");
-    sql.run(
-        "INSERT INTO rekeys (id, batch, agent, key_name, state, old_kid, new_kid, ordered_by, "
-        "detail, ordered, changed, canary) VALUES (:id, :batch, :agent, :key, :state, :old_kid, "
-        ":new_kid, :ordered_by, :detail, :ordered, :changed, :canary)",
-        {{"id", id},
-         {"batch", rekey.batch},
-         {"agent", rekey.agent},
-         {"key", rekey.key},
-         {"state", rekey.state},
-         {"old_kid", rekey.old_kid},
-         {"new_kid", rekey.new_kid},
-         {"ordered_by", rekey.ordered_by},
-         {"detail", storable(rekey.detail)},
-         {"ordered", rekey.ordered},
-         {"changed", rekey.changed},
-         {"canary", rekey.canary}});
-    return id;
+  return impl_->db.write([&](Sql& sql) -> std::int64_t { return insert(sql, rekey); });
+}
+
+void Store::add_rekeys(const std::vector<Rekey>& rekeys, const std::string& setting,
+                       const std::string& value) {
+  impl_->db.write([&](Sql& sql) {
+    sql.run("INSERT INTO settings (name, value) VALUES (:name, :value)",
+            {{"name", setting}, {"value", value}});
+    for (const auto& each : rekeys) insert(sql, each);
+  });
+}
+
+std::vector<Rekey> Store::rekey_batch(const std::string& batch) {
+  return impl_->db.read([&](Sql& sql) {
+    return sql.all(kSelect + "WHERE batch = :batch ORDER BY id", {{"batch", batch}}, rekey_of);
   });
 }
 
@@ -75,6 +92,27 @@ bool Store::move_rekey(const Rekey& rekey, const std::string& from) {
                 {"changed", rekey.changed},
                 {"id", rekey.id},
                 {"from_state", from}}) == 1;
+  });
+}
+
+// The batch's first row is its lock: replicas that claim for one batch do so one after the other,
+// and the second statement sees what the one before has claimed.
+bool Store::claim_rekey(const Rekey& rekey, std::int64_t most, WallTime now) {
+  return impl_->db.write([&](Sql& sql) {
+    sql.run(
+        "UPDATE rekeys SET batch = batch "
+        "WHERE id = (SELECT min(id) FROM rekeys WHERE batch = :batch)",
+        {{"batch", rekey.batch}});
+    return sql.run(
+               "UPDATE rekeys SET state = 'sent', changed = :now "
+               "WHERE id = :id AND state = 'ordered' "
+               "AND (SELECT count(*) FROM rekeys r WHERE r.batch = :batch "
+               "AND r.state IN ('sent', 'staged')) < :most "
+               "AND NOT EXISTS (SELECT 1 FROM rekeys r WHERE r.batch = :batch "
+               "AND r.state = 'failed') "
+               "AND (canary = 1 OR NOT EXISTS (SELECT 1 FROM rekeys r WHERE r.batch = :batch "
+               "AND r.canary = 1 AND r.state IN ('ordered', 'sent', 'staged')))",
+               {{"now", now}, {"id", rekey.id}, {"batch", rekey.batch}, {"most", most}}) == 1;
   });
 }
 

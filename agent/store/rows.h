@@ -124,6 +124,26 @@ struct TaskPause {
   WallTime paused;
 };
 
+// The link of an agent, at one replica. An agent's links are numbered: the greatest is the one that
+// lives, the others are to be closed where they are.
+struct AgentLink {
+  std::string agent;
+  std::string replica;  // empty: it has ended
+  std::int64_t session = 0;
+  std::string address, tls_version, serial;
+  WallTime since, seen;   // seen: the last heartbeat; of a replica that was killed it stays behind
+  std::int64_t news = 0;  // greater than before: something about the agent's credentials changed
+};
+// A new link: as it is now, and what was there (its replica empty: nothing), with the new number.
+struct EnteredLink {
+  AgentLink now, before;
+};
+// A link, and whether its agent may have it.
+struct Standing {
+  AgentLink link;
+  std::string agent_state, auth_kid, next_auth_kid;
+};
+
 struct Certificate {
   std::string serial;  // lower-case hex
   std::string agent;   // or empty for the instance's own

@@ -99,7 +99,21 @@ const Migration kTasks = {
       what TEXT PRIMARY KEY, paused_by TEXT NOT NULL, paused BIGINT NOT NULL))sql",
 };
 
-const Migration kAll[] = {kFirst, kTasks};
+// Replicas: who has which agent's link, and what was in one replica's memory.
+const Migration kReplicas = {
+    R"sql(CREATE TABLE links (
+      agent TEXT PRIMARY KEY, replica TEXT NOT NULL, session BIGINT NOT NULL,
+      address TEXT NOT NULL, tls_version TEXT NOT NULL, serial TEXT NOT NULL,
+      since BIGINT NOT NULL, seen BIGINT NOT NULL, news BIGINT NOT NULL))sql",
+    R"sql(CREATE INDEX links_replica ON links (replica))sql",
+    R"sql(CREATE INDEX rekeys_batch ON rekeys (batch, state))sql",
+
+    R"sql(CREATE TABLE login_failures (
+      name TEXT PRIMARY KEY, failures BIGINT NOT NULL, expires BIGINT NOT NULL))sql",
+    R"sql(CREATE INDEX login_failures_expires ON login_failures (expires))sql",
+};
+
+const Migration kAll[] = {kFirst, kTasks, kReplicas};
 
 // The table that says which migrations ran is there before the first of them.
 void prepare(Sql& sql) {

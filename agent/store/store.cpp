@@ -8,6 +8,7 @@
 #include "agent/base/disk.h"
 #include "agent/base/encoding.h"
 #include "agent/base/error.h"
+#include "agent/base/log.h"
 #include "agent/store/schema.h"
 #include "agent/store/store_impl.h"
 
@@ -65,9 +66,30 @@ bool Store::set_setting_once(const std::string& name, const std::string& value) 
 void Store::forget_expired(WallTime now) {
   impl_->db.write([&](Sql& sql) {
     sql.run("DELETE FROM logins WHERE expires <= :now", {{"now", now}});
+    sql.run("DELETE FROM login_failures WHERE expires <= :now", {{"now", now}});
     sql.run("DELETE FROM challenges WHERE expires <= :now", {{"now", now}});
     sql.run("DELETE FROM enrolment_tokens WHERE expires <= :now AND used_by = ''", {{"now", now}});
   });
+}
+
+void Store::listen(Look look, std::chrono::milliseconds poll) {
+  impl_->wakeups.listen(std::move(look), poll);
+}
+
+void Store::stop_listening() {
+  impl_->wakeups.stop();
+}
+
+void Store::notify(const std::string& what) {
+  try {
+    if (impl_->db.place().engine == Engine::kSqlite) return impl_->wakeups.wake(what);
+    impl_->db.write([&](Sql& sql) {
+      sql.all("SELECT pg_notify(:channel, :what)::text",
+              {{"channel", Wakeups::kChannel}, {"what", what}}, [](const Row&) { return 0; });
+    });
+  } catch (const Error& error) {
+    log_warning("store", std::string("the other replicas were not woken: ") + error.what());
+  }
 }
 
 // The empty file is made first: so it is 0600 from its first byte on, and an existing one is

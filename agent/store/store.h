@@ -8,6 +8,7 @@
 #include <chrono>
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <string>
@@ -86,7 +87,10 @@ class Store {
   // nullopt: unknown, expired at `now`, or its user is disabled.
   std::optional<LoginSession> login(const Bytes& hash, WallTime now);
   void remove_login(const Bytes& hash);
-  // Deletes logins, challenges and unused enrolment tokens that are expired.
+  // Failed logins of a name, over all replicas; they begin anew when the last one is expired.
+  void add_login_failure(const std::string& name, WallTime now, WallTime expires);
+  std::int64_t login_failures(const std::string& name, WallTime now);
+  // Deletes logins, their failures, challenges and unused enrolment tokens that are expired.
   void forget_expired(WallTime now);
 
   // Adds a version (credential.version is set by the store and returned). The envelope of the
@@ -109,10 +113,28 @@ class Store {
   void drop_sealed_copies(const std::string& agent, const std::string& kid);
 
   std::int64_t add_rekey(const Rekey& rekey);
+  // All of them, or none; `setting` says how the batch is to be done.
+  void add_rekeys(const std::vector<Rekey>& rekeys, const std::string& setting,
+                  const std::string& value);
   std::optional<Rekey> rekey(std::int64_t id);
   std::vector<Rekey> rekeys(const std::string& agent, bool open_only);  // empty agent: all
+  std::vector<Rekey> rekey_batch(const std::string& batch);
   // Changes state, kids and detail if it is still in state `from`.
   bool move_rekey(const Rekey& rekey, const std::string& from);
+  // From "ordered" to "sent", for one replica alone, if of its batch fewer than `most` are under
+  // way, none has failed, and all canaries have ended (or it is one).
+  bool claim_rekey(const Rekey& rekey, std::int64_t most, WallTime now);
+
+  // The newest link of an agent is its only one; `session` and `news` are set by the store. It is
+  // seen now.
+  EnteredLink enter_link(const AgentLink& link);
+  // Seen, and its agent too. False: it is not the agent's link any more.
+  bool beat_link(const std::string& agent, std::int64_t session, WallTime now);
+  void leave_link(const std::string& agent, std::int64_t session);
+  void add_news(const std::string& agent);
+  std::optional<AgentLink> link(const std::string& agent);
+  // The links that are at this replica; all, or of one agent.
+  std::vector<Standing> standings(const std::string& replica, const std::string& agent);
 
   // The task as it is in the store: the new one, numbered, or the one that the same submitter has
   // given the same key. nullopt, and nothing is changed: `most_open` have not ended. The event is
@@ -149,6 +171,17 @@ class Store {
   // Numbers have no gaps, and become visible in their order. What is not UTF-8 is escaped.
   std::int64_t add_event(const Event& event);
   std::vector<Event> events(std::int64_t after_seq, std::size_t count);
+
+  // Where to look, for what it is called with: text of at most 200 bytes. Empty: everywhere.
+  using Look = std::function<void(const std::string& what)>;
+  // Calls `look` on a thread of its own until the store ends or stop_listening() returns: with what
+  // any replica notified, and everywhere at its start, after notices may have been lost, and each
+  // `poll`. On SQLite there is one replica, and it hears itself. At most once.
+  void listen(Look look, std::chrono::milliseconds poll);
+  void stop_listening();
+  // A hint: it may be lost, anyone at the database may send one, and no decision rests on it. Never
+  // throws; what it is about must be in the store already.
+  void notify(const std::string& what);
 
   // All of it, consistent, while others write. SQLite: into a new file (VACUUM INTO); PostgreSQL:
   // Error{kUnsupported} that names pg_dump.

@@ -14,19 +14,24 @@ namespace keyagent::test {
 using Json = nlohmann::json;
 
 class InstanceProcess {
+  std::unique_ptr<AgentProcess> own_;
+
  public:
-  AgentProcess agent;
+  AgentProcess& agent;
   TempFolder work;
 
-  InstanceProcess() {
+  InstanceProcess() : own_(std::make_unique<AgentProcess>()), agent(*own_) {
     agent.extra = "limits:\n  failures-per-key-per-day: 1000\n";
     agent.start();
   }
+  // On another one's host: with its keys.
+  explicit InstanceProcess(AgentProcess& host) : agent(host) {}
   ~InstanceProcess() { stop(); }
 
   std::filesystem::path config_path() const { return work.path() / "keyinstanced.yml"; }
   std::filesystem::path log() const { return work.path() / "instance.log"; }
   std::string store_url = "sqlite://" + (work.path() / "store/instance.db").string();
+  std::string listen_extra;  // further lines of `listen`
   std::string extra = "times:\n  heartbeat: 1s\n";
 
   void write_config() const {
@@ -35,7 +40,7 @@ class InstanceProcess {
                                  << agent.socket().string() << "\nstore:\n  url: " << store_url
                                  << "\nlisten:\n  api: 127.0.0.1:" << api_port_
                                  << "\n  agents: 127.0.0.1:" << agents_port_ << "\n"
-                                 << extra;
+                                 << listen_extra << extra;
     std::filesystem::permissions(config_path(), std::filesystem::perms(0600));
   }
 
@@ -75,6 +80,7 @@ class InstanceProcess {
   }
   void stop() { end(SIGKILL); }
 
+  int agents_port() const { return agents_port_; }
   std::string api_url() const { return "https://127.0.0.1:" + std::to_string(api_port_); }
   std::string agents_url() const { return "https://127.0.0.1:" + std::to_string(agents_port_); }
 

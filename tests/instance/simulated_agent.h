@@ -44,7 +44,7 @@ class SoftwareBackend final : public openssl::Backend {
 class SimulatedAgent {
  public:
   SimulatedAgent(InstanceProcess& instance, std::string id)
-      : instance_(instance), id_(std::move(id)) {
+      : instance_(&instance), id_(std::move(id)) {
     auth = backend->add("auth", Purpose::kAuth, KeyAlgorithm::kEcP256);
     transport = backend->add("transport", Purpose::kTransport, KeyAlgorithm::kEcP256);
   }
@@ -104,24 +104,31 @@ class SimulatedAgent {
 
   Json api(const std::string& method, const std::string& target, const Json& body) {
     tls::ClientOptions options;
-    options.url = instance_.api_url();
-    options.trust.anchor_spki_sha256 = instance_.fingerprint;
+    options.url = instance_->api_url();
+    options.trust.anchor_spki_sha256 = instance_->fingerprint;
     tls::Client client(library, options);
     return Json::parse(
         client.call(method, target, body.is_null() ? std::string() : body.dump()).body);
   }
   tls::ClientOptions mutual(const std::string& key = "auth") const {
     tls::ClientOptions options;
-    options.url = instance_.agents_url();
-    options.trust.anchor_spki_sha256 = instance_.fingerprint;
+    options.url = address.empty() ? instance_->agents_url() : address;
+    options.trust.anchor_spki_sha256 = instance_->fingerprint;
     options.identity = tls::Identity{key, chain};
     return options;
   }
   Json call(const std::string& method, const std::string& target, const Json& body = nullptr,
             const std::string& key = "auth") {
-    tls::Client client(library, mutual(key));
-    return Json::parse(
-        client.call(method, target, body.is_null() ? std::string() : body.dump()).body);
+    for (int left = tries;; --left) {
+      try {
+        tls::Client client(library, mutual(key));
+        return Json::parse(
+            client.call(method, target, body.is_null() ? std::string() : body.dump()).body);
+      } catch (const Error& error) {
+        if (left <= 1 || !retryable(error.code())) throw;
+        std::this_thread::sleep_for(std::chrono::milliseconds(100));
+      }
+    }
   }
   Json fetch(const std::string& credential) {
     const Json answer = call("GET", "/v1/credentials/" + credential);
@@ -164,6 +171,11 @@ class SimulatedAgent {
     return answer;
   }
 
+  // From now on it talks to this one.
+  void use(InstanceProcess& replica) { instance_ = &replica; }
+
+  std::string address;  // of the agents' listener, if it is not the instance's own
+  int tries = 1;        // of a call that fails and may be made again
   std::shared_ptr<SoftwareBackend> backend = std::make_shared<SoftwareBackend>();
   std::shared_ptr<tls::Library> library = std::make_shared<tls::Library>(backend);
   PublicKeyInfo auth, transport, previous;
@@ -171,7 +183,7 @@ class SimulatedAgent {
   Json welcome;
 
  private:
-  InstanceProcess& instance_;
+  InstanceProcess* instance_;
   const std::string id_;
   std::string enrolment_, answer_;
 };

@@ -236,6 +236,53 @@ TEST_P(Race, ThreadsShareOneStoreWithFewerConnections) {
   for (auto& thread : threads) thread.join();
 }
 
+TEST_P(Race, OneLinkOfAnAgentIsLeftAndEveryReplicaKnowsWhich) {
+  store().add_agent(sample_agent("host-1"));
+  std::vector<std::int64_t> sessions(kReplicas);
+  race([&](Store& own, int replica) {
+    AgentLink link;
+    link.agent = "host-1";
+    link.replica = std::to_string(replica);
+    link.since = link.seen = kNow;
+    sessions[static_cast<std::size_t>(replica)] = own.enter_link(link).now.session;
+  });
+  EXPECT_EQ(winners([&](Store& own, int replica) {
+              return own.beat_link("host-1", sessions[static_cast<std::size_t>(replica)], kNow);
+            }),
+            1);
+  std::sort(sessions.begin(), sessions.end());
+  EXPECT_EQ(std::unique(sessions.begin(), sessions.end()), sessions.end());
+  const auto left = store().link("host-1").value();
+  EXPECT_EQ(left.session, sessions.back());
+  EXPECT_EQ(store().standings(left.replica, "host-1").size(), 1u);
+}
+
+TEST_P(Race, ClaimsOfManyStayWithinTheLimitOfTheirBatch) {
+  constexpr int kOrders = 24, kLimit = 3;
+  std::vector<Rekey> orders(kOrders, sample_rekey("host-1"));
+  for (auto& order : orders) {
+    order.batch = "batch";
+    order.state = "ordered";
+    order.canary = false;
+  }
+  store().add_rekeys(orders, "how", "");
+  orders = store().rekey_batch("batch");
+  std::atomic<int> under_way = 0, claimed = 0;
+  race([&](Store& own, int replica) {
+    // Each has agents of its own, and ends what it has claimed before it claims the next.
+    for (int i = replica; i < kOrders; i += kReplicas) {
+      auto order = orders[static_cast<std::size_t>(i)];
+      while (!own.claim_rekey(order, kLimit, kNow)) std::this_thread::yield();
+      EXPECT_LE(++under_way, kLimit);
+      ++claimed;
+      order.state = "confirmed";
+      --under_way;
+      EXPECT_TRUE(own.move_rekey(order, "sent"));
+    }
+  });
+  EXPECT_EQ(claimed, kOrders);
+}
+
 class FirstStart : public BothTest {
   void SetUp() override { choose(); }
 };

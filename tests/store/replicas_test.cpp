@@ -1,0 +1,243 @@
+// What replicas know of each other: links, claims, wake-ups.
+
+#include <gtest/gtest.h>
+
+#include <condition_variable>
+#include <deque>
+
+#include "tests/store/both.h"
+#include "tests/store/samples.h"
+
+namespace keyagent::store {
+namespace {
+
+using namespace std::chrono_literals;
+
+constexpr auto kNever = std::chrono::hours(1);
+
+// What a listener was called with.
+class Heard {
+ public:
+  Store::Look look() {
+    return [this](const std::string& what) {
+      const std::lock_guard lock(mutex_);
+      heard_.push_back(what);
+      changed_.notify_all();
+    };
+  }
+  // Whether `what` comes; what came before it is forgotten.
+  bool wait(const std::string& what, std::chrono::seconds limit = 30s) {
+    std::unique_lock lock(mutex_);
+    const auto end = std::chrono::steady_clock::now() + limit;
+    for (;;) {
+      while (!heard_.empty()) {
+        const auto first = heard_.front();
+        heard_.pop_front();
+        if (first == what) return true;
+      }
+      if (changed_.wait_until(lock, end) == std::cv_status::timeout && heard_.empty()) return false;
+    }
+  }
+
+ private:
+  std::mutex mutex_;
+  std::condition_variable changed_;
+  std::deque<std::string> heard_;
+};
+
+AgentLink sample_link(const std::string& agent, const std::string& replica) {
+  return {.agent = agent,
+          .replica = replica,
+          .session = 0,
+          .address = "192.0.2.1:4711",
+          .tls_version = "TLSv1.3",
+          .serial = "0a",
+          .since = kNow,
+          .seen = kNow,
+          .news = 0};
+}
+
+class Replicas : public BothTest {};
+KEYAGENT_ON_BOTH(Replicas);
+
+TEST_P(Replicas, TheNewestLinkOfAnAgentIsItsOnlyOne) {
+  store().add_agent(sample_agent("host-1"));
+  const auto first = store().enter_link(sample_link("host-1", "a"));
+  EXPECT_TRUE(first.before.replica.empty());
+  EXPECT_TRUE(store().beat_link("host-1", first.now.session, kNow + 1s));
+  const auto second = store().enter_link(sample_link("host-1", "b"));
+  EXPECT_EQ(second.before.replica, "a");
+  EXPECT_EQ(second.before.address, "192.0.2.1:4711");
+  EXPECT_EQ(second.before.seen, kNow + 1s);
+  EXPECT_GT(second.now.session, first.now.session);
+  EXPECT_FALSE(store().beat_link("host-1", first.now.session, kNow + 2s));
+  store().leave_link("host-1", first.now.session);  // not its own any more
+  EXPECT_TRUE(store().standings("a", {}).empty());
+  const auto standings = store().standings("b", "host-1");
+  ASSERT_EQ(standings.size(), 1u);
+  EXPECT_EQ(standings[0].link.session, second.now.session);
+  EXPECT_EQ(standings[0].agent_state, "pending");
+  EXPECT_EQ(standings[0].auth_kid, "auth-host-1");
+  EXPECT_EQ(standings[0].next_auth_kid, "next-auth");
+  EXPECT_EQ(store().agent("host-1")->last_seen, kNow + 1s);
+  store().leave_link("host-1", second.now.session);
+  EXPECT_FALSE(store().beat_link("host-1", second.now.session, kNow + 3s));
+  EXPECT_TRUE(store().link("host-1")->replica.empty());
+}
+
+TEST_P(Replicas, NewsOfAnAgentAreCountedAndALinkBeginsWithWhatWasToldBefore) {
+  store().add_agent(sample_agent("host-1"));
+  store().add_news("host-1");  // no link yet: it will ask for itself
+  const auto link = store().enter_link(sample_link("host-1", "a")).now;
+  store().add_news("host-1");
+  EXPECT_EQ(store().standings("a", "host-1").at(0).link.news, link.news + 1);
+  EXPECT_EQ(store().enter_link(sample_link("host-1", "b")).now.news, link.news + 1);
+}
+
+TEST_P(Replicas, AnOrderIsClaimedWithinTheLimitsOfItsBatch) {
+  std::vector<Rekey> orders;
+  for (int i = 0; i < 5; ++i) {
+    auto order = sample_rekey("host-" + std::to_string(i));
+    order.batch = "batch";
+    order.state = "ordered";
+    order.canary = i == 0;
+    orders.push_back(order);
+  }
+  store().add_rekeys(orders, "how", "two at once");
+  EXPECT_EQ(store().setting("how"), "two at once");
+  orders = store().rekey_batch("batch");
+  ASSERT_EQ(orders.size(), 5u);
+  const auto claim = [&](int i) {
+    return store().claim_rekey(orders[static_cast<std::size_t>(i)], 2, kNow);
+  };
+  const auto move = [&](int i, const std::string& from, const std::string& to) {
+    auto order = orders[static_cast<std::size_t>(i)];
+    order.state = to;
+    return store().move_rekey(order, from);
+  };
+  EXPECT_FALSE(claim(1));  // the canary first
+  EXPECT_TRUE(claim(0));
+  EXPECT_FALSE(claim(0));
+  EXPECT_FALSE(claim(1));
+  EXPECT_TRUE(move(0, "sent", "confirmed"));
+  EXPECT_TRUE(claim(1));
+  EXPECT_TRUE(claim(2));
+  EXPECT_FALSE(claim(3));  // two are under way
+  EXPECT_TRUE(move(1, "sent", "staged"));
+  EXPECT_FALSE(claim(3));
+  EXPECT_TRUE(move(1, "staged", "confirmed"));
+  EXPECT_TRUE(claim(3));
+  EXPECT_TRUE(move(2, "sent", "failed"));
+  EXPECT_FALSE(claim(4));  // halted
+}
+
+TEST_P(Replicas, OrdersOfABatchAreAllThereOrNone) {
+  auto order = sample_rekey("host-1");
+  order.batch = "batch";
+  store().set_setting("how", "taken");
+  EXPECT_THROW(store().add_rekeys({order, order}, "how", "else"), Error);
+  EXPECT_TRUE(store().rekey_batch("batch").empty());
+}
+
+TEST_P(Replicas, FailedLoginsAreCountedUntilTheLastOneIsExpired) {
+  const auto other = open();
+  EXPECT_EQ(store().login_failures("ada", kNow), 0);
+  store().add_login_failure("ada", kNow, kNow + 60s);
+  other->add_login_failure("ada", kNow + 30s, kNow + 90s);
+  EXPECT_EQ(other->login_failures("ada", kNow + 89s), 2);
+  EXPECT_EQ(store().login_failures("ada", kNow + 90s), 0);
+  store().add_login_failure("ada", kNow + 90s, kNow + 150s);
+  EXPECT_EQ(store().login_failures("ada", kNow + 91s), 1);
+  store().forget_expired(kNow + 150s);
+  EXPECT_EQ(store().login_failures("ada", kNow), 0);
+}
+
+TEST_P(Replicas, ANoticeIsHeardByTheListener) {
+  Heard heard;
+  store().listen(heard.look(), kNever);
+  ASSERT_TRUE(heard.wait(""));  // everything, once it listens
+  store().notify("host-1");
+  EXPECT_TRUE(heard.wait("host-1"));
+  store().stop_listening();
+}
+
+TEST_P(Replicas, WithoutANoticeEverythingIsLookedAtEachPoll) {
+  Heard heard;
+  store().listen(heard.look(), 50ms);
+  for (int i = 0; i < 4; ++i) EXPECT_TRUE(heard.wait(""));
+  store().stop_listening();
+}
+
+TEST_P(Replicas, ALookThatFailsIsNotTheLast) {
+  std::atomic<int> looks = 0;
+  Heard heard;
+  auto look = heard.look();
+  store().listen(
+      [&](const std::string& what) {
+        look(what);
+        if (++looks < 3) throw Error(Code::kPeer, "the database is away");
+      },
+      20ms);
+  for (int i = 0; i < 5; ++i) EXPECT_TRUE(heard.wait(""));
+  store().stop_listening();
+}
+
+class ReplicasOnPostgres : public ::testing::Test {
+ protected:
+  void SetUp() override {
+    if (const auto missing = test::Postgres::missing(); !missing.empty())
+      GTEST_SKIP() << missing << " is not installed";
+  }
+  static std::string new_database() { return test::Postgres::shared().new_database(); }
+  // The listener's thread has its connection: before, it looks at everything instead.
+  static bool hears(Store& from, Heard& heard) {
+    for (int i = 0; i < 300; ++i) {
+      from.notify("ping");
+      if (heard.wait("ping", 1s)) return true;
+    }
+    return false;
+  }
+};
+
+TEST_F(ReplicasOnPostgres, NoticesReachTheOtherReplicaAndLongOnesNobody) {
+  const auto url = new_database();
+  Store one({url, 1}), other({url, 1});
+  Heard heard;
+  other.listen(heard.look(), kNever);
+  ASSERT_TRUE(hears(one, heard));
+  one.notify("O'Brien\"; --");
+  EXPECT_TRUE(heard.wait("O'Brien\"; --"));
+  one.notify(std::string(9000, 'x'));  // more than PostgreSQL takes: lost, and nothing is thrown
+  one.notify("after");
+  EXPECT_TRUE(heard.wait("after"));
+}
+
+TEST_F(ReplicasOnPostgres, AfterALostConnectionEverythingIsLookedAtAndNoticesAreHeardAgain) {
+  const auto url = new_database();
+  Store one({url, 1}), other({url, 1});
+  Heard heard;
+  other.listen(heard.look(), kNever);
+  ASSERT_TRUE(hears(one, heard));
+  test::Postgres::shared().query(url,
+                                 "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+                                 "WHERE datname = current_database() AND query LIKE 'LISTEN%'");
+  EXPECT_TRUE(heard.wait(""));
+  EXPECT_TRUE(hears(one, heard));
+}
+
+TEST_F(ReplicasOnPostgres, AServerThatComesBackIsListenedToAgain) {
+  test::Postgres own;
+  const auto url = own.new_database();
+  Store one({url, 1}), other({url, 1});
+  Heard heard;
+  other.listen(heard.look(), kNever);
+  ASSERT_TRUE(hears(one, heard));
+  own.kill();
+  one.notify("lost");  // and nothing is thrown
+  own.restart();
+  EXPECT_TRUE(heard.wait(""));
+  EXPECT_TRUE(hears(one, heard));
+}
+
+}  // namespace
+}  // namespace keyagent::store
