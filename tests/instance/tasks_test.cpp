@@ -199,6 +199,7 @@ TEST_F(TasksTest, ARetryWaitsTwiceAsLongEachTimeUntilNoAttemptIsLeft) {
   EXPECT_EQ(alarms(id), 1);
   // An operator's retry is one more.
   tasks_.retry(id, "ops");
+  EXPECT_EQ(show(id).at("attempts"), 4);
   EXPECT_EQ(end(run(), "retry"), "failed");
   EXPECT_EQ(alarms(id), 2);
 }
