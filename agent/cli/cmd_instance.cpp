@@ -276,6 +276,9 @@ void add_instance_commands(CLI::App& app, Session& session) {
   auto* instance =
       app.add_subcommand("instance", "an instance: agents, credentials, rekeys, tasks");
   instance->require_subcommand(1);
+  instance->footer(
+      "Examples:\n  keyagent instance login https://keys.example.org:8443 --user alice "
+      "--fingerprint FINGERPRINT\n  keyagent instance agents");
   const auto options = std::make_shared<InstanceOptions>();
   auto& o = *options;
   instance->add_option("--profile", o.profile,
@@ -314,7 +317,7 @@ void add_instance_commands(CLI::App& app, Session& session) {
   adder
       .add("backup", "copy the instance's store (SQLite) to a new file on its host",
            "  keyagent instance backup -o /var/backups/instance.db", run_backup)
-      ->add_option("-o,--output", o.output)
+      ->add_option("-o,--output", o.output, "an absolute path there; no file may be at it")
       ->required();
 }
 

@@ -39,7 +39,8 @@ void check(const Arguments& arguments) {
   const auto config = instance::load_config(arguments.config);
   store::Store store({config.store_url});
   std::cout << "configuration: instance " << config.id << "\n"
-            << "store: " << store.describe() << "\n";
+            << "store: " << store.describe() << "\n"
+            << "agents: " << store.agents().size() << "\n";
   instance::HostKeys keys(config);
   if (config.outside) {
     instance::OutsideCa outside(*config.outside, store, system_clock());
