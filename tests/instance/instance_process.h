@@ -102,8 +102,8 @@ class InstanceProcess {
                        (work.path() / (user + ".json")).string() + " " + words + " 2>&1");
   }
   CommandResult log_in(const std::string& user) const {
-    return keyagent(user, "login " + api_url() + " --user " + user + " --fingerprint " +
-                              fingerprint + " --password-file " +
+    return keyagent(user, "login " + api_url() + " --user " + user +
+                              " --fingerprint=" + fingerprint + " --password-file " +
                               (work.path() / (user + ".pw")).string());
   }
   Json json(const std::string& user, const std::string& words) const {

@@ -69,11 +69,11 @@ TEST_F(InstanceTest, R2_AnApprovalNamesTheFingerprint) {
   const auto fingerprint = asking.enrol().at("fingerprint").get<std::string>();
   EXPECT_EQ(fingerprint, asking.auth.kid.text());
   const auto wrong = instance_->keyagent(
-      "crypto", "approve approve-1 --fingerprint " + asking.transport.kid.text());
+      "crypto", "approve approve-1 --fingerprint=" + asking.transport.kid.text());
   EXPECT_EQ(wrong.status, 6) << wrong.output;
   EXPECT_EQ(asking.poll().at("state"), "pending");
-  EXPECT_EQ(instance_->keyagent("ops", "approve approve-1 --fingerprint " + fingerprint).status, 3);
-  EXPECT_EQ(instance_->keyagent("crypto", "approve approve-1 --fingerprint " + fingerprint).status,
+  EXPECT_EQ(instance_->keyagent("ops", "approve approve-1 --fingerprint=" + fingerprint).status, 3);
+  EXPECT_EQ(instance_->keyagent("crypto", "approve approve-1 --fingerprint=" + fingerprint).status,
             0);
   EXPECT_EQ(asking.poll().at("state"), "trusted");
   EXPECT_EQ(asking.call("GET", "/v1/credentials").at("credentials").size(), 0u);
@@ -347,7 +347,7 @@ TEST_F(InstanceTest, ASessionEndsWithLogoutAndAWrongPasswordSaysNoMoreThanAnUnkn
   EXPECT_EQ(instance_->keyagent("leaver", "status").status, 3);
   const auto login = [&](const std::string& user) {
     return instance_->keyagent("x", "login " + instance_->api_url() + " --user " + user +
-                                        " --fingerprint " + instance_->fingerprint +
+                                        " --fingerprint=" + instance_->fingerprint +
                                         " --password-file " +
                                         (instance_->work.path() / "ops.pw").string());
   };
@@ -357,10 +357,10 @@ TEST_F(InstanceTest, ASessionEndsWithLogoutAndAWrongPasswordSaysNoMoreThanAnUnkn
 }
 
 TEST_F(InstanceTest, T5_AnotherInstancesFingerprintIsNotTalkedTo) {
-  const auto result =
-      instance_->keyagent("x", "login " + instance_->api_url() + " --user ops --fingerprint " +
-                                   to_base64url(Bytes(32, 9)) + " --password-file " +
-                                   (instance_->work.path() / "ops.pw").string());
+  const auto result = instance_->keyagent(
+      "x", "login " + instance_->api_url() +
+               " --user ops --fingerprint=" + to_base64url(Bytes(32, 9)) + " --password-file " +
+               (instance_->work.path() / "ops.pw").string());
   EXPECT_EQ(result.status, 6) << result.output;
 }
 

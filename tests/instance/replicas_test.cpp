@@ -49,7 +49,7 @@ TEST_F(ReplicasTest, TwoThatStartTogetherAreOneInstanceWithOneAuthority) {
 TEST_F(ReplicasTest, AnEnrolmentAndARotationGoOnAtTheOther) {
   SimulatedAgent agent(a(), "wanders");
   const auto fingerprint = agent.enrol().at("fingerprint").get<std::string>();
-  ASSERT_EQ(b().keyagent("crypto", "approve wanders --fingerprint " + fingerprint).status, 0);
+  ASSERT_EQ(b().keyagent("crypto", "approve wanders --fingerprint=" + fingerprint).status, 0);
   agent.use(b());
   const Json trusted = agent.poll();
   EXPECT_EQ(trusted.at("state"), "trusted");
