@@ -283,10 +283,14 @@ TEST_F(TasksTest, R11_OutcomeIsNotDroppedBecauseTheAgentIsSuspended) {
   connect();
   const auto id = submit();
   take();
-  instance_.suspend("web1");
+  // The request comes before the link is ended.
+  instance_.mischief.suspends = true;
   EXPECT_FALSE(end(id).has_failure());
+  ASSERT_TRUE(eventually([&] { return instance_.requests("/v1/tasks/" + id + "/end") > 0; }));
+  instance_.suspend("web1");
   ASSERT_TRUE(reaches("refused_by_peer"));
   instance_.suspend("web1", false);
+  instance_.mischief.suspends = false;
   becomes(id, "done");
   EXPECT_FALSE(told("task.refused"));
 }
