@@ -257,9 +257,11 @@ void Tasks::deliver() {
 }
 
 bool Tasks::deliver_next(const LinkState& state) {
+  if (journal_.waiting() == 0) return false;
+  const Turn::Lease asking(line_.turn());
+  // Not before its turn: a take may have brought it another lease.
   const auto entry = journal_.next();
   if (!entry) return false;
-  const Turn::Lease asking(line_.turn());
   try {
     line_.api(state).end_task(entry->id, entry->lease, entry->end.outcome, entry->end.text,
                               entry->end.result);

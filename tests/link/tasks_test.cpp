@@ -90,15 +90,16 @@ TEST_F(TasksTest, R11_TaskIsTakenStartedAndEndedAndBothAreRecorded) {
   EXPECT_THAT(audit_lines(), Contains(AllOf(HasSubstr("task.end"), HasSubstr(id))));
 }
 
-TEST_F(TasksTest, PollThatFindsNothingAsksTheInstanceOnceAndIsNotRecorded) {
+TEST_F(TasksTest, PollThatFindsNothingDoesNotAskTheInstanceAgainAndIsNotRecorded) {
   connect();
   ASSERT_TRUE(eventually([&] {
     const auto polled = try_take();
     EXPECT_FALSE(polled.has_failure()) << polled.failure().text();
-    return instance_.tasks.asked() == 1;
+    return instance_.tasks.asked() > 0;
   }));
   for (int i = 0; i < 20; ++i) EXPECT_FALSE(try_take().task_take().has_task());
-  EXPECT_EQ(instance_.tasks.asked(), 1);
+  // The session's beginning is news too, and may come after the first poll.
+  EXPECT_LE(instance_.tasks.asked(), 2);
   EXPECT_THAT(audit_lines(), Not(Contains(HasSubstr("task.take"))));
   const auto id = submit();
   EXPECT_EQ(take().id(), id);
@@ -283,10 +284,14 @@ TEST_F(TasksTest, R11_OutcomeIsNotDroppedBecauseTheAgentIsSuspended) {
   connect();
   const auto id = submit();
   take();
-  instance_.suspend("web1");
+  // The request comes before the link is ended.
+  instance_.mischief.suspends = true;
   EXPECT_FALSE(end(id).has_failure());
+  ASSERT_TRUE(eventually([&] { return instance_.requests("/v1/tasks/" + id + "/end") > 0; }));
+  instance_.suspend("web1");
   ASSERT_TRUE(reaches("refused_by_peer"));
   instance_.suspend("web1", false);
+  instance_.mischief.suspends = false;
   becomes(id, "done");
   EXPECT_FALSE(told("task.refused"));
 }

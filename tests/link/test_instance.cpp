@@ -250,6 +250,7 @@ struct TestInstance::Impl {
     while (outer.mischief.silent) std::this_thread::sleep_for(std::chrono::milliseconds(10));
     const std::lock_guard lock(mutex);
     paths.push_back(request.path);
+    if (outer.mischief.suspends) throw Error(Code::kKeyState, "the agent is suspended");
     Agent& agent = agent_of(request.peer.kid);
     const auto begins = [&](const char* with) { return request.path.rfind(with, 0) == 0; };
     const auto ends = [&](const std::string& with) {

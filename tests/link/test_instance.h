@@ -32,7 +32,8 @@ struct Mischief {
   std::atomic<bool> no_welcome{false};          // ends the link instead
   std::atomic<bool> deaf{false};                // acknowledges no heartbeat
   std::atomic<bool> no_renewal{false};
-  std::atomic<bool> silent{false};  // takes requests of agents and answers none
+  std::atomic<bool> suspends{false};  // refuses requests of agents, and leaves their link
+  std::atomic<bool> silent{false};    // takes requests of agents and answers none
 };
 
 // Thread-safe. Its own keys are in memory: it is the other side, and no part of what is tested.
