@@ -52,9 +52,8 @@ class NameCheck : public nlohmann::json_sax<Json> {
 }  // namespace
 
 bool is_strict_object(std::string_view text, const JsonLimits& limits) {
-  // The parser skips a byte order mark; here an object begins with its brace.
-  const auto first = text.find_first_not_of(" \t\r\n");
-  if (text.size() > limits.bytes || first == text.npos || text[first] != '{') return false;
+  // The parser skips a byte order mark; here an object starts with its brace.
+  if (text.size() > limits.bytes || text.empty() || text.front() != '{') return false;
   NameCheck check(limits.depth);
   return Json::sax_parse(text.begin(), text.end(), &check);
 }

@@ -14,8 +14,8 @@ struct JsonLimits {
   std::size_t depth;  // of objects and lists in one another; the outermost is the first
 };
 
-// Is it exactly one JSON object within the limits whose names are all different? The parser alone
-// would keep the last of two equal ones silently.
+// Is it exactly one JSON object, from its brace on, within the limits, whose names are all
+// different? The parser alone would keep the last of two equal ones silently.
 bool is_strict_object(std::string_view text, const JsonLimits& limits);
 
 // nullopt for anything else. `Json`: nlohmann::json, or its ordered_json.

@@ -1,5 +1,7 @@
 #include "agent/instance/json.h"
 
+#include <algorithm>
+
 #include "agent/base/encoding.h"
 #include "agent/base/error.h"
 #include "agent/base/strict_json.h"
@@ -21,6 +23,8 @@ const Json* find(const Json& object, const char* name) {
 }  // namespace
 
 Json parse_object(std::string_view text) {
+  // People write bodies by hand.
+  text.remove_prefix(std::min(text.find_first_not_of(" \t\r\n"), text.size()));
   auto parsed = parse_strict_object<Json>(text, kLimits);
   if (!parsed) throw Error(Code::kUsage, "the body is no JSON object, or over 1 MiB");
   return std::move(*parsed);

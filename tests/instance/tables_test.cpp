@@ -61,6 +61,7 @@ TEST(InstanceJson, WhatIsMissingOrOfAnotherTypeIsNamed) {
   EXPECT_EQ(text_of(object, "a"), "x");
   EXPECT_EQ(text_of(object, "z", "none"), "none");
   EXPECT_EQ(texts_of(object, "l"), std::vector<std::string>{"p"});
+  EXPECT_EQ(text_of(parse_object("\n {\"a\":\"x\"}\n"), "a"), "x");
   EXPECT_THROW(text_of(object, "n"), Error);
   EXPECT_THROW(text_of(object, "missing"), Error);
   EXPECT_THROW(flag_of(object, "a", false), Error);
