@@ -2,15 +2,13 @@
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
-#include <openssl/evp.h>
-#include <openssl/x509.h>
 
 #include <memory>
 
 #include "agent/base/encoding.h"
 #include "agent/base/error.h"
 #include "agent/openssl/reference.h"
-#include "agent/openssl/signature_encoding.h"
+#include "tests/pki/key_pair.h"
 
 namespace keyagent::pki {
 namespace {
@@ -19,27 +17,8 @@ using testing::HasSubstr;
 
 class RequestTest : public testing::Test {
  protected:
-  Bytes spki() const {
-    unsigned char* der = nullptr;
-    const int size = i2d_PUBKEY(key_.get(), &der);
-    Bytes out(der, der + size);
-    OPENSSL_free(der);
-    return out;
-  }
-  Bytes sign(ByteView message) const {
-    const std::unique_ptr<EVP_MD_CTX, decltype(&EVP_MD_CTX_free)> context(EVP_MD_CTX_new(),
-                                                                          EVP_MD_CTX_free);
-    Bytes signature(256);
-    std::size_t size = signature.size();
-    EVP_DigestSignInit(context.get(), nullptr, EVP_sha256(), nullptr, key_.get());
-    EVP_DigestSign(context.get(), signature.data(), &size, message.data(), message.size());
-    signature.resize(size);
-    return signature;
-  }
   Bytes make(const RequestedName& name) const {
-    return make_request(spki(), name,
-                        {openssl::algorithm_identifier(SignatureAlgorithm::kEs256),
-                         [this](ByteView message) { return sign(message); }});
+    return make_request(pair_.spki(), name, pair_.signer());
   }
   std::string refusal(const RequestedName& name) const {
     try {
@@ -50,7 +29,7 @@ class RequestTest : public testing::Test {
     }
     return "made";
   }
-  std::unique_ptr<EVP_PKEY, decltype(&EVP_PKEY_free)> key_{EVP_EC_gen("P-256"), EVP_PKEY_free};
+  test::KeyPair pair_;
 };
 
 TEST_F(RequestTest, T2_HasItsNamesAndVerifies) {
@@ -59,7 +38,7 @@ TEST_F(RequestTest, T2_HasItsNamesAndVerifies) {
   const std::unique_ptr<X509_REQ, decltype(&X509_REQ_free)> request(
       d2i_X509_REQ(nullptr, &at, static_cast<long>(der.size())), X509_REQ_free);
   ASSERT_TRUE(request);
-  EXPECT_EQ(X509_REQ_verify(request.get(), key_.get()), 1);
+  EXPECT_EQ(X509_REQ_verify(request.get(), pair_.key.get()), 1);
   char organisation[64] = {};
   X509_NAME_get_text_by_NID(X509_REQ_get_subject_name(request.get()), NID_organizationName,
                             organisation, sizeof organisation);
@@ -81,7 +60,7 @@ TEST_F(RequestTest, WhatIsWrongWithANameIsSaid) {
 
 TEST_F(RequestTest, ASignatureThatDoesNotVerifyIsNotGivenOut) {
   try {
-    make_request(spki(), {"/CN=x", {}},
+    make_request(pair_.spki(), {"/CN=x", {}},
                  {openssl::algorithm_identifier(SignatureAlgorithm::kEs256),
                   [](ByteView) { return openssl::ecdsa_der(Bytes(64, 1)); }});
     FAIL() << "made";

@@ -2,15 +2,12 @@
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
-#include <openssl/evp.h>
-#include <openssl/x509.h>
 
 #include <fstream>
-#include <memory>
 
 #include "agent/base/encoding.h"
 #include "agent/base/error.h"
-#include "agent/openssl/signature_encoding.h"
+#include "tests/pki/key_pair.h"
 #include "tests/support/command.h"
 #include "tests/support/temp_folder.h"
 
@@ -18,32 +15,9 @@ namespace keyagent::pki {
 namespace {
 
 using namespace std::chrono_literals;
+using test::KeyPair;
 using testing::AllOf;
 using testing::HasSubstr;
-
-struct Pair {
-  std::unique_ptr<EVP_PKEY, decltype(&EVP_PKEY_free)> key{EVP_EC_gen("P-256"), EVP_PKEY_free};
-  Bytes spki() const {
-    unsigned char* der = nullptr;
-    const int size = i2d_PUBKEY(key.get(), &der);
-    Bytes out(der, der + size);
-    OPENSSL_free(der);
-    return out;
-  }
-  RequestSigner signer() const {
-    return {openssl::algorithm_identifier(SignatureAlgorithm::kEs256), [this](ByteView message) {
-              const std::unique_ptr<EVP_MD_CTX, decltype(&EVP_MD_CTX_free)> context(
-                  EVP_MD_CTX_new(), EVP_MD_CTX_free);
-              Bytes signature(256);
-              std::size_t size = signature.size();
-              EVP_DigestSignInit(context.get(), nullptr, EVP_sha256(), nullptr, key.get());
-              EVP_DigestSign(context.get(), signature.data(), &size, message.data(),
-                             message.size());
-              signature.resize(size);
-              return signature;
-            }};
-  }
-};
 
 class IssuerTest : public testing::Test {
  protected:
@@ -60,7 +34,7 @@ class IssuerTest : public testing::Test {
     return path;
   }
   test::TempFolder folder_;
-  Pair ca_, subject_;
+  KeyPair ca_, subject_;
   Bytes authority_ = make_authority(ca_.spki(), "/O=Test/CN=Instance CA", days(3650), ca_.signer());
 };
 

@@ -1,12 +1,9 @@
 #include "agent/pki/to_be_signed.h"
 
 #include <gtest/gtest.h>
-#include <openssl/evp.h>
-#include <openssl/x509.h>
-
-#include <memory>
 
 #include "agent/base/encoding.h"
+#include "tests/pki/key_pair.h"
 
 namespace keyagent::pki {
 namespace {
@@ -31,15 +28,7 @@ Bytes handshake(std::uint8_t type, const Bytes& body) {
                  body});
 }
 
-struct SoftwareKey {
-  std::unique_ptr<EVP_PKEY, decltype(&EVP_PKEY_free)> key{EVP_EC_gen("P-256"), EVP_PKEY_free};
-  Bytes spki() const {
-    unsigned char* der = nullptr;
-    const int size = i2d_PUBKEY(key.get(), &der);
-    Bytes out(der, der + size);
-    OPENSSL_free(der);
-    return out;
-  }
+struct SoftwareKey : test::KeyPair {
   Bytes request() const {
     const std::unique_ptr<X509_REQ, decltype(&X509_REQ_free)> request(X509_REQ_new(),
                                                                       X509_REQ_free);
