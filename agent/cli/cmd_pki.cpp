@@ -52,8 +52,7 @@ void run_csr(Session& session, const Options& options) {
   };
   const Bytes der = pki::make_request(info.spki, {options.subject, options.alternative_names},
                                       {openssl::algorithm_identifier(algorithm), sign});
-  const std::string pem = "-----BEGIN CERTIFICATE REQUEST-----\n" + to_base64(der, 64) +
-                          "-----END CERTIFICATE REQUEST-----\n";
+  const std::string pem = pki::request_pem(der);
   if (!session.globals.json || options.output != "-") write_output(options.output, as_bytes(pem));
   if (session.globals.json)
     session.tell({{"name", info.name},

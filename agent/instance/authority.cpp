@@ -5,6 +5,7 @@
 #include "agent/base/encoding.h"
 #include "agent/base/error.h"
 #include "agent/base/log.h"
+#include "agent/pki/revocation_list.h"
 
 namespace keyagent::instance {
 namespace {

@@ -223,6 +223,14 @@ Bytes der_of(const X509* certificate) {
   return size > 0 ? Bytes(der, der + size) : Bytes();
 }
 
+std::string pem_text(const char* name, ByteView der) {
+  const Owned<BIO, BIO_free> bio(BIO_new(BIO_s_mem()));
+  PEM_write_bio(bio.get(), name, "", der.data(), static_cast<long>(der.size()));
+  char* data = nullptr;
+  const long size = BIO_get_mem_data(bio.get(), &data);
+  return {data, static_cast<std::size_t>(std::max(size, 0L))};
+}
+
 std::string name_text(const X509_NAME* name, std::size_t most) {
   const Owned<BIO, BIO_free> bio(BIO_new(BIO_s_mem()));
   X509_NAME_print_ex(bio.get(), name, 0, XN_FLAG_RFC2253 & ~ASN1_STRFLGS_ESC_MSB);
@@ -247,11 +255,7 @@ std::vector<Bytes> read_certificates(ByteView file) {
 }
 
 std::string certificate_pem(ByteView der) {
-  const Owned<BIO, BIO_free> bio(BIO_new(BIO_s_mem()));
-  PEM_write_bio(bio.get(), PEM_STRING_X509, "", der.data(), static_cast<long>(der.size()));
-  char* data = nullptr;
-  const long size = BIO_get_mem_data(bio.get(), &data);
-  return {data, static_cast<std::size_t>(std::max(size, 0L))};
+  return pem_text(PEM_STRING_X509, der);
 }
 
 CertificateFacts certificate_facts(ByteView der) {

@@ -1,5 +1,6 @@
 #include "agent/pki/certification_request.h"
 
+#include <openssl/pem.h>
 #include <openssl/x509v3.h>
 
 #include <algorithm>
@@ -57,12 +58,7 @@ void sign(X509_REQ* request, const RequestSigner& signer) {
       d2i_X509_ALGOR(nullptr, &at, static_cast<long>(signer.algorithm.size())));
   require(algorithm && X509_REQ_set1_signature_algo(request, algorithm.get()) == 1,
           "its algorithm");
-  unsigned char* encoded = nullptr;
-  const int size = i2d_re_X509_REQ_tbs(request, &encoded);
-  require(size > 0, "its encoding");
-  const Bytes message(encoded, encoded + size);
-  OPENSSL_free(encoded);
-  const Bytes signature = signer.sign(message);
+  const Bytes signature = signer.sign(encoded<i2d_re_X509_REQ_tbs>(request));
   Owned<ASN1_BIT_STRING, ASN1_BIT_STRING_free> bits(ASN1_BIT_STRING_new());
   require(ASN1_BIT_STRING_set(bits.get(), const_cast<unsigned char*>(signature.data()),
                               static_cast<int>(signature.size())) == 1,
@@ -88,12 +84,11 @@ Bytes make_request(ByteView spki, const RequestedName& name, const RequestSigner
     ERR_clear_error();
     throw Error(Code::kIntegrity, "the signature of the certification request does not verify");
   }
-  unsigned char* der = nullptr;
-  const int size = i2d_X509_REQ(request.get(), &der);
-  require(size > 0, "its encoding");
-  Bytes out(der, der + size);
-  OPENSSL_free(der);
-  return out;
+  return encoded<i2d_X509_REQ>(request.get());
+}
+
+std::string request_pem(ByteView der) {
+  return pem_text(PEM_STRING_X509_REQ, der);
 }
 
 }  // namespace keyagent::pki

@@ -27,4 +27,7 @@ struct RequestSigner {
 // the name, Error{kIntegrity} when the signature does not verify, and what `sign` throws.
 Bytes make_request(ByteView spki, const RequestedName& name, const RequestSigner& signer);
 
+// "-----BEGIN CERTIFICATE REQUEST-----" … of one in DER.
+std::string request_pem(ByteView der);
+
 }  // namespace keyagent::pki

@@ -25,16 +25,6 @@ void require(bool good, const char* what) {
   throw Error(Code::kInternal, std::string("the certificate: ") + what);
 }
 
-template <auto encode, class T>
-Bytes encoded(T* object) {
-  unsigned char* der = nullptr;
-  const int size = encode(object, &der);
-  require(size > 0, "its encoding");
-  Bytes out(der, der + size);
-  OPENSSL_free(der);
-  return out;
-}
-
 Certificate load(ByteView der) {
   auto certificate = parse_certificate(der);
   if (!certificate) throw Error(Code::kInput, "this is no certificate");
@@ -274,17 +264,6 @@ Bytes key_of_request(std::string_view request) {
     throw Error(Code::kIntegrity, "the certification request is not signed by its own key");
   }
   return encoded<i2d_PUBKEY>(key);
-}
-
-std::string crl_pem(ByteView der) {
-  const unsigned char* at = der.data();
-  const Crl crl(d2i_X509_CRL(nullptr, &at, static_cast<long>(der.size())));
-  require(crl != nullptr, "no CRL");
-  const Owned<BIO, BIO_free_all> out(BIO_new(BIO_s_mem()));
-  require(PEM_write_bio_X509_CRL(out.get(), crl.get()) == 1, "its PEM");
-  char* text = nullptr;
-  const long size = BIO_get_mem_data(out.get(), &text);
-  return {text, static_cast<std::size_t>(size)};
 }
 
 }  // namespace keyagent::pki

@@ -54,7 +54,4 @@ Bytes make_crl(ByteView authority, const std::vector<Revoked>& revoked, std::uin
 // Error{kIntegrity} when it does not verify. At most 64 KiB.
 Bytes key_of_request(std::string_view request);
 
-// "-----BEGIN X509 CRL-----" … of one in DER.
-std::string crl_pem(ByteView der);
-
 }  // namespace keyagent::pki

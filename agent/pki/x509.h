@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "agent/base/bytes.h"
+#include "agent/base/error.h"
 
 namespace keyagent::pki {
 
@@ -30,9 +31,25 @@ struct QuietErrors {
   QuietErrors(const QuietErrors&) = delete;
 };
 
+// Of anything that OpenSSL encodes: encoded<i2d_X509_CRL>(list).
+template <auto encode, class T>
+Bytes encoded(T* object) {
+  unsigned char* der = nullptr;
+  const int size = encode(object, &der);
+  if (size <= 0) {
+    ERR_clear_error();
+    throw Error(Code::kInternal, "what should be DER has no encoding");
+  }
+  Bytes out(der, der + size);
+  OPENSSL_free(der);
+  return out;
+}
+
 // nullptr unless the bytes are one certificate and nothing else.
 Certificate parse_certificate(ByteView der);
 Bytes der_of(const X509* certificate);
+// "-----BEGIN name-----" … of these bytes.
+std::string pem_text(const char* name, ByteView der);
 // In RFC 4514's form, controls escaped, cut after `most` bytes.
 std::string name_text(const X509_NAME* name, std::size_t most = 160);
 std::string subject_of(const X509* certificate);

@@ -7,6 +7,7 @@
 
 #include "agent/base/encoding.h"
 #include "agent/base/error.h"
+#include "agent/pki/revocation_list.h"
 #include "tests/pki/key_pair.h"
 #include "tests/support/command.h"
 #include "tests/support/temp_folder.h"
@@ -85,6 +86,42 @@ TEST_F(IssuerTest, ARequestGivesItsKeyOnlyWhenItIsSignedByIt) {
   }
   EXPECT_THROW(key_of_request("-----BEGIN CERTIFICATE REQUEST-----\nAAAA\n"), Error);
   EXPECT_THROW(key_of_request(std::string(100000, 'a')), Error);
+}
+
+TEST_F(IssuerTest, ARequestIsTheSameInPemAndDer) {
+  const Bytes request = make_request(subject_.spki(), {"/CN=x", {}}, subject_.signer());
+  const auto pem = request_pem(request);
+  EXPECT_THAT(test::run_command("openssl req -noout -verify -in " + save("x.csr", pem) + " 2>&1"),
+              HasSubstr("OK"));
+  EXPECT_EQ(key_of_request(pem), subject_.spki());
+}
+
+TEST_F(IssuerTest, ARevocationListIsReadOnlyWhenItIsItsAuthoritys) {
+  const auto list = [&](const Bytes& authority, const KeyPair& signer, const Validity& validity) {
+    return crl_pem(make_crl(authority, {}, 1, validity, signer.signer()));
+  };
+  const auto code = [](const std::string& pem, const Bytes& authority) {
+    try {
+      read_crl(pem, authority);
+    } catch (const Error& error) {
+      return error.code();
+    }
+    return Code::kOk;
+  };
+  const auto good = list(authority_, ca_, days(1));
+  EXPECT_EQ(crl_pem(read_crl("# ours\n" + good, authority_)), good);
+  const KeyPair other;
+  const Bytes namesake =
+      make_authority(other.spki(), "/O=Test/CN=Instance CA", days(3650), other.signer());
+  const Bytes renamed = make_authority(ca_.spki(), "/CN=Another", days(3650), ca_.signer());
+  EXPECT_EQ(code(list(namesake, other, days(1)), authority_), Code::kIntegrity) << "another key";
+  EXPECT_EQ(code(list(renamed, ca_, days(1)), authority_), Code::kIntegrity) << "another name";
+  EXPECT_EQ(code("hello", authority_), Code::kInput);
+  EXPECT_EQ(code(certificate_pem(authority_), authority_), Code::kInput);
+  EXPECT_EQ(code(good, Bytes{0x30}), Code::kInput);
+  const auto long_ago = std::chrono::system_clock::now() - std::chrono::hours(48);
+  EXPECT_EQ(code(list(authority_, ca_, {long_ago, long_ago + 1min}), authority_), Code::kOk)
+      << "what an old list names stays revoked";
 }
 
 TEST_F(IssuerTest, ASignatureThatDoesNotVerifyLeavesNoCertificate) {
