@@ -155,8 +155,8 @@ std::optional<LinkState> Enrolment::accept(const LinkState& pending, const Answe
   const auto ca = certificates_of_pem(answer.text("ca"));
   if (ca.size() != 1 || fingerprint_of(ca.front()) != pending.ca_fingerprint)
     throw Error(Code::kIntegrity, "the instance's CA has another key than the one that is pinned");
-  const auto chain = certificates_of_pem(answer.text("certificate"));
-  require_ours(chain, ca.front(), as_bytes(auth.spki()), pending.agent, around_.clock->now());
+  const auto chain = require_ours(certificates_of_pem(answer.text("certificate")), ca.front(),
+                                  as_bytes(auth.spki()), pending.agent, around_.clock->now());
   const auto confirms = from_base64url(answer.text("confirmation_key"));
   signing_key_of(confirms.value_or(Bytes{}));
   LinkState out = pending;

@@ -138,10 +138,10 @@ Confirmation::Said InstanceConfirmation::ask_about_auth(Phase phase, const LinkS
   const std::string now = keys_.show(state.auth_key).kid();
   InstanceApi api(library_.get(), options_for(state, now, around_.timing));
   std::string crl;
-  const auto chain = certificates_of_pem(
+  const auto sent = certificates_of_pem(
       api.renew(keys_.certification_request(keys_.show(kid), state.agent), crl));
   const Bytes ca = certificates_of_pem(state.ca).front();
-  require_ours(chain, ca, fresh.spki, state.agent, around_.clock->now());
+  const auto chain = require_ours(sent, ca, fresh.spki, state.agent, around_.clock->now());
   if (!crl.empty()) revocation_list_of_pem(crl, ca);
   store_.update([&](LinkState& kept) {
     std::erase_if(kept.certificates, [&](const auto& each) { return each.first != now; });

@@ -4,7 +4,6 @@
 #include <chrono>
 
 #include "agent/base/error.h"
-#include "agent/link/certificates.h"
 #include "agent/openssl/signature_encoding.h"
 #include "agent/pki/certification_request.h"
 #include "agent/wire/messages.h"
@@ -130,7 +129,7 @@ std::string OwnKeys::certification_request(const wire::Key& key, const std::stri
     return ec_field_size(info.algorithm) > 0 ? openssl::ecdsa_der(raw) : raw;
   };
   const pki::RequestedName name{"/CN=" + agent, {"DNS:" + agent}};
-  return pem_of_request(
+  return pki::request_pem(
       pki::make_request(info.spki, name, {openssl::algorithm_identifier(algorithm), sign}));
 }
 

@@ -12,6 +12,8 @@
 #include "agent/base/error.h"
 #include "agent/link/certificates.h"
 #include "agent/link/renewal.h"
+#include "agent/pki/revocation_list.h"
+#include "tests/pki/authority.h"
 #include "tests/support/temp_folder.h"
 #include "tests/support/test_ca.h"
 
@@ -135,10 +137,33 @@ TEST_F(Certificates, T9_OursIsTheOneForOurKeyAndOurIdFromOurCa) {
   EXPECT_EQ(judge({ca_.issue(key_.spki, wish("DNS:web2"))}), Code::kIntegrity);
   EXPECT_EQ(judge({ca_.issue(key_.spki, wish("DNS:web1,DNS:web2"))}), Code::kIntegrity);
   EXPECT_EQ(judge({ca_.issue(key_.spki, wish(""))}), Code::kIntegrity);
+  EXPECT_EQ(judge({ca_.issue(key_.spki, wish("DNS:web1,IP:192.0.2.1"))}), Code::kIntegrity);
+  EXPECT_EQ(judge({Bytes{0x30, 0x00}}), Code::kIntegrity);
   const auto server = test::TestCa::Wish{"web1", "DNS:web1", "serverAuth"};
   EXPECT_EQ(judge({ca_.issue(key_.spki, server)}), Code::kIntegrity);
   const auto later = std::chrono::system_clock::now() + std::chrono::hours(48);
   EXPECT_EQ(judge({ca_.issue(key_.spki, wish())}, later), Code::kIntegrity);
+}
+
+TEST_F(Certificates, OursIsKeptWithItsLeafFirstAndWithoutWhatDoesNotBelongToIt) {
+  const auto leaf = ca_.issue(key_.spki, wish());
+  const auto now = std::chrono::system_clock::now();
+  EXPECT_EQ(require_ours({other_.root(), ca_.root(), leaf}, ca_.root(), key_.spki, "web1", now),
+            (std::vector<Bytes>{leaf, ca_.root()}));
+}
+
+TEST_F(Certificates, ARevocationListIsTheInstancesOrRefused) {
+  const auto list = [](const test::TestCa& by) { return pki::crl_pem(by.revoke({})); };
+  EXPECT_FALSE(revocation_list_of_pem(list(ca_), ca_.root()).empty());
+  EXPECT_EQ(code_of([&] { revocation_list_of_pem(list(other_), ca_.root()); }), Code::kIntegrity);
+  EXPECT_EQ(code_of([&] { revocation_list_of_pem("hello", ca_.root()); }), Code::kIntegrity);
+}
+
+TEST_F(Certificates, AConfirmationKeyIsOneThatSignsOrRefused) {
+  EXPECT_EQ(signing_key_of(key_.spki).algorithm, KeyAlgorithm::kEcP256);
+  EXPECT_EQ(code_of([] { signing_key_of(Bytes{1, 2, 3}); }), Code::kIntegrity);
+  const auto rsa = test::spki_of(test::rsa_key(1024));
+  EXPECT_EQ(code_of([&] { signing_key_of(rsa); }), Code::kIntegrity);
 }
 
 TEST_F(Certificates, PemThatIsNoneIsRefused) {
