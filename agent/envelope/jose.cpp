@@ -5,8 +5,8 @@
 
 #include "agent/base/encoding.h"
 #include "agent/base/error.h"
+#include "agent/envelope/jose_json.h"
 #include "agent/envelope/secrets.h"
-#include "agent/envelope/strict_json.h"
 
 namespace keyagent::envelope {
 
@@ -159,7 +159,7 @@ Jwe parse_jwe(std::string_view token) {
   Jwe jwe;
   jwe.header_text = parts[0];
   const Bytes header_bytes = decode(parts[0], "the header");
-  const auto header = parse_strict_object(as_text(header_bytes));
+  const auto header = parse_strict_object(as_text(header_bytes), kJoseJson);
   if (!header) malformed("the header is not one JSON object with different names");
   read_algorithms(*header, jwe);
   if (is_agreement(jwe.algorithm)) read_agreement(*header, jwe);

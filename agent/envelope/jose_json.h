@@ -1,21 +1,19 @@
 #pragma once
-// JSON as JOSE needs it (RFC 7515 §4, §10.12): one object, no name twice at any depth, bounded.
-// Internal to this room.
+// The JSON of JOSE's headers and keys. Internal to this room.
 
-#include <nlohmann/json_fwd.hpp>
-#include <optional>
 #include <string>
-#include <string_view>
+
+#include "agent/base/strict_json.h"
 
 namespace keyagent::envelope {
 
-inline constexpr std::size_t kMaxJson = 16 * 1024;  // bytes
-inline constexpr std::size_t kMaxJsonDepth = 8;
-
-// nullopt for anything but exactly one JSON object within the limits whose names are all different.
-std::optional<nlohmann::json> parse_strict_object(std::string_view text);
+inline constexpr JsonLimits kJoseJson{16 * 1024, 8};
 
 // The member's text; nullopt when it is absent or not a string.
-std::optional<std::string> text_member(const nlohmann::json& object, const char* name);
+inline std::optional<std::string> text_member(const nlohmann::json& object, const char* name) {
+  const auto it = object.find(name);
+  if (it == object.end() || !it->is_string()) return std::nullopt;
+  return it->get<std::string>();
+}
 
 }  // namespace keyagent::envelope

@@ -6,8 +6,8 @@
 #include "agent/base/encoding.h"
 #include "agent/base/error.h"
 #include "agent/envelope/envelope.h"
+#include "agent/envelope/jose_json.h"
 #include "agent/envelope/public_key.h"
-#include "agent/envelope/strict_json.h"
 
 namespace keyagent::envelope {
 
@@ -147,7 +147,7 @@ std::string to_jwk(const PublicKeyInfo& key) {
 }
 
 PublicKeyInfo from_jwk(std::string_view json) {
-  const auto jwk = parse_strict_object(json);
+  const auto jwk = parse_strict_object(json, kJoseJson);
   if (!jwk) refuse("not one JSON object with different names");
   for (const char* name : kPrivateNames) {
     if (jwk->contains(name)) {

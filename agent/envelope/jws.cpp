@@ -7,8 +7,8 @@
 #include "agent/base/encoding.h"
 #include "agent/base/error.h"
 #include "agent/envelope/envelope.h"
+#include "agent/envelope/jose_json.h"
 #include "agent/envelope/public_key.h"
-#include "agent/envelope/strict_json.h"
 
 namespace keyagent::envelope {
 
@@ -77,7 +77,7 @@ bool verify_digest(EVP_PKEY* key, SignatureAlgorithm algorithm, bool rsa, ByteVi
 
 SignatureAlgorithm read_header(const PublicKeyInfo& key, std::string_view text) {
   const auto bytes = from_base64url(text);
-  const auto header = bytes ? parse_strict_object(as_text(*bytes)) : std::nullopt;
+  const auto header = bytes ? parse_strict_object(as_text(*bytes), kJoseJson) : std::nullopt;
   if (!header) refuse(key, "malformed JWS header");
   if (header->contains("crit")) refuse(key, "the header names extensions (\"crit\")");
   const auto alg = text_member(*header, "alg");

@@ -1,13 +1,15 @@
 #include "agent/instance/json.h"
 
+#include <algorithm>
+
 #include "agent/base/encoding.h"
 #include "agent/base/error.h"
+#include "agent/base/strict_json.h"
 
 namespace keyagent::instance {
 namespace {
 
-constexpr std::size_t kMost = 1 << 20;
-constexpr int kDeepest = 16;
+constexpr JsonLimits kLimits{1 << 20, 16};
 
 [[noreturn]] void refuse(const char* name, const char* what) {
   throw Error(Code::kUsage, std::string("'") + name + "' " + what);
@@ -21,16 +23,11 @@ const Json* find(const Json& object, const char* name) {
 }  // namespace
 
 Json parse_object(std::string_view text) {
-  if (text.size() > kMost) throw Error(Code::kUsage, "the JSON is over 1 MiB");
-  bool deep = false;
-  const auto watch = [&](int depth, Json::parse_event_t, Json&) {
-    deep = deep || depth > kDeepest;
-    return !deep;
-  };
-  Json parsed = Json::parse(text, watch, false);
-  if (deep || parsed.is_discarded() || !parsed.is_object())
-    throw Error(Code::kUsage, "the body is no JSON object");
-  return parsed;
+  // People write bodies by hand.
+  text.remove_prefix(std::min(text.find_first_not_of(" \t\r\n"), text.size()));
+  auto parsed = parse_strict_object<Json>(text, kLimits);
+  if (!parsed) throw Error(Code::kUsage, "the body is no JSON object, or over 1 MiB");
+  return std::move(*parsed);
 }
 
 std::string text_of(const Json& object, const char* name) {

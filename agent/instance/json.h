@@ -14,7 +14,7 @@ namespace keyagent::instance {
 
 using Json = nlohmann::ordered_json;
 
-// An object; at most 1 MiB and 16 levels deep.
+// An object, at most 1 MiB and 16 levels deep, no name twice.
 Json parse_object(std::string_view text);
 std::string text_of(const Json& object, const char* name);
 std::string text_of(const Json& object, const char* name, const std::string& otherwise);

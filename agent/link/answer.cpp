@@ -1,9 +1,12 @@
 #include "agent/link/answer.h"
 
 #include "agent/base/error.h"
+#include "agent/base/strict_json.h"
 
 namespace keyagent::link {
 namespace {
+
+constexpr JsonLimits kLimits{8 << 20, 16};
 
 [[noreturn]] void refuse(const std::string& why) {
   throw Error(Code::kPeer, "the instance's answer is not understood: " + why);
@@ -16,7 +19,8 @@ std::string text_in(const nlohmann::json& value, const char* name) {
 
 }  // namespace
 
-Answer::Answer(const std::string& text) : Answer(nlohmann::json::parse(text, nullptr, false)) {}
+Answer::Answer(const std::string& text)
+    : Answer(parse_strict_object(text, kLimits).value_or(nlohmann::json())) {}
 
 Answer::Answer(nlohmann::json object) : object_(std::move(object)) {
   if (!object_.is_object()) refuse("it is no JSON object");

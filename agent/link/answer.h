@@ -7,8 +7,8 @@
 
 namespace keyagent::link {
 
-// One object. What is missing or of another kind throws Error{kPeer} that names it: the instance is
-// another version, or broken.
+// One object, of 8 MiB and 16 levels at most, no name twice. What is missing or of another kind
+// throws Error{kPeer} that names it: the instance is another version, or broken.
 class Answer {
  public:
   explicit Answer(const std::string& text);

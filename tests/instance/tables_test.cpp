@@ -57,6 +57,7 @@ TEST(InstanceJson, WhatIsMissingOrOfAnotherTypeIsNamed) {
   EXPECT_EQ(text_of(object, "a"), "x");
   EXPECT_EQ(text_of(object, "z", "none"), "none");
   EXPECT_EQ(texts_of(object, "l"), std::vector<std::string>{"p"});
+  EXPECT_EQ(text_of(parse_object("\n {\"a\":\"x\"}\n"), "a"), "x");
   EXPECT_THROW(text_of(object, "n"), Error);
   EXPECT_THROW(text_of(object, "missing"), Error);
   EXPECT_THROW(flag_of(object, "a", false), Error);
@@ -65,6 +66,7 @@ TEST(InstanceJson, WhatIsMissingOrOfAnotherTypeIsNamed) {
   EXPECT_THROW(parse_object("[]"), Error);
   EXPECT_THROW(parse_object("{"), Error);
   EXPECT_THROW(parse_object(std::string(40, '[')), Error);
+  EXPECT_THROW(parse_object(R"({"role":"auditor","role":"admin"})"), Error);
   std::string deep = "{\"a\":";
   for (int i = 0; i < 30; ++i) deep += "[";
   EXPECT_THROW(parse_object(deep + std::string(30, ']') + "}"), Error);
