@@ -34,7 +34,4 @@ tls::HttpResponse answer_agent(const Parts& parts, const tls::HttpRequest& reque
 std::unique_ptr<tls::LinkHandler> accept_link(const Parts& parts, std::shared_ptr<tls::Link> link,
                                               const tls::HttpRequest& request);
 
-// The segments of a path if it has the pattern's shape: "/v1/agents/{}/approve". nullopt: another.
-std::optional<std::vector<std::string>> match_path(std::string_view pattern, std::string_view path);
-
 }  // namespace keyagent::instance

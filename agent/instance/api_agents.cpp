@@ -3,6 +3,7 @@
 #include "agent/base/error.h"
 #include "agent/base/log.h"
 #include "agent/instance/api.h"
+#include "agent/instance/paths.h"
 
 namespace keyagent::instance {
 namespace {

@@ -1,7 +1,10 @@
 #include <gtest/gtest.h>
 
 #include "agent/base/error.h"
-#include "agent/instance/api.h"
+#include "agent/instance/config.h"
+#include "agent/instance/json.h"
+#include "agent/instance/paths.h"
+#include "agent/instance/people.h"
 #include "agent/instance/trust.h"
 
 namespace keyagent::instance {
