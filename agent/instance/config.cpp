@@ -70,16 +70,7 @@ void read_store(const YamlReader& store, InstanceConfig& config) {
          "?passfile=/path (mode 0400)");
 }
 
-}  // namespace
-
-bool is_id(std::string_view text) {
-  return !text.empty() && text.size() <= 63 &&
-         std::all_of(text.begin(), text.end(), [](unsigned char c) {
-           return std::islower(c) != 0 || std::isdigit(c) != 0 || c == '.' || c == '-';
-         });
-}
-
-static InstanceConfig read(const YamlReader& root) {
+InstanceConfig read(const YamlReader& root) {
   InstanceConfig config;
   config.id = root.text("id");
   if (!is_id(config.id)) fail(root, "id", "'id' must be [a-z0-9.-]{1,63}");
@@ -103,6 +94,20 @@ static InstanceConfig read(const YamlReader& root) {
   config.log_format = log.text("format", config.log_format);
   root.finish();
   return config;
+}
+
+}  // namespace
+
+bool is_id(std::string_view text) {
+  return !text.empty() && text.size() <= 63 &&
+         std::all_of(text.begin(), text.end(), [](unsigned char c) {
+           return std::islower(c) != 0 || std::isdigit(c) != 0 || c == '.' || c == '-';
+         });
+}
+
+std::string https_url(const std::string& host, unsigned port) {
+  const bool v6 = host.find(':') != std::string::npos;
+  return "https://" + (v6 ? "[" + host + "]" : host) + ":" + std::to_string(port);
 }
 
 InstanceConfig load_config(const std::filesystem::path& path) {

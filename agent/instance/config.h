@@ -39,4 +39,7 @@ InstanceConfig parse_config(std::string_view yaml, const std::string& source);
 // Is this what agents and instances are called? [a-z0-9.-]{1,63}
 bool is_id(std::string_view text);
 
+// "https://host:port", a v6 address in brackets.
+std::string https_url(const std::string& host, unsigned port);
+
 }  // namespace keyagent::instance

@@ -219,7 +219,7 @@ Json Enrolment::answer_for(const store::Challenge& challenge) {
           {"ca", authority_.certificate_pem()},
           {"crl", authority_.crl_pem()},
           {"instance", config_.id},
-          {"agents_url", "https://" + config_.hosts.front() + ":" + std::to_string(agents_port_)},
+          {"agents_url", https_url(config_.hosts.front(), agents_port_)},
           {"confirmation_key", to_base64url(keys_.find(config_.confirmation_key).spki)}};
 }
 

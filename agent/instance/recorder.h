@@ -13,8 +13,8 @@ enum class Outcome { kDone, kRefused, kFailed, kAlarm };
 class Recorder {
  public:
   Recorder(store::Store& store, const Clock& clock) : store_(store), clock_(clock) {}
-  // actor: "user ops", "agent web1", "192.0.2.1:4711". Throws what the store throws: what cannot be
-  // recorded is not done.
+  // Tells of what was done already. actor: "user ops", "agent web1", "192.0.2.1:4711". Throws what
+  // the store throws: whoever asked is told of a failure then, and what was done stays done.
   void record(Outcome outcome, const std::string& actor, const std::string& action,
               const std::string& subject, const std::string& text = {});
 

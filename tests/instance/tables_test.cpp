@@ -118,5 +118,11 @@ TEST(InstanceConfig, TheSmallestFileHasItsDefaults) {
   EXPECT_EQ(config.ca_key, "instance-ca");
 }
 
+TEST(InstanceConfig, TheAddressForAgentsIsAUrlForEachKindOfHost) {
+  EXPECT_EQ(https_url("keys.example.org", 8444), "https://keys.example.org:8444");
+  EXPECT_EQ(https_url("192.0.2.1", 8444), "https://192.0.2.1:8444");
+  EXPECT_EQ(https_url("2001:db8::1", 8444), "https://[2001:db8::1]:8444");
+}
+
 }  // namespace
 }  // namespace keyagent::instance
