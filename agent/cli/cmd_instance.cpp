@@ -6,6 +6,7 @@
 #include <thread>
 
 #include "agent/base/error.h"
+#include "agent/base/wiping.h"
 #include "agent/cli/files.h"
 #include "agent/cli/instance_client.h"
 
@@ -21,6 +22,7 @@ void run_login(Session& session, const InstanceOptions& options) {
       read_pin(options.password_file.empty() ? "prompt" : "file:" + options.password_file,
                "Password of " + options.user + ": ");
   Json request{{"user", options.user}, {"password", std::string(password.begin(), password.end())}};
+  const Wiping wiping(request);
   const Json answer = client.call("POST", "/v1/login", request);
   profile.session = answer.at("session").get<std::string>();
   save_instance_profile(instance_profile_path(options.profile), profile);
@@ -177,6 +179,7 @@ void run_users(Session& session, const InstanceOptions& options) {
   }
   Json body{
       {"role", options.role}, {"spki_sha256", options.fingerprint}, {"disabled", options.disable}};
+  const Wiping wiping(body);
   if (!options.password_file.empty()) {
     const auto password = read_pin("file:" + options.password_file, "");
     body["password"] = std::string(password.begin(), password.end());

@@ -1,6 +1,7 @@
 // keyagent instance credential: sealed to agents, by the instance or, blind, right here.
 
 #include "agent/base/error.h"
+#include "agent/base/wiping.h"
 #include "agent/cli/cmd_instance.h"
 #include "agent/cli/files.h"
 #include "agent/envelope/envelope.h"
@@ -50,13 +51,15 @@ Json sealed_for(InstanceClient& client, const std::vector<std::string>& agents,
 
 void run_put(Session& session, const InstanceOptions& options) {
   const SecretBytes value = read_input(options.from, kMostValue);
-  const Json parsed = Json::parse(value.begin(), value.end(), nullptr, false);
+  Json parsed = Json::parse(value.begin(), value.end(), nullptr, false);
+  const Wiping wiping_parsed(parsed);
   if (!parsed.is_object())
     throw Error(Code::kUsage, options.from +
                                   " is no JSON object such as "
                                   "{\"username\":\"…\",\"password\":\"…\"}");
   auto client = client_of(options);
   Json body{{"type", options.type}};
+  const Wiping wiping_body(body);
   if (!options.agents.empty()) body["agents"] = options.agents;
   if (!options.groups.empty()) body["groups"] = options.groups;
   if (options.blind) {

@@ -4,6 +4,7 @@
 
 #include "agent/base/disk.h"
 #include "agent/base/error.h"
+#include "agent/base/wiping.h"
 
 namespace keyagent::cli {
 namespace {
@@ -77,8 +78,9 @@ std::string InstanceClient::call_text(const std::string& method, const std::stri
 Json InstanceClient::call(const std::string& method, const std::string& target, const Json& body) {
   std::map<std::string, std::string> headers;
   if (!profile_.session.empty()) headers["authorization"] = "Bearer " + profile_.session;
-  const auto response =
-      client_.call(method, target, body.is_null() ? std::string() : body.dump(), headers);
+  std::string text = body.is_null() ? std::string() : body.dump();
+  const Wiping wiping(text);
+  const auto response = client_.call(method, target, text, headers);
   Json parsed = Json::parse(response.body, nullptr, false);
   if (parsed.is_discarded()) throw Error(Code::kPeer, "the instance's answer is no JSON");
   return parsed;

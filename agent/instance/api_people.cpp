@@ -2,6 +2,7 @@
 
 #include "agent/base/encoding.h"
 #include "agent/base/error.h"
+#include "agent/base/wiping.h"
 #include "agent/instance/api.h"
 #include "agent/instance/paths.h"
 
@@ -92,6 +93,7 @@ Answer make_token(const Ask& ask) {
 
 Answer put_user(const Ask& ask) {
   auto text = text_of(ask.body, "password", "");
+  const Wiping wiping(text);
   const SecretBytes password(text.begin(), text.end());
   return json(ask.parts.people.put(
       ask.ids[0], text_of(ask.body, "role"), password, text_of(ask.body, "spki_sha256", ""),
@@ -193,14 +195,8 @@ Answer run(const Parts& parts, const Route& route, const tls::HttpRequest& reque
     }
   }
   if (!request.body.empty()) ask.body = parse_object(request.body);
-  try {
-    auto answer = route.run(ask);
-    wipe(ask.body);
-    return answer;
-  } catch (...) {
-    wipe(ask.body);
-    throw;
-  }
+  const Wiping wiping(ask.body);
+  return route.run(ask);
 }
 
 }  // namespace

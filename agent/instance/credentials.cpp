@@ -1,12 +1,11 @@
 #include "agent/instance/credentials.h"
 
-#include <openssl/crypto.h>
-
 #include <algorithm>
 
 #include "agent/base/encoding.h"
 #include "agent/base/error.h"
 #include "agent/base/log.h"
+#include "agent/base/wiping.h"
 #include "agent/envelope/envelope.h"
 #include "agent/instance/agents.h"
 
@@ -38,15 +37,6 @@ bool contains(const std::vector<std::string>& list, const std::string& value) {
 
 }  // namespace
 
-void wipe(Json& json) {
-  if (json.is_string()) {
-    auto& text = json.get_ref<std::string&>();
-    OPENSSL_cleanse(text.data(), text.size());
-  } else if (json.is_structured()) {
-    for (auto& each : json) wipe(each);
-  }
-}
-
 Credentials::Credentials(HostKeys& keys, store::Store& store, Recorder& recorder,
                          const Clock& clock)
     : keys_(keys), store_(store), recorder_(recorder), clock_(clock) {}
@@ -64,6 +54,7 @@ bool Credentials::is_for(const store::Credential& credential, const store::Agent
 }
 
 Json Credentials::put(const std::string& name, Json request, const std::string& by) {
+  const Wiping wiping_request(request);
   if (!KeyName::parse(name))
     throw Error(Code::kUsage, "a credential's name is [a-z0-9][a-z0-9._-]{0,62}");
   const auto known = store_.credential(name);
@@ -83,12 +74,11 @@ Json Credentials::put(const std::string& name, Json request, const std::string& 
     put_blind(std::move(credential), request["sealed"], answer);
   } else {
     Json value = request.value("value", Json::object());
+    const Wiping wiping_value(value);
     check_value(credential.type, value);
     std::string text = value.dump();
+    const Wiping wiping_text(text);
     const SecretBytes plaintext(text.begin(), text.end());
-    OPENSSL_cleanse(text.data(), text.size());
-    wipe(value);
-    wipe(request);
     credential.envelope = keys_.seal(plaintext);
     answer["version"] = store_.put_credential(credential);
   }

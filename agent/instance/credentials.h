@@ -53,7 +53,4 @@ class Credentials {
   std::mutex mutex_;  // one follow at a time
 };
 
-// Overwrites every text in it.
-void wipe(Json& json);
-
 }  // namespace keyagent::instance

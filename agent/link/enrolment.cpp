@@ -1,11 +1,10 @@
 #include "agent/link/enrolment.h"
 
-#include <openssl/crypto.h>
-
 #include <algorithm>
 
 #include "agent/base/encoding.h"
 #include "agent/base/error.h"
+#include "agent/base/wiping.h"
 #include "agent/link/certificates.h"
 #include "agent/link/instance_api.h"
 
@@ -59,12 +58,6 @@ void require(const EnrolmentWish& wish) {
                 "CA's fingerprint");
 }
 
-// The body holds the token: written once, wiped after it was sent.
-struct WipedText {
-  std::string text;
-  ~WipedText() { OPENSSL_cleanse(text.data(), text.size()); }
-};
-
 // An id that the instance knows with another key is a matter of identity (MISSION R14).
 [[noreturn]] void refuse_id(const std::string& agent, const Error& error) {
   throw Error(Code::kIntegrity,
@@ -109,12 +102,10 @@ LinkState Enrolment::begin(const EnrolmentWish& wish) {
   if (!token.secret.empty()) body["token"] = std::string(as_text(token.secret));
   auto client = dial(state, kPatience);
   try {
-    const WipedText text{body.dump()};
-    if (body.contains("token")) {
-      auto& secret = body["token"].get_ref<std::string&>();
-      OPENSSL_cleanse(secret.data(), secret.size());
-    }
-    const Answer asked(body_of(client.call("POST", "/v1/enrolments", text.text)));
+    std::string text = body.dump();
+    const Wiping wiping_text(text);
+    const Wiping wiping_body(body);
+    const Answer asked(body_of(client.call("POST", "/v1/enrolments", text)));
     state.enrolment = asked.text("enrolment");
     state.challenge = asked.text("challenge");
   } catch (const Error& error) {

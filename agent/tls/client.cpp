@@ -8,6 +8,7 @@
 #include <boost/beast/http/read.hpp>
 #include <boost/beast/http/write.hpp>
 
+#include "agent/base/wiping.h"
 #include "agent/tls/dial.h"
 #include "agent/tls/http.h"
 
@@ -100,7 +101,8 @@ HttpResponse Client::call(const std::string& method, const std::string& target,
                           const std::string& body,
                           const std::map<std::string, std::string>& headers) {
   auto& impl = *impl_;
-  const auto request = impl.request(method, target, body, headers);
+  auto request = impl.request(method, target, body, headers);
+  const Wiping wiping(request.body());
   const bool fresh = impl.open();
   const Deadline deadline = std::chrono::steady_clock::now() + impl.options.timeout;
   try {
@@ -118,6 +120,7 @@ HttpResponse Client::call(const std::string& method, const std::string& target,
   impl.run(deadline, "waiting for the answer", [&](auto done) {
     http::async_read(*impl.stream, impl.buffer, parser, std::move(done));
   });
+  wipe_read(impl.buffer);
   if (!parser.get().keep_alive()) {
     impl.stream->farewell();
     impl.stream.reset();

@@ -21,6 +21,7 @@ class Client {
  public:
   Client(std::shared_ptr<Library> library, ClientOptions options);
   ~Client();
+  // The copy of `body` that is made here is wiped.
   // Throws Error: kPeer (unreachable, lost, no answer in time), the certificate codes, and for an
   // answer of failure() the Error that it holds.
   HttpResponse call(const std::string& method, const std::string& target, const std::string& body,

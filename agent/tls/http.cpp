@@ -1,5 +1,7 @@
 #include "agent/tls/http.h"
 
+#include <openssl/crypto.h>
+
 #include <algorithm>
 #include <array>
 #include <boost/url/parse.hpp>
@@ -120,6 +122,11 @@ HttpResponse from_beast(http::response<http::string_body>&& message) {
   response.type = response.headers["content-type"];
   response.body = std::move(message.body());
   return response;
+}
+
+void wipe_read(boost::beast::flat_buffer& buffer) {
+  const auto rest = buffer.prepare(buffer.capacity() - buffer.size());
+  OPENSSL_cleanse(rest.data(), rest.size());
 }
 
 HttpResponse failure(const Error& error) {

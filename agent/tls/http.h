@@ -2,6 +2,7 @@
 // Between Beast's messages and ours.
 
 #define BOOST_ERROR_CODE_HEADER_ONLY
+#include <boost/beast/core/flat_buffer.hpp>
 #include <boost/beast/http/message.hpp>
 #include <boost/beast/http/string_body.hpp>
 
@@ -15,6 +16,9 @@ namespace http = boost::beast::http;
 HttpRequest from_beast(http::request<http::string_body>&& message, const Peer& peer);
 http::response<http::string_body> to_beast(HttpResponse&& response);
 HttpResponse from_beast(http::response<http::string_body>&& message);
+
+// Overwrites what was read from the buffer, and leaves what is still in it.
+void wipe_read(boost::beast::flat_buffer& buffer);
 
 // The Error in the answer of failure(); nullopt for any other answer.
 std::optional<Error> error_in(const HttpResponse& response);

@@ -5,6 +5,7 @@
 #include <boost/beast/http/write.hpp>
 #include <boost/beast/websocket/rfc6455.hpp>
 
+#include "agent/base/wiping.h"
 #include "agent/tls/link.h"
 
 namespace keyagent::tls {
@@ -153,6 +154,7 @@ void HttpConnection::read_body() {
 
 void HttpConnection::on_body(error_code error) {
   if (error || ending_ || timed_out_) return refuse_request(error);
+  wipe_read(buffer_);
   handle(parser_->release());
 }
 
@@ -183,7 +185,9 @@ void HttpConnection::handle(Request request) {
     auto response = std::make_shared<HttpResponse>(guarded([&] {
       if (!self->server_.handlers.request)
         throw Error(Code::kUsage, "there are links here, and no requests");
-      return self->server_.handlers.request(from_beast(std::move(*shared), *self->peer_));
+      auto asked = from_beast(std::move(*shared), *self->peer_);
+      const Wiping wiping(asked.body);
+      return self->server_.handlers.request(asked);
     }));
     self->server_.in_io([self, response, keep, head, version] {
       self->respond(std::move(*response), keep, head, version);

@@ -59,7 +59,8 @@ struct ServerOptions {
 };
 
 struct Handlers {
-  std::function<HttpResponse(const HttpRequest&)> request;  // an Error thrown becomes its status
+  // An Error thrown becomes its status. The request's body is wiped afterwards.
+  std::function<HttpResponse(const HttpRequest&)> request;
   // For a WebSocket upgrade: the handler, or Error to refuse it.
   std::function<std::unique_ptr<LinkHandler>(std::shared_ptr<Link>, const HttpRequest&)> link;
   // A session that was refused in the handshake, for log and audit: address, code, text.
