@@ -162,7 +162,8 @@ TEST_F(Links, Fault127_AHalfOpenLinkIsEndedOnBothSidesByPings) {
   mine.url = "https://127.0.0.1:" + std::to_string(proxy.port());
   mine.ping_interval = 300ms;
   const auto one = link("/link", &mine);
-  std::this_thread::sleep_for(2s);
+  const auto quiet = proxy.passed();
+  ASSERT_TRUE(eventually([&] { return proxy.passed() >= quiet + 12; })) << "no pings";
   one->send("still here");
   ASSERT_EQ(one->receive(20s), "echo still here") << "pings keep a silent link";
   proxy.blackhole();

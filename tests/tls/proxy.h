@@ -35,6 +35,8 @@ class Proxy {
     ::close(listener_);
   }
   std::uint16_t port() const { return port_; }
+  // How many times something passed, in both directions.
+  std::size_t passed() const { return passed_; }
   // From now on nothing passes, and nobody is told.
   void blackhole() { blackhole_ = true; }
   void reset() { reset_ = true; }
@@ -47,7 +49,8 @@ class Proxy {
     address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
     return address;
   }
-  static bool pass(int from, int to) {
+  bool pass(int from, int to) {
+    ++passed_;
     std::array<char, 16384> block;
     const auto count = ::recv(from, block.data(), block.size(), 0);
     return count > 0 &&
@@ -86,6 +89,7 @@ class Proxy {
   const std::uint16_t to_;
   int listener_ = -1;
   std::uint16_t port_ = 0;
+  std::atomic<std::size_t> passed_{0};
   std::atomic<bool> ended_{false}, blackhole_{false}, reset_{false};
   std::thread thread_;
 };

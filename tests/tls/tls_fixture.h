@@ -5,7 +5,9 @@
 #include <gtest/gtest.h>
 
 #include <condition_variable>
+#include <functional>
 #include <mutex>
+#include <thread>
 
 #include "agent/tls/client.h"
 #include "tests/support/soft_hsm.h"
@@ -32,6 +34,16 @@ Refusal refusal_of(Work&& work) {
     return {"", error.code(), error.what()};
   }
   return {};
+}
+
+// Looks again and again, for as long as a slow machine may need.
+inline bool eventually(const std::function<bool()>& condition) {
+  const auto until = std::chrono::steady_clock::now() + 30s;
+  while (!condition()) {
+    if (std::chrono::steady_clock::now() > until) return false;
+    std::this_thread::sleep_for(10ms);
+  }
+  return true;
 }
 
 class Tls : public testing::Test {
