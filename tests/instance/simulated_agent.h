@@ -147,18 +147,38 @@ class SimulatedAgent {
     }
     throw std::runtime_error("no " + type);
   }
-  // All of a rotation; the new key is `transport` then.
-  Json rotate() {
-    const auto fresh = backend->add("next", Purpose::kTransport, KeyAlgorithm::kEcP256);
+  // Why the link ended: whatever comes before that is read, and no more than that.
+  static Code end_of(tls::LinkClient& link) {
+    const auto until = std::chrono::steady_clock::now() + std::chrono::seconds(60);
+    while (std::chrono::steady_clock::now() < until) {
+      try {
+        link.receive(std::chrono::seconds(1));
+      } catch (const Error& error) {
+        return error.code();
+      }
+    }
+    return Code::kOk;
+  }
+  // Of a rotation to the key `fresh`: its path, and the answers to its challenges.
+  struct Rotation {
+    std::string path;
+    Json answers;
+  };
+  Rotation begin_rotation(const PublicKeyInfo& fresh) {
     const Json asked = call("POST", "/v1/transport",
                             {{"old_kid", transport.kid.text()},
                              {"spki", to_base64url(fresh.spki)},
                              {"envelope", name_of(fresh.envelope)}});
-    const auto path = "/v1/transport/" + asked.at("rotation").get<std::string>();
-    call("POST", path + "/proof",
-         {{"old", open(asked["challenges"]["old"], transport)},
-          {"new", open(asked["challenges"]["new"], fresh)}});
-    const Json answer = call("POST", path + "/switch", Json::object());
+    return {"/v1/transport/" + asked.at("rotation").get<std::string>(),
+            {{"old", open(asked["challenges"]["old"], transport)},
+             {"new", open(asked["challenges"]["new"], fresh)}}};
+  }
+  // All of a rotation; the new key is `transport` then.
+  Json rotate() {
+    const auto fresh = backend->add("next", Purpose::kTransport, KeyAlgorithm::kEcP256);
+    const auto begun = begin_rotation(fresh);
+    call("POST", begun.path + "/proof", begun.answers);
+    const Json answer = call("POST", begun.path + "/switch", Json::object());
     previous = transport;
     transport = fresh;
     return answer;
