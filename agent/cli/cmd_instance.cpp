@@ -311,7 +311,7 @@ void add_instance_commands(CLI::App& app, Session& session) {
   adder
       .add("backup", "copy the instance's store (SQLite) to a new file on its host",
            "  keyagent instance backup -o /var/backups/instance.db", run_backup)
-      ->add_option("-o,--output", o.output)
+      ->add_option("-o,--output", o.output, "an absolute path there; no file may be at it")
       ->required();
 }
 

@@ -102,6 +102,8 @@ Answer put_user(const Ask& ask) {
 
 Answer back_up(const Ask& ask) {
   const auto path = text_of(ask.body, "path");
+  if (!path.starts_with('/'))
+    throw Error(Code::kUsage, "'path' must be absolute: it is on the instance's host");
   ask.parts.store.backup(path);
   ask.parts.recorder.record(Outcome::kDone, "user " + ask.person.name, "backup", path);
   return json({{"path", path}});

@@ -38,7 +38,8 @@ void check(const Arguments& arguments) {
   const auto config = instance::load_config(arguments.config);
   store::Store store({config.store_url});
   std::cout << "configuration: instance " << config.id << "\n"
-            << "store: " << store.describe() << "\n";
+            << "store: " << store.describe() << "\n"
+            << "agents: " << store.agents().size() << "\n";
   instance::HostKeys keys(config);
   for (const auto& name :
        {config.ca_key, config.tls_key, config.storage_key, config.confirmation_key}) {

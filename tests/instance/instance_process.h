@@ -78,8 +78,10 @@ class InstanceProcess {
   std::string api_url() const { return "https://127.0.0.1:" + std::to_string(api_port_); }
   std::string agents_url() const { return "https://127.0.0.1:" + std::to_string(agents_port_); }
 
-  CommandResult keyinstanced(const std::string& words) const {
-    return try_command(KEYINSTANCED " --config " + config_path().string() + " " + words + " 2>&1");
+  CommandResult keyinstanced(const std::string& words,
+                             const std::filesystem::path& config = {}) const {
+    return try_command(KEYINSTANCED " --config " +
+                       (config.empty() ? config_path() : config).string() + " " + words + " 2>&1");
   }
   void add_user(const std::string& name, const std::string& role) const {
     const auto file = (work.path() / (name + ".pw")).string();

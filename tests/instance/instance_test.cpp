@@ -365,14 +365,31 @@ TEST_F(InstanceTest, T5_AnotherInstancesFingerprintIsNotTalkedTo) {
 }
 
 TEST_F(InstanceTest, ABackupIsACopyThatAnotherInstanceCanOpen) {
-  const auto copy = (instance_->work.path() / "copy.db").string();
-  ASSERT_EQ(instance_->keyinstanced("backup " + copy).status, 0);
-  EXPECT_NE(instance_->keyinstanced("backup " + copy).status, 0);  // never over a file
-  EXPECT_THAT(run_command("sqlite3 " + copy +
-                          " 'SELECT count(*) FROM users' 2>/dev/null || "
-                          "python3 -c \"import sqlite3;print(sqlite3.connect('" +
-                          copy + "').execute('SELECT count(*) FROM users').fetchone()[0])\""),
-              Not(HasSubstr("0\n")));
+  trusted("backed-up-1");
+  const auto agents = instance_->json("audit", "agents").at("agents").size();
+  const auto copy = instance_->work.path() / "copy.db";
+  ASSERT_EQ(instance_->keyinstanced("backup " + copy.string()).status, 0);
+  EXPECT_NE(instance_->keyinstanced("backup " + copy.string()).status, 0);  // never over a file
+  trusted("backed-up-2");                                                   // later than the copy
+  const auto config = instance_->work.path() / "copy.yml";
+  const auto original = read_text(instance_->config_path());
+  const auto at = original.find(instance_->store_url);
+  ASSERT_NE(at, original.npos);
+  std::ofstream(config) << std::string(original).replace(at, instance_->store_url.size(),
+                                                         "sqlite://" + copy.string());
+  std::filesystem::permissions(config, std::filesystem::perms(0600));
+  const auto checked = instance_->keyinstanced("check", config);
+  EXPECT_EQ(checked.status, 0) << checked.output;
+  EXPECT_THAT(checked.output, HasSubstr("agents: " + std::to_string(agents) + "\n"));
+}
+
+TEST_F(InstanceTest, ABackupIsAskedForByAnAbsolutePath) {
+  const auto relative = instance_->keyagent("root", "backup -o asked.db");
+  EXPECT_EQ(relative.status, 2) << relative.output;
+  EXPECT_THAT(relative.output, HasSubstr("absolute"));
+  const auto path = instance_->work.path() / "asked.db";
+  EXPECT_EQ(instance_->keyagent("root", "backup -o " + path.string()).status, 0);
+  EXPECT_TRUE(std::filesystem::exists(path));
 }
 
 }  // namespace
