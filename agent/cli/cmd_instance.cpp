@@ -275,6 +275,9 @@ InstanceClient client_of(const InstanceOptions& options) {
 void add_instance_commands(CLI::App& app, Session& session) {
   auto* instance = app.add_subcommand("instance", "an instance: agents, credentials, rekeys");
   instance->require_subcommand(1);
+  instance->footer(
+      "Examples:\n  keyagent instance login https://keys.example.org:8443 --user alice "
+      "--fingerprint FINGERPRINT\n  keyagent instance agents");
   const auto options = std::make_shared<InstanceOptions>();
   auto& o = *options;
   instance->add_option("--profile", o.profile,

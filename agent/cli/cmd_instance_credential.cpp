@@ -89,6 +89,9 @@ void add_instance_credential_commands(CLI::App& instance, Session& session,
                                       const std::shared_ptr<InstanceOptions>& options) {
   auto* credential = instance.add_subcommand("credential", "what agents get, and which");
   credential->require_subcommand(1);
+  credential->footer(
+      "Examples:\n  keyagent instance credential put backup --type password --from backup.json "
+      "--agent web1\n  keyagent instance credential list");
   auto& o = *options;
   const auto with = [&session, options](void (*run)(Session&, const InstanceOptions&)) {
     return [run, &session, options] { run(session, *options); };

@@ -169,8 +169,8 @@ void add_enroll(CLI::App& app, Session& session) {
   auto* enroll = add_command(
       app, "enroll", "make this agent known to an instance",
       "  keyagent enroll https://instance.example.org:8443 --token-file token\n"
-      "  ssh operator keyinstance token | keyagent enroll https://instance.example.org:8443 "
-      "--token -\n"
+      "  ssh operator keyagent instance token | keyagent enroll "
+      "https://instance.example.org:8443 --token -\n"
       "  keyagent enroll https://instance.example.org:8443 --instance FINGERPRINT --wait",
       [&session, wish] { run_enroll(session, *wish); });
   enroll->add_option("URL", wish->url, "https://HOST:PORT of the instance")->required();
@@ -252,6 +252,9 @@ void add_link_commands(CLI::App& app, Session& session) {
               [&session] { run_leave(session); });
   auto* credential = app.add_subcommand("credential", "credentials that the instance keeps");
   credential->require_subcommand(1);
+  credential->footer(
+      "Examples:\n  keyagent credential list\n  keyagent credential get db-main -o "
+      "/run/app/db.json");
   auto name = std::make_shared<std::string>();
   auto output = std::make_shared<std::string>("-");
   auto* get = add_command(*credential, "get", "have a credential, opened in the token",
