@@ -34,9 +34,36 @@ Agent agent_of(const Row& row) {
           .revision = row.number(16)};
 }
 
+// What both statements write, and find the agent by.
+Bounds bounds_of(const Agent& a) {
+  return {{"id", a.id},
+          {"state", a.state},
+          {"auth_spki", a.auth_spki},
+          {"transport_spki", a.transport_spki},
+          {"auth_kid", a.auth_kid},
+          {"transport_kid", a.transport_kid},
+          {"previous", a.previous_transport_kid},
+          {"envelope", a.envelope},
+          {"next_auth_spki", a.next_auth_spki},
+          {"next_auth_kid", a.next_auth_kid},
+          {"next_transport_spki", a.next_transport_spki},
+          {"next_transport_kid", a.next_transport_kid},
+          {"next_envelope", a.next_envelope},
+          {"host", storable(a.host)},
+          {"version", storable(a.version)},
+          {"groups", a.groups},
+          {"approved_by", a.approved_by},
+          {"reason", a.reason},
+          {"enrolled", a.enrolled},
+          {"changed", a.changed},
+          {"revision", a.revision}};
+}
+
 }  // namespace
 
 bool Store::add_agent(const Agent& a) {
+  auto bounds = bounds_of(a);
+  bounds.push_back({"last_seen", a.last_seen});
   return impl_->db.write([&](Sql& sql) {
     return sql.run(
                "INSERT INTO agents (id, state, auth_spki, transport_spki, auth_kid, "
@@ -48,28 +75,7 @@ bool Store::add_agent(const Agent& a) {
                ":changed, :last_seen, :revision, :next_auth_spki, :next_auth_kid, "
                ":next_transport_spki, :next_transport_kid, :next_envelope) "
                "ON CONFLICT DO NOTHING",
-               {{"id", a.id},
-                {"state", a.state},
-                {"auth_spki", a.auth_spki},
-                {"transport_spki", a.transport_spki},
-                {"auth_kid", a.auth_kid},
-                {"transport_kid", a.transport_kid},
-                {"previous", a.previous_transport_kid},
-                {"envelope", a.envelope},
-                {"next_auth_spki", a.next_auth_spki},
-                {"next_auth_kid", a.next_auth_kid},
-                {"next_transport_spki", a.next_transport_spki},
-                {"next_transport_kid", a.next_transport_kid},
-                {"next_envelope", a.next_envelope},
-                {"host", storable(a.host)},
-                {"version", storable(a.version)},
-                {"groups", a.groups},
-                {"approved_by", a.approved_by},
-                {"reason", a.reason},
-                {"enrolled", a.enrolled},
-                {"changed", a.changed},
-                {"last_seen", a.last_seen},
-                {"revision", a.revision}}) == 1;
+               bounds) == 1;
   });
 }
 
@@ -103,27 +109,7 @@ bool Store::update_agent(const Agent& a) {
                "next_transport_kid = :next_transport_kid, next_envelope = :next_envelope, "
                "revision = revision + 1 "
                "WHERE id = :id AND revision = :revision",
-               {{"state", a.state},
-                {"auth_spki", a.auth_spki},
-                {"transport_spki", a.transport_spki},
-                {"auth_kid", a.auth_kid},
-                {"transport_kid", a.transport_kid},
-                {"previous", a.previous_transport_kid},
-                {"envelope", a.envelope},
-                {"next_auth_spki", a.next_auth_spki},
-                {"next_auth_kid", a.next_auth_kid},
-                {"next_transport_spki", a.next_transport_spki},
-                {"next_transport_kid", a.next_transport_kid},
-                {"next_envelope", a.next_envelope},
-                {"host", storable(a.host)},
-                {"version", storable(a.version)},
-                {"groups", a.groups},
-                {"approved_by", a.approved_by},
-                {"reason", a.reason},
-                {"enrolled", a.enrolled},
-                {"changed", a.changed},
-                {"id", a.id},
-                {"revision", a.revision}}) == 1;
+               bounds_of(a)) == 1;
   });
 }
 

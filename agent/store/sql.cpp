@@ -21,7 +21,7 @@ long long to_milliseconds(WallTime time) {
 }
 
 // Binds all values by name. They must stay where they are until the statement was executed.
-void bind(soci::statement& statement, Bounds bounds) {
+void bind(soci::statement& statement, const Bounds& bounds) {
   static const long long kNothing = 0;
   thread_local soci::indicator null;  // SOCI takes no const one
   null = soci::i_null;
@@ -116,7 +116,7 @@ Names Row::list(std::size_t column) const {
   }
 }
 
-long long Sql::run(const std::string& text, Bounds bounds) {
+long long Sql::run(const std::string& text, const Bounds& bounds) {
   soci::statement statement(session_);
   bind(statement, bounds);
   prepare(statement, text);
@@ -138,7 +138,7 @@ struct Sql::Cursor::State {
   bool started = false;
 };
 
-Sql::Cursor::Cursor(Sql& sql, const std::string& query, Bounds bounds)
+Sql::Cursor::Cursor(Sql& sql, const std::string& query, const Bounds& bounds)
     : state_(std::make_unique<State>(sql.session_)) {
   bind(state_->statement, bounds);
   state_->statement.exchange(soci::into(state_->row));

@@ -3,7 +3,6 @@
 // binding ends here. A value always reaches the database by bind, never inside the statement's
 // text.
 
-#include <initializer_list>
 #include <memory>
 #include <optional>
 #include <string>
@@ -52,7 +51,7 @@ struct Bound {
   const char* name;
   Value value;
 };
-using Bounds = std::initializer_list<Bound>;
+using Bounds = std::vector<Bound>;
 
 // One row of a result, by column from 0. Lives as long as the call that shows it. Throws
 // Error{kIntegrity} when the column does not hold what is asked for.
@@ -78,11 +77,11 @@ class Sql {
   Engine engine() const { return engine_; }
 
   // Returns how many rows were changed.
-  long long run(const std::string& statement, Bounds bounds = {});
+  long long run(const std::string& statement, const Bounds& bounds = {});
 
   // make(const Row&) of each row.
   template <class Make>
-  auto all(const std::string& query, Bounds bounds, const Make& make) {
+  auto all(const std::string& query, const Bounds& bounds, const Make& make) {
     std::vector<std::invoke_result_t<const Make&, const Row&>> found;
     Cursor cursor(*this, query, bounds);
     while (cursor.next()) found.push_back(make(cursor.row()));
@@ -90,7 +89,7 @@ class Sql {
   }
   // make(const Row&) of the first row; nullopt when there is none.
   template <class Make>
-  auto first(const std::string& query, Bounds bounds, const Make& make) {
+  auto first(const std::string& query, const Bounds& bounds, const Make& make) {
     std::optional<std::invoke_result_t<const Make&, const Row&>> found;
     Cursor cursor(*this, query, bounds);
     if (cursor.next()) found.emplace(make(cursor.row()));
@@ -108,7 +107,7 @@ class Sql {
  private:
   class Cursor {
    public:
-    Cursor(Sql& sql, const std::string& query, Bounds bounds);
+    Cursor(Sql& sql, const std::string& query, const Bounds& bounds);
     ~Cursor();
     Cursor(const Cursor&) = delete;
     bool next();
