@@ -3,24 +3,17 @@
 
 #include <gmock/gmock.h>
 
-#include "tests/e2e/host.h"
+#include "tests/e2e/openssl_fixture.h"
 
 namespace keyagent::test {
 namespace {
 
 using testing::HasSubstr;
 
-class Certificate : public testing::Test {
+class Certificate : public OpensslTest {
  protected:
   void SetUp() override {
-    host_.start();
-    ASSERT_TRUE(host_.serving()) << host_.story();
-    host_.write(
-        "openssl.cnf",
-        "openssl_conf = init\n[init]\nproviders = providers\n[providers]\ndefault = software\n"
-        "keyagent = agent\n[software]\nactivate = 1\n[agent]\nmodule = " KEYAGENT_PROVIDER
-        "\nkeyagent-socket = " +
-            host_.socket().string() + "\nactivate = 1\n");
+    start_with_provider();
     host_.write("web.ext",
                 "[middle]\nbasicConstraints=critical,CA:TRUE,pathlen:0\n"
                 "keyUsage=critical,keyCertSign\nsubjectKeyIdentifier=hash\n"
@@ -40,10 +33,6 @@ class Certificate : public testing::Test {
       try_command("kill $(cat " + host_.file("server.pid").string() + ")");
   }
 
-  CommandResult with_provider(const std::string& line) const {
-    return try_command("cd '" + host_.work.path().string() + "' && export OPENSSL_CONF=" +
-                       host_.file("openssl.cnf").string() + " && { " + line + "; } 2>&1");
-  }
   // What the middle authority makes of the request of `key`: NAME.pem.
   void certify(const std::string& key, const std::string& name,
                const std::string& how = "-days 10 -extfile web.ext -extensions server") {
@@ -55,9 +44,7 @@ class Certificate : public testing::Test {
   }
   // A command of openssl that serves on a port of its own until the end of the test.
   std::string serve(const std::string& how) {
-    const std::string port = run_command(
-        "python3 -c 'import socket; s=socket.socket(); s.bind((\"127.0.0.1\",0)); "
-        "print(s.getsockname()[1], end=\"\")'");
+    const std::string port = free_port();
     const auto started = with_provider("openssl s_server -accept " + port + " -www " + how +
                                        " >server.log 2>&1 </dev/null & echo $! >server.pid");
     EXPECT_EQ(started.status, 0) << started.output;
@@ -65,7 +52,6 @@ class Certificate : public testing::Test {
     return port;
   }
 
-  Host host_;
   std::string web_;
 };
 

@@ -5,7 +5,7 @@
 
 #include <set>
 
-#include "tests/e2e/host.h"
+#include "tests/e2e/openssl_fixture.h"
 
 namespace keyagent::test {
 namespace {
@@ -16,7 +16,7 @@ using testing::Not;
 const std::string kOaep = " -pkeyopt rsa_padding_mode:oaep";
 const std::string kOaep256 = kOaep + " -pkeyopt rsa_oaep_md:sha256";
 
-class ProviderDecrypt : public testing::Test {
+class ProviderDecrypt : public OpensslTest {
  protected:
   ProviderDecrypt() {
     // Nothing of "open": not to "closed", and not to the keys of other purposes.
@@ -27,24 +27,10 @@ class ProviderDecrypt : public testing::Test {
     host_.AgentProcess::write("policy.yml", host_.policy, 0644);
   }
   void SetUp() override {
-    host_.start();
-    ASSERT_TRUE(host_.serving()) << host_.story();
-    host_.write("openssl.cnf",
-                "openssl_conf = init\n[init]\nproviders = providers\n[providers]\n"
-                "default = software\nkeyagent = agent\n[software]\nactivate = 1\n[agent]\n"
-                "module = " KEYAGENT_PROVIDER "\nkeyagent-socket = " +
-                    host_.socket().string() + "\nactivate = 1\n");
+    start_with_provider();
     host_.write("data", "what is sealed");
   }
 
-  CommandResult with_provider(const std::string& line) const {
-    return try_command("cd '" + host_.work.path().string() + "' && export OPENSSL_CONF=" +
-                       host_.file("openssl.cnf").string() + " && { " + line + "; } 2>&1");
-  }
-  void run(const std::string& line) const {
-    const auto result = with_provider(line);
-    ASSERT_EQ(result.status, 0) << line << "\n" << result.output;
-  }
   // What a refused command said.
   std::string refused(const std::string& line) const {
     const auto result = with_provider(line);
@@ -71,8 +57,6 @@ class ProviderDecrypt : public testing::Test {
                 ".pub -CA ca.pem -CAkey ca.key -subj /CN=" + name + " -days 10 -out " + name +
                 ".pem");
   }
-
-  Host host_;
 };
 
 TEST_F(ProviderDecrypt, T12_OpensslDecryptsOaepWithBothHashes) {

@@ -1,15 +1,12 @@
 // T2, T12: programs that know only OpenSSL use the agent's keys through keyagent.so.
 
 #include <gmock/gmock.h>
-#include <openssl/evp.h>
 #include <openssl/provider.h>
-#include <openssl/store.h>
 
 #include <atomic>
-#include <memory>
 
-#include "agent/base/encoding.h"
-#include "tests/e2e/host.h"
+#include "tests/e2e/openssl_fixture.h"
+#include "tests/support/loaded_key.h"
 
 namespace keyagent::test {
 namespace {
@@ -17,17 +14,10 @@ namespace {
 using testing::HasSubstr;
 using testing::Not;
 
-class Provider : public testing::Test {
+class Provider : public OpensslTest {
  protected:
   void SetUp() override {
-    host_.start();
-    ASSERT_TRUE(host_.serving()) << host_.story();
-    host_.write(
-        "openssl.cnf",
-        "openssl_conf = init\n[init]\nproviders = providers\n[providers]\ndefault = software\n"
-        "keyagent = agent\n[software]\nactivate = 1\n[agent]\nmodule = " KEYAGENT_PROVIDER
-        "\nkeyagent-socket = " +
-            host_.socket().string() + "\nactivate = 1\n");
+    start_with_provider();
     host_.write("data", "what is signed");
   }
   void TearDown() override {
@@ -35,15 +25,6 @@ class Provider : public testing::Test {
       try_command("kill $(cat " + host_.file("nginx.pid").string() + ")");
   }
 
-  // A shell line with the provider active in every OpenSSL program.
-  CommandResult with_provider(const std::string& line) const {
-    return try_command("cd '" + host_.work.path().string() + "' && export OPENSSL_CONF=" +
-                       host_.file("openssl.cnf").string() + " && { " + line + "; } 2>&1");
-  }
-  void run(const std::string& line) const {
-    const auto result = with_provider(line);
-    ASSERT_EQ(result.status, 0) << line << "\n" << result.output;
-  }
   void create(const std::string& name, const std::string& purpose, const std::string& algorithm) {
     host_.json("key create " + name + " --purpose " + purpose + " --algorithm " + algorithm);
     EXPECT_EQ(host_.keyagent("key reference " + name + " -o " + name + ".key").status, 0);
@@ -63,7 +44,7 @@ class Provider : public testing::Test {
   }
   // nginx with these keys, on a port of its own.
   void start_nginx(const std::vector<std::string>& keys) {
-    port_ = std::to_string(free_port());
+    port_ = free_port();
     const std::string here = host_.work.path().string();
     std::string pairs;
     for (const auto& key : keys)
@@ -87,12 +68,6 @@ class Provider : public testing::Test {
     return with_provider("timeout 30 curl -sS --max-time 20 --cacert ca.pem " + how +
                          " https://localhost:" + port_ + "/");
   }
-  static int free_port() {
-    const std::string text = run_command(
-        "python3 -c 'import socket; s=socket.socket(); s.bind((\"127.0.0.1\",0)); "
-        "print(s.getsockname()[1])'");
-    return std::stoi(text);
-  }
   // Handshakes by curl while `work` runs; how many failed, and of how many.
   std::pair<int, int> handshakes_during(const std::function<void()>& work) {
     std::atomic<bool> done{false};
@@ -112,7 +87,6 @@ class Provider : public testing::Test {
     return {failed, all};
   }
 
-  Host host_;
   std::string port_;
 };
 
@@ -253,7 +227,7 @@ TEST_F(Provider, T12_StunnelAndPythonUseTheSameKey) {
               "t.join()\n");
   EXPECT_EQ(with_provider("python3 server.py").output, "from python\n");
   if (!program_there("stunnel")) GTEST_SKIP() << "stunnel is missing";
-  port_ = std::to_string(free_port());
+  port_ = free_port();
   host_.write("stunnel.conf",
               "foreground = no\npid = " + host_.file("nginx.pid").string() + "\noutput = " +
                   host_.file("stunnel.log").string() + "\n[echo]\naccept = 127.0.0.1:" + port_ +
@@ -302,9 +276,6 @@ TEST_F(Provider, Fault126_TheAgentRestartedTwentyTimesUnderLoadFailsNoHandshake)
 // --- in a program of our own
 // -------------------------------------------------------------------------------------------------
 
-using Pkey = std::unique_ptr<EVP_PKEY, decltype(&EVP_PKEY_free)>;
-using Digesting = std::unique_ptr<EVP_MD_CTX, decltype(&EVP_MD_CTX_free)>;
-
 class Loaded : public Provider {
  protected:
   void SetUp() override {
@@ -321,39 +292,9 @@ class Loaded : public Provider {
     OSSL_LIB_CTX_free(library_);
     Provider::TearDown();
   }
-  Pkey load(const std::string& uri) const {
-    OSSL_STORE_CTX* store = OSSL_STORE_open_ex(uri.c_str(), library_, nullptr, nullptr, nullptr,
-                                               nullptr, nullptr, nullptr);
-    Pkey key(nullptr, EVP_PKEY_free);
-    while (store != nullptr && !key && OSSL_STORE_eof(store) == 0) {
-      OSSL_STORE_INFO* info = OSSL_STORE_load(store);
-      if (info == nullptr) break;
-      key.reset(OSSL_STORE_INFO_get1_PKEY(info));
-      OSSL_STORE_INFO_free(info);
-    }
-    OSSL_STORE_close(store);
-    return key;
-  }
-  bool signs(EVP_PKEY* key) const {
-    const Bytes data = random_bytes(100);
-    Bytes signature(512);
-    std::size_t size = signature.size();
-    const Digesting context(EVP_MD_CTX_new(), EVP_MD_CTX_free);
-    if (EVP_DigestSignInit_ex(context.get(), nullptr, "SHA256", library_, nullptr, key, nullptr) !=
-            1 ||
-        EVP_DigestSign(context.get(), signature.data(), &size, data.data(), data.size()) != 1)
-      return false;
-    // In software, with the public half alone.
-    unsigned char* spki = nullptr;
-    const int length = i2d_PUBKEY(key, &spki);
-    const unsigned char* at = spki;
-    const Pkey public_key(d2i_PUBKEY(nullptr, &at, length), EVP_PKEY_free);
-    OPENSSL_free(spki);
-    const Digesting verify(EVP_MD_CTX_new(), EVP_MD_CTX_free);
-    return EVP_DigestVerifyInit(verify.get(), nullptr, EVP_sha256(), nullptr, public_key.get()) ==
-               1 &&
-           EVP_DigestVerify(verify.get(), signature.data(), size, data.data(), data.size()) == 1;
-  }
+  Pkey load(const std::string& uri) const { return load_key(library_, uri); }
+  bool signs(EVP_PKEY* key) const { return signs_with(library_, key); }
+
   OSSL_LIB_CTX* library_ = nullptr;
   OSSL_PROVIDER* provider_ = nullptr;
 };

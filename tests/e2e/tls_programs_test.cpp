@@ -4,7 +4,7 @@
 #include <grp.h>
 #include <pwd.h>
 
-#include "tests/e2e/host.h"
+#include "tests/e2e/openssl_fixture.h"
 
 namespace keyagent::test {
 namespace {
@@ -18,7 +18,7 @@ std::string account() {
   return ::getpwnam("postgres") != nullptr ? "postgres" : "nobody";
 }
 
-class TlsPrograms : public testing::Test {
+class TlsPrograms : public OpensslTest {
  protected:
   void SetUp() override {
     const auto rule = [](const std::string& name, const std::string& what, uid_t uid) {
@@ -31,15 +31,8 @@ class TlsPrograms : public testing::Test {
         "rules:\n" + rule("test", "sign, public, create, status, admin", ::geteuid()) +
             (other == ::geteuid() ? "" : rule("server", "sign, public", other)),
         0644);
-    host_.start();
-    ASSERT_TRUE(host_.serving()) << host_.story();
+    start_with_provider();
     std::filesystem::permissions(host_.work.path(), std::filesystem::perms(0711));
-    host_.write(
-        "openssl.cnf",
-        "openssl_conf = init\n[init]\nproviders = providers\n[providers]\ndefault = software\n"
-        "keyagent = agent\n[software]\nactivate = 1\n[agent]\nmodule = " KEYAGENT_PROVIDER
-        "\nkeyagent-socket = " +
-            host_.socket().string() + "\nactivate = 1\n");
   }
   void TearDown() override {
     for (const char* file : {"server.pid", "cluster/postmaster.pid"}) {
@@ -48,16 +41,6 @@ class TlsPrograms : public testing::Test {
     }
   }
 
-  // A shell line with the provider active in every OpenSSL program.
-  CommandResult with_provider(const std::string& line) const {
-    return try_command("cd '" + host_.work.path().string() + "' && export OPENSSL_CONF=" +
-                       host_.file("openssl.cnf").string() + " && { " + line + "; } 2>&1");
-  }
-  std::string run(const std::string& line) const {
-    const auto result = with_provider(line);
-    EXPECT_EQ(result.status, 0) << line << "\n" << result.output;
-    return result.output;
-  }
   // A key in the token and its reference.
   void create(const std::string& name, const std::string& purpose, const std::string& algorithm) {
     host_.json("key create " + name + " --purpose " + purpose + " --algorithm " + algorithm);
@@ -79,14 +62,6 @@ class TlsPrograms : public testing::Test {
     host_.shell("openssl x509 -req -in " + name + ".csr -CA ca.pem -CAkey ca.key -CAcreateserial " +
                 "-copy_extensions copy -days 10 -out " + name + ".pem 2>&1");
   }
-  static std::string free_port() {
-    const std::string text = run_command(
-        "python3 -c 'import socket; s=socket.socket(); s.bind((\"127.0.0.1\",0)); "
-        "print(s.getsockname()[1])'");
-    return text.substr(0, text.find('\n'));
-  }
-
-  Host host_;
 };
 
 // --- openssl s_server and s_client

@@ -3,28 +3,21 @@
 
 #include <gmock/gmock.h>
 #include <openssl/err.h>
-#include <openssl/evp.h>
 #include <openssl/provider.h>
-#include <openssl/store.h>
-#include <openssl/x509.h>
 
 #include <array>
 #include <atomic>
-#include <memory>
 
-#include "agent/base/encoding.h"
 #include "agent/openssl/provider.h"
 #include "agent/provider/remote_backend.h"
 #include "tests/daemon/agent_process.h"
+#include "tests/support/loaded_key.h"
 
 namespace keyagent::test {
 namespace {
 
 using testing::HasSubstr;
 using testing::Not;
-
-using Pkey = std::unique_ptr<EVP_PKEY, decltype(&EVP_PKEY_free)>;
-using Digesting = std::unique_ptr<EVP_MD_CTX, decltype(&EVP_MD_CTX_free)>;
 
 std::filesystem::path g_socket;  // a builtin provider has no section in a configuration
 
@@ -61,38 +54,9 @@ class SigningThreads : public testing::Test {
     OSSL_LIB_CTX_free(library_);
   }
 
-  Pkey load(const std::string& name) const {
-    OSSL_STORE_CTX* store = OSSL_STORE_open_ex(("keyagent:" + name).c_str(), library_, nullptr,
-                                               nullptr, nullptr, nullptr, nullptr, nullptr);
-    Pkey key(nullptr, EVP_PKEY_free);
-    while (store != nullptr && !key && OSSL_STORE_eof(store) == 0) {
-      OSSL_STORE_INFO* info = OSSL_STORE_load(store);
-      if (info == nullptr) break;
-      key.reset(OSSL_STORE_INFO_get1_PKEY(info));
-      OSSL_STORE_INFO_free(info);
-    }
-    OSSL_STORE_close(store);
-    return key;
-  }
-  // Signs something of its own and verifies it in software.
+  Pkey load(const std::string& name) const { return load_key(library_, "keyagent:" + name); }
   bool signs(const Kind& kind, EVP_PKEY* key) const {
-    const Bytes data = random_bytes(100);
-    Bytes signature(512);
-    std::size_t size = signature.size();
-    const Digesting sign(EVP_MD_CTX_new(), EVP_MD_CTX_free);
-    if (EVP_DigestSignInit_ex(sign.get(), nullptr, kind.digest, library_, nullptr, key, nullptr) !=
-            1 ||
-        EVP_DigestSign(sign.get(), signature.data(), &size, data.data(), data.size()) != 1)
-      return false;
-    unsigned char* spki = nullptr;
-    const int length = i2d_PUBKEY(key, &spki);
-    const unsigned char* at = spki;
-    const Pkey public_key(d2i_PUBKEY(nullptr, &at, length), EVP_PKEY_free);
-    OPENSSL_free(spki);
-    const Digesting verify(EVP_MD_CTX_new(), EVP_MD_CTX_free);
-    return EVP_DigestVerifyInit_ex(verify.get(), nullptr, kind.digest, nullptr, nullptr,
-                                   public_key.get(), nullptr) == 1 &&
-           EVP_DigestVerify(verify.get(), signature.data(), size, data.data(), data.size()) == 1;
+    return signs_with(library_, key, kind.digest);
   }
 
   AgentProcess agent_;
