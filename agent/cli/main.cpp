@@ -80,16 +80,18 @@ std::string unknown_command(const CLI::App& app, int argc, char** argv) {
 // One key in 64 has a kid that begins with '-': a word of a kid's form is a kid and no option.
 std::vector<std::string> plain_words(int argc, char** argv) {
   std::vector<std::string> words(argv, argv + argc), kids;
+  static const std::set<std::string> takes_kid{"--key", "--fingerprint", "--instance",
+                                               "--certificate-key"};
   const auto is_kid = [](const std::string& word) {
     return word.size() == 43 && word[0] == '-' && keyagent::from_base64url(word);
   };
   for (auto word = words.begin() + 1; word != words.end() && *word != "--";) {
-    const bool of_key = *(word - 1) == "--key";
+    const bool of_option = takes_kid.contains(*(word - 1));
     if (!is_kid(*word)) {
       ++word;
     } else {
-      if (of_key) *(word - 1) += "=" + *word;
-      if (!of_key) kids.push_back(*word);
+      if (of_option) *(word - 1) += "=" + *word;
+      if (!of_option) kids.push_back(*word);
       word = words.erase(word);
     }
   }

@@ -104,11 +104,11 @@ InstanceConfig read(const YamlReader& root) {
   config.crl_life = times.duration("crl", config.crl_life);
   config.session_life = times.duration("session", config.session_life);
   config.heartbeat = times.duration("heartbeat", config.heartbeat);
-  config.task_lease = times.duration("task_lease", config.task_lease);
-  config.task_history = times.duration("task_history", config.task_history);
+  config.task_lease = times.duration("task-lease", config.task_lease);
+  config.task_history = times.duration("task-history", config.task_history);
   if (config.task_lease < 1s || config.task_lease > 24h)
-    fail(times, "task_lease", "a lease lasts 1s at least and 24h at most");
-  if (config.task_history < 1s) fail(times, "task_history", "tasks are kept for 1s at least");
+    fail(times, "task-lease", "a lease lasts 1s at least and 24h at most");
+  if (config.task_history < 1s) fail(times, "task-history", "tasks are kept for 1s at least");
   if (config.certificate_life < 1h || config.crl_life < 1min || config.heartbeat < 1s)
     fail(times, "", "certificates live 1h at least, CRLs 1m, heartbeats 1s");
   const YamlReader log = root.child("log");

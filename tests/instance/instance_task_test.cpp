@@ -16,7 +16,7 @@ using testing::HasSubstr;
 class TaskInstance {
  public:
   explicit TaskInstance(const std::string& lease) {
-    process.extra = "times:\n  heartbeat: 1s\n  task_lease: " + lease + "\n";
+    process.extra = "times:\n  heartbeat: 1s\n  task-lease: " + lease + "\n";
     process.start();
     for (const auto& [name, role] : {std::pair{"crypto", "cryptographic-manager"},
                                      {"ops", "operator"},

@@ -108,7 +108,7 @@ INSTANTIATE_TEST_SUITE_P(
                   "id: a\nhosts: [h]\nagent: {socket: /s}\nstore: {url: 'postgresql://u:p@h/d'}\n",
                   "password does not belong"},
         BadConfig{"Port", GOOD "listen: {api: '0.0.0.0:99999'}\n", "ADDRESS:PORT"},
-        BadConfig{"Lease", GOOD "times: {task_lease: 25h}\n", "1s at least and 24h at most"},
+        BadConfig{"Lease", GOOD "times: {task-lease: 25h}\n", "1s at least and 24h at most"},
         BadConfig{"Life", GOOD "times: {certificate: 1m}\n", "1h at least"}),
     [](const auto& each) { return each.param.name; });
 
