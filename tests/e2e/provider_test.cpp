@@ -120,7 +120,8 @@ TEST_F(Provider, T12_OpensslSignsWithEveryKindOfKeyAndOthersVerify) {
 
 TEST_F(Provider, T12_ASignKeyIsACertificationAuthorityAndSignsCms) {
   create("authority", "sign", "rsa-2048");
-  run("openssl req -x509 -new -key keyagent:authority -subj /CN=authority -days 30 -out ca.pem");
+  run("openssl req -x509 -new -key keyagent:authority -subj /CN=authority -days 30 -addext "
+      "basicConstraints=critical,CA:TRUE -out ca.pem");
   host_.shell("openssl verify -CAfile ca.pem ca.pem");
   host_.shell(
       "openssl req -newkey rsa:2048 -nodes -keyout other.key -subj /CN=other -out other.csr");

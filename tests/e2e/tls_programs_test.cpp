@@ -134,7 +134,8 @@ TEST_F(TlsPrograms, T12_OpensslCaIssuesAndRevokesWithASignKey) {
           "default_md = sha256\ndefault_days = 10\ndefault_crl_days = 5\npolicy = any\n"
           "[any]\ncommonName = supplied\n");
   host_.shell("touch index.txt; echo 01 > serial; echo 01 > crlnumber");
-  run("openssl req -x509 -new -key keyagent:authority -subj /CN=authority -days 30 -out ca.pem");
+  run("openssl req -x509 -new -key keyagent:authority -subj /CN=authority -days 30 -addext "
+      "basicConstraints=critical,CA:TRUE -out ca.pem");
   host_.shell(
       "openssl req -newkey rsa:2048 -nodes -keyout other.key -subj /CN=other -out other.csr "
       "2>&1");
