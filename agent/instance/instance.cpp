@@ -6,6 +6,7 @@
 
 #include "agent/base/error.h"
 #include "agent/base/log.h"
+#include "agent/base/log_limiter.h"
 #include "agent/instance/api.h"
 #include "agent/instance/named_keys.h"
 #include "agent/process/service_manager.h"
@@ -49,6 +50,7 @@ struct Instance::Impl {
       std::make_shared<provider::RemoteBackend>(config.agent_socket));
   std::unique_ptr<tls::Server> api_server, agents_server;
   std::atomic<SteadyTime> looked{};
+  LogLimiter limiter{clock};
 
   explicit Impl(InstanceConfig config_in) : config(std::move(config_in)) {
     require_named_keys(config, keys, store);
@@ -135,18 +137,24 @@ struct Instance::Impl {
     looked = clock.now_steady();
   }
 
-  void tick() {
+  // What fails is tried again; the others go on, and the log is not filled with it.
+  template <class Work>
+  void attempt(const char* what, Work work) {
     try {
-      rekeys.pump();
-      tasks.tick();
-      if (clock.now_steady() - looked.load() > kRenewal) {
-        look_at_certificates();
-        name_keys(config, keys, store);
-        store.forget_expired(clock.now());
-      }
-    } catch (const Error& error) {
-      log_error("instance", error.what());
+      work();
+    } catch (const std::exception& error) {
+      if (limiter.admit(what)) log_error("instance", std::string(what) + ": " + error.what());
     }
+  }
+
+  void tick() {
+    attempt("rekeys", [this] { rekeys.pump(); });
+    attempt("tasks", [this] { tasks.tick(); });
+    if (clock.now_steady() - looked.load() <= kRenewal) return;
+    looked = clock.now_steady();
+    attempt("certificates", [this] { look_at_certificates(); });
+    attempt("keys", [this] { name_keys(config, keys, store); });
+    attempt("store", [this] { store.forget_expired(clock.now()); });
   }
 
   std::string status_line() const {
