@@ -72,6 +72,16 @@ std::string lines(const Json& list, std::string (*line)(const Json&)) {
   return text.empty() ? "none\n" : text;
 }
 
+std::string restored_text(const Json& status) {
+  const Json restored = status.value("restored", Json());
+  if (!restored.is_object()) return "";
+  return "RESTORED: the store was put back from a backup: agents know of event " +
+         text_at(restored, "epoch") + ", it has " + text_at(restored, "last") + ", seen " +
+         text_at(restored, "since") + " by " + text_at(restored, "agent") +
+         "\nagents get nothing: revoke again what was revoked since, then: keyagent instance "
+         "restored --accept\n";
+}
+
 void run_status(Session& session, const InstanceOptions& options) {
   const Json status = client_of(options).call("GET", "/v1/status");
   std::string counts;
@@ -82,7 +92,20 @@ void run_status(Session& session, const InstanceOptions& options) {
                            text_at(status, "ca_fingerprint") + "\nstore " +
                            text_at(status, "store") + "\nagents" +
                            (counts.empty() ? "  none" : counts) + "\nyou are " +
-                           text_at(status, "user") + " (" + text_at(status, "role") + ")\n");
+                           text_at(status, "user") + " (" + text_at(status, "role") + ")\n" +
+                           restored_text(status));
+}
+
+void run_restored(Session& session, const InstanceOptions& options) {
+  auto client = client_of(options);
+  if (options.accept) {
+    const Json answer = client.call("POST", "/v1/restored/accept");
+    return session.tell(answer, "accepted; events count on from " + text_at(answer, "epoch"));
+  }
+  const Json status = client.call("GET", "/v1/status");
+  const auto text = restored_text(status);
+  session.tell({{"restored", status.value("restored", Json())}},
+               text.empty() ? "the store was not put back from a backup\n" : text);
 }
 
 void run_agents(Session& session, const InstanceOptions& options) {
@@ -314,6 +337,11 @@ void add_instance_commands(CLI::App& app, Session& session) {
   users->add_option("--certificate-key", o.fingerprint,
                     "base64url SHA-256 of the public key of a client certificate");
   users->add_flag("--disable", o.disable, "may not log in");
+  adder
+      .add("restored", "a store that was put back from a backup: what is known of it",
+           "  keyagent instance restored\n  keyagent instance restored --accept", run_restored)
+      ->add_flag("--accept", o.accept,
+                 "what was revoked since was looked at: agents get what this store has");
   adder
       .add("backup", "copy the instance's store (SQLite) to a new file on its host",
            "  keyagent instance backup -o /var/backups/instance.db", run_backup)

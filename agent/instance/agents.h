@@ -40,6 +40,10 @@ class Agents {
   Json begin_rotation(const store::Agent& agent, const Json& request);
   Json prove_rotation(const store::Agent& agent, const std::string& id, const Json& request);
   Json switch_rotation(const store::Agent& agent, const std::string& id);
+  // The transport key that the agent says it has: taken over when this instance has confirmed it,
+  // signed and after the last change of what is here (the store was put back from a backup).
+  // Returns the agent as it is then.
+  store::Agent catch_up(const store::Agent& agent, const Json& said);
   // A certificate for the session's key or for a new one.
   Json renew(const store::Agent& agent, const Json& request);
 

@@ -6,6 +6,7 @@
 #include "agent/instance/agents.h"
 #include "agent/instance/credentials.h"
 #include "agent/instance/enrolment.h"
+#include "agent/instance/epoch.h"
 #include "agent/instance/people.h"
 #include "agent/instance/rekeys.h"
 #include "agent/instance/tasks.h"
@@ -24,6 +25,7 @@ struct Parts {
   Rekeys& rekeys;
   Tasks& tasks;
   People& people;
+  Epoch& epoch;
   Links& links;
   Recorder& recorder;
   const Clock& clock;

@@ -67,14 +67,26 @@ class AgentLink final : public tls::LinkHandler {
   }
 
  private:
+  // What the agent remembers of this instance. That it says nothing of it changes nothing.
+  void compare(const Json& message) {
+    if (const auto jws = text_of(message, "epoch", ""); !jws.empty())
+      parts_.epoch.judge(agent_.id, jws);
+    const auto transport = message.find("transport");
+    if (transport != message.end() && transport->is_object())
+      agent_ = parts_.agents.catch_up(agent_, *transport);
+  }
+
   void greet(const Json& message) {
-    const Json welcome{{"type", "welcome"},
-                       {"agent", agent_.id},
-                       {"auth_kid", link_->peer().kid},
-                       {"transport_kid", agent_.transport_kid},
-                       {"instance", parts_.config.id},
-                       {"time", rfc3339(parts_.clock.now())},
-                       {"heartbeat_s", parts_.config.heartbeat.count() / 1000}};
+    compare(message);
+    Json welcome{{"type", "welcome"},
+                 {"agent", agent_.id},
+                 {"auth_kid", link_->peer().kid},
+                 {"transport_kid", agent_.transport_kid},
+                 {"instance", parts_.config.id},
+                 {"time", rfc3339(parts_.clock.now())},
+                 {"heartbeat_s", parts_.config.heartbeat.count() / 1000}};
+    told_ = parts_.epoch.current();
+    if (!told_.empty()) welcome["epoch"] = told_;
     const auto before = parts_.links.enter(agent_.id, link_, welcome);
     const auto& here = link_->peer().address;
     if (before && host_of(before->address) != host_of(here))
@@ -87,13 +99,14 @@ class AgentLink final : public tls::LinkHandler {
                                text_of(message, "version", "").substr(0, 63));
     parts_.rekeys.repeat(agent_.id);
     parts_.rekeys.pump();
-    parts_.tasks.greet(agent_);
+    if (!parts_.epoch.restored()) parts_.tasks.greet(agent_);
   }
 
   void beat(const Json& message) {
     parts_.links.beat(agent_.id, link_.get());
-    link_->send(
-        Json{{"type", "heartbeat"}, {"n", number_of(message, "n", 0, 0, INT64_MAX)}}.dump());
+    Json answer{{"type", "heartbeat"}, {"n", number_of(message, "n", 0, 0, INT64_MAX)}};
+    if (const auto now = parts_.epoch.current(); now != told_) answer["epoch"] = told_ = now;
+    link_->send(answer.dump());
   }
 
   void note(const Json& message) {
@@ -109,7 +122,8 @@ class AgentLink final : public tls::LinkHandler {
 
   const Parts& parts_;
   const std::shared_ptr<tls::Link> link_;
-  const store::Agent agent_;
+  store::Agent agent_;
+  std::string told_;  // the epoch
   bool greeted_ = false;
 };
 
@@ -128,6 +142,7 @@ tls::HttpResponse answer_agent(const Parts& parts, const tls::HttpRequest& reque
       if (!ids || request.method != route.method) continue;
       const Ask ask{parts, request, std::move(*ids), parts.agents.identify(request.peer),
                     request.body.empty() ? Json::object() : parse_object(request.body)};
+      parts.epoch.require_accepted();
       response.body = route.run(ask).dump();
       return response;
     }

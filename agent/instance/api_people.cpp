@@ -33,6 +33,7 @@ Answer show_status(const Ask& ask) {
   out["links"] = ask.parts.links.agents().size();
   out["replica"] = ask.parts.links.replica();
   out["store"] = ask.parts.store.describe();
+  out["restored"] = ask.parts.epoch.describe();
   out["user"] = ask.person.name;
   out["role"] = name_of(ask.person.role);
   return json(out);
@@ -101,19 +102,35 @@ Answer back_up(const Ask& ask) {
   return json({{"path", path}});
 }
 
+// Whatever waited for it is looked at anew, by the agents and by all replicas.
+Answer accept_restored(const Ask& ask) {
+  const Json out = ask.parts.epoch.accept(ask.person.name);
+  for (const auto& agent : ask.parts.store.agents()) {
+    if (agent.state != name_of(Trust::kTrusted)) continue;
+    ask.parts.store.add_news(agent.id);
+    ask.parts.tasks.greet(agent);
+  }
+  ask.parts.store.notify({});
+  return json(out);
+}
+
+// An enrolment is an agent's request too: tokens that were used since the backup are good again.
+Enrolment& enrolment_of(const Ask& ask) {
+  ask.parts.epoch.require_accepted();
+  return ask.parts.enrolment;
+}
+
 const Route kRoutes[] = {
     {"POST", "/v1/enrolments", std::nullopt,
      [](const Ask& ask) {
-       return json(ask.parts.enrolment.begin(ask.body, ask.request.peer.address));
+       return json(enrolment_of(ask).begin(ask.body, ask.request.peer.address));
      }},
     {"POST", "/v1/enrolments/{}/proof", std::nullopt,
      [](const Ask& ask) {
-       return json(ask.parts.enrolment.prove(ask.ids[0], ask.body, ask.request.peer.address));
+       return json(enrolment_of(ask).prove(ask.ids[0], ask.body, ask.request.peer.address));
      }},
     {"GET", "/v1/enrolments/{}", std::nullopt,
-     [](const Ask& ask) {
-       return json(ask.parts.enrolment.poll(ask.ids[0], ask.query("answer")));
-     }},
+     [](const Ask& ask) { return json(enrolment_of(ask).poll(ask.ids[0], ask.query("answer"))); }},
     {"GET", "/v1/crl", std::nullopt,
      [](const Ask& ask) { return pem(ask.parts.authority.crl_pem()); }},
     {"POST", "/v1/login", std::nullopt,
@@ -169,6 +186,7 @@ const Route kRoutes[] = {
      [](const Ask& ask) { return json(ask.parts.people.list()); }},
     {"PUT", "/v1/users/{}", Right::kUsers, put_user},
     {"POST", "/v1/backup", Right::kBackup, back_up},
+    {"POST", "/v1/restored/accept", Right::kRestored, accept_restored},
 };
 
 Answer run(const Parts& parts, const Route& route, const tls::HttpRequest& request,

@@ -1,7 +1,10 @@
 #include "agent/instance/host_keys.h"
 
+#include "agent/base/encoding.h"
 #include "agent/base/error.h"
+#include "agent/base/ids.h"
 #include "agent/envelope/envelope.h"
+#include "agent/instance/json.h"
 #include "agent/openssl/signature_encoding.h"
 #include "agent/wire/messages.h"
 
@@ -53,6 +56,32 @@ pki::RequestSigner HostKeys::signer_of(const PublicKeyInfo& info) {
 std::string HostKeys::sign_confirmation(const std::string& payload) {
   const auto info = keys_.find(config_.confirmation_key);
   return envelope::sign_jws(keys_, info, *default_signature(info.algorithm), as_bytes(payload));
+}
+
+std::optional<std::string> HostKeys::verify_confirmation(const std::string& jws) {
+  const auto header = from_base64url(jws.substr(0, jws.find('.')));
+  if (!header) return std::nullopt;
+  const Json named = Json::parse(as_text(*header), nullptr, false);
+  const auto kid = named.is_object() ? Kid::parse(text_of(named, "kid", "")) : std::nullopt;
+  if (!kid) return std::nullopt;
+  try {
+    std::unique_lock lock(mutex_);
+    auto found = confirmation_keys_.find(kid->text());
+    if (found == confirmation_keys_.end()) {
+      lock.unlock();
+      auto info = keys_.find(kid->text());
+      if (info.name != config_.confirmation_key) return std::nullopt;
+      lock.lock();
+      found = confirmation_keys_.emplace(kid->text(), std::move(info)).first;
+    }
+    const auto info = found->second;
+    lock.unlock();
+    const Bytes payload = envelope::verify_jws(info, jws);
+    return std::string(as_text(payload));
+  } catch (const Error& error) {
+    if (retryable(error.code())) throw;
+    return std::nullopt;
+  }
 }
 
 Bytes HostKeys::seal(const SecretBytes& plaintext) {

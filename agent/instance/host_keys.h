@@ -2,6 +2,9 @@
 // The instance's own keys: in the token of its host, reached through that host's agent.
 
 #include <functional>
+#include <map>
+#include <mutex>
+#include <optional>
 #include <string>
 
 #include "agent/base/key_ops.h"
@@ -27,6 +30,8 @@ class HostKeys {
   Bytes tls_request(const std::vector<std::string>& names);
   // A JWS in compact form, by the confirmation key.
   std::string sign_confirmation(const std::string& payload);
+  // The payload, if any generation of the confirmation key has signed it.
+  std::optional<std::string> verify_confirmation(const std::string& jws);
 
   // With the storage key; the plaintext is wiped on its way.
   Bytes seal(const SecretBytes& plaintext);
@@ -38,6 +43,8 @@ class HostKeys {
   client::Client client_;
   client::RemoteKeys keys_;
   const InstanceConfig& config_;
+  std::mutex mutex_;
+  std::map<std::string, PublicKeyInfo> confirmation_keys_;  // guarded by mutex_; by kid
 };
 
 }  // namespace keyagent::instance

@@ -44,8 +44,9 @@ struct Instance::Impl {
   Rekeys rekeys{store, links, recorder, clock};
   Tasks tasks{store, links, recorder, clock, {config.task_lease, config.task_history}};
   People people{store, recorder, clock, config.session_life};
-  const Parts parts{config, store, authority, enrolment, agents,   credentials,
-                    rekeys, tasks, people,    links,     recorder, clock};
+  Epoch epoch{config, keys, store, recorder, clock};
+  const Parts parts{config, store,  authority, enrolment, agents,   credentials, rekeys,
+                    tasks,  people, epoch,     links,     recorder, clock};
   std::shared_ptr<tls::Library> library = std::make_shared<tls::Library>(
       std::make_shared<provider::RemoteBackend>(config.agent_socket));
   std::unique_ptr<tls::Server> api_server, agents_server;
@@ -76,7 +77,7 @@ struct Instance::Impl {
     };
     links.on_news = [this](const std::string& id) {
       const auto agent = store.agent(id);
-      if (!agent) return;
+      if (!agent || epoch.restored()) return;
       const Json assigned = credentials.list_for(*agent);
       Json names = Json::array();
       for (const auto& each : assigned["credentials"]) names.push_back(each["name"]);

@@ -26,7 +26,8 @@ enum class Right {
   kRekey,
   kTasks,
   kUsers,
-  kBackup
+  kBackup,
+  kRestored
 };
 bool has(Role role, Right right);
 

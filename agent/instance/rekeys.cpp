@@ -133,12 +133,14 @@ void Rekeys::send(const store::Rekey& rekey) {
 }
 
 void Rekeys::repeat(const std::string& agent_id) {
+  if (store_.restored()) return;
   for (const auto& each : store_.rekeys(agent_id, true)) {
     if (under_way(each)) send(each);
   }
 }
 
 void Rekeys::pump() {
+  if (store_.restored()) return;
   std::set<std::string> batches;
   for (const auto& each : store_.rekeys({}, true)) {
     if (each.state == "ordered") batches.insert(each.batch);

@@ -2,6 +2,7 @@
 
 #include "agent/base/encoding.h"
 #include "agent/base/error.h"
+#include "agent/base/log.h"
 #include "agent/envelope/challenge.h"
 #include "agent/instance/agents.h"
 
@@ -128,6 +129,38 @@ Json Agents::switch_rotation(const store::Agent& agent, const std::string& id) {
                           {"new_kid", new_kid},
                           {"at", rfc3339(clock_.now())}};
   return {{"confirmation", keys_.sign_confirmation(confirmation.dump())}};
+}
+
+store::Agent Agents::catch_up(const store::Agent& agent, const Json& said) {
+  const auto spki = from_base64url(text_of(said, "spki", ""));
+  const auto kid = spki ? jwk_thumbprint(*spki) : std::string();
+  if (kid.empty() || kid == agent.transport_kid) return agent;
+  const auto signed_text = keys_.verify_confirmation(text_of(said, "confirmation", ""));
+  const Json confirmed = signed_text ? parse_object(*signed_text) : Json::object();
+  const auto algorithm = envelope_algorithm_of(text_of(said, "envelope", ""));
+  const bool ours =
+      text_of(confirmed, "agent", "") == agent.id && text_of(confirmed, "new_kid", "") == kid;
+  if (!ours || parse_rfc3339(text_of(confirmed, "at")) <= agent.changed || !algorithm ||
+      !can_seal(envelope::key_of_spki(*spki, Purpose::kTransport).algorithm, *algorithm)) {
+    log_warning("instance", "agent " + agent.id + " has the transport key " + kid +
+                                ", which is not trusted here: nothing confirms it");
+    return agent;
+  }
+  const auto changed = change(agent.id, [&](store::Agent& each) {
+    if (each.revision != agent.revision) throw Error(Code::kBusy, "the agent was changed just now");
+    each.previous_transport_kid = each.transport_kid;
+    each.transport_kid = kid;
+    each.transport_spki = *spki;
+    each.envelope = name_of(*algorithm);
+    each.next_transport_kid.clear();
+    each.next_transport_spki.clear();
+    each.next_envelope.clear();
+  });
+  recorder_.record(Outcome::kAlarm, "agent " + agent.id, "transport.catch-up", agent.id,
+                   agent.transport_kid + " -> " + kid + ", which this instance confirmed at " +
+                       text_of(confirmed, "at") + "; the store did not know of it");
+  if (on_transport) on_transport(agent.id);
+  return changed;
 }
 
 Json Agents::renew(const store::Agent& agent, const Json& request) {

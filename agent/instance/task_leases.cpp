@@ -189,6 +189,10 @@ void Tasks::call_waiting() {
 
 // By the time that watch_clock() believed: the clock may have jumped since.
 void Tasks::tick() {
+  if (store_.restored()) {
+    settled_ = false;
+    return;
+  }
   watch_clock();
   call_waiting();
   if (steady_ < quiet_until_) return;

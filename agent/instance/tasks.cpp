@@ -257,6 +257,7 @@ Json Tasks::resume(const std::string& what, const std::string& by) {
 }
 
 void Tasks::tell(const std::string& target) {
+  if (store_.restored()) return;
   static const Json kMessage{{"type", "tasks"}};
   if (target.starts_with("agent:")) {
     links_.send(target.substr(6), kMessage);

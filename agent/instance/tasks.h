@@ -47,6 +47,7 @@ class Tasks {
   // Tells an agent that has come whether there is work.
   void greet(const store::Agent& agent);
   // Each second, of one thread: leases that ran out, work that may be taken now, what is forgotten.
+  // While the store is Store::restored() no lease runs out: nobody could have extended it.
   void tick();
 
  private:

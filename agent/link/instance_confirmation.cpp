@@ -99,7 +99,8 @@ Confirmation::Said InstanceConfirmation::ask_about_transport(Phase phase, const 
   }
   if (id.empty()) jws = api.switch_transport(prove(api, old, fresh));
   require_confirmation(state, jws, old, fresh);
-  store_.update([](LinkState& kept) {
+  store_.update([&](LinkState& kept) {
+    kept.confirmation = jws;
     kept.rotation.clear();
     kept.rotation_kid.clear();
   });

@@ -200,6 +200,8 @@ void Link::enroll(const wire::EnrollRequest& request, wire::EnrollReply& reply) 
   // Leases are the other side's: to another, or as another, they mean nothing.
   const bool others =
       known && (known->ca_fingerprint != fresh.ca_fingerprint || known->agent != fresh.agent);
+  // What the same instance once said of itself holds.
+  if (known && known->ca_fingerprint == fresh.ca_fingerprint) fresh.epoch = known->epoch;
   impl_->store.put(std::move(fresh));
   if (known) impl_->credentials.forget_all();
   if (others) impl_->tasks.forget_all();

@@ -35,6 +35,10 @@ constexpr Text kTexts[] = {
     {"rotation_kid", &LinkState::rotation_kid},
 };
 
+// Written only where there is one: what came later.
+constexpr Text kOptionalTexts[] = {{"epoch", &LinkState::epoch},
+                                   {"confirmation", &LinkState::confirmation}};
+
 [[noreturn]] void refuse(const std::string& why) {
   throw Error(Code::kIntegrity, "what is known of the instance cannot be read: " + why +
                                     "; enrol again, with keyagent enroll --replace");
@@ -54,6 +58,7 @@ std::string text_in(const Json& value, const char* name) {
 void require_known_names(const Json& object) {
   std::set<std::string> known{"format", "stage", "certificates", "orders"};
   for (const auto& each : kTexts) known.insert(each.name);
+  for (const auto& each : kOptionalTexts) known.insert(each.name);
   for (const auto& [name, value] : object.items()) {
     if (!known.contains(name)) refuse("'" + name + "' is unknown");
   }
@@ -65,6 +70,9 @@ std::string to_text(const LinkState& state) {
   Json out{{"format", kFormat},
            {"stage", state.stage == LinkState::Stage::kPending ? "pending" : "trusted"}};
   for (const auto& each : kTexts) out[each.name] = state.*each.member;
+  for (const auto& each : kOptionalTexts) {
+    if (!(state.*each.member).empty()) out[each.name] = state.*each.member;
+  }
   out["certificates"] = state.certificates;
   out["orders"] = state.orders;
   return out.dump(2) + "\n";
@@ -81,6 +89,10 @@ LinkState parse_link_state(std::string_view text) {
   state.stage = stage == "pending" ? LinkState::Stage::kPending : LinkState::Stage::kTrusted;
   for (const auto& each : kTexts)
     state.*each.member = text_in(member(object, each.name), each.name);
+  for (const auto& each : kOptionalTexts) {
+    if (object.contains(each.name))
+      state.*each.member = text_in(member(object, each.name), each.name);
+  }
   const Json& certificates = member(object, "certificates");
   const Json& orders = member(object, "orders");
   if (!certificates.is_object() || !orders.is_object()) refuse("a list is none");

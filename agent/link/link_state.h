@@ -30,6 +30,9 @@ struct LinkState {
   std::map<std::string, std::uint64_t> orders;  // rekeys that the instance ordered: their id here
   // The rotation that the instance has for the next transport key.
   std::string rotation, rotation_kid;
+  // Signed by the instance, or empty: how far it was (epoch.h), and that it trusts our transport
+  // key.
+  std::string epoch, confirmation;
 
   bool operator==(const LinkState&) const = default;
 };

@@ -182,6 +182,18 @@ TaskEntry Tasks::require_own(std::uint32_t uid, const std::string& handler,
   return *entry;
 }
 
+// REQUIRES its turn. Refused as an agent for now, it may get something again before the lease is
+// over: that is no word about the task.
+void Tasks::require_served(const LinkState& state) {
+  try {
+    line_.api(state).credentials();
+  } catch (const Error& error) {
+    line_.drop();
+    if (error.code() != Code::kKeyState) throw;
+    throw Error(Code::kPeer, std::string("the instance gives nothing now: ") + error.what());
+  }
+}
+
 void Tasks::keep(std::uint32_t uid, const wire::TaskKeepRequest& request,
                  wire::TaskKeepReply& reply) {
   const auto entry = require_own(uid, request.handler(), request.id());
@@ -198,8 +210,9 @@ void Tasks::keep(std::uint32_t uid, const wire::TaskKeepRequest& request,
   const auto sent = around_.clock->now_steady();
   try {
     note_lease(entry.id, sent, line_.api(*state).keep_task(entry.id, entry.lease));
-  } catch (const Error&) {
+  } catch (const Error& error) {
     line_.drop();
+    if (error.code() == Code::kKeyState) require_served(*state);
     throw;
   }
   reply.set_lease_ms(lease_left(entry.id));
@@ -273,8 +286,8 @@ bool Tasks::deliver_next(const LinkState& state) {
     const bool final = error.code() == Code::kKeyState || error.code() == Code::kUsage ||
                        error.code() == Code::kUnsupported || error.code() == Code::kInput;
     if (!final) throw;
-    // An agent that is suspended is refused with the same code: then it throws here too.
-    line_.api(state).crl();
+    // An agent that gets nothing for now is refused with the same code: then it throws here too.
+    line_.api(state).credentials();
     journal_.answered(*entry, false);
     tell(Happening::Weight::kAlarm, "task.refused", *entry, error.code(),
          "its outcome, " + entry->end.outcome + ", is not taken: " + error.what());

@@ -48,6 +48,7 @@ class Tasks {
   bool is_new(const TakenTask& task);
   bool start(const LinkState& state, const TakenTask& task, std::uint32_t uid);
   TaskEntry require_own(std::uint32_t uid, const std::string& handler, const std::string& id) const;
+  void require_served(const LinkState& state);
   bool deliver_next(const LinkState& state);
   void note_lease(const std::string& id, SteadyTime sent, std::chrono::milliseconds lease);
   std::uint32_t lease_left(const std::string& id) const;  // milliseconds

@@ -76,6 +76,7 @@ struct Uplink::Session {
 
   tls::LinkClient link;
   std::string auth_kid, transport_kid, auth_name, transport_name;
+  Json transport;  // the key in force
   std::chrono::milliseconds heartbeat = 15s;
   std::uint64_t sent = 0, acknowledged = 0;
 };
@@ -86,7 +87,8 @@ Uplink::Uplink(const Surroundings& around, LinkStore& store, OwnKeys& keys, TlsL
       store_(store),
       keys_(keys),
       library_(library),
-      handlers_(std::move(handlers)) {
+      handlers_(std::move(handlers)),
+      epoch_(around, store) {
   if (!store.fault().empty()) {
     report_.code = Code::kIntegrity;
     report_.text = store.fault();
@@ -242,6 +244,8 @@ void Uplink::session(const LinkState& state) {
   Session session(library_.get(), options_for(state, auth.kid(), around_.timing));
   session.auth_kid = auth.kid();
   session.transport_kid = transport.kid();
+  session.transport = {{"spki", to_base64url(as_bytes(transport.spki()))},
+                       {"envelope", transport.envelope()}};
   session.auth_name = state.auth_key;
   session.transport_name = state.transport_key;
   welcome(session, state);
@@ -274,12 +278,19 @@ void Uplink::session(const LinkState& state) {
 
 // The one word of the other side that makes a session: it names the key that it knows us by.
 void Uplink::welcome(Session& session, const LinkState& state) {
-  session.send({{"type", "hello"},
-                {"version", around_.version},
-                {"host", host_name()},
-                {"auth_kid", session.auth_kid},
-                {"transport_kid", session.transport_kid},
-                {"busy", handlers_.busy && handlers_.busy()}});
+  Json hello{{"type", "hello"},
+             {"version", around_.version},
+             {"host", host_name()},
+             {"auth_kid", session.auth_kid},
+             {"transport_kid", session.transport_kid},
+             {"busy", handlers_.busy && handlers_.busy()}};
+  if (!state.epoch.empty()) hello["epoch"] = state.epoch;
+  if (!state.confirmation.empty()) {
+    // For an instance that was put back from a backup. It looks whether it is of this key.
+    hello["transport"] = session.transport;
+    hello["transport"]["confirmation"] = state.confirmation;
+  }
+  session.send(hello);
   std::optional<std::string> text;
   try {
     text = session.link.receive(around_.timing.welcome);
@@ -309,6 +320,7 @@ void Uplink::welcome(Session& session, const LinkState& state) {
                                       "; enrol anew: keyagent enroll URL --replace");
   const double beat = std::clamp(said.seconds("heartbeat_s"), 0.1, 300.0);
   session.heartbeat = std::chrono::milliseconds(static_cast<long>(beat * 1000));
+  epoch_.hear(state, said.text_or("epoch", {}));
   const auto off = parse_rfc3339(said.text("time")) - around_.clock->now();
   if (off > kSkew || off < -kSkew)
     log_warning("link", "the instance's clock says " + said.text("time") +
@@ -346,6 +358,7 @@ void Uplink::serve(Session& session) {
     }
     session.acknowledged =
         std::max(session.acknowledged, std::min(session.sent, message.number("n")));
+    if (const auto kept = store_.get(); kept) epoch_.hear(*kept, message.text_or("epoch", {}));
     const std::lock_guard lock(mutex_);
     report_.last_heartbeat = around_.clock->now();
   }

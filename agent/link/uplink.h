@@ -10,6 +10,7 @@
 
 #include "agent/base/error.h"
 #include "agent/link/answer.h"
+#include "agent/link/epoch.h"
 #include "agent/link/link_state.h"
 #include "agent/link/own_keys.h"
 #include "agent/link/surroundings.h"
@@ -83,6 +84,7 @@ class Uplink {
   bool ended_ = false, again_ = false;  // guarded by mutex_
   UplinkReport report_;                 // guarded by mutex_
   std::string told_;                    // the thread's
+  Epoch epoch_;                         // the thread's
   std::thread thread_;
 };
 

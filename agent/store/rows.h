@@ -160,4 +160,11 @@ struct Event {
   std::string actor, action, subject, outcome, text;  // outcome: done, refused, failed, alarm
 };
 
+// The store is older than what the instance has said already.
+struct Restored {
+  std::int64_t epoch = 0;  // the greatest number of an event that was said
+  std::string agent;       // who knew of it
+  WallTime since;
+};
+
 }  // namespace keyagent::store

@@ -171,6 +171,16 @@ class Store {
   // Numbers have no gaps, and become visible in their order. What is not UTF-8 is escaped.
   std::int64_t add_event(const Event& event);
   std::vector<Event> events(std::int64_t after_seq, std::size_t count);
+  std::int64_t last_event();  // its number; 0: there is none
+
+  // A store that was put back from a backup, until somebody has accepted it.
+  std::optional<Restored> restored();
+  // Nothing unless it is beyond the last event and what is known. True: it was not known, and the
+  // event was recorded.
+  bool note_restored(const Restored& seen, const Event& event);
+  // Counts events on from beyond the greatest one seen, drops enrolment tokens that are not used
+  // here (they may have been, since the backup), and records the event. False: it is not restored.
+  bool accept_restored(const Event& event);
 
   // Where to look, for what it is called with: text of at most 200 bytes. Empty: everywhere.
   using Look = std::function<void(const std::string& what)>;

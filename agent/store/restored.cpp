@@ -1,0 +1,79 @@
+// What tells a store that was put back from a backup: its last event is older than what was said.
+
+#include <algorithm>
+#include <sstream>
+
+#include "agent/store/store_impl.h"
+
+namespace keyagent::store {
+namespace {
+
+constexpr const char* kSetting = "restored";
+
+std::int64_t last_of(Sql& sql) {
+  return sql
+      .first("SELECT value FROM counters WHERE name = 'events'", {},
+             [](const Row& row) { return row.number(0); })
+      .value_or(0);
+}
+
+// Nobody numbers an event until the transaction ends.
+void hold_events(Sql& sql) {
+  sql.run("UPDATE counters SET value = value WHERE name = 'events'", {});
+}
+
+std::optional<Restored> restored_in(Sql& sql) {
+  const auto text =
+      sql.first("SELECT value FROM settings WHERE name = :name", {{"name", std::string(kSetting)}},
+                [](const Row& row) { return row.text(0); });
+  if (!text) return std::nullopt;
+  Restored out;
+  std::string since;
+  std::istringstream words(*text);
+  if (!(words >> out.epoch >> since >> out.agent)) return std::nullopt;
+  out.since = parse_rfc3339(since);
+  return out;
+}
+
+}  // namespace
+
+std::int64_t Store::last_event() {
+  return impl_->db.read(last_of);
+}
+
+std::optional<Restored> Store::restored() {
+  return impl_->db.read(restored_in);
+}
+
+bool Store::note_restored(const Restored& seen, const Event& event) {
+  return impl_->db.write([&](Sql& sql) {
+    hold_events(sql);
+    const auto known = restored_in(sql);
+    if (seen.epoch <= (known ? known->epoch : last_of(sql))) return false;
+    const auto& first = known ? known->since : seen.since;
+    sql.run(
+        "INSERT INTO settings (name, value) VALUES (:name, :value) "
+        "ON CONFLICT (name) DO UPDATE SET value = excluded.value",
+        {{"name", std::string(kSetting)},
+         {"value", std::to_string(seen.epoch) + " " + rfc3339(first) + " " + seen.agent}});
+    if (!known) insert_event(sql, event);
+    return !known;
+  });
+}
+
+bool Store::accept_restored(const Event& event) {
+  return impl_->db.write([&](Sql& sql) {
+    hold_events(sql);
+    const auto known = restored_in(sql);
+    if (!known) return false;
+    sql.run("UPDATE counters SET value = :value WHERE name = 'events'",
+            {{"value", std::max<std::int64_t>(known->epoch, last_of(sql))}});
+    sql.run("DELETE FROM settings WHERE name = :name", {{"name", std::string(kSetting)}});
+    // Those that were used after the backup are unused again.
+    sql.run("DELETE FROM enrolment_tokens WHERE used_by = ''", {});
+    insert_event(sql, event);
+    return true;
+  });
+}
+
+}  // namespace keyagent::store
