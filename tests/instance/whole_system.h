@@ -39,17 +39,20 @@ class WholeSystem : public testing::Test {
     ASSERT_EQ(enrolled.status, 0) << enrolled.output << host_.story() << read_text(instance_.log());
   }
 
-  // A handler "note" of the host: each run is a line of `runs`, and ends when `go` is there.
+  // A handler "note" of the host: each run is a line of `runs`, and ends when `go` is there, or
+  // `go.ID`.
   void start_worker() {
     const auto program = host_.file("note.sh");
-    std::ofstream(program) << "#!/bin/sh\ncd " << host_.work.path().string()
-                           << "\necho $KEYAGENT_TASK_ID >>runs\n"
-                              "while ! [ -e go ]; do sleep 0.05; done\necho noted\n";
+    std::ofstream(program)
+        << "#!/bin/sh\ncd " << host_.work.path().string()
+        << "\necho $KEYAGENT_TASK_ID >>runs\n"
+           "while ! [ -e go ] && ! [ -e go.$KEYAGENT_TASK_ID ]; do sleep 0.05; done\n"
+           "echo noted\n";
     std::filesystem::permissions(program, std::filesystem::perms(0755));
     host_.write("worker.yml",
                 "agent: {socket: " + host_.socket().string() +
                     ", poll: 50ms}\nhandlers:\n  note: {program: " + program.string() +
-                    (::geteuid() == 0 ? ", user: root}\n" : "}\n"));
+                    ", parallel: 2" + (::geteuid() == 0 ? ", user: root}\n" : "}\n"));
     worker_ = ::fork();
     if (worker_ != 0) return;
     const int out = ::open(host_.file("worker.log").c_str(), O_WRONLY | O_CREAT | O_APPEND, 0644);

@@ -1,0 +1,174 @@
+#pragma once
+// A TCP proxy on loopback whose network fails: in one way or both, at once or slowly.
+
+#include <arpa/inet.h>
+#include <netinet/in.h>
+#include <poll.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <atomic>
+#include <chrono>
+#include <deque>
+#include <list>
+#include <mutex>
+#include <stdexcept>
+#include <string>
+#include <thread>
+#include <vector>
+
+namespace keyagent::test {
+
+// What is lost for a while is held, as TCP would send it again: a connection that outlives that
+// goes on. Both ends see the proxy alone.
+class LossyProxy {
+ public:
+  LossyProxy() : listener_(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0)) {
+    sockaddr_in address = loopback(0);
+    socklen_t size = sizeof address;
+    auto* any = reinterpret_cast<sockaddr*>(&address);
+    if (::bind(listener_, any, size) != 0 || ::listen(listener_, 128) != 0 ||
+        ::getsockname(listener_, any, &size) != 0)
+      throw std::runtime_error("no proxy");
+    port_ = ntohs(address.sin_port);
+    thread_ = std::thread([this] { run(); });
+  }
+  LossyProxy(const LossyProxy&) = delete;
+  ~LossyProxy() {
+    ended_ = true;
+    thread_.join();
+    for (auto& each : pairs_) end(each, false);
+    ::close(listener_);
+  }
+
+  int port() const { return port_; }
+  void set_server(int port) { server_ = port; }
+
+  // Nothing passes in this way; nobody is told.
+  void hold(bool to_server, bool to_client) {
+    to_server_held_ = to_server;
+    to_client_held_ = to_client;
+  }
+  // All connections are reset, and each new one.
+  void reset(bool on) { reset_ = on; }
+  // The server's ends are gone, the client hears nothing of it; new connections are held.
+  void half_open() {
+    hold(true, true);
+    forget_servers_ = true;
+  }
+  // Each way.
+  void delay(std::chrono::milliseconds time) { delay_ = time.count(); }
+  void heal() {
+    hold(false, false);
+    reset_ = false;
+    delay_ = 0;
+  }
+
+ private:
+  using Time = std::chrono::steady_clock::time_point;
+  struct Chunk {
+    Time due;
+    std::string bytes;
+  };
+  struct Way {
+    std::deque<Chunk> waiting;
+    bool over = false;  // the end that writes is done
+  };
+  struct Pair {
+    int client = -1, server = -1;
+    Way to_server, to_client;
+  };
+
+  static sockaddr_in loopback(int port) {
+    sockaddr_in address{};
+    address.sin_family = AF_INET;
+    address.sin_port = htons(static_cast<std::uint16_t>(port));
+    address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    return address;
+  }
+  static void close_one(int& fd, bool reset) {
+    if (fd < 0) return;
+    const linger now{1, 0};
+    if (reset) ::setsockopt(fd, SOL_SOCKET, SO_LINGER, &now, sizeof now);
+    ::close(fd);
+    fd = -1;
+  }
+  static void end(Pair& pair, bool reset) {
+    close_one(pair.client, reset);
+    close_one(pair.server, reset);
+  }
+
+  void take() {
+    Pair pair;
+    pair.client = ::accept4(listener_, nullptr, nullptr, SOCK_CLOEXEC);
+    if (pair.client < 0) return;
+    pair.server = ::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    const auto address = loopback(server_);
+    if (reset_ ||
+        ::connect(pair.server, reinterpret_cast<const sockaddr*>(&address), sizeof address) != 0)
+      return end(pair, true);
+    pairs_.push_back(pair);
+  }
+  void read(int from, Way& way) const {
+    char bytes[16384];
+    const auto count = ::recv(from, bytes, sizeof bytes, MSG_DONTWAIT);
+    if (count <= 0)
+      way.over = true;
+    else
+      way.waiting.push_back({std::chrono::steady_clock::now() + std::chrono::milliseconds(delay_),
+                             std::string(bytes, static_cast<std::size_t>(count))});
+  }
+  // False: the connection is over.
+  static bool write(int to, Way& way, bool held) {
+    if (held) return true;
+    const auto now = std::chrono::steady_clock::now();
+    while (!way.waiting.empty() && way.waiting.front().due <= now) {
+      const auto& bytes = way.waiting.front().bytes;
+      if (::send(to, bytes.data(), bytes.size(), MSG_NOSIGNAL) !=
+          static_cast<ssize_t>(bytes.size()))
+        return false;
+      way.waiting.pop_front();
+    }
+    return !way.over || !way.waiting.empty();
+  }
+  void pass(Pair& pair, const pollfd& client, const pollfd& server) const {
+    if (client.revents != 0) read(pair.client, pair.to_server);
+    if (server.revents != 0) read(pair.server, pair.to_client);
+    const bool alive = pair.server >= 0 && write(pair.server, pair.to_server, to_server_held_) &&
+                       write(pair.client, pair.to_client, to_client_held_);
+    const bool lost = pair.server < 0 && (to_client_held_ || pair.client < 0);
+    if (!alive && !lost) end(pair, pair.server < 0);
+  }
+  void run() {
+    while (!ended_) {
+      std::vector<pollfd> watched{{listener_, POLLIN, 0}};
+      for (const auto& each : pairs_) {
+        watched.push_back({each.to_server.over ? -1 : each.client, POLLIN, 0});
+        watched.push_back({each.to_client.over ? -1 : each.server, POLLIN, 0});
+      }
+      ::poll(watched.data(), watched.size(), 10);
+      if (forget_servers_.exchange(false)) {
+        for (auto& each : pairs_) close_one(each.server, true);
+      }
+      std::size_t at = 1;
+      for (auto& each : pairs_) {
+        if (reset_) end(each, true);
+        if (each.client >= 0) pass(each, watched[at], watched[at + 1]);
+        at += 2;
+      }
+      pairs_.remove_if([](const auto& each) { return each.client < 0; });
+      if (watched[0].revents != 0) take();
+    }
+  }
+
+  const int listener_;
+  int port_ = 0;
+  std::atomic<int> server_ = 0;
+  std::atomic<bool> ended_ = false, reset_ = false, forget_servers_ = false;
+  std::atomic<bool> to_server_held_ = false, to_client_held_ = false;
+  std::atomic<long> delay_ = 0;
+  std::list<Pair> pairs_;  // the thread's
+  std::thread thread_;
+};
+
+}  // namespace keyagent::test
