@@ -7,13 +7,14 @@
 #include "agent/base/encoding.h"
 #include "agent/tls/client.h"
 #include "tests/daemon/agent_process.h"
+#include "tests/instance/instance_address.h"
 #include "tests/support/temp_folder.h"
 
 namespace keyagent::test {
 
 using Json = nlohmann::json;
 
-class InstanceProcess {
+class InstanceProcess final : public InstanceAddress {
   std::unique_ptr<AgentProcess> own_;
 
  public:
@@ -26,7 +27,7 @@ class InstanceProcess {
   }
   // On another one's host: with its keys.
   explicit InstanceProcess(AgentProcess& host) : agent(host) {}
-  ~InstanceProcess() { stop(); }
+  ~InstanceProcess() override { stop(); }
 
   std::filesystem::path config_path() const { return work.path() / "keyinstanced.yml"; }
   std::filesystem::path log() const { return work.path() / "instance.log"; }
@@ -81,8 +82,10 @@ class InstanceProcess {
   void stop() { end(SIGKILL); }
 
   int agents_port() const { return agents_port_; }
-  std::string api_url() const { return "https://127.0.0.1:" + std::to_string(api_port_); }
-  std::string agents_url() const { return "https://127.0.0.1:" + std::to_string(agents_port_); }
+  std::string api_url() const override { return "https://127.0.0.1:" + std::to_string(api_port_); }
+  std::string agents_url() const override {
+    return "https://127.0.0.1:" + std::to_string(agents_port_);
+  }
 
   CommandResult keyinstanced(const std::string& words,
                              const std::filesystem::path& config = {}) const {
@@ -111,8 +114,6 @@ class InstanceProcess {
     if (result.status != 0) throw std::runtime_error(words + ": " + result.output);
     return Json::parse(result.output);
   }
-
-  std::string fingerprint;
 
  private:
   pid_t pid_ = 0;

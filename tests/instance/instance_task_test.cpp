@@ -5,6 +5,7 @@
 
 #include <future>
 
+#include "tests/instance/instance_process.h"
 #include "tests/instance/simulated_agent.h"
 
 namespace keyagent::test {

@@ -6,6 +6,7 @@
 #include <algorithm>
 
 #include "agent/instance/host_keys.h"
+#include "tests/instance/instance_process.h"
 #include "tests/instance/simulated_agent.h"
 
 namespace keyagent::test {

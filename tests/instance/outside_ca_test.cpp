@@ -2,6 +2,7 @@
 
 #include <gmock/gmock.h>
 
+#include "tests/instance/instance_process.h"
 #include "tests/instance/simulated_agent.h"
 
 namespace keyagent::test {

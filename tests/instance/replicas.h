@@ -4,6 +4,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include "tests/instance/instance_process.h"
 #include "tests/instance/simulated_agent.h"
 #include "tests/support/forwarder.h"
 #include "tests/support/postgres.h"

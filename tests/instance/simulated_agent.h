@@ -4,24 +4,40 @@
 
 #include <openssl/evp.h>
 
+#include <functional>
+#include <mutex>
+#include <nlohmann/json.hpp>
+#include <shared_mutex>
+#include <thread>
+#include <unordered_map>
+
+#include "agent/base/encoding.h"
 #include "agent/envelope/challenge.h"
 #include "agent/openssl/signature_encoding.h"
 #include "agent/pki/issuer.h"
-#include "tests/instance/instance_process.h"
+#include "agent/tls/client.h"
+#include "tests/instance/instance_address.h"
 #include "tests/support/software_keys.h"
 
 namespace keyagent::test {
 
+using Json = nlohmann::json;
+
+// Thread-safe: thousands of agents may share one, under different names.
+
 class SoftwareBackend final : public openssl::Backend {
  public:
   PublicKeyInfo add(const std::string& name, Purpose purpose, KeyAlgorithm algorithm) {
-    return infos_[name] = keys.add(name, purpose, algorithm);
+    const auto info = keys.add(name, purpose, algorithm);
+    const std::unique_lock lock(mutex_);
+    infos_[info.kid.text()] = info;
+    return infos_[name] = info;
   }
   PublicKeyInfo find(const std::string& which) override {
-    for (const auto& [name, info] : infos_) {
-      if (name == which || info.kid.text() == which) return info;
-    }
-    throw Error(Code::kKeyNotPresent, "no key " + which);
+    const std::shared_lock lock(mutex_);
+    const auto found = infos_.find(which);
+    if (found == infos_.end()) throw Error(Code::kKeyNotPresent, "no key " + which);
+    return found->second;
   }
   PublicKeyInfo find_by_id(const Bytes&) override {
     throw Error(Code::kKeyNotPresent, "no key of this id");
@@ -38,19 +54,25 @@ class SoftwareBackend final : public openssl::Backend {
   SoftwareKeys keys;
 
  private:
-  std::map<std::string, PublicKeyInfo> infos_;
+  std::shared_mutex mutex_;
+  std::unordered_map<std::string, PublicKeyInfo> infos_;  // by name and by kid
 };
 
 class SimulatedAgent {
  public:
-  SimulatedAgent(InstanceProcess& instance, std::string id)
-      : instance_(&instance), id_(std::move(id)) {
-    auth = backend->add("auth", Purpose::kAuth, KeyAlgorithm::kEcP256);
-    transport = backend->add("transport", Purpose::kTransport, KeyAlgorithm::kEcP256);
-  }
+  // Of many agents: the keys of all, and one library on them.
+  struct Shared {
+    std::shared_ptr<SoftwareBackend> backend = std::make_shared<SoftwareBackend>();
+    std::shared_ptr<tls::Library> library = std::make_shared<tls::Library>(backend);
+  };
+
+  SimulatedAgent(const InstanceAddress& instance, std::string id)
+      : SimulatedAgent(instance, std::move(id), Shared(), {}) {}
+  SimulatedAgent(const InstanceAddress& instance, std::string id, const Shared& shared)
+      : SimulatedAgent(instance, id, shared, id + ".") {}
 
   std::string csr(const std::string& key = "auth") const {
-    const auto info = backend->find(key);
+    const auto info = backend->find(prefix_ + key);
     const Bytes der = pki::make_request(
         info.spki, {"/CN=" + id_, {}},
         {openssl::algorithm_identifier(SignatureAlgorithm::kEs256), [&](ByteView message) {
@@ -106,29 +128,30 @@ class SimulatedAgent {
     tls::ClientOptions options;
     options.url = instance_->api_url();
     options.trust.anchor_spki_sha256 = instance_->fingerprint;
-    tls::Client client(library, options);
-    return Json::parse(
-        client.call(method, target, body.is_null() ? std::string() : body.dump()).body);
+    return through(api_, options, method, target, body);
   }
   tls::ClientOptions mutual(const std::string& key = "auth") const {
     tls::ClientOptions options;
     options.url = address.empty() ? instance_->agents_url() : address;
     options.trust.anchor_spki_sha256 = instance_->fingerprint;
-    options.identity = tls::Identity{key, chain};
+    options.identity = tls::Identity{backend->find(prefix_ + key).kid.text(), chain};
     return options;
   }
   Json call(const std::string& method, const std::string& target, const Json& body = nullptr,
             const std::string& key = "auth") {
     for (int left = tries;; --left) {
       try {
-        tls::Client client(library, mutual(key));
-        return Json::parse(
-            client.call(method, target, body.is_null() ? std::string() : body.dump()).body);
+        return through(agents_, mutual(key), method, target, body);
       } catch (const Error& error) {
         if (left <= 1 || !retryable(error.code())) throw;
         std::this_thread::sleep_for(std::chrono::milliseconds(100));
       }
     }
+  }
+  // The connections that `keep` has kept.
+  void hang_up() {
+    api_.reset();
+    agents_.reset();
   }
   Json fetch(const std::string& credential) {
     const Json answer = call("GET", "/v1/credentials/" + credential);
@@ -180,32 +203,59 @@ class SimulatedAgent {
             {{"old", open(asked["challenges"]["old"], transport)},
              {"new", open(asked["challenges"]["new"], fresh)}}};
   }
-  // All of a rotation; the new key is `transport` then.
-  Json rotate() {
-    const auto fresh = backend->add("next", Purpose::kTransport, KeyAlgorithm::kEcP256);
+  // All of a rotation; the new key is `transport` then. `tell` hears the steps of a rekey.
+  using Tell = std::function<void(const std::string& step, const PublicKeyInfo& fresh)>;
+  Json rotate(const Tell& tell = [](const auto&, const auto&) {}) {
+    const auto fresh = add("next", Purpose::kTransport);
+    tell("generated", fresh);
     const auto begun = begin_rotation(fresh);
     call("POST", begun.path + "/proof", begun.answers);
+    tell("proved", fresh);
     const Json answer = call("POST", begun.path + "/switch", Json::object());
     previous = transport;
     transport = fresh;
+    tell("switched", fresh);
     return answer;
   }
 
   // From now on it talks to this one.
-  void use(InstanceProcess& replica) { instance_ = &replica; }
+  void use(const InstanceAddress& replica) { instance_ = &replica; }
 
   std::string address;  // of the agents' listener, if it is not the instance's own
   int tries = 1;        // of a call that fails and may be made again
-  std::shared_ptr<SoftwareBackend> backend = std::make_shared<SoftwareBackend>();
-  std::shared_ptr<tls::Library> library = std::make_shared<tls::Library>(backend);
+  bool keep = false;    // a connection, for the calls that follow with the same key
+  std::shared_ptr<SoftwareBackend> backend;
+  std::shared_ptr<tls::Library> library;
   PublicKeyInfo auth, transport, previous;
   std::vector<Bytes> chain;
   Json welcome;
 
  private:
-  InstanceProcess* instance_;
-  const std::string id_;
+  SimulatedAgent(const InstanceAddress& instance, std::string id, const Shared& shared,
+                 std::string prefix)
+      : backend(shared.backend),
+        library(shared.library),
+        instance_(&instance),
+        id_(std::move(id)),
+        prefix_(std::move(prefix)) {
+    auth = add("auth", Purpose::kAuth);
+    transport = add("transport", Purpose::kTransport);
+  }
+  PublicKeyInfo add(const std::string& name, Purpose purpose) {
+    return backend->add(prefix_ + name, purpose, KeyAlgorithm::kEcP256);
+  }
+  Json through(std::unique_ptr<tls::Client>& kept, const tls::ClientOptions& options,
+               const std::string& method, const std::string& target, const Json& body) {
+    auto client = kept ? std::move(kept) : std::make_unique<tls::Client>(library, options);
+    const auto answer = client->call(method, target, body.is_null() ? std::string() : body.dump());
+    if (keep) kept = std::move(client);
+    return Json::parse(answer.body);
+  }
+
+  const InstanceAddress* instance_;
+  const std::string id_, prefix_;  // prefix_: of the names of its keys
   std::string enrolment_, answer_;
+  std::unique_ptr<tls::Client> api_, agents_;
 };
 
 template <class Work>
