@@ -102,8 +102,8 @@ tls::Identity Authority::server_identity() {
     return {info.kid.text(),
             outside_->server_chain(config_.tls_key, info.spki, config_.hosts.front())};
   const auto third = clock_.now() + config_.certificate_life / 3;
-  for (const auto& each : store_.certificates({})) {
-    const bool ours = each.agent.empty() && each.kid == info.kid.text() && !each.revoked;
+  for (const auto& each : store_.own_certificates()) {
+    const bool ours = each.kid == info.kid.text() && !each.revoked;
     if (ours && each.not_after > third) return {info.kid.text(), {each.der, certificate_}};
   }
   const pki::Certified certified{
@@ -128,10 +128,8 @@ Bytes Authority::current_crl() {
   if (outside_) return outside_->crl();
   std::vector<pki::Revoked> revoked;
   std::set<std::string> serials;
-  for (const auto& each : store_.certificates({})) {
-    if (each.revoked && each.not_after > clock_.now())
-      revoked.push_back({each.serial, *each.revoked, each.reason});
-  }
+  for (const auto& each : store_.revoked_certificates(clock_.now()))
+    revoked.push_back({each.serial, *each.revoked, each.reason});
   for (const auto& each : revoked) serials.insert(each.serial);
   const std::lock_guard lock(mutex_);
   const auto now = clock_.now();

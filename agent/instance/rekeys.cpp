@@ -1,7 +1,6 @@
 #include "agent/instance/rekeys.h"
 
 #include <algorithm>
-#include <set>
 
 #include "agent/base/encoding.h"
 #include "agent/base/error.h"
@@ -14,10 +13,6 @@ constexpr int kTries = 5;
 
 bool contains(const std::vector<std::string>& list, const std::string& value) {
   return std::find(list.begin(), list.end(), value) != list.end();
-}
-
-bool under_way(const store::Rekey& rekey) {
-  return rekey.state == "sent" || rekey.state == "staged";
 }
 
 bool ended(const store::Rekey& rekey) {
@@ -134,41 +129,33 @@ void Rekeys::send(const store::Rekey& rekey) {
 
 void Rekeys::repeat(const std::string& agent_id) {
   if (store_.restored()) return;
-  for (const auto& each : store_.rekeys(agent_id, true)) {
-    if (under_way(each)) send(each);
-  }
+  for (const auto& each : store_.sent_rekeys(agent_id)) send(each);
 }
 
 void Rekeys::pump() {
   if (store_.restored()) return;
-  std::set<std::string> batches;
-  for (const auto& each : store_.rekeys({}, true)) {
-    if (each.state == "ordered") batches.insert(each.batch);
-  }
-  for (const auto& batch : batches) pump(batch);
+  for (const auto& batch : store_.ordered_batches()) pump(batch);
 }
 
 // What may be sent is decided by the store, when the order is claimed; here it is guessed, so that
 // not every replica asks for every order.
 void Rekeys::pump(const std::string& batch) {
-  const auto rekeys = store_.rekey_batch(batch);
   const auto setting = store_.setting(setting_of(batch));
   const auto most = setting ? number_of(parse_object(*setting), "parallel", 4, 1, 10000) : 4;
-  const auto any = [&](auto&& which) { return std::any_of(rekeys.begin(), rekeys.end(), which); };
-  const bool failed = any([](const auto& each) { return each.state == "failed"; });
-  const bool canaries = any([](const auto& each) { return each.canary && !ended(each); });
-  auto running = std::count_if(rekeys.begin(), rekeys.end(), under_way);
-  for (const auto& each : rekeys) {
-    if (each.state != "ordered") continue;
-    if (failed) {
-      finish(each, "ordered", "cancelled", "another agent of the batch failed");
-    } else if (running < most && (each.canary || !canaries) && links_.has(each.agent)) {
-      if (!store_.claim_rekey(each, most, clock_.now())) return;  // others do it too: next time
-      // A replica that ends here has lost nothing: repeat() sends it on the agent's next link.
-      send(each);
-      ++running;
+  const auto counts = store_.count_rekeys(batch);
+  if (counts.failed > 0) {
+    for (const auto& each : store_.rekey_batch(batch)) {
+      if (each.state == "ordered")
+        finish(each, "ordered", "cancelled", "another agent of the batch failed");
     }
+    return;
   }
+  if (counts.under_way >= most) return;
+  const auto places = static_cast<std::size_t>(most - counts.under_way);
+  const auto ready = store_.ready_rekeys(batch, links_.replica(), counts.open_canaries > 0, places);
+  if (ready.empty()) return;
+  // A replica that ends here has lost nothing: repeat() sends it on the agent's next link.
+  for (const auto& each : store_.claim_rekeys(batch, ready, most, clock_.now())) send(each);
 }
 
 void Rekeys::report(const std::string& agent_id, const Json& message) {

@@ -44,6 +44,21 @@ std::vector<Certificate> Store::certificates(const std::string& agent) {
   });
 }
 
+std::vector<Certificate> Store::own_certificates() {
+  return impl_->db.read([&](Sql& sql) {
+    return sql.all(kSelect + "WHERE agent = '' ORDER BY not_before, serial", {}, certificate_of);
+  });
+}
+
+std::vector<Certificate> Store::revoked_certificates(WallTime now) {
+  return impl_->db.read([&](Sql& sql) {
+    return sql.all(
+        "SELECT serial, agent, kid, not_before, not_after, revoked, reason, '' FROM certificates "
+        "WHERE revoked IS NOT NULL AND not_after > :now ORDER BY not_before, serial",
+        {{"now", now}}, certificate_of);
+  });
+}
+
 // The first revocation stands: its time is in CRLs that were handed out.
 bool Store::revoke_certificate(const std::string& serial, WallTime when,
                                const std::string& reason) {

@@ -9,6 +9,8 @@ const std::string kSelect =
 // As in the index rekeys_open.
 constexpr const char* kOpen = "state NOT IN ('confirmed', 'failed', 'cancelled')";
 
+constexpr const char* kUnderWay = "state IN ('sent', 'staged')";
+
 Rekey rekey_of(const Row& row) {
   return {.id = row.number(0),
           .batch = row.text(1),
@@ -43,6 +45,17 @@ std::int64_t insert(Sql& sql, const Rekey& rekey) {
        {"changed", rekey.changed},
        {"canary", rekey.canary}});
   return id;
+}
+
+RekeyCounts count(Sql& sql, const std::string& batch) {
+  const auto those = [&](const std::string& which) {
+    return sql
+        .first("SELECT count(*) FROM rekeys WHERE batch = :batch AND " + which, {{"batch", batch}},
+               [](const Row& row) { return row.number(0); })
+        .value();
+  };
+  return {those(kUnderWay), those("state = 'failed'"),
+          those("state IN ('ordered', 'sent', 'staged') AND canary = 1")};
 }
 
 }  // namespace
@@ -80,6 +93,38 @@ std::vector<Rekey> Store::rekeys(const std::string& agent, bool open_only) {
   });
 }
 
+std::vector<Rekey> Store::sent_rekeys(const std::string& agent) {
+  const std::string query = kSelect + "WHERE " + kOpen + " AND " + kUnderWay;
+  return impl_->db.read([&](Sql& sql) {
+    if (agent.empty()) return sql.all(query + " ORDER BY id", {}, rekey_of);
+    return sql.all(query + " AND agent = :agent ORDER BY id", {{"agent", agent}}, rekey_of);
+  });
+}
+
+std::vector<std::string> Store::ordered_batches() {
+  return impl_->db.read([&](Sql& sql) {
+    return sql.all(
+        std::string("SELECT DISTINCT batch FROM rekeys WHERE ") + kOpen + " AND state = 'ordered'",
+        {}, [](const Row& row) { return row.text(0); });
+  });
+}
+
+RekeyCounts Store::count_rekeys(const std::string& batch) {
+  return impl_->db.read([&](Sql& sql) { return count(sql, batch); });
+}
+
+std::vector<Rekey> Store::ready_rekeys(const std::string& batch, const std::string& replica,
+                                       bool canaries, std::size_t count) {
+  return impl_->db.read([&](Sql& sql) {
+    return sql.all(kSelect +
+                       "WHERE batch = :batch AND state = 'ordered' AND canary >= :canary AND "
+                       "EXISTS (SELECT 1 FROM links WHERE links.agent = rekeys.agent AND "
+                       "links.replica = :replica) ORDER BY id LIMIT :count",
+                   {{"batch", batch}, {"canary", canaries}, {"replica", replica}, {"count", count}},
+                   rekey_of);
+  });
+}
+
 bool Store::move_rekey(const Rekey& rekey, const std::string& from) {
   return impl_->db.write([&](Sql& sql) {
     return sql.run(
@@ -96,23 +141,30 @@ bool Store::move_rekey(const Rekey& rekey, const std::string& from) {
 }
 
 // The batch's first row is its lock: replicas that claim for one batch do so one after the other,
-// and the second statement sees what the one before has claimed.
-bool Store::claim_rekey(const Rekey& rekey, std::int64_t most, WallTime now) {
+// and what is counted then has all that the one before has claimed.
+std::vector<Rekey> Store::claim_rekeys(const std::string& batch, const std::vector<Rekey>& wanted,
+                                       std::int64_t most, WallTime now) {
   return impl_->db.write([&](Sql& sql) {
     sql.run(
         "UPDATE rekeys SET batch = batch "
         "WHERE id = (SELECT min(id) FROM rekeys WHERE batch = :batch)",
-        {{"batch", rekey.batch}});
-    return sql.run(
-               "UPDATE rekeys SET state = 'sent', changed = :now "
-               "WHERE id = :id AND state = 'ordered' "
-               "AND (SELECT count(*) FROM rekeys r WHERE r.batch = :batch "
-               "AND r.state IN ('sent', 'staged')) < :most "
-               "AND NOT EXISTS (SELECT 1 FROM rekeys r WHERE r.batch = :batch "
-               "AND r.state = 'failed') "
-               "AND (canary = 1 OR NOT EXISTS (SELECT 1 FROM rekeys r WHERE r.batch = :batch "
-               "AND r.canary = 1 AND r.state IN ('ordered', 'sent', 'staged')))",
-               {{"now", now}, {"id", rekey.id}, {"batch", rekey.batch}, {"most", most}}) == 1;
+        {{"batch", batch}});
+    auto counts = count(sql, batch);
+    std::vector<Rekey> claimed;
+    for (const auto& each : wanted) {
+      if (counts.failed > 0 || counts.under_way >= most) break;
+      if (!each.canary && counts.open_canaries > 0) continue;
+      const auto changed = sql.run(
+          "UPDATE rekeys SET state = 'sent', changed = :now "
+          "WHERE id = :id AND batch = :batch AND state = 'ordered'",
+          {{"now", now}, {"id", each.id}, {"batch", batch}});
+      if (changed != 1) continue;
+      ++counts.under_way;
+      claimed.push_back(each);
+      claimed.back().state = "sent";
+      claimed.back().changed = now;
+    }
+    return claimed;
   });
 }
 

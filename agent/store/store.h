@@ -32,6 +32,9 @@ struct TaskFilter {
   std::int64_t after = 0;                   // a task's number
   std::size_t count = 100;
 };
+struct RekeyCounts {
+  std::int64_t under_way = 0, failed = 0, open_canaries = 0;
+};
 struct TaskClaim {
   std::string agent;
   std::vector<std::string> targets, handlers;
@@ -119,11 +122,18 @@ class Store {
   std::optional<Rekey> rekey(std::int64_t id);
   std::vector<Rekey> rekeys(const std::string& agent, bool open_only);  // empty agent: all
   std::vector<Rekey> rekey_batch(const std::string& batch);
+  std::vector<std::string> ordered_batches();  // those with an order that was not sent yet
+  RekeyCounts count_rekeys(const std::string& batch);
+  // Those in state "ordered" whose agent has its link at this replica, canaries alone or all.
+  std::vector<Rekey> ready_rekeys(const std::string& batch, const std::string& replica,
+                                  bool canaries, std::size_t count);
+  std::vector<Rekey> sent_rekeys(const std::string& agent);  // under way; empty agent: of all
   // Changes state, kids and detail if it is still in state `from`.
   bool move_rekey(const Rekey& rekey, const std::string& from);
-  // From "ordered" to "sent", for one replica alone, if of its batch fewer than `most` are under
-  // way, none has failed, and all canaries have ended (or it is one).
-  bool claim_rekey(const Rekey& rekey, std::int64_t most, WallTime now);
+  // From "ordered" to "sent", each for one replica alone, while of the batch fewer than `most` are
+  // under way, none has failed, and all canaries have ended (or it is one). Returns those claimed.
+  std::vector<Rekey> claim_rekeys(const std::string& batch, const std::vector<Rekey>& wanted,
+                                  std::int64_t most, WallTime now);
 
   // The newest link of an agent is its only one; `session` and `news` are set by the store. It is
   // seen now.
@@ -166,6 +176,8 @@ class Store {
 
   void add_certificate(const Certificate& certificate);
   std::vector<Certificate> certificates(const std::string& agent);  // empty: all
+  std::vector<Certificate> own_certificates();                      // of no agent: the instance's
+  std::vector<Certificate> revoked_certificates(WallTime now);  // not expired; without their DER
   bool revoke_certificate(const std::string& serial, WallTime when, const std::string& reason);
 
   // Numbers have no gaps, and become visible in their order. What is not UTF-8 is escaped.

@@ -39,6 +39,7 @@ listen: {api: "127.0.0.1:0", agents: "127.0.0.1:0"}
 YML
   chmod 0600 "$work/$name.yml"
   quietly "$instanced" --config "$work/$name.yml" user bench --role admin --password-file "$work/bench.pw"
+  : >"$log"
   "$instanced" --config "$work/$name.yml" "${as_whom[@]}" >"$log" 2>&1 &
   instance_pid=$!
   pids+=("$instance_pid")

@@ -108,7 +108,7 @@ TEST_P(Replicas, AnOrderIsClaimedWithinTheLimitsOfItsBatch) {
   orders = store().rekey_batch("batch");
   ASSERT_EQ(orders.size(), 5u);
   const auto claim = [&](int i) {
-    return store().claim_rekey(orders[static_cast<std::size_t>(i)], 2, kNow);
+    return !store().claim_rekeys("batch", {orders[static_cast<std::size_t>(i)]}, 2, kNow).empty();
   };
   const auto move = [&](int i, const std::string& from, const std::string& to) {
     auto order = orders[static_cast<std::size_t>(i)];
@@ -129,6 +129,49 @@ TEST_P(Replicas, AnOrderIsClaimedWithinTheLimitsOfItsBatch) {
   EXPECT_TRUE(claim(3));
   EXPECT_TRUE(move(2, "sent", "failed"));
   EXPECT_FALSE(claim(4));  // halted
+}
+
+TEST_P(Replicas, OrdersThatAreClaimedTogetherStayWithinTheLimitsOfTheirBatch) {
+  std::vector<Rekey> orders;
+  for (int i = 0; i < 6; ++i) {
+    const auto id = "host-" + std::to_string(i);
+    auto order = sample_rekey(id);
+    order.batch = "batch";
+    order.state = "ordered";
+    order.canary = i == 0;
+    orders.push_back(order);
+    store().add_agent(sample_agent(id));
+    if (i != 3) store().enter_link(sample_link(id, i == 4 ? "b" : "a"));
+  }
+  store().add_rekeys(orders, "how", "");
+  EXPECT_EQ(store().ordered_batches(), std::vector<std::string>{"batch"});
+  const auto ids = [](const std::vector<Rekey>& rekeys) {
+    std::vector<std::string> out;
+    for (const auto& each : rekeys) out.push_back(each.agent);
+    return out;
+  };
+  const auto ready = [&](bool canaries, std::size_t count = 9) {
+    return store().ready_rekeys("batch", "a", canaries, count);
+  };
+  using Ids = std::vector<std::string>;
+  EXPECT_EQ(ids(ready(true)), Ids{"host-0"});
+  EXPECT_EQ(ids(ready(false)), (Ids{"host-0", "host-1", "host-2", "host-5"}));
+  EXPECT_EQ(ids(ready(false, 2)), (Ids{"host-0", "host-1"}));
+  EXPECT_EQ(store().count_rekeys("batch").open_canaries, 1);
+
+  auto claimed = store().claim_rekeys("batch", ready(false), 2, kNow);
+  EXPECT_EQ(ids(claimed), Ids{"host-0"});  // the canary first
+  EXPECT_EQ(ids(store().sent_rekeys({})), Ids{"host-0"});
+  EXPECT_TRUE(store().sent_rekeys("host-1").empty());
+  claimed[0].state = "confirmed";
+  EXPECT_TRUE(store().move_rekey(claimed[0], "sent"));
+  claimed = store().claim_rekeys("batch", ready(false), 2, kNow);
+  EXPECT_EQ(ids(claimed), (Ids{"host-1", "host-2"}));
+  EXPECT_EQ(store().count_rekeys("batch").under_way, 2);
+  claimed[0].state = "failed";
+  EXPECT_TRUE(store().move_rekey(claimed[0], "sent"));
+  EXPECT_EQ(store().count_rekeys("batch").failed, 1);
+  EXPECT_TRUE(store().claim_rekeys("batch", ready(false), 2, kNow).empty());  // halted
 }
 
 TEST_P(Replicas, OrdersOfABatchAreAllThereOrNone) {

@@ -298,6 +298,16 @@ TEST_P(RoundTrip, CertificateIsReadBackAndRevokedOnce) {
   ASSERT_EQ(all.size(), 2u);
   EXPECT_EQ(all[0].serial, "0a1c");
   EXPECT_EQ(all[0].revoked, at(0));
+  ASSERT_EQ(store().own_certificates().size(), 1u);
+  EXPECT_EQ(store().own_certificates().front().serial, "0a1c");
+  certificate.serial = "0a1d";
+  store().add_certificate(certificate);  // not revoked
+  const auto revoked = store().revoked_certificates(kNow);
+  ASSERT_EQ(revoked.size(), 2u);
+  EXPECT_EQ(revoked[1].serial, "0a1b");
+  EXPECT_EQ(revoked[1].revoked, kNow);
+  EXPECT_EQ(revoked[1].reason, "keyCompromise");
+  EXPECT_TRUE(store().revoked_certificates(certificate.not_after).empty());  // expired
 }
 
 TEST_P(RoundTrip, EventsAreNumberedFromOneAndReadOnFromAny) {
