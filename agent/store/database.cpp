@@ -1,6 +1,7 @@
 #include "agent/store/database.h"
 
 #include <algorithm>
+#include <chrono>
 #include <utility>
 
 #include "agent/base/error.h"
@@ -10,6 +11,7 @@ namespace {
 
 constexpr int kLeaseMilliseconds = 30'000;
 constexpr int kMostRuns = 5;
+constexpr std::chrono::seconds kTurn{10};  // as SQLite waits for other processes
 
 // A transaction that is undone unless it was committed.
 class Transaction {
@@ -60,6 +62,10 @@ Database::Database(const Options& options)
 }
 
 void Database::run(const std::function<void(Sql&)>& work, Kind kind) {
+  // Before a connection is taken: those that read need some.
+  std::unique_lock turn(writing_, std::defer_lock);
+  if (kind == Kind::kWrite && place_.engine == Engine::kSqlite && !turn.try_lock_for(kTurn))
+    throw Error(Code::kBusy, "the store " + place_.path + " is being written for too long");
   Lease lease(pool_);
   auto& session = lease.session();
   for (int run = 1;; ++run) {

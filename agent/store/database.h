@@ -4,6 +4,7 @@
 #include <soci/soci.h>
 
 #include <functional>
+#include <mutex>
 #include <optional>
 #include <string>
 #include <type_traits>
@@ -55,6 +56,9 @@ class Database {
 
   Place place_;
   soci::connection_pool pool_;
+  // SQLite has one writer, and who waits for it there sleeps, for up to 100 ms after it was free:
+  // the writers of this process wait here.
+  std::timed_mutex writing_;
 };
 
 }  // namespace keyagent::store
