@@ -1,5 +1,6 @@
 # shellcheck shell=bash
 # The part of scripts/bench that measures an instance with thousands of agents. Sourced there.
+# shellcheck disable=SC2154  # the variables of scripts/bench
 
 # Of one's own: root's PostgreSQL runs as another user. Sets $postgres_url.
 start_postgres() {
