@@ -20,6 +20,10 @@ struct Unit {
   const char* socket;    // beside it; nullptr: none
 };
 
+void PrintTo(const Unit& unit, std::ostream* out) {
+  *out << unit.file;
+}
+
 // A unit as installed, beside a program that exists.
 class UnitFiles : public testing::TestWithParam<Unit> {
  protected:
