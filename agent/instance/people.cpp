@@ -43,6 +43,18 @@ std::string hash_password(const char* password, std::size_t size) {
                                        kPasses);
 }
 
+class Place {
+ public:
+  explicit Place(std::counting_semaphore<>& places) : places_(places) {
+    if (!places_.try_acquire()) throw Error(Code::kBusy, "too many log in at once; try again");
+  }
+  ~Place() { places_.release(); }
+  Place(const Place&) = delete;
+
+ private:
+  std::counting_semaphore<>& places_;
+};
+
 std::optional<Bytes> bearer_of(const tls::HttpRequest& request) {
   const auto found = request.headers.find("authorization");
   if (found == request.headers.end() || !found->second.starts_with("Bearer ")) return std::nullopt;
@@ -76,11 +88,12 @@ bool has(Role role, Right right) {
 }
 
 People::People(store::Store& store, Recorder& recorder, const Clock& clock,
-               std::chrono::milliseconds session_life)
+               std::chrono::milliseconds session_life, std::ptrdiff_t hashing)
     : store_(store),
       recorder_(recorder),
       clock_(clock),
       session_life_(session_life),
+      hashing_(hashing),
       nobody_(hash_password("nobody", 6)) {}
 
 void People::require_pause_over(const std::string& name) {
@@ -94,8 +107,12 @@ Json People::login(const Json& request, const std::string& from) {
   require_pause_over(name);
   const auto user = store_.user(name);
   const bool usable = user && !user->disabled && !user->password.empty();
-  const bool right = Botan::argon2_check_pwhash(password.data(), password.size(),
-                                                usable ? user->password : nobody_);
+  bool right = false;
+  {
+    const Place place(hashing_);
+    right = Botan::argon2_check_pwhash(password.data(), password.size(),
+                                       usable ? user->password : nobody_);
+  }
   OPENSSL_cleanse(password.data(), password.size());
   if (!usable || !right) {
     store_.add_login_failure(name, clock_.now(), clock_.now() + kPause);

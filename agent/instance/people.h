@@ -2,6 +2,7 @@
 // Who may do what with the instance: users, roles, passwords and sessions. Deny by default.
 
 #include <optional>
+#include <semaphore>
 #include <string>
 
 #include "agent/base/clock.h"
@@ -39,11 +40,13 @@ struct Person {
 // Thread-safe.
 class People {
  public:
+  // `hashing`: so many passwords are looked at together, each with 64 MiB; the others are not.
   People(store::Store& store, Recorder& recorder, const Clock& clock,
-         std::chrono::milliseconds session_life);
+         std::chrono::milliseconds session_life, std::ptrdiff_t hashing = 2);
 
   // {"session","role","expires"}. One answer, after the same work, for everything that is wrong:
-  // Error{kDenied}. After five failures of a name Error{kBusy} for a minute.
+  // Error{kDenied}. After five failures of a name Error{kBusy} for a minute, and at once while too
+  // many log in: whoever knows no password costs no more memory than that.
   Json login(const Json& request, const std::string& from);
   void logout(const tls::HttpRequest& request);
   // By bearer session or client certificate. Throws Error{kDenied}.
@@ -61,6 +64,7 @@ class People {
   Recorder& recorder_;
   const Clock& clock_;
   const std::chrono::milliseconds session_life_;
+  std::counting_semaphore<> hashing_;
   const std::string nobody_;  // the hash of a password that nobody has
 };
 
