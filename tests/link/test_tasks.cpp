@@ -106,7 +106,7 @@ HttpResponse TestTasks::speak(const std::string& id, const std::string& verb,
                               const std::string& text) {
   const Json body = Json::parse(text);
   const auto found = tasks_.find(id);
-  if (found == tasks_.end() || found->second.lease != body.at("lease")) gone();
+  if (found == tasks_.end() || found->second.lease != body.at("lease").get<std::string>()) gone();
   Task& task = found->second;
   const bool open = task.state == "leased" || task.state == "started";
   if (verb == "end") {
