@@ -252,7 +252,7 @@ TEST_F(FailoverTest, NginxInFrontOfBothPassesLinksToTheOneThatIsLeft) {
   replicas_->a.end(SIGKILL);
   for (int i = 0; i < 4; ++i) {
     link = agent->connect();
-    EXPECT_EQ(where(), replicas_->b.json("root", "status").at("replica"));
+    EXPECT_EQ(replicas_->b.json("root", "status").at("replica"), where());
     agent->call("GET", "/v1/credentials");
   }
 }

@@ -72,7 +72,7 @@ TEST_F(TpmInstance, R1_R4_R6_R11_AnAgentOnATpmIsEnrolledServedAndRekeyed) {
       "alice", "task submit note --agent web1 --credential backup --wait --timeout 120");
   EXPECT_EQ(task.status, 0) << task.output;
 
-  const auto old_kid = link().at("transport_kid");
+  const auto old_kid = link().at("transport_kid").get<std::string>();
   const auto rekey = instance_->keyagent("alice", "rekey web1 --wait --timeout 200");
   EXPECT_EQ(rekey.status, 0) << rekey.output;
   const auto new_kid = link().at("transport_kid").get<std::string>();
