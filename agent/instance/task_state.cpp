@@ -41,6 +41,7 @@ constexpr TaskStep kWaits{kQueued, true};
 // The first that fits. An end may come late: after the lease ran out, before it is taken again.
 constexpr Rule kRules[] = {
     {kQueued, kTake, When::kAlways, {kLeased}},
+    {kLeased, kTake, When::kAlways, {kLeased}},
     {kLeased, kStart, When::kAlways, {kStarted}},
     {kStarted, kStart, When::kGoesOn, {kStarted}},
     {kLeased, kKeep, When::kAlways, {kLeased}},

@@ -153,7 +153,8 @@ class Store {
   std::optional<Task> task(const std::string& id);
   std::vector<Task> tasks(const TaskFilter& filter);  // without inputs and results
   // Takes the next queued task for one of these targets and handlers, by priority and submission,
-  // unless it is paused: leased, its attempt counted. Nobody else gets it.
+  // unless it is paused: leased, its attempt counted. Nobody else gets it. Before it what the same
+  // agent took and did not start, under a new lease.
   std::optional<Task> take_task(const TaskClaim& claim);
   // Writes what may change of a task if the row still has task.revision, and raises it; the event
   // with it. False, and nothing is changed: somebody was faster.

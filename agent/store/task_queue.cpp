@@ -31,6 +31,18 @@ std::optional<Task> next_of(Sql& sql, const TaskClaim& claim) {
   return best;
 }
 
+// What this agent took and has not started. It takes one at a time: the answer was lost.
+std::optional<Task> unheard_of(Sql& sql, const TaskClaim& claim) {
+  for (const auto& handler : claim.handlers) {
+    auto found = sql.first(select_tasks(true) + "WHERE " + kTakenTask +
+                               " AND state = 'leased' AND agent = :agent AND handler = :handler "
+                               "ORDER BY number LIMIT 1",
+                           {{"agent", claim.agent}, {"handler", handler}}, task_of);
+    if (found) return found;
+  }
+  return std::nullopt;
+}
+
 std::vector<TaskPause> pauses_of(Sql& sql) {
   return sql.all("SELECT what, paused_by, paused FROM task_pauses ORDER BY what", {},
                  [](const Row& row) {
@@ -54,8 +66,8 @@ TaskClaim allowed(Sql& sql, TaskClaim claim) {
 bool claim_one(Sql& sql, const TaskClaim& claim, Task& task) {
   const auto from = task.revision;
   task.agent = claim.agent;
+  if (task.state == "queued") task.attempt += 1;
   task.state = "leased";
-  task.attempt += 1;
   task.changed = claim.now;
   task.lease = claim.lease;
   task.lease_until = claim.now + claim.life;
@@ -63,20 +75,19 @@ bool claim_one(Sql& sql, const TaskClaim& claim, Task& task) {
   task.cancelling = false;
   task.said.clear();
   task.revision += 1;
-  return sql.run(std::string("UPDATE tasks SET agent = :agent, state = 'leased', "
-                             "attempt = :attempt, changed = :changed, lease = :lease, "
-                             "lease_until = :lease_until, lease_life = :lease_life, "
-                             "cancelling = 0, said = '', revision = revision + 1 "
-                             "WHERE id = :id AND revision = :revision AND ") +
-                     kQueuedTask,
-                 {{"agent", task.agent},
-                  {"attempt", task.attempt},
-                  {"changed", task.changed},
-                  {"lease", task.lease},
-                  {"lease_until", task.lease_until},
-                  {"lease_life", task.lease_life.count()},
-                  {"id", task.id},
-                  {"revision", from}}) == 1;
+  return sql.run(
+             "UPDATE tasks SET agent = :agent, state = 'leased', attempt = :attempt, "
+             "changed = :changed, lease = :lease, lease_until = :lease_until, "
+             "lease_life = :lease_life, cancelling = 0, said = '', revision = revision + 1 "
+             "WHERE id = :id AND revision = :revision",
+             {{"agent", task.agent},
+              {"attempt", task.attempt},
+              {"changed", task.changed},
+              {"lease", task.lease},
+              {"lease_until", task.lease_until},
+              {"lease_life", task.lease_life.count()},
+              {"id", task.id},
+              {"revision", from}}) == 1;
 }
 
 }  // namespace
@@ -84,12 +95,14 @@ bool claim_one(Sql& sql, const TaskClaim& claim, Task& task) {
 // Looks before it writes: most agents ask in vain. Whoever loses the race for one looks for the
 // next: that one was taken, so this ends.
 std::optional<Task> Store::take_task(const TaskClaim& claim) {
-  if (!impl_->db.read([&](Sql& sql) { return next_of(sql, claim).has_value(); }))
-    return std::nullopt;
+  const bool any =
+      impl_->db.read([&](Sql& sql) { return unheard_of(sql, claim) || next_of(sql, claim); });
+  if (!any) return std::nullopt;
   return impl_->db.write([&](Sql& sql) -> std::optional<Task> {
     const auto may = allowed(sql, claim);
     for (;;) {
-      auto next = next_of(sql, may);
+      auto next = unheard_of(sql, may);
+      if (!next) next = next_of(sql, may);
       if (!next || claim_one(sql, may, *next)) return next;
     }
   });

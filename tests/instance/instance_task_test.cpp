@@ -89,7 +89,10 @@ TEST_F(InstanceTaskTest, R11_ATaskGoesFromAPersonToAnAgentAndItsOutcomeBack) {
         "submit deploy --agent whole-1 --input input.json --seconds 30 --wait --timeout 60");
   });
   SimulatedAgent::receive(*link, "tasks");
+  const Json lost = take(*mine);  // its answer, on the way to the agent
   const Json taken = take(*mine);
+  EXPECT_EQ(id_of(taken), id_of(lost));
+  EXPECT_EQ(code_of([&] { say(*mine, lost, "start"); }), Code::kKeyState);
   EXPECT_EQ(taken.at("lease_s"), 60);
   Json task = taken.at("task");
   EXPECT_EQ(task.at("input"), (Json{{"release", {{"number", 7}}}}));
@@ -100,9 +103,9 @@ TEST_F(InstanceTaskTest, R11_ATaskGoesFromAPersonToAnAgentAndItsOutcomeBack) {
                         {"repeatable", false},
                         {"attempt", 1},
                         {"seconds", 30}}));
+  EXPECT_EQ(say(*mine, taken, "start"), (Json{{"lease_s", 60}}));
+  EXPECT_EQ(say(*mine, taken, "start"), (Json{{"lease_s", 60}}));
   EXPECT_EQ(take(*mine), (Json{{"task", nullptr}}));
-  EXPECT_EQ(say(*mine, taken, "start"), (Json{{"lease_s", 60}}));
-  EXPECT_EQ(say(*mine, taken, "start"), (Json{{"lease_s", 60}}));
   EXPECT_EQ(instance().state(id_of(taken)), "started");
   EXPECT_EQ(say(*mine, taken, "keep"), (Json{{"lease_s", 60}}));
   EXPECT_EQ(end(*mine, taken, "done", "in 3 s"), (Json{{"state", "done"}}));
@@ -163,7 +166,7 @@ TEST_F(InstanceTaskTest, TheHighestPriorityIsFirstThenTheFirstThatWasSubmitted) 
   const auto second = instance().submit("--agent order-1");
   const auto high = instance().submit("--agent order-1 --priority 100");
   std::vector<std::string> order;
-  for (int i = 0; i < 4; ++i) order.push_back(id_of(take(*mine)));
+  for (int i = 0; i < 4; ++i) order.push_back(id_of(run(*mine)));
   EXPECT_EQ(order, (std::vector<std::string>{high, first, second, low}));
 }
 

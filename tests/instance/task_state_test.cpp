@@ -36,7 +36,7 @@ std::optional<TaskStep> meant(const std::string& cell, const TaskFacts& facts) {
 
 constexpr const char* kTable = R"(
 event         queued    leased    started           done  failed unknown cancelled
-take          leased    -         -                 -     -      -       -
+take          leased    leased    -                 -     -      -       -
 start         -         started   unless-cancelling -     -      -       -
 keep          -         leased    unless-cancelling -     -      -       -
 lapse         -         uncounted lost              -     -      -       -

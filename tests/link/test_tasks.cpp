@@ -78,14 +78,18 @@ std::optional<HttpResponse> TestTasks::serve(const tls::HttpRequest& request) {
 HttpResponse TestTasks::take(const std::string& body) {
   ++asked_;
   const auto handlers = Json::parse(body).at("handlers").get<std::vector<std::string>>();
-  for (const auto& id : order_) {
+  // First what was taken and not started: the answer was lost.
+  auto order = order_;
+  std::stable_partition(order.begin(), order.end(),
+                        [&](const auto& id) { return tasks_.at(id).state == "leased"; });
+  for (const auto& id : order) {
     Task& task = tasks_.at(id);
     const bool wanted =
         std::find(handlers.begin(), handlers.end(), task.wish.handler) != handlers.end();
-    if (task.state != "queued" || !wanted) continue;
+    if ((task.state != "queued" && task.state != "leased") || !wanted) continue;
+    if (task.state == "queued") ++task.attempt;
     task.state = "leased";
     task.lease = to_base64url(random_bytes(32));
-    ++task.attempt;
     task.until = std::chrono::steady_clock::now() +
                  std::chrono::milliseconds(static_cast<long>(lease_s * 1000));
     return json({{"task",

@@ -117,7 +117,8 @@ TEST_P(Race, R11_EveryTaskIsTakenOnceWhoeverTakesIt) {
       claim.targets = {"group:web", "group:db"};
       start.arrive_and_wait();
       try {
-        while (const auto task = stores[i % 2]->take_task(claim)) taken[i].push_back(task->id);
+        while (const auto task = take_and_start(*stores[i % 2], claim))
+          taken[i].push_back(task->id);
       } catch (const std::exception& error) {
         ADD_FAILURE() << error.what();
       }
@@ -166,7 +167,9 @@ TEST_P(Race, NothingIsTakenAfterAPauseHasReturned) {
       running = own.running_tasks("handler:deploy");
       return;
     }
-    while (own.take_task(sample_claim())) continue;
+    auto claim = sample_claim();
+    claim.agent = "replica-" + std::to_string(replica);
+    while (take_and_start(own, claim)) continue;
   });
   EXPECT_EQ(store().running_tasks("all"), running);
 }

@@ -163,6 +163,16 @@ inline TaskClaim sample_claim(const std::string& agent = "host-1") {
           .life = std::chrono::seconds(60)};
 }
 
+// Takes and starts it.
+inline std::optional<Task> take_and_start(Store& store, const TaskClaim& claim) {
+  auto task = store.take_task(claim);
+  if (!task) return task;
+  task->state = "started";
+  EXPECT_TRUE(store.move_task(*task));
+  ++task->revision;
+  return task;
+}
+
 inline void expect_equal(const Task& a, const Task& b) {
   EXPECT_EQ(a.id, b.id);
   EXPECT_EQ(a.number, b.number);

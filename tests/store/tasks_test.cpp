@@ -12,10 +12,10 @@ using namespace std::chrono_literals;
 class TasksStore : public BothTest {
  protected:
   void add(const Task& task) { ASSERT_TRUE(store().add_task(task, 1000, sample_event())); }
-  // Adds it and takes it.
-  Task taken(const std::string& id, const std::string& agent = "host-1") {
+  // Adds it, takes it and starts it.
+  Task running(const std::string& id, const std::string& agent = "host-1") {
     add(sample_task(id, "agent:" + agent));
-    return store().take_task(sample_claim(agent)).value();
+    return take_and_start(store(), sample_claim(agent)).value();
   }
   std::vector<std::string> ids(const TaskFilter& filter) {
     std::vector<std::string> found;
@@ -23,7 +23,7 @@ class TasksStore : public BothTest {
     return found;
   }
   std::string next(TaskClaim claim) {
-    const auto task = store().take_task(claim);
+    const auto task = take_and_start(store(), claim);
     return task ? task->id : "none";
   }
 };
@@ -93,14 +93,14 @@ TEST_P(TasksStore, ListsAreFilteredAndGoOnAfterANumber) {
   claim.targets = {"group:web"};
   EXPECT_EQ(next(claim), "2");
   using Ids = std::vector<std::string>;
-  EXPECT_EQ(ids({.state = "leased"}), Ids{"2"});
+  EXPECT_EQ(ids({.state = "started"}), Ids{"2"});
   EXPECT_EQ(ids({.agent = "host-1"}), Ids{"2"});
   EXPECT_EQ(ids({.agent = "host-2"}), Ids{"1"});
   EXPECT_EQ(ids({.handler = "restart"}), Ids{"4"});
   EXPECT_EQ(ids({.state = "queued", .handler = "deploy"}), (Ids{"1", "3"}));
   EXPECT_EQ(ids({.after = 2, .count = 1}), Ids{"3"});
   EXPECT_EQ(store().count_tasks(),
-            (std::vector<std::pair<std::string, std::int64_t>>{{"leased", 1}, {"queued", 3}}));
+            (std::vector<std::pair<std::string, std::int64_t>>{{"queued", 3}, {"started", 1}}));
 }
 
 TEST_P(TasksStore, TakenIsTheHighestPriorityThenTheFirstSubmitted) {
@@ -137,6 +137,32 @@ TEST_P(TasksStore, TakenTaskHasItsLeaseAndItsAttemptCounted) {
   expect_equal(store().task("1").value(), taken);
 }
 
+TEST_P(TasksStore, R11_WhatItsTakerDidNotStartComesAgainFirstUnderANewLease) {
+  add(sample_task("1"));
+  auto urgent = sample_task("2");
+  auto claim = sample_claim();
+  const auto lost = store().take_task(claim).value();
+  urgent.priority = 100;
+  add(urgent);
+  claim.lease = {7};
+  claim.now += 1s;
+  const auto again = store().take_task(claim).value();
+  EXPECT_EQ(again.id, "1");
+  EXPECT_EQ(again.attempt, 1);
+  EXPECT_EQ(again.lease, claim.lease);
+  EXPECT_EQ(again.lease_until, lost.lease_until + 1s);
+  expect_equal(store().task("1").value(), again);
+  EXPECT_FALSE(store().take_task(sample_claim("host-2"))) << "it is its taker's alone";
+  auto other = sample_claim();
+  other.handlers = {"restart"};
+  EXPECT_FALSE(store().take_task(other));
+  store().pause_tasks({"handler:deploy", "ada", kNow}, sample_event());
+  EXPECT_FALSE(store().take_task(claim));
+  store().resume_tasks("handler:deploy", sample_event());
+  EXPECT_EQ(take_and_start(store(), claim)->id, "1");
+  EXPECT_EQ(next(claim), "2");
+}
+
 TEST_P(TasksStore, NothingIsTakenBeforeItsTime) {
   auto later = sample_task("later");
   later.not_before = kNow + 1ms;
@@ -151,7 +177,7 @@ TEST_P(TasksStore, NothingIsTakenBeforeItsTime) {
 }
 
 TEST_P(TasksStore, NothingIsTakenOfWhatIsPausedAndWhatRunsIsCounted) {
-  taken("1");
+  running("1");
   add(sample_task("2"));
   for (const char* what : {"all", "agent:host-1", "handler:deploy"}) {
     EXPECT_TRUE(store().pause_tasks({what, "ada", kNow}, sample_event("pause")));
@@ -172,7 +198,7 @@ TEST_P(TasksStore, NothingIsTakenOfWhatIsPausedAndWhatRunsIsCounted) {
 }
 
 TEST_P(TasksStore, TaskIsMovedOnlyFromTheRevisionItHas) {
-  auto task = taken("1");
+  auto task = running("1");
   auto moved = task;
   moved.state = "done";
   moved.said = {1, 2};
@@ -195,12 +221,12 @@ TEST_P(TasksStore, TaskIsMovedOnlyFromTheRevisionItHas) {
 }
 
 TEST_P(TasksStore, LapsedAreThoseWhoseLeaseIsOver) {
-  taken("1");
-  auto started = taken("2");
+  running("1");
+  auto started = running("2");
   started.state = "started";
   started.lease_until = kNow + 61s;
   store().move_task(started);
-  auto done = taken("3");
+  auto done = running("3");
   done.state = "done";
   store().move_task(done);
   add(sample_task("4"));
@@ -213,7 +239,7 @@ TEST_P(TasksStore, LapsedAreThoseWhoseLeaseIsOver) {
 }
 
 TEST_P(TasksStore, SettledLeasesLastNoLongerThanTheyWereGivenFor) {
-  taken("1");
+  running("1");
   auto waiting = sample_task("2");
   waiting.attempt = 1;
   waiting.not_before = kNow + 100s;
