@@ -6,6 +6,7 @@
 #include "agent/base/disk.h"
 #include "agent/base/error.h"
 #include "agent/base/log.h"
+#include "agent/base/strict_json.h"
 
 namespace keyagent::link {
 namespace {
@@ -13,6 +14,7 @@ namespace {
 using Json = nlohmann::ordered_json;
 
 constexpr int kFormat = 1;
+constexpr JsonLimits kLimits{4 << 20, 2};
 
 struct Text {
   const char* name;
@@ -79,8 +81,9 @@ std::string to_text(const LinkState& state) {
 }
 
 LinkState parse_link_state(std::string_view text) {
-  const Json object = Json::parse(text.begin(), text.end(), nullptr, false);
-  if (!object.is_object()) refuse("it is no JSON object");
+  const auto parsed = parse_strict_object<Json>(text, kLimits);
+  if (!parsed) refuse("it is no JSON object");
+  const Json& object = *parsed;
   require_known_names(object);
   if (member(object, "format") != kFormat) refuse("its format is not known");
   LinkState state;

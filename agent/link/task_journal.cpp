@@ -6,6 +6,7 @@
 #include "agent/base/disk.h"
 #include "agent/base/error.h"
 #include "agent/base/log.h"
+#include "agent/base/strict_json.h"
 
 namespace keyagent::link {
 namespace {
@@ -14,6 +15,7 @@ using Json = nlohmann::ordered_json;
 using Stage = TaskEntry::Stage;
 
 constexpr int kFormat = 1;
+constexpr JsonLimits kLimits{1 << 20, 2};
 constexpr Stage kStages[] = {Stage::kStarted, Stage::kEnded, Stage::kAccepted, Stage::kRefused};
 
 [[noreturn]] void refuse(const std::string& why) {
@@ -75,8 +77,9 @@ std::string to_text(const TaskEntry& entry) {
 }
 
 TaskEntry parse_task_entry(std::string_view text) {
-  const Json object = Json::parse(text.begin(), text.end(), nullptr, false);
-  if (!object.is_object()) refuse("it is no JSON object");
+  const auto parsed = parse_strict_object<Json>(text, kLimits);
+  if (!parsed) refuse("it is no JSON object");
+  const Json& object = *parsed;
   if (member(object, "format") != kFormat) refuse("its format is not known");
   constexpr std::size_t kFields = 12;
   if (object.size() != kFields) refuse("it has a field that is unknown");

@@ -9,9 +9,12 @@
 #include <optional>
 
 #include "agent/base/encoding.h"
+#include "agent/base/strict_json.h"
 
 namespace keyagent::tls {
 namespace {
+
+constexpr JsonLimits kErrorLimits{64 << 10, 4};
 
 struct Row {
   Code code;
@@ -145,10 +148,10 @@ HttpResponse failure(const Error& error) {
 
 std::optional<Error> error_in(const HttpResponse& response) {
   if (response.status < 400) return std::nullopt;
-  const auto json = nlohmann::json::parse(response.body, nullptr, false);
-  if (!json.is_object() || !json.contains("error") || !json["error"].is_object())
-    return std::nullopt;
-  const auto& told = json["error"];
+  const auto json = parse_strict_object(response.body, kErrorLimits);
+  const auto error = json ? json->find("error") : nlohmann::json::const_iterator();
+  if (!json || error == json->end() || !error->is_object()) return std::nullopt;
+  const auto& told = *error;
   const auto text = [&](const char* name) {
     const auto at = told.find(name);
     return at != told.end() && at->is_string() ? escape_controls(at->get<std::string>())
