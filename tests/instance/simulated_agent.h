@@ -17,6 +17,7 @@
 #include "agent/pki/issuer.h"
 #include "agent/tls/client.h"
 #include "tests/instance/instance_address.h"
+#include "tests/support/code_of.h"
 #include "tests/support/software_keys.h"
 
 namespace keyagent::test {
@@ -221,6 +222,10 @@ class SimulatedAgent {
   // From now on it talks to this one.
   void use(const InstanceAddress& replica) { instance_ = &replica; }
 
+  // Hears each answer; of the agents' listener, or of the people's.
+  std::function<void(bool agents, const std::string& method, const std::string& target,
+                     const tls::HttpResponse& answer)>
+      heard;
   std::string address;  // of the agents' listener, if it is not the instance's own
   int tries = 1;        // of a call that fails and may be made again
   bool keep = false;    // a connection, for the calls that follow with the same key
@@ -248,6 +253,7 @@ class SimulatedAgent {
                const std::string& method, const std::string& target, const Json& body) {
     auto client = kept ? std::move(kept) : std::make_unique<tls::Client>(library, options);
     const auto answer = client->call(method, target, body.is_null() ? std::string() : body.dump());
+    if (heard) heard(&kept == &agents_, method, target, answer);
     if (keep) kept = std::move(client);
     return Json::parse(answer.body);
   }
@@ -257,15 +263,5 @@ class SimulatedAgent {
   std::string enrolment_, answer_;
   std::unique_ptr<tls::Client> api_, agents_;
 };
-
-template <class Work>
-Code code_of(Work&& work) {
-  try {
-    work();
-  } catch (const Error& error) {
-    return error.code();
-  }
-  return Code::kOk;
-}
 
 }  // namespace keyagent::test

@@ -1,0 +1,155 @@
+// Each request of the OpenAPI documents, made of a real instance: its answer is what they say.
+
+#include <gtest/gtest.h>
+
+#include "tests/instance/instance_process.h"
+#include "tests/instance/simulated_agent.h"
+
+namespace keyagent::test {
+namespace {
+
+class OpenApi : public testing::Test {
+ protected:
+  OpenApi() {
+    instance_.start();
+    instance_.add_user("alice", "admin");
+    options_.url = instance_.api_url();
+    options_.trust.anchor_spki_sha256 = instance_.fingerprint;
+    const Json entered =
+        ask("POST", "/v1/login", {{"user", "alice"}, {"password", "correct horse alice"}});
+    session_ = entered.at("session");
+  }
+
+  void note(const char* document, const std::string& method, const std::string& target,
+            const tls::HttpResponse& answer) {
+    heard_ << Json{{"document", document},
+                   {"method", method},
+                   {"target", target},
+                   {"type", answer.type},
+                   {"body", answer.body}}
+                  .dump()
+           << "\n";
+  }
+  // As a person. A text that is no JSON comes back as one.
+  Json ask(const std::string& method, const std::string& target, const Json& body = nullptr) {
+    std::map<std::string, std::string> headers;
+    if (!session_.empty()) headers["authorization"] = "Bearer " + session_;
+    const auto answer = tls::Client(library_, options_)
+                            .call(method, target, body.is_null() ? "" : body.dump(), headers);
+    note("openapi.yaml", method, target, answer);
+    return answer.type == "application/json" ? Json::parse(answer.body) : Json(answer.body);
+  }
+  std::unique_ptr<SimulatedAgent> agent(const std::string& id) {
+    auto out = std::make_unique<SimulatedAgent>(instance_, id);
+    out->heard = [this](bool agents, const auto& method, const auto& target, const auto& answer) {
+      note(agents ? "openapi-agents.yaml" : "openapi.yaml", method, target, answer);
+    };
+    return out;
+  }
+
+  void enrolment(SimulatedAgent& web1) {
+    const auto web2 = agent("web2");
+    web1.enrol(ask("POST", "/v1/tokens", {{"groups", {"web"}}}).at("token"));
+    web2->enrol();
+    EXPECT_EQ(web2->poll().at("state"), "pending");
+    ask("GET", "/v1/agents");
+    ask("POST", "/v1/agents/web2/approve", {{"fingerprint", web2->auth.kid.text()}});
+    EXPECT_EQ(web2->poll().at("state"), "trusted");
+    web2->connect();
+    ask("POST", "/v1/agents/web2/suspend", {{"reason", "a look at it"}});
+    ask("POST", "/v1/agents/web2/resume");
+    ask("GET", "/v1/agents/web1");
+    ask("GET", "/v1/agents/web1/key");
+    ask("POST", "/v1/agents/web1/groups", {{"groups", {"web", "db"}}});
+    ask("GET", "/v1/crl");
+  }
+  void credentials(SimulatedAgent& web1) {
+    ask("PUT", "/v1/credentials/db",
+        {{"type", "password"},
+         {"value", {{"username", "x"}, {"password", "x"}}},
+         {"agents", {"web1"}}});
+    ask("POST", "/v1/credentials/db/assign", {{"agents", {"web1"}}, {"groups", {"db"}}});
+    ask("GET", "/v1/credentials");
+    ask("GET", "/v1/credentials/db");
+    web1.call("GET", "/v1/credentials");
+    web1.fetch("db");
+  }
+  void rekeys(SimulatedAgent& web1) {
+    const auto link = web1.connect();
+    const Json ordered = ask("POST", "/v1/rekeys", {{"agents", {"web1", "web2"}}});
+    const std::string batch = ordered.at("batch");
+    SimulatedAgent::receive(*link, "rekey");
+    web1.rotate();
+    ask("GET", "/v1/rekeys?batch=" + batch);
+    ask("GET", "/v1/agents/web1");
+    ask("POST", "/v1/rekeys/" + batch + "/cancel");
+    ask("DELETE", "/v1/credentials/db");
+    web1.backend->add("auth-2", Purpose::kAuth, KeyAlgorithm::kEcP256);
+    web1.call("POST", "/v1/certificates", {{"csr", web1.csr("auth-2")}});
+    note("openapi-agents.yaml", "GET", "/v1/crl",
+         tls::Client(web1.library, web1.mutual()).call("GET", "/v1/crl", ""));
+  }
+  std::string submit() {
+    return ask("POST", "/v1/tasks",
+               {{"handler", "deploy"}, {"agent", "web1"}, {"input", {{"n", 1}}}})
+        .at("id");
+  }
+  void tasks(SimulatedAgent& web1) {
+    const auto say = [&](const Json& taken, const std::string& verb, Json body = Json::object()) {
+      body["lease"] = taken.at("lease");
+      return web1.call(
+          "POST", "/v1/tasks/" + taken.at("task").at("id").get<std::string>() + "/" + verb, body);
+    };
+    const Json wanted{{"handlers", {"deploy"}}};
+    const auto id = submit();
+    ask("POST", "/v1/tasks/pause", {{"what", "agent:web1"}});
+    web1.call("POST", "/v1/tasks/take", wanted);
+    ask("GET", "/v1/tasks");
+    ask("POST", "/v1/tasks/resume", {{"what", "agent:web1"}});
+    const Json taken = web1.call("POST", "/v1/tasks/take", wanted);
+    say(taken, "start");
+    ask("GET", "/v1/tasks?state=started");
+    say(taken, "keep");
+    say(taken, "end", {{"outcome", "failed"}, {"text", "no disk"}, {"result", "x"}});
+    ask("GET", "/v1/tasks/" + id);
+    ask("POST", "/v1/tasks/" + id + "/retry");
+    ask("POST", "/v1/tasks/" + id + "/cancel");
+    ask("GET", "/v1/tasks/" + id);
+  }
+  void people() {
+    ask("PUT", "/v1/users/bob", {{"role", "auditor"}, {"password", "correct horse bob"}});
+    ask("GET", "/v1/users");
+    ask("GET", "/v1/events?count=1000");
+    ask("GET", "/v1/status");
+    ask("POST", "/v1/backup", {{"path", (instance_.work.path() / "copy.db").string()}});
+    ask("POST", "/v1/logout");
+  }
+
+  InstanceProcess instance_;
+  std::shared_ptr<tls::Library> library_ =
+      std::make_shared<tls::Library>(std::make_shared<SoftwareBackend>());
+  tls::ClientOptions options_;
+  std::string session_;
+  std::ostringstream heard_;
+};
+
+TEST_F(OpenApi, EveryRequestIsAnsweredAsTheDocumentsSay) {
+  const auto web1 = agent("web1");
+  enrolment(*web1);
+  credentials(*web1);
+  rekeys(*web1);
+  tasks(*web1);
+  people();
+  const auto file = instance_.work.path() / "answers";
+  std::ofstream(file) << heard_.str();
+  // A WebSocket; an instance with an outside CA; one that was put back from a backup: elsewhere.
+  const auto checked = try_command(
+      KEYAGENT_SOURCE "/tests/instance/check_answers.py " KEYAGENT_SOURCE "/agent/instance " +
+      file.string() +
+      " 'GET /v1/link' 'GET /v1/certificates' 'POST /v1/agents/{agent}/certificate' 'POST "
+      "/v1/restored/accept' 2>&1");
+  EXPECT_EQ(checked.status, 0) << checked.output;
+}
+
+}  // namespace
+}  // namespace keyagent::test
