@@ -15,6 +15,7 @@
 
 #include "agent/base/error.h"
 #include "tests/audit/audit_folder.h"
+#include "tests/support/code_of.h"
 
 namespace {
 
@@ -63,15 +64,6 @@ namespace keyagent::audit {
 namespace {
 
 using ::testing::HasSubstr;
-
-Code code_of(const std::function<void()>& action) {
-  try {
-    action();
-  } catch (const Error& error) {
-    return error.code();
-  }
-  return Code::kOk;
-}
 
 TEST(AuditLog, RecordsChainAcrossARestart) {
   AuditFolder folder;

@@ -110,6 +110,17 @@ class AgentProcess {
     return text.replace(at, text.find("sessions:") - at, environment);
   }
 
+  // A policy that lets this user do so much.
+  static std::string allowing(const std::string& actions) {
+    return "rules:\n  - name: root\n    allow: [" + actions + "]\n    who: {user: \"" +
+           std::to_string(::geteuid()) + "\"}\n";
+  }
+  // In force at the next start or reload.
+  void set_policy(const std::string& text) {
+    policy = text;
+    write("policy.yml", policy, 0644);
+    own();
+  }
   void set_faults(const std::string& rules) const { write("faults", rules, 0644); }
 
   // Starts and waits until it listens, or has ended.
@@ -194,10 +205,9 @@ class AgentProcess {
   SoftHsm hsm;
   bool shimmed = false;
   std::string token_extra, extra;  // further lines of the configuration
-  std::string policy =
-      "rules:\n  - name: root\n    allow: [open, seal, sign, public, create, destroy, rekey, "
-      "suspend, reseal, status, audit, admin]\n    who: {user: \"" +
-      std::to_string(::geteuid()) + "\"}\n";
+  std::string policy = allowing(
+      "open, seal, sign, public, create, destroy, rekey, suspend, reseal, status, audit, admin, "
+      "credential, work");
   std::vector<std::string> arguments;
 
  private:

@@ -44,7 +44,7 @@ class Certificate : public OpensslTest {
   }
   // A command of openssl that serves on a port of its own until the end of the test.
   std::string serve(const std::string& how) {
-    const std::string port = free_port();
+    const auto port = std::to_string(free_port());
     const auto started = with_provider("openssl s_server -accept " + port + " -www " + how +
                                        " >server.log 2>&1 </dev/null & echo $! >server.pid");
     EXPECT_EQ(started.status, 0) << started.output;

@@ -2,6 +2,7 @@
 // A host whose OpenSSL programs have keyagent.so.
 
 #include "tests/e2e/host.h"
+#include "tests/support/free_port.h"
 
 namespace keyagent::test {
 
@@ -28,11 +29,6 @@ class OpensslTest : public testing::Test {
     const auto result = with_provider(line);
     EXPECT_EQ(result.status, 0) << line << "\n" << result.output;
     return result.output;
-  }
-  static std::string free_port() {
-    return run_command(
-        "python3 -c 'import socket; s=socket.socket(); s.bind((\"127.0.0.1\",0)); "
-        "print(s.getsockname()[1], end=\"\")'");
   }
 
   Host host_;

@@ -44,7 +44,7 @@ class Provider : public OpensslTest {
   }
   // nginx with these keys, on a port of its own.
   void start_nginx(const std::vector<std::string>& keys) {
-    port_ = free_port();
+    port_ = std::to_string(free_port());
     const std::string here = host_.work.path().string();
     std::string pairs;
     for (const auto& key : keys)
@@ -228,7 +228,7 @@ TEST_F(Provider, T12_StunnelAndPythonUseTheSameKey) {
               "t.join()\n");
   EXPECT_EQ(with_provider("python3 server.py").output, "from python\n");
   if (!program_there("stunnel")) GTEST_SKIP() << "stunnel is missing";
-  port_ = free_port();
+  port_ = std::to_string(free_port());
   host_.write("stunnel.conf",
               "foreground = no\npid = " + host_.file("nginx.pid").string() + "\noutput = " +
                   host_.file("stunnel.log").string() + "\n[echo]\naccept = 127.0.0.1:" + port_ +

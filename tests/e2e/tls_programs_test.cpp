@@ -70,7 +70,7 @@ class TlsPrograms : public OpensslTest {
 class ServerAndClient : public TlsPrograms {
  protected:
   void serve(const std::string& key) {
-    port_ = free_port();
+    port_ = std::to_string(free_port());
     run("openssl s_server -accept 127.0.0.1:" + port_ + " -cert " + key +
         ".pem -key keyagent:" + key +
         " -CAfile ca.pem -Verify 1 -verify_return_error -rev >server.log 2>&1 & echo $! "
@@ -179,7 +179,7 @@ class Postgres : public TlsPrograms {
   }
   // A cluster of its own whose users prove themselves with certificates.
   void start() {
-    port_ = free_port();
+    port_ = std::to_string(free_port());
     run("mkdir cluster sockets && install -m 0600 server.key cluster.key && chown " + account() +
         " cluster sockets cluster.key");
     run(as_account(programs_ + "/initdb -D cluster -U client -A reject --no-sync >initdb.log"));

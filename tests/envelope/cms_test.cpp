@@ -13,7 +13,6 @@
 namespace keyagent::envelope {
 namespace {
 
-using test::code_of;
 using test::fails_as_input_or_unsupported;
 using test::run;
 using test::secret;

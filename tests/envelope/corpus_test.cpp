@@ -42,7 +42,7 @@ TEST(Corpus, Fault115_JwkComesBackOrIsRefused) {
   for (const auto& file : files_of("jwk")) {
     const Bytes bytes = content_of(file);
     const std::string_view text = as_text(bytes);
-    const Code code = test::code_of([&] {
+    const Code code = code_of([&] {
       const PublicKeyInfo key = from_jwk(text.substr(0, text.find('\n')));
       EXPECT_EQ(from_jwk(to_jwk(key)).spki, key.spki) << file;
     });

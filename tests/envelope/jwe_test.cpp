@@ -15,7 +15,6 @@ namespace keyagent::envelope {
 namespace {
 
 using test::all_keys;
-using test::code_of;
 using test::fails_as_input_or_unsupported;
 using test::secret;
 

@@ -12,7 +12,6 @@ namespace keyagent::envelope {
 namespace {
 
 using nlohmann::json;
-using test::code_of;
 
 const std::vector<KeyAlgorithm> kSigners{KeyAlgorithm::kRsa2048, KeyAlgorithm::kEcP256,
                                          KeyAlgorithm::kEcP384, KeyAlgorithm::kEd25519};

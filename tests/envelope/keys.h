@@ -11,6 +11,7 @@
 
 #include "agent/base/error.h"
 #include "agent/envelope/envelope.h"
+#include "tests/support/code_of.h"
 #include "tests/support/software_keys.h"
 
 namespace keyagent::test {
@@ -68,16 +69,6 @@ inline PublicKeyInfo shared_key(const KeyCase& wanted) {
 
 inline SecretBytes secret(std::string_view text) {
   return {text.begin(), text.end()};
-}
-
-// kOk when it does not throw.
-inline Code code_of(const std::function<void()>& call) {
-  try {
-    call();
-  } catch (const Error& e) {
-    return e.code();
-  }
-  return Code::kOk;
 }
 
 inline std::string input_error_text() {

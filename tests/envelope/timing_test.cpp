@@ -258,7 +258,7 @@ TEST_F(OpenTiming, Fault102_Fault103_EveryFailureOfAnEnvelopeTakesTheSameTime) {
   if (sanitized()) GTEST_SKIP() << "the sanitizer's time would be measured";
   ASSERT_EQ(open(vault_, key_, good_), test::secret("credential"));
   const std::function<void(const std::string&)> work = [this](const std::string& envelope) {
-    ASSERT_EQ(test::code_of([&] { open(vault_, key_, as_bytes(envelope)); }), Code::kInput);
+    ASSERT_EQ(code_of([&] { open(vault_, key_, as_bytes(envelope)); }), Code::kInput);
   };
   const auto manger = with_wrong_key(Wrong::kFirstByte);
   for (const auto& failure : kFailures) {

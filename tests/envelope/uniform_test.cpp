@@ -254,7 +254,7 @@ TEST(CbcPadding, Fault105_OnlyWholePaddingPasses) {
       ASSERT_EQ(EVP_EncryptUpdate(ctx, out.data(), &size, block.data(), 32), 1);
       EVP_CIPHER_CTX_free(ctx);
       const bool right = pad >= 1 && pad <= 16 && (wrong <= 0 || wrong >= pad);
-      const Code code = test::code_of([&] {
+      const Code code = code_of([&] {
         EXPECT_EQ(cbc_open(key, iv, out).size(), 32U - static_cast<unsigned>(pad));
         ++opened;
       });

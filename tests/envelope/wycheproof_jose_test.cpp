@@ -119,12 +119,12 @@ TEST(WycheproofJose, JsonWebEncryption) {
       const auto token = vector.at("jwe").get<std::string>();
       if (!key) {  // AxxxKW, A128/192GCMKW, dir, RSA1_5, ECDH-ES+A128KW/A192KW: the header is
                    // refused
-        EXPECT_NE(test::code_of([&] { inspect(as_bytes(token)); }), Code::kInternal) << name;
+        EXPECT_NE(code_of([&] { inspect(as_bytes(token)); }), Code::kInternal) << name;
         ++no_such_key;
         continue;
       }
       SecretBytes text;
-      const Code code = test::code_of([&] { text = open(keys, *key, as_bytes(token)); });
+      const Code code = code_of([&] { text = open(keys, *key, as_bytes(token)); });
       if (vector.at("result") == "invalid") {
         EXPECT_TRUE(code == Code::kInput || code == Code::kUnsupported) << name;
         ++refused;
@@ -170,7 +170,7 @@ TEST(WycheproofJose, JsonWebSignature) {
   for (const json& group : file->at("testGroups")) {
     std::optional<PublicKeyInfo> key;
     const json jwk = group.contains("public") ? group.at("public") : json::object();
-    const Code parsed = test::code_of([&] { key = from_jwk(jwk.dump()); });
+    const Code parsed = code_of([&] { key = from_jwk(jwk.dump()); });
     for (const json& vector : group.at("tests")) {
       const int id = vector.at("tcId").get<int>();
       const std::string name = std::to_string(id) + " " + vector.at("comment").get<std::string>();
@@ -180,7 +180,7 @@ TEST(WycheproofJose, JsonWebSignature) {
         continue;
       }
       const auto jws = vector.at("jws").get<std::string>();
-      const Code code = test::code_of([&] { verify_jws(*key, jws); });
+      const Code code = code_of([&] { verify_jws(*key, jws); });
       if (kSignatureExceptions.contains(id)) {
         EXPECT_EQ(code, Code::kOk) << name << ": is no exception any more";
         ++excepted;
@@ -212,7 +212,7 @@ TEST(WycheproofJose, JsonWebKey) {
       if (set.at("keys").size() != 1) continue;
       const auto jws = vector.at("jws").get<std::string>();
       const Code code =
-          test::code_of([&] { verify_jws(from_jwk(public_part(set.at("keys")[0]).dump()), jws); });
+          code_of([&] { verify_jws(from_jwk(public_part(set.at("keys")[0]).dump()), jws); });
       if (valid && set.at("keys")[0].at("kty") != "oct") {
         EXPECT_EQ(code, Code::kOk) << name;
       } else {

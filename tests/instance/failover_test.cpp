@@ -5,6 +5,7 @@
 
 #include "tests/e2e/host.h"
 #include "tests/instance/replicas.h"
+#include "tests/support/free_port.h"
 
 namespace keyagent::test {
 namespace {
@@ -130,7 +131,7 @@ class Nginx {
 
  private:
   TempFolder folder_;
-  const int port_ = Forwarder().port();  // free a moment ago
+  const int port_ = free_port();
   pid_t pid_ = 0;
 };
 
@@ -260,12 +261,6 @@ TEST_F(FailoverTest, NginxInFrontOfBothPassesLinksToTheOneThatIsLeft) {
 // The real agent knows one URL, which is the address in front.
 TEST_F(FailoverTest, ARealAgentIsServedByTheReplicaThatIsLeft) {
   Host host;
-  host.AgentProcess::write(
-      "policy.yml",
-      "rules:\n  - name: root\n    allow: [open, sign, public, create, destroy, rekey, status, "
-      "audit, admin, credential]\n    who: {user: \"" +
-          std::to_string(::geteuid()) + "\"}\n",
-      0644);
   host.start();
   host.json("key create credentials --purpose transport --algorithm ec-p256");
   auto& a = replicas_->a;

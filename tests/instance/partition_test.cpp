@@ -15,7 +15,7 @@ class PartitionTest : public WholeSystem {
     instance_.listen_extra =
         "  agents-url: https://127.0.0.1:" + std::to_string(proxy_.port()) + "\n";
     bring_up();
-    proxy_.set_server(instance_.agents_port());
+    proxy_.set_servers({instance_.agents_port()});
     enrol();
     start_worker();
     put("backup", "s3cr3t");

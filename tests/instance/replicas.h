@@ -6,7 +6,7 @@
 
 #include "tests/instance/instance_process.h"
 #include "tests/instance/simulated_agent.h"
-#include "tests/support/forwarder.h"
+#include "tests/support/lossy_proxy.h"
 #include "tests/support/postgres.h"
 
 namespace keyagent::test {
@@ -17,8 +17,7 @@ class Replicas {
   Replicas() {
     for (auto* each : {&a, &b}) {
       each->store_url = database;
-      each->listen_extra =
-          "  agents-url: https://127.0.0.1:" + std::to_string(forwarder.port()) + "\n";
+      each->listen_extra = "  agents-url: https://127.0.0.1:" + std::to_string(proxy.port()) + "\n";
     }
     std::exception_ptr fault;
     std::thread other([&] {
@@ -31,7 +30,7 @@ class Replicas {
     a.start();
     other.join();
     if (fault) std::rethrow_exception(fault);
-    forwarder.set_servers({a.agents_port(), b.agents_port()});
+    proxy.set_servers({a.agents_port(), b.agents_port()});
     for (const auto& [name, role] :
          {std::pair{"root", "admin"}, {"crypto", "cryptographic-manager"}, {"ops", "operator"}})
       a.add_user(name, role);
@@ -75,7 +74,7 @@ class Replicas {
 
   Postgres& server = Postgres::shared();
   const std::string database = server.new_database();
-  Forwarder forwarder;
+  LossyProxy proxy;
   InstanceProcess a;
   InstanceProcess b{a.agent};
 };

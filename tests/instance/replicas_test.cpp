@@ -54,7 +54,7 @@ TEST_F(ReplicasTest, AnEnrolmentAndARotationGoOnAtTheOther) {
   const Json trusted = agent.poll();
   EXPECT_EQ(trusted.at("state"), "trusted");
   EXPECT_EQ(trusted.at("agents_url"),
-            "https://127.0.0.1:" + std::to_string(replicas_->forwarder.port()));
+            "https://127.0.0.1:" + std::to_string(replicas_->proxy.port()));
   // Each step of it is another connection, and so at another replica.
   agent.address = trusted.at("agents_url");
   agent.rotate();

@@ -9,6 +9,7 @@
 
 #include "agent/base/encoding.h"
 #include "agent/base/error.h"
+#include "tests/support/code_of.h"
 #include "tests/support/fake_clock.h"
 #include "tests/support/temp_folder.h"
 
@@ -17,15 +18,6 @@ namespace {
 
 using namespace std::chrono_literals;
 using testing::HasSubstr;
-
-Code code_of(const std::function<void()>& work) {
-  try {
-    work();
-  } catch (const Error& error) {
-    return error.code();
-  }
-  return Code::kOk;
-}
 
 class TasksTest : public testing::Test {
  protected:

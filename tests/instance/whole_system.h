@@ -7,7 +7,7 @@
 
 #include <algorithm>
 
-#include "tests/e2e/host.h"
+#include "tests/e2e/worker_process.h"
 #include "tests/instance/instance_process.h"
 
 namespace keyagent::test {
@@ -16,24 +16,17 @@ class WholeSystem : public testing::Test {
  protected:
   static constexpr std::chrono::seconds kLong{60};
 
-  ~WholeSystem() override { end_worker(); }
-
   void bring_up() {
     instance_.start();
     instance_.add_user("alice", "admin");
     ASSERT_EQ(instance_.log_in("alice").status, 0);
-    host_.Host::AgentProcess::write(
-        "policy.yml",
-        "rules:\n  - name: root\n    allow: [open, sign, public, create, destroy, rekey, status, "
-        "audit, admin, credential, work]\n    who: {user: \"" +
-            std::to_string(::geteuid()) + "\"}\n",
-        0644);
     host_.start();
     host_.json("key create credentials --purpose transport --algorithm ec-p256");
-    std::filesystem::permissions(host_.work.path(), std::filesystem::perms(0711));
   }
-  void enrol() {
-    ASSERT_EQ(instance_.keyagent("alice", "token -o " + host_.file("token").string()).status, 0);
+  // `more`: further words of `token`.
+  void enrol(const std::string& more = {}) {
+    ASSERT_EQ(instance_.keyagent("alice", "token -o " + host_.file("token").string() + more).status,
+              0);
     const auto enrolled =
         host_.keyagent("enroll " + instance_.api_url() + " --token-file token --wait --timeout 60");
     ASSERT_EQ(enrolled.status, 0) << enrolled.output << host_.story() << read_text(instance_.log());
@@ -42,30 +35,12 @@ class WholeSystem : public testing::Test {
   // A handler "note" of the host: each run is a line of `runs`, and ends when `go` is there, or
   // `go.ID`.
   void start_worker() {
-    const auto program = host_.file("note.sh");
-    std::ofstream(program)
-        << "#!/bin/sh\ncd " << host_.work.path().string()
-        << "\necho $KEYAGENT_TASK_ID >>runs\n"
-           "while ! [ -e go ] && ! [ -e go.$KEYAGENT_TASK_ID ]; do sleep 0.05; done\n"
-           "echo noted\n";
-    std::filesystem::permissions(program, std::filesystem::perms(0755));
-    host_.write("worker.yml",
-                "agent: {socket: " + host_.socket().string() +
-                    ", poll: 50ms}\nhandlers:\n  note: {program: " + program.string() +
-                    ", parallel: 2" + (::geteuid() == 0 ? ", user: root}\n" : "}\n"));
-    worker_ = ::fork();
-    if (worker_ != 0) return;
-    const int out = ::open(host_.file("worker.log").c_str(), O_WRONLY | O_CREAT | O_APPEND, 0644);
-    ::dup2(out, 1);
-    ::dup2(out, 2);
-    ::execl(KEYAGENT, "keyagent", "worker", "--config", host_.file("worker.yml").c_str(), nullptr);
-    ::_exit(127);
-  }
-  void end_worker() {
-    if (worker_ <= 0) return;
-    ::kill(worker_, SIGKILL);
-    ::waitpid(worker_, nullptr, 0);
-    worker_ = 0;
+    worker_.handler("note",
+                    "echo $KEYAGENT_TASK_ID >>runs\n"
+                    "while ! [ -e go ] && ! [ -e go.$KEYAGENT_TASK_ID ]; do sleep 0.05; done\n"
+                    "echo noted\n",
+                    ", parallel: 2");
+    worker_.start();
   }
   std::string submit() { return instance_.json("alice", "task submit note --agent test").at("id"); }
   std::string task_state(const std::string& id) {
@@ -78,10 +53,11 @@ class WholeSystem : public testing::Test {
   }
   int runs(const std::string& id) const { return Host::count(host_.read("runs"), id); }
 
-  void put(const std::string& name, const std::string& secret) {
+  void put(const std::string& name, const std::string& secret, const std::string& more = {}) {
     std::ofstream(instance_.work.path() / "value.json") << "{\"token\":\"" << secret << "\"}";
-    const auto result = instance_.keyagent(
-        "alice", "credential put " + name + " --type api-token --from value.json --agent test");
+    const auto result =
+        instance_.keyagent("alice", "credential put " + name +
+                                        " --type api-token --from value.json --agent test" + more);
     ASSERT_EQ(result.status, 0) << result.output;
   }
   // Its token, or what was said instead.
@@ -116,12 +92,12 @@ class WholeSystem : public testing::Test {
   }
   std::string told() {
     return "\nagent:\n" + host_.story() + "\ninstance:\n" + read_text(instance_.log()) +
-           "\nworker:\n" + host_.read("worker.log");
+           "\nworker:\n" + worker_.log();
   }
 
   InstanceProcess instance_;
   Host host_;
-  pid_t worker_ = 0;
+  WorkerProcess worker_{host_};
 };
 
 }  // namespace keyagent::test

@@ -10,6 +10,7 @@
 #include "agent/base/encoding.h"
 #include "agent/base/error.h"
 #include "pkcs11/key.h"
+#include "tests/support/code_of.h"
 #include "tests/support/fake_clock.h"
 #include "tests/support/shim_control.h"
 #include "tests/support/soft_hsm.h"
@@ -42,15 +43,6 @@ class KeyStoreTest : public ::testing::Test {
     return store_->create({KeyName(name), purpose, std::nullopt, std::nullopt}).record;
   }
   std::size_t token_keys() { return vault_.objects().size(); }
-  static Code code_of(const std::function<void()>& work) {
-    try {
-      work();
-    } catch (const Error& error) {
-      return error.code();
-    }
-    return Code::kOk;
-  }
-
   test::SoftHsm hsm_;
   test::TempFolder folder_;
   test::FakeClock clock_;

@@ -9,6 +9,7 @@
 
 #include "agent/base/encoding.h"
 #include "agent/base/error.h"
+#include "tests/support/code_of.h"
 #include "tests/support/temp_folder.h"
 
 namespace keyagent::keys {
@@ -28,15 +29,6 @@ KeyRecord record_of_step(const JournalStep& step) {
   record.kid = Kid(to_base64url(random_bytes(32)));
   record.reason = "created";
   return record;
-}
-
-Code code_of(const std::function<void()>& work) {
-  try {
-    work();
-  } catch (const Error& error) {
-    return error.code();
-  }
-  return Code::kOk;
 }
 
 std::string slurp(const std::filesystem::path& path) {

@@ -11,6 +11,7 @@
 #include "agent/base/encoding.h"
 #include "agent/base/error.h"
 #include "agent/keys/scheduler.h"
+#include "tests/support/code_of.h"
 #include "tests/support/fake_clock.h"
 #include "tests/support/shim_control.h"
 #include "tests/support/soft_hsm.h"
@@ -86,15 +87,6 @@ class RekeyTest : public ::testing::Test {
     for (const auto& object : vault_.objects()) count += object.has_private || object.has_secret;
     return count;
   }
-  static Code code_of(const std::function<void()>& work) {
-    try {
-      work();
-    } catch (const Error& error) {
-      return error.code();
-    }
-    return Code::kOk;
-  }
-
   test::SoftHsm hsm_;
   test::TempFolder folder_;
   test::FakeClock clock_;

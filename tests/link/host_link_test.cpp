@@ -19,11 +19,6 @@ using testing::Not;
 class HostLink : public testing::Test {
  protected:
   HostLink() {
-    host_.write("policy.yml",
-                "rules:\n  - name: root\n    allow: [open, sign, public, create, destroy, rekey, "
-                "status, audit, admin, credential]\n    who: {user: \"" +
-                    std::to_string(::geteuid()) + "\"}\n",
-                0644);
     host_.start();
     // Smaller than what an agent makes by itself, and faster.
     host_.json("key create credentials --purpose transport --algorithm ec-p256");

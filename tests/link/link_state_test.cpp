@@ -14,6 +14,7 @@
 #include "agent/link/renewal.h"
 #include "agent/pki/revocation_list.h"
 #include "tests/pki/authority.h"
+#include "tests/support/code_of.h"
 #include "tests/support/temp_folder.h"
 #include "tests/support/test_ca.h"
 
@@ -32,15 +33,6 @@ LinkState some() {
   state.certificates["kid"] = "PEM";
   state.orders["order-1"] = 7;
   return state;
-}
-
-Code code_of(const std::function<void()>& work) {
-  try {
-    work();
-  } catch (const Error& error) {
-    return error.code();
-  }
-  return Code::kOk;
 }
 
 TEST(LinkState, WhatIsWrittenIsReadAgain) {

@@ -1,60 +1,20 @@
 #include "tests/link/test_instance.h"
 
-#include <openssl/pem.h>
-#include <openssl/x509.h>
-
 #include <algorithm>
-#include <nlohmann/json.hpp>
 #include <thread>
 
 #include "agent/base/encoding.h"
 #include "agent/base/error.h"
 #include "agent/envelope/challenge.h"
 #include "tests/link/memory_backend.h"
+#include "tests/link/test_credentials.h"
+#include "tests/link/test_papers.h"
 
 namespace keyagent::test {
 namespace {
 
-using Json = nlohmann::json;
 using tls::HttpRequest;
 using tls::HttpResponse;
-
-Bytes spki_of_request(const std::string& pem) {
-  BIO* bio = BIO_new_mem_buf(pem.data(), static_cast<int>(pem.size()));
-  X509_REQ* request = PEM_read_bio_X509_REQ(bio, nullptr, nullptr, nullptr);
-  BIO_free(bio);
-  if (request == nullptr || X509_REQ_verify(request, X509_REQ_get0_pubkey(request)) != 1)
-    throw Error(Code::kIntegrity, "no good certification request");
-  unsigned char* der = nullptr;
-  const int size = i2d_X509_PUBKEY(X509_REQ_get_X509_PUBKEY(request), &der);
-  Bytes spki(der, der + size);
-  OPENSSL_free(der);
-  X509_REQ_free(request);
-  return spki;
-}
-
-// For sealing to: the algorithm follows from the envelope's name in these tests.
-PublicKeyInfo transport_of(const Bytes& spki, const std::string& envelope) {
-  PublicKeyInfo info;
-  info.spki = spki;
-  info.kid = Kid(jwk_thumbprint(spki));
-  info.purpose = Purpose::kTransport;
-  info.envelope = *envelope_algorithm_of(envelope);
-  info.algorithm = envelope.rfind("RSA", 0) == 0 ? KeyAlgorithm::kRsa2048 : KeyAlgorithm::kEcP256;
-  return info;
-}
-
-std::string seal(const PublicKeyInfo& key, ByteView secret) {
-  const auto sealed = envelope::seal_jwe(key, envelope::ContentEncryption::kA256Gcm,
-                                         SecretBytes(secret.begin(), secret.end()));
-  return {sealed.begin(), sealed.end()};
-}
-
-HttpResponse json(const Json& body) {
-  HttpResponse response;
-  response.body = body.dump();
-  return response;
-}
 
 struct Challenge {
   std::string envelope, answer;
@@ -85,11 +45,8 @@ struct TestInstance::Impl {
   // All below are guarded by mutex.
   std::set<std::string> tokens;
   std::map<std::string, Agent> agents;  // by id
-  std::map<std::string, std::string> credentials;
-  std::map<std::string, std::pair<PublicKeyInfo, std::string>> envelopes;
-  std::map<std::string, int> versions;
-  std::map<std::string, PublicKeyInfo> blind;  // by name: what it is sealed to
-  std::map<std::string, std::string> orders;   // id to key
+  TestCredentials credentials;
+  std::map<std::string, std::string> orders;  // id to key
   std::map<std::string, std::vector<std::string>> reports;
   std::vector<std::string> paths;
   std::size_t beats = 0;
@@ -156,17 +113,7 @@ struct TestInstance::Impl {
   }
 
   std::string revoked() const {
-    const Bytes der = (outer.mischief.other_ca ? outer.other_ : outer.ca_).revoke({});
-    const unsigned char* at = der.data();
-    X509_CRL* list = d2i_X509_CRL(nullptr, &at, static_cast<long>(der.size()));
-    BIO* bio = BIO_new(BIO_s_mem());
-    PEM_write_bio_X509_CRL(bio, list);
-    char* text = nullptr;
-    const long size = BIO_get_mem_data(bio, &text);
-    std::string pem(text, static_cast<std::size_t>(size));
-    BIO_free(bio);
-    X509_CRL_free(list);
-    return pem;
+    return crl_pem((outer.mischief.other_ca ? outer.other_ : outer.ca_).revoke({}));
   }
 
   // --- enrolment
@@ -267,8 +214,10 @@ struct TestInstance::Impl {
       response.body = revoked();
       return response;
     }
-    if (request.path == "/v1/credentials") return list(agent);
-    if (begins("/v1/credentials/")) return credential(agent, request);
+    if (request.path == "/v1/credentials") return credentials.list(agent.transport);
+    if (begins("/v1/credentials/"))
+      return credentials.give(request, agent.transport,
+                              agent.proved ? &agent.next_transport : nullptr);
     if (const auto task = outer.tasks.serve(request)) return *task;
     throw Error(Code::kUsage, "not here");
   }
@@ -315,40 +264,6 @@ struct TestInstance::Impl {
     const Bytes spki = spki_of_request(body.at("csr"));
     agent.next_auth_kid = jwk_thumbprint(spki);
     return json({{"certificate", certificate_pem(certify(agent.id, spki))}});
-  }
-
-  HttpResponse list(const Agent& agent) const {
-    Json all = Json::array();
-    for (const auto& [name, value] : credentials) {
-      const auto only = blind.find(name);
-      const bool here = only == blind.end() || only->second.kid == agent.transport.kid;
-      Json kids = Json::array();
-      if (here) kids.push_back(agent.transport.kid.text());
-      all.push_back(
-          {{"name", name}, {"type", "password"}, {"version", versions.at(name)}, {"kids", kids}});
-    }
-    return json({{"credentials", all}});
-  }
-
-  HttpResponse credential(const Agent& agent, const HttpRequest& request) const {
-    const std::string name = request.path.substr(std::string("/v1/credentials/").size());
-    const auto found = credentials.find(name);
-    if (found == credentials.end()) throw Error(Code::kDenied, "not for this agent");
-    const std::string kid = request.query.at("kid");
-    PublicKeyInfo key = agent.transport;
-    if (agent.proved && kid == agent.next_transport.kid.text()) key = agent.next_transport;
-    if (const auto only = blind.find(name); only != blind.end()) key = only->second;
-    if (kid != key.kid.text()) throw Error(Code::kKeyNotPresent, "no copy for this kid");
-    std::string value = found->second;
-    if (const auto other = envelopes.find(name); other != envelopes.end()) {
-      key = other->second.first;
-      value = other->second.second;
-    }
-    return json({{"name", name},
-                 {"type", "password"},
-                 {"version", versions.at(name)},
-                 {"kid", key.kid.text()},
-                 {"envelope", seal(key, as_bytes(value))}});
   }
 
   // --- the link
@@ -463,8 +378,7 @@ void TestInstance::suspend(const std::string& agent, bool suspended) {
 
 void TestInstance::put_credential(const std::string& name, const std::string& value) {
   const std::lock_guard lock(impl_->mutex);
-  impl_->credentials[name] = value;
-  ++impl_->versions[name];
+  impl_->credentials.put(name, value);
   for (const auto& [id, agent] : impl_->agents) {
     if (agent.link) agent.link->send(Json{{"type", "credentials"}, {"names", {name}}}.dump());
   }
@@ -474,20 +388,20 @@ void TestInstance::put_blind(const std::string& name, const std::string& agent,
                              const std::string& value) {
   {
     const std::lock_guard lock(impl_->mutex);
-    impl_->blind[name] = impl_->agents.at(agent).transport;
+    impl_->credentials.put_blind(name, impl_->agents.at(agent).transport);
   }
   put_credential(name, value);
 }
 
 void TestInstance::withdraw_credential(const std::string& name) {
   const std::lock_guard lock(impl_->mutex);
-  impl_->credentials.erase(name);
+  impl_->credentials.withdraw(name);
 }
 
 void TestInstance::put_envelope(const std::string& name, const PublicKeyInfo& key,
                                 const std::string& value) {
   const std::lock_guard lock(impl_->mutex);
-  impl_->envelopes[name] = {key, value};
+  impl_->credentials.put_envelope(name, key, value);
 }
 
 void TestInstance::announce_tasks() {

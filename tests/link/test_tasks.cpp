@@ -1,22 +1,15 @@
 #include "tests/link/test_tasks.h"
 
 #include <algorithm>
-#include <nlohmann/json.hpp>
 
 #include "agent/base/encoding.h"
 #include "agent/base/error.h"
+#include "tests/link/test_papers.h"
 
 namespace keyagent::test {
 namespace {
 
-using Json = nlohmann::json;
 using tls::HttpResponse;
-
-HttpResponse json(const Json& body) {
-  HttpResponse response;
-  response.body = body.dump();
-  return response;
-}
 
 [[noreturn]] void gone() {
   throw Error(Code::kKeyState, "the lease of this task has gone");
@@ -55,10 +48,9 @@ void TestTasks::run_out(Task& task) {
 }
 
 void TestTasks::look() {
-  const auto now = std::chrono::steady_clock::now();
   for (auto& [id, task] : tasks_) {
     const bool leased = task.state == "leased" || task.state == "started";
-    if (leased && now >= task.until) run_out(task);
+    if (leased && now() >= task.until) run_out(task);
   }
 }
 
@@ -90,8 +82,7 @@ HttpResponse TestTasks::take(const std::string& body) {
     if (task.state == "queued") ++task.attempt;
     task.state = "leased";
     task.lease = to_base64url(random_bytes(32));
-    task.until = std::chrono::steady_clock::now() +
-                 std::chrono::milliseconds(static_cast<long>(lease_s * 1000));
+    task.until = now() + std::chrono::milliseconds(static_cast<long>(lease_s * 1000));
     return json({{"task",
                   {{"id", id},
                    {"handler", task.wish.handler},
@@ -133,8 +124,8 @@ HttpResponse TestTasks::speak(const std::string& id, const std::string& verb,
     task.outcome.clear();
     ++task.starts;
   }
-  task.until = std::chrono::steady_clock::now() +
-               std::chrono::milliseconds(static_cast<long>(lease_s * 1000));
+  if (verb == "keep") ++task.keeps;
+  task.until = now() + std::chrono::milliseconds(static_cast<long>(lease_s * 1000));
   if (verb == "start" && lose_start) throw Error(Code::kBusy, "the answer is lost");
   return json({{"lease_s", lease_s.load()}});
 }
@@ -163,6 +154,16 @@ int TestTasks::starts(const std::string& id) const {
 std::vector<std::string> TestTasks::ended() const {
   const std::lock_guard lock(mutex_);
   return ended_;
+}
+
+int TestTasks::keeps(const std::string& id) const {
+  const std::lock_guard lock(mutex_);
+  return tasks_.at(id).keeps;
+}
+
+void TestTasks::pass(std::chrono::milliseconds time) {
+  const std::lock_guard lock(mutex_);
+  passed_ += time;
 }
 
 int TestTasks::asked() const {

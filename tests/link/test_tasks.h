@@ -19,7 +19,7 @@ struct Submission {
   int attempts = 5, seconds = 0;
 };
 
-// Thread-safe. Leases end by the clock.
+// Thread-safe. Leases end by the clock, and by pass().
 class TestTasks {
  public:
   std::string submit(const Submission& wish);  // its id
@@ -36,6 +36,9 @@ class TestTasks {
   int starts(const std::string& id) const;
   std::vector<std::string> ended() const;  // ids, as their ends were accepted
   int asked() const;                       // how often an agent asked for work
+  int keeps(const std::string& id) const;  // how often its lease was kept
+  // Lets that much of all leases go by.
+  void pass(std::chrono::milliseconds time);
 
   std::atomic<double> lease_s{60};
   std::atomic<bool> deaf{false};        // answers nothing but BUSY
@@ -46,12 +49,15 @@ class TestTasks {
   struct Task {
     Submission wish;
     std::string state = "queued", lease, outcome, text, result;
-    int attempt = 0, starts = 0;
+    int attempt = 0, starts = 0, keeps = 0;
     bool cancelling = false;
     std::chrono::steady_clock::time_point until;
   };
   // All REQUIRE mutex_.
   void look();
+  std::chrono::steady_clock::time_point now() const {
+    return std::chrono::steady_clock::now() + passed_;
+  }
   void run_out(Task& task);
   tls::HttpResponse take(const std::string& body);
   tls::HttpResponse speak(const std::string& id, const std::string& verb, const std::string& body);
@@ -60,6 +66,7 @@ class TestTasks {
   std::map<std::string, Task> tasks_;  // guarded by mutex_
   std::vector<std::string> order_, ended_;
   int asked_ = 0;
+  std::chrono::milliseconds passed_{0};
 };
 
 }  // namespace keyagent::test

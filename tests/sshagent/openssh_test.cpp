@@ -9,6 +9,7 @@
 #include "agent/base/disk.h"
 #include "agent/wire/frame.h"
 #include "tests/e2e/host.h"
+#include "tests/support/free_port.h"
 
 namespace keyagent::test {
 namespace {
@@ -256,18 +257,6 @@ class Sshd {
 
  private:
   std::string file(const std::string& name) const { return host_.file(name).string(); }
-  static int free_port() {
-    const Fd fd(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
-    sockaddr_in address{};
-    address.sin_family = AF_INET;
-    address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-    socklen_t size = sizeof address;
-    if (::bind(fd.get(), reinterpret_cast<sockaddr*>(&address), size) != 0 ||
-        ::getsockname(fd.get(), reinterpret_cast<sockaddr*>(&address), &size) != 0)
-      throw std::runtime_error("no free port");
-    return ntohs(address.sin_port);
-  }
-
   const Host& host_;
   const int port_ = free_port();
   pid_t pid_ = 0;

@@ -10,6 +10,7 @@
 #include "agent/base/encoding.h"
 #include "agent/base/error.h"
 #include "agent/store/store.h"
+#include "tests/support/code_of.h"
 
 namespace keyagent::store {
 
@@ -201,15 +202,6 @@ inline void expect_equal(const Task& a, const Task& b) {
   EXPECT_EQ(a.text, b.text);
   EXPECT_EQ(a.result, b.result);
   EXPECT_EQ(a.revision, b.revision);
-}
-
-inline Code code_of(const std::function<void()>& work) {
-  try {
-    work();
-  } catch (const Error& error) {
-    return error.code();
-  }
-  return Code::kOk;
 }
 
 }  // namespace keyagent::store

@@ -1,5 +1,6 @@
 #pragma once
-// A TCP proxy on loopback whose network fails: in one way or both, at once or slowly.
+// A TCP proxy on loopback, in front of one server or of several as nginx's stream or haproxy have
+// it, whose network fails: in one way or both, at once or slowly.
 
 #include <arpa/inet.h>
 #include <netinet/in.h>
@@ -19,11 +20,12 @@
 
 namespace keyagent::test {
 
-// What is lost for a while is held, as TCP would send it again: a connection that outlives that
-// goes on. Both ends see the proxy alone.
+// Each connection goes to the next server that takes it. What is lost for a while is held, as TCP
+// would send it again: a connection that outlives that goes on. Both ends see the proxy alone.
 class LossyProxy {
  public:
-  LossyProxy() : listener_(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0)) {
+  explicit LossyProxy(std::vector<int> servers = {})
+      : servers_(std::move(servers)), listener_(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0)) {
     sockaddr_in address = loopback(0);
     socklen_t size = sizeof address;
     auto* any = reinterpret_cast<sockaddr*>(&address);
@@ -42,7 +44,12 @@ class LossyProxy {
   }
 
   int port() const { return port_; }
-  void set_server(int port) { server_ = port; }
+  void set_servers(std::vector<int> ports) {
+    const std::lock_guard lock(mutex_);
+    servers_ = std::move(ports);
+  }
+  // How often something came from either end.
+  std::size_t passed() const { return passed_; }
 
   // Nothing passes in this way; nobody is told.
   void hold(bool to_server, bool to_client) {
@@ -65,6 +72,7 @@ class LossyProxy {
   }
 
  private:
+  static constexpr std::size_t kWindow = 64;  // chunks
   using Time = std::chrono::steady_clock::time_point;
   struct Chunk {
     Time due;
@@ -73,6 +81,7 @@ class LossyProxy {
   struct Way {
     std::deque<Chunk> waiting;
     bool over = false;  // the end that writes is done
+    bool takes() const { return !over && waiting.size() < kWindow; }
   };
   struct Pair {
     int client = -1, server = -1;
@@ -98,18 +107,28 @@ class LossyProxy {
     close_one(pair.server, reset);
   }
 
+  // -1: none takes it.
+  int reach() {
+    const std::lock_guard lock(mutex_);
+    for (std::size_t i = 0; i < servers_.size(); ++i) {
+      const auto address = loopback(servers_[next_++ % servers_.size()]);
+      int fd = ::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+      if (::connect(fd, reinterpret_cast<const sockaddr*>(&address), sizeof address) == 0)
+        return fd;
+      close_one(fd, false);
+    }
+    return -1;
+  }
   void take() {
     Pair pair;
     pair.client = ::accept4(listener_, nullptr, nullptr, SOCK_CLOEXEC);
     if (pair.client < 0) return;
-    pair.server = ::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    const auto address = loopback(server_);
-    if (reset_ ||
-        ::connect(pair.server, reinterpret_cast<const sockaddr*>(&address), sizeof address) != 0)
-      return end(pair, true);
+    if (!reset_) pair.server = reach();
+    if (pair.server < 0) return end(pair, true);
     pairs_.push_back(pair);
   }
-  void read(int from, Way& way) const {
+  void read(int from, Way& way) {
+    ++passed_;
     char bytes[16384];
     const auto count = ::recv(from, bytes, sizeof bytes, MSG_DONTWAIT);
     if (count <= 0)
@@ -131,7 +150,7 @@ class LossyProxy {
     }
     return !way.over || !way.waiting.empty();
   }
-  void pass(Pair& pair, const pollfd& client, const pollfd& server) const {
+  void pass(Pair& pair, const pollfd& client, const pollfd& server) {
     if (client.revents != 0) read(pair.client, pair.to_server);
     if (server.revents != 0) read(pair.server, pair.to_client);
     const bool alive = pair.server >= 0 && write(pair.server, pair.to_server, to_server_held_) &&
@@ -143,8 +162,8 @@ class LossyProxy {
     while (!ended_) {
       std::vector<pollfd> watched{{listener_, POLLIN, 0}};
       for (const auto& each : pairs_) {
-        watched.push_back({each.to_server.over ? -1 : each.client, POLLIN, 0});
-        watched.push_back({each.to_client.over ? -1 : each.server, POLLIN, 0});
+        watched.push_back({each.to_server.takes() ? each.client : -1, POLLIN, 0});
+        watched.push_back({each.to_client.takes() ? each.server : -1, POLLIN, 0});
       }
       ::poll(watched.data(), watched.size(), 10);
       if (forget_servers_.exchange(false)) {
@@ -161,9 +180,12 @@ class LossyProxy {
     }
   }
 
+  std::mutex mutex_;
+  std::vector<int> servers_;  // guarded by mutex_
+  std::size_t next_ = 0;      // guarded by mutex_
   const int listener_;
   int port_ = 0;
-  std::atomic<int> server_ = 0;
+  std::atomic<std::size_t> passed_ = 0;
   std::atomic<bool> ended_ = false, reset_ = false, forget_servers_ = false;
   std::atomic<bool> to_server_held_ = false, to_client_held_ = false;
   std::atomic<long> delay_ = 0;

@@ -18,6 +18,7 @@
 #include <vector>
 
 #include "tests/support/command.h"
+#include "tests/support/free_port.h"
 
 namespace keyagent::test {
 namespace {
@@ -47,20 +48,6 @@ void stop(pid_t& child) {
   ::kill(child, SIGKILL);
   ::waitpid(child, nullptr, 0);
   child = 0;
-}
-
-// Binds one port of 127.0.0.1; 0 when it is taken, and any free one for 0.
-unsigned bind_once(unsigned port) {
-  const int fd = ::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-  sockaddr_in address{};
-  address.sin_family = AF_INET;
-  address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-  address.sin_port = htons(static_cast<std::uint16_t>(port));
-  socklen_t size = sizeof address;
-  const bool bound = ::bind(fd, reinterpret_cast<sockaddr*>(&address), size) == 0;
-  ::getsockname(fd, reinterpret_cast<sockaddr*>(&address), &size);
-  ::close(fd);
-  return bound ? ntohs(address.sin_port) : 0;
 }
 
 // swtpm wants two neighbours: one for commands, the next for control.

@@ -1,7 +1,7 @@
 // What a server does with clients that are slow, large, many, or no clients at all.
 
 #include "agent/tls/dial.h"
-#include "tests/tls/proxy.h"
+#include "tests/support/lossy_proxy.h"
 #include "tests/tls/tls_fixture.h"
 
 namespace keyagent::tls::test {
@@ -173,12 +173,12 @@ TEST_F(Limits, Fault114_MoreConnectionsThanAllowedAreClosed) {
 TEST_F(Limits, Fault127_AClientGivesUpOnAServerThatIsNotThere) {
   serve();
   auto one = client_options();
-  Proxy proxy(server_->port());
+  keyagent::test::LossyProxy proxy({server_->port()});
   one.url = "https://127.0.0.1:" + std::to_string(proxy.port());
   one.timeout = 300ms;
   Client mine(library_, one);
   EXPECT_EQ(mine.call("GET", "/", "").status, 200);
-  proxy.blackhole();
+  proxy.hold(true, true);
   const auto refusal = refusal_of([&] { mine.call("GET", "/", ""); });
   EXPECT_EQ(refusal.code, Code::kPeer);
   EXPECT_THAT(refusal.text, HasSubstr("did not answer within 300 ms"));

@@ -3,7 +3,7 @@
 #include <fstream>
 #include <thread>
 
-#include "tests/tls/proxy.h"
+#include "tests/support/lossy_proxy.h"
 #include "tests/tls/tls_fixture.h"
 
 namespace keyagent::tls::test {
@@ -157,7 +157,7 @@ TEST_F(Links, Fault127_AHalfOpenLinkIsEndedOnBothSidesByPings) {
   auto settings = options();
   settings.ping_interval = 300ms;
   serve(identity("server"), trust(), settings);
-  Proxy proxy(server_->port());
+  keyagent::test::LossyProxy proxy({server_->port()});
   auto mine = client_options();
   mine.url = "https://127.0.0.1:" + std::to_string(proxy.port());
   mine.ping_interval = 300ms;
@@ -166,7 +166,7 @@ TEST_F(Links, Fault127_AHalfOpenLinkIsEndedOnBothSidesByPings) {
   ASSERT_TRUE(eventually([&] { return proxy.passed() >= quiet + 12; })) << "no pings";
   one->send("still here");
   ASSERT_EQ(one->receive(20s), "echo still here") << "pings keep a silent link";
-  proxy.blackhole();
+  proxy.hold(true, true);
   const auto refusal = end_of(*one);
   EXPECT_EQ(refusal.code, Code::kPeer);
   EXPECT_THAT(refusal.text, HasSubstr("did not answer pings"));
@@ -175,22 +175,22 @@ TEST_F(Links, Fault127_AHalfOpenLinkIsEndedOnBothSidesByPings) {
 
 TEST_F(Links, Fault127_AResetEndsTheLinkOnBothSides) {
   serve();
-  Proxy proxy(server_->port());
+  keyagent::test::LossyProxy proxy({server_->port()});
   auto mine = client_options();
   mine.url = "https://127.0.0.1:" + std::to_string(proxy.port());
   const auto one = link("/link", &mine);
-  proxy.reset();
+  proxy.reset(true);
   EXPECT_EQ(end_of(*one).code, Code::kPeer);
   EXPECT_NE(end_at_server(), "no end");
 }
 
 TEST_F(Links, Fault127_WhatNobodyTakesIsNotQueuedWithoutEnd) {
   serve();
-  Proxy proxy(server_->port());
+  keyagent::test::LossyProxy proxy({server_->port()});
   auto mine = client_options();
   mine.url = "https://127.0.0.1:" + std::to_string(proxy.port());
   const auto one = link("/link", &mine);
-  proxy.blackhole();
+  proxy.hold(true, true);
   int sent = 0;
   while (sent < 5000 && record_.links[0]->send(std::string(60000, 'x'))) ++sent;
   EXPECT_LT(sent, 5000);

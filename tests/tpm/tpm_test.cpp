@@ -16,6 +16,7 @@
 #include "agent/base/error.h"
 #include "agent/envelope/envelope.h"
 #include "agent/keys/key_store.h"
+#include "tests/support/code_of.h"
 #include "tests/support/command.h"
 #include "tests/support/fake_clock.h"
 #include "tests/support/swtpm.h"
@@ -24,15 +25,6 @@ namespace keyagent {
 namespace {
 
 using namespace std::chrono_literals;
-
-Code code_of(const std::function<void()>& work) {
-  try {
-    work();
-  } catch (const Error& error) {
-    return error.code();
-  }
-  return Code::kOk;
-}
 
 class TpmTest : public ::testing::Test {
  protected:

@@ -5,6 +5,7 @@
 
 #include "agent/base/encoding.h"
 #include "agent/vault/token_vault.h"
+#include "tests/support/code_of.h"
 #include "tests/support/shim_control.h"
 #include "tests/support/soft_hsm.h"
 
@@ -32,16 +33,6 @@ class VaultTest : public ::testing::Test {
                                                       : Kid(jwk_thumbprint(key.info.spki));
     vault_.adopt(key);
     return key;
-  }
-
-  template <class Work>
-  static Code code_of(Work&& work) {
-    try {
-      work();
-    } catch (const Error& error) {
-      return error.code();
-    }
-    return Code::kOk;
   }
 
   SoftHsm hsm_;
