@@ -226,6 +226,10 @@ bool Custody::holds() const {
   return read_refused && wrap_refused && copy_refused && sensitive != false && extractable != true;
 }
 
+bool Custody::holds_but_wrapped() const {
+  return read_refused && copy_refused && sensitive == true;
+}
+
 Custody prove_custody(Session& session, const KeyId& id) {
   const CK_OBJECT_HANDLE key = find_token_object(session, id);
   Custody custody;

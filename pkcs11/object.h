@@ -46,6 +46,8 @@ struct Custody {
   std::string copy_answer;
   // True when every attempt was refused and no attribute says that the key could leave.
   bool holds() const;
+  // The same of a key that was born to leave wrapped, and in no other way.
+  bool holds_but_wrapped() const;
 };
 // Real attempts (RELIABILITY 60). A value that a token gives up is wiped at once and never
 // returned.

@@ -116,17 +116,32 @@ std::vector<TokenObject> group_by_id(const std::vector<pkcs11::ObjectInfo>& info
   return objects;
 }
 
-std::string custody_fault(const pkcs11::Custody& custody, pkcs11::Usage usage,
-                          const pkcs11::Profile& profile) {
-  if (custody.sensitive != true) return "CKA_SENSITIVE is not TRUE";
-  if (custody.extractable != false) return "CKA_EXTRACTABLE is not FALSE";
-  if (profile.always_sensitive && custody.local != true) return "CKA_LOCAL is not TRUE";
-  if (profile.always_sensitive && custody.always_sensitive != true)
-    return "CKA_ALWAYS_SENSITIVE is not TRUE";
-  if (profile.always_sensitive && custody.never_extractable != true)
+namespace {
+
+// Where the token says truthfully where a key comes from.
+std::string origin_fault(const pkcs11::Custody& custody, Birth birth) {
+  const bool here = birth != Birth::kImported;
+  if (custody.local != here) return here ? "CKA_LOCAL is not TRUE" : "CKA_LOCAL is not FALSE";
+  if (here && custody.always_sensitive != true) return "CKA_ALWAYS_SENSITIVE is not TRUE";
+  if (birth == Birth::kHere && custody.never_extractable != true)
     return "CKA_NEVER_EXTRACTABLE is not TRUE";
+  return {};
+}
+
+}  // namespace
+
+std::string custody_fault(const pkcs11::Custody& custody, pkcs11::Usage usage,
+                          const pkcs11::Profile& profile, Birth birth) {
+  const bool leaves = birth == Birth::kExchangeable;
+  if (custody.sensitive != true) return "CKA_SENSITIVE is not TRUE";
+  if (custody.extractable != leaves)
+    return leaves ? "CKA_EXTRACTABLE is not TRUE" : "CKA_EXTRACTABLE is not FALSE";
+  if (profile.always_sensitive) {
+    if (auto fault = origin_fault(custody, birth); !fault.empty()) return fault;
+  }
   if (!custody.read_refused) return "its value could be read";
-  if (!custody.wrap_refused) return "it could be wrapped out";
+  if (leaves && !custody.copy_refused) return "it could be copied readable";
+  if (!leaves && !custody.wrap_refused) return "it could be wrapped out";
   using pkcs11::Usage;
   const std::pair<const std::optional<bool>&, bool> usages[] = {
       {custody.sign, usage == Usage::kSign},

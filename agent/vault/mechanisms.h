@@ -29,7 +29,9 @@ std::vector<TokenObject> group_by_id(const std::vector<pkcs11::ObjectInfo>& info
 // token reports ALWAYS_SENSITIVE and its like truthfully, a missing or wrong answer counts; where
 // it takes FALSE usages (deny_usages), a usage too many counts. A TPM has keys that may do more
 // than was asked: there the agent's own purposes are the only separation.
+// A key that was born to be exchanged, or imported, is held to its own template: extractable, or
+// not made here.
 std::string custody_fault(const pkcs11::Custody& custody, pkcs11::Usage usage,
-                          const pkcs11::Profile& profile);
+                          const pkcs11::Profile& profile, Birth birth = Birth::kHere);
 
 }  // namespace keyagent::vault

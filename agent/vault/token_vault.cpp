@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "agent/base/encoding.h"
+#include "agent/vault/boundary.h"
 #include "agent/vault/mechanisms.h"
 #include "pkcs11/error.h"
 #include "pkcs11/key.h"
@@ -14,22 +15,6 @@ namespace {
 
 constexpr const char* kApplication = "keyagent";
 constexpr std::size_t kGcmIv = 12;
-
-pkcs11::Bytes id_of(const CkaId& id) {
-  return {id.bytes.begin(), id.bytes.end()};
-}
-
-// Runs `work`; whatever it throws leaves this room as an agent's Error.
-template <class Work>
-auto at_boundary(const std::string& kid, Work&& work) -> decltype(work()) {
-  try {
-    return work();
-  } catch (const Error&) {
-    throw;
-  } catch (const std::exception& error) {
-    throw translate(error, kid);
-  }
-}
 
 [[noreturn]] void throw_misfit(const VaultKey& key, std::string_view what) {
   throw Error(Code::kUnsupported,
@@ -94,11 +79,14 @@ Bytes TokenVault::generate(const GenerateRequest& request) {
                                         " key cannot be " +
                                         std::string(name_of(request.algorithm)));
   }
+  if (request.exchangeable && request.purpose != Purpose::kStorage)
+    throw Error(Code::kUnsupported, "only storage keys are exchangeable");
   pkcs11::KeySpec spec;
   spec.kind = kind_of(request.algorithm);
   spec.usage = usage_of(request.purpose, request.algorithm);
   spec.cka_id = id_of(request.cka_id);
   spec.label = request.label;
+  spec.extractable = request.exchangeable;
   return at_boundary({}, [&] {
     const Bytes spki = token_->run(
         [&](pkcs11::Session& session) { return pkcs11::generate(session, spec); }, true);
@@ -106,6 +94,7 @@ Bytes TokenVault::generate(const GenerateRequest& request) {
     key.info.algorithm = request.algorithm;
     key.info.purpose = request.purpose;
     key.cka_id = request.cka_id;
+    if (request.exchangeable) key.birth = Birth::kExchangeable;
     try {
       require_custody(key);
     } catch (const Error& error) {
@@ -117,8 +106,9 @@ Bytes TokenVault::generate(const GenerateRequest& request) {
 }
 
 void TokenVault::require_custody(const VaultKey& key) {
-  const std::string fault = custody_fault(
-      prove_custody(key), usage_of(key.info.purpose, key.info.algorithm), token_->profile());
+  const std::string fault =
+      custody_fault(prove_custody(key), usage_of(key.info.purpose, key.info.algorithm),
+                    token_->profile(), key.birth);
   if (fault.empty()) return;
   throw Error(Code::kIntegrity, "the token made a key that is not as asked (" + fault + ")",
               key.info.kid.text());

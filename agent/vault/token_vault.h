@@ -16,10 +16,18 @@
 
 namespace keyagent::vault {
 
+// How a key came into the token, which decides what its attributes must say.
+enum class Birth {
+  kHere,          // made in the token, never to leave
+  kExchangeable,  // made in the token, to leave wrapped for another one and in no other way
+  kImported       // unwrapped from another token, never to leave
+};
+
 // A key of the token that the ledger vouches for.
 struct VaultKey {
   PublicKeyInfo info;
   CkaId cka_id;
+  Birth birth = Birth::kHere;
 };
 
 struct GenerateRequest {
@@ -27,6 +35,15 @@ struct GenerateRequest {
   std::string label;
   KeyAlgorithm algorithm = KeyAlgorithm::kEcP256;
   Purpose purpose = Purpose::kSign;
+  bool exchangeable = false;  // storage keys only
+};
+
+// A storage key that another token wrapped for the RSA exchange key `unwrapping`, in the layout of
+// CKM_RSA_AES_KEY_WRAP (pkcs11/transfer.h).
+struct Transferred {
+  Kid unwrapping;
+  OaepHash oaep = OaepHash::kSha1;
+  Bytes wrapped;
 };
 
 // What the token holds under one CKA_ID.
@@ -65,6 +82,18 @@ class TokenVault final : public KeyOps {
   // Destroys all objects under the id and looks again through a new session. Throws
   // Error{kTokenFault} while any is left.
   void destroy(const CkaId& cka_id);
+
+  // Keys that travel (transfer.cpp). What of it this token lacks, by the names of mechanisms;
+  // empty: nothing.
+  std::string missing_for_transfer(OaepHash oaep) const;
+  // `kid` in the token, wrapped for the holder of `recipient_spki`. REQUIRES: the caller knows the
+  // recipient (RELIABILITY 90). Throws Error{kKeyState} for a key that was not born exchangeable.
+  Bytes wrap_for(const Kid& kid, ByteView recipient_spki, OaepHash hash);
+  // Makes it a key of this token: sensitive, not extractable, of the one usage of a storage key.
+  // Whatever is wrong with the bytes is one Error{kIntegrity} (RELIABILITY 94), and nothing stays.
+  void import(const CkaId& cka_id, const std::string& label, const Transferred& transferred);
+  // Is it the storage key `known`, which is here? Throws as import() does.
+  bool holds_same(const Kid& known, const Transferred& transferred);
 
   std::vector<TokenObject> objects();
   std::optional<TokenObject> find(const CkaId& cka_id);

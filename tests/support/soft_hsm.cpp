@@ -62,6 +62,18 @@ std::shared_ptr<pkcs11::Token> SoftHsm::open() const {
   return std::make_shared<pkcs11::Token>(profile(), options());
 }
 
+void SoftHsm::add_token(const std::string& label) const {
+  run_command("SOFTHSM2_CONF='" + conf().string() +
+              "' softhsm2-util --init-token --free --label '" + label + "' --pin '" + pin_ +
+              "' --so-pin '" + so_pin_ + "'");
+}
+
+std::shared_ptr<pkcs11::Token> SoftHsm::open_added(const std::string& label) const {
+  auto added = options();
+  added.selector = {label, ""};
+  return std::make_shared<pkcs11::Token>(profile(), added);
+}
+
 std::shared_ptr<pkcs11::Token> SoftHsm::open_shimmed() const {
   return std::make_shared<pkcs11::Token>(shimmed_profile(), options());
 }

@@ -27,6 +27,11 @@ class SoftHsm {
   std::shared_ptr<pkcs11::Token> open() const;
   std::shared_ptr<pkcs11::Token> open_shimmed() const;
 
+  // One more token beside this one, with the same PIN, for tests of two in one process. To be made
+  // before the module is initialised: it reads its slots once.
+  void add_token(const std::string& label) const;
+  std::shared_ptr<pkcs11::Token> open_added(const std::string& label) const;
+
   const std::string& label() const { return label_; }
   const std::string& serial() const { return serial_; }
   const std::string& pin() const { return pin_; }

@@ -1,0 +1,39 @@
+#pragma once
+// A secret key on its way from token to token, never in the clear outside of one: the layout of
+// CKM_RSA_AES_KEY_WRAP (PKCS#11 current mechanisms §2.1, "RSA AES KEY WRAP"), that is a one-time
+// AES-256 key under the recipient's RSA key (RSAES-OAEP), then the key under the one-time key
+// (AES-KWP, RFC 5649). By that mechanism where the profile has it, else composed of the two.
+
+#include <string>
+
+#include "pkcs11/key.h"
+
+namespace keyagent::pkcs11 {
+
+// What of it a token of this profile lacks ("CKM_AES_KEY_GEN, CKM_AES_KEY_WRAP_KWP"); empty:
+// nothing. `oaep`: kSha1 or kSha256, for the hash and for MGF1.
+std::string missing_for_transfer(const Profile& profile, Hash oaep);
+
+// Wraps the secret key `target`, which was born extractable, for the RSA public key `spki` (DER).
+// The one-time key is born in the token, may only wrap, and is destroyed with the recipient's
+// public key object before this returns. Throws Error{kUnsupported}, Error{kOutput} for a result
+// of another size than the layout has.
+Bytes wrap_for(Session& session, ByteView spki, Hash oaep, const KeyId& target);
+
+// Where a transferred key goes: a token object of `spec` for good, or an object of the session for
+// the time of a look.
+enum class Stay { kToken, kSession };
+
+// The inverse, under the RSA private key `unwrapping` of kind `pair`, with a forced template:
+// `spec`'s one usage, SENSITIVE, not EXTRACTABLE. Returns the handle, valid in this session. What
+// is not a whole AES-256 key under an AES-256 key is Error{kRv} of class kInput or kAmbiguous, and
+// nothing of it is left.
+CK_OBJECT_HANDLE unwrap_from(Session& session, const KeyId& unwrapping, KeyKind pair, Hash oaep,
+                             ByteView wrapped, const KeySpec& spec, Stay stay);
+
+// Is what `wrapped` holds the AES key `known`, which the token has? Asks by one encryption and one
+// decryption; throws as unwrap_from() does.
+bool holds_same(Session& session, const KeyId& unwrapping, KeyKind pair, Hash oaep,
+                ByteView wrapped, const Bytes& known);
+
+}  // namespace keyagent::pkcs11
