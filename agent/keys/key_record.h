@@ -27,11 +27,13 @@ struct KeyRecord {
   CkaId cka_id;
   Bytes spki;
   WallTime created{}, changed{};
-  WallTime activated{};  // when its cryptoperiod began; the epoch of time while it is staged
-  std::string reason;    // of the last change of state
-  std::string actor;     // who made it: "uid 1000 (alice)", "internal:scheduler"
-  bool usable = true;    // false: in the ledger, but the token does not hold it or answers wrongly
-                         // (then `finding` says what)
+  WallTime activated{};       // when its cryptoperiod began; the epoch of time while it is staged
+  std::string reason;         // of the last change of state
+  std::string actor;          // who made it: "uid 1000 (alice)", "internal:scheduler"
+  bool exchangeable = false;  // born to leave the token wrapped, for those that the policy names
+  std::string origin;         // "imported from KID, request ID"; empty: made in this token
+  bool usable = true;  // false: in the ledger, but the token does not hold it or answers wrongly
+                       // (then `finding` says what)
   std::string finding;
 };
 

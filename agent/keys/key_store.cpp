@@ -60,6 +60,15 @@ bool comes_before(const KeyRecord& a, const KeyRecord& b) {
   return std::pair(rank_of(a.state), a.generation) > std::pair(rank_of(b.state), b.generation);
 }
 
+[[noreturn]] void throw_exists(const KeyRecord& known) {
+  throw Error(Code::kExists,
+              "key " + known.name.text() + " exists already as " +
+                  std::string(name_of(known.purpose)) + ", " +
+                  std::string(name_of(known.algorithm)) +
+                  (known.exchangeable ? ", exchangeable" : ""),
+              known.kid.text());
+}
+
 }  // namespace
 
 void require_fitting(Purpose purpose, KeyAlgorithm algorithm, EnvelopeAlgorithm envelope) {
@@ -200,20 +209,28 @@ void KeyStore::Impl::undo(const CkaId& cka_id) {
   }
 }
 
+std::string KeyStore::Impl::label_of(const KeyName& name) const {
+  return "keyagent:" + options.agent_id + ":" + name.text();
+}
+
 KeyRecord KeyStore::Impl::make(const JournalStep& step) {
   ledger.begin_step(step);
   KeyRecord record;
   try {
-    const std::string label = "keyagent:" + options.agent_id + ":" + step.planned.name.text();
-    const Bytes spki =
-        vault.generate({step.cka_id, label, step.planned.algorithm, step.planned.purpose});
+    const auto& planned = step.planned;
+    const Bytes spki = vault.generate({step.cka_id, label_of(planned.name), planned.algorithm,
+                                       planned.purpose, planned.exchangeable});
     record = complete(step, spki);
     ledger.finish_create(record);
   } catch (...) {
     undo(step.cka_id);
     throw;
   }
-  // From here on the key exists, whatever else fails: a repetition finds it.
+  return take_into_use(record);
+}
+
+// From here on the key exists, whatever else fails: a repetition finds it.
+KeyRecord KeyStore::Impl::take_into_use(const KeyRecord& record) {
   republish();
   vault.adopt(vault_key(record));
   return record;
@@ -288,20 +305,22 @@ CreateResult KeyStore::create(const CreateRequest& request, const Cause& cause) 
   planned.algorithm = request.algorithm.value_or(default_algorithm(request.purpose));
   planned.envelope =
       request.envelope.value_or(default_envelope(request.purpose, planned.algorithm));
+  planned.exchangeable = request.exchangeable;
   planned.reason = cause.reason;
   planned.actor = cause.actor;
   require_fitting(planned.purpose, planned.algorithm, planned.envelope);
+  if (planned.exchangeable && planned.purpose != Purpose::kStorage)
+    throw Error(Code::kUsage, "only storage keys are exchangeable");
   const auto snapshot = impl_->current();
   if (const KeyRecord* known = impl_->find_named(*snapshot, request.name)) {
-    const bool same = known->purpose == planned.purpose &&
+    const bool fits = known->purpose == planned.purpose &&
                       (!request.algorithm || known->algorithm == planned.algorithm) &&
                       (!request.envelope || known->envelope == planned.envelope);
-    if (same) return {*known, false};
-    throw Error(Code::kExists,
-                "key " + known->name.text() + " exists already as " +
-                    std::string(name_of(known->purpose)) + ", " +
-                    std::string(name_of(known->algorithm)),
-                known->kid.text());
+    // A name that only has what was imported gets a key of its own.
+    const bool only_imported = !known->origin.empty() && known->state == KeyState::kDeactivated;
+    if (fits && !only_imported && known->exchangeable == planned.exchangeable)
+      return {*known, false};
+    if (!fits || !only_imported) throw_exists(*known);
   }
   planned.generation = impl_->next_generation(request.name);
   step.cka_id = planned.cka_id = CkaId::random();

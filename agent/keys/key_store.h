@@ -21,6 +21,22 @@ struct CreateRequest {
   Purpose purpose = Purpose::kSign;
   std::optional<KeyAlgorithm> algorithm;      // default_algorithm(purpose)
   std::optional<EnvelopeAlgorithm> envelope;  // default_envelope(purpose, algorithm)
+  bool exchangeable = false;                  // storage keys only; its later generations are so too
+};
+
+// A storage key of another token, which becomes a generation of `name` that opens and seals no
+// more.
+struct ImportRequest {
+  KeyName name;
+  Kid kid;             // as it was there
+  WallTime created{};  // there
+  std::string origin;  // KeyRecord::origin
+  vault::Transferred transferred;
+};
+
+struct ImportResult {
+  KeyRecord record;
+  bool imported = false;  // false: this very key was there already
 };
 
 struct CreateResult {
@@ -85,6 +101,14 @@ class KeyStore {
   // Idempotent by name: Error{kExists} when the name has other properties. Exactly one key pair is
   // made, whatever crashes.
   CreateResult create(const CreateRequest& request, const Cause& cause = {"created"});
+  // `kid`, wrapped in the token for the holder of `recipient_spki`, whom the caller has found to be
+  // allowed it. Throws Error{kKeyState} for a key that was not born exchangeable, or that does not
+  // open any more.
+  Bytes wrap_for(const Kid& kid, ByteView recipient_spki, OaepHash hash);
+  // Idempotent: the same key again changes nothing. Throws Error{kIntegrity} when another key is
+  // there under this kid and for bytes that do not unwrap, Error{kKeyState} when it was destroyed
+  // here, Error{kExists} when the name is another purpose's.
+  ImportResult import(const ImportRequest& request, const Cause& cause);
   // Destroys one generation (name or kid). REQUIRES the caller to have confirmed. Idempotent.
   // Throws Error{kKeyState} while sealed data names it, in its drain period, or while it is being
   // rekeyed.
@@ -160,6 +184,9 @@ class KeyStore {
   struct Impl;
   std::unique_ptr<Impl> impl_;
 };
+
+// How it came into the token: what its attributes there are held to.
+vault::Birth birth_of(const KeyRecord& record);
 
 // SP 800-57 table: may a key in this state do this? Pure.
 enum class Use { kSign, kSeal, kOpen, kVerify };

@@ -16,7 +16,7 @@
 namespace keyagent::keys {
 
 inline vault::VaultKey vault_key(const KeyRecord& record) {
-  return {info_of(record), record.cka_id};
+  return {info_of(record), record.cka_id, birth_of(record)};
 }
 
 // Throws Error{kUsage} unless a key of this purpose may be so.
@@ -61,6 +61,11 @@ struct KeyStore::Impl {
   // Makes the key that `step` plans: journaled, generated, tested, recorded, or nothing of it left.
   KeyRecord make(const JournalStep& step);
   KeyRecord complete(const JournalStep& step, const Bytes& spki);
+  // After the row is on the disk: readers see the key.
+  KeyRecord take_into_use(const KeyRecord& record);
+  std::string label_of(const KeyName& name) const;
+  // Throws unless the generation is the one that was imported so, whose value `transferred` holds.
+  void require_same(const KeyRecord& known, const ImportRequest& request);
   void undo(const CkaId& cka_id);
   void begin_destruction(const KeyRecord& record, const Cause& cause);
   void finish_destruction(KeyRecord record, const Cause& cause);

@@ -10,7 +10,7 @@
 namespace keyagent::keys {
 namespace {
 
-constexpr int kFormat = 3;
+constexpr int kFormat = 4;
 constexpr int kApplication = 0x6B657961;  // "keya"
 
 constexpr const char* kSchema = R"sql(
@@ -49,6 +49,15 @@ constexpr const char* kSchema3 = R"sql(
 CREATE TABLE IF NOT EXISTS certificates (
   kid TEXT NOT NULL, place INTEGER NOT NULL, der BLOB NOT NULL, installed TEXT NOT NULL, actor TEXT NOT NULL,
   PRIMARY KEY (kid, place)) STRICT;
+)sql";
+
+// What format 4 added: where keys come from and whether they may leave. Everything before was made
+// in the token and stays there.
+constexpr const char* kSchema4 = R"sql(
+ALTER TABLE keys ADD COLUMN exchangeable INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE keys ADD COLUMN origin TEXT NOT NULL DEFAULT '';
+ALTER TABLE journal ADD COLUMN exchangeable INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE journal ADD COLUMN origin TEXT NOT NULL DEFAULT '';
 )sql";
 
 constexpr const char* kFrom1 = R"sql(
@@ -130,6 +139,7 @@ void Ledger::prepare_schema() {
     execute(kSchema);
     execute(kSchema2);
     execute(kSchema3);
+    execute(kSchema4);
     execute(("PRAGMA application_id=" + std::to_string(kApplication) +
              "; PRAGMA user_version=" + std::to_string(kFormat))
                 .c_str());
@@ -147,7 +157,8 @@ void Ledger::migrate(std::int64_t from) {
       execute(kFrom1);
       execute(kSchema2);
     }
-    execute(kSchema3);
+    if (from < 3) execute(kSchema3);
+    execute(kSchema4);
     execute(("PRAGMA user_version=" + std::to_string(kFormat)).c_str());
   });
 }

@@ -27,7 +27,8 @@ void Ledger::begin_step(const JournalStep& step) {
     const auto& key = step.planned;
     Statement(db_,
               "INSERT INTO journal (cka_id, kind, kid, name, generation, purpose, algorithm, "
-              "envelope, state, actor, reason) VALUES (?,?,?,?,?,?,?,?,?,?,?) "
+              "envelope, state, actor, reason, exchangeable, origin) "
+              "VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?) "
               "ON CONFLICT (cka_id) DO UPDATE SET kind=excluded.kind, actor=excluded.actor, "
               "reason=excluded.reason")
         .text(step.cka_id.hex())
@@ -41,6 +42,8 @@ void Ledger::begin_step(const JournalStep& step) {
         .text(name_of(key.state))
         .text(key.actor)
         .text(key.reason)
+        .number(key.exchangeable ? 1 : 0)
+        .text(key.origin)
         .step();
   });
 }
@@ -174,8 +177,8 @@ void Ledger::remove_step(const CkaId& cka_id) {
 void Ledger::write_key(const KeyRecord& record) {
   Statement(db_,
             "INSERT INTO keys (cka_id, kid, name, generation, purpose, algorithm, envelope, state, "
-            "spki, created, changed, reason, activated, actor) "
-            "VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?) ON CONFLICT (cka_id) DO UPDATE SET "
+            "spki, created, changed, reason, activated, actor, exchangeable, origin) "
+            "VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?) ON CONFLICT (cka_id) DO UPDATE SET "
             "state=excluded.state, changed=excluded.changed, reason=excluded.reason, "
             "activated=excluded.activated, actor=excluded.actor")
       .text(record.cka_id.hex())
@@ -192,6 +195,8 @@ void Ledger::write_key(const KeyRecord& record) {
       .text(record.reason)
       .text(time_text(record.activated))
       .text(record.actor)
+      .number(record.exchangeable ? 1 : 0)
+      .text(record.origin)
       .step();
 }
 
@@ -231,7 +236,7 @@ void Ledger::write_rekey(const RekeyRecord& rekey) {
 std::vector<KeyRecord> Ledger::read_keys() {
   Statement rows(db_,
                  "SELECT cka_id, kid, name, generation, purpose, algorithm, envelope, state, spki, "
-                 "created, changed, reason, activated, actor FROM keys "
+                 "created, changed, reason, activated, actor, exchangeable, origin FROM keys "
                  "ORDER BY rowid");
   std::vector<KeyRecord> keys;
   while (rows.step()) {
@@ -250,6 +255,8 @@ std::vector<KeyRecord> Ledger::read_keys() {
     key.reason = rows.text_at(11);
     key.activated = time_of(rows.text_at(12));
     key.actor = rows.text_at(13);
+    key.exchangeable = rows.number_at(14) != 0;
+    key.origin = rows.text_at(15);
     keys.push_back(std::move(key));
   }
   return keys;
@@ -258,7 +265,7 @@ std::vector<KeyRecord> Ledger::read_keys() {
 std::vector<JournalStep> Ledger::read_journal() {
   Statement rows(db_,
                  "SELECT cka_id, kind, kid, name, generation, purpose, algorithm, envelope, state, "
-                 "actor, reason FROM journal ORDER BY rowid");
+                 "actor, reason, exchangeable, origin FROM journal ORDER BY rowid");
   std::vector<JournalStep> steps;
   while (rows.step()) {
     JournalStep step;
@@ -275,6 +282,8 @@ std::vector<JournalStep> Ledger::read_journal() {
     step.planned.state = parsed(key_state_of(rows.text_at(8)), file_, "state");
     step.planned.actor = rows.text_at(9);
     step.planned.reason = rows.text_at(10);
+    step.planned.exchangeable = rows.number_at(11) != 0;
+    step.planned.origin = rows.text_at(12);
     steps.push_back(std::move(step));
   }
   return steps;

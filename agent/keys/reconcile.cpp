@@ -25,7 +25,8 @@ void plan_step(const JournalStep& step, const vault::TokenObject* object, Plan& 
     (step.kind == JournalStep::Kind::kDestroy ? plan.remove : plan.forget).push_back(step);
     return;
   }
-  const bool whole = step.kind == JournalStep::Kind::kCreate &&
+  // A key that was being imported comes again whole with its package.
+  const bool whole = step.kind == JournalStep::Kind::kCreate && step.planned.origin.empty() &&
                      is_complete(step.planned, *object) && object->duplicates == 0;
   (whole ? plan.finish : plan.remove).push_back(step);
 }

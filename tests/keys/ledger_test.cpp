@@ -68,6 +68,25 @@ TEST_F(LedgerTest, WhatWasRecordedIsReadBackAfterReopening) {
   EXPECT_EQ(state.digest, digest);
 }
 
+TEST_F(LedgerTest, X2_WhereAKeyComesFromAndWhetherItMayLeaveIsPartOfTheTruth) {
+  auto step = step_of("data.customers");
+  step.planned.exchangeable = true;
+  step.planned.origin = "imported from somebody, request 1";
+  {
+    Ledger ledger(file());
+    ledger.begin_step(step);
+    const auto planned = ledger.load().journal.at(0).planned;
+    EXPECT_TRUE(planned.exchangeable);
+    EXPECT_EQ(planned.origin, step.planned.origin);
+    ledger.finish_create(record_of_step(step));
+    const auto key = ledger.load().keys.at(0);
+    EXPECT_TRUE(key.exchangeable);
+    EXPECT_EQ(key.origin, step.planned.origin);
+  }
+  run("UPDATE keys SET exchangeable=0");
+  EXPECT_EQ(code_of([&] { Ledger(file()).load(); }), Code::kIntegrity);
+}
+
 TEST_F(LedgerTest, EveryChangeRaisesTheEpochByOne) {
   Ledger ledger(file());
   const auto before = ledger.load().epoch;
@@ -168,6 +187,32 @@ class FormatTwoTest : public LedgerTest {
  protected:
   FormatTwoTest() { run(slurp(KEYAGENT_SOURCE "/tests/keys/ledger_format_2.sql")); }
 };
+
+class FormatThreeTest : public LedgerTest {
+ protected:
+  FormatThreeTest() { run(slurp(KEYAGENT_SOURCE "/tests/keys/ledger_format_3.sql")); }
+};
+
+TEST_F(FormatThreeTest, IsBroughtToTheNewFormatWithKeysThatStayWhereTheyAre) {
+  for (int start = 0; start < 2; ++start) {
+    Ledger ledger(file());
+    const auto state = ledger.load();
+    EXPECT_EQ(state.epoch, 8u) << "bringing it over is one change";
+    ASSERT_EQ(state.keys.size(), 1u);
+    EXPECT_EQ(state.keys[0].name, KeyName("web"));
+    EXPECT_FALSE(state.keys[0].exchangeable);
+    EXPECT_TRUE(state.keys[0].origin.empty());
+    EXPECT_EQ(state.rekeys.size(), 1u);
+    EXPECT_EQ(state.census.size(), 1u);
+    EXPECT_EQ(state.certificates.size(), 1u);
+  }
+}
+
+TEST_F(FormatThreeTest, OneThatWasChangedByHandIsNotVouchedForByTheNewDigest) {
+  run("UPDATE certificates SET der=X'02'");
+  EXPECT_EQ(code_of([&] { Ledger ledger(file()); }), Code::kIntegrity);
+  EXPECT_EQ(code_of([&] { Ledger ledger(file()); }), Code::kIntegrity);
+}
 
 TEST_F(FormatOneTest, IsBroughtToTheNewFormatWithEveryKey) {
   for (int start = 0; start < 2; ++start) {

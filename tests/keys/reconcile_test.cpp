@@ -64,6 +64,24 @@ TEST(Reconcile, Fault055_AJournaledCreationIsFinishedRemovedOrForgotten) {
   }
 }
 
+// What a crash left of an import is removed, whole or not: its package is delivered again.
+TEST(Reconcile, AJournaledImportIsRemovedOrForgottenAndNeverFinished) {
+  JournalStep step;
+  step.planned = pair_record("data.customers");
+  step.planned.algorithm = KeyAlgorithm::kAes256;
+  step.cka_id = step.planned.cka_id;
+  auto whole = object(step.cka_id, false, false);
+  whole.has_secret = true;
+  LedgerState ledger;
+  ledger.journal = {step};
+  ASSERT_EQ(plan_reconciliation(ledger, {whole}).finish.size(), 1u) << "one that was made here is";
+  ledger.journal[0].planned.origin = "imported from somebody, request 1";
+  const Plan plan = plan_reconciliation(ledger, {whole});
+  EXPECT_TRUE(plan.finish.empty());
+  EXPECT_EQ(plan.remove.size(), 1u);
+  EXPECT_EQ(plan_reconciliation(ledger, {}).forget.size(), 1u);
+}
+
 TEST(Reconcile, ARecordedKeyIsAdoptedOrAFindingAndNeverDeleted) {
   for (const auto& row : kRows) {
     SCOPED_TRACE(row.name);

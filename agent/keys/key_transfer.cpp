@@ -1,0 +1,91 @@
+// Keys that travel: what the ledger says of them, before and after the token acts.
+
+#include "agent/keys/key_store_impl.h"
+
+namespace keyagent::keys {
+namespace {
+
+// What is sealed to it is to be read at the other end: so much as it may do here.
+void require_opens(const KeyRecord& key) {
+  if (!state_allows(key.state, Use::kOpen)) {
+    throw Error(Code::kKeyState,
+                "key " + key.name.text() + " is " + std::string(name_of(key.state)) +
+                    " and is not exchanged",
+                key.kid.text());
+  }
+  if (!key.usable)
+    throw Error(Code::kKeyLost, "key " + key.name.text() + " cannot be used: " + key.finding,
+                key.kid.text());
+}
+
+}  // namespace
+
+vault::Birth birth_of(const KeyRecord& record) {
+  if (!record.origin.empty()) return vault::Birth::kImported;
+  return record.exchangeable ? vault::Birth::kExchangeable : vault::Birth::kHere;
+}
+
+Bytes KeyStore::wrap_for(const Kid& kid, ByteView recipient_spki, OaepHash hash) {
+  const KeyRecord key = find(kid.text());
+  require_opens(key);
+  return impl_->vault.wrap_for(kid, recipient_spki, hash);
+}
+
+void KeyStore::Impl::require_same(const KeyRecord& known, const ImportRequest& request) {
+  if (known.state == KeyState::kDestroyed) {
+    throw Error(Code::kKeyState,
+                "key " + known.kid.text() + " was destroyed here and does not come back",
+                known.kid.text());
+  }
+  const bool alike = known.purpose == Purpose::kStorage && known.usable;
+  if (alike && vault.holds_same(known.kid, request.transferred)) return;
+  throw Error(Code::kIntegrity,
+              "another key is here under the kid " + known.kid.text() + ", as " +
+                  known.name.text() + "; nothing was imported",
+              known.kid.text());
+}
+
+ImportResult KeyStore::import(const ImportRequest& request, const Cause& cause) {
+  const std::lock_guard lock(impl_->change_mutex);
+  impl_->require_reconciled();
+  require_opens(impl_->find(request.transferred.unwrapping.text()));
+  const auto snapshot = impl_->current();
+  if (const auto known = snapshot->by_kid.find(request.kid); known != snapshot->by_kid.end()) {
+    const KeyRecord& record = snapshot->records[known->second];
+    impl_->require_same(record, request);
+    return {record, false};
+  }
+  JournalStep step;
+  KeyRecord& planned = step.planned;
+  planned.name = request.name;
+  planned.kid = request.kid;
+  planned.purpose = Purpose::kStorage;
+  planned.algorithm = KeyAlgorithm::kAes256;
+  planned.envelope = default_envelope(planned.purpose, planned.algorithm);
+  planned.state = KeyState::kDeactivated;
+  planned.origin = request.origin;
+  planned.reason = cause.reason;
+  planned.actor = cause.actor;
+  if (const KeyRecord* named = impl_->find_named(*snapshot, request.name);
+      named != nullptr && named->purpose != Purpose::kStorage) {
+    throw Error(Code::kExists,
+                "key " + named->name.text() + " is for " + std::string(name_of(named->purpose)),
+                named->kid.text());
+  }
+  planned.generation = impl_->next_generation(request.name);
+  planned.created = request.created;
+  planned.changed = impl_->options.clock->now();
+  step.cka_id = planned.cka_id = CkaId::random();
+  impl_->ledger.begin_step(step);
+  try {
+    impl_->vault.import(step.cka_id, impl_->label_of(request.name), request.transferred);
+    impl_->vault.self_test(vault_key(planned));
+    impl_->ledger.finish_create(planned);
+  } catch (...) {
+    impl_->undo(step.cka_id);
+    throw;
+  }
+  return {impl_->take_into_use(planned), true};
+}
+
+}  // namespace keyagent::keys
