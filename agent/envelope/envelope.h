@@ -56,11 +56,12 @@ PublicKeyInfo from_jwk(std::string_view json);
 PublicKeyInfo key_of_spki(ByteView spki, Purpose purpose);
 
 // JWS compact (RFC 7515): payload signed by the key; alg fixed by the key, `none` and mismatches
-// refused.
+// refused. `type`: the header's "typ" (RFC 7515 §4.1.9), so that no signature is taken for another
+// text's; empty: none is written, and any is taken.
 std::string sign_jws(KeyOps& ops, const PublicKeyInfo& key, SignatureAlgorithm algorithm,
-                     ByteView payload);
+                     ByteView payload, std::string_view type = {});
 // The payload, or Error{kIntegrity}.
-Bytes verify_jws(const PublicKeyInfo& key, std::string_view jws);
+Bytes verify_jws(const PublicKeyInfo& key, std::string_view jws, std::string_view type = {});
 // Verification with OpenSSL on the public key; raw signature as KeyOps::sign returns it.
 bool verify_signature(ByteView spki, SignatureAlgorithm algorithm, ByteView input,
                       ByteView signature);

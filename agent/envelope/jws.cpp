@@ -75,7 +75,8 @@ bool verify_digest(EVP_PKEY* key, SignatureAlgorithm algorithm, bool rsa, ByteVi
   throw Error(Code::kIntegrity, "the signature does not hold: " + why, key.kid.text());
 }
 
-SignatureAlgorithm read_header(const PublicKeyInfo& key, std::string_view text) {
+SignatureAlgorithm read_header(const PublicKeyInfo& key, std::string_view text,
+                               std::string_view type) {
   const auto bytes = from_base64url(text);
   const auto header = bytes ? parse_strict_object(as_text(*bytes), kJoseJson) : std::nullopt;
   if (!header) refuse(key, "malformed JWS header");
@@ -87,6 +88,8 @@ SignatureAlgorithm read_header(const PublicKeyInfo& key, std::string_view text) 
   }
   const auto named = Kid::parse(text_member(*header, "kid").value_or(""));
   if (named && *named != key.kid) refuse(key, "the header names another key");
+  if (!type.empty() && text_member(*header, "typ") != type)
+    refuse(key, "it is a text of another type than " + std::string(type));
   return *algorithm;
 }
 
@@ -109,27 +112,28 @@ bool verify_signature(ByteView spki, SignatureAlgorithm algorithm, ByteView inpu
 }
 
 std::string sign_jws(KeyOps& ops, const PublicKeyInfo& key, SignatureAlgorithm algorithm,
-                     ByteView payload) {
+                     ByteView payload, std::string_view type) {
   if (!can_sign(key.algorithm, algorithm)) {
     throw Error(Code::kUnsupported,
                 "a key of type " + std::string(keyagent::name_of(key.algorithm)) +
                     " does not sign with " + std::string(keyagent::name_of(algorithm)),
                 key.kid.text());
   }
-  const Json header{{"alg", keyagent::name_of(algorithm)}, {"kid", key.kid.text()}};
+  Json header{{"alg", keyagent::name_of(algorithm)}, {"kid", key.kid.text()}};
+  if (!type.empty()) header["typ"] = type;
   std::string jws = to_base64url(as_bytes(header.dump())) + '.' + to_base64url(payload);
   const Bytes signature = ops.sign(key.kid, algorithm, signing_input(algorithm, jws));
   return jws + '.' + to_base64url(signature);
 }
 
-Bytes verify_jws(const PublicKeyInfo& key, std::string_view jws) {
+Bytes verify_jws(const PublicKeyInfo& key, std::string_view jws, std::string_view type) {
   if (!signs(key.purpose)) refuse(key, "this key is not one that signs");
   const std::size_t first = jws.find('.');
   const std::size_t last = jws.rfind('.');
   if (first == std::string_view::npos || first == last || jws.find('.', first + 1) != last) {
     refuse(key, "a JWS has three parts, divided by dots");
   }
-  const SignatureAlgorithm algorithm = read_header(key, jws.substr(0, first));
+  const SignatureAlgorithm algorithm = read_header(key, jws.substr(0, first), type);
   auto payload = from_base64url(jws.substr(first + 1, last - first - 1));
   const auto signature = from_base64url(jws.substr(last + 1));
   if (!payload || !signature) refuse(key, "not base64url without padding");

@@ -15,6 +15,7 @@
 #include "agent/base/encoding.h"
 #include "agent/base/error.h"
 #include "agent/envelope/envelope.h"
+#include "agent/exchange/exchange.h"
 #include "agent/keys/key_store.h"
 #include "tests/support/code_of.h"
 #include "tests/support/command.h"
@@ -126,6 +127,33 @@ TEST_F(TpmTest, WhatATpmCannotDoIsRefusedByName) {
   EXPECT_EQ(code_of([&] { make("ed", Purpose::kSign, KeyAlgorithm::kEd25519); }),
             Code::kUnsupported);
   EXPECT_TRUE(store_->list().empty());
+}
+
+TEST_F(TpmTest, X4_AsSourceOrTargetOfAKeyExchangeItSaysWhatItLacksBeforeAnythingIsSent) {
+  store_->reconcile();
+  make("exchange-identity", Purpose::kSign);
+  const auto text_of = [&](const std::function<void()>& work) {
+    try {
+      work();
+    } catch (const Error& error) {
+      EXPECT_EQ(error.code(), Code::kUnsupported);
+      return std::string(error.what());
+    }
+    return std::string("nothing was refused");
+  };
+  const auto what = ::testing::HasSubstr("CKM_AES_KEY_GEN, CKM_AES_KEY_WRAP_KWP");
+  EXPECT_THAT(text_of([&] {
+                exchange::make_offer(*store_, *vault_, clock_, "exchange", "exchange-identity");
+              }),
+              what);
+  exchange::ExportOrder order;
+  order.request = "req-1";
+  order.specification = "customers";
+  EXPECT_THAT(text_of([&] { exchange::export_key(*store_, *vault_, clock_, order); }), what);
+  EXPECT_EQ(code_of([&] {
+              store_->create({KeyName("data.customers"), Purpose::kStorage, {}, {}, true});
+            }),
+            Code::kUnsupported);
 }
 
 TEST_F(TpmTest, Fault001_AKilledTpmIsFoundAgainWithItsKeys) {

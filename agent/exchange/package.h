@@ -1,0 +1,64 @@
+#pragma once
+// What travels between instances: a data key wrapped in the source's token for one target, and the
+// word of a target on which key it is to be wrapped for. Both are JWS (compact) over strict JSON,
+// each under a type of its own, so that no signature stands for another text. Wire shapes:
+// README.md.
+
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "agent/base/clock.h"
+#include "agent/base/key_ops.h"
+
+namespace keyagent::exchange {
+
+inline constexpr std::size_t kMaxPackage = 8 * 1024;
+inline constexpr std::string_view kPackageType = "keyagent-exchange+jws";
+inline constexpr std::string_view kOfferType = "keyagent-exchange-key+jws";
+
+// Clocks of two hosts may differ so much.
+inline constexpr std::chrono::minutes kClockSkew{5};
+// A package waits so long for its delivery; then the source makes another one.
+inline constexpr std::chrono::hours kPackageLife{24};
+// So old may the word of a target be: approvals take days.
+inline constexpr std::chrono::hours kOfferLife{30 * 24};
+
+struct Package {
+  std::string request;                 // [A-Za-z0-9][A-Za-z0-9._-]{0,63}
+  std::string specification;           // [a-z0-9][a-z0-9._-]{0,40}
+  Kid source, target;                  // identities
+  Kid exchange_kid;                    // the target's RSA key that it is wrapped for
+  Kid kid;                             // of the data key
+  WallTime created{};                  // of the data key
+  KeyState state = KeyState::kActive;  // at the source: active or deactivated
+  OaepHash oaep = OaepHash::kSha1;
+  Bytes wrapped;
+  WallTime issued{}, expires{};
+};
+
+// What the target's identity says of its exchange key.
+struct Offer {
+  Kid exchange_kid;
+  std::vector<OaepHash> oaep;  // what its token unwraps, best first
+  WallTime issued{};
+};
+
+// Throws Error{kUsage} for a text that is none.
+void require_request_id(std::string_view text);
+void require_specification(std::string_view text);
+
+// Signed in the token by `identity`. Throws what KeyOps does.
+std::string sign_package(KeyOps& ops, const PublicKeyInfo& identity, const Package& package);
+std::string sign_offer(KeyOps& ops, const PublicKeyInfo& identity, const Offer& offer);
+
+// Throws Error{kIntegrity} unless `source` signed exactly such a text. What it is bound to is for
+// the caller to compare. Never throws anything else for bytes from outside.
+Package open_package(const PublicKeyInfo& source, std::string_view jws);
+Offer open_offer(const PublicKeyInfo& target, std::string_view jws);
+
+// The payload alone, for tests of the parser: nullopt-like Error{kIntegrity} as above.
+Package parse_package(std::string_view payload);
+Offer parse_offer(std::string_view payload);
+
+}  // namespace keyagent::exchange
