@@ -24,7 +24,9 @@ constexpr Named kActions[] = {{Action::kOpen, "open"},
                               {Action::kAudit, "audit"},
                               {Action::kAdmin, "admin"},
                               {Action::kCredential, "credential"},
-                              {Action::kWork, "work"}};
+                              {Action::kWork, "work"},
+                              {Action::kExport, "export"},
+                              {Action::kImport, "import"}};
 
 template <class List, class Value>
 bool contains(const List& list, const Value& value) {
@@ -49,16 +51,32 @@ bool matches_key(const Rule& rule, const Query& query) {
   return named && (rule.purposes.empty() || contains(rule.purposes, query.purpose));
 }
 
+// The one place that says whom keys may go to: default deny there too (MISSION X6).
+bool matches_peer(const Rule& rule, const Query& query) {
+  const bool travels = query.action == Action::kExport || query.action == Action::kImport;
+  if (!travels || rule.peers.empty()) return true;
+  // An offer is for nobody in particular: whoever may import from some may make it.
+  if (query.action == Action::kImport && query.peer.empty()) return rule.allow;
+  return contains(rule.peers, query.peer);
+}
+
 bool matches(const Rule& rule, const Principal& principal, const Query& query) {
   return rule.actions.contains(query.action) && matches_who(rule, principal) &&
-         matches_key(rule, query);
+         matches_key(rule, query) && matches_peer(rule, query);
+}
+
+std::string of_what(const Query& query) {
+  return (query.key.empty() ? "" : " with key " + query.key) + (query.peer.empty() ? ""
+                                                                : query.action == Action::kImport
+                                                                    ? " from " + query.peer
+                                                                    : " for " + query.peer);
 }
 
 Decision from_rule(const Rule& rule, const Principal& principal, const Query& query) {
   return {rule.allow, rule.name, rule.where,
           "rule '" + rule.name + "' (" + rule.where + ") " + (rule.allow ? "allows" : "denies") +
               " " + principal.text() + " to " + std::string(name_of(query.action)) +
-              (query.key.empty() ? "" : " with key " + query.key)};
+              of_what(query)};
 }
 
 }  // namespace
@@ -128,7 +146,7 @@ Decision decide(const Policy& policy, const Principal& principal, const Query& q
   if (allowed != nullptr) return from_rule(*allowed, principal, query);
   return {false, "default", "",
           "no rule allows " + principal.text() + " to " + std::string(name_of(query.action)) +
-              (query.key.empty() ? "" : " with key " + query.key)};
+              of_what(query)};
 }
 
 bool allows_some(const Policy& policy, const Principal& principal, Action action) {

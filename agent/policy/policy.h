@@ -43,9 +43,11 @@ enum class Action {
   kAdmin,    // reload, doctor, enroll, leave, install and remove certificates
   kCredential,  // have a credential of the instance; `keys` are its name
   kWork,        // take tasks of the instance; `keys` are names of handlers
+  kExport,      // have a key leave the token, wrapped for one of the rule's peers
+  kImport,      // have a key of another token become one of this name; offer a key for it
 };
 // "open" "seal" "sign" "public" "create" "destroy" "rekey" "suspend" "reseal" "decrypt"
-// "agree" "status" "audit" "admin" "credential" "work"
+// "agree" "status" "audit" "admin" "credential" "work" "export" "import"
 std::string_view name_of(Action action);
 // All of them, for messages: "open, seal, …".
 std::string action_names();
@@ -60,7 +62,10 @@ struct Rule {
   std::vector<std::uint32_t> uids;
   std::vector<std::uint32_t> gids;
   bool anyone = false;  // `who: anyone`
-  std::string where;    // "policy.yml:12"
+  // Identities (kids) that keys may go to or come from; any where it is empty, which no allowed
+  // export is. Says nothing of other actions.
+  std::vector<std::string> peers;
+  std::string where;  // "policy.yml:12"
 };
 
 // Does a pattern of Rule::keys match this name? '*' alone is special.
@@ -68,8 +73,9 @@ bool matches_name(std::string_view pattern, std::string_view name);
 
 struct Query {
   Action action = Action::kStatus;
-  std::string key;      // name; empty for actions without a key
-  std::string purpose;  // of the key, or empty
+  std::string key;        // name; empty for actions without a key
+  std::string purpose;    // of the key, or empty
+  std::string peer = {};  // kid of the other side's identity, for export and import; or empty
 };
 
 struct Decision {

@@ -6,12 +6,15 @@
 #include <vector>
 
 #include "agent/base/error.h"
+#include "agent/base/ids.h"
 #include "agent/base/key_types.h"
 #include "agent/base/yaml_reader.h"
 #include "agent/policy/policy.h"
 
 namespace keyagent::policy {
 namespace {
+
+constexpr std::size_t kThumbprint = 43;  // characters of a kid that names a public key
 
 std::optional<std::uint32_t> number_of(const std::string& text) {
   std::uint32_t value = 0;
@@ -82,6 +85,22 @@ std::vector<std::string> names_in(const YamlReader& reader, const std::string& f
   return names;
 }
 
+void read_peers(const YamlReader& reader, Rule& rule) {
+  rule.peers = names_in(reader, "peers");
+  for (const auto& peer : rule.peers) {
+    const auto kid = Kid::parse(peer);
+    if (!kid || peer.size() != kThumbprint)
+      throw Error(Code::kConfiguration,
+                  reader.where("peers") + ": '" + peer +
+                      "' is no identity: give the kid that keyagent key show prints there");
+  }
+  const bool leaves = rule.allow && rule.actions.contains(Action::kExport);
+  if (leaves && rule.peers.empty())
+    throw Error(Code::kConfiguration,
+                reader.where() + ": rule '" + rule.name +
+                    "' lets keys leave and does not say for whom: give 'peers'");
+}
+
 Rule read_rule(const YamlReader& reader) {
   Rule rule;
   rule.name = reader.text("name");
@@ -93,6 +112,7 @@ Rule read_rule(const YamlReader& reader) {
   rule.keys = names_in(reader, "keys");
   if (rule.keys.empty()) rule.keys = {"*"};
   rule.purposes = names_in(reader, "purposes");
+  read_peers(reader, rule);
   for (const auto& purpose : rule.purposes) {
     if (!purpose_of(purpose))
       throw Error(Code::kConfiguration,

@@ -163,7 +163,7 @@ rules:
 TEST(Decide, EmptyPolicyDeniesEverything) {
   for (const char* name :
        {"open", "seal", "sign", "public", "create", "destroy", "rekey", "suspend", "reseal",
-        "decrypt", "agree", "status", "audit", "admin", "credential", "work"}) {
+        "decrypt", "agree", "status", "audit", "admin", "credential", "work", "export", "import"}) {
     ASSERT_TRUE(action_of(name)) << name;
     EXPECT_EQ(name_of(*action_of(name)), name);
     EXPECT_FALSE(decide(Policy{}, user(0), {*action_of(name), "k", "sign"}).allowed) << name;
@@ -187,6 +187,32 @@ TEST(Decide, DecryptAndAgreeAreImpliedByNoOtherAction) {
   EXPECT_TRUE(decide(*policy, user(1001), {Action::kDecrypt, "mail", "transport"}).allowed);
   EXPECT_FALSE(decide(*policy, user(1001), {Action::kDecrypt, "mail", "sign"}).allowed);
   EXPECT_FALSE(decide(*policy, user(1001), {Action::kAgree, "mail", "transport"}).allowed);
+}
+
+// MISSION X6: a key leaves for nobody whom a rule does not name.
+TEST(Decide, X6_ExportIsForThePeersOfARuleAndForNobodyElse) {
+  const std::string a(43, 'A'), b(43, 'Q'), c(43, 'g');
+  const auto policy = parse_policy(
+      "rules:\n  - {name: all-but, allow: [open, sign, public, create, "
+      "decrypt, admin, import], keys: [\"data.*\"], who: {anyone: true}}\n"
+      "  - {name: go, allow: [export, public], keys: [\"data.*\"], peers: [" +
+          a + ", " + c + "], who: {user: \"1001\"}}\n" +
+          "  - {name: not-c, deny: [export, import], peers: [" + c + "], who: {anyone: true}}\n",
+      "policy.yml");
+  const auto rule_for = [&](std::uint32_t uid, Action action, const std::string& peer) {
+    return decide(*policy, user(uid), {action, "data.x", "storage", peer}).rule;
+  };
+  EXPECT_EQ(rule_for(1001, Action::kExport, a), "go");
+  EXPECT_EQ(rule_for(1001, Action::kExport, b), "default");
+  EXPECT_EQ(rule_for(1001, Action::kExport, ""), "default");
+  EXPECT_EQ(rule_for(1001, Action::kExport, c), "not-c");
+  EXPECT_EQ(rule_for(1002, Action::kExport, a), "default");
+  EXPECT_EQ(rule_for(1001, Action::kImport, b), "all-but");
+  EXPECT_EQ(rule_for(1001, Action::kImport, c), "not-c");
+  EXPECT_EQ(rule_for(1001, Action::kImport, ""), "all-but") << "an offer is for nobody yet";
+  EXPECT_EQ(rule_for(1001, Action::kPublic, ""), "all-but") << "peers say nothing of it";
+  EXPECT_THAT(decide(*policy, user(1001), {Action::kExport, "data.x", "storage", b}).reason,
+              HasSubstr("with key data.x for " + b));
 }
 
 // Asked before a key is known: a deny of some keys takes nothing from the others.
