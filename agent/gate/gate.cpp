@@ -25,7 +25,7 @@ constexpr std::uint32_t kRetryAfterMs = 50;
 struct Flight {
   Flight(State& state, const policy::Principal& principal, wire::Request request,
          std::shared_ptr<Reply> to)
-      : call{state, principal, std::move(request), {}, {}, {}, {}, {}, {}, {}},
+      : call{state, principal, std::move(request), {}, {}, {}, {}, {}, {}, {}, false, {}},
         reply(std::move(to)) {}
   ~Flight() {
     wire::wipe(call.request);
@@ -89,10 +89,12 @@ Error denied(const Call& call) {
     return Error(Code::kDenied, call.principal.text() + " may not work as handler " + which +
                                     "; the deciding rule: keyagent why work " + which);
   }
-  return Error(Code::kDenied, call.principal.text() + " may not " + action +
-                                  (which.empty() ? "" : " with key " + which) +
-                                  "; the deciding rule: keyagent why " + action +
-                                  (which.empty() ? "" : " " + which));
+  const std::string peer = escape_controls(call.query.peer);
+  return Error(
+      Code::kDenied,
+      call.principal.text() + " may not " + action + (which.empty() ? "" : " with key " + which) +
+          (peer.empty() ? "" : ", peer " + peer) + "; the deciding rule: keyagent why " + action +
+          (which.empty() ? "" : " " + which) + (peer.empty() ? "" : " --peer " + peer));
 }
 
 Error not_present(const Call& call) {
@@ -240,7 +242,10 @@ void Gate::Impl::finish(const Held& flight) {
     }
     run(*flight);
     audit::Event done = flight->event;
-    if (call.key) done.kid = call.key->kid.text();
+    if (call.key) {
+      done.key = call.key->name.text();
+      done.kid = call.key->kid.text();
+    }
     done.outcome = "ok";
     if (!call.detail.empty()) done.detail = call.detail;
     if (flight->abandoned && *flight->abandoned) done.detail = "after its deadline; not delivered";
@@ -275,7 +280,8 @@ void Gate::Impl::fail(const Held& flight, const Error& error) {
   ++state.counters.failed;
   const auto answer = failure(flight->call.request.id(), error);
   report(*flight, error);
-  if (error.code() == Code::kInput && flight->call.key) {
+  const bool failed_open = error.code() == Code::kInput || flight->call.failed_to_open;
+  if (failed_open && flight->call.key) {
     count_failed_open(*flight);
     return flight->reply->answer_at(answer_time(flight->call), answer);
   }

@@ -28,19 +28,27 @@ void add_attribute(wire::KeyShowReply& reply, const char* name, const std::optio
   if (value) add_fact(reply, name, *value ? "true" : "false", *value == wanted);
 }
 
-void describe_custody(const pkcs11::Custody& custody, wire::KeyShowReply& reply) {
-  add_attribute(reply, "CKA_LOCAL", custody.local, true);
+void describe_custody(const pkcs11::Custody& custody, vault::Birth birth,
+                      wire::KeyShowReply& reply) {
+  const bool here = birth != vault::Birth::kImported;
+  const bool leaves = birth == vault::Birth::kExchangeable;
+  add_attribute(reply, "CKA_LOCAL", custody.local, here);
   add_attribute(reply, "CKA_SENSITIVE", custody.sensitive, true);
-  add_attribute(reply, "CKA_ALWAYS_SENSITIVE", custody.always_sensitive, true);
-  add_attribute(reply, "CKA_EXTRACTABLE", custody.extractable, false);
-  add_attribute(reply, "CKA_NEVER_EXTRACTABLE", custody.never_extractable, true);
+  add_attribute(reply, "CKA_ALWAYS_SENSITIVE", custody.always_sensitive, here);
+  add_attribute(reply, "CKA_EXTRACTABLE", custody.extractable, leaves);
+  add_attribute(reply, "CKA_NEVER_EXTRACTABLE", custody.never_extractable,
+                birth == vault::Birth::kHere);
   const auto attempt = [&](const char* name, bool refused, const std::string& answer) {
     add_fact(reply, name, (refused ? "refused: " : "SUCCEEDED: ") + answer, refused);
   };
   attempt("attempt to read the key out", custody.read_refused, custody.read_answer);
-  attempt("attempt to wrap the key out", custody.wrap_refused, custody.wrap_answer);
+  if (leaves && !custody.wrap_refused) {
+    add_fact(reply, "attempt to wrap the key out", "possible: it was made to be exchanged", true);
+  } else {
+    attempt("attempt to wrap the key out", custody.wrap_refused, custody.wrap_answer);
+  }
   attempt("attempt to copy it readable", custody.copy_refused, custody.copy_answer);
-  reply.set_holds(custody.holds());
+  reply.set_holds(leaves ? custody.holds_but_wrapped() : custody.holds());
 }
 
 }  // namespace
@@ -72,7 +80,8 @@ void run_show(Call& call) {
     throw Error(Code::kKeyState, "key " + call.key->name.text() + " is destroyed",
                 call.key->kid.text());
   }
-  describe_custody(call.state.services.keys->prove_custody(call.key->kid.text()), reply);
+  describe_custody(call.state.services.keys->prove_custody(call.key->kid.text()),
+                   keys::birth_of(*call.key), reply);
 }
 
 void resolve_create(Call& call) {
@@ -95,6 +104,7 @@ void run_create(Call& call) {
     create.envelope = require_name(envelope_algorithm_of(request.envelope()), "envelope algorithm",
                                    request.envelope());
   }
+  create.exchangeable = request.exchangeable();
   auto result = call.state.services.keys->create(create, {"created", call.principal.text()});
   call.key = result.record;
   auto& reply = *call.response.mutable_key_create();

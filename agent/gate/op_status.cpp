@@ -51,6 +51,10 @@ void run_status(Call& call) {
   auto& reply = *call.response.mutable_status();
   auto& token = services.vault->token();
   describe_token(token.status(), token.profile().name, *reply.mutable_token());
+  reply.mutable_token()->set_cannot_exchange(
+      services.vault->missing_for_transfer(OaepHash::kSha1).empty()
+          ? ""
+          : services.vault->missing_for_transfer(OaepHash::kSha256));
   const KeyDescriber describer(call.state);
   for (const auto& record : describer.sorted()) {
     const std::string purpose(name_of(record.purpose));

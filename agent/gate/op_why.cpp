@@ -53,13 +53,16 @@ void run_why(Call& call) {
   const bool no_key = action == policy::Action::kCredential || action == policy::Action::kWork;
   if (no_key) call.query.key = request.key();
   if (!no_key && !request.key().empty()) resolve_key(call, request.key());
-  policy::Query query{*action, call.query.key, call.query.purpose};
+  // Keys that come in are asked for before they are here.
+  if (action == policy::Action::kImport && !call.key)
+    call.query.purpose = name_of(Purpose::kStorage);
+  policy::Query query{*action, call.query.key, call.query.purpose, request.peer()};
   auto decision = policy::decide(*call.policy, subject, query);
   // A kid of a key that the caller may not see is not turned into its name.
   const bool by_other_name = call.query.key != request.key();
   if (by_other_name && !decision.allowed &&
       !call.may(policy::Action::kPublic, query.key, query.purpose)) {
-    decision = policy::decide(*call.policy, subject, {*action, request.key(), {}});
+    decision = policy::decide(*call.policy, subject, {*action, request.key(), {}, request.peer()});
   }
   auto& reply = *call.response.mutable_why();
   reply.set_allowed(decision.allowed);

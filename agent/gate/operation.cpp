@@ -61,6 +61,10 @@ void resolve_certificate_remove(Call& call) {
   resolve_key(call, call.request.certificate_remove().key());
 }
 
+void resolve_exchange_offer(Call& call) {
+  resolve_key(call, call.request.exchange_offer().exchange_key());
+}
+
 // An RSA-4096 pair takes a token up to a minute: creation is patient.
 const Operation kOperations[] = {
     {Request::kOpen, "open", Action::kOpen, Record::kUse, true, always, resolve_open, run_open},
@@ -123,6 +127,12 @@ const Operation kOperations[] = {
      run_task_end},
     {Request::kTaskList, "task.list", Action::kStatus, Record::kNever, false, never, no_key,
      run_task_list},
+    {Request::kExchangeOffer, "exchange.offer", Action::kImport, Record::kUse, true, always,
+     resolve_exchange_offer, run_exchange_offer},
+    {Request::kExchangeExport, "key.export", Action::kExport, Record::kChange, true, always,
+     resolve_export, run_export, 6},
+    {Request::kExchangeImport, "key.import", Action::kImport, Record::kChange, false, always,
+     resolve_import, run_import, 6},
     {Request::kProve, "prove", std::nullopt, Record::kUse, true, always, resolve_prove, run_prove},
 };
 
@@ -167,6 +177,8 @@ void describe_key(const keys::KeyRecord& record, wire::Key& key) {
   key.set_usable(record.usable);
   key.set_finding(record.finding);
   key.set_actor(record.actor);
+  key.set_exchangeable(record.exchangeable);
+  key.set_origin(record.origin);
   if (record.activated != WallTime{}) key.set_activated(rfc3339(record.activated));
 }
 

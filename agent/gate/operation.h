@@ -56,7 +56,8 @@ struct Call {
   std::string which;                   // the key as the caller named it; empty: no key concerned
   std::optional<keys::KeyRecord> key;  // absent: no such key, or none concerned
   policy::Decision decision;
-  std::string detail;  // what the audit record of the use adds
+  std::string detail;           // what the audit record of the use adds
+  bool failed_to_open = false;  // the token did not take the caller's bytes: counted, on a beat
   SteadyTime started{};
 
   bool may(policy::Action action, const std::string& key_name, const std::string& purpose) const {
@@ -185,6 +186,11 @@ void run_task_keep(Call& call);
 void resolve_task_end(Call& call);
 void run_task_end(Call& call);
 void run_task_list(Call& call);
+void run_exchange_offer(Call& call);
+void resolve_export(Call& call);
+void run_export(Call& call);
+void resolve_import(Call& call);
+void run_import(Call& call);
 void resolve_prove(Call& call);
 void run_prove(Call& call);
 

@@ -1,0 +1,104 @@
+// Keys that travel: offer, export, import. Which may leave and for whom is the policy's to say, by
+// the kid of the other side's identity; what is bound to what is looked at in agent/exchange.
+
+#include "agent/base/encoding.h"
+#include "agent/exchange/exchange.h"
+#include "agent/gate/operation.h"
+
+namespace keyagent::gate {
+namespace {
+
+// Of a public key in DER; for what is none a text that no rule names.
+std::string kid_of_spki(const std::string& spki) {
+  try {
+    return jwk_thumbprint(as_bytes(spki));
+  } catch (const Error&) {
+    throw Error(Code::kUsage, "an identity is a public key in DER (SubjectPublicKeyInfo)");
+  }
+}
+
+Bytes bytes_of(const std::string& text) {
+  return {text.begin(), text.end()};
+}
+
+exchange::ImportOrder order_of(const wire::ExchangeImportRequest& request) {
+  exchange::ImportOrder order;
+  order.package = request.package();
+  order.request = request.request();
+  order.specification = request.specification();
+  order.source_spki = bytes_of(request.source_spki());
+  order.exchange_key = request.exchange_key();
+  order.name = KeyName(request.name());
+  return order;
+}
+
+}  // namespace
+
+void run_exchange_offer(Call& call) {
+  const auto& request = call.request.exchange_offer();
+  auto& services = call.state.services;
+  const auto offered = exchange::make_offer(*services.keys, *services.vault, *services.clock,
+                                            request.exchange_key(), request.identity());
+  auto& reply = *call.response.mutable_exchange_offer();
+  reply.set_exchange_spki(offered.exchange.spki.data(), offered.exchange.spki.size());
+  reply.set_target_spki(offered.identity.spki.data(), offered.identity.spki.size());
+  reply.set_proof(offered.proof);
+  call.detail = "offered as " + offered.identity.kid.text();
+}
+
+void resolve_export(Call& call) {
+  const auto& request = call.request.exchange_export();
+  resolve_key(call, request.key());
+  call.query.peer = request.target();
+}
+
+void run_export(Call& call) {
+  const auto& request = call.request.exchange_export();
+  auto& services = call.state.services;
+  exchange::ExportOrder order;
+  order.key = call.key->kid;
+  order.request = request.request();
+  order.specification = request.specification();
+  order.identity = request.identity();
+  order.target = Kid(request.target());
+  order.target_spki = bytes_of(request.target_spki());
+  order.exchange_spki = bytes_of(request.exchange_spki());
+  order.proof = request.proof();
+  const auto exported =
+      exchange::export_key(*services.keys, *services.vault, *services.clock, order);
+  call.detail = "for " + order.target.text() + ", request " + order.request;
+  auto& reply = *call.response.mutable_exchange_export();
+  reply.set_package(exported.package);
+  reply.set_kid(exported.key.kid.text());
+}
+
+// Asked of policy with the name that the key will have, whether there is such a key or not.
+void resolve_import(Call& call) {
+  const auto& request = call.request.exchange_import();
+  call.which = call.query.key = KeyName(request.name()).text();
+  call.query.purpose = name_of(Purpose::kStorage);
+  call.query.peer = kid_of_spki(request.source_spki());
+}
+
+void run_import(Call& call) {
+  auto& services = call.state.services;
+  const auto order = order_of(call.request.exchange_import());
+  const auto package = exchange::check_package(*services.keys, *services.clock, order);
+  // From here on the token decides. What it does not take counts against the unwrapping key, as a
+  // failed envelope does (RELIABILITY 94).
+  call.key = services.keys->find(package.exchange_kid.text());
+  require_budget(call);
+  try {
+    const auto result = exchange::import_key(*services.keys, order, package, call.principal.text());
+    call.key = result.record;
+    call.detail = result.record.origin + (result.imported ? "" : " (it was there)");
+    auto& reply = *call.response.mutable_exchange_import();
+    describe_key(result.record, *reply.mutable_key());
+    reply.set_imported(result.imported);
+  } catch (const Error& error) {
+    call.failed_to_open = error.code() == Code::kIntegrity;
+    throw;
+  }
+}
+
+}  // namespace keyagent::gate
