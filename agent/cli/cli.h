@@ -50,6 +50,7 @@ void add_key_commands(CLI::App& app, Session& session);
 void add_key_pki_commands(CLI::App& key, Session& session);
 void add_key_certificate_commands(CLI::App& key, Session& session);
 void add_key_state_commands(CLI::App& key, Session& session);
+void add_key_exchange_commands(CLI::App& key, Session& session);  // offer, export, import
 void add_rekey_command(CLI::App& app, Session& session);
 void add_census_commands(CLI::App& app, Session& session);    // census, reseal
 void add_sign_commands(CLI::App& app, Session& session);      // sign, verify

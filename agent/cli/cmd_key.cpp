@@ -29,6 +29,10 @@ std::string key_lines(const wire::Key& key) {
           : key.finding().empty() ? ""
                                   : " (NOT USABLE: " + key.finding() + ")") +
          "\n  created    " + key.created() + ", generation " + std::to_string(key.generation()) +
+         (key.origin().empty() ? "" : "\n  origin     " + key.origin()) +
+         (key.exchangeable()
+              ? "\n  exchange   may leave the token wrapped, for those that the policy names"
+              : "") +
          (life_text(key).empty() ? "" : "\n  life       " + life_text(key)) +
          (key.used().empty() ? "" : "\n  last used  " + key.used()) +
          (certificate_text(key).empty() ? "" : "\n  " + certificate_text(key)) +
@@ -99,8 +103,10 @@ void run_show(Session& session, const std::string& which, bool prove) {
     }
     out["custody"] = facts;
     out["holds"] = reply.holds();
-    text += reply.holds() ? "  The key cannot leave the token.\n"
-                          : "  THE TOKEN DOES NOT HOLD THIS KEY: see BAD above.\n";
+    text += reply.holds() && reply.key().exchangeable()
+                ? "  The key leaves the token only wrapped, and is readable nowhere.\n"
+            : reply.holds() ? "  The key cannot leave the token.\n"
+                            : "  THE TOKEN DOES NOT HOLD THIS KEY: see BAD above.\n";
     if (!reply.holds()) session.exit_status = exit_code(Code::kIntegrity);
   }
   session.tell(out, text);
@@ -186,6 +192,10 @@ void add_key_commands(CLI::App& app, Session& session) {
       "--envelope", [wanted](const std::string& v) { wanted->set_envelope(v); },
       "how others seal to it: RSA-OAEP, RSA-OAEP-256, ECDH-ES, ECDH-ES+A256KW, A256GCMKW");
 
+  create->add_flag_callback(
+      "--exchangeable", [wanted] { wanted->set_exchangeable(true); },
+      "a storage key that may leave the token wrapped, for those that the policy names");
+
   auto all = std::make_shared<bool>(false);
   auto* list = add_command(*key, "list", "the keys that you may see",
                            "  keyagent key list\n  keyagent --json key list --all",
@@ -223,6 +233,7 @@ void add_key_commands(CLI::App& app, Session& session) {
   add_key_pki_commands(*key, session);
   add_key_certificate_commands(*key, session);
   add_key_state_commands(*key, session);
+  add_key_exchange_commands(*key, session);
 
   struct Destroy {
     std::string key, reason;

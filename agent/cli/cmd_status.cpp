@@ -153,7 +153,7 @@ void run_doctor(Session& session, const std::string& config) {
 }
 
 struct Why {
-  std::string action, key;
+  std::string action, key, peer;
   long uid = -1;
 };
 
@@ -161,6 +161,7 @@ void run_why(Session& session, const Why& why) {
   wire::Request request;
   request.mutable_why()->set_action(why.action);
   request.mutable_why()->set_key(why.key);
+  request.mutable_why()->set_peer(why.peer);
   if (why.uid >= 0) {
     request.mutable_why()->set_uid(static_cast<std::uint32_t>(why.uid));
     request.mutable_why()->set_has_uid(true);
@@ -207,9 +208,11 @@ void add_status_commands(CLI::App& app, Session& session) {
   why_command
       ->add_option("ACTION", why->action,
                    "open seal sign public create destroy rekey suspend reseal decrypt agree status "
-                   "audit admin credential work")
+                   "audit admin credential work export import")
       ->required();
   why_command->add_option("KEY", why->key, "name or kid");
+  why_command->add_option("--peer", why->peer,
+                          "for export and import: the kid of the other side's identity");
   why_command->add_option("--uid", why->uid, "for another user (needs the admin action)")
       ->check(CLI::Range(0L, 4294967294L));
 }

@@ -58,7 +58,9 @@ Json key_json(const wire::Key& key) {
            {"next_rekey", key.next_rekey()},
            {"used", key.used()},
            {"sealed", key.sealed()},
-           {"certificate_until", key.certificate_until()}};
+           {"certificate_until", key.certificate_until()},
+           {"exchangeable", key.exchangeable()},
+           {"origin", key.origin()}};
   if (!key.finding().empty()) out["finding"] = key.finding();
   if (!key.certificate_finding().empty()) out["certificate_finding"] = key.certificate_finding();
   return out;

@@ -1,0 +1,136 @@
+// keyagent key offer | export | import: a storage key from one agent to another, by hand.
+
+#include "agent/base/encoding.h"
+#include "agent/base/error.h"
+#include "agent/base/ids.h"
+#include "agent/base/strict_json.h"
+#include "agent/cli/cli.h"
+#include "agent/cli/files.h"
+#include "agent/cli/public_file.h"
+
+namespace keyagent::cli {
+namespace {
+
+constexpr std::size_t kLargestOffer = 16 * 1024;
+constexpr const char* kPrefix = "data.";
+
+struct Options {
+  std::string key, request, specification, source, target, package, output = "-";
+  std::string exchange_key = "exchange", identity = "exchange-identity";
+};
+
+std::string text_of(const std::string& bytes) {
+  return to_base64url(as_bytes(bytes));
+}
+
+void run_offer(Session& session, const Options& options) {
+  wire::Request request;
+  request.mutable_exchange_offer()->set_exchange_key(options.exchange_key);
+  request.mutable_exchange_offer()->set_identity(options.identity);
+  const auto response = session.call(request);
+  const auto& reply = response.exchange_offer();
+  const Json offer{{"target", jwk_thumbprint(as_bytes(reply.target_spki()))},
+                   {"identity", text_of(reply.target_spki())},
+                   {"exchange", text_of(reply.exchange_spki())},
+                   {"proof", reply.proof()}};
+  write_output(options.output, as_bytes(offer.dump(2) + "\n"));
+  session.note("The other side pins " + offer["target"].get<std::string>());
+}
+
+std::string member(const nlohmann::json& offer, const char* name, bool decode) {
+  const auto it = offer.find(name);
+  if (it == offer.end() || !it->is_string())
+    throw Error(Code::kUsage, std::string("the offer has no \"") + name + "\"");
+  const auto text = it->get<std::string>();
+  if (!decode) return text;
+  const auto bytes = from_base64url(text);
+  if (!bytes) throw Error(Code::kUsage, std::string("the offer's \"") + name + "\" is damaged");
+  return {bytes->begin(), bytes->end()};
+}
+
+void run_export(Session& session, const Options& options) {
+  const auto file = read_input(options.target, kLargestOffer);
+  const auto offer = parse_strict_object(as_text(file), {kLargestOffer, 2});
+  if (!offer) throw Error(Code::kUsage, options.target + " is no offer (keyagent key offer)");
+  wire::Request request;
+  auto& order = *request.mutable_exchange_export();
+  order.set_key(options.key.empty() ? kPrefix + options.specification : options.key);
+  order.set_request(options.request);
+  order.set_specification(options.specification);
+  order.set_identity(options.identity);
+  order.set_target(member(*offer, "target", false));
+  order.set_target_spki(member(*offer, "identity", true));
+  order.set_exchange_spki(member(*offer, "exchange", true));
+  order.set_proof(member(*offer, "proof", false));
+  const auto response = session.call(request);
+  const auto& reply = response.exchange_export();
+  write_output(options.output, as_bytes(reply.package() + "\n"));
+  session.note("Key " + reply.kid() + ", wrapped for " + order.target());
+}
+
+void run_import(Session& session, const Options& options) {
+  const auto file = read_input(options.package, kLargestOffer);
+  std::string package(as_text(file));
+  while (!package.empty() && (package.back() == '\n' || package.back() == '\r')) package.pop_back();
+  const auto source = read_public_file(options.source);
+  wire::Request request;
+  auto& order = *request.mutable_exchange_import();
+  order.set_package(package);
+  order.set_request(options.request);
+  order.set_specification(options.specification);
+  order.set_source_spki(source.spki.data(), source.spki.size());
+  order.set_exchange_key(options.exchange_key);
+  order.set_name(kPrefix + options.specification);
+  const auto response = session.call(request);
+  const auto& reply = response.exchange_import();
+  Json out = key_json(reply.key());
+  out["imported"] = reply.imported();
+  session.tell(out, (reply.imported() ? "imported " : "already there: ") + reply.key().kid() +
+                        " as generation " + std::to_string(reply.key().generation()) + " of " +
+                        reply.key().name() + ": it opens, and seals nothing");
+}
+
+void add_binding(CLI::App& command, Options& options) {
+  command.add_option("--request", options.request, "the id that both sides know it by")->required();
+  command
+      .add_option("--specification", options.specification,
+                  "the kind of data; its keys are named data.SPECIFICATION")
+      ->required();
+}
+
+}  // namespace
+
+void add_key_exchange_commands(CLI::App& key, Session& session) {
+  auto offer = std::make_shared<Options>();
+  auto* offer_command = add_command(
+      key, "offer", "at the target: the key that others wrap theirs for",
+      "  keyagent key offer -o offer.json", [&session, offer] { run_offer(session, *offer); });
+  offer_command->add_option("--exchange-key", offer->exchange_key, "an RSA exchange key");
+  offer_command->add_option("--identity", offer->identity, "the sign key that vouches for it");
+  offer_command->add_option("-o,--output", offer->output, "a file; - is standard output");
+
+  auto out = std::make_shared<Options>();
+  auto* export_command = add_command(
+      key, "export", "at the source: an exchangeable storage key, wrapped for a pinned target",
+      "  keyagent key export --to offer.json --request 2026-1 --specification customers -o package",
+      [&session, out] { run_export(session, *out); });
+  export_command->add_option("KEY", out->key, "a kid, for another generation than the active one");
+  export_command->add_option("--to", out->target, "the target's offer")->required();
+  add_binding(*export_command, *out);
+  export_command->add_option("--identity", out->identity, "the sign key of this side");
+  export_command->add_option("-o,--output", out->output, "a file; - is standard output");
+
+  auto in = std::make_shared<Options>();
+  auto* import_command = add_command(
+      key, "import", "at the target: a key that was exported for it; again changes nothing",
+      "  keyagent key import package --from source.pem --request 2026-1 --specification customers",
+      [&session, in] { run_import(session, *in); });
+  import_command->add_option("PACKAGE", in->package, "a file; - is standard input")->required();
+  import_command
+      ->add_option("--from", in->source, "public key of the source's identity, PEM or JWK")
+      ->required();
+  add_binding(*import_command, *in);
+  import_command->add_option("--exchange-key", in->exchange_key, "the key that was offered");
+}
+
+}  // namespace keyagent::cli
