@@ -179,6 +179,9 @@ CK_OBJECT_HANDLE unwrap_here(Session& session, const KeyId& unwrapping, std::siz
                              Hash oaep, ByteView wrapped, Attributes& forced) {
   const CK_OBJECT_HANDLE under = session.key(unwrapping);
   auto params = oaep_params(oaep);
+  if (wrapped.size() == modulus) {  // Layout::kOaepAlone
+    return unwrap_by(session, {CKM_RSA_PKCS_OAEP, &params, sizeof params}, under, wrapped, forced);
+  }
   if (session.profile().rsa_aes_key_wrap) {
     RsaAesKeyWrapParams both{kKeySize * 8, &params};
     return unwrap_by(session, {CKM_RSA_AES_KEY_WRAP, &both, sizeof both}, under, wrapped, forced);
@@ -295,10 +298,11 @@ Bytes wrap_for(Session& session, ByteView spki, Hash oaep, const KeyId& target) 
 }
 
 CK_OBJECT_HANDLE unwrap_from(Session& session, const KeyId& unwrapping, KeyKind pair, Hash oaep,
-                             ByteView wrapped, const KeySpec& spec, Stay stay) {
+                             ByteView wrapped, const KeySpec& spec, Stay stay, Layout layout) {
   require_transfer(session.profile(), oaep);
   const std::size_t modulus = modulus_bits(pair) / 8;
-  if (modulus == 0 || wrapped.size() != modulus + kKwpSize)
+  const std::size_t expected = modulus + (layout == Layout::kOneTimeKey ? kKwpSize : 0);
+  if (modulus == 0 || wrapped.size() != expected)
     throw Error(Error::Kind::kRv, "C_UnwrapKey: not the size of this layout",
                 CKR_WRAPPED_KEY_LEN_RANGE);
   const bool copied = stay == Stay::kToken && settles_by_copy(session.profile());

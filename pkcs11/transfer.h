@@ -24,12 +24,16 @@ Bytes wrap_for(Session& session, ByteView spki, Hash oaep, const KeyId& target);
 // the time of a look.
 enum class Stay { kToken, kSession };
 
+// What `wrapped` is: that layout, or the key itself under RSAES-OAEP, as people bring keys.
+enum class Layout { kOneTimeKey, kOaepAlone };
+
 // The inverse, under the RSA private key `unwrapping` of kind `pair`, with a forced template:
 // `spec`'s one usage, SENSITIVE, not EXTRACTABLE. Returns the handle, valid in this session. What
 // is not a whole AES-256 key under an AES-256 key is Error{kRv} of class kInput or kAmbiguous, and
 // nothing of it is left.
 CK_OBJECT_HANDLE unwrap_from(Session& session, const KeyId& unwrapping, KeyKind pair, Hash oaep,
-                             ByteView wrapped, const KeySpec& spec, Stay stay);
+                             ByteView wrapped, const KeySpec& spec, Stay stay,
+                             Layout layout = Layout::kOneTimeKey);
 
 // Is what `wrapped` holds the AES key `known`, which the token has? Asks by one encryption and one
 // decryption; throws as unwrap_from() does.

@@ -3,6 +3,7 @@
 
 #include "agent/base/encoding.h"
 #include "agent/exchange/exchange.h"
+#include "agent/exchange/outside.h"
 #include "agent/gate/operation.h"
 
 namespace keyagent::gate {
@@ -99,6 +100,56 @@ void run_import(Call& call) {
     call.failed_to_open = error.code() == Code::kIntegrity;
     throw;
   }
+}
+
+namespace {
+
+// A rule that names peers says by "outside" whether somebody may bring a key.
+void resolve_brought(Call& call, const std::string& name) {
+  call.which = call.query.key = KeyName(name).text();
+  call.query.purpose = name_of(Purpose::kStorage);
+  call.query.peer = exchange::kOutside;
+}
+
+}  // namespace
+
+void resolve_ticket(Call& call) {
+  resolve_brought(call, call.request.import_ticket().name());
+}
+
+void run_ticket(Call& call) {
+  auto& services = call.state.services;
+  const auto ticket =
+      exchange::open_ticket(*services.keys, *services.vault, *services.clock,
+                            KeyName(call.request.import_ticket().name()), call.principal.text());
+  call.key = ticket.key;
+  auto& reply = *call.response.mutable_import_ticket();
+  describe_key(ticket.key, *reply.mutable_key());
+  reply.set_expires(rfc3339(ticket.expires));
+  reply.set_hash(ticket.hash == OaepHash::kSha1 ? "SHA-1" : "SHA-256");
+}
+
+void resolve_outside(Call& call) {
+  resolve_brought(call, call.request.import_outside().name());
+}
+
+void run_outside(Call& call) {
+  const auto& request = call.request.import_outside();
+  auto& services = call.state.services;
+  const KeyName name(request.name());
+  const auto ticket = exchange::find_ticket(*services.keys, *services.vault, *services.clock, name,
+                                            call.principal.text());
+  call.key = ticket.key;
+  require_budget(call);
+  try {
+    call.key = exchange::bring_key(*services.keys, *services.clock, ticket, name,
+                                   bytes_of(request.wrapped()), call.principal.text());
+  } catch (const Error& error) {
+    call.failed_to_open = error.code() == Code::kIntegrity;
+    throw;
+  }
+  call.detail = call.key->origin;
+  describe_key(*call.key, *call.response.mutable_import_outside()->mutable_key());
 }
 
 }  // namespace keyagent::gate

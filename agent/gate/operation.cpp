@@ -133,6 +133,10 @@ const Operation kOperations[] = {
      resolve_export, run_export, 6},
     {Request::kExchangeImport, "key.import", Action::kImport, Record::kChange, false, always,
      resolve_import, run_import, 6},
+    {Request::kImportTicket, "import.ticket", Action::kImport, Record::kChange, false, always,
+     resolve_ticket, run_ticket, 24},
+    {Request::kImportOutside, "import.outside", Action::kImport, Record::kChange, false, always,
+     resolve_outside, run_outside, 6},
     {Request::kProve, "prove", std::nullopt, Record::kUse, true, always, resolve_prove, run_prove},
 };
 

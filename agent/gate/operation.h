@@ -191,6 +191,10 @@ void resolve_export(Call& call);
 void run_export(Call& call);
 void resolve_import(Call& call);
 void run_import(Call& call);
+void resolve_ticket(Call& call);
+void run_ticket(Call& call);
+void resolve_outside(Call& call);
+void run_outside(Call& call);
 void resolve_prove(Call& call);
 void run_prove(Call& call);
 

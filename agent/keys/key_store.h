@@ -25,13 +25,14 @@ struct CreateRequest {
 };
 
 // A storage key of another token, which becomes a generation of `name` that opens and seals no
-// more.
+// more; or one that its owner brings, `into_use`: the active one where the name has none.
 struct ImportRequest {
   KeyName name;
   Kid kid;             // as it was there
   WallTime created{};  // there
   std::string origin;  // KeyRecord::origin
   vault::Transferred transferred;
+  bool into_use = false;
 };
 
 struct ImportResult {

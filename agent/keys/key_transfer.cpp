@@ -62,19 +62,21 @@ ImportResult KeyStore::import(const ImportRequest& request, const Cause& cause) 
   planned.purpose = Purpose::kStorage;
   planned.algorithm = KeyAlgorithm::kAes256;
   planned.envelope = default_envelope(planned.purpose, planned.algorithm);
-  planned.state = KeyState::kDeactivated;
+  planned.changed = impl_->options.clock->now();
   planned.origin = request.origin;
   planned.reason = cause.reason;
   planned.actor = cause.actor;
-  if (const KeyRecord* named = impl_->find_named(*snapshot, request.name);
-      named != nullptr && named->purpose != Purpose::kStorage) {
+  const KeyRecord* named = impl_->find_named(*snapshot, request.name);
+  if (named != nullptr && named->purpose != Purpose::kStorage) {
     throw Error(Code::kExists,
                 "key " + named->name.text() + " is for " + std::string(name_of(named->purpose)),
                 named->kid.text());
   }
   planned.generation = impl_->next_generation(request.name);
   planned.created = request.created;
-  planned.changed = impl_->options.clock->now();
+  const bool taken = named != nullptr && named->state != KeyState::kDeactivated;
+  planned.state = request.into_use && !taken ? KeyState::kActive : KeyState::kDeactivated;
+  if (planned.state == KeyState::kActive) planned.activated = planned.changed;
   step.cka_id = planned.cka_id = CkaId::random();
   impl_->ledger.begin_step(step);
   try {

@@ -14,7 +14,8 @@
 namespace keyagent::policy {
 namespace {
 
-constexpr std::size_t kThumbprint = 43;  // characters of a kid that names a public key
+constexpr std::string_view kOutside = "outside";  // whoever brings a key of his own
+constexpr std::size_t kThumbprint = 43;           // characters of a kid that names a public key
 
 std::optional<std::uint32_t> number_of(const std::string& text) {
   std::uint32_t value = 0;
@@ -89,7 +90,7 @@ void read_peers(const YamlReader& reader, Rule& rule) {
   rule.peers = names_in(reader, "peers");
   for (const auto& peer : rule.peers) {
     const auto kid = Kid::parse(peer);
-    if (!kid || peer.size() != kThumbprint)
+    if (peer != kOutside && (!kid || peer.size() != kThumbprint))
       throw Error(Code::kConfiguration,
                   reader.where("peers") + ": '" + peer +
                       "' is no identity: give the kid that keyagent key show prints there");

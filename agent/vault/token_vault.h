@@ -39,11 +39,12 @@ struct GenerateRequest {
 };
 
 // A storage key that another token wrapped for the RSA exchange key `unwrapping`, in the layout of
-// CKM_RSA_AES_KEY_WRAP (pkcs11/transfer.h).
+// CKM_RSA_AES_KEY_WRAP (pkcs11/transfer.h), or `oaep_alone`, without a one-time key.
 struct Transferred {
   Kid unwrapping;
   OaepHash oaep = OaepHash::kSha1;
   Bytes wrapped;
+  bool oaep_alone = false;
 };
 
 // What the token holds under one CKA_ID.

@@ -60,9 +60,10 @@ void TokenVault::import(const CkaId& cka_id, const std::string& label,
     try {
       token_->run(
           [&](pkcs11::Session& session) {
-            pkcs11::unwrap_from(session, private_id(*under), kind_of(under->info.algorithm),
-                                hash_of(transferred.oaep), transferred.wrapped, spec,
-                                pkcs11::Stay::kToken);
+            pkcs11::unwrap_from(
+                session, private_id(*under), kind_of(under->info.algorithm),
+                hash_of(transferred.oaep), transferred.wrapped, spec, pkcs11::Stay::kToken,
+                transferred.oaep_alone ? pkcs11::Layout::kOaepAlone : pkcs11::Layout::kOneTimeKey);
           },
           true);
     } catch (const pkcs11::Error& error) {

@@ -65,7 +65,8 @@ bool repeatable(const Request& request) {
     case Request::kRekeyAbort:
     case Request::kEnroll:
     case Request::kLeave:
-    case Request::kTaskTake:  // what the lost answer held would be taken by nobody
+    case Request::kImportOutside:  // its ticket serves once
+    case Request::kTaskTake:       // what the lost answer held would be taken by nobody
     case Request::OP_NOT_SET:
       return false;
     default:

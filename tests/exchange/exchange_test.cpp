@@ -11,6 +11,7 @@
 #include "agent/base/encoding.h"
 #include "agent/base/error.h"
 #include "agent/envelope/envelope.h"
+#include "agent/exchange/outside.h"
 #include "agent/keys/guarded_keys.h"
 #include "tests/support/fake_clock.h"
 #include "tests/support/soft_hsm.h"
@@ -306,6 +307,83 @@ TEST_F(ExchangeTest, X15_AKeyOfOpenSslIsImportedAsOneOfTheSource) {
   const auto sealed = target_->vault.wrap_cek(record.kid, cek);
   EXPECT_EQ(test::gcm_open(value, sealed.iv, sealed.ciphertext, sealed.tag),
             Bytes(cek.begin(), cek.end()));
+}
+
+// Two ways to wrap, as people do it with OpenSSL.
+TEST_F(ExchangeTest, X15_AKeyFromOutsideComesInOnceByEitherWayOfWrapping) {
+  for (const bool alone : {true, false}) {
+    const KeyName name("brought." + specification_ + (alone ? ".alone" : ".layout"));
+    const auto ticket = open_ticket(target_->keys, target_->vault, clock_, name, "uid 1000");
+    EXPECT_EQ(open_ticket(target_->keys, target_->vault, clock_, name, "uid 1000").key.kid,
+              ticket.key.kid)
+        << "the same while it is good";
+    EXPECT_EQ(ticket.expires, clock_.now() + 2h);
+    const Bytes value = random_bytes(32);
+    const Bytes wrapped = alone ? test::SoftwareRecipient::oaep(ticket.key.spki, value)
+                                : test::SoftwareRecipient::wrap_for(ticket.key.spki, value);
+    const auto found = find_ticket(target_->keys, target_->vault, clock_, name, "uid 1000");
+    const auto record = bring_key(target_->keys, clock_, found, name, wrapped, "uid 1000");
+    EXPECT_EQ(record.state, KeyState::kActive);
+    EXPECT_THAT(record.origin, HasSubstr("brought from outside"));
+    EXPECT_TRUE(target_->keys.prove_custody(record.kid.text()).holds());
+    const SecretBytes cek = random_secret(32);
+    const auto sealed = target_->vault.wrap_cek(record.kid, cek);
+    EXPECT_EQ(test::gcm_open(value, sealed.iv, sealed.ciphertext, sealed.tag),
+              Bytes(cek.begin(), cek.end()));
+    refused(Code::kKeyNotPresent,
+            [&] { find_ticket(target_->keys, target_->vault, clock_, name, "uid 1000"); });
+    EXPECT_FALSE(target_->vault.find(ticket.key.cka_id)) << "it served once";
+  }
+}
+
+TEST_F(ExchangeTest, X15_ATicketIsOverAfterTwoHours) {
+  const KeyName name("brought." + specification_);
+  const auto ticket = open_ticket(target_->keys, target_->vault, clock_, name, "uid 1000");
+  clock_.advance(2h);
+  EXPECT_NO_THROW(find_ticket(target_->keys, target_->vault, clock_, name, "uid 1000"));
+  clock_.advance(1s);
+  try {
+    find_ticket(target_->keys, target_->vault, clock_, name, "uid 1000");
+    ADD_FAILURE() << "nothing was refused";
+  } catch (const Error& error) {
+    EXPECT_EQ(exit_code(error.code()), 3) << error.what();
+  }
+  EXPECT_FALSE(target_->vault.find(ticket.key.cka_id)) << "and destroyed";
+  EXPECT_NE(open_ticket(target_->keys, target_->vault, clock_, name, "uid 1000").key.kid,
+            ticket.key.kid);
+}
+
+TEST_F(ExchangeTest, X15_AWrongPaddingIsExit6AndNamesTheExpectedOne) {
+  const KeyName name("brought." + specification_);
+  const auto ticket = open_ticket(target_->keys, target_->vault, clock_, name, "uid 1000");
+  const auto bring = [&](const Bytes& wrapped) {
+    return bring_key(target_->keys, clock_, ticket, name, wrapped, "uid 1000");
+  };
+  using Recipient = test::SoftwareRecipient;
+  const std::vector<Bytes> bad{
+      Recipient::oaep(ticket.key.spki, random_bytes(32), RSA_PKCS1_PADDING),
+      Recipient::oaep(ticket.key.spki, random_bytes(32), RSA_PKCS1_OAEP_PADDING, EVP_sha256()),
+      Recipient::oaep(ticket.key.spki, random_bytes(31)),
+      random_bytes(384),
+      random_bytes(424),
+      {}};
+  for (const auto& wrapped : bad) {
+    const auto text = refused(Code::kIntegrity, [&] { bring(wrapped); });
+    EXPECT_THAT(text, HasSubstr("RSAES-OAEP (SHA-1"));
+  }
+  EXPECT_EQ(bring(Recipient::oaep(ticket.key.spki, random_bytes(32))).state, KeyState::kActive)
+      << "the ticket is good for another attempt";
+}
+
+TEST_F(ExchangeTest, X15_ANameThatHasAnActiveKeyKeepsIt) {
+  const KeyName name("brought." + specification_);
+  const auto own = target_->make(name.text().c_str(), Purpose::kStorage);
+  const auto ticket = open_ticket(target_->keys, target_->vault, clock_, name, "uid 1000");
+  const auto record =
+      bring_key(target_->keys, clock_, ticket, name,
+                test::SoftwareRecipient::oaep(ticket.key.spki, random_bytes(32)), "uid 1000");
+  EXPECT_EQ(record.state, KeyState::kDeactivated);
+  EXPECT_EQ(target_->keys.find(name.text()).kid, own.kid);
 }
 
 TEST_F(ExchangeTest, Fault089_NoKeyOfAnExchangeDecryptsWhatAnotherWraps) {

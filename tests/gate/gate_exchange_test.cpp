@@ -187,6 +187,29 @@ TEST_F(GateExchangeTest, Fault094_WhatDoesNotUnwrapIsOneAnswerOnABeatAndCosts) {
   EXPECT_FALSE(ask(kInstance, import_request(good)).has_failure());
 }
 
+// Who may import from a pinned source has not therefore the right to bring what he likes.
+TEST_F(GateExchangeTest, X15_AKeyFromOutsideNeedsARuleWithoutPeersOrWithOutside) {
+  wire::Request request;
+  request.mutable_import_ticket()->set_name("data.brought");
+  const auto with_peers = [&](const std::string& peers) {
+    policy_ = policy::parse_policy(
+        "rules:\n  - {name: in, allow: [import], keys: [\"data.*\"], peers: [" + peers +
+            "], who: {user: \"1001\"}}\n",
+        "policy.yml");
+  };
+  with_peers(source_.kid());
+  EXPECT_EQ(refused(kInstance, request), wire::DENIED);
+  with_peers(source_.kid() + ", outside");
+  const auto ticket = ask(kInstance, request);
+  ASSERT_FALSE(ticket.has_failure()) << ticket.failure().text();
+  EXPECT_EQ(ticket.import_ticket().hash(), "SHA-1");
+  wire::Request bring;
+  bring.mutable_import_outside()->set_name("data.brought");
+  bring.mutable_import_outside()->set_wrapped(std::string(384, 'x'));
+  for (int i = 0; i < 3; ++i) EXPECT_EQ(refused(kInstance, bring), wire::INTEGRITY);
+  EXPECT_EQ(refused(kInstance, bring), wire::KEY_STATE) << "three were too many";
+}
+
 TEST_F(GateExchangeTest, Fault096_APackageOfAnotherRequestCostsNothing) {
   const auto package = ask(kInstance, export_request()).exchange_export().package();
   auto other = import_request(package);

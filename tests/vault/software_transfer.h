@@ -56,19 +56,27 @@ class SoftwareRecipient {
     return out;
   }
 
-  // `key` for the holder of `spki`, as a source without a token would send it.
-  static Bytes wrap_for(const Bytes& spki, const Bytes& key, std::size_t kek_size = 32) {
+  static Bytes oaep(const Bytes& spki, const Bytes& text, int padding = RSA_PKCS1_OAEP_PADDING,
+                    const EVP_MD* hash = EVP_sha1()) {
     const unsigned char* der = spki.data();
     const std::unique_ptr<EVP_PKEY, decltype(&EVP_PKEY_free)> recipient(
         d2i_PUBKEY(nullptr, &der, static_cast<long>(spki.size())), EVP_PKEY_free);
     const Context context(EVP_PKEY_CTX_new(recipient.get(), nullptr), EVP_PKEY_CTX_free);
-    const Bytes kek = random_bytes(kek_size);
     Bytes out(static_cast<std::size_t>(EVP_PKEY_get_size(recipient.get())));
     std::size_t size = out.size();
+    const bool oaep = padding == RSA_PKCS1_OAEP_PADDING;
     if (EVP_PKEY_encrypt_init(context.get()) != 1 ||
-        EVP_PKEY_CTX_set_rsa_padding(context.get(), RSA_PKCS1_OAEP_PADDING) != 1 ||
-        EVP_PKEY_encrypt(context.get(), out.data(), &size, kek.data(), kek.size()) != 1)
+        EVP_PKEY_CTX_set_rsa_padding(context.get(), padding) != 1 ||
+        (oaep && EVP_PKEY_CTX_set_rsa_oaep_md(context.get(), hash) != 1) ||
+        EVP_PKEY_encrypt(context.get(), out.data(), &size, text.data(), text.size()) != 1)
       throw std::runtime_error("OpenSSL cannot encrypt to the key");
+    return out;
+  }
+
+  // `key` for the holder of `spki`, as a source without a token would send it.
+  static Bytes wrap_for(const Bytes& spki, const Bytes& key) {
+    const Bytes kek = random_bytes(32);
+    Bytes out = oaep(spki, kek);
     const Bytes inner = kwp(kek, key, true);
     out.insert(out.end(), inner.begin(), inner.end());
     return out;
