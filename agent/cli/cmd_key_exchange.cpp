@@ -1,4 +1,5 @@
-// keyagent key offer | export | import: a storage key from one agent to another, by hand.
+// keyagent key offer | export | import | ticket: a storage key from one agent to another, or from
+// outside, by hand.
 
 #include "agent/base/encoding.h"
 #include "agent/base/error.h"
@@ -15,7 +16,7 @@ constexpr std::size_t kLargestOffer = 16 * 1024;
 constexpr const char* kPrefix = "data.";
 
 struct Options {
-  std::string key, request, specification, source, target, package, output = "-";
+  std::string key, request, specification, source, target, package, brought, output = "-";
   std::string exchange_key = "exchange", identity = "exchange-identity";
 };
 
@@ -90,12 +91,52 @@ void run_import(Session& session, const Options& options) {
                         reply.key().name() + ": it opens, and seals nothing");
 }
 
-void add_binding(CLI::App& command, Options& options) {
-  command.add_option("--request", options.request, "the id that both sides know it by")->required();
+void run_ticket(Session& session, const Options& options) {
+  session.note("Making an RSA key in the token; this may take some seconds …");
+  wire::Request request;
+  request.mutable_import_ticket()->set_name(options.key);
+  const auto response = session.call(request);
+  const auto& reply = response.import_ticket();
+  const std::string pem = "-----BEGIN PUBLIC KEY-----\n" +
+                          to_base64(as_bytes(reply.key().spki()), 64) +
+                          "-----END PUBLIC KEY-----\n";
+  if (!session.globals.json || options.output != "-") write_output(options.output, as_bytes(pem));
+  session.note("Wrap the key for it with RSAES-OAEP, " + reply.hash() + "; it serves once, until " +
+               reply.expires());
+  if (!session.globals.json) return;
+  session.tell({{"kid", reply.key().kid()},
+                {"name", options.key},
+                {"expires", reply.expires()},
+                {"hash", reply.hash()},
+                {"pem", pem}},
+               {});
+}
+
+void run_bring(Session& session, const Options& options) {
+  const auto file = read_input(options.package, kLargestOffer);
+  wire::Request request;
+  request.mutable_import_outside()->set_name(options.brought);
+  request.mutable_import_outside()->set_wrapped(file.data(), file.size());
+  const auto response = session.call(request);
+  const auto& key = response.import_outside().key();
+  session.tell(key_json(key), "brought in " + key.kid() + " as " + key.name() + ", " + key.state());
+}
+
+// One of two ways, each with what it needs.
+void run_either(Session& session, const Options& options) {
+  if (!options.brought.empty()) return run_bring(session, options);
+  if (options.source.empty() || options.request.empty() || options.specification.empty())
+    throw Error(Code::kUsage, "give --from, --request and --specification, or --from-outside NAME");
+  run_import(session, options);
+}
+
+void add_binding(CLI::App& command, Options& options, bool required) {
+  command.add_option("--request", options.request, "the id that both sides know it by")
+      ->required(required);
   command
       .add_option("--specification", options.specification,
                   "the kind of data; its keys are named data.SPECIFICATION")
-      ->required();
+      ->required(required);
 }
 
 }  // namespace
@@ -116,21 +157,36 @@ void add_key_exchange_commands(CLI::App& key, Session& session) {
       [&session, out] { run_export(session, *out); });
   export_command->add_option("KEY", out->key, "a kid, for another generation than the active one");
   export_command->add_option("--to", out->target, "the target's offer")->required();
-  add_binding(*export_command, *out);
+  add_binding(*export_command, *out, true);
   export_command->add_option("--identity", out->identity, "the sign key of this side");
   export_command->add_option("-o,--output", out->output, "a file; - is standard output");
 
   auto in = std::make_shared<Options>();
   auto* import_command = add_command(
       key, "import", "at the target: a key that was exported for it; again changes nothing",
-      "  keyagent key import package --from source.pem --request 2026-1 --specification customers",
-      [&session, in] { run_import(session, *in); });
+      "  keyagent key import package --from source.pem --request 2026-1 --specification customers\n"
+      "  keyagent key import wrapped --from-outside data.customers",
+      [&session, in] { run_either(session, *in); });
   import_command->add_option("PACKAGE", in->package, "a file; - is standard input")->required();
+  auto* from = import_command->add_option("--from", in->source,
+                                          "public key of the source's identity, PEM or JWK");
+  add_binding(*import_command, *in, false);
   import_command
-      ->add_option("--from", in->source, "public key of the source's identity, PEM or JWK")
-      ->required();
-  add_binding(*import_command, *in);
+      ->add_option("--from-outside", in->brought,
+                   "a key of your own that you wrapped for the ticket of this name")
+      ->excludes(from);
   import_command->add_option("--exchange-key", in->exchange_key, "the key that was offered");
+
+  auto ticket = std::make_shared<Options>();
+  auto* ticket_command =
+      add_command(key, "ticket", "to bring a key of your own: the public key to wrap it for",
+                  "  keyagent key ticket data.customers -o ticket.pem\n"
+                  "  openssl pkeyutl -encrypt -pubin -inkey ticket.pem -in key -out wrapped "
+                  "-pkeyopt rsa_padding_mode:oaep\n"
+                  "  keyagent key import wrapped --from-outside data.customers",
+                  [&session, ticket] { run_ticket(session, *ticket); });
+  ticket_command->add_option("NAME", ticket->key, "of the storage key that it will be")->required();
+  ticket_command->add_option("-o,--output", ticket->output, "a file; - is standard output");
 }
 
 }  // namespace keyagent::cli

@@ -97,6 +97,28 @@ TEST_F(KeyExchangeTest, X2_APackageForSomethingElseOrChangedIsExit6) {
   EXPECT_EQ(import_it().status, 0);
 }
 
+TEST_F(KeyExchangeTest, X15_AKeyThatOpensslWrappedForATicketSealsHere) {
+  target_.shell("openssl rand -out key 32");
+  ASSERT_EQ(target_.keyagent("key ticket data.payments -o ticket.pem").status, 0);
+  const std::string wrap =
+      "openssl pkeyutl -encrypt -pubin -inkey ticket.pem -in key -out wrapped ";
+  target_.shell(wrap + "-pkeyopt rsa_padding_mode:pkcs1");
+  const auto wrong = target_.keyagent("key import wrapped --from-outside data.payments");
+  EXPECT_EQ(wrong.status, 6);
+  EXPECT_THAT(wrong.output, HasSubstr("RSAES-OAEP"));
+  target_.shell(wrap + "-pkeyopt rsa_padding_mode:oaep");
+  const auto brought = target_.json("key import wrapped --from-outside data.payments");
+  EXPECT_EQ(brought.at("state"), "active");
+  EXPECT_THAT(brought.at("origin"), HasSubstr("brought from outside"));
+  target_.write("text", "a record");
+  ASSERT_EQ(target_.keyagent("seal text --key data.payments -o sealed").status, 0);
+  EXPECT_EQ(target_.keyagent("open sealed").output, "a record");
+  EXPECT_EQ(target_.keyagent("key import wrapped --from-outside data.payments").status, 3);
+  EXPECT_EQ(target_.keyagent("key import wrapped").status, 2);
+  EXPECT_EQ(target_.keyagent("key revoke data.payments").status, 0) << "as revocable as any";
+  EXPECT_EQ(target_.keyagent("open sealed").status, 3);
+}
+
 // In the middle of it, and after the token has the key: the ledger has it or has it not.
 TEST_F(KeyExchangeTest, X10_AnAgentThatDiesWhileItImportsHasTheKeyOnceAfterTheNextDelivery) {
   allow(target_identity_);
