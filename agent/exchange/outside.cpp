@@ -81,10 +81,10 @@ keys::KeyRecord bring_key(keys::KeyStore& keys, const Clock& clock, const Ticket
     record = keys.import(request, {request.origin, actor}).record;
   } catch (const Error& error) {
     if (error.code() != Code::kIntegrity) throw;
-    throw Error(Code::kIntegrity,
-                "this does not unwrap with the ticket for " + name.text() + ": " +
-                    expected(ticket.hash),
-                ticket.key.kid.text());
+    throw Error(
+        Code::kIntegrity,
+        "this does not unwrap with the ticket for " + name.text() + ": " + expected(ticket.hash),
+        ticket.key.kid.text());
   }
   try {
     keys.destroy(ticket.key.kid.text(), {"it has served once", actor});

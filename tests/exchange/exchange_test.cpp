@@ -188,6 +188,14 @@ TEST_F(ExchangeTest, Fault096_APackageForAnotherTargetIsRefused) {
     each.exchange_kid = third_->exchange.kid;
   });
   refused(Code::kIntegrity, [&] { import_at(*third_, delivery(relabelled)); });
+  // One for the target, wrapped for a key that it has not, or that was not asked for.
+  const auto elsewhere = forged([&](Package& each) { each.exchange_kid = third_->exchange.kid; });
+  EXPECT_THAT(refused(Code::kIntegrity, [&] { import(delivery(elsewhere)); }),
+              HasSubstr("no generation of exchange"));
+  auto other_key = delivery(package);
+  other_key.exchange_key = "other";
+  EXPECT_THAT(refused(Code::kIntegrity, [&] { import(other_key); }),
+              HasSubstr("no generation of other"));
 }
 
 TEST_F(ExchangeTest, X2_APackageOfAnotherSpecificationRequestOrTimeIsRefused) {
