@@ -80,6 +80,20 @@ class DataInstance {
     return -1;
   }
 
+  // What the agent says to the destruction of a key, confirmed.
+  Code destroy(const std::string& kid) const {
+    wire::Request request;
+    request.mutable_key_destroy()->set_key(kid);
+    request.mutable_key_destroy()->set_confirm_kid(kid);
+    auto client = process.agent.client();
+    try {
+      client.call(request);
+    } catch (const Error& error) {
+      return error.code();
+    }
+    return Code::kOk;
+  }
+
   static std::string value_of(int i) { return "value " + std::to_string(i); }
   static std::string id_of(int i) { return "r" + std::to_string(100000 + i); }
   static SecretBytes plaintext_of(int i) {

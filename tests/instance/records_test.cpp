@@ -171,16 +171,7 @@ TEST_P(RecordsTest, R12_AKeyWithRecordsIsNotDestroyedByItsAgent) {
   const Json shown = it().process.json("app", "specification show kept").at("specifications").at(0);
   const std::string kid = shown.at("active");
   EXPECT_EQ(it().reported(kid), 1);
-  wire::Request request;
-  request.mutable_key_destroy()->set_key(kid);
-  request.mutable_key_destroy()->set_confirm_kid(kid);
-  auto client = it().process.agent.client();
-  try {
-    client.call(request);
-    ADD_FAILURE() << "was destroyed";
-  } catch (const Error& error) {
-    EXPECT_EQ(error.code(), Code::kKeyState);
-  }
+  EXPECT_EQ(it().destroy(kid), Code::kKeyState);
 }
 
 }  // namespace

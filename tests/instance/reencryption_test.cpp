@@ -45,6 +45,7 @@ TEST_P(ReencryptionTest, X9_EveryRecordComesUnderTheActiveKeyAndTheOldOneMayGo) 
   EXPECT_EQ(it().get(DataInstance::id_of(7)).output, DataInstance::value_of(7));
   ASSERT_EQ(it().put("new", "value").status, 0);
   EXPECT_EQ(it().census(), (std::map<std::string, std::int64_t>{{before, kRecords}, {after, 1}}));
+  EXPECT_EQ(it().destroy(before), Code::kKeyState);
   const auto done = it().run("crypto", "--json reencrypt start pay --wait --timeout 120");
   ASSERT_EQ(done.status, 0) << done.output << read_text(it().process.log());
   const Json job = Json::parse(done.output).at("reencryptions").at(0);
@@ -57,6 +58,7 @@ TEST_P(ReencryptionTest, X9_EveryRecordComesUnderTheActiveKeyAndTheOldOneMayGo) 
   EXPECT_EQ(it().store->record("pay", DataInstance::id_of(7))->version, 1);
   EXPECT_TRUE(wait_until([&] { return it().reported(before) == 0; }));
   EXPECT_EQ(it().reported(after), kRecords + 1);
+  for (const auto& each : it().store->data_keys("pay")) EXPECT_EQ(each.closed, each.kid == before);
   // Nothing is done twice, and there is one at a time.
   EXPECT_EQ(it().run("crypto", "reencrypt pause pay").status, 3);
   EXPECT_EQ(it().process.json("crypto", "reencrypt start pay --wait")
@@ -176,6 +178,34 @@ TEST_P(ReencryptionTest, X11_RecordsWhoseKeyIsElsewhereStayAndTheJobSaysSo) {
             (std::map<std::string, std::int64_t>{{before, 1}, {after, 2}, {foreign.kid, 1}}));
   EXPECT_EQ(it().store->record("pay", "elsewhere")->envelope, foreign.envelope);
   EXPECT_EQ(it().reported(before), 1);
+}
+
+// The agent would destroy it after its drain period, by itself.
+TEST_P(ReencryptionTest, R12_TheOldKeyIsThereAsLongAsARecordNeedsItAndThenGoes) {
+  constexpr int kRecords = 100;
+  it().process.agent.stop();
+  it().process.agent.extra += "rekey:\n  keys:\n    data.pay: {drain: 10s}\n";
+  it().process.agent.start();
+  // Of which no census has told.
+  const auto first = it().put("first", "value");
+  ASSERT_EQ(first.status, 0) << first.output << it().process.agent.story();
+  it().fill(kRecords);
+  const auto before = it().rekey().first;
+  const auto state = [&] {
+    for (const auto& key : it().keys->generations("pay")) {
+      if (key.kid() == before) return key.state();
+    }
+    return std::string("none");
+  };
+  std::this_thread::sleep_for(13s);
+  EXPECT_EQ(it().destroy(before), Code::kKeyState);
+  EXPECT_EQ(state(), "deactivated");
+  expect_all(kRecords);
+  start(" --wait --timeout 60");
+  EXPECT_TRUE(wait_until([&] { return state() == "destroyed"; }, 60s))
+      << state() << it().process.agent.story();
+  expect_all(kRecords);
+  EXPECT_EQ(it().get("first").output, "value");
 }
 
 // A second rekey while the first one's records are on their way.
