@@ -104,7 +104,8 @@ std::optional<Reencryption> Store::claim_reencryption(const std::string& holder,
                                                       std::chrono::milliseconds life) {
   constexpr const char* kFree =
       "state = 'running' AND (holder = '' OR lease_until <= :now OR lease_until > :latest)";
-  const Bounds when{{"now", now}, {"latest", now + life}};
+  // No lease lasts longer, whatever the clock was that gave it; replicas' clocks differ a little.
+  const Bounds when{{"now", now}, {"latest", now + 2 * life}};
   const auto free = impl_->db.read([&](Sql& sql) {
     return sql.first(kSelect + "WHERE " + kFree + " ORDER BY specification LIMIT 1", when,
                      reencryption_of);

@@ -223,7 +223,7 @@ class Store {
   bool begin_reencryption(const Reencryption& job, const Event& event);
   std::optional<Reencryption> reencryption(const std::string& specification);
   std::vector<Reencryption> reencryptions();
-  // A running one that nobody works at, or whose lease is over (or longer than any is), for this
+  // A running one that nobody works at, or whose lease is over (or longer than two are), for this
   // holder alone; its fence is raised.
   std::optional<Reencryption> claim_reencryption(const std::string& holder, WallTime now,
                                                  std::chrono::milliseconds life);
