@@ -16,7 +16,7 @@ constexpr std::size_t kMostAccess = 256 * 1024;
 
 struct SpecificationOptions {
   std::string name, access, use, user;
-  bool wait = false;
+  bool wait = false, local = false;
   long timeout = 0;
 };
 
@@ -31,6 +31,7 @@ std::string key_line(const Json& key) {
                     text_at(key, "records") + " records";
   if (key.contains("next_rekey") && key["next_rekey"].is_string())
     out += "  since " + text_at(key, "activated") + ", next rekey " + text_at(key, "next_rekey");
+  if (key.contains("origin") && key["origin"].is_string()) out += "  " + text_at(key, "origin");
   if (key.contains("source")) {
     const Json source = key["source"].is_object() ? key["source"] : Json::object();
     out += "  of " + text_at(source, "instance") + ", identity " + text_at(source, "identity");
@@ -87,7 +88,7 @@ using Run = void (*)(Session&, const InstanceOptions&, const SpecificationOption
 
 void run_create(Session& session, const InstanceOptions& instance,
                 const SpecificationOptions& options) {
-  Json body{{"name", options.name}};
+  Json body{{"name", options.name}, {"exchangeable", !options.local}};
   if (!options.access.empty()) body["access"] = read_rules(options.access);
   tell_all(session, client_of(instance).call("POST", "/v1/specifications", body));
 }
@@ -162,6 +163,7 @@ void add_instance_specification_commands(CLI::App& instance, Session& session,
   create->add_option("NAME", o.name)->required();
   create->add_option("--access", o.access,
                      "a file with a JSON list of rules; absent: nobody may do anything");
+  create->add_flag("--local", o.local, "its keys never leave the token");
   add("list", "all of them", "  keyagent instance specification list", run_list);
   add("show", "its keys, how many records are under each, and who may use it",
       "  keyagent instance specification show payroll", run_show)

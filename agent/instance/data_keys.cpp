@@ -21,12 +21,13 @@ std::string data_key_name(const std::string& specification) {
 DataKeys::DataKeys(const InstanceConfig& config)
     : client_({config.agent_socket, std::chrono::seconds(30)}), config_(config) {}
 
-bool DataKeys::create(const std::string& specification) {
+bool DataKeys::create(const std::string& specification, bool exchangeable) {
   wire::Request request;
   auto& create = *request.mutable_key_create();
   create.set_name(data_key_name(specification));
   create.set_purpose("storage");
   create.set_algorithm("aes-256");
+  create.set_exchangeable(exchangeable);
   return client_.call(std::move(request)).key_create().created();
 }
 

@@ -45,6 +45,12 @@ store::Reencryption Reencryption::require(const std::string& specification) cons
 Json Reencryption::start(const std::string& specification, const Json& request,
                          const std::string& by) {
   specifications_.require(specification);
+  begin(specification, number_of(request, "rate", 0, 0, kMostRate), by, "user " + by);
+  return show(specification);
+}
+
+void Reencryption::begin(const std::string& specification, std::int64_t rate, const std::string& by,
+                         const std::string& actor) {
   const auto active = DataKeys::active(keys_.generations(specification));
   if (!active)
     throw Error(Code::kKeyNotPresent,
@@ -56,11 +62,11 @@ Json Reencryption::start(const std::string& specification, const Json& request,
   job.specification = specification;
   job.state = "running";
   job.started_by = by;
-  job.rate = number_of(request, "rate", 0, 0, kMostRate);
+  job.rate = rate;
   job.started = job.changed = job.since = clock_.now();
   for (const auto& [kid, count] : store_.count_records(specification))
     job.total += kid == active->kid() ? 0 : count;
-  const auto event = recorder_.make(Outcome::kDone, "user " + by, "reencrypt.start", specification,
+  const auto event = recorder_.make(Outcome::kDone, actor, "reencrypt.start", specification,
                                     std::to_string(job.total) + " records to " + active->kid());
   if (!store_.begin_reencryption(job, event))
     throw Error(Code::kKeyState, "a re-encryption of " + specification +
@@ -71,7 +77,22 @@ Json Reencryption::start(const std::string& specification, const Json& request,
     news_ = true;
   }
   changed_.notify_all();
-  return show(specification);
+}
+
+void Reencryption::follow_import(const std::string& specification, const std::string& by) {
+  specifications_.require(specification);
+  if (!DataKeys::active(keys_.generations(specification))) keys_.create(specification, true);
+  for (int i = 0; i < kTries; ++i) {
+    auto job = store_.reencryption(specification);
+    if (!job || has_ended(*job)) {
+      return begin(specification, 0, by, by);
+    }
+    job->kid.clear();
+    job->position.clear();
+    job->holder.clear();
+    if (store_.move_reencryption(*job)) return;
+  }
+  throw Error(Code::kBusy, "the re-encryption is being changed by somebody else; try again");
 }
 
 Json Reencryption::describe(const store::Reencryption& job) {

@@ -22,7 +22,11 @@ class Reencryption {
                Recorder& recorder, const Clock& clock, std::string replica);
   ~Reencryption() { stop(); }
 
-  // For people, and after an import of keys: API.md.
+  // After an import of keys, as often as one likes: all records under a key of this instance's own,
+  // which is made where there is none. A job that is under way looks at all of them again.
+  void follow_import(const std::string& specification, const std::string& by);
+
+  // For people: API.md.
   Json start(const std::string& specification, const Json& request, const std::string& by);
   Json show(const std::string& specification);
   Json list();
@@ -37,6 +41,8 @@ class Reencryption {
   struct Pass;
   struct Batch;
 
+  void begin(const std::string& specification, std::int64_t rate, const std::string& by,
+             const std::string& actor);
   store::Reencryption require(const std::string& specification) const;
   Json move(const std::string& specification, const std::string& from, const std::string& to,
             const std::string& action, const std::string& by);

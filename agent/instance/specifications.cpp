@@ -30,6 +30,8 @@ Json key_json(const wire::Key& key) {
           {"activated", optional_text(key.activated())},
           {"period_s", key.period_ms() / 1000},
           {"next_rekey", optional_text(key.next_rekey())},
+          {"exchangeable", key.exchangeable()},
+          {"origin", optional_text(key.origin())},
           {"usable", key.usable()},
           {"finding", key.finding()}};
 }
@@ -68,7 +70,7 @@ Json Specifications::create(const Json& request, const std::string& by) {
       access_json(read_access(access == request.end() ? Json() : *access)).dump();
   specification.created_by = specification.changed_by = by;
   specification.created = specification.changed = clock_.now();
-  const bool made = keys_.create(specification.name);
+  const bool made = keys_.create(specification.name, flag_of(request, "exchangeable", true));
   const auto event = recorder_.make(Outcome::kDone, "user " + by, "specification.create",
                                     specification.name, "access " + specification.access);
   if (store_.add_specification(specification, event)) {
@@ -180,6 +182,13 @@ void Specifications::require_access(const store::Specification& specification, D
   if (decision.tracked)
     recorder_.record(Outcome::kDone, "user " + person.name, action, subject,
                      "rule " + decision.rule);
+}
+
+void Specifications::require_exchange(const std::string& name, const std::string& user) {
+  const auto found = store_.user(user);
+  const auto role = found && !found->disabled ? role_of(found->role) : std::nullopt;
+  if (!role) throw Error(Code::kDenied, "there is no user '" + escape_controls(user) + "'");
+  require_access(require(name), DataUse::kExchange, {user, *role}, name);
 }
 
 // The agent is told before anything comes under the key: from then on it says more than zero of it,

@@ -36,6 +36,9 @@ class Specifications {
   void require_access(const store::Specification& specification, DataUse use, const Person& person,
                       const std::string& subject);
 
+  // As above, for who approves that a key of the specification leaves.
+  void require_exchange(const std::string& name, const std::string& user);
+
   // A key under which a record is to come: the agent keeps it from then on.
   void note_key(const std::string& specification, const std::string& kid);
   // Whose a key is that is not here; as an object.

@@ -6,7 +6,7 @@
 
 #include "agent/base/error.h"
 #include "agent/instance/data_keys.h"
-#include "agent/instance/specifications.h"
+#include "agent/instance/reencryption.h"
 #include "agent/store/database.h"
 #include "agent/store/store.h"
 #include "tests/instance/instance_process.h"
@@ -135,6 +135,17 @@ class DataInstance {
   instance::InstanceConfig config;
   std::optional<store::Store> store;
   std::optional<instance::DataKeys> keys;
+};
+
+// What an instance is made of, beside the one that runs: for what no request leads to by itself.
+struct DataParts {
+  explicit DataParts(DataInstance& of)
+      : recorder(*of.store, system_clock()),
+        specifications(*of.keys, *of.store, recorder, system_clock()),
+        reencryption(*of.keys, *of.store, specifications, recorder, system_clock(), "beside") {}
+  instance::Recorder recorder;
+  instance::Specifications specifications;
+  instance::Reencryption reencryption;
 };
 
 }  // namespace keyagent::test

@@ -90,6 +90,25 @@ TEST_P(RecordsTest, X13_OnlyWhomTheSpecificationNamesMayAndUsesThatAreTrackedAre
   EXPECT_EQ(it().run("ops", "specification access pay --from access.json").status, 3);
 }
 
+TEST_P(RecordsTest, X13_OnlyWhomTheSpecificationNamesMayLetItsKeysLeave) {
+  it().write("exchange.json", R"([{"rule":"managers","effect":"track","uses":["exchange"],)"
+                              R"("roles":["cryptographic-manager"]}])");
+  ASSERT_EQ(it().run("crypto", "specification create sent --access exchange.json").status, 0);
+  DataParts parts(it());
+  const auto asked = [&](const std::string& name, const std::string& user) {
+    try {
+      parts.specifications.require_exchange(name, user);
+    } catch (const Error& error) {
+      return error.code();
+    }
+    return Code::kOk;
+  };
+  EXPECT_EQ(asked("sent", "crypto"), Code::kOk);
+  EXPECT_EQ(count("data.exchange", "done", "sent"), 1);
+  for (const char* user : {"app", "root", "nobody"}) EXPECT_EQ(asked("sent", user), Code::kDenied);
+  EXPECT_EQ(asked("pay", "crypto"), Code::kDenied);
+}
+
 TEST_P(RecordsTest, ASpecificationShowsItsKeyAndCryptoperiodAndIsMadeOnce) {
   it().specify("once");
   const auto again = it().run("crypto", "specification create once");

@@ -221,6 +221,22 @@ TEST_P(ReencryptionTest, ARekeyOnTheWayIsFollowed) {
   expect_all(kRecords);
 }
 
+TEST_P(ReencryptionTest, X5_AfterAnImportRecordsComeUnderAKeyOfOnesOwnHoweverOftenItIsSaid) {
+  constexpr int kRecords = 100;
+  it().fill(kRecords);
+  const auto after = it().rekey().second;
+  DataParts parts(it());
+  parts.reencryption.follow_import("pay", "instance");
+  parts.reencryption.follow_import("pay", "instance");
+  ASSERT_TRUE(it().ends("complete")) << it().job().dump();
+  EXPECT_EQ(it().census(), (std::map<std::string, std::int64_t>{{after, kRecords}}));
+  EXPECT_EQ(it().store->reencryption("pay")->done, kRecords);
+  it().store->add_specification({"copied", "[]", "x", "x", {}, {}, 0}, {});
+  EXPECT_TRUE(it().keys->generations("copied").empty());
+  parts.reencryption.follow_import("copied", "instance");
+  EXPECT_TRUE(instance::DataKeys::active(it().keys->generations("copied")));
+}
+
 // Of two replicas the one that works is stopped; the other goes on, and what the first wanted to
 // write when it wakes is not written.
 TEST(ReencryptionReplicas, Fault136_AReplicaThatWasStoppedWritesNothingAfterTheOtherTookOver) {
