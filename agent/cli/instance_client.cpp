@@ -80,7 +80,8 @@ Json InstanceClient::call(const std::string& method, const std::string& target, 
   if (!profile_.session.empty()) headers["authorization"] = "Bearer " + profile_.session;
   std::string text = body.is_null() ? std::string() : body.dump();
   const Wiping wiping(text);
-  const auto response = client_.call(method, target, text, headers);
+  auto response = client_.call(method, target, text, headers);
+  const Wiping wiping_answer(response.body);
   Json parsed = Json::parse(response.body, nullptr, false);
   if (parsed.is_discarded()) throw Error(Code::kPeer, "the instance's answer is no JSON");
   return parsed;

@@ -8,6 +8,8 @@
 #include "agent/instance/enrolment.h"
 #include "agent/instance/epoch.h"
 #include "agent/instance/people.h"
+#include "agent/instance/records.h"
+#include "agent/instance/reencryption.h"
 #include "agent/instance/rekeys.h"
 #include "agent/instance/tasks.h"
 #include "agent/tls/server.h"
@@ -26,6 +28,9 @@ struct Parts {
   Tasks& tasks;
   People& people;
   Epoch& epoch;
+  Specifications& specifications;
+  Records& records;
+  Reencryption& reencryption;
   Links& links;
   Recorder& recorder;
   const Clock& clock;

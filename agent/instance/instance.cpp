@@ -45,8 +45,13 @@ struct Instance::Impl {
   Tasks tasks{store, links, recorder, clock, {config.task_lease, config.task_history}};
   People people{store, recorder, clock, config.session_life};
   Epoch epoch{config, keys, store, recorder, clock};
-  const Parts parts{config, store,  authority, enrolment, agents,   credentials, rekeys,
-                    tasks,  people, epoch,     links,     recorder, clock};
+  DataKeys data_keys{config};
+  Specifications specifications{data_keys, store, recorder, clock};
+  Records records{data_keys, store, specifications, recorder, clock};
+  Reencryption reencryption{data_keys, store, specifications, recorder, clock, links.replica()};
+  const Parts parts{config,       store, authority, enrolment, agents,         credentials,
+                    rekeys,       tasks, people,    epoch,     specifications, records,
+                    reencryption, links, recorder,  clock};
   std::shared_ptr<tls::Library> library = std::make_shared<tls::Library>(
       std::make_shared<provider::RemoteBackend>(config.agent_socket));
   std::unique_ptr<tls::Server> api_server, agents_server;
@@ -61,6 +66,7 @@ struct Instance::Impl {
     connect_parts();
     listen();
     store.listen([this](const std::string& what) { look(what); }, kPoll);
+    reencryption.run();
   }
 
   void connect_parts() {
@@ -155,6 +161,7 @@ struct Instance::Impl {
     looked = clock.now_steady();
     attempt("certificates", [this] { look_at_certificates(); });
     attempt("keys", [this] { name_keys(config, keys, store); });
+    attempt("census", [this] { specifications.report_all(); });
     attempt("store", [this] { store.forget_expired(clock.now()); });
   }
 
@@ -166,6 +173,7 @@ struct Instance::Impl {
 
   // Links hold references to the parts.
   ~Impl() {
+    reencryption.stop();
     store.stop_listening();
     api_server.reset();
     agents_server.reset();

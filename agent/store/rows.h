@@ -9,6 +9,7 @@
 
 #include "agent/base/bytes.h"
 #include "agent/base/clock.h"
+#include "agent/store/data_rows.h"
 
 namespace keyagent::store {
 

@@ -113,7 +113,30 @@ const Migration kReplicas = {
     R"sql(CREATE INDEX login_failures_expires ON login_failures (expires))sql",
 };
 
-const Migration kAll[] = {kFirst, kTasks, kReplicas};
+// Data that are encrypted under data keys.
+const Migration kRecords = {
+    R"sql(CREATE TABLE specifications (
+      name TEXT PRIMARY KEY, access TEXT NOT NULL, created_by TEXT NOT NULL,
+      changed_by TEXT NOT NULL, created BIGINT NOT NULL, changed BIGINT NOT NULL,
+      revision BIGINT NOT NULL))sql",
+    R"sql(CREATE TABLE data_keys (
+      kid TEXT PRIMARY KEY, specification TEXT NOT NULL, source TEXT NOT NULL,
+      noted BIGINT NOT NULL, closed BIGINT NOT NULL))sql",
+    R"sql(CREATE INDEX data_keys_specification ON data_keys (specification))sql",
+    R"sql(CREATE TABLE records (
+      specification TEXT NOT NULL, id TEXT NOT NULL, kid TEXT NOT NULL, version BIGINT NOT NULL,
+      envelope TEXT NOT NULL, changed_by TEXT NOT NULL, changed BIGINT NOT NULL,
+      PRIMARY KEY (specification, id)))sql",
+    R"sql(CREATE INDEX records_kid ON records (specification, kid, id))sql",
+    R"sql(CREATE TABLE reencryptions (
+      specification TEXT PRIMARY KEY, state TEXT NOT NULL, started_by TEXT NOT NULL,
+      body TEXT NOT NULL, rate BIGINT NOT NULL, total BIGINT NOT NULL, done BIGINT NOT NULL,
+      failed BIGINT NOT NULL, kid TEXT NOT NULL, position TEXT NOT NULL, started BIGINT NOT NULL,
+      changed BIGINT NOT NULL, since BIGINT NOT NULL, since_done BIGINT NOT NULL,
+      holder TEXT NOT NULL, lease_until BIGINT NOT NULL, fence BIGINT NOT NULL))sql",
+};
+
+const Migration kAll[] = {kFirst, kTasks, kReplicas, kRecords};
 
 // The table that says which migrations ran is there before the first of them.
 void prepare(Sql& sql) {

@@ -195,6 +195,46 @@ class Store {
   // here (they may have been, since the backup), and records the event. False: it is not restored.
   bool accept_restored(const Event& event);
 
+  // False: there is one of this name. The event is recorded with it.
+  bool add_specification(const Specification& specification, const Event& event);
+  std::optional<Specification> specification(const std::string& name);
+  std::vector<Specification> specifications();
+  // Writes its access if the row still has specification.revision. False: somebody was faster.
+  bool update_specification(const Specification& specification, const Event& event);
+  bool note_data_key(const DataKey& key);  // false: it is known
+  std::vector<DataKey> data_keys(const std::string& specification);
+  // Once it has returned no record comes under this key any more. False: it was so already.
+  bool close_data_key(const std::string& kid);
+
+  // Writes the record with its next version. kConflict: it is not at `expected` (0: it must not be
+  // there; nullopt: whatever is there). kClosed: its key is closed or was not noted.
+  RecordPut put_record(const Record& record, const std::optional<std::int64_t>& expected);
+  std::optional<Record> record(const std::string& specification, const std::string& id);
+  // By id, from beyond `after`; without envelopes.
+  std::vector<Record> records(const std::string& specification, const std::string& after,
+                              std::size_t count);
+  std::vector<Record> records_under(const std::string& specification, const std::string& kid,
+                                    const std::string& after, std::size_t count);
+  bool remove_record(const std::string& specification, const std::string& id, const Event& event);
+  // How many records name each kid.
+  std::vector<std::pair<std::string, std::int64_t>> count_records(const std::string& specification);
+
+  // False: one of this specification is running or paused. Another one takes the place of the last.
+  bool begin_reencryption(const Reencryption& job, const Event& event);
+  std::optional<Reencryption> reencryption(const std::string& specification);
+  std::vector<Reencryption> reencryptions();
+  // A running one that nobody works at, or whose lease is over (or longer than two are), for this
+  // holder alone; its fence is raised.
+  std::optional<Reencryption> claim_reencryption(const std::string& holder, WallTime now,
+                                                 std::chrono::milliseconds life);
+  // Writes it if the row still has job.fence, and raises that.
+  bool move_reencryption(const Reencryption& job, const std::optional<Event>& event = std::nullopt);
+  // The checkpoint with what it is about: each record that still has the envelope `before` gets
+  // `after`, unless that one's key was closed meanwhile. How many did; nullopt, and nothing is
+  // changed: the row has another fence. `done` of the row grows by them.
+  std::optional<std::int64_t> write_reencrypted(const Reencryption& job,
+                                                const std::vector<Replacement>& replacements);
+
   // Where to look, for what it is called with: text of at most 200 bytes. Empty: everywhere.
   using Look = std::function<void(const std::string& what)>;
   // Calls `look` on a thread of its own until the store ends or stop_listening() returns: with what

@@ -20,4 +20,8 @@ std::string storable(const std::string& text);
 // Inside of a transaction: what is done and that it was done are one. Returns its number.
 std::int64_t insert_event(Sql& sql, const Event& event);
 
+// Inside of a transaction: whether a record may come under this key. Until the transaction ends
+// whoever closes the key waits.
+bool takes_records(Sql& sql, const std::string& kid);
+
 }  // namespace keyagent::store

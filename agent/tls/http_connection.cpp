@@ -231,6 +231,7 @@ void HttpConnection::respond(HttpResponse response, bool keep, bool head, unsign
   if (head) response_.body().clear();  // its length stays in the header
   http::async_write(*stream_, response_,
                     [self = shared_from_this(), keep](error_code error, std::size_t) {
+                      wipe(self->response_.body());
                       self->response_ = {};
                       if (error || self->timed_out_) return self->finish();
                       keep ? self->wait_request() : self->linger();

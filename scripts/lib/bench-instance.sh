@@ -52,6 +52,13 @@ YML
     --password-file "$work/bench.pw" --api "https://127.0.0.1:$(sed -n 's/.*people on port \([0-9]*\),.*/\1/p' "$log")" \
     --fingerprint "$(sed -n 's/.*fingerprint \([A-Za-z0-9_-]*\).*/\1/p' "$log")" >>"$measures" \
     || { tail -n 5 "$log" >&2; say "  (instance_load on $name failed)"; }
+  # Each record costs three operations of the token: opened, sealed, and opened again.
+  "$bin/records_load" --name "instance-$name-reencrypt" --records "$records" --pid "$instance_pid" --user bench --id bench \
+    --password-file "$work/bench.pw" --store "$url" --socket "$KEYAGENT_SOCKET" \
+    --api "https://127.0.0.1:$(sed -n 's/.*people on port \([0-9]*\),.*/\1/p' "$log")" \
+    --fingerprint "$(sed -n 's/.*fingerprint \([A-Za-z0-9_-]*\).*/\1/p' "$log")" >>"$measures" \
+    || { tail -n 5 "$log" >&2; say "  (records_load on $name failed)"; }
+  raw instance --name "instance-$name-aes" --op aes-gcm --id "$(cka_id data.bench)" --threads 4
   kill "$instance_pid" 2>/dev/null || true
   wait "$instance_pid" 2>/dev/null || true
 }

@@ -2,15 +2,13 @@
 // heartbeats cost, how long a rekey of all takes, how many tasks are done.
 //   --api URL --fingerprint TEXT --user NAME --password-file FILE --pid N (of keyinstanced)
 //   [--agents N] [--tasks N] [--threads N] [--milliseconds N (of heartbeats)] [--name PREFIX]
-#include <unistd.h>
-
 #include <algorithm>
 #include <cstdio>
 #include <fstream>
-#include <sstream>
 
 #include "tests/bench/fleet.h"
 #include "tests/bench/measure.h"
+#include "tests/bench/process_facts.h"
 
 namespace keyagent::bench {
 namespace {
@@ -24,34 +22,6 @@ constexpr unsigned kSubmitters = 4;
 double seconds_since(Clock::time_point begin) {
   return std::chrono::duration<double>(Clock::now() - begin).count();
 }
-
-// The instance as /proc has it.
-class Process {
- public:
-  explicit Process(const std::string& pid) : folder_("/proc/" + pid) {}
-  std::int64_t resident_kib() const {
-    std::ifstream in(folder_ + "/status");
-    for (std::string line; std::getline(in, line);) {
-      if (line.starts_with("VmRSS:")) return std::stoll(line.substr(6));
-    }
-    throw std::runtime_error("there is no process " + folder_);
-  }
-  // Seconds of user and system time so far.
-  double cpu() const {
-    std::ifstream in(folder_ + "/stat");
-    std::string text;
-    std::getline(in, text);
-    std::istringstream fields(text.substr(text.rfind(')') + 2));
-    std::string skipped;
-    for (int i = 0; i < 11; ++i) fields >> skipped;
-    double user = 0, system = 0;
-    fields >> user >> system;
-    return (user + system) / static_cast<double>(::sysconf(_SC_CLK_TCK));
-  }
-
- private:
-  const std::string folder_;
-};
 
 // Requests of people. One a thread.
 class Person {
@@ -243,7 +213,7 @@ class Run {
   const std::string name_;
   const unsigned agents_, tasks_, threads_;
   const std::chrono::milliseconds heartbeats_;
-  const Process process_;
+  const ProcessFacts process_;  // of the instance
   Fleet fleet_;
   Person person_;
   std::string session_;

@@ -1,7 +1,7 @@
 // Cryptoki without anything of ours: one session a thread on a module, the bar that the agent is
 // measured by. Also for other people's modules (p11-kit-client.so).
-//   --module FILE --label TOKEN --pin-file FILE --op ec-sign|rsa-sign|rsa-decrypt (--id HEX | --key
-//   LABEL) [--copies 1]
+//   --module FILE --label TOKEN --pin-file FILE --op ec-sign|rsa-sign|rsa-decrypt|aes-gcm (--id HEX
+//   | --key LABEL) [--copies 1]
 //   [--threads N] [--milliseconds N] [--name NAME] [--fill N: make N EC keys first, then end]
 #include <dlfcn.h>
 #include <p11-kit/pkcs11.h>
@@ -147,14 +147,28 @@ Work decrypting(const Token& token, CK_SESSION_HANDLE session, CK_OBJECT_HANDLE 
   };
 }
 
+// A content key of 32 bytes, as A256GCMKW wraps it.
+Work wrapping(const Token& token, CK_SESSION_HANDLE session, CK_OBJECT_HANDLE key) {
+  return [&token, session, key, iv = Buffer(12, 1), cek = Buffer(32, 7)]() mutable {
+    CK_GCM_PARAMS parameters{iv.data(), iv.size(), iv.size() * 8, nullptr, 0, 128};
+    CK_MECHANISM gcm{CKM_AES_GCM, &parameters, sizeof parameters};
+    CK_BYTE sealed[64];
+    CK_ULONG size = sizeof sealed;
+    must(token.c->C_EncryptInit(session, &gcm, key), "C_EncryptInit");
+    must(token.c->C_Encrypt(session, cek.data(), cek.size(), sealed, &size), "C_Encrypt");
+  };
+}
+
 Work work_of(const Token& token, const Arguments& arguments) {
   const CK_SESSION_HANDLE session = token.session();
-  CK_OBJECT_HANDLE key = find(token, session, CKO_PRIVATE_KEY, arguments);
-  if (arguments.number("copies", 0) != 0) key = copy_of(token, session, key);
   const std::string op = arguments.text("op");
+  const bool secret = op == "aes-gcm";
+  CK_OBJECT_HANDLE key = find(token, session, secret ? CKO_SECRET_KEY : CKO_PRIVATE_KEY, arguments);
+  if (arguments.number("copies", 0) != 0) key = copy_of(token, session, key);
+  if (secret) return wrapping(token, session, key);
   if (op == "ec-sign") return signing(token, session, key, CKM_ECDSA, Buffer(32, 0x5a));
   if (op == "rsa-sign") return signing(token, session, key, CKM_RSA_PKCS, digest_info());
-  if (op != "rsa-decrypt") throw std::runtime_error("--op ec-sign|rsa-sign|rsa-decrypt");
+  if (op != "rsa-decrypt") throw std::runtime_error("--op ec-sign|rsa-sign|rsa-decrypt|aes-gcm");
   return decrypting(token, session, key, find(token, session, CKO_PUBLIC_KEY, arguments));
 }
 

@@ -80,6 +80,7 @@ class InstanceProcess final : public InstanceAddress {
     return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
   }
   void stop() { end(SIGKILL); }
+  void signal(int number) const { ::kill(pid_, number); }
 
   int agents_port() const { return agents_port_; }
   std::string api_url() const override { return "https://127.0.0.1:" + std::to_string(api_port_); }

@@ -107,6 +107,38 @@ TEST_P(SchemaOne, RowsAreReadAfterTheMigrationAndTasksAreTaken) {
   EXPECT_EQ(store().add_rekey(rekey), 2);
   EXPECT_TRUE(store().add_task(sample_task("1"), 10, sample_event()));
   EXPECT_EQ(store().take_task(sample_claim())->id, "1");
+  EXPECT_TRUE(store().specifications().empty());
+  EXPECT_TRUE(store().note_data_key({"k1", "pay", "{}", kNow}));
+  EXPECT_EQ(store().put_record({"pay", "1", "k1", 0, "e1", "ada", kNow}, 0).version, 1);
+}
+
+// A store as the version before records left it.
+class SchemaThree : public SchemaTest {
+ protected:
+  void SetUp() override {
+    choose();
+    if (IsSkipped()) return;
+    Database database(Options{url_});
+    bring_up(database, migrations().first(3));
+    ASSERT_EQ(version_of(database), 3);
+    database.write([](Sql& sql) {
+      sql.run("INSERT INTO settings (name, value) VALUES ('id', 'keys-3')");
+      sql.run("INSERT INTO login_failures (name, failures, expires) VALUES ('ada', 4, :at)",
+              {{"at", kNow + std::chrono::hours(1)}});
+    });
+  }
+};
+KEYAGENT_ON_BOTH(SchemaThree);
+
+TEST_P(SchemaThree, RowsAreReadAfterTheMigrationAndRecordsAreKept) {
+  if (IsSkipped()) return;
+  store_ = open();
+  EXPECT_EQ(store().setting("id"), "keys-3");
+  EXPECT_EQ(store().login_failures("ada", kNow), 4);
+  EXPECT_TRUE(store().reencryptions().empty());
+  EXPECT_TRUE(store().note_data_key({"k1", "pay", "{}", kNow}));
+  EXPECT_EQ(store().put_record({"pay", "1", "k1", 0, "e1", "ada", kNow}, 0).version, 1);
+  EXPECT_EQ(store().count_records("pay").at(0).second, 1);
 }
 
 TEST_P(SchemaTest, DescriptionNamesDatabaseAndSchema) {

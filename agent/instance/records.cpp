@@ -1,0 +1,177 @@
+#include "agent/instance/records.h"
+
+#include <algorithm>
+
+#include "agent/base/encoding.h"
+#include "agent/base/error.h"
+#include "agent/base/wiping.h"
+#include "agent/envelope/envelope.h"
+
+namespace keyagent::instance {
+namespace {
+
+constexpr std::size_t kMostValue = 64 * 1024, kLongestId = 128;
+constexpr int kTries = 8;
+
+void check_id(const std::string& id) {
+  constexpr std::string_view kMarks = "._-:@+";
+  const bool good = !id.empty() && id.size() <= kLongestId &&
+                    std::all_of(id.begin(), id.end(), [&](unsigned char c) {
+                      return (c < 0x80 && std::isalnum(c) != 0) ||
+                             kMarks.find(static_cast<char>(c)) != std::string_view::npos;
+                    });
+  if (!good) throw Error(Code::kUsage, "a record's id is [A-Za-z0-9._:@+-]{1,128}");
+}
+
+// Before the value in each envelope: whose it is. Who can write the store cannot give one record
+// the value of another.
+std::string label_of(const std::string& specification, const std::string& id) {
+  return "keyagent record 1\n" + specification + "\n" + id + "\n";
+}
+
+SecretBytes labelled(const std::string& label, const Bytes& value) {
+  SecretBytes out(label.begin(), label.end());
+  out.insert(out.end(), value.begin(), value.end());
+  return out;
+}
+
+std::string named(const store::Record& record) {
+  return record.specification + "/" + record.id;
+}
+
+// "keys-example (identity KID)"
+std::string owner_of(const Json& source) {
+  if (!source.is_object()) return "unknown";
+  const auto identity = text_of(source, "identity", "");
+  return text_of(source, "instance", "unknown") +
+         (identity.empty() ? "" : " (identity " + identity + ")");
+}
+
+}  // namespace
+
+Records::Records(DataKeys& keys, store::Store& store, Specifications& specifications,
+                 Recorder& recorder, const Clock& clock)
+    : keys_(keys),
+      store_(store),
+      specifications_(specifications),
+      recorder_(recorder),
+      clock_(clock) {}
+
+DataKeys::Sealed Records::seal(const std::string& specification, const SecretBytes& plaintext) {
+  try {
+    return keys_.seal(specification, plaintext);
+  } catch (const Error& error) {
+    const bool unknown = error.code() == Code::kKeyNotPresent || error.code() == Code::kDenied;
+    if (!unknown || DataKeys::active(keys_.generations(specification))) throw;
+    throw Error(Code::kKeyNotPresent,
+                "the specification " + specification +
+                    " has no active key in this instance's token: keyagent instance specification "
+                    "create " +
+                    specification);
+  }
+}
+
+Json Records::put(const std::string& name, const std::string& id, const Json& request,
+                  const Person& person) {
+  check_id(id);
+  const auto specification = specifications_.require(name);
+  specifications_.require_access(specification, DataUse::kEncrypt, person, name + "/" + id);
+  Bytes value = bytes_of(request, "value");
+  if (value.size() > kMostValue) throw Error(Code::kUsage, "'value' is over 64 KiB");
+  const SecretBytes plaintext = labelled(label_of(name, id), value);
+  OPENSSL_cleanse(value.data(), value.size());
+  std::optional<std::int64_t> expected;
+  if (request.contains("version") && !request["version"].is_null())
+    expected = number_of(request, "version", 0, 0, INT64_MAX);
+  for (int i = 0; i < kTries; ++i) {
+    const auto sealed = seal(name, plaintext);
+    specifications_.note_key(name, sealed.kid);
+    const auto done = store_.put_record(
+        {name, id, sealed.kid, 0, sealed.envelope, person.name, clock_.now()}, expected);
+    if (done.outcome == store::RecordPut::Outcome::kDone)
+      return {{"version", done.version}, {"kid", sealed.kid}};
+    if (done.outcome == store::RecordPut::Outcome::kConflict)
+      throw Error(Code::kExists, "the record " + name + "/" + id + " has version " +
+                                     std::to_string(done.version) + ", not the one that is named");
+    // The key was replaced between sealing and writing.
+  }
+  throw Error(Code::kBusy, "the key is being replaced; try again");
+}
+
+// Why the agent did not open it. It says the same of what it does not know and of what it does not
+// allow; whoever may see the key knows more.
+void Records::explain(const store::Record& record, const Error& error) {
+  const auto keys = keys_.generations(record.specification);
+  const bool here = std::any_of(keys.begin(), keys.end(),
+                                [&](const auto& key) { return key.kid() == record.kid; });
+  if (here) throw Error(error.code(), error.what(), record.kid);
+  const auto source = specifications_.source_of(record.specification, record.kid);
+  throw Error(
+      Code::kKeyNotPresent,
+      "the record " + named(record) + " is there and cannot be read: its key kid=" + record.kid +
+          " source=" + owner_of(source) + " is not in this instance's token; ask the source for it",
+      record.kid);
+}
+
+SecretBytes Records::open(const store::Record& record) {
+  if (envelope::inspect(as_bytes(record.envelope)).kid != record.kid)
+    throw Error(Code::kIntegrity, "the record " + named(record) + " names another key than its row",
+                record.kid);
+  SecretBytes plaintext;
+  try {
+    plaintext = keys_.open(record.envelope);
+  } catch (const Error& error) {
+    if (error.code() != Code::kKeyNotPresent && error.code() != Code::kDenied) throw;
+    explain(record, error);
+  }
+  const auto label = label_of(record.specification, record.id);
+  if (plaintext.size() < label.size() || !std::equal(label.begin(), label.end(), plaintext.begin()))
+    throw Error(Code::kIntegrity, "the envelope of the record " + named(record) + " is not its own",
+                record.kid);
+  return {plaintext.begin() + static_cast<std::ptrdiff_t>(label.size()), plaintext.end()};
+}
+
+Json Records::get(const std::string& name, const std::string& id, const Person& person) {
+  const auto specification = specifications_.require(name);
+  check_id(id);
+  specifications_.require_access(specification, DataUse::kDecrypt, person, name + "/" + id);
+  const auto record = store_.record(name, id);
+  if (!record) throw Error(Code::kUsage, "there is no record " + name + "/" + id);
+  const auto value = open(*record);
+  return {{"id", id},
+          {"version", record->version},
+          {"kid", record->kid},
+          {"changed", rfc3339(record->changed)},
+          {"changed_by", record->changed_by},
+          {"value", to_base64url(value)}};
+}
+
+Json Records::remove(const std::string& name, const std::string& id, const Person& person) {
+  const auto specification = specifications_.require(name);
+  check_id(id);
+  specifications_.require_access(specification, DataUse::kEncrypt, person, name + "/" + id);
+  const auto event =
+      recorder_.make(Outcome::kDone, "user " + person.name, "record.remove", name + "/" + id);
+  if (!store_.remove_record(name, id, event))
+    throw Error(Code::kUsage, "there is no record " + name + "/" + id);
+  Recorder::say(event);
+  return Json::object();
+}
+
+Json Records::list(const std::string& name, const std::string& after, std::size_t count) {
+  specifications_.require(name);
+  std::map<std::string, bool> readable;
+  for (const auto& key : keys_.generations(name))
+    readable[key.kid()] = key.usable() && (key.state() == "active" || key.state() == "deactivated");
+  Json out = Json::array();
+  for (const auto& each : store_.records(name, after, count))
+    out.push_back({{"id", each.id},
+                   {"version", each.version},
+                   {"kid", each.kid},
+                   {"readable", readable[each.kid]},
+                   {"changed", rfc3339(each.changed)},
+                   {"changed_by", each.changed_by}});
+  return {{"records", out}};
+}
+
+}  // namespace keyagent::instance

@@ -1,0 +1,138 @@
+// Records: one envelope a row, each naming the key that opens it. A removed one keeps its row
+// without envelope and key, so that its versions go on.
+
+#include "agent/store/store_impl.h"
+
+namespace keyagent::store {
+namespace {
+
+const std::string kSelect =
+    "SELECT specification, id, kid, version, envelope, changed_by, changed FROM records ";
+const std::string kSelectShort =
+    "SELECT specification, id, kid, version, '', changed_by, changed FROM records ";
+
+Record record_of(const Row& row) {
+  return {.specification = row.text(0),
+          .id = row.text(1),
+          .kid = row.text(2),
+          .version = row.number(3),
+          .envelope = row.text(4),
+          .changed_by = row.text(5),
+          .changed = row.time(6)};
+}
+
+struct Standing {
+  std::int64_t version = 0;  // of the row; 0: there is none
+  bool there = false;
+};
+
+Standing standing_of(Sql& sql, const std::string& specification, const std::string& id) {
+  return sql
+      .first("SELECT version, kid FROM records WHERE specification = :specification AND id = :id",
+             {{"specification", specification}, {"id", id}},
+             [](const Row& row) {
+               return Standing{row.number(0), !row.text(1).empty()};
+             })
+      .value_or(Standing{});
+}
+
+// Writes it over the row that has `version`, or as a new one. False: somebody was faster.
+bool write(Sql& sql, const Record& record, std::int64_t version) {
+  const Bounds bounds{{"specification", record.specification},
+                      {"id", record.id},
+                      {"kid", record.kid},
+                      {"envelope", record.envelope},
+                      {"changed_by", record.changed_by},
+                      {"changed", record.changed},
+                      {"version", version}};
+  if (version == 0) {
+    return sql.run(
+               "INSERT INTO records (specification, id, kid, version, envelope, changed_by, "
+               "changed) VALUES (:specification, :id, :kid, :version + 1, :envelope, :changed_by, "
+               ":changed) ON CONFLICT (specification, id) DO NOTHING",
+               bounds) == 1;
+  }
+  return sql.run(
+             "UPDATE records SET kid = :kid, version = version + 1, envelope = :envelope, "
+             "changed_by = :changed_by, changed = :changed "
+             "WHERE specification = :specification AND id = :id AND version = :version",
+             bounds) == 1;
+}
+
+}  // namespace
+
+bool takes_records(Sql& sql, const std::string& kid) {
+  const auto closed =
+      sql.first(std::string("SELECT closed FROM data_keys WHERE kid = :kid") + sql.for_share(),
+                {{"kid", kid}}, [](const Row& row) { return row.flag(0); });
+  return closed && !*closed;
+}
+
+RecordPut Store::put_record(const Record& record, const std::optional<std::int64_t>& expected) {
+  return impl_->db.write([&](Sql& sql) -> RecordPut {
+    using Outcome = RecordPut::Outcome;
+    for (;;) {
+      if (!takes_records(sql, record.kid)) return {Outcome::kClosed, 0};
+      const auto now = standing_of(sql, record.specification, record.id);
+      const auto seen = now.there ? now.version : 0;
+      if (expected && *expected != seen) return {Outcome::kConflict, seen};
+      if (write(sql, record, now.version)) return {Outcome::kDone, now.version + 1};
+    }
+  });
+}
+
+std::optional<Record> Store::record(const std::string& specification, const std::string& id) {
+  return impl_->db.read([&](Sql& sql) {
+    return sql.first(kSelect + "WHERE specification = :specification AND id = :id AND kid <> ''",
+                     {{"specification", specification}, {"id", id}}, record_of);
+  });
+}
+
+std::vector<Record> Store::records(const std::string& specification, const std::string& after,
+                                   std::size_t count) {
+  return impl_->db.read([&](Sql& sql) {
+    return sql.all(kSelectShort +
+                       "WHERE specification = :specification AND id > :after AND kid <> '' "
+                       "ORDER BY id LIMIT :count",
+                   {{"specification", specification}, {"after", after}, {"count", count}},
+                   record_of);
+  });
+}
+
+std::vector<Record> Store::records_under(const std::string& specification, const std::string& kid,
+                                         const std::string& after, std::size_t count) {
+  return impl_->db.read([&](Sql& sql) {
+    return sql.all(
+        kSelect +
+            "WHERE specification = :specification AND kid = :kid AND id > :after "
+            "ORDER BY id LIMIT :count",
+        {{"specification", specification}, {"kid", kid}, {"after", after}, {"count", count}},
+        record_of);
+  });
+}
+
+bool Store::remove_record(const std::string& specification, const std::string& id,
+                          const Event& event) {
+  return impl_->db.write([&](Sql& sql) {
+    const bool removed = sql.run(
+                             "UPDATE records SET kid = '', envelope = '', version = version + 1 "
+                             "WHERE specification = :specification AND id = :id AND kid <> ''",
+                             {{"specification", specification}, {"id", id}}) == 1;
+    if (removed) insert_event(sql, event);
+    return removed;
+  });
+}
+
+std::vector<std::pair<std::string, std::int64_t>> Store::count_records(
+    const std::string& specification) {
+  return impl_->db.read([&](Sql& sql) {
+    return sql.all(
+        "SELECT kid, count(*) FROM records WHERE specification = :specification AND kid <> '' "
+        "GROUP BY kid ORDER BY kid",
+        {{"specification", specification}}, [](const Row& row) {
+          return std::pair<std::string, std::int64_t>(row.text(0), row.number(1));
+        });
+  });
+}
+
+}  // namespace keyagent::store
