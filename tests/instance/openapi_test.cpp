@@ -116,6 +116,28 @@ class OpenApi : public testing::Test {
     ask("POST", "/v1/tasks/" + id + "/cancel");
     ask("GET", "/v1/tasks/" + id);
   }
+  void data() {
+    const Json rules{{{"rule", "app"},
+                      {"effect", "allow"},
+                      {"uses", {"encrypt", "decrypt", "exchange"}},
+                      {"users", {"alice"}}}};
+    ask("POST", "/v1/specifications", {{"name", "pay"}, {"access", rules}});
+    ask("GET", "/v1/specifications");
+    ask("PUT", "/v1/specifications/pay/access", {{"access", rules}});
+    ask("GET", "/v1/specifications/pay/why?use=decrypt&user=alice");
+    for (const std::string id : {"1", "2", "3"})
+      ask("PUT", "/v1/specifications/pay/records/" + id, {{"value", "c2VjcmV0"}});
+    ask("GET", "/v1/specifications/pay/records");
+    ask("GET", "/v1/specifications/pay/records/1");
+    ask("POST", "/v1/specifications/pay/rekey");
+    ask("GET", "/v1/specifications/pay");
+    ask("POST", "/v1/reencryptions/pay", {{"rate", 1}});
+    ask("POST", "/v1/reencryptions/pay/pause");
+    ask("GET", "/v1/reencryptions");
+    ask("GET", "/v1/reencryptions/pay");
+    ask("POST", "/v1/reencryptions/pay/resume");
+    ask("DELETE", "/v1/specifications/pay/records/1");
+  }
   void people() {
     ask("PUT", "/v1/users/bob", {{"role", "auditor"}, {"password", "correct horse bob"}});
     ask("GET", "/v1/users");
@@ -139,6 +161,7 @@ TEST_F(OpenApi, EveryRequestIsAnsweredAsTheDocumentsSay) {
   credentials(*web1);
   rekeys(*web1);
   tasks(*web1);
+  data();
   people();
   const auto file = instance_.work.path() / "answers";
   std::ofstream(file) << heard_.str();
