@@ -107,6 +107,8 @@ TEST_P(SchemaOne, RowsAreReadAfterTheMigrationAndTasksAreTaken) {
   EXPECT_EQ(store().add_rekey(rekey), 2);
   EXPECT_TRUE(store().add_task(sample_task("1"), 10, sample_event()));
   EXPECT_EQ(store().take_task(sample_claim())->id, "1");
+  EXPECT_TRUE(store().peers().empty());
+  EXPECT_TRUE(store().use_nonce("peer", "1", kNow));
 }
 
 TEST_P(SchemaTest, DescriptionNamesDatabaseAndSchema) {
