@@ -7,6 +7,7 @@
 #include "agent/instance/credentials.h"
 #include "agent/instance/enrolment.h"
 #include "agent/instance/epoch.h"
+#include "agent/instance/exchanges.h"
 #include "agent/instance/people.h"
 #include "agent/instance/rekeys.h"
 #include "agent/instance/tasks.h"
@@ -29,6 +30,7 @@ struct Parts {
   Links& links;
   Recorder& recorder;
   const Clock& clock;
+  Exchanges& exchanges;
 };
 
 // `listen.api`

@@ -48,6 +48,9 @@ struct AgentRoute {
   Json (*run)(const AgentAsk& ask);
 };
 
+// api_exchange.cpp
+std::span<const PeopleRoute> exchange_routes_of_people();
+
 // api_tasks.cpp
 std::span<const PeopleRoute> task_routes_of_people();
 std::span<const AgentRoute> task_routes_of_agents();

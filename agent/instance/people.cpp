@@ -25,6 +25,7 @@ constexpr std::pair<Role, Right> kRights[] = {{Role::kCryptographicManager, Righ
                                               {Role::kCryptographicManager, Right::kAgents},
                                               {Role::kCryptographicManager, Right::kGroups},
                                               {Role::kCryptographicManager, Right::kRekey},
+                                              {Role::kCryptographicManager, Right::kExchange},
                                               {Role::kOperator, Right::kRead},
                                               {Role::kOperator, Right::kGroups},
                                               {Role::kOperator, Right::kCredentials},

@@ -28,7 +28,8 @@ enum class Right {
   kTasks,
   kUsers,
   kBackup,
-  kRestored
+  kRestored,
+  kExchange
 };
 bool has(Role role, Right right);
 
