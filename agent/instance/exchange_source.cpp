@@ -12,6 +12,7 @@ namespace {
 
 using namespace std::chrono_literals;
 
+constexpr std::size_t kReasons = 256;     // results of a request whose keys were all refused
 constexpr std::size_t kInOneAnswer = 64;  // packages; an answer is 1 MiB at most
 constexpr std::size_t kMostKeys = 4096, kMostSpecifications = 256;
 constexpr auto kLongest = std::chrono::hours(24 * 30);
@@ -42,6 +43,14 @@ Json state_json(const store::Exchange& row) {
           {"code", row.code},
           {"text", row.text},
           {"approved_by", row.approved_by}};
+}
+
+Json result_json(const store::ExchangeKey& key) {
+  return {{"specification", key.specification},
+          {"kid", key.kid},
+          {"outcome", key.outcome},
+          {"code", key.code},
+          {"text", key.text}};
 }
 
 bool is_request_id(const std::string& id) {
@@ -142,7 +151,7 @@ Json ExchangeSource::take_request(const PeerMessage& message) {
   if (book_.add(row, actor_of(message))) {
     row = store_.exchange(row.id).value();
     approve_by_policy(row);
-    return state_json(row);
+    return how_it_stands(row);
   }
   auto stored = known(message);
   if (stored.digest != row.digest)
@@ -152,7 +161,21 @@ Json ExchangeSource::take_request(const PeerMessage& message) {
     book_.apply(stored,
                 {ExchangeEvent::kAgain, actor_of(message), Code::kOk, "tried again by the target"});
   approve_by_policy(stored);
-  return state_json(stored);
+  return how_it_stands(stored);
+}
+
+// With the results where that is all that there is.
+Json ExchangeSource::how_it_stands(const store::Exchange& row) {
+  Json out = state_json(row);
+  if (row.state != name_of(ExchangeState::kFailed) || !row.transcript.empty()) return out;
+  const auto keys = store_.exchange_keys(row.id);
+  Json results = Json::array();
+  for (const auto& key : keys) {
+    if (key.outcome.empty()) return out;  // it was given away: the target knows what became of it
+    if (results.size() < kReasons) results.push_back(result_json(key));
+  }
+  if (!results.empty()) out["results"] = results;
+  return out;
 }
 
 void ExchangeSource::approve_by_policy(store::Exchange& row) {
@@ -230,19 +253,16 @@ void ExchangeSource::export_keys(store::Exchange row) {
 
 Json ExchangeSource::give_packages(const PeerMessage& message) {
   const auto row = known(message);
+  if (row.state != name_of(ExchangeState::kExported)) return how_it_stands(row);
   Json out = state_json(row);
-  if (row.state != name_of(ExchangeState::kExported)) return out;
   const auto keys = store_.exchange_keys(row.id);
   const auto from = static_cast<std::size_t>(
       number_of(body_of(message), "from", 0, 0, static_cast<std::int64_t>(kMostKeys)));
   Json results = Json::array();
-  for (std::size_t i = from; i < keys.size() && i < from + kInOneAnswer; ++i)
-    results.push_back({{"specification", keys[i].specification},
-                       {"kid", keys[i].kid},
-                       {"outcome", keys[i].outcome},
-                       {"code", keys[i].code},
-                       {"text", keys[i].text},
-                       {"package", keys[i].package}});
+  for (std::size_t i = from; i < keys.size() && i < from + kInOneAnswer; ++i) {
+    results.push_back(result_json(keys[i]));
+    results.back()["package"] = keys[i].package;
+  }
   out["keys"] = results;
   out["count"] = keys.size();
   return out;

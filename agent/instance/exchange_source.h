@@ -36,6 +36,7 @@ class ExchangeSource {
   Json take_results(const PeerMessage& message);
   Json take_end(const PeerMessage& message);
   store::Exchange known(const PeerMessage& message);
+  Json how_it_stands(const store::Exchange& row);
   void approve_by_policy(store::Exchange& row);
   std::vector<store::ExchangeKey> wrap(const store::Exchange& row);
   store::ExchangeKey wrap_one(const store::Exchange& row, const DataKey& key,

@@ -26,7 +26,7 @@ store::ExchangeKey read_key(const store::Exchange& row, const Json& said) {
   key.outcome = text_of(said, "outcome");
   key.code = text_of(said, "code").substr(0, 32);
   key.text = escape_controls(text_of(said, "text")).substr(0, 500);
-  key.package = text_of(said, "package");
+  key.package = text_of(said, "package", "");
   const auto& asked = row.specifications;
   static const std::set<std::string> kOutcomes{"", "refused", "failed", "not_found"};
   const bool fits =
@@ -123,7 +123,7 @@ void ExchangeTarget::learn(store::Exchange& row, const Json& answer) {
         book_.look_again(row);
         return;
       }
-      book_.apply(row, {kFail, actor, code, text});
+      fail(row, answer, {kFail, actor, code, text});
       return;
     default:
       break;
@@ -131,6 +131,16 @@ void ExchangeTarget::learn(store::Exchange& row, const Json& answer) {
   if (row.state != name_of(ExchangeState::kPending)) return void(book_.look_again(row));
   row.approved_by = escape_controls(text_of(answer, "approved_by", "")).substr(0, 64);
   book_.apply(row, {kApprove, actor, Code::kOk, row.approved_by});
+}
+
+// Why, of each key, where the source says that.
+void ExchangeTarget::fail(store::Exchange& row, const Json& answer, const Happening& what) {
+  const auto results = answer.find("results");
+  if (results == answer.end() || !results->is_array()) return void(book_.apply(row, what));
+  std::vector<store::ExchangeKey> keys;
+  for (const auto& each : *results) keys.push_back(read_key(row, each));
+  require_different(keys);
+  book_.apply(row, what, &keys);
 }
 
 void ExchangeTarget::request(store::Exchange& row) {
@@ -255,12 +265,17 @@ void ExchangeTarget::tell(store::Exchange& row) {
 }
 
 void ExchangeTarget::go_on(store::Exchange row) {
-  if (!has_ended(state_of(row))) {
-    row.next = clock_.now() + std::chrono::minutes(1);
-    store_.move_exchange(row);
-    return;
-  }
+  const auto due = row.next;
+  row.next = clock_.now() + std::chrono::minutes(1);
+  if (!store_.move_exchange(row)) return;
+  ++row.revision;
+  if (!has_ended(state_of(row))) return;
   auto next = row;
+  next.next = due;
+  // What the first one offered is too old by now.
+  const auto offer = door_.offer();
+  next.offer =
+      Json{{"exchange_spki", to_base64url(offer.exchange_spki)}, {"proof", offer.proof}}.dump();
   // The same at every replica: the second one finds that it is there.
   next.id = to_hex(sha256(as_bytes(row.series + " after " + row.id))).substr(0, 32);
   while (next.next <= clock_.now()) next.next += row.period;
@@ -268,7 +283,7 @@ void ExchangeTarget::go_on(store::Exchange row) {
   next.code = next.text = next.approved_by = next.transcript = next.own_statement =
       next.peer_statement = "";
   next.faults = next.looks = next.revision = 0;
-  next.exported = next.told = next.retried = false;
+  next.exported = next.told = next.retried = next.taken = false;
   book_.add(next, "instance");
   row.next = {};
   store_.move_exchange(row);

@@ -40,6 +40,7 @@ class ExchangeTarget {
   void report(store::Exchange& row);
   void finish(store::Exchange& row);
   void tell(store::Exchange& row);
+  void fail(store::Exchange& row, const Json& answer, const Happening& what);
   void learn(store::Exchange& row, const Json& answer);
 
   KeyDoor& door_;

@@ -178,6 +178,7 @@ TEST_F(ExchangesTest, X10_ARefusalIsNotTriedAgainUntilAPersonSaysSo) {
     EXPECT_EQ(key.at("outcome"), "refused");
     EXPECT_EQ(key.at("code"), "DENIED");
   }
+  EXPECT_EQ(show(id).at("keys"), told.at("keys"));
   const int exports = source_.door.exports;
   pass(2h);
   EXPECT_EQ(source_.door.exports, exports);
