@@ -24,6 +24,8 @@ void add_instance_certificate_commands(CLI::App& instance, Session& session,
 void add_instance_credential_commands(CLI::App& instance, Session& session,
                                       const std::shared_ptr<InstanceOptions>& options);
 
+void add_instance_exchange_commands(CLI::App& instance, Session& session,
+                                    const std::shared_ptr<InstanceOptions>& options);
 void add_instance_task_commands(CLI::App& instance, Session& session,
                                 const std::shared_ptr<InstanceOptions>& options);
 
