@@ -325,6 +325,7 @@ void add_instance_commands(CLI::App& app, Session& session) {
   add_instance_task_commands(*instance, session, options);
   add_instance_specification_commands(*instance, session, options);
   add_instance_record_commands(*instance, session, options);
+  add_instance_exchange_commands(*instance, session, options);
   auto* events = adder.add("events", "what was done, refused and alarming",
                            "  keyagent instance events --after 1000", run_events);
   events->add_option("--after", o.after, "the number of the last one that is known");

@@ -29,6 +29,8 @@ void add_instance_specification_commands(CLI::App& instance, Session& session,
 void add_instance_record_commands(CLI::App& instance, Session& session,
                                   const std::shared_ptr<InstanceOptions>& options);
 
+void add_instance_exchange_commands(CLI::App& instance, Session& session,
+                                    const std::shared_ptr<InstanceOptions>& options);
 void add_instance_task_commands(CLI::App& instance, Session& session,
                                 const std::shared_ptr<InstanceOptions>& options);
 

@@ -7,6 +7,7 @@
 #include "agent/instance/credentials.h"
 #include "agent/instance/enrolment.h"
 #include "agent/instance/epoch.h"
+#include "agent/instance/exchanges.h"
 #include "agent/instance/people.h"
 #include "agent/instance/records.h"
 #include "agent/instance/reencryption.h"
@@ -34,6 +35,7 @@ struct Parts {
   Links& links;
   Recorder& recorder;
   const Clock& clock;
+  Exchanges& exchanges;
 };
 
 // `listen.api`

@@ -51,6 +51,9 @@ struct AgentRoute {
 // api_records.cpp
 std::span<const PeopleRoute> record_routes_of_people();
 
+// api_exchange.cpp
+std::span<const PeopleRoute> exchange_routes_of_people();
+
 // api_tasks.cpp
 std::span<const PeopleRoute> task_routes_of_people();
 std::span<const AgentRoute> task_routes_of_agents();

@@ -8,6 +8,8 @@
 #include "agent/base/log.h"
 #include "agent/base/log_limiter.h"
 #include "agent/instance/api.h"
+#include "agent/instance/exchange_worker.h"
+#include "agent/instance/host_door.h"
 #include "agent/instance/named_keys.h"
 #include "agent/process/service_manager.h"
 #include "agent/provider/remote_backend.h"
@@ -49,14 +51,18 @@ struct Instance::Impl {
   Specifications specifications{data_keys, store, recorder, clock};
   Records records{data_keys, store, specifications, recorder, clock};
   Reencryption reencryption{data_keys, store, specifications, recorder, clock, links.replica()};
-  const Parts parts{config,       store, authority, enrolment, agents,         credentials,
-                    rekeys,       tasks, people,    epoch,     specifications, records,
-                    reencryption, links, recorder,  clock};
   std::shared_ptr<tls::Library> library = std::make_shared<tls::Library>(
       std::make_shared<provider::RemoteBackend>(config.agent_socket));
+  HostDoor door{config, clock};
+  HttpsLine peer_line{library};
+  Exchanges exchanges{door, peer_line, store, recorder, clock, epoch_of_exchanges()};
+  const Parts parts{config,       store, authority, enrolment, agents,         credentials,
+                    rekeys,       tasks, people,    epoch,     specifications, records,
+                    reencryption, links, recorder,  clock,     exchanges};
   std::unique_ptr<tls::Server> api_server, agents_server;
   std::atomic<SteadyTime> looked{};
   LogLimiter limiter{clock};
+  std::optional<ExchangeWorker> exchange_worker;
 
   explicit Impl(InstanceConfig config_in) : config(std::move(config_in)) {
     require_named_keys(config, keys, store);
@@ -67,6 +73,13 @@ struct Instance::Impl {
     listen();
     store.listen([this](const std::string& what) { look(what); }, kPoll);
     reencryption.run();
+    exchange_worker.emplace([this] { attempt("exchanges", [this] { exchanges.work(); }); });
+  }
+
+  ExchangeEpoch epoch_of_exchanges() {
+    return {[this] { return epoch.current(); },
+            [this](const std::string& who, const std::string& jws) { epoch.judge(who, jws); },
+            [this] { epoch.require_accepted(); }};
   }
 
   void connect_parts() {
@@ -173,6 +186,7 @@ struct Instance::Impl {
 
   // Links hold references to the parts.
   ~Impl() {
+    exchange_worker.reset();
     reencryption.stop();
     store.stop_listening();
     api_server.reset();

@@ -26,6 +26,7 @@ constexpr std::pair<Role, Right> kRights[] = {{Role::kCryptographicManager, Righ
                                               {Role::kCryptographicManager, Right::kGroups},
                                               {Role::kCryptographicManager, Right::kRekey},
                                               {Role::kCryptographicManager, Right::kSpecifications},
+                                              {Role::kCryptographicManager, Right::kExchange},
                                               {Role::kOperator, Right::kRead},
                                               {Role::kOperator, Right::kGroups},
                                               {Role::kOperator, Right::kCredentials},

@@ -29,7 +29,8 @@ enum class Right {
   kUsers,
   kBackup,
   kRestored,
-  kSpecifications
+  kSpecifications,
+  kExchange
 };
 bool has(Role role, Right right);
 

@@ -161,6 +161,55 @@ struct Event {
   std::string actor, action, subject, outcome, text;  // outcome: done, refused, failed, alarm
 };
 
+// Another instance, with which keys are exchanged. It is its identity; where it is, is a route.
+struct Peer {
+  std::string identity;  // kid of its identity key
+  std::string name;      // what people call it here
+  Bytes spki;            // of that key; empty until its first message, which brings it
+  std::string url, ca;   // https://host:port, and SHA-256 of its CA's key, base64url
+  // What is exported to it without a person's approval; JSON, or empty: nothing. Only while
+  // this instance is still `owner`: a clone inherits none of it.
+  std::string automatic, owner;
+  std::int64_t epoch = 0;  // the greatest number of an event that it has told, with its signature
+  std::string epoch_jws;
+  std::string added_by;
+  WallTime added, seen;       // seen: epoch 0 for never
+  std::int64_t revision = 0;  // for compare-and-set
+};
+
+// A request for keys, at one of its ends.
+struct Exchange {
+  std::string id;                           // 128 random bits, hex: the same at both ends
+  std::int64_t number = 0;                  // in the order of their making here; the store gives it
+  std::string side;                         // source, target
+  std::string own, peer;                    // identity kids: whose row it is, and the other end
+  std::string frequency;                    // adhoc, one-time-clone, recurring-clone
+  std::vector<std::string> specifications;  // empty: all that the source has
+  bool rekey = false;                       // data are put under new keys after the import
+  std::string state;                        // exchange_request.h
+  std::string code, text;                   // of a failure or the last fault; why it ended
+  std::string digest;                       // SHA-256 of what was asked, base64url
+  std::string requested_by, approved_by;
+  std::chrono::milliseconds period{};  // of a recurring one
+  std::string series;                  // the id of its first
+  WallTime next;                       // when the series goes on; epoch 0: it does not
+  WallTime created, changed, expires;
+  std::int64_t faults = 0, looks = 0;  // in a row, since the last change of state
+  WallTime due;                        // when something is to be done; epoch 0: nothing
+  bool exported = false, told = false, retried = false;
+  bool taken = false;      // a key was imported, or was there
+  std::string offer;       // JSON: the wrapping key with its proof, as the target's agent made it
+  std::string transcript;  // SHA-256, base64url
+  std::string own_statement, peer_statement;  // JWS of it by either end
+  std::int64_t revision = 0;                  // for compare-and-set
+};
+// One key of a request. Its package is wrapped for the target and signed.
+struct ExchangeKey {
+  std::string specification, kid;  // kid empty: the source has none of this specification
+  std::string outcome;  // empty: under way; imported, already_there, not_found, refused, failed
+  std::string code, text, package;
+};
+
 // The store is older than what the instance has said already.
 struct Restored {
   std::int64_t epoch = 0;  // the greatest number of an event that was said

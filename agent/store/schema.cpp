@@ -136,7 +136,45 @@ const Migration kRecords = {
       holder TEXT NOT NULL, lease_until BIGINT NOT NULL, fence BIGINT NOT NULL))sql",
 };
 
-const Migration kAll[] = {kFirst, kTasks, kReplicas, kRecords};
+// Requests for keys between instances. The words of a partial index's condition are those of the
+// queries in exchanges.cpp.
+const Migration kExchanges = {
+    R"sql(INSERT INTO counters (name, value) VALUES ('exchanges', 0))sql",
+    R"sql(CREATE TABLE peers (
+      identity TEXT PRIMARY KEY, name TEXT NOT NULL, spki TEXT NOT NULL, url TEXT NOT NULL,
+      ca TEXT NOT NULL, automatic TEXT NOT NULL, owner TEXT NOT NULL, epoch BIGINT NOT NULL,
+      epoch_jws TEXT NOT NULL, added_by TEXT NOT NULL, added BIGINT NOT NULL, seen BIGINT NOT NULL,
+      revision BIGINT NOT NULL))sql",
+    R"sql(CREATE UNIQUE INDEX peers_name ON peers (name))sql",
+    R"sql(CREATE TABLE peer_nonces (
+      peer TEXT NOT NULL, nonce TEXT NOT NULL, expires BIGINT NOT NULL,
+      PRIMARY KEY (peer, nonce)))sql",
+    R"sql(CREATE INDEX peer_nonces_expires ON peer_nonces (expires))sql",
+
+    R"sql(CREATE TABLE exchanges (
+      id TEXT PRIMARY KEY, number BIGINT NOT NULL, side TEXT NOT NULL, own TEXT NOT NULL,
+      peer TEXT NOT NULL, frequency TEXT NOT NULL, specifications TEXT NOT NULL,
+      rekey BIGINT NOT NULL, state TEXT NOT NULL, code TEXT NOT NULL, detail TEXT NOT NULL,
+      digest TEXT NOT NULL, requested_by TEXT NOT NULL, approved_by TEXT NOT NULL,
+      period BIGINT NOT NULL, series TEXT NOT NULL, next_at BIGINT NOT NULL,
+      created BIGINT NOT NULL, changed BIGINT NOT NULL, expires BIGINT NOT NULL,
+      faults BIGINT NOT NULL, looks BIGINT NOT NULL, due BIGINT NOT NULL,
+      exported BIGINT NOT NULL, told BIGINT NOT NULL, retried BIGINT NOT NULL,
+      taken BIGINT NOT NULL, offer TEXT NOT NULL, transcript TEXT NOT NULL,
+      own_statement TEXT NOT NULL, peer_statement TEXT NOT NULL,
+      revision BIGINT NOT NULL))sql",
+    R"sql(CREATE UNIQUE INDEX exchanges_number ON exchanges (number))sql",
+    R"sql(CREATE INDEX exchanges_due ON exchanges (own, due) WHERE due > 0)sql",
+    R"sql(CREATE INDEX exchanges_next ON exchanges (own, next_at) WHERE next_at > 0)sql",
+    R"sql(CREATE INDEX exchanges_open ON exchanges (own)
+      WHERE state IN ('pending', 'approved', 'exported', 'imported', 'verified'))sql",
+    R"sql(CREATE TABLE exchange_keys (
+      exchange TEXT NOT NULL REFERENCES exchanges (id), specification TEXT NOT NULL,
+      kid TEXT NOT NULL, outcome TEXT NOT NULL, code TEXT NOT NULL, detail TEXT NOT NULL,
+      package TEXT NOT NULL, PRIMARY KEY (exchange, specification, kid)))sql",
+};
+
+const Migration kAll[] = {kFirst, kTasks, kReplicas, kRecords, kExchanges};
 
 // The table that says which migrations ran is there before the first of them.
 void prepare(Sql& sql) {

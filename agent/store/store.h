@@ -35,6 +35,10 @@ struct TaskFilter {
 struct RekeyCounts {
   std::int64_t under_way = 0, failed = 0, open_canaries = 0;
 };
+struct ExchangeFilter {
+  std::string own{}, state{}, peer{}, side{};  // empty: any, but for own
+  std::size_t count = 100;
+};
 struct TaskClaim {
   std::string agent;
   std::vector<std::string> targets, handlers;
@@ -174,6 +178,35 @@ class Store {
   bool pause_tasks(const TaskPause& pause, const Event& event);
   bool resume_tasks(const std::string& what, const Event& event);
   std::vector<TaskPause> task_pauses();
+
+  bool add_peer(const Peer& peer);  // false: there is one of this name or identity
+  std::optional<Peer> peer(const std::string& identity);
+  std::vector<Peer> peers();  // by name
+  // Route, name, key and policy if the row still has peer.revision, and raises it. False: somebody
+  // was faster.
+  bool update_peer(const Peer& peer);
+  bool remove_peer(const std::string& identity);
+  // Seen, and its epoch where that is greater than what is known.
+  void note_peer(const std::string& identity, std::int64_t epoch, const std::string& epoch_jws,
+                 WallTime now);
+  // True once for each nonce of a peer, until it is expired and forgotten.
+  bool use_nonce(const std::string& peer, const std::string& nonce, WallTime expires);
+
+  // Numbered, with the event. False, and nothing is changed: there is one of this id.
+  // Error{kBusy}: `most_open` of this end have not ended.
+  bool add_exchange(const Exchange& exchange, std::size_t most_open, const Event& event);
+  std::optional<Exchange> exchange(const std::string& id);
+  std::vector<Exchange> exchanges(const ExchangeFilter& filter);  // the newest first
+  // Changes what changes in its life if the row still has exchange.revision, and raises it. `keys`
+  // take the place of all that it had (nullptr: they stay); packages are kept only while it is
+  // approved or exported. The event is recorded with it. False, and nothing is changed: somebody
+  // was faster.
+  bool move_exchange(const Exchange& exchange, const std::vector<ExchangeKey>* keys = nullptr,
+                     const std::optional<Event>& event = std::nullopt);
+  // By specification and kid.
+  std::vector<ExchangeKey> exchange_keys(const std::string& id);
+  // Of this identity: something is to be done by `now`, or the series goes on.
+  std::vector<Exchange> due_exchanges(const std::string& own, WallTime now, std::size_t count);
 
   void add_certificate(const Certificate& certificate);
   std::vector<Certificate> certificates(const std::string& agent);  // empty: all

@@ -110,6 +110,8 @@ TEST_P(SchemaOne, RowsAreReadAfterTheMigrationAndTasksAreTaken) {
   EXPECT_TRUE(store().specifications().empty());
   EXPECT_TRUE(store().note_data_key({"k1", "pay", "{}", kNow}));
   EXPECT_EQ(store().put_record({"pay", "1", "k1", 0, "e1", "ada", kNow}, 0).version, 1);
+  EXPECT_TRUE(store().peers().empty());
+  EXPECT_TRUE(store().use_nonce("peer", "1", kNow));
 }
 
 // A store as the version before records left it.

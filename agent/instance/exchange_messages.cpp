@@ -1,0 +1,186 @@
+#include "agent/instance/exchange_messages.h"
+
+#include "agent/base/encoding.h"
+#include "agent/envelope/envelope.h"
+
+namespace keyagent::instance {
+namespace {
+
+using namespace std::chrono_literals;
+
+constexpr const char* kQuestion = "keyagent-exchange-message";
+constexpr const char* kAnswer = "keyagent-exchange-answer";
+constexpr auto kLife = 2min;       // of a message
+constexpr auto kLongestLife = 1h;  // that is taken
+constexpr auto kSkew = 5min;       // between the clocks of two instances
+
+[[noreturn]] void refuse_message(const std::string& why, const std::string& kid = {}) {
+  throw Error(Code::kIntegrity, "a message between instances: " + why, kid);
+}
+
+// What a JWS says, whoever signed it.
+Json unverified_payload(const std::string& jws) {
+  const auto first = jws.find('.'), last = jws.rfind('.');
+  if (first == std::string::npos || first == last) refuse_message("no JWS");
+  const auto payload = from_base64url(std::string_view(jws).substr(first + 1, last - first - 1));
+  if (!payload) refuse_message("no JWS");
+  return parse_object(as_text(*payload));
+}
+
+struct Outer {
+  std::string jws, kid;
+  Bytes spki;
+};
+
+Outer read_outer(const std::string& text) {
+  const Json outer = parse_object(text);
+  Outer out{text_of(outer, "message"), {}, bytes_of(outer, "spki")};
+  out.kid = jwk_thumbprint(out.spki);
+  return out;
+}
+
+std::int64_t epoch_in(const std::string& jws) {
+  return jws.empty() ? 0 : number_of(unverified_payload(jws), "epoch", 0, 0, INT64_MAX);
+}
+
+// Their instance's code and words, or ours where they are none.
+Error refused_by(const store::Peer& peer, const Json& error) {
+  const auto code = code_of_name(text_of(error, "code", ""));
+  return Error(code, peer.name + ": " + escape_controls(text_of(error, "text", "")).substr(0, 500),
+               text_of(error, "kid", "").substr(0, 64));
+}
+
+}  // namespace
+
+Json verified_json(const Bytes& spki, const std::string& jws) {
+  const auto key = envelope::key_of_spki(spki, Purpose::kSign);
+  return parse_object(as_text(envelope::verify_jws(key, jws)));
+}
+
+std::string ExchangeMessages::make(const store::Peer& to, const char* kind, const std::string& type,
+                                   const std::string& nonce, const Json& body) {
+  const auto own = door_.identity();
+  const auto now = clock_.now();
+  const Json payload{{"format", 1},
+                     {"kind", kind},
+                     {"type", type},
+                     {"from", own.kid.text()},
+                     {"to", to.identity},
+                     {"nonce", nonce},
+                     {"issued", rfc3339(now)},
+                     {"expires", rfc3339(now + kLife)},
+                     {"epoch", epoch_.current()},
+                     {"known", to.epoch_jws},
+                     {"body", body}};
+  const auto text = payload.dump(-1, ' ', false, Json::error_handler_t::replace);
+  return Json{{"message", door_.sign(text)}, {"spki", to_base64url(own.spki)}}.dump();
+}
+
+ExchangeMessages::Question ExchangeMessages::ask(const store::Peer& to, const std::string& type,
+                                                 const Json& body) {
+  epoch_.require_accepted();
+  const auto nonce = to_base64url(random_bytes(16));
+  return {make(to, kQuestion, type, nonce, body), nonce};
+}
+
+std::string ExchangeMessages::answer(const PeerMessage& question, const Json& body) {
+  return make(question.peer, kAnswer, question.type, question.nonce, body);
+}
+
+std::string ExchangeMessages::refuse(const PeerMessage& question, const Error& error) {
+  return answer(
+      question,
+      {{"error",
+        {{"code", code_name(error.code())}, {"text", error.what()}, {"kid", error.kid()}}}});
+}
+
+Json ExchangeMessages::verified(const Bytes& spki, const std::string& jws, const char* kind,
+                                const std::string& from) {
+  Json payload = verified_json(spki, jws);
+  const auto own = door_.identity().kid.text();
+  if (number_of(payload, "format", 0, 0, 1000) != 1 || text_of(payload, "kind") != kind)
+    refuse_message("of another kind or format");
+  if (text_of(payload, "from") != from)
+    refuse_message("signed by " + from + ", in the name of " + text_of(payload, "from"), from);
+  if (text_of(payload, "to") != own)
+    refuse_message("this is the instance " + own + ", it was for " + text_of(payload, "to"), own);
+  return payload;
+}
+
+void ExchangeMessages::require_in_time(const Json& payload) const {
+  const auto issued = parse_rfc3339(text_of(payload, "issued"));
+  const auto expires = parse_rfc3339(text_of(payload, "expires"));
+  const auto now = clock_.now();
+  if (expires <= issued || expires - issued > kLongestLife || issued > now + kSkew ||
+      expires < now - kSkew)
+    refuse_message("issued " + rfc3339(issued) + ", good until " + rfc3339(expires) +
+                   ", here it is " + rfc3339(now) + ": it is old, or a clock is wrong");
+}
+
+PeerMessage ExchangeMessages::open(const std::string& text) {
+  const auto outer = read_outer(text);
+  auto peer = store_.peer(outer.kid);
+  if (!peer)
+    throw Error(
+        Code::kDenied,
+        "the identity " + outer.kid + " is no peer of this instance (keyagent instance peer add)",
+        door_.identity().kid.text());
+  const Json payload = verified(outer.spki, outer.jws, kQuestion, outer.kid);
+  PeerMessage out{*std::move(peer), text_of(payload, "type"), text_of(payload, "nonce"), payload};
+  if (out.nonce.empty() || out.nonce.size() > 64) refuse_message("no nonce");
+  out.peer.spki = outer.spki;
+  return out;
+}
+
+void ExchangeMessages::judge(const PeerMessage& question) {
+  const auto expires = parse_rfc3339(text_of(question.body, "expires")) + 2 * kSkew;
+  require_in_time(question.body);
+  if (!store_.use_nonce(question.peer.identity, question.nonce, expires))
+    refuse_message("it was here already", question.peer.identity);
+  auto peer = question.peer;
+  learn_epoch(peer, question.peer.spki, question.body);
+  epoch_.require_accepted();
+}
+
+void ExchangeMessages::learn_epoch(store::Peer& peer, const Bytes& spki, const Json& payload) {
+  const auto known = text_of(payload, "known", "");
+  if (!known.empty()) epoch_.judge("peer:" + peer.name, known);
+  const auto jws = text_of(payload, "epoch", "");
+  const auto number = epoch_in(jws);
+  if (!jws.empty() && number < peer.epoch) {
+    recorder_.record(Outcome::kAlarm, "peer " + peer.name, "exchange.restored", peer.identity,
+                     "it was at event " + std::to_string(peer.epoch) + " and says " +
+                         std::to_string(number) + ": its store was put back from a backup");
+    throw Error(Code::kKeyState,
+                "the store of " + peer.identity +
+                    " was put back from a backup: an admin there accepts that first (keyagent "
+                    "instance restored --accept)",
+                peer.identity);
+  }
+  store_.note_peer(peer.identity, number, jws, clock_.now());
+  const auto stored = store_.peer(peer.identity);
+  if (!stored || stored->spki == spki) return;
+  auto changed = *stored;
+  changed.spki = spki;
+  store_.update_peer(changed);
+}
+
+Json ExchangeMessages::read_answer(const store::Peer& from, const std::string& nonce,
+                                   const std::string& text) {
+  const auto outer = read_outer(text);
+  if (outer.kid != from.identity)
+    refuse_message(
+        "the instance at " + from.url + " is " + outer.kid + ", pinned is " + from.identity,
+        outer.kid);
+  const Json payload = verified(outer.spki, outer.jws, kAnswer, outer.kid);
+  if (text_of(payload, "nonce") != nonce) refuse_message("an answer to something else", outer.kid);
+  require_in_time(payload);
+  auto peer = store_.peer(from.identity).value_or(from);
+  learn_epoch(peer, outer.spki, payload);
+  const auto body = payload.find("body");
+  if (body == payload.end() || !body->is_object()) refuse_message("without a body", outer.kid);
+  if (body->contains("error")) throw refused_by(from, body->at("error"));
+  return *body;
+}
+
+}  // namespace keyagent::instance

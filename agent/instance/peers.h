@@ -1,0 +1,48 @@
+#pragma once
+// The other instances: each is the fingerprint of its identity key, whatever its name or address.
+
+#include <string>
+
+#include "agent/instance/json.h"
+#include "agent/instance/key_door.h"
+#include "agent/instance/recorder.h"
+#include "agent/store/store.h"
+
+namespace keyagent::instance {
+
+inline constexpr const char* kFrequencies[] = {"adhoc", "one-time-clone", "recurring-clone"};
+bool is_frequency(const std::string& text);
+// "cards", "card-data.v2"
+bool is_specification(const std::string& text);
+
+// Thread-safe.
+class Peers {
+ public:
+  Peers(KeyDoor& door, store::Store& store, Recorder& recorder, const Clock& clock)
+      : door_(door), store_(store), recorder_(recorder), clock_(clock) {}
+
+  // {"name","identity","url","ca"}
+  Json add(const Json& request, const std::string& by);
+  Json list();
+  Json remove(const std::string& name, const std::string& by);
+  // {"frequencies","specifications","until"}: what of this peer's requests needs no person. No
+  // frequencies: nothing. adhoc always needs one.
+  Json set_automatic(const std::string& name, const Json& request, const std::string& by);
+
+  // By name or identity. Throws Error{kUsage}.
+  store::Peer find(const std::string& which);
+  // Who stands behind it, where its policy approves this request; empty: a person has to.
+  std::string approver(const store::Peer& peer, const store::Exchange& exchange);
+  // A one-time policy is used up.
+  void use_up(const store::Peer& peer, const store::Exchange& exchange);
+
+ private:
+  Json describe(const store::Peer& peer, const std::string& own) const;
+
+  KeyDoor& door_;
+  store::Store& store_;
+  Recorder& recorder_;
+  const Clock& clock_;
+};
+
+}  // namespace keyagent::instance

@@ -1,0 +1,179 @@
+#pragma once
+// One end of an exchange on a store of its own, with keys in memory behind the door, and the line
+// between two ends, which can be broken.
+
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <deque>
+#include <map>
+#include <memory>
+#include <set>
+
+#include "agent/base/encoding.h"
+#include "agent/base/error.h"
+#include "agent/envelope/envelope.h"
+#include "agent/instance/exchanges.h"
+#include "tests/support/fake_clock.h"
+#include "tests/support/software_keys.h"
+#include "tests/support/temp_folder.h"
+
+namespace keyagent::instance {
+
+// Packages are as real as their signature: it names source, target, request, specification and key.
+class MemoryDoor final : public KeyDoor {
+ public:
+  MemoryDoor()
+      : identity_(keys_.add("exchange-identity", Purpose::kSign, KeyAlgorithm::kEcP256)),
+        exchange_(keys_.add("exchange", Purpose::kExchange, KeyAlgorithm::kEcP256)) {}
+
+  PublicKeyInfo identity() override { return identity_; }
+  void make_keys() override {}
+  std::string cannot_exchange() override { return missing; }
+  std::string sign(const std::string& payload) override {
+    return envelope::sign_jws(keys_, identity_, SignatureAlgorithm::kEs256, as_bytes(payload));
+  }
+  ExchangeOffer offer() override {
+    return {exchange_.spki, sign(Json{{"exchange_kid", exchange_.kid.text()}}.dump())};
+  }
+  std::vector<DataKey> data_keys() override { return data; }
+  std::string export_key(const ExportOrder& order) override {
+    ++exports;
+    fail(next(export_faults));
+    if (refused.contains(order.kid)) throw Error(Code::kDenied, "not to this target", order.kid);
+    const Json proof = verified_json(order.target_spki, order.offer.proof);
+    EXPECT_EQ(proof.at("exchange_kid"), jwk_thumbprint(order.offer.exchange_spki));
+    return sign(Json{
+        {"request", order.request},
+        {"specification", order.specification},
+        {"target", order.target},
+        {"kid",
+         order.kid}}.dump());
+  }
+  bool import_key(const ImportOrder& order) override {
+    fail(next(import_faults));
+    const Json package = verified_json(order.source_spki, order.package);
+    if (package.at("target") != identity_.kid.text() || package.at("request") != order.request ||
+        package.at("specification") != order.specification)
+      throw Error(Code::kIntegrity, "the package is not for this");
+    const auto kid = package.at("kid").get<std::string>();
+    if (std::any_of(data.begin(), data.end(), [&](const auto& key) { return key.kid == kid; }))
+      return false;
+    data.push_back({order.specification, kid, "deactivated", false});
+    ++imports;
+    return true;
+  }
+
+  void add(const std::string& specification, int count = 1) {
+    for (int i = 0; i < count; ++i)
+      data.push_back(
+          {specification, to_hex(random_bytes(16)), i == 0 ? "active" : "deactivated", true});
+  }
+
+  std::vector<DataKey> data;
+  std::set<std::string> refused;
+  std::string missing;                            // of the token
+  std::deque<Code> export_faults, import_faults;  // of the next calls; kOk: none
+  int exports = 0, imports = 0;
+
+ private:
+  static void fail(Code code) {
+    if (code != Code::kOk) throw Error(code, "as the test wants it");
+  }
+  static Code next(std::deque<Code>& faults) {
+    if (faults.empty()) return Code::kOk;
+    const auto code = faults.front();
+    faults.pop_front();
+    return code;
+  }
+
+  test::SoftwareKeys keys_;
+  const PublicKeyInfo identity_, exchange_;
+};
+
+struct ExchangeEnd;
+
+// To whoever listens at the peer's URL.
+class MemoryLine final : public PeerLine {
+ public:
+  std::string post(const store::Peer& peer, const std::string& text) override;
+
+  std::map<std::string, ExchangeEnd*> ends;        // by URL
+  int lose_questions = 0, lose_answers = 0;        // so many of the next
+  std::function<std::string(std::string)> meddle;  // with answers
+  std::string last;                                // question
+};
+
+struct ExchangeEnd {
+  ExchangeEnd(const std::string& name_in, MemoryLine& line, const Clock& clock_in)
+      : name(name_in), clock(clock_in), exchanges(door, line, store, recorder, clock, epoch()) {
+    line.ends["https://" + name] = this;
+  }
+
+  ExchangeEpoch epoch() {
+    return {[this] {
+              const Json payload{{"instance", name}, {"epoch", store.last_event()}};
+              return door.sign(payload.dump());
+            },
+            [this](const std::string& who, const std::string& jws) {
+              const Json said = verified_json(door.identity().spki, jws);
+              const auto number = said.at("epoch").get<std::int64_t>();
+              if (number <= store.last_event()) return;
+              store.note_restored({number, who, clock.now()},
+                                  recorder.make(Outcome::kAlarm, "instance", "restored", who));
+            },
+            [this] {
+              if (store.restored()) throw Error(Code::kKeyState, "put back from a backup");
+            }};
+  }
+  std::string identity() { return door.identity().kid.text(); }
+  void knows(ExchangeEnd& other) {
+    exchanges.peers().add({{"name", other.name},
+                           {"identity", other.identity()},
+                           {"url", "https://" + other.name},
+                           {"ca", std::string(43, 'A')}},
+                          "crypto");
+  }
+  std::string state(const std::string& id) { return exchanges.show(id).at("state"); }
+  int events(const std::string& action, const std::string& outcome) {
+    int found = 0;
+    for (const auto& each : store.events(0, 10'000))
+      found += each.action == action && each.outcome == outcome ? 1 : 0;
+    return found;
+  }
+
+  const std::string name;
+  const Clock& clock;
+  test::TempFolder folder;
+  MemoryDoor door;
+  store::Store store{{"sqlite://" + (folder.path() / "store/instance.db").string()}};
+  Recorder recorder{store, clock};
+  Exchanges exchanges;
+};
+
+inline std::string MemoryLine::post(const store::Peer& peer, const std::string& text) {
+  last = text;
+  const auto found = ends.find(peer.url);
+  if (lose_questions > 0 || found == ends.end()) {
+    --lose_questions;
+    throw Error(Code::kPeer, "lost on the way there");
+  }
+  auto answer = found->second->exchanges.answer(text);
+  if (lose_answers > 0) {
+    --lose_answers;
+    throw Error(Code::kPeer, "lost on the way back");
+  }
+  const auto change = meddle;  // which may be another one afterwards
+  return change ? change(answer) : answer;
+}
+
+inline Code code_of(const std::function<void()>& work) {
+  try {
+    work();
+  } catch (const Error& error) {
+    return error.code();
+  }
+  return Code::kOk;
+}
+
+}  // namespace keyagent::instance
