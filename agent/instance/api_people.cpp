@@ -209,9 +209,8 @@ Answer run(const Parts& parts, const Route& route, const tls::HttpRequest& reque
 
 const Route& find_route(const tls::HttpRequest& request, std::vector<std::string>& ids) {
   bool known_path = false;
-  for (const auto routes :
-       {std::span<const Route>(kRoutes), task_routes_of_people(), record_routes_of_people(),
-        exchange_routes_of_people()}) {
+  for (const auto routes : {std::span<const Route>(kRoutes), task_routes_of_people(),
+                            record_routes_of_people(), exchange_routes_of_people()}) {
     for (const auto& route : routes) {
       auto found = match_path(route.pattern, request.path);
       if (!found) continue;

@@ -70,10 +70,22 @@ struct Instance::Impl {
     authority.bring_up();
     name_keys(config, keys, store);
     connect_parts();
+    connect_exchanges();
     listen();
     store.listen([this](const std::string& what) { look(what); }, kPoll);
     reencryption.run();
     exchange_worker.emplace([this] { attempt("exchanges", [this] { exchanges.work(); }); });
+  }
+
+  // Who approves must be somebody whom the specification lets exchange its keys; and what was taken
+  // in is put under this instance's own.
+  void connect_exchanges() {
+    exchanges.set_may_exchange([this](const std::string& specification, const std::string& user) {
+      specifications.require_exchange(specification, user);
+    });
+    exchanges.set_rekey([this](const std::string& specification, const std::string& request) {
+      reencryption.follow_import(specification, "exchange " + request);
+    });
   }
 
   ExchangeEpoch epoch_of_exchanges() {

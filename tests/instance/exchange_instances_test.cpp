@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 
 #include "tests/instance/instance_process.h"
+#include "tests/instance/simulated_agent.h"
 
 namespace keyagent::test {
 namespace {
@@ -90,6 +91,107 @@ TEST_F(ExchangeInstances, X16_PeersAndExchangesAreForCryptographicManagers) {
   EXPECT_EQ(target_->keyagent("crypto", "exchange show 5f0c").status, 2);
   EXPECT_EQ(target_->keyagent("crypto", "exchange request nobody cards").status, 2);
   EXPECT_EQ(add(*target_, "self", *target_, identity(*target_)).status, 2);
+}
+
+// Keys of the one's token in the other's.
+class ExchangeWhole : public ExchangeInstances {
+ protected:
+  static void SetUpTestSuite() {
+    ExchangeInstances::SetUpTestSuite();
+    const auto source = identity(*source_), target = identity(*target_);
+    ASSERT_EQ(add(*target_, "source", *source_, source).status, 0);
+    ASSERT_EQ(add(*source_, "target", *target_, target).status, 0);
+    allow(*source_, target);
+    allow(*target_, source);
+  }
+  static void allow(InstanceProcess& at, const std::string& peer) {
+    at.agent.write("policy.yml",
+                   at.agent.policy +
+                       "  - name: exchange\n    allow: [export, import]\n    peers: [" + peer +
+                       "]\n    who: {user: \"" + std::to_string(::geteuid()) + "\"}\n",
+                   0644);
+    auto connection = at.agent.client();
+    wire::Request request;
+    request.mutable_reload();
+    connection.call(request);
+  }
+  static std::string make_key(const std::string& specification, const std::string& words = "") {
+    std::ofstream(source_->work.path() / "access.json")
+        << R"([{"rule":"out","effect":"allow","uses":["exchange"],)"
+           R"("roles":["cryptographic-manager"],"users":[]}])";
+    return source_
+        ->json("crypto", "specification create " + specification + " --access access.json " + words)
+        .at("specifications")
+        .at(0)
+        .at("active");
+  }
+  static std::string seal(const std::string& specification, const std::string& text) {
+    wire::Request request;
+    request.mutable_seal()->set_key("data." + specification);
+    request.mutable_seal()->set_plaintext(text);
+    auto connection = source_->agent.client();
+    return connection.call(request).seal().envelope();
+  }
+  static std::string open(const InstanceProcess& at, const std::string& envelope) {
+    wire::Request request;
+    request.mutable_open()->set_envelope(envelope);
+    auto connection = at.agent.client();
+    return connection.call(request).open().plaintext();
+  }
+  static std::string ask(const std::string& words) {
+    return target_->json("crypto", "exchange request source " + words).at("id");
+  }
+  static Json show(const InstanceProcess& at, const std::string& id) {
+    return at.json("crypto", "exchange show " + id);
+  }
+  // Once the request is known at the source.
+  static CommandResult approve(const std::string& id) {
+    CommandResult result;
+    wait_until([&] {
+      result = source_->keyagent("crypto", "exchange approve " + id);
+      return result.status == 0;
+    });
+    return result;
+  }
+};
+
+TEST_F(ExchangeWhole, X1_X2_ADataKeyGoesFromTokenToTokenAndOpensWhatWasSealedBefore) {
+  const auto kid = make_key("cards");
+  const auto envelope = seal("cards", "4111");
+  EXPECT_EQ(code_of([&] { open(*target_, envelope); }), Code::kKeyNotPresent);
+  EXPECT_EQ(target_->keyagent("crypto", "exchange check source cards").status, 0);
+  const auto id = ask("cards");
+  EXPECT_EQ(show(*target_, id).at("state"), "pending");
+  ASSERT_EQ(approve(id).status, 0);
+  const auto waited = target_->keyagent("crypto", "exchange show " + id + " --wait --timeout 60");
+  EXPECT_EQ(waited.status, 0) << waited.output << read_text(source_->log())
+                              << read_text(target_->log());
+  const Json there = show(*source_, id), here = show(*target_, id);
+  EXPECT_EQ(there.at("state"), "complete");
+  EXPECT_EQ(here.at("transcript"), there.at("transcript"));
+  EXPECT_EQ(here.at("keys").at(0).at("kid"), kid);
+  EXPECT_EQ(here.at("keys").at(0).at("outcome"), "imported");
+  EXPECT_EQ(open(*target_, envelope), "4111");
+  // The same again: it is there.
+  const auto again = ask("cards");
+  ASSERT_EQ(approve(again).status, 0);
+  ASSERT_EQ(target_->keyagent("crypto", "exchange show " + again + " --wait --timeout 60").status,
+            0);
+  EXPECT_EQ(show(*target_, again).at("keys").at(0).at("outcome"), "already_there");
+}
+
+TEST_F(ExchangeWhole, X7_WhatTheAgentDoesNotGiveIsRefusedWithItsReason) {
+  make_key("local", "--local");
+  const auto id = ask("local gone");
+  ASSERT_EQ(approve(id).status, 0);
+  const auto waited = target_->keyagent("crypto", "exchange show " + id + " --wait --timeout 60");
+  EXPECT_EQ(waited.status, 3) << waited.output;
+  const Json keys = show(*target_, id).at("keys");
+  const Json there = show(*source_, id);
+  EXPECT_EQ(there.at("state"), "failed");
+  EXPECT_EQ(there.at("keys").at(0).at("outcome"), "not_found");
+  EXPECT_EQ(there.at("keys").at(1).at("outcome"), "refused");
+  EXPECT_EQ(there.at("keys").at(1).at("code"), "KEY_STATE");
 }
 
 }  // namespace

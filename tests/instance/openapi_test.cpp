@@ -11,6 +11,11 @@ namespace {
 class OpenApi : public testing::Test {
  protected:
   OpenApi() {
+    auto& host = instance_.agent;
+    host.stop();
+    host.set_policy(
+        AgentProcess::allowing("create, public, sign, seal, open, reseal, rekey, status, import"));
+    host.start();
     instance_.start();
     instance_.add_user("alice", "admin");
     options_.url = instance_.api_url();
@@ -129,14 +134,38 @@ class OpenApi : public testing::Test {
       ask("PUT", "/v1/specifications/pay/records/" + id, {{"value", "c2VjcmV0"}});
     ask("GET", "/v1/specifications/pay/records");
     ask("GET", "/v1/specifications/pay/records/1");
+    const auto active = [&] {
+      const Json all = ask("GET", "/v1/specifications/pay").at("specifications");
+      return all.at(0).at("active").get<std::string>();
+    };
+    const auto old = active();
     ask("POST", "/v1/specifications/pay/rekey");
-    ask("GET", "/v1/specifications/pay");
+    EXPECT_TRUE(wait_until([&] { return active() != old; }));
     ask("POST", "/v1/reencryptions/pay", {{"rate", 1}});
     ask("POST", "/v1/reencryptions/pay/pause");
     ask("GET", "/v1/reencryptions");
     ask("GET", "/v1/reencryptions/pay");
     ask("POST", "/v1/reencryptions/pay/resume");
     ask("DELETE", "/v1/specifications/pay/records/1");
+  }
+  void exchanges() {
+    ask("GET", "/v1/peers");
+    const Json own = ask("POST", "/v1/exchange/identity");
+    EXPECT_EQ(own.at("identity"), ask("GET", "/v1/peers").at("identity"));
+    // Nobody is there: it is known by its key, and waits.
+    const auto other = library_keys_->add("peer", Purpose::kSign, KeyAlgorithm::kEcP256);
+    ask("PUT", "/v1/peers/berlin",
+        {{"identity", other.kid.text()},
+         {"url", "https://127.0.0.1:1"},
+         {"ca", instance_.fingerprint}});
+    ask("PUT", "/v1/peers/berlin/automatic", {{"frequencies", {"one-time-clone"}}});
+    ask("POST", "/v1/exchange/check", {{"peer", "berlin"}, {"specifications", {"pay"}}});
+    const std::string id =
+        ask("POST", "/v1/exchanges", {{"peer", "berlin"}, {"specifications", {"pay"}}}).at("id");
+    ask("GET", "/v1/exchanges");
+    ask("GET", "/v1/exchanges/" + id);
+    ask("POST", "/v1/exchanges/" + id + "/cancel", {{"reason", "not today"}});
+    ask("DELETE", "/v1/peers/berlin");
   }
   void people() {
     ask("PUT", "/v1/users/bob", {{"role", "auditor"}, {"password", "correct horse bob"}});
@@ -148,8 +177,8 @@ class OpenApi : public testing::Test {
   }
 
   InstanceProcess instance_;
-  std::shared_ptr<tls::Library> library_ =
-      std::make_shared<tls::Library>(std::make_shared<SoftwareBackend>());
+  std::shared_ptr<SoftwareBackend> library_keys_ = std::make_shared<SoftwareBackend>();
+  std::shared_ptr<tls::Library> library_ = std::make_shared<tls::Library>(library_keys_);
   tls::ClientOptions options_;
   std::string session_;
   std::ostringstream heard_;
@@ -162,10 +191,12 @@ TEST_F(OpenApi, EveryRequestIsAnsweredAsTheDocumentsSay) {
   rekeys(*web1);
   tasks(*web1);
   data();
+  exchanges();
   people();
   const auto file = instance_.work.path() / "answers";
   std::ofstream(file) << heard_.str();
-  // A WebSocket; an instance with an outside CA; one that was put back from a backup: elsewhere.
+  // Elsewhere: a WebSocket; an instance with an outside CA; one that was put back from a backup;
+  // what needs a second one.
   const auto checked = try_command(
       KEYAGENT_SOURCE "/tests/instance/check_answers.py " KEYAGENT_SOURCE "/agent/instance " +
       file.string() +
