@@ -2,18 +2,14 @@
 
 #include "agent/cli/cmd_instance.h"
 
-#include <chrono>
-#include <thread>
-
 #include "agent/base/error.h"
 #include "agent/base/wiping.h"
 #include "agent/cli/files.h"
 #include "agent/cli/instance_client.h"
+#include "agent/cli/patience.h"
 
 namespace keyagent::cli {
 namespace {
-
-using namespace std::chrono_literals;
 
 void run_login(Session& session, const InstanceOptions& options) {
   InstanceProfile profile{options.url, options.fingerprint, options.user, {}};
@@ -159,12 +155,9 @@ void run_rekey(Session& session, const InstanceOptions& options) {
                              {"canary_percent", options.canary},
                              {"parallel", options.parallel}});
   const auto batch = answer.at("batch").get<std::string>();
-  const auto until = std::chrono::steady_clock::now() + std::chrono::seconds(options.timeout);
+  const Patience patience(options.timeout);
   while (options.wait && !all_ended(answer.at("rekeys"))) {
-    if (options.timeout > 0 && std::chrono::steady_clock::now() > until)
-      throw Error(Code::kPartial,
-                  "not all have ended; the orders stay: keyagent instance rekeys " + batch);
-    std::this_thread::sleep_for(500ms);
+    patience.rest("not all have ended; the orders stay: keyagent instance rekeys " + batch);
     answer = client.call("GET", "/v1/rekeys?batch=" + batch);
     answer["batch"] = batch;
   }

@@ -1,16 +1,13 @@
 // keyagent instance peer, exchange: keys from and to other instances.
 
 #include <algorithm>
-#include <chrono>
-#include <thread>
 
 #include "agent/base/error.h"
 #include "agent/cli/cmd_instance.h"
+#include "agent/cli/patience.h"
 
 namespace keyagent::cli {
 namespace {
-
-using namespace std::chrono_literals;
 
 struct ExchangeOptions {
   std::string name, identity, url, ca, until, peer, id, reason, state, side, frequency = "adhoc";
@@ -150,13 +147,11 @@ void run_check(Session& session, const InstanceOptions& instance, const Exchange
 
 void wait_for(Session& session, InstanceClient& client, const ExchangeOptions& o,
               const std::string& id) {
-  const auto until = std::chrono::steady_clock::now() + std::chrono::seconds(o.timeout);
+  const Patience patience(o.timeout);
   Json exchange = client.call("GET", target_of(id));
   while (!has_ended(exchange)) {
-    if (o.timeout > 0 && std::chrono::steady_clock::now() > until)
-      throw Error(Code::kPartial, "the request is " + text_at(exchange, "state") +
-                                      " and goes on: keyagent instance exchange show " + id);
-    std::this_thread::sleep_for(500ms);
+    patience.rest("the request is " + text_at(exchange, "state") +
+                  " and goes on: keyagent instance exchange show " + id);
     exchange = client.call("GET", target_of(id));
   }
   session.exit_status = exit_of(exchange);

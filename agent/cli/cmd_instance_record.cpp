@@ -1,19 +1,15 @@
 // keyagent instance record: encrypted values. keyagent instance reencrypt: all of them to the
 // active key.
 
-#include <chrono>
-#include <thread>
-
 #include "agent/base/encoding.h"
 #include "agent/base/error.h"
 #include "agent/base/wiping.h"
 #include "agent/cli/cmd_instance.h"
 #include "agent/cli/files.h"
+#include "agent/cli/patience.h"
 
 namespace keyagent::cli {
 namespace {
-
-using namespace std::chrono_literals;
 
 constexpr std::size_t kMostValue = 64 * 1024, kPage = 1000;
 
@@ -108,14 +104,11 @@ void tell_jobs(Session& session, const Json& answer) {
 void run_start(Session& session, const InstanceOptions& instance, const RecordOptions& options) {
   auto client = client_of(instance);
   Json answer = client.call("POST", job_target(options), {{"rate", options.rate}});
-  const auto until = std::chrono::steady_clock::now() + std::chrono::seconds(options.timeout);
+  const Patience patience(options.timeout);
   const auto state = [&] { return text_at(answer.at("reencryptions").at(0), "state"); };
   while (options.wait && (state() == "running" || state() == "paused")) {
-    if (options.timeout > 0 && std::chrono::steady_clock::now() > until)
-      throw Error(Code::kPartial, "it is " + state() +
-                                      " and goes on: keyagent instance reencrypt status " +
-                                      options.specification);
-    std::this_thread::sleep_for(500ms);
+    patience.rest("it is " + state() + " and goes on: keyagent instance reencrypt status " +
+                  options.specification);
     answer = client.call("GET", job_target(options));
   }
   if (options.wait && state() != "complete") session.exit_status = exit_code(Code::kPartial);

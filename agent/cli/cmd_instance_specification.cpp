@@ -1,16 +1,12 @@
 // keyagent instance specification: kinds of data, who may do what with them, and their keys.
 
-#include <chrono>
-#include <thread>
-
 #include "agent/base/error.h"
 #include "agent/cli/cmd_instance.h"
 #include "agent/cli/files.h"
+#include "agent/cli/patience.h"
 
 namespace keyagent::cli {
 namespace {
-
-using namespace std::chrono_literals;
 
 constexpr std::size_t kMostAccess = 256 * 1024;
 
@@ -124,17 +120,14 @@ void run_rekey(Session& session, const InstanceOptions& instance,
   auto client = client_of(instance);
   Json answer = client.call("POST", target_of(options.name, "/rekey"));
   const auto old_kid = text_at(answer, "old_kid");
-  const auto until = std::chrono::steady_clock::now() + std::chrono::seconds(options.timeout);
+  const Patience patience(options.timeout);
   while (options.wait) {
     const Json now = client.call("GET", target_of(options.name)).at("specifications").at(0);
     answer["active"] = now.at("active");
     if (text_at(now, "active") != old_kid) break;
     if (now.at("rekey").is_null())
       throw Error(Code::kPartial, "the rekey was given up; the key in force stays " + old_kid);
-    if (options.timeout > 0 && std::chrono::steady_clock::now() > until)
-      throw Error(Code::kPartial,
-                  "the rekey goes on: keyagent instance specification show " + options.name);
-    std::this_thread::sleep_for(300ms);
+    patience.rest("the rekey goes on: keyagent instance specification show " + options.name);
   }
   session.tell(answer, answer.contains("active")
                            ? options.name + " is encrypted with " + text_at(answer, "active") +

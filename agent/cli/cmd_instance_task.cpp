@@ -1,17 +1,13 @@
 // keyagent instance task: work for the handlers of agents' hosts.
 
-#include <chrono>
-#include <thread>
-
 #include "agent/base/encoding.h"
 #include "agent/base/error.h"
 #include "agent/cli/cmd_instance.h"
 #include "agent/cli/files.h"
+#include "agent/cli/patience.h"
 
 namespace keyagent::cli {
 namespace {
-
-using namespace std::chrono_literals;
 
 constexpr std::size_t kMostInput = 64 * 1024, kPage = 1000;
 
@@ -85,13 +81,11 @@ bool has_ended(const Json& task) {
 // Until it has ended; its exit status says whether it was done.
 void wait_for(Session& session, InstanceClient& client, const TaskOptions& options,
               const std::string& id) {
-  const auto until = std::chrono::steady_clock::now() + std::chrono::seconds(options.timeout);
+  const Patience patience(options.timeout);
   Json task = client.call("GET", target_of(id));
   while (!has_ended(task)) {
-    if (options.timeout > 0 && std::chrono::steady_clock::now() > until)
-      throw Error(Code::kPartial, "the task is " + text_at(task, "state") +
-                                      " and goes on: keyagent instance task show " + id);
-    std::this_thread::sleep_for(500ms);
+    patience.rest("the task is " + text_at(task, "state") +
+                  " and goes on: keyagent instance task show " + id);
     task = client.call("GET", target_of(id));
   }
   if (text_at(task, "state") != "done") session.exit_status = exit_code(Code::kPartial);

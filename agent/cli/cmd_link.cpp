@@ -3,11 +3,11 @@
 #include <algorithm>
 #include <chrono>
 #include <filesystem>
-#include <thread>
 
 #include "agent/base/error.h"
 #include "agent/cli/cli.h"
 #include "agent/cli/files.h"
+#include "agent/cli/patience.h"
 #include "agent/wire/messages.h"
 
 namespace keyagent::cli {
@@ -58,7 +58,7 @@ Error failure_of(const wire::Link& link, const std::string& what) {
 
 // Until the instance has acknowledged our key, or has said no.
 wire::Link wait_for(Session& session, wire::Link link, long timeout) {
-  const auto begin = std::chrono::steady_clock::now();
+  const Patience patience(timeout, 200ms);
   std::string told;
   while (link.state() != "connected") {
     if (link.state() == "not_enrolled") throw failure_of(link, "the enrolment was rejected");
@@ -67,10 +67,8 @@ wire::Link wait_for(Session& session, wire::Link link, long timeout) {
     const std::string news = link.state() + (link.text().empty() ? "" : ": " + link.text());
     if (news != told) session.note(news);
     told = news;
-    if (timeout > 0 && std::chrono::steady_clock::now() - begin > std::chrono::seconds(timeout))
-      throw Error(Code::kPartial, "the agent is " + link.state() +
-                                      " and goes on by itself; look again: keyagent status");
-    std::this_thread::sleep_for(200ms);
+    patience.rest("the agent is " + link.state() +
+                  " and goes on by itself; look again: keyagent status");
     link = look(session);
   }
   return link;
