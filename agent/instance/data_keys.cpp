@@ -3,19 +3,29 @@
 #include <algorithm>
 
 #include "agent/base/error.h"
+#include "agent/base/ids.h"
 #include "agent/instance/json.h"
 #include "agent/wire/messages.h"
 
 namespace keyagent::instance {
 namespace {
 
-// Its kid is what other instances pin.
-constexpr const char* kIdentity = "exchange-identity";
+const std::string kPrefix = "data.";
+constexpr std::size_t kLongestName = 41;
 
 }  // namespace
 
+bool is_specification_name(const std::string& name) {
+  return name.size() <= kLongestName && KeyName::parse(name);
+}
+
 std::string data_key_name(const std::string& specification) {
-  return "data." + specification;
+  return kPrefix + specification;
+}
+
+std::optional<std::string> specification_of(const std::string& key) {
+  if (!key.starts_with(kPrefix)) return std::nullopt;
+  return key.substr(kPrefix.size());
 }
 
 DataKeys::DataKeys(const InstanceConfig& config)
@@ -121,7 +131,7 @@ std::vector<DataKeys::Reported> DataKeys::reported() {
 std::string DataKeys::source() {
   Json out{{"instance", config_.id}};
   wire::Request request;
-  request.mutable_key_show()->set_key(kIdentity);
+  request.mutable_key_show()->set_key(kExchangeIdentity);
   try {
     out["identity"] = client_.call(std::move(request)).key_show().key().kid();
   } catch (const Error& error) {

@@ -14,8 +14,14 @@
 
 namespace keyagent::instance {
 
-// The key of a specification.
+// [a-z0-9][a-z0-9._-]{0,40}: "cards", "card-data.v2".
+bool is_specification_name(const std::string& name);
+// The key of a specification: "data.cards".
 std::string data_key_name(const std::string& specification);
+// The inverse; nullopt: a key of none.
+std::optional<std::string> specification_of(const std::string& key);
+// The key whose kid other instances pin.
+inline constexpr const char* kExchangeIdentity = "exchange-identity";
 
 // Thread-safe. Every method throws what the agent says: kPeer where it cannot be reached.
 class DataKeys {

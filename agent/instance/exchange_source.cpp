@@ -6,6 +6,7 @@
 #include "agent/base/encoding.h"
 #include "agent/base/error.h"
 #include "agent/base/ids.h"
+#include "agent/instance/data_keys.h"
 
 namespace keyagent::instance {
 namespace {
@@ -73,7 +74,7 @@ store::Exchange asked(const PeerMessage& message, const std::string& own, WallTi
     throw Error(Code::kUsage, "more than " + std::to_string(kMostSpecifications) +
                                   " specifications: ask for all, or in several requests");
   for (const auto& each : row.specifications) {
-    if (!is_specification(each)) throw Error(Code::kUsage, "'specifications' are names");
+    if (!is_specification_name(each)) throw Error(Code::kUsage, "'specifications' are names");
   }
   row.rekey = flag_of(body, "rekey", false);
   row.requested_by = text_of(body, "requested_by", "").substr(0, 64);

@@ -5,6 +5,7 @@
 
 #include "agent/base/encoding.h"
 #include "agent/base/error.h"
+#include "agent/instance/data_keys.h"
 #include "agent/instance/exchange_source.h"
 
 namespace keyagent::instance {
@@ -30,7 +31,7 @@ store::ExchangeKey read_key(const store::Exchange& row, const Json& said) {
   const auto& asked = row.specifications;
   static const std::set<std::string> kOutcomes{"", "refused", "failed", "not_found"};
   const bool fits =
-      is_specification(key.specification) && kOutcomes.contains(key.outcome) &&
+      is_specification_name(key.specification) && kOutcomes.contains(key.outcome) &&
       key.outcome.empty() != key.package.empty() &&
       (key.outcome == "not_found") == key.kid.empty() &&
       (asked.empty() || std::find(asked.begin(), asked.end(), key.specification) != asked.end());

@@ -3,6 +3,7 @@
 #include "agent/base/encoding.h"
 #include "agent/base/error.h"
 #include "agent/base/log.h"
+#include "agent/instance/data_keys.h"
 
 namespace keyagent::instance {
 namespace {
@@ -105,7 +106,8 @@ Json Exchanges::request(const Json& request, const std::string& by) {
     throw Error(Code::kUsage, "'frequency' is adhoc, one-time-clone or recurring-clone");
   row.specifications = texts_of(request, "specifications");
   for (const auto& each : row.specifications) {
-    if (!is_specification(each)) throw Error(Code::kUsage, "'" + each + "' is no specification");
+    if (!is_specification_name(each))
+      throw Error(Code::kUsage, "'" + each + "' is no specification");
   }
   if (row.specifications.empty() && !flag_of(request, "all", false))
     throw Error(Code::kUsage, "name the specifications, or say all");
@@ -242,12 +244,15 @@ void Exchanges::work_on(store::Exchange row) {
 }
 
 std::size_t Exchanges::work() {
+  // Where nobody ever exchanged anything the agent is not asked for an identity, again and again,
+  // that its policy may not show.
+  if (!store_.has_exchanges()) return 0;
   messages_.epoch().require_accepted();
   std::vector<store::Exchange> due;
   try {
     due = store_.due_exchanges(own(), clock_.now(), kAtOnce);
   } catch (const Error& error) {
-    if (error.code() != Code::kKeyNotPresent) throw;  // else nobody exchanges anything here
+    if (error.code() != Code::kKeyNotPresent) throw;  // a copied store, on a host that has none
   }
   for (const auto& row : due) {
     try {

@@ -3,6 +3,7 @@
 #include "agent/base/encoding.h"
 #include "agent/base/error.h"
 #include "agent/envelope/envelope.h"
+#include "agent/instance/data_keys.h"
 
 namespace keyagent::instance {
 namespace {
@@ -11,7 +12,7 @@ using namespace std::chrono_literals;
 
 constexpr auto kFresh =
     60s;  // a rekey of the identity, or its first making elsewhere, is seen then
-constexpr std::string_view kPrefix = "data.";
+constexpr const char* kExchange = "exchange";
 
 std::string text_of(ByteView bytes) {
   return std::string(as_text(bytes));
@@ -27,7 +28,7 @@ PublicKeyInfo HostDoor::identity() {
   const auto now = clock_.now_steady();
   if (!looked_ || now - looked_at_ > kFresh) {
     try {
-      identity_ = keys_.find(kIdentity);
+      identity_ = keys_.find(kExchangeIdentity);
     } catch (const Error& error) {
       // Who may not see it has none; the policy of the agent is said where it is made.
       if (error.code() != Code::kKeyNotPresent && error.code() != Code::kDenied) throw;
@@ -44,7 +45,7 @@ PublicKeyInfo HostDoor::identity() {
 }
 
 void HostDoor::make_keys() {
-  const std::pair<const char*, Purpose> wanted[] = {{kIdentity, Purpose::kSign},
+  const std::pair<const char*, Purpose> wanted[] = {{kExchangeIdentity, Purpose::kSign},
                                                     {kExchange, Purpose::kExchange}};
   for (const auto& [name, purpose] : wanted) {
     wire::Request request;
@@ -64,7 +65,7 @@ std::string HostDoor::sign(const std::string& payload) {
 ExchangeOffer HostDoor::offer() {
   wire::Request request;
   request.mutable_exchange_offer()->set_exchange_key(kExchange);
-  request.mutable_exchange_offer()->set_identity(kIdentity);
+  request.mutable_exchange_offer()->set_identity(kExchangeIdentity);
   const auto response = client_.call(std::move(request));
   const auto& reply = response.exchange_offer();
   return {{reply.exchange_spki().begin(), reply.exchange_spki().end()}, reply.proof()};
@@ -87,12 +88,10 @@ std::vector<DataKey> HostDoor::data_keys() {
   std::vector<DataKey> found;
   const auto response = client_.call(std::move(request));
   for (const auto& key : response.key_list().keys()) {
-    const bool ours = key.name().starts_with(kPrefix) &&
-                      key.purpose() == name_of(Purpose::kStorage) && key.state() != "staged" &&
-                      key.state() != "destroyed";
-    if (ours)
-      found.push_back(
-          {key.name().substr(kPrefix.size()), key.kid(), key.state(), key.exchangeable()});
+    const auto specification = specification_of(key.name());
+    const bool ours = specification && key.purpose() == name_of(Purpose::kStorage) &&
+                      key.state() != "staged" && key.state() != "destroyed";
+    if (ours) found.push_back({*specification, key.kid(), key.state(), key.exchangeable()});
   }
   return found;
 }
@@ -103,7 +102,7 @@ std::string HostDoor::export_key(const ExportOrder& order) {
   wanted.set_key(order.kid);
   wanted.set_request(order.request);
   wanted.set_specification(order.specification);
-  wanted.set_identity(kIdentity);
+  wanted.set_identity(kExchangeIdentity);
   wanted.set_target(order.target);
   wanted.set_exchange_spki(text_of(order.offer.exchange_spki));
   wanted.set_proof(order.offer.proof);
@@ -119,7 +118,7 @@ bool HostDoor::import_key(const ImportOrder& order) {
   wanted.set_specification(order.specification);
   wanted.set_source_spki(text_of(order.source_spki));
   wanted.set_exchange_key(kExchange);
-  wanted.set_name(std::string(kPrefix) + order.specification);
+  wanted.set_name(data_key_name(order.specification));
   return client_.call(std::move(request)).exchange_import().imported();
 }
 

@@ -15,9 +15,6 @@ namespace keyagent::instance {
 // Thread-safe.
 class HostDoor final : public KeyDoor {
  public:
-  static constexpr const char* kIdentity = "exchange-identity";
-  static constexpr const char* kExchange = "exchange";
-
   HostDoor(const InstanceConfig& config, const Clock& clock);
 
   PublicKeyInfo identity() override;

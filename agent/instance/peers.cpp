@@ -5,6 +5,7 @@
 #include "agent/base/encoding.h"
 #include "agent/base/error.h"
 #include "agent/base/ids.h"
+#include "agent/instance/data_keys.h"
 
 namespace keyagent::instance {
 namespace {
@@ -27,15 +28,6 @@ void require_fingerprint(const std::string& text, const char* name) {
 bool is_frequency(const std::string& text) {
   return std::find(std::begin(kFrequencies), std::end(kFrequencies), text) !=
          std::end(kFrequencies);
-}
-
-bool is_specification(const std::string& text) {
-  const auto plain = [](unsigned char c) {
-    return (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9');
-  };
-  return !text.empty() && text.size() <= 41 && plain(static_cast<unsigned char>(text[0])) &&
-         std::all_of(text.begin(), text.end(),
-                     [&](unsigned char c) { return plain(c) || c == '.' || c == '_' || c == '-'; });
 }
 
 store::Peer Peers::find(const std::string& which) {
@@ -121,7 +113,8 @@ Json Peers::set_automatic(const std::string& name, const Json& request, const st
                   "request is approved by a person");
   }
   for (const auto& each : specifications) {
-    if (!is_specification(each)) throw Error(Code::kUsage, "'" + each + "' is no specification");
+    if (!is_specification_name(each))
+      throw Error(Code::kUsage, "'" + each + "' is no specification");
   }
   const auto until = text_of(request, "until", "");
   if (!until.empty()) parse_rfc3339(until);

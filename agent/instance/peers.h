@@ -12,8 +12,6 @@ namespace keyagent::instance {
 
 inline constexpr const char* kFrequencies[] = {"adhoc", "one-time-clone", "recurring-clone"};
 bool is_frequency(const std::string& text);
-// "cards", "card-data.v2"
-bool is_specification(const std::string& text);
 
 // Thread-safe.
 class Peers {

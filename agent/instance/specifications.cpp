@@ -4,13 +4,11 @@
 
 #include "agent/base/encoding.h"
 #include "agent/base/error.h"
-#include "agent/base/ids.h"
 #include "agent/base/log.h"
 
 namespace keyagent::instance {
 namespace {
 
-constexpr std::size_t kLongestName = 41;
 constexpr std::chrono::hours kFresh{1};
 
 // Never the active generation of its name again.
@@ -42,10 +40,6 @@ std::map<std::string, std::int64_t> as_map(
 }
 
 }  // namespace
-
-bool is_specification_name(const std::string& name) {
-  return name.size() <= kLongestName && KeyName::parse(name) && KeyName::parse(data_key_name(name));
-}
 
 Specifications::Specifications(DataKeys& keys, store::Store& store, Recorder& recorder,
                                const Clock& clock)

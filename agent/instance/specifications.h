@@ -61,6 +61,4 @@ class Specifications {
   std::set<std::string> noted_;  // guarded by mutex_; kids that are in the store
 };
 
-bool is_specification_name(const std::string& name);
-
 }  // namespace keyagent::instance

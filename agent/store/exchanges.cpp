@@ -61,79 +61,67 @@ ExchangeKey key_of(const Row& row) {
           .package = row.text(5)};
 }
 
+// What both statements write.
+Bounds changing(const Exchange& e) {
+  return {{"state", e.state},
+          {"code", e.code},
+          {"detail", storable(e.text)},
+          {"approved_by", e.approved_by},
+          {"next", e.next},
+          {"changed", e.changed},
+          {"expires", e.expires},
+          {"faults", e.faults},
+          {"looks", e.looks},
+          {"due", e.due},
+          {"exported", e.exported},
+          {"told", e.told},
+          {"retried", e.retried},
+          {"taken", e.taken},
+          {"transcript", e.transcript},
+          {"own_statement", e.own_statement},
+          {"peer_statement", e.peer_statement},
+          {"id", e.id},
+          {"revision", e.revision}};
+}
+
 long long insert(Sql& sql, const Exchange& e) {
+  auto bounds = changing(e);
+  const Bounds fixed{{"number", e.number},
+                     {"side", e.side},
+                     {"own", e.own},
+                     {"peer", e.peer},
+                     {"frequency", e.frequency},
+                     {"specifications", e.specifications},
+                     {"rekey", e.rekey},
+                     {"digest", e.digest},
+                     {"requested_by", storable(e.requested_by)},
+                     {"period", e.period.count()},
+                     {"series", e.series},
+                     {"created", e.created},
+                     {"offer", e.offer}};
+  bounds.insert(bounds.end(), fixed.begin(), fixed.end());
   return sql.run(
       "INSERT INTO exchanges (id, number, side, own, peer, frequency, specifications, rekey, "
       "state, code, detail, digest, requested_by, approved_by, period, series, next_at, created, "
       "changed, expires, faults, looks, due, exported, told, retried, offer, transcript, "
       "own_statement, peer_statement, revision, taken) VALUES (:id, :number, :side, :own, :peer, "
-      ":frequency, "
-      ":specifications, :rekey, :state, :code, :detail, :digest, :requested_by, :approved_by, "
+      ":frequency, :specifications, :rekey, :state, :code, :detail, :digest, :requested_by, "
+      ":approved_by, "
       ":period, :series, :next, :created, :changed, :expires, :faults, :looks, :due, :exported, "
       ":told, :retried, :offer, :transcript, :own_statement, :peer_statement, :revision, :taken) "
       "ON CONFLICT (id) DO NOTHING",
-      {{"id", e.id},
-       {"number", e.number},
-       {"side", e.side},
-       {"own", e.own},
-       {"peer", e.peer},
-       {"frequency", e.frequency},
-       {"specifications", e.specifications},
-       {"rekey", e.rekey},
-       {"state", e.state},
-       {"code", e.code},
-       {"detail", storable(e.text)},
-       {"digest", e.digest},
-       {"requested_by", storable(e.requested_by)},
-       {"approved_by", e.approved_by},
-       {"period", e.period.count()},
-       {"series", e.series},
-       {"next", e.next},
-       {"created", e.created},
-       {"changed", e.changed},
-       {"expires", e.expires},
-       {"faults", e.faults},
-       {"looks", e.looks},
-       {"due", e.due},
-       {"exported", e.exported},
-       {"told", e.told},
-       {"retried", e.retried},
-       {"taken", e.taken},
-       {"offer", e.offer},
-       {"transcript", e.transcript},
-       {"own_statement", e.own_statement},
-       {"peer_statement", e.peer_statement},
-       {"revision", e.revision}});
+      bounds);
 }
 
 long long update(Sql& sql, const Exchange& e) {
   return sql.run(
       "UPDATE exchanges SET state = :state, code = :code, detail = :detail, "
       "approved_by = :approved_by, next_at = :next, changed = :changed, faults = :faults, "
-      "looks = :looks, due = :due, exported = :exported, told = :told, retried = :retried, taken = "
-      ":taken, "
-      "transcript = :transcript, own_statement = :own_statement, peer_statement = :peer_statement, "
-      "expires = :expires, "
+      "looks = :looks, due = :due, exported = :exported, told = :told, retried = :retried, "
+      "taken = :taken, transcript = :transcript, own_statement = :own_statement, "
+      "peer_statement = :peer_statement, expires = :expires, "
       "revision = revision + 1 WHERE id = :id AND revision = :revision",
-      {{"state", e.state},
-       {"code", e.code},
-       {"detail", storable(e.text)},
-       {"approved_by", e.approved_by},
-       {"next", e.next},
-       {"changed", e.changed},
-       {"faults", e.faults},
-       {"looks", e.looks},
-       {"due", e.due},
-       {"exported", e.exported},
-       {"told", e.told},
-       {"retried", e.retried},
-       {"taken", e.taken},
-       {"transcript", e.transcript},
-       {"own_statement", e.own_statement},
-       {"peer_statement", e.peer_statement},
-       {"expires", e.expires},
-       {"id", e.id},
-       {"revision", e.revision}});
+      changing(e));
 }
 
 void put_key(Sql& sql, const std::string& id, const ExchangeKey& key) {
@@ -213,6 +201,13 @@ std::vector<ExchangeKey> Store::exchange_keys(const std::string& id) {
         "SELECT specification, kid, outcome, code, detail, package FROM exchange_keys "
         "WHERE exchange = :id ORDER BY specification, kid",
         {{"id", id}}, key_of);
+  });
+}
+
+bool Store::has_exchanges() {
+  return impl_->db.read([](Sql& sql) {
+    return sql.first("SELECT 1 FROM exchanges LIMIT 1", {}, [](const Row&) { return true; })
+        .has_value();
   });
 }
 

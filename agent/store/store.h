@@ -205,6 +205,8 @@ class Store {
                      const std::optional<Event>& event = std::nullopt);
   // By specification and kid.
   std::vector<ExchangeKey> exchange_keys(const std::string& id);
+  // Was there ever one, of whatever identity?
+  bool has_exchanges();
   // Of this identity: something is to be done by `now`, or the series goes on.
   std::vector<Exchange> due_exchanges(const std::string& own, WallTime now, std::size_t count);
 
