@@ -3,6 +3,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include "agent/store/store.h"
 #include "tests/instance/instance_process.h"
 #include "tests/instance/simulated_agent.h"
 
@@ -115,10 +116,14 @@ class ExchangeWhole : public ExchangeInstances {
     request.mutable_reload();
     connection.call(request);
   }
-  static std::string make_key(const std::string& specification, const std::string& words = "") {
-    std::ofstream(source_->work.path() / "access.json")
-        << R"([{"rule":"out","effect":"allow","uses":["exchange"],)"
-           R"("roles":["cryptographic-manager"],"users":[]}])";
+  static std::string make_key(const std::string& specification, const std::string& words = "",
+                              const std::string& approver = "cryptographic-manager") {
+    std::ofstream(source_->work.path() / "access.json") << Json{
+        {{"rule", "out"}, {"effect", "allow"}, {"uses", {"exchange"}}, {"roles", {approver}}},
+        {{"rule", "use"},
+         {"effect", "allow"},
+         {"uses", {"encrypt", "decrypt"}},
+         {"roles", {"operator"}}}}.dump();
     return source_
         ->json("crypto", "specification create " + specification + " --access access.json " + words)
         .at("specifications")
@@ -140,6 +145,14 @@ class ExchangeWhole : public ExchangeInstances {
   }
   static std::string ask(const std::string& words) {
     return target_->json("crypto", "exchange request source " + words).at("id");
+  }
+  // As a clone of the source has it: everything of a specification but its keys.
+  static void copy(const std::string& specification, const std::string& record) {
+    store::Store from({source_->store_url}), to({target_->store_url});
+    to.add_specification(from.specification(specification).value(), {});
+    for (const auto& each : from.data_keys(specification)) to.note_data_key(each);
+    ASSERT_EQ(to.put_record(from.record(specification, record).value(), 0).outcome,
+              store::RecordPut::Outcome::kDone);
   }
   static Json show(const InstanceProcess& at, const std::string& id) {
     return at.json("crypto", "exchange show " + id);
@@ -192,6 +205,43 @@ TEST_F(ExchangeWhole, X7_WhatTheAgentDoesNotGiveIsRefusedWithItsReason) {
   EXPECT_EQ(there.at("keys").at(0).at("outcome"), "not_found");
   EXPECT_EQ(there.at("keys").at(1).at("outcome"), "refused");
   EXPECT_EQ(there.at("keys").at(1).at("code"), "KEY_STATE");
+}
+
+// The instance asks its agent for nothing that the approver may not give.
+TEST_F(ExchangeWhole, X13_WhatItsSpecificationDoesNotLetTheApproverExchangeIsRefused) {
+  make_key("sealed", "", "admin");
+  const auto id = ask("sealed");
+  ASSERT_EQ(approve(id).status, 0);
+  EXPECT_EQ(target_->keyagent("crypto", "exchange show " + id + " --wait --timeout 60").status, 3);
+  EXPECT_EQ(show(*source_, id).at("keys").at(0).at("code"), "DENIED");
+  EXPECT_THAT(source_->keyagent("crypto", "specification why sealed exchange").output,
+              HasSubstr("not exchange"));
+}
+
+TEST_F(ExchangeWhole, X5_X9_X11_CopiedRecordsAreReadAfterTheImportAndComeUnderAKeyOfTheirOwn) {
+  const auto kid = make_key("pay");
+  std::ofstream(source_->work.path() / "value") << "4711 EUR";
+  ASSERT_EQ(source_->keyagent("ops", "record put pay 7 --from value").status, 0);
+  copy("pay", "7");
+  const auto before = target_->keyagent("ops", "record get pay 7");
+  EXPECT_EQ(before.status, 3);
+  EXPECT_THAT(before.output, HasSubstr("kid=" + kid));
+  EXPECT_THAT(before.output, HasSubstr(identity(*source_)));
+  const auto id = ask("pay --rekey");
+  ASSERT_EQ(approve(id).status, 0);
+  const auto waited = target_->keyagent("crypto", "exchange show " + id + " --wait --timeout 60");
+  ASSERT_EQ(waited.status, 0) << waited.output << read_text(target_->log());
+  EXPECT_EQ(target_->keyagent("ops", "record get pay 7").output, "4711 EUR");
+  Json job;
+  EXPECT_TRUE(wait_until([&] {
+    job = target_->json("crypto", "reencrypt status pay").at("reencryptions").at(0);
+    return job.at("state") == "complete";
+  })) << job.dump()
+      << read_text(target_->log());
+  EXPECT_EQ(job.at("census").size(), 1u);
+  EXPECT_EQ(job.at("census").at(0).at("records"), 1);
+  EXPECT_NE(job.at("census").at(0).at("kid"), kid);
+  EXPECT_EQ(target_->keyagent("ops", "record get pay 7").output, "4711 EUR");
 }
 
 }  // namespace

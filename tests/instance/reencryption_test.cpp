@@ -126,7 +126,10 @@ TEST_P(ReencryptionTest, X9_ItGoesOnWhenTheAgentComesBack) {
   start(" --rate 400");
   ASSERT_TRUE(wait_until([&] { return it().store->reencryption("pay")->done > 0; }));
   it().process.agent.kill();
-  std::this_thread::sleep_for(1500ms);
+  ASSERT_TRUE(wait_until([&] {
+    return read_text(it().process.log()).find("re-encryption of pay waits") != std::string::npos ||
+           read_text(it().process.log()).find("re-encryption: ") != std::string::npos;
+  })) << read_text(it().process.log());
   EXPECT_EQ(it().store->reencryption("pay")->state, "running");
   it().process.agent.start();
   ASSERT_TRUE(it().ends("complete")) << it().job().dump() << read_text(it().process.log());
@@ -146,7 +149,9 @@ TEST_P(ReencryptionTest, ItIsPausedAndGoesOnAndIsNoFasterThanItMayBe) {
   ASSERT_EQ(it().run("crypto", "reencrypt pause pay").status, 0);
   const auto done = it().store->reencryption("pay")->done;
   EXPECT_LT(done, kRecords);
-  std::this_thread::sleep_for(1500ms);
+  // Who has done another one since has left this one alone.
+  it().specify("other");
+  ASSERT_EQ(it().run("crypto", "reencrypt start other --wait --timeout 60").status, 0);
   EXPECT_EQ(it().store->reencryption("pay")->done, done);
   EXPECT_EQ(it().census()[it().active()], done);
   EXPECT_EQ(it().job().at("state"), "paused");
@@ -197,7 +202,12 @@ TEST_P(ReencryptionTest, R12_TheOldKeyIsThereAsLongAsARecordNeedsItAndThenGoes) 
     }
     return std::string("none");
   };
-  std::this_thread::sleep_for(13s);
+  const auto waits_for = [&] {
+    const Json rekey = it().specification().at("rekey");
+    return rekey.is_object() ? rekey.at("waits_for").get<std::string>() : "nothing";
+  };
+  ASSERT_TRUE(wait_until([&] { return waits_for().find("sealed data") != std::string::npos; }, 60s))
+      << waits_for();
   EXPECT_EQ(it().destroy(before), Code::kKeyState);
   EXPECT_EQ(state(), "deactivated");
   expect_all(kRecords);
