@@ -12,6 +12,7 @@
 #include "agent/base/error.h"
 #include "agent/base/log.h"
 #include "agent/instance/authority.h"
+#include "agent/instance/clone.h"
 #include "agent/instance/instance.h"
 #include "agent/instance/named_keys.h"
 #include "agent/instance/people.h"
@@ -33,6 +34,7 @@ constexpr const char* kFooter =
 struct Arguments {
   std::string config, user, role, password_file, spki_sha256, backup, request = "-";
   bool allow_root = false, disable = false;
+  instance::CloneWish clone;
 };
 
 void check(const Arguments& arguments) {
@@ -95,6 +97,35 @@ void put_user(const Arguments& arguments) {
              arguments.spki_sha256, arguments.disable, "uid " + std::to_string(::geteuid()));
 }
 
+void put_clone(const Arguments& arguments) {
+  const auto config = instance::load_config(arguments.config);
+  const auto& wish = arguments.clone;
+  const auto done = instance::clone(config, wish, system_clock());
+  if (done.before)
+    std::cout << "copied: the data of this source are here already\n";
+  else
+    std::cout << "copied: specifications " << done.counts.specifications << ", records "
+              << done.counts.records << ", users " << done.counts.users << "\n";
+  std::cout << "identity: " << done.identity << "\n";
+  if (done.request.empty()) {
+    std::cout << "request: none, no record needs a key\n";
+    return;
+  }
+  std::string options;
+  for (const auto& each : done.specifications) options += " --specification " + each;
+  std::cout << "request: " << done.request << ", sent when keyinstanced serves\n"
+            << "\nAt " << wish.peer << ", so that it gives the keys:\n"
+            << "  keyagent instance peer add " << config.id << " --identity=" << done.identity
+            << "\n  keyagent instance peer automatic " << config.id << " --frequency "
+            << wish.frequency << options
+            << "\nor, instead of the latter, once the request is there: keyagent instance exchange "
+               "approve "
+            << done.request
+            << "\nIts agent's policy lets data.* be exported to this identity, the agent here lets "
+               "them be imported from\n"
+            << wish.identity << " (`peers` of a rule: keyagent(1)).\n";
+}
+
 int serve(const Arguments& arguments) {
   auto config = instance::load_config(arguments.config);
   configure_log(config.log_level, config.log_format);
@@ -134,12 +165,35 @@ int main(int argc, char** argv) {
   request->add_option("-o,--output", arguments.request, "a file; - is standard output");
   auto* backup = app.add_subcommand("backup", "copy the store (SQLite) while it is used");
   backup->add_option("FILE", arguments.backup, "a new file")->required();
+  auto* clone = app.add_subcommand(
+      "clone", "copy another instance's data into this one's empty store, and ask for their keys");
+  clone->footer(
+      "Example:\n"
+      "  keyinstanced --config /etc/keyinstanced.yml clone sqlite:///srv/berlin.db --peer berlin "
+      "\\\n"
+      "    --identity=KID --url https://keys.berlin.example.org:8443 --ca=FINGERPRINT\n\n"
+      "KID and FINGERPRINT as `keyagent instance exchange identity` says them at the source.");
+  auto& wish = arguments.clone;
+  clone
+      ->add_option("STORE", wish.store,
+                   "the source's: sqlite:///FILE or postgresql://…; it is only read")
+      ->required();
+  clone->add_option("--peer", wish.peer, "what the source is called here")->required();
+  clone->add_option("--identity", wish.identity, "the source's identity")->required();
+  clone->add_option("--url", wish.url, "https://NAME:PORT of its listen.api")->required();
+  clone->add_option("--ca", wish.ca, "its CA's fingerprint")->required();
+  clone->add_option("--frequency", wish.frequency, "one-time-clone or recurring-clone")
+      ->check(CLI::IsMember({"one-time-clone", "recurring-clone"}))
+      ->capture_default_str();
+  clone->add_flag("--rekey", wish.rekey, "put the data under new keys after the import");
+  clone->add_flag("--with-users", wish.users, "copy users, roles and password hashes too");
   try {
     process::harden_process(argv, environ);
     app.parse(argc, argv);
     if (check_command->parsed()) return check(arguments), 0;
     if (user->parsed()) return put_user(arguments), 0;
     if (request->parsed()) return make_request(arguments), 0;
+    if (clone->parsed()) return put_clone(arguments), 0;
     if (backup->parsed()) {
       store::Store({instance::load_config(arguments.config).store_url}).backup(arguments.backup);
       return 0;

@@ -203,7 +203,12 @@ void Specifications::note_key(const std::string& specification, const std::strin
 
 Json Specifications::source_of(const std::string& specification, const std::string& kid) const {
   for (const auto& each : store_.data_keys(specification)) {
-    if (each.kid == kid) return Json::parse(each.source);
+    if (each.kid != kid) continue;
+    Json source = Json::parse(each.source);
+    // Noted before its instance had an identity; one that was cloned had its own from the first.
+    const auto from = source.contains("identity") ? std::nullopt : store_.cloned_from();
+    if (from) source["identity"] = *from;
+    return source;
   }
   return nullptr;
 }

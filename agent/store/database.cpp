@@ -16,9 +16,8 @@ constexpr std::chrono::seconds kTurn{10};  // as SQLite waits for other processe
 // A transaction that is undone unless it was committed.
 class Transaction {
  public:
-  Transaction(soci::session& session, const Place& place) : session_(session) {
-    begin(session, place);
-  }
+  // REQUIRES that one was begun.
+  explicit Transaction(soci::session& session) : session_(session) {}
   Transaction(const Transaction&) = delete;
   ~Transaction() {
     if (done_) return;
@@ -75,7 +74,8 @@ void Database::run(const std::function<void(Sql&)>& work, Kind kind) {
       if (session.get_backend() == nullptr) open(session, place_);
       Sql sql(session, place_.engine);
       if (kind == Kind::kRead) return work(sql);
-      Transaction transaction(session, place_);
+      kind == Kind::kWrite ? begin(session, place_) : begin_snapshot(session, place_);
+      Transaction transaction(session);
       work(sql);
       committing = true;
       return transaction.commit();

@@ -27,6 +27,11 @@ class Database {
   auto read(const Work& work) {
     return result_of(work, Kind::kRead);
   }
+  // Every query sees what was there at one moment.
+  template <class Work>
+  auto snapshot(const Work& work) {
+    return result_of(work, Kind::kSnapshot);
+  }
   // All or nothing. After a connection that is lost before the commit it is tried once more, after
   // a deadlock four times; one that is lost during the commit is Error{kPeer}, which says that the
   // outcome is unknown.
@@ -38,7 +43,7 @@ class Database {
   const Place& place() const { return place_; }
 
  private:
-  enum class Kind { kRead, kWrite };
+  enum class Kind { kRead, kSnapshot, kWrite };
   class Lease;
 
   template <class Work>

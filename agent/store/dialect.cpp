@@ -200,6 +200,12 @@ void begin(soci::session& session, const Place& place) {
   execute(session, place.engine == Engine::kSqlite ? "BEGIN IMMEDIATE" : "BEGIN");
 }
 
+void begin_snapshot(soci::session& session, const Place& place) {
+  execute(session, place.engine == Engine::kSqlite
+                       ? "BEGIN"
+                       : "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY");
+}
+
 std::string schema_words(Engine engine, const std::string& ddl) {
   if (engine == Engine::kSqlite) return ddl;
   constexpr std::string_view kText = " TEXT";

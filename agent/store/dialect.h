@@ -39,6 +39,8 @@ void open(soci::session& session, const Place& place);
 // A transaction that will write. SQLite takes its one writer's place here, where it can still wait
 // for it.
 void begin(soci::session& session, const Place& place);
+// One that only reads, and sees all of it as it was at one moment.
+void begin_snapshot(soci::session& session, const Place& place);
 
 // `ddl` in the engine's words. TEXT is compared by bytes on PostgreSQL too: the same order on both,
 // and no index that a new version of the C library's collation damages.

@@ -39,6 +39,14 @@ struct ExchangeFilter {
   std::string own{}, state{}, peer{}, side{};  // empty: any, but for own
   std::size_t count = 100;
 };
+struct CloneOrder {
+  std::string url;     // the store to copy from
+  std::string source;  // the identity of its instance, for cloned_from()
+  bool users = false;
+};
+struct CloneCounts {
+  std::int64_t specifications = 0, data_keys = 0, records = 0, users = 0;
+};
 struct TaskClaim {
   std::string agent;
   std::vector<std::string> targets, handlers;
@@ -284,6 +292,16 @@ class Store {
   // All of it, consistent, while others write. SQLite: into a new file (VACUUM INTO); PostgreSQL:
   // Error{kUnsupported} that names pg_dump.
   void backup(const std::string& path);
+  // What a copy has of the store at order.url: the specifications with their access, which keys
+  // their records are under, and the records; users where they are asked for. No agent, token,
+  // order, certificate, event, peer or policy. It is read as it was at one moment, while it is
+  // used, and nothing is changed there. All or nothing, with the event that is made of the counts.
+  // Throws Error{kExists} when this store has such data, kConfiguration when there is no store at
+  // the URL, kIntegrity when it is none of this program's schema.
+  CloneCounts clone(const CloneOrder& order, const std::function<Event(CloneCounts)>& event);
+  // CloneOrder::source of the clone() that was done here; nullopt: none was.
+  std::optional<std::string> cloned_from();
+
   // "sqlite 3.40.1, schema 2" for `keyinstanced check`.
   std::string describe();
 

@@ -102,19 +102,8 @@ class ExchangeWhole : public ExchangeInstances {
     const auto source = identity(*source_), target = identity(*target_);
     ASSERT_EQ(add(*target_, "source", *source_, source).status, 0);
     ASSERT_EQ(add(*source_, "target", *target_, target).status, 0);
-    allow(*source_, target);
-    allow(*target_, source);
-  }
-  static void allow(InstanceProcess& at, const std::string& peer) {
-    at.agent.write("policy.yml",
-                   at.agent.policy +
-                       "  - name: exchange\n    allow: [export, import]\n    peers: [" + peer +
-                       "]\n    who: {user: \"" + std::to_string(::geteuid()) + "\"}\n",
-                   0644);
-    auto connection = at.agent.client();
-    wire::Request request;
-    request.mutable_reload();
-    connection.call(request);
+    source_->allow_exchange_with(target);
+    target_->allow_exchange_with(source);
   }
   static std::string make_key(const std::string& specification, const std::string& words = "",
                               const std::string& approver = "cryptographic-manager") {

@@ -101,6 +101,17 @@ class InstanceProcess final : public InstanceAddress {
         keyinstanced("user " + name + " --role " + role + " --password-file " + file);
     if (result.status != 0) throw std::runtime_error(result.output);
   }
+  // Its agent gives keys to this peer of its, and takes them.
+  void allow_exchange_with(const std::string& identity) {
+    agent.write("policy.yml",
+                agent.policy + "  - name: exchange\n    allow: [export, import]\n    peers: [" +
+                    identity + "]\n    who: {user: \"" + std::to_string(::geteuid()) + "\"}\n",
+                0644);
+    auto connection = agent.client();
+    wire::Request request;
+    request.mutable_reload();
+    connection.call(request);
+  }
   CommandResult keyagent(const std::string& user, const std::string& words) const {
     return try_command("cd '" + work.path().string() + "' && " KEYAGENT " instance --profile " +
                        (work.path() / (user + ".json")).string() + " " + words + " 2>&1");

@@ -1,0 +1,132 @@
+#include <gtest/gtest.h>
+
+#include <fstream>
+#include <thread>
+
+#include "tests/store/both.h"
+#include "tests/store/samples.h"
+
+namespace keyagent::store {
+namespace {
+
+Event of_counts(CloneCounts counts) {
+  auto event = sample_event("instance.clone");
+  event.text = std::to_string(counts.records);
+  return event;
+}
+
+// From the parameter's engine to both.
+class CloneStore : public BothTest {
+ protected:
+  std::unique_ptr<Store> empty(const std::string& engine) {
+    if (engine == "postgresql") {
+      if (!test::Postgres::missing().empty()) return nullptr;
+      return std::make_unique<Store>(Options{test::Postgres::shared().new_database()});
+    }
+    return std::make_unique<Store>(
+        Options{"sqlite://" + (folder_.path() / (std::to_string(copies_++) + ".db")).string()});
+  }
+  void put(const std::string& specification, const std::string& id) {
+    ASSERT_EQ(
+        store()
+            .put_record({specification, id, "kid-" + specification, 0, "e " + id, "ada", kNow}, {})
+            .outcome,
+        RecordPut::Outcome::kDone);
+  }
+  void fill(int records) {
+    for (const std::string name : {"cards", "pay"}) {
+      ASSERT_TRUE(
+          store().add_specification({name, kAwkward, "ada", "bob", kNow, kNow, 1}, sample_event()));
+      ASSERT_TRUE(store().note_data_key({"kid-" + name, name, R"({"instance":"berlin"})", kNow}));
+      for (int i = 0; i < records; ++i) put(name, std::to_string(i));
+    }
+  }
+
+  int copies_ = 0;
+};
+KEYAGENT_ON_BOTH(CloneStore);
+
+TEST_P(CloneStore, X12_HasTheSameDataOnEitherDatabase) {
+  fill(501);  // more than one page of each
+  store().add_agent(sample_agent("web1"));
+  ASSERT_TRUE(store().close_data_key("kid-pay"));
+  for (const char* engine : {"sqlite", "postgresql"}) {
+    const auto copy = empty(engine);
+    if (!copy) continue;
+    const auto counts = copy->clone({url_, "KID"}, of_counts);
+    EXPECT_EQ(counts.specifications, 2);
+    EXPECT_EQ(counts.data_keys, 2);
+    EXPECT_EQ(counts.records, 1002);
+    EXPECT_EQ(copy->cloned_from(), "KID");
+    EXPECT_EQ(copy->specification("pay")->access, kAwkward);
+    EXPECT_EQ(copy->specification("pay")->changed, kNow);
+    EXPECT_TRUE(copy->data_keys("pay").at(0).closed);
+    EXPECT_FALSE(copy->data_keys("cards").at(0).closed);
+    for (const std::string name : {"cards", "pay"}) {
+      const auto all = store().records(name, "", 10'000), found = copy->records(name, "", 10'000);
+      ASSERT_EQ(found.size(), 501u);
+      for (std::size_t i = 0; i < found.size(); ++i) {
+        EXPECT_EQ(found[i].id, all[i].id);
+        EXPECT_EQ(found[i].version, all[i].version);
+        EXPECT_EQ(found[i].changed, all[i].changed);
+      }
+      EXPECT_EQ(copy->record(name, "500")->envelope, "e 500");
+    }
+    EXPECT_TRUE(copy->agents().empty());
+    ASSERT_EQ(copy->events(0, 10).size(), 1u);  // its own, and none of the source's
+    EXPECT_EQ(copy->events(0, 10).at(0).text, "1002");
+  }
+}
+
+TEST_P(CloneStore, X12_IsOfOneMomentWhileTheSourceIsUsed) {
+  fill(600);
+  std::atomic<bool> stop = false;
+  // "cards" gets each record before "pay" does.
+  std::thread writer([&] {
+    for (int i = 600; !stop; ++i) {
+      put("cards", "x" + std::to_string(i));
+      put("pay", "x" + std::to_string(i));
+    }
+  });
+  const auto copy = empty(GetParam());
+  copy->clone({url_, "KID"}, of_counts);
+  stop = true;
+  writer.join();
+  const auto cards = copy->records("cards", "", 100'000).size();
+  const auto pay = copy->records("pay", "", 100'000).size();
+  EXPECT_TRUE(cards == pay || cards == pay + 1) << cards << " and " << pay;
+}
+
+TEST_P(CloneStore, X12_NeedsAnEmptyStoreAndOneOfThisProgramsAsItsSource) {
+  fill(1);
+  EXPECT_EQ(code_of([&] { store().clone({url_, "KID"}, of_counts); }), Code::kExists);
+  const auto copy = empty(GetParam());
+  EXPECT_EQ(code_of([&] {
+              copy->clone({"sqlite:///nowhere/x.db", "KID"}, of_counts);
+            }),
+            Code::kConfiguration);
+  EXPECT_FALSE(std::filesystem::exists("/nowhere"));
+  const auto foreign = folder_.path() / "foreign.db";
+  std::ofstream(foreign).close();
+  std::filesystem::permissions(foreign, std::filesystem::perms(0600));
+  EXPECT_EQ(code_of([&] {
+              copy->clone({"sqlite://" + foreign.string(), "KID"}, of_counts);
+            }),
+            Code::kIntegrity);
+  EXPECT_FALSE(copy->cloned_from());
+  copy->clone({url_, "KID"}, of_counts);
+  EXPECT_EQ(code_of([&] { copy->clone({url_, "KID"}, of_counts); }), Code::kExists);
+}
+
+TEST_P(CloneStore, X12_UsersComeWhenTheyAreAskedFor) {
+  fill(0);
+  store().add_user({"ada", "admin", "$argon2id$", "", false});
+  const auto without = empty(GetParam()), with = empty(GetParam());
+  without->clone({url_, "KID"}, of_counts);
+  EXPECT_FALSE(without->user("ada"));
+  EXPECT_EQ(with->clone({url_, "KID", true}, of_counts).users, 1);
+  EXPECT_EQ(with->user("ada")->password, "$argon2id$");
+}
+
+}  // namespace
+}  // namespace keyagent::store
