@@ -1,47 +1,14 @@
 #include "agent/instance/exchange_messages.h"
 
 #include "agent/base/encoding.h"
-#include "agent/envelope/envelope.h"
+#include "agent/instance/exchange_wire.h"
 
 namespace keyagent::instance {
 namespace {
 
 using namespace std::chrono_literals;
 
-constexpr const char* kQuestion = "keyagent-exchange-message";
-constexpr const char* kAnswer = "keyagent-exchange-answer";
-constexpr auto kLife = 2min;       // of a message
-constexpr auto kLongestLife = 1h;  // that is taken
-constexpr auto kSkew = 5min;       // between the clocks of two instances
-
-[[noreturn]] void refuse_message(const std::string& why, const std::string& kid = {}) {
-  throw Error(Code::kIntegrity, "a message between instances: " + why, kid);
-}
-
-// What a JWS says, whoever signed it.
-Json unverified_payload(const std::string& jws) {
-  const auto first = jws.find('.'), last = jws.rfind('.');
-  if (first == std::string::npos || first == last) refuse_message("no JWS");
-  const auto payload = from_base64url(std::string_view(jws).substr(first + 1, last - first - 1));
-  if (!payload) refuse_message("no JWS");
-  return parse_object(as_text(*payload));
-}
-
-struct Outer {
-  std::string jws, kid;
-  Bytes spki;
-};
-
-Outer read_outer(const std::string& text) {
-  const Json outer = parse_object(text);
-  Outer out{text_of(outer, "message"), {}, bytes_of(outer, "spki")};
-  out.kid = jwk_thumbprint(out.spki);
-  return out;
-}
-
-std::int64_t epoch_in(const std::string& jws) {
-  return jws.empty() ? 0 : number_of(unverified_payload(jws), "epoch", 0, 0, INT64_MAX);
-}
+constexpr auto kLife = 2min;  // of a message
 
 // Their instance's code and words, or ours where they are none.
 Error refused_by(const store::Peer& peer, const Json& error) {
@@ -51,11 +18,6 @@ Error refused_by(const store::Peer& peer, const Json& error) {
 }
 
 }  // namespace
-
-Json verified_json(const Bytes& spki, const std::string& jws) {
-  const auto key = envelope::key_of_spki(spki, Purpose::kSign);
-  return parse_object(as_text(envelope::verify_jws(key, jws)));
-}
 
 std::string ExchangeMessages::make(const store::Peer& to, const char* kind, const std::string& type,
                                    const std::string& nonce, const Json& body) {
@@ -80,11 +42,11 @@ ExchangeMessages::Question ExchangeMessages::ask(const store::Peer& to, const st
                                                  const Json& body) {
   epoch_.require_accepted();
   const auto nonce = to_base64url(random_bytes(16));
-  return {make(to, kQuestion, type, nonce, body), nonce};
+  return {make(to, kExchangeQuestion, type, nonce, body), nonce};
 }
 
 std::string ExchangeMessages::answer(const PeerMessage& question, const Json& body) {
-  return make(question.peer, kAnswer, question.type, question.nonce, body);
+  return make(question.peer, kExchangeAnswer, question.type, question.nonce, body);
 }
 
 std::string ExchangeMessages::refuse(const PeerMessage& question, const Error& error) {
@@ -97,35 +59,19 @@ std::string ExchangeMessages::refuse(const PeerMessage& question, const Error& e
 Json ExchangeMessages::verified(const Bytes& spki, const std::string& jws, const char* kind,
                                 const std::string& from) {
   Json payload = verified_json(spki, jws);
-  const auto own = door_.identity().kid.text();
-  if (number_of(payload, "format", 0, 0, 1000) != 1 || text_of(payload, "kind") != kind)
-    refuse_message("of another kind or format");
-  if (text_of(payload, "from") != from)
-    refuse_message("signed by " + from + ", in the name of " + text_of(payload, "from"), from);
-  if (text_of(payload, "to") != own)
-    refuse_message("this is the instance " + own + ", it was for " + text_of(payload, "to"), own);
+  require_addressed(payload, kind, from, door_.identity().kid.text());
   return payload;
 }
 
-void ExchangeMessages::require_in_time(const Json& payload) const {
-  const auto issued = parse_rfc3339(text_of(payload, "issued"));
-  const auto expires = parse_rfc3339(text_of(payload, "expires"));
-  const auto now = clock_.now();
-  if (expires <= issued || expires - issued > kLongestLife || issued > now + kSkew ||
-      expires < now - kSkew)
-    refuse_message("issued " + rfc3339(issued) + ", good until " + rfc3339(expires) +
-                   ", here it is " + rfc3339(now) + ": it is old, or a clock is wrong");
-}
-
 PeerMessage ExchangeMessages::open(const std::string& text) {
-  const auto outer = read_outer(text);
+  const auto outer = read_signed(text);
   auto peer = store_.peer(outer.kid);
   if (!peer)
     throw Error(
         Code::kDenied,
         "the identity " + outer.kid + " is no peer of this instance (keyagent instance peer add)",
         door_.identity().kid.text());
-  const Json payload = verified(outer.spki, outer.jws, kQuestion, outer.kid);
+  const Json payload = verified(outer.spki, outer.jws, kExchangeQuestion, outer.kid);
   PeerMessage out{*std::move(peer), text_of(payload, "type"), text_of(payload, "nonce"), payload};
   if (out.nonce.empty() || out.nonce.size() > 64) refuse_message("no nonce");
   out.peer.spki = outer.spki;
@@ -133,8 +79,8 @@ PeerMessage ExchangeMessages::open(const std::string& text) {
 }
 
 void ExchangeMessages::judge(const PeerMessage& question) {
-  const auto expires = parse_rfc3339(text_of(question.body, "expires")) + 2 * kSkew;
-  require_in_time(question.body);
+  const auto expires = parse_rfc3339(text_of(question.body, "expires")) + 2 * kExchangeSkew;
+  require_in_time(question.body, clock_.now());
   if (!store_.use_nonce(question.peer.identity, question.nonce, expires))
     refuse_message("it was here already", question.peer.identity);
   auto peer = question.peer;
@@ -167,14 +113,14 @@ void ExchangeMessages::learn_epoch(store::Peer& peer, const Bytes& spki, const J
 
 Json ExchangeMessages::read_answer(const store::Peer& from, const std::string& nonce,
                                    const std::string& text) {
-  const auto outer = read_outer(text);
+  const auto outer = read_signed(text);
   if (outer.kid != from.identity)
     refuse_message(
         "the instance at " + from.url + " is " + outer.kid + ", pinned is " + from.identity,
         outer.kid);
-  const Json payload = verified(outer.spki, outer.jws, kAnswer, outer.kid);
+  const Json payload = verified(outer.spki, outer.jws, kExchangeAnswer, outer.kid);
   if (text_of(payload, "nonce") != nonce) refuse_message("an answer to something else", outer.kid);
-  require_in_time(payload);
+  require_in_time(payload, clock_.now());
   auto peer = store_.peer(from.identity).value_or(from);
   learn_epoch(peer, outer.spki, payload);
   const auto body = payload.find("body");

@@ -58,7 +58,6 @@ class ExchangeMessages {
                    const std::string& nonce, const Json& body);
   Json verified(const Bytes& spki, const std::string& jws, const char* kind,
                 const std::string& from);
-  void require_in_time(const Json& payload) const;
   void learn_epoch(store::Peer& peer, const Bytes& spki, const Json& payload);
 
   KeyDoor& door_;
@@ -67,8 +66,5 @@ class ExchangeMessages {
   const Clock& clock_;
   const ExchangeEpoch epoch_;
 };
-
-// The JWS says what `signer` signed. Throws Error{kIntegrity}.
-Json verified_json(const Bytes& spki, const std::string& jws);
 
 }  // namespace keyagent::instance

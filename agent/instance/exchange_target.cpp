@@ -7,6 +7,7 @@
 #include "agent/base/error.h"
 #include "agent/instance/data_keys.h"
 #include "agent/instance/exchange_source.h"
+#include "agent/instance/exchange_wire.h"
 
 namespace keyagent::instance {
 namespace {

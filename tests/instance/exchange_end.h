@@ -13,6 +13,7 @@
 #include "agent/base/encoding.h"
 #include "agent/base/error.h"
 #include "agent/envelope/envelope.h"
+#include "agent/instance/exchange_wire.h"
 #include "agent/instance/exchanges.h"
 #include "tests/support/fake_clock.h"
 #include "tests/support/software_keys.h"
