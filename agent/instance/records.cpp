@@ -61,8 +61,16 @@ DataKeys::Sealed Records::seal(const std::string& specification, const SecretByt
   try {
     return keys_.seal(specification, plaintext);
   } catch (const Error& error) {
-    const bool unknown = error.code() == Code::kKeyNotPresent || error.code() == Code::kDenied;
-    if (!unknown || DataKeys::active(keys_.generations(specification))) throw;
+    // Unknown to the agent, not to be seen, or a key that was taken in and only opens. One that is
+    // suspended is somebody's will.
+    const bool none = error.code() == Code::kKeyNotPresent || error.code() == Code::kDenied ||
+                      error.code() == Code::kKeyState;
+    if (!none) throw;
+    const auto keys = keys_.generations(specification);
+    if (std::any_of(keys.begin(), keys.end(), [](const auto& key) {
+          return key.state() == "active" || key.state() == "suspended";
+        }))
+      throw;
     throw Error(Code::kKeyNotPresent,
                 "the specification " + specification +
                     " has no active key in this instance's token: keyagent instance specification "

@@ -119,6 +119,13 @@ TEST_P(Clone, X12_EveryRecordIsThereAtOnceAndIsReadWhenTheKeysHaveCome) {
     for (int i = 0; i < kRecords; ++i)
       EXPECT_EQ(get(specification, i).output, value(specification, i));
   }
+  // The copy writes under a key of its own, once it has one.
+  std::ofstream(copy_.work.path() / "value") << "new";
+  const auto early = copy_.keyagent("ops", "record put pay new --from value");
+  EXPECT_THAT(early.output, HasSubstr("specification create pay"));
+  ASSERT_EQ(copy_.keyagent("crypto", "specification create pay").status, 0);
+  ASSERT_EQ(copy_.keyagent("ops", "record put pay new --from value").status, 0);
+  EXPECT_EQ(copy_.keyagent("ops", "record get pay new").output, "new");
   // What the source had allowed is used up, and its data are as they were.
   EXPECT_EQ(source_.json("crypto", "peer list").dump().find("one-time-clone"), std::string::npos);
   EXPECT_EQ(source_.keyagent("ops", "record get cards 0").output, value("cards", 0));
