@@ -65,14 +65,21 @@ class LossyProxy {
   }
   // Each way.
   void delay(std::chrono::milliseconds time) { delay_ = time.count(); }
+  // One bit of the byte at this position of each connection, in this way, is another.
+  void change(bool to_server, std::size_t at) {
+    change_to_server_ = to_server;
+    change_at_ = at;
+  }
   void heal() {
     hold(false, false);
     reset_ = false;
     delay_ = 0;
+    change_at_ = kNowhere;
   }
 
  private:
   static constexpr std::size_t kWindow = 64;  // chunks
+  static constexpr std::size_t kNowhere = SIZE_MAX;
   using Time = std::chrono::steady_clock::time_point;
   struct Chunk {
     Time due;
@@ -80,7 +87,8 @@ class LossyProxy {
   };
   struct Way {
     std::deque<Chunk> waiting;
-    bool over = false;  // the end that writes is done
+    bool over = false;       // the end that writes is done
+    std::size_t passed = 0;  // bytes
     bool takes() const { return !over && waiting.size() < kWindow; }
   };
   struct Pair {
@@ -127,15 +135,21 @@ class LossyProxy {
     if (pair.server < 0) return end(pair, true);
     pairs_.push_back(pair);
   }
-  void read(int from, Way& way) {
+  void read(int from, Way& way, bool to_server) {
     ++passed_;
     char bytes[16384];
     const auto count = ::recv(from, bytes, sizeof bytes, MSG_DONTWAIT);
-    if (count <= 0)
+    if (count <= 0) {
       way.over = true;
-    else
-      way.waiting.push_back({std::chrono::steady_clock::now() + std::chrono::milliseconds(delay_),
-                             std::string(bytes, static_cast<std::size_t>(count))});
+      return;
+    }
+    const auto size = static_cast<std::size_t>(count);
+    const std::size_t at = change_at_;
+    if (to_server == change_to_server_ && at >= way.passed && at < way.passed + size)
+      bytes[at - way.passed] ^= 1;
+    way.passed += size;
+    way.waiting.push_back({std::chrono::steady_clock::now() + std::chrono::milliseconds(delay_),
+                           std::string(bytes, size)});
   }
   // False: the connection is over.
   static bool write(int to, Way& way, bool held) {
@@ -151,8 +165,8 @@ class LossyProxy {
     return !way.over || !way.waiting.empty();
   }
   void pass(Pair& pair, const pollfd& client, const pollfd& server) {
-    if (client.revents != 0) read(pair.client, pair.to_server);
-    if (server.revents != 0) read(pair.server, pair.to_client);
+    if (client.revents != 0) read(pair.client, pair.to_server, true);
+    if (server.revents != 0) read(pair.server, pair.to_client, false);
     const bool alive = pair.server >= 0 && write(pair.server, pair.to_server, to_server_held_) &&
                        write(pair.client, pair.to_client, to_client_held_);
     const bool lost = pair.server < 0 && (to_client_held_ || pair.client < 0);
@@ -188,6 +202,8 @@ class LossyProxy {
   std::atomic<std::size_t> passed_ = 0;
   std::atomic<bool> ended_ = false, reset_ = false, forget_servers_ = false;
   std::atomic<bool> to_server_held_ = false, to_client_held_ = false;
+  std::atomic<bool> change_to_server_ = false;
+  std::atomic<std::size_t> change_at_ = kNowhere;
   std::atomic<long> delay_ = 0;
   std::list<Pair> pairs_;  // the thread's
   std::thread thread_;

@@ -53,6 +53,18 @@ class VaultBackend final : public openssl::Backend {
     if (!pki::recognise(message, vault_.public_key(kid).spki))
       throw Error(Code::kDenied, "an auth key signs handshakes only");
     ++signatures;
+    Bytes signature = sign_digest_of(kid, algorithm, message);
+    if (forged == kid.text()) signature.back() ^= 1;
+    return signature;
+  }
+
+  std::atomic<int> signatures{0};
+  std::atomic<bool> denied{false};
+  std::function<void(const Kid&)> before_signing;  // set while no session is being made
+  std::string forged;                              // the kid whose signatures are wrong; as above
+
+ private:
+  Bytes sign_digest_of(const Kid& kid, SignatureAlgorithm algorithm, ByteView message) {
     if (algorithm == SignatureAlgorithm::kEdDsa) return vault_.sign(kid, algorithm, message);
     const auto hash = Botan::HashFunction::create_or_throw(
         "SHA-" + std::to_string(digest_size(digest_of(algorithm)) * 8));
@@ -61,11 +73,6 @@ class VaultBackend final : public openssl::Backend {
     return vault_.sign(kid, algorithm, {digest.data(), digest.size()});
   }
 
-  std::atomic<int> signatures{0};
-  std::atomic<bool> denied{false};
-  std::function<void(const Kid&)> before_signing;  // set while no session is being made
-
- private:
   vault::TokenVault vault_;
   std::mutex mutex_;
   std::map<std::string, PublicKeyInfo> keys_;

@@ -4,6 +4,7 @@
 #include <fstream>
 
 #include "tests/support/command.h"
+#include "tests/support/lossy_proxy.h"
 #include "tests/tls/tls_fixture.h"
 
 namespace keyagent::tls::test {
@@ -219,6 +220,48 @@ TEST_F(Refused, T5_AnOpensslClientWithAWrongCertificateIsRefusedInTls12) {
                   " -connect 127.0.0.1:" + std::to_string(server_->port()) + " </dev/null 2>&1");
   EXPECT_THAT(result.output, HasSubstr("unsupported certificate"));
   EXPECT_EQ(server_refusal().code, Code::kPeerPurpose);
+}
+
+// Who shows a certificate has to sign with its key.
+TEST_F(Refused, T5_ASignatureThatIsNotOfTheCertificatesKeyIsRefused) {
+  serve();
+  backend_->forged = kid("client");
+  EXPECT_EQ(refusal_of([&] { client().call("GET", "/", ""); }).code, Code::kRefusedByPeer);
+  EXPECT_EQ(server_refusal().code, Code::kPeer);
+  backend_->forged = kid("server");
+  const auto refusal = refusal_of([&] { client().call("GET", "/", ""); });
+  EXPECT_EQ(refusal.code, Code::kPeer);
+  EXPECT_EQ(server_refusal().code, Code::kRefusedByPeer);
+  backend_->forged = "";
+  EXPECT_EQ(served_, 0);
+  EXPECT_EQ(client().call("GET", "/", "").status, 200);
+}
+
+TEST_F(Refused, T5_WhatWasChangedOnTheWayIsNeverServedOrBelieved) {
+  serve();
+  keyagent::test::LossyProxy proxy({server_->port()});
+  auto mine = client_options();
+  mine.url = "https://127.0.0.1:" + std::to_string(proxy.port());
+  mine.timeout = 1s;  // a changed length lets both wait
+  for (const bool to_server : {true, false}) {
+    int refused = 0;
+    bool beyond = false;  // its last byte
+    for (std::size_t at = 0; at < 1600; at += 53) {
+      proxy.change(to_server, at);
+      const int before = served_;
+      const auto code = refusal_of([&] { Client(library_, mine).call("GET", "/", ""); }).code;
+      if (code == Code::kOk) {
+        beyond = true;
+        continue;
+      }
+      EXPECT_FALSE(beyond) << at;
+      EXPECT_TRUE(!to_server || served_ == before) << at;
+      ++refused;
+    }
+    EXPECT_GE(refused, 15);
+  }
+  proxy.heal();
+  EXPECT_EQ(client().call("GET", "/", "").status, 200);
 }
 
 TEST_F(Refused, ThisSidesOwnKeyThatMayNotSignIsNamedHereAndIsNoFaultOfThePeer) {
