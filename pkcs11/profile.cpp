@@ -1,5 +1,6 @@
 #include "pkcs11/profile.h"
 
+#include <p11-kit/pkcs11.h>
 #include <yaml-cpp/yaml.h>
 
 #include <fstream>
@@ -66,6 +67,21 @@ class Reader {
     } else {
       fail(root_[field], std::string("'") + field + "' is native, raw or unsupported");
     }
+  }
+
+  // A mechanism without authentication, CBC for one, would let whoever changes what was wrapped
+  // learn of the key.
+  void read_kwp(const char* field, unsigned long& out) {
+    const YAML::Node node = take(field);
+    if (!node) return;
+    constexpr unsigned long kNone = 0,
+                            kKwp = 0x210B;  // PKCS #11 3.0; SoftHSM's: CKM_AES_KEY_WRAP_PAD
+    if (!YAML::convert<unsigned long>::decode(node, out) ||
+        (out != kNone && out != kKwp && out != CKM_AES_KEY_WRAP_PAD && out < CKM_VENDOR_DEFINED))
+      fail(node,
+           std::string("'") + field +
+               "' is the number of a mechanism that wraps as RFC 5649 says: 0x210B, 0x210A, a "
+               "vendor's own, or 0 for none; nothing else wraps keys here");
   }
 
   std::vector<std::string> read_texts(const char* field) {
@@ -156,7 +172,7 @@ void read_mechanisms(Reader& reader, Profile& profile) {
   reader.read("ecdh", profile.ecdh);
   reader.read("aes-gcm", profile.aes_gcm);
   reader.read("aes-key-wrap", profile.aes_key_wrap);
-  reader.read("aes-kwp-mechanism", profile.aes_kwp_mechanism);
+  reader.read_kwp("aes-kwp-mechanism", profile.aes_kwp_mechanism);
   reader.read("rsa-aes-key-wrap", profile.rsa_aes_key_wrap);
   reader.read("verify-ecdsa", profile.verify_ecdsa);
 }

@@ -127,6 +127,13 @@ void replace_config(Host& host, const std::string& from, const std::string& to) 
   host.AgentProcess::write("keyagentd.yml", text.replace(at, from.size(), to), 0644);
 }
 
+void replace_profile(Host& host, const std::string& from, const std::string& to) {
+  auto text = host.profile();
+  const auto at = text.find(from);
+  ASSERT_NE(at, text.npos) << text;
+  host.AgentProcess::write("profile.yml", text.replace(at, from.size(), to), 0644);
+}
+
 void chmod(const std::filesystem::path& path, unsigned mode) {
   std::filesystem::permissions(path, std::filesystem::perms(mode));
 }
@@ -193,6 +200,17 @@ const Trap kTraps[] = {
        replace_config(host, "socket:\n", "  module: /nonexistent/m.so\nsocket:\n");
      },
      "/nonexistent/m.so"},
+    // MISSION.md X14: only authenticated wrapping exists.
+    {"WrappingByAesCbc",
+     [](Host& host) {
+       replace_profile(host, "aes-kwp-mechanism: 0x210A", "aes-kwp-mechanism: 0x1085");
+     },
+     "wraps as RFC 5649 says"},
+    {"WrappingNamedAesCbc",
+     [](Host& host) {
+       replace_profile(host, "aes-kwp-mechanism: 0x210A", "aes-kwp-mechanism: aes-cbc");
+     },
+     "wraps as RFC 5649 says"},
     {"UnknownGroup",
      [](Host& host) {
        replace_config(host, "socket:\n", "socket:\n  group: no-such-group-here\n");

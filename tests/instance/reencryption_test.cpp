@@ -68,7 +68,7 @@ TEST_P(ReencryptionTest, X9_EveryRecordComesUnderTheActiveKeyAndTheOldOneMayGo) 
             0);
 }
 
-// KEYAGENT_RECORDS=100000 takes half an hour; it is killed 20 times then.
+// KEYAGENT_RECORDS=100000 takes six minutes a database; it is killed 20 times then.
 TEST_P(ReencryptionTest, X9_AnInstanceThatIsKilledAtAnyMomentLosesNoRecordAndGoesOn) {
   const char* const wanted = std::getenv("KEYAGENT_RECORDS");
   const int records = wanted != nullptr ? std::stoi(wanted) : 3000;
