@@ -244,22 +244,13 @@ TEST_F(Refused, T5_WhatWasChangedOnTheWayIsNeverServedOrBelieved) {
   mine.url = "https://127.0.0.1:" + std::to_string(proxy.port());
   mine.timeout = 1s;  // a changed length lets both wait
   for (const bool to_server : {true, false}) {
-    int refused = 0;
-    bool beyond = false;  // its last byte
-    for (std::size_t at = 0; at < 1600; at += 53) {
+    for (std::size_t at = 0; at < 1000; at += 53) {  // a handshake is longer, either way
       proxy.change(to_server, at);
-      const int before = served_;
-      const auto code = refusal_of([&] { Client(library_, mine).call("GET", "/", ""); }).code;
-      if (code == Code::kOk) {
-        beyond = true;
-        continue;
-      }
-      EXPECT_FALSE(beyond) << at;
-      EXPECT_TRUE(!to_server || served_ == before) << at;
-      ++refused;
+      EXPECT_NE(refusal_of([&] { Client(library_, mine).call("GET", "/", ""); }).code, Code::kOk)
+          << at;
     }
-    EXPECT_GE(refused, 15);
   }
+  EXPECT_EQ(served_, 0);
   proxy.heal();
   EXPECT_EQ(client().call("GET", "/", "").status, 200);
 }
