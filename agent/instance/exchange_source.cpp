@@ -126,13 +126,15 @@ Json ExchangeSource::answer(const PeerMessage& message) {
 
 Json ExchangeSource::check(const PeerMessage& message) {
   const auto specifications = texts_of(body_of(message), "specifications");
+  const Json none{{"keys", 0}, {"exchangeable", 0}};
   Json keys = Json::object();
-  for (const auto& each : specifications) keys[each] = {{"keys", 0}, {"exchangeable", 0}};
+  for (const auto& each : specifications) keys[each] = none;
   for (const auto& key : door_.data_keys()) {
     if (!wanted(specifications, key.specification)) continue;
+    if (!keys.contains(key.specification)) keys[key.specification] = none;
     auto& counts = keys[key.specification];
-    counts["keys"] = counts.value("keys", 0) + 1;
-    counts["exchangeable"] = counts.value("exchangeable", 0) + (key.exchangeable ? 1 : 0);
+    counts["keys"] = counts["keys"].get<int>() + 1;
+    counts["exchangeable"] = counts["exchangeable"].get<int>() + (key.exchangeable ? 1 : 0);
   }
   return {{"specifications", keys}, {"missing", door_.cannot_exchange()}};
 }
