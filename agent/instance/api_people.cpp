@@ -165,7 +165,7 @@ const Route kRoutes[] = {
      [](const Ask& ask) { return json(ask.parts.credentials.show(ask.ids[0])); }},
     {"PUT", "/v1/credentials/{}", Right::kCredentials,
      [](const Ask& ask) {
-       return json(ask.parts.credentials.put(ask.ids[0], ask.body, ask.person.name));
+       return json(ask.parts.credentials.put(ask.ids[0], ask.body, ask.person));
      }},
     {"POST", "/v1/credentials/{}/assign", Right::kCredentials,
      [](const Ask& ask) {

@@ -15,7 +15,8 @@ namespace {
 std::string text_of(const store::CloneCounts& counts) {
   return std::to_string(counts.specifications) + " specifications, " +
          std::to_string(counts.data_keys) + " names of keys, " + std::to_string(counts.records) +
-         " records, " + std::to_string(counts.users) + " users";
+         " records, " + std::to_string(counts.credentials) + " credentials, " +
+         std::to_string(counts.users) + " users";
 }
 
 // A key that is closed has no record.

@@ -49,7 +49,7 @@ void read_agent(const YamlReader& agent, InstanceConfig& config) {
   config.agent_socket = socket;
   config.ca_key = read_key(agent, "ca-key", config.ca_key);
   config.tls_key = read_key(agent, "tls-key", config.tls_key);
-  config.storage_key = read_key(agent, "storage-key", config.storage_key);
+  read_key(agent, "storage-key", "instance-storage");  // credentials were under it before schema 6
   config.confirmation_key = read_key(agent, "confirmation-key", config.confirmation_key);
 }
 

@@ -27,7 +27,7 @@ struct InstanceConfig {
                                    // the one that agents are sent to
   // agent: the keyagentd of this host
   std::filesystem::path agent_socket;
-  std::string ca_key = "instance-ca", tls_key = "instance-tls", storage_key = "instance-storage",
+  std::string ca_key = "instance-ca", tls_key = "instance-tls",
               confirmation_key = "instance-confirm";
   std::optional<OutsideFiles> outside;  // instead of the CA key
   std::string store_url;

@@ -23,6 +23,11 @@ const Type kTypes[] = {{"password", {"username", "password"}},
                        {"certificate", {"certificate", "private_key"}},
                        {"json", {}}};
 
+// Until somebody says otherwise: the roles that put credentials, and the one that gives keys away.
+const std::vector<AccessRule> kAccess{
+    {"credentials", Effect::kAllow, {DataUse::kEncrypt}, {"admin", "operator"}, {}},
+    {"exchange", Effect::kTrack, {DataUse::kExchange}, {"admin", "cryptographic-manager"}, {}}};
+
 void check_value(const std::string& type, const Json& value) {
   const auto found = std::find_if(std::begin(kTypes), std::end(kTypes),
                                   [&](const auto& each) { return each.name == type; });
@@ -37,9 +42,48 @@ bool contains(const std::vector<std::string>& list, const std::string& value) {
 
 }  // namespace
 
-Credentials::Credentials(HostKeys& keys, store::Store& store, Recorder& recorder,
-                         const Clock& clock)
-    : keys_(keys), store_(store), recorder_(recorder), clock_(clock) {}
+Credentials::Credentials(DataKeys& keys, Specifications& specifications, Records& records,
+                         store::Store& store, Recorder& recorder, const Clock& clock)
+    : keys_(keys),
+      specifications_(specifications),
+      records_(records),
+      store_(store),
+      recorder_(recorder),
+      clock_(clock) {}
+
+void Credentials::ensure_specification() {
+  if (specified_) return;
+  specifications_.ensure(store::kCredentialData, kAccess);
+  specified_ = true;
+}
+
+void Credentials::move(const store::Credential& credential) {
+  const SecretBytes value = keys_.open(std::string(as_text(credential.envelope)));
+  const auto moved = records_.seal_and_write(
+      {store::kCredentialData, credential.name, credential.changed_by}, value,
+      [&](const auto& record) { return store_.move_credential(credential, record); });
+  if (moved.outcome == store::RecordPut::Outcome::kDone)
+    recorder_.record(Outcome::kDone, "instance", "credential.move", credential.name,
+                     "its value is a record of " + std::string(store::kCredentialData));
+}
+
+void Credentials::keep_up() {
+  ensure_specification();
+  for (const auto& each : store_.credentials()) {
+    if (!each.envelope.empty()) move(each);
+  }
+  {
+    const std::lock_guard lock(mutex_);
+    if (elsewhere_.empty()) return;
+    const auto keys = keys_.generations(store::kCredentialData);
+    const auto came = std::erase_if(elsewhere_, [&](const auto& kid) {
+      return std::any_of(keys.begin(), keys.end(),
+                         [&](const auto& key) { return key.kid() == kid && key.usable(); });
+    });
+    if (came == 0) return;
+  }
+  follow_all();
+}
 
 store::Credential Credentials::require(const std::string& name) const {
   const auto found = store_.credential(name);
@@ -53,7 +97,7 @@ bool Credentials::is_for(const store::Credential& credential, const store::Agent
                      [&](const auto& group) { return contains(credential.groups, group); });
 }
 
-Json Credentials::put(const std::string& name, Json request, const std::string& by) {
+Json Credentials::put(const std::string& name, Json request, const Person& person) {
   const Wiping wiping_request(request);
   if (!KeyName::parse(name))
     throw Error(Code::kUsage, "a credential's name is [a-z0-9][a-z0-9._-]{0,62}");
@@ -67,25 +111,32 @@ Json Credentials::put(const std::string& name, Json request, const std::string& 
       request.contains("agents") || !again ? texts_of(request, "agents") : known->agents;
   credential.groups =
       request.contains("groups") || !again ? texts_of(request, "groups") : known->groups;
-  credential.changed_by = by;
+  credential.changed_by = person.name;
   credential.changed = clock_.now();
   Json answer;
   if (request.contains("sealed")) {
     put_blind(std::move(credential), request["sealed"], answer);
   } else {
-    Json value = request.value("value", Json::object());
-    const Wiping wiping_value(value);
-    check_value(credential.type, value);
-    std::string text = value.dump();
-    const Wiping wiping_text(text);
-    const SecretBytes plaintext(text.begin(), text.end());
-    credential.envelope = keys_.seal(plaintext);
-    answer["version"] = store_.put_credential(credential);
+    ensure_specification();
+    specifications_.require_access(specifications_.require(store::kCredentialData),
+                                   DataUse::kEncrypt, person, name);
+    put_value(credential, request.value("value", Json::object()), answer);
   }
-  recorder_.record(Outcome::kDone, "user " + by, "credential.put", name,
+  recorder_.record(Outcome::kDone, "user " + person.name, "credential.put", name,
                    "version " + answer["version"].dump());
   follow_all();
   return answer;
+}
+
+void Credentials::put_value(const store::Credential& credential, Json value, Json& answer) {
+  const Wiping wiping_value(value);
+  check_value(credential.type, value);
+  std::string text = value.dump();
+  const Wiping wiping_text(text);
+  const auto done = records_.seal_and_write(
+      {store::kCredentialData, credential.name, credential.changed_by}, {text.begin(), text.end()},
+      [&](const auto& record) { return store_.put_credential(credential, &record); });
+  answer["version"] = done.version;
 }
 
 // What its author sealed: the instance knows for whom, and no more.
@@ -109,8 +160,7 @@ void Credentials::put_blind(store::Credential credential, const Json& sealed, Js
     if (!contains(credential.agents, copy.agent)) credential.agents.push_back(copy.agent);
     copies.push_back(std::move(copy));
   }
-  credential.blind = true;
-  const auto version = store_.put_credential(credential);
+  const auto version = store_.put_credential(credential, nullptr).version;
   for (auto& copy : copies) {
     copy.version = version;
     store_.put_sealed_copy(copy);
@@ -148,6 +198,7 @@ Json Credentials::describe(const store::Credential& credential) const {
           {"type", credential.type},
           {"version", credential.version},
           {"blind", credential.blind},
+          {"kid", credential.kid.empty() ? Json() : Json(credential.kid)},
           {"agents", credential.agents},
           {"groups", credential.groups},
           {"changed", rfc3339(credential.changed)},
@@ -189,6 +240,11 @@ Json Credentials::fetch(const store::Agent& agent, const std::string& name,
   auto copy = store_.sealed_copy(name, agent.id, kid);
   if (!copy && !credential->blind &&
       (kid == agent.transport_kid || kid == agent.next_transport_kid)) {
+    value_of(*credential);  // or why there can be none
+    {
+      const std::lock_guard lock(mutex_);
+      elsewhere_.erase(credential->kid);
+    }
     follow(agent.id);
     copy = store_.sealed_copy(name, agent.id, kid);
   }
@@ -208,6 +264,13 @@ Json Credentials::fetch(const store::Agent& agent, const std::string& name,
           {"envelope", std::string(as_text(copy->envelope))}};
 }
 
+std::optional<SecretBytes> Credentials::value_of(const store::Credential& credential) {
+  if (!credential.envelope.empty()) return keys_.open(std::string(as_text(credential.envelope)));
+  const auto record = store_.record(store::kCredentialData, credential.name);
+  if (!record || record->version != credential.version) return std::nullopt;
+  return records_.open(*record);
+}
+
 void Credentials::seal_to(const store::Credential& credential, const store::Agent& agent) {
   std::vector<PublicKeyInfo> missing;
   for (const bool next : {false, true}) {
@@ -217,11 +280,12 @@ void Credentials::seal_to(const store::Credential& credential, const store::Agen
     if (!copy || copy->version != credential.version) missing.push_back(transport_of(agent, next));
   }
   if (missing.empty()) return;
-  const SecretBytes plaintext = keys_.open(credential.envelope);
+  const auto plaintext = value_of(credential);
+  if (!plaintext) return;
   for (const auto& key : missing) {
     store_.put_sealed_copy(
         {credential.name, credential.version, agent.id, key.kid.text(),
-         envelope::seal_jwe(key, envelope::ContentEncryption::kA256Gcm, plaintext)});
+         envelope::seal_jwe(key, envelope::ContentEncryption::kA256Gcm, *plaintext)});
   }
 }
 
@@ -235,7 +299,14 @@ void Credentials::follow(const std::string& agent_id) {
     if (each.blind) blind.push_back(each.name);
     if (!is_for(each, *agent)) continue;
     any = true;
-    if (!each.blind) seal_to(each, *agent);
+    if (each.blind || elsewhere_.contains(each.kid)) continue;
+    try {
+      seal_to(each, *agent);
+    } catch (const Error& error) {
+      if (error.code() != Code::kKeyNotPresent || each.kid.empty()) throw;
+      log_warning("instance", error.what());
+      elsewhere_.insert(each.kid);
+    }
   }
   // The agent is read after the census: a copy that is in it was sealed, perhaps by another
   // replica, to a key that the agent had by then. What its author sealed to the last key stays

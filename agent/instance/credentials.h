@@ -1,14 +1,14 @@
 #pragma once
-// Credentials: sealed in the store, sealed again to each agent that is to have them.
+// Credentials: their values are records of store::kCredentialData, sealed again to each agent that
+// is to have them.
 
+#include <atomic>
 #include <functional>
 #include <mutex>
+#include <set>
 #include <string>
 
-#include "agent/instance/host_keys.h"
-#include "agent/instance/json.h"
-#include "agent/instance/recorder.h"
-#include "agent/store/store.h"
+#include "agent/instance/records.h"
 
 namespace keyagent::instance {
 
@@ -16,10 +16,16 @@ namespace keyagent::instance {
 // never.
 class Credentials {
  public:
-  Credentials(HostKeys& keys, store::Store& store, Recorder& recorder, const Clock& clock);
+  Credentials(DataKeys& keys, Specifications& specifications, Records& records, store::Store& store,
+              Recorder& recorder, const Clock& clock);
+
+  // Makes the specification and its key where they are missing, moves values that are kept as
+  // before schema 6, and seals what could not be sealed until now. At the start, and now and then.
+  // Throws what the agent says, such as kDenied when it does not let this instance use data.*.
+  void keep_up();
 
   // For people: API.md. Values never come back.
-  Json put(const std::string& name, Json request, const std::string& by);
+  Json put(const std::string& name, Json request, const Person& person);
   Json assign(const std::string& name, const Json& request, const std::string& by);
   Json remove(const std::string& name, const std::string& by);
   Json list() const;
@@ -28,11 +34,12 @@ class Credentials {
   // For an agent: those that are assigned to it.
   Json list_for(const store::Agent& agent) const;
   // Error{kDenied}: not assigned, or there is none (one answer). Error{kKeyNotPresent}: no copy for
-  // this kid, and why.
+  // this kid, and why; or the value's own key is not here, and whose it is.
   Json fetch(const store::Agent& agent, const std::string& name, const std::string& kid);
 
   // Seals what is assigned to the agent's trusted and staged transport keys, and drops copies for
-  // keys that went. Error: what could not be sealed stays as it was.
+  // keys that went. What has its own key elsewhere is left for keep_up(). Error: what could not be
+  // sealed stays as it was.
   void follow(const std::string& agent_id);
   void follow_all();
 
@@ -45,12 +52,22 @@ class Credentials {
   Json describe(const store::Credential& credential) const;
   store::Credential require(const std::string& name) const;
   void put_blind(store::Credential credential, const Json& sealed, Json& answer);
+  void put_value(const store::Credential& credential, Json value, Json& answer);
+  // nullopt: somebody has just changed it, and sees to the agents. Error{kKeyNotPresent}: its key
+  // is elsewhere.
+  std::optional<SecretBytes> value_of(const store::Credential& credential);
+  void ensure_specification();
+  void move(const store::Credential& credential);
 
-  HostKeys& keys_;
+  DataKeys& keys_;
+  Specifications& specifications_;
+  Records& records_;
   store::Store& store_;
   Recorder& recorder_;
   const Clock& clock_;
-  std::mutex mutex_;  // one follow at a time
+  std::atomic<bool> specified_{false};  // nothing is to be ensured any more
+  std::mutex mutex_;                    // one follow at a time
+  std::set<std::string> elsewhere_;     // guarded by mutex_; kids of values that wait for their key
 };
 
 }  // namespace keyagent::instance

@@ -24,7 +24,6 @@ HostKeys::HostKeys(const InstanceConfig& config)
 void HostKeys::create_missing() {
   const std::pair<std::string, Purpose> wanted[] = {{config_.ca_key, Purpose::kSign},
                                                     {config_.tls_key, Purpose::kAuth},
-                                                    {config_.storage_key, Purpose::kStorage},
                                                     {config_.confirmation_key, Purpose::kSign}};
   for (const auto& [name, purpose] : wanted) {
     if (config_.outside && name == config_.ca_key) continue;
@@ -82,25 +81,6 @@ std::optional<std::string> HostKeys::verify_confirmation(const std::string& jws)
     if (retryable(error.code())) throw;
     return std::nullopt;
   }
-}
-
-Bytes HostKeys::seal(const SecretBytes& plaintext) {
-  wire::Request request;
-  request.mutable_seal()->set_key(config_.storage_key);
-  request.mutable_seal()->set_plaintext(plaintext.data(), plaintext.size());
-  const auto response = client_.call(std::move(request));
-  const auto& envelope = response.seal().envelope();
-  return {envelope.begin(), envelope.end()};
-}
-
-SecretBytes HostKeys::open(const Bytes& envelope) {
-  wire::Request request;
-  request.mutable_open()->set_envelope(envelope.data(), envelope.size());
-  auto response = client_.call(std::move(request));
-  const auto& plaintext = response.open().plaintext();
-  SecretBytes out(plaintext.begin(), plaintext.end());
-  wire::wipe(response);
-  return out;
 }
 
 }  // namespace keyagent::instance

@@ -33,10 +33,6 @@ class HostKeys {
   // The payload, if any generation of the confirmation key has signed it.
   std::optional<std::string> verify_confirmation(const std::string& jws);
 
-  // With the storage key; the plaintext is wiped on its way.
-  Bytes seal(const SecretBytes& plaintext);
-  SecretBytes open(const Bytes& envelope);
-
  private:
   pki::RequestSigner signer_of(const PublicKeyInfo& info);
 

@@ -41,7 +41,6 @@ struct Instance::Impl {
   Links links{store, clock, config.heartbeat};
   Authority authority{config, keys, store, clock};
   Enrolment enrolment{config, keys, authority, store, recorder, clock};
-  Credentials credentials{keys, store, recorder, clock};
   Agents agents{keys, authority, store, links, recorder, clock};
   Rekeys rekeys{store, links, recorder, clock};
   Tasks tasks{store, links, recorder, clock, {config.task_lease, config.task_history}};
@@ -50,6 +49,7 @@ struct Instance::Impl {
   DataKeys data_keys{config};
   Specifications specifications{data_keys, store, recorder, clock};
   Records records{data_keys, store, specifications, recorder, clock};
+  Credentials credentials{data_keys, specifications, records, store, recorder, clock};
   Reencryption reencryption{data_keys, store, specifications, recorder, clock, links.replica()};
   std::shared_ptr<tls::Library> library = std::make_shared<tls::Library>(
       std::make_shared<provider::RemoteBackend>(config.agent_socket));
@@ -71,6 +71,7 @@ struct Instance::Impl {
     name_keys(config, keys, store);
     connect_parts();
     connect_exchanges();
+    attempt("credentials", [this] { credentials.keep_up(); });
     listen();
     store.listen([this](const std::string& what) { look(what); }, kPoll);
     reencryption.run();
@@ -186,6 +187,7 @@ struct Instance::Impl {
     looked = clock.now_steady();
     attempt("certificates", [this] { look_at_certificates(); });
     attempt("keys", [this] { name_keys(config, keys, store); });
+    attempt("credentials", [this] { credentials.keep_up(); });
     attempt("census", [this] { specifications.report_all(); });
     attempt("store", [this] { store.forget_expired(clock.now()); });
   }

@@ -54,8 +54,7 @@ void check(const Arguments& arguments) {
     outside.crl();
   }
   instance::require_named_keys(config, keys, store);
-  for (const auto& name :
-       {config.ca_key, config.tls_key, config.storage_key, config.confirmation_key}) {
+  for (const auto& name : {config.ca_key, config.tls_key, config.confirmation_key}) {
     if (config.outside && name == config.ca_key) continue;
     try {
       std::cout << "key " << name << ": " << keys.find(name).kid.text() << "\n";
@@ -105,7 +104,8 @@ void put_clone(const Arguments& arguments) {
     std::cout << "copied: the data of this source are here already\n";
   else
     std::cout << "copied: specifications " << done.counts.specifications << ", records "
-              << done.counts.records << ", users " << done.counts.users << "\n";
+              << done.counts.records << " (credentials " << done.counts.credentials << "), users "
+              << done.counts.users << "\n";
   std::cout << "identity: " << done.identity << "\n";
   if (done.request.empty()) {
     std::cout << "request: none, no record needs a key\n";

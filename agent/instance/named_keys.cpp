@@ -18,8 +18,7 @@ struct Named {
 };
 // Not the TLS key: agents believe what the CA certified.
 std::vector<Named> keys_of(const InstanceConfig& config) {
-  std::vector<Named> keys{{"storage", config.storage_key},
-                          {"confirmation", config.confirmation_key}};
+  std::vector<Named> keys{{"confirmation", config.confirmation_key}};
   if (!config.outside) keys.push_back({"ca", config.ca_key});
   return keys;
 }

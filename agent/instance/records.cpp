@@ -29,10 +29,18 @@ std::string label_of(const std::string& specification, const std::string& id) {
   return "keyagent record 1\n" + specification + "\n" + id + "\n";
 }
 
-SecretBytes labelled(const std::string& label, const Bytes& value) {
+SecretBytes labelled(const std::string& label, const SecretBytes& value) {
   SecretBytes out(label.begin(), label.end());
   out.insert(out.end(), value.begin(), value.end());
   return out;
+}
+
+// Values of credentials go to agents, and never to people.
+void require_for_people(const std::string& specification) {
+  if (specification == store::kCredentialData)
+    throw Error(Code::kDenied, "the values of " + specification +
+                                   " are written as credentials, and read by the agents that they "
+                                   "are assigned to: keyagent instance credential");
 }
 
 std::string named(const store::Record& record) {
@@ -79,31 +87,41 @@ DataKeys::Sealed Records::seal(const std::string& specification, const SecretByt
   }
 }
 
+store::RecordPut Records::seal_and_write(const Draft& draft, const SecretBytes& value,
+                                         const Write& write) {
+  const SecretBytes plaintext = labelled(label_of(draft.specification, draft.id), value);
+  for (int i = 0; i < kTries; ++i) {
+    const auto sealed = seal(draft.specification, plaintext);
+    specifications_.note_key(draft.specification, sealed.kid);
+    const auto done = write({draft.specification, draft.id, sealed.kid, 0, sealed.envelope,
+                             draft.changed_by, clock_.now()});
+    if (done.outcome != store::RecordPut::Outcome::kClosed) return done;
+  }
+  throw Error(Code::kBusy, "the key is being replaced; try again");
+}
+
 Json Records::put(const std::string& name, const std::string& id, const Json& request,
                   const Person& person) {
+  require_for_people(name);
   check_id(id);
   const auto specification = specifications_.require(name);
   specifications_.require_access(specification, DataUse::kEncrypt, person, name + "/" + id);
-  Bytes value = bytes_of(request, "value");
-  if (value.size() > kMostValue) throw Error(Code::kUsage, "'value' is over 64 KiB");
-  const SecretBytes plaintext = labelled(label_of(name, id), value);
-  OPENSSL_cleanse(value.data(), value.size());
+  Bytes bytes = bytes_of(request, "value");
+  if (bytes.size() > kMostValue) throw Error(Code::kUsage, "'value' is over 64 KiB");
+  const SecretBytes value(bytes.begin(), bytes.end());
+  OPENSSL_cleanse(bytes.data(), bytes.size());
   std::optional<std::int64_t> expected;
   if (request.contains("version") && !request["version"].is_null())
     expected = number_of(request, "version", 0, 0, INT64_MAX);
-  for (int i = 0; i < kTries; ++i) {
-    const auto sealed = seal(name, plaintext);
-    specifications_.note_key(name, sealed.kid);
-    const auto done = store_.put_record(
-        {name, id, sealed.kid, 0, sealed.envelope, person.name, clock_.now()}, expected);
-    if (done.outcome == store::RecordPut::Outcome::kDone)
-      return {{"version", done.version}, {"kid", sealed.kid}};
-    if (done.outcome == store::RecordPut::Outcome::kConflict)
-      throw Error(Code::kExists, "the record " + name + "/" + id + " has version " +
-                                     std::to_string(done.version) + ", not the one that is named");
-    // The key was replaced between sealing and writing.
-  }
-  throw Error(Code::kBusy, "the key is being replaced; try again");
+  std::string kid;
+  const auto done = seal_and_write({name, id, person.name}, value, [&](const auto& record) {
+    kid = record.kid;
+    return store_.put_record(record, expected);
+  });
+  if (done.outcome == store::RecordPut::Outcome::kConflict)
+    throw Error(Code::kExists, "the record " + name + "/" + id + " has version " +
+                                   std::to_string(done.version) + ", not the one that is named");
+  return {{"version", done.version}, {"kid", kid}};
 }
 
 // Why the agent did not open it. It says the same of what it does not know and of what it does not
@@ -140,6 +158,7 @@ SecretBytes Records::open(const store::Record& record) {
 }
 
 Json Records::get(const std::string& name, const std::string& id, const Person& person) {
+  require_for_people(name);
   const auto specification = specifications_.require(name);
   check_id(id);
   specifications_.require_access(specification, DataUse::kDecrypt, person, name + "/" + id);
@@ -155,6 +174,7 @@ Json Records::get(const std::string& name, const std::string& id, const Person& 
 }
 
 Json Records::remove(const std::string& name, const std::string& id, const Person& person) {
+  require_for_people(name);
   const auto specification = specifications_.require(name);
   check_id(id);
   specifications_.require_access(specification, DataUse::kEncrypt, person, name + "/" + id);

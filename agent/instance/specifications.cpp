@@ -78,6 +78,15 @@ Json Specifications::create(const Json& request, const std::string& by) {
   return show(specification.name);
 }
 
+void Specifications::ensure(const std::string& name, const std::vector<AccessRule>& access) {
+  if (store_.specification(name) && DataKeys::active(keys_.generations(name))) return;
+  try {
+    create({{"name", name}, {"access", access_json(access)}}, "instance");
+  } catch (const Error& error) {
+    if (error.code() != Code::kExists) throw;  // another replica was faster, or it is suspended
+  }
+}
+
 Json Specifications::set_access(const std::string& name, const Json& request,
                                 const std::string& by) {
   auto specification = require(name);

@@ -29,6 +29,10 @@ const Table kSpecifications{"specifications",
 const Table kDataKeys{"data_keys", {"kid", "specification", "source"}, 1, {"noted", "closed"}};
 const Table kRecords{
     "records", {"specification", "id", "kid", "envelope", "changed_by"}, 2, {"version", "changed"}};
+const Table kCredentials{"credentials",
+                         {"name", "type", "envelope", "agent_names", "group_names", "changed_by"},
+                         1,
+                         {"version", "blind", "changed", "removed"}};
 const Table kUsers{"users", {"name", "role", "password", "spki_sha256"}, 1, {"disabled"}};
 
 // Each with `before` in front, in one list.
@@ -73,6 +77,25 @@ void require_empty(Sql& sql, const Table& table) {
                                    " already: a clone goes into a store without data");
 }
 
+// Whose values are not records: this program makes records of them at its start.
+void require_moved(Sql& from) {
+  if (from.first("SELECT 1 FROM credentials WHERE envelope <> '' LIMIT 1", {},
+                 [](const Row&) { return true; }))
+    throw Error(Code::kConfiguration,
+                "the store to copy has credentials that are not under a data key yet: start its "
+                "instance once (its agent's policy must let it use data.*)");
+}
+
+// An instance that was started and not used has the specification of its credentials, without keys.
+void drop_unused(Sql& sql) {
+  sql.run("DELETE FROM specifications WHERE name = :name", {{"name", kCredentialData}});
+}
+
+// Agents, and the groups that they are in, are the source's.
+void assign_to_nobody(Sql& sql) {
+  sql.run("UPDATE credentials SET agent_names = :none, group_names = :none", {{"none", Names{}}});
+}
+
 void require_same_schema(Database& from) {
   int found = 0;
   try {
@@ -98,12 +121,17 @@ CloneCounts Store::clone(const CloneOrder& order, const std::function<Event(Clon
   Database from({order.url, 1});
   require_same_schema(from);
   return impl_->db.write([&](Sql& to) {
-    for (const auto* table : {&kSpecifications, &kDataKeys, &kRecords}) require_empty(to, *table);
+    for (const auto* table : {&kRecords, &kCredentials, &kDataKeys}) require_empty(to, *table);
+    drop_unused(to);
+    require_empty(to, kSpecifications);
     if (order.users) require_empty(to, kUsers);
     const auto counts = from.snapshot([&](Sql& sql) {
+      require_moved(sql);
       return CloneCounts{copy(sql, to, kSpecifications), copy(sql, to, kDataKeys),
-                         copy(sql, to, kRecords), order.users ? copy(sql, to, kUsers) : 0};
+                         copy(sql, to, kRecords), copy(sql, to, kCredentials),
+                         order.users ? copy(sql, to, kUsers) : 0};
     });
+    assign_to_nobody(to);
     to.run("INSERT INTO settings (name, value) VALUES (:name, :source)",
            {{"name", kSetting}, {"source", order.source}});
     insert_event(to, event(counts));

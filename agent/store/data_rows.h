@@ -8,6 +8,10 @@
 
 namespace keyagent::store {
 
+// The specification of the values of credentials: one record each, of the credential's name and
+// version.
+inline constexpr const char* kCredentialData = "instance-credentials";
+
 // One kind of data. Its keys are the generations of the storage key "data.NAME" of the host's
 // agent.
 struct Specification {

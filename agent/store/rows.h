@@ -68,8 +68,9 @@ struct Credential {
   std::string name;
   std::string type;          // password, ssh-key, api-token, certificate, json
   std::int64_t version = 0;  // 1, 2, …
-  bool blind = false;        // the instance never had the plaintext: no stored envelope
-  Bytes envelope;            // sealed to the instance's storage key; empty when blind
+  bool blind = false;        // the instance never had the plaintext: no stored value
+  std::string kid;           // the data key of the stored value, as it is read
+  Bytes envelope;            // its value as programs before schema 6 kept it; empty: it is a record
   std::vector<std::string> agents, groups;  // who gets it
   std::string changed_by;
   WallTime changed;

@@ -174,7 +174,10 @@ const Migration kExchanges = {
       package TEXT NOT NULL, PRIMARY KEY (exchange, specification, kid)))sql",
 };
 
-const Migration kAll[] = {kFirst, kTasks, kReplicas, kRecords, kExchanges};
+// A program that does not know it would take a credential whose value is a record for an empty one.
+const Migration kCredentialRecords = {};
+
+const Migration kAll[] = {kFirst, kTasks, kReplicas, kRecords, kExchanges, kCredentialRecords};
 
 // The table that says which migrations ran is there before the first of them.
 void prepare(Sql& sql) {

@@ -45,7 +45,7 @@ struct CloneOrder {
   bool users = false;
 };
 struct CloneCounts {
-  std::int64_t specifications = 0, data_keys = 0, records = 0, users = 0;
+  std::int64_t specifications = 0, data_keys = 0, records = 0, credentials = 0, users = 0;
 };
 struct TaskClaim {
   std::string agent;
@@ -108,14 +108,18 @@ class Store {
   // Deletes logins, their failures, challenges and unused enrolment tokens that are expired.
   void forget_expired(WallTime now);
 
-  // Adds a version (credential.version is set by the store and returned). The envelope of the
-  // version before is not kept.
-  std::int64_t put_credential(const Credential& credential);
+  // Adds a version, which is set by the store and returned, with its value (of kCredentialData; its
+  // version is the credential's); nullptr: a blind one. The value of the version before is not
+  // kept. kClosed, and nothing is changed: as for put_record().
+  RecordPut put_credential(const Credential& credential, const Record* value);
+  // The value that was in credential.envelope, as its record. kConflict, and nothing is changed: it
+  // has another version by now, or was moved.
+  RecordPut move_credential(const Credential& credential, const Record& value);
   bool assign_credential(const std::string& name, const std::vector<std::string>& agents,
                          const std::vector<std::string>& groups);
   std::optional<Credential> credential(const std::string& name);  // newest version, also removed
   std::vector<Credential> credentials();                          // newest versions, not removed
-  bool remove_credential(const std::string& name);                // its sealed copies too
+  bool remove_credential(const std::string& name);  // its value and its sealed copies too
   // Replaces the one of the same (credential, agent, kid). False, and nothing is changed: the
   // credential is removed or has no such version, or a copy of a newer version is there.
   bool put_sealed_copy(const SealedCopy& copy);
@@ -293,9 +297,10 @@ class Store {
   // Error{kUnsupported} that names pg_dump.
   void backup(const std::string& path);
   // What a copy has of the store at order.url: the specifications with their access, which keys
-  // their records are under, and the records; users where they are asked for. No agent, token,
-  // order, certificate, event, peer or policy. It is read as it was at one moment, while it is
-  // used, and nothing is changed there. All or nothing, with the event that is made of the counts.
+  // their records are under, the records, and the credentials, assigned to nobody; users where they
+  // are asked for. No agent, token, order, certificate, event, peer or policy. It is read as it was
+  // at one moment, while it is used, and nothing is changed there. All or nothing, with the event
+  // that is made of the counts.
   // Throws Error{kExists} when this store has such data, kConfiguration when there is no store at
   // the URL, kIntegrity when it is none of this program's schema.
   CloneCounts clone(const CloneOrder& order, const std::function<Event(CloneCounts)>& event);

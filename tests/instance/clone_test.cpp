@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 
 #include "tests/instance/instance_process.h"
+#include "tests/instance/simulated_agent.h"
 #include "tests/support/postgres.h"
 
 namespace keyagent::test {
@@ -29,6 +30,7 @@ class Clone : public testing::TestWithParam<const char*> {
       std::filesystem::copy(source_.work.path() / (std::string(user) + ".pw"), copy_.work.path());
     }
     for (const char* specification : {"cards", "pay"}) fill(specification);
+    put_credential(source_, "db", "s3cr3t");
     identity_ = source_.json("crypto", "exchange identity").at("identity");
     // What a copy must not have: somebody to whom the source gives without asking a person.
     const std::string third(43, 'A');
@@ -53,6 +55,13 @@ class Clone : public testing::TestWithParam<const char*> {
                     .status,
                 0);
     }
+  }
+  static void put_credential(const InstanceProcess& at, const std::string& name,
+                             const std::string& token) {
+    std::ofstream(at.work.path() / "value.json") << Json{{"token", token}}.dump();
+    const auto put = at.keyagent(
+        "ops", "credential put " + name + " --type api-token --from value.json --agent web1");
+    ASSERT_EQ(put.status, 0) << put.output;
   }
   static std::string value(const std::string& specification, int i) {
     return specification + " secret " + std::to_string(i);
@@ -84,7 +93,7 @@ INSTANTIATE_TEST_SUITE_P(On, Clone, testing::Values("sqlite", "postgresql"),
 TEST_P(Clone, X12_EveryRecordIsThereAtOnceAndIsReadWhenTheKeysHaveCome) {
   const auto cloned = clone("--with-users");
   ASSERT_EQ(cloned.status, 0) << cloned.output;
-  EXPECT_THAT(cloned.output, HasSubstr("specifications 2, records 10, users 2"));
+  EXPECT_THAT(cloned.output, HasSubstr("specifications 3, records 11 (credentials 1), users 2"));
   const auto request = after(cloned.output, "request: "), own = after(cloned.output, "identity: ");
   ASSERT_NE(own, identity_);
   const auto again = clone("--with-users");
@@ -100,6 +109,19 @@ TEST_P(Clone, X12_EveryRecordIsThereAtOnceAndIsReadWhenTheKeysHaveCome) {
   const auto listed = copy_.json("ops", "record list pay").at("records");
   ASSERT_EQ(listed.size(), static_cast<std::size_t>(kRecords));
   EXPECT_EQ(listed.at(0).at("readable"), false);
+  SimulatedAgent web1(copy_, "web1");  // the copy's own
+  ASSERT_EQ(web1.enrol(copy_.json("crypto", "token").at("token")).at("state"), "trusted");
+  EXPECT_EQ(code_of([&] { web1.fetch("db"); }), Code::kDenied) << "assigned to nobody";
+  ASSERT_EQ(copy_.keyagent("ops", "credential assign db --agent web1").status, 0);
+  try {
+    web1.fetch("db");
+    ADD_FAILURE() << "without its key";
+  } catch (const Error& error) {
+    EXPECT_EQ(error.code(), Code::kKeyNotPresent);
+    EXPECT_THAT(error.what(), HasSubstr(identity_));
+  }
+  put_credential(copy_, "own", "0wn");  // the other one is not in its way
+  EXPECT_EQ(web1.fetch("own").at("token"), "0wn");
   const auto peers = copy_.json("crypto", "peer list").at("peers");
   ASSERT_EQ(peers.size(), 1u);  // the third one is none of the copy's
   EXPECT_EQ(peers.at(0).at("automatic"), nullptr);
@@ -108,7 +130,8 @@ TEST_P(Clone, X12_EveryRecordIsThereAtOnceAndIsReadWhenTheKeysHaveCome) {
   ASSERT_EQ(source_
                 .keyagent("crypto",
                           "peer automatic copy --frequency one-time-clone "
-                          "--specification cards --specification pay")
+                          "--specification cards --specification pay "
+                          "--specification instance-credentials")
                 .status,
             0);
   source_.allow_exchange_with(own);
@@ -119,6 +142,7 @@ TEST_P(Clone, X12_EveryRecordIsThereAtOnceAndIsReadWhenTheKeysHaveCome) {
     for (int i = 0; i < kRecords; ++i)
       EXPECT_EQ(get(specification, i).output, value(specification, i));
   }
+  EXPECT_EQ(web1.fetch("db").at("token"), "s3cr3t");
   // The copy writes under a key of its own, once it has one.
   std::ofstream(copy_.work.path() / "value") << "new";
   const auto early = copy_.keyagent("ops", "record put pay new --from value");
@@ -142,7 +166,7 @@ TEST_P(Clone, X12_WhatCannotBeClonedIsSaidAndWithoutUsersNobodyOfTheSourceLogsIn
                                          "' --peer other --identity=" + std::string(43, 'A') +
                                          " --url https://other:1 --ca=" + source_.fingerprint);
   EXPECT_EQ(full.status, 3);
-  EXPECT_THAT(full.output, HasSubstr("has specifications already"));
+  EXPECT_THAT(full.output, HasSubstr("has records already"));
   EXPECT_EQ(source_.keyagent("ops", "record get cards 0").output, value("cards", 0));
 
   ASSERT_EQ(clone("--frequency recurring-clone --rekey").status, 0);

@@ -3,6 +3,7 @@
 #include <fstream>
 #include <thread>
 
+#include "agent/store/database.h"
 #include "tests/store/both.h"
 #include "tests/store/samples.h"
 
@@ -76,6 +77,42 @@ TEST_P(CloneStore, X12_HasTheSameDataOnEitherDatabase) {
     ASSERT_EQ(copy->events(0, 10).size(), 1u);  // its own, and none of the source's
     EXPECT_EQ(copy->events(0, 10).at(0).text, "1002");
   }
+}
+
+TEST_P(CloneStore, X12_HasTheCredentialsAssignedToNobody) {
+  const Record value{kCredentialData, "db", "kid-1", 0, "e", "ada", kNow};
+  ASSERT_TRUE(store().add_specification({kCredentialData, "[]", "ada", "ada", kNow, kNow, 1},
+                                        sample_event()));
+  ASSERT_TRUE(store().note_data_key({"kid-1", kCredentialData, "{}", kNow}));
+  store().put_credential(sample_credential("db"), &value);
+  store().put_credential(sample_credential("db"), &value);
+  store().put_credential(sample_credential("blind"), nullptr);
+  store().put_sealed_copy({"db", 2, "host-1", "kid", {1}});
+  const auto copy = empty(GetParam());
+  // As one that was started, and not used, has it.
+  ASSERT_TRUE(copy->add_specification({kCredentialData, "[1]", "ada", "ada", kNow, kNow, 1},
+                                      sample_event()));
+  EXPECT_EQ(copy->clone({url_, "KID"}, of_counts).credentials, 2);
+  const auto found = copy->credentials();
+  ASSERT_EQ(found.size(), 2u);
+  for (const auto& each : found) EXPECT_TRUE(each.agents.empty() && each.groups.empty());
+  EXPECT_EQ(found[1].name, "db");
+  EXPECT_EQ(found[1].version, 2);
+  EXPECT_EQ(found[1].kid, "kid-1");
+  EXPECT_EQ(copy->record(kCredentialData, "db")->envelope, "e");
+  EXPECT_FALSE(copy->sealed_copy("db", "host-1", "kid"));
+  EXPECT_EQ(copy->specification(kCredentialData)->access, "[]");
+}
+
+TEST_P(CloneStore, X12_TakesNoCredentialWhoseValueIsNoRecord) {
+  store().put_credential(sample_credential("db"), nullptr);
+  Database database(Options{url_});
+  database.write([](Sql& sql) {
+    return sql.run("UPDATE credentials SET envelope = :envelope", {{"envelope", Bytes{1}}});
+  });
+  const auto copy = empty(GetParam());
+  EXPECT_EQ(code_of([&] { copy->clone({url_, "KID"}, of_counts); }), Code::kConfiguration);
+  EXPECT_TRUE(copy->credentials().empty());
 }
 
 TEST_P(CloneStore, X12_IsOfOneMomentWhileTheSourceIsUsed) {

@@ -1,5 +1,6 @@
 #include <gtest/gtest.h>
 
+#include "agent/store/database.h"
 #include "tests/store/both.h"
 #include "tests/store/samples.h"
 
@@ -13,15 +14,13 @@ KEYAGENT_ON_BOTH(Credentials);
 
 TEST_P(Credentials, VersionsCountUpAndTheNewestIsRead) {
   auto credential = sample_credential(kAwkward);
-  EXPECT_EQ(store().put_credential(credential), 1);
+  EXPECT_EQ(store().put_credential(credential, nullptr).version, 1);
   credential.version = 1;
   expect_equal(store().credential(kAwkward).value(), credential);
   credential.type = "ssh-key";
-  credential.blind = true;
-  credential.envelope.clear();
   credential.agents.clear();
   credential.changed_by = "ada";
-  EXPECT_EQ(store().put_credential(credential), 2);
+  EXPECT_EQ(store().put_credential(credential, nullptr).version, 2);
   credential.version = 2;
   expect_equal(store().credential(kAwkward).value(), credential);
   ASSERT_EQ(store().credentials().size(), 1u);
@@ -31,7 +30,7 @@ TEST_P(Credentials, VersionsCountUpAndTheNewestIsRead) {
 
 TEST_P(Credentials, AssignmentChangesWhoGetsItAndNothingElse) {
   auto credential = sample_credential("db");
-  store().put_credential(credential);
+  store().put_credential(credential, nullptr);
   EXPECT_TRUE(store().assign_credential("db", {kAwkward}, {}));
   EXPECT_FALSE(store().assign_credential("none", {}, {}));
   credential.version = 1;
@@ -40,8 +39,75 @@ TEST_P(Credentials, AssignmentChangesWhoGetsItAndNothingElse) {
   expect_equal(store().credential("db").value(), credential);
 }
 
+// What one put holds, as its record.
+class Values : public BothTest {
+ protected:
+  void SetUp() override {
+    BothTest::SetUp();
+    if (IsSkipped()) return;
+    for (const char* kid : {"kid-1", "kid-2"})
+      ASSERT_TRUE(store().note_data_key({kid, kCredentialData, "{}", kNow}));
+  }
+  static Record value(const std::string& kid = "kid-1") {
+    return {kCredentialData, "db", kid, 0, "value under " + kid, "ada", kNow};
+  }
+  RecordPut put(const Record* value) { return store().put_credential(credential_, value); }
+  std::optional<Record> kept() { return store().record(kCredentialData, "db"); }
+
+  Credential credential_ = sample_credential("db");
+};
+KEYAGENT_ON_BOTH(Values);
+
+TEST_P(Values, X2_AreRecordsOfTheCredentialsVersion) {
+  const auto first = value(), second = value("kid-2");
+  EXPECT_EQ(put(&first).version, 1);
+  EXPECT_EQ(put(&second).version, 2);
+  EXPECT_EQ(kept()->version, 2);
+  EXPECT_EQ(kept()->envelope, second.envelope);
+  EXPECT_EQ(store().credential("db")->kid, "kid-2");
+  EXPECT_FALSE(store().credential("db")->blind);
+  EXPECT_EQ(store().credentials().at(0).kid, "kid-2");
+  EXPECT_EQ(put(nullptr).version, 3);
+  EXPECT_FALSE(kept()) << "of a blind one";
+  EXPECT_TRUE(store().credential("db")->blind);
+  EXPECT_EQ(put(&first).version, 4);
+  EXPECT_EQ(kept()->version, 4);
+  store().remove_credential("db");
+  EXPECT_FALSE(kept());
+  EXPECT_TRUE(store().count_records(kCredentialData).empty());
+}
+
+TEST_P(Values, X2_ComeUnderNoClosedKeyAndThenNothingIsChanged) {
+  const auto first = value(), second = value("kid-2"), unknown = value("kid-3");
+  put(&first);
+  store().close_data_key("kid-2");
+  EXPECT_EQ(put(&second).outcome, RecordPut::Outcome::kClosed);
+  EXPECT_EQ(put(&unknown).outcome, RecordPut::Outcome::kClosed);
+  EXPECT_EQ(store().credential("db")->version, 1);
+  EXPECT_EQ(kept()->envelope, first.envelope);
+}
+
+TEST_P(Values, X2_ThatWereKeptAsBeforeSchema6AreMovedOnceAndKeepTheirVersion) {
+  put(nullptr);
+  Database database(Options{url_});
+  database.write([](Sql& sql) {
+    return sql.run("UPDATE credentials SET blind = 0, envelope = :envelope, version = 7",
+                   {{"envelope", Bytes{1, 2, 3}}});
+  });
+  const auto before = store().credential("db").value();
+  ASSERT_EQ(before.envelope, (Bytes{1, 2, 3}));
+  const auto first = value(), second = value("kid-2");
+  store().close_data_key("kid-2");
+  EXPECT_EQ(store().move_credential(before, second).outcome, RecordPut::Outcome::kClosed);
+  EXPECT_EQ(store().move_credential(before, first).outcome, RecordPut::Outcome::kDone);
+  EXPECT_EQ(store().move_credential(before, first).outcome, RecordPut::Outcome::kConflict);
+  EXPECT_EQ(kept()->version, 7);
+  EXPECT_EQ(store().credential("db")->version, 7);
+  EXPECT_TRUE(store().credential("db")->envelope.empty());
+}
+
 TEST_P(Credentials, RemovedOneLeavesNoEnvelopeAndItsNameGoesOnCounting) {
-  store().put_credential(sample_credential("db"));
+  store().put_credential(sample_credential("db"), nullptr);
   store().put_sealed_copy({"db", 1, "host-1", "kid-1", random_bytes(8)});
   EXPECT_TRUE(store().remove_credential("db"));
   EXPECT_FALSE(store().remove_credential("db"));
@@ -52,12 +118,12 @@ TEST_P(Credentials, RemovedOneLeavesNoEnvelopeAndItsNameGoesOnCounting) {
   EXPECT_TRUE(store().sealed_copies("host-1", "kid-1").empty());
   EXPECT_FALSE(store().assign_credential("db", {}, {}));
   EXPECT_FALSE(store().put_sealed_copy({"db", 1, "host-1", "kid-1", random_bytes(8)}));
-  EXPECT_EQ(store().put_credential(sample_credential("db")), 2);
+  EXPECT_EQ(store().put_credential(sample_credential("db"), nullptr).version, 2);
   EXPECT_FALSE(store().credential("db")->removed);
 }
 
 TEST_P(Credentials, SealedCopyIsReadBackByAgentAndKid) {
-  store().put_credential(sample_credential(kAwkward));
+  store().put_credential(sample_credential(kAwkward), nullptr);
   const SealedCopy copy{kAwkward, 1, kAwkward, "kid'1", random_bytes(300)};
   EXPECT_TRUE(store().put_sealed_copy(copy));
   const auto read = store().sealed_copy(kAwkward, kAwkward, "kid'1").value();
@@ -71,9 +137,9 @@ TEST_P(Credentials, SealedCopyIsReadBackByAgentAndKid) {
 }
 
 TEST_P(Credentials, CopyOfAnOlderVersionIsNotTheNewestAndReplacesNoNewer) {
-  store().put_credential(sample_credential("db"));
+  store().put_credential(sample_credential("db"), nullptr);
   EXPECT_TRUE(store().put_sealed_copy({"db", 1, "host-1", "kid-1", {1}}));
-  store().put_credential(sample_credential("db"));
+  store().put_credential(sample_credential("db"), nullptr);
   EXPECT_FALSE(store().sealed_copy("db", "host-1", "kid-1"));
   EXPECT_EQ(store().sealed_copies("host-1", "kid-1").at(0).version, 1);
   EXPECT_TRUE(store().put_sealed_copy({"db", 2, "host-1", "kid-1", {2}}));
@@ -84,7 +150,7 @@ TEST_P(Credentials, CopyOfAnOlderVersionIsNotTheNewestAndReplacesNoNewer) {
 }
 
 TEST_P(Credentials, CopyOfWhatIsNotThereIsRefused) {
-  store().put_credential(sample_credential("db"));
+  store().put_credential(sample_credential("db"), nullptr);
   EXPECT_FALSE(store().put_sealed_copy({"none", 1, "host-1", "kid-1", {1}}));
   EXPECT_FALSE(store().put_sealed_copy({"db", 2, "host-1", "kid-1", {1}}));
   EXPECT_FALSE(store().put_sealed_copy({"db", 0, "host-1", "kid-1", {1}}));
@@ -93,7 +159,7 @@ TEST_P(Credentials, CopyOfWhatIsNotThereIsRefused) {
 
 TEST_P(Credentials, CensusCountsByKidUntilTheyAreDropped) {
   for (const char* name : {"a", "b", "c"}) {
-    store().put_credential(sample_credential(name));
+    store().put_credential(sample_credential(name), nullptr);
     store().put_sealed_copy({name, 1, "host-1", "kid-1", {1}});
   }
   store().put_sealed_copy({"a", 1, "host-1", "kid-2", {1}});
@@ -108,10 +174,7 @@ TEST_P(Credentials, CensusCountsByKidUntilTheyAreDropped) {
 }
 
 TEST_P(Credentials, EnvelopesOfNoByteAndOfAMebibyteAreReadBack) {
-  auto credential = sample_credential("big");
-  credential.envelope = random_bytes(1 << 20);
-  store().put_credential(credential);
-  EXPECT_EQ(store().credential("big")->envelope, credential.envelope);
+  store().put_credential(sample_credential("big"), nullptr);
   const SealedCopy copy{"big", 1, "host-1", "kid-1", random_bytes(1 << 20)};
   store().put_sealed_copy(copy);
   EXPECT_EQ(store().sealed_copy("big", "host-1", "kid-1")->envelope, copy.envelope);

@@ -176,14 +176,16 @@ TEST_P(Race, NothingIsTakenAfterAPauseHasReturned) {
 
 TEST_P(Race, VersionsOfACredentialAreAllDifferent) {
   std::atomic<std::int64_t> sum = 0;
-  race([&](Store& own, int) { sum += own.put_credential(sample_credential("db")); });
+  race([&](Store& own, int) {
+    sum += own.put_credential(sample_credential("db"), nullptr).version;
+  });
   EXPECT_EQ(sum, kReplicas * (kReplicas + 1) / 2);
   EXPECT_EQ(store().credential("db")->version, kReplicas);
 }
 
 TEST_P(Race, CopyIsNeverLeftOfARemovedCredential) {
   for (int round = 0; round < 5; ++round) {
-    const auto version = store().put_credential(sample_credential("db"));
+    const auto version = store().put_credential(sample_credential("db"), nullptr).version;
     race([&](Store& own, int replica) {
       if (replica == 0)
         own.remove_credential("db");

@@ -78,8 +78,9 @@ inline Credential sample_credential(const std::string& name) {
   return {.name = name,
           .type = "password",
           .version = 0,
-          .blind = false,
-          .envelope = random_bytes(64),
+          .blind = true,
+          .kid = "",
+          .envelope = {},
           .agents = {"host-1", "host-2"},
           .groups = {kAwkward},
           .changed_by = kAwkward,
@@ -91,6 +92,7 @@ inline void expect_equal(const Credential& a, const Credential& b) {
   EXPECT_EQ(a.type, b.type);
   EXPECT_EQ(a.version, b.version);
   EXPECT_EQ(a.blind, b.blind);
+  EXPECT_EQ(a.kid, b.kid);
   EXPECT_EQ(a.envelope, b.envelope);
   EXPECT_EQ(a.agents, b.agents);
   EXPECT_EQ(a.groups, b.groups);
