@@ -3,48 +3,24 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include "agent/store/store.h"
-#include "tests/instance/instance_process.h"
-#include "tests/instance/simulated_agent.h"
+#include "tests/instance/exchange_pair.h"
 
 namespace keyagent::test {
 namespace {
 
 using testing::HasSubstr;
 
-class ExchangeInstances : public testing::Test {
+class ExchangeInstances : public ExchangePair {
  protected:
-  static void SetUpTestSuite() {
-    for (auto* each : {&source_, &target_}) {
-      *each = new InstanceProcess;
-      (*each)->start();
-      (*each)->add_user("crypto", "cryptographic-manager");
-      (*each)->add_user("ops", "operator");
-      ASSERT_EQ((*each)->log_in("crypto").status, 0);
-      ASSERT_EQ((*each)->log_in("ops").status, 0);
-    }
-  }
-  static void TearDownTestSuite() {
-    delete source_;
-    delete target_;
-  }
+  static void SetUpTestSuite() { start(); }
+  static void TearDownTestSuite() { end(); }
 
-  static std::string identity(const InstanceProcess& instance) {
-    return instance.json("crypto", "exchange identity").at("identity");
-  }
-  static CommandResult add(const InstanceProcess& to, const std::string& name,
-                           const InstanceProcess& peer, const std::string& identity) {
-    return to.keyagent("crypto", "peer add " + name + " --identity=" + identity + " --url " +
-                                     peer.api_url() + " --ca=" + peer.fingerprint);
-  }
   static Json check(const std::string& peer) {
     const auto result = target_->keyagent("crypto", "--json exchange check " + peer);
     const Json answer = Json::parse(result.output, nullptr, false);
     EXPECT_TRUE(answer.is_object()) << result.output << read_text(target_->log());
     return answer;
   }
-
-  static inline InstanceProcess *source_ = nullptr, *target_ = nullptr;
 };
 
 TEST_F(ExchangeInstances, X3_APeerIsItsPinnedKeyAndTheHostIsOnlyTheWay) {
@@ -55,9 +31,12 @@ TEST_F(ExchangeInstances, X3_APeerIsItsPinnedKeyAndTheHostIsOnlyTheWay) {
   // Not yet a peer there: nobody signed the refusal, it is a fault of the way.
   EXPECT_EQ(check("source").at("checks").at(2).at("code"), "PEER");
   ASSERT_EQ(add(*source_, "target", *target_, target).status, 0);
-  const Json reached = check("source").at("checks").at(2);
+  const Json checks = check("source").at("checks"), &reached = checks.at(2);
   EXPECT_EQ(reached.at("passed"), true) << reached.dump() << read_text(source_->log());
   EXPECT_EQ(reached.at("text"), source);
+  // Of what was not named: all that is there.
+  EXPECT_EQ(checks.at(4).at("what"), "the source has keys of instance-credentials");
+  EXPECT_EQ(checks.at(4).at("text"), "1 of 1 may leave");
   const auto seen = source_->json("ops", "peer list").at("peers").at(0);
   EXPECT_EQ(seen.at("identity"), target);
   EXPECT_TRUE(seen.at("seen").is_string());
@@ -95,66 +74,13 @@ TEST_F(ExchangeInstances, X16_PeersAndExchangesAreForCryptographicManagers) {
 }
 
 // Keys of the one's token in the other's.
-class ExchangeWhole : public ExchangeInstances {
+class ExchangeWhole : public ExchangePair {
  protected:
   static void SetUpTestSuite() {
-    ExchangeInstances::SetUpTestSuite();
-    const auto source = identity(*source_), target = identity(*target_);
-    ASSERT_EQ(add(*target_, "source", *source_, source).status, 0);
-    ASSERT_EQ(add(*source_, "target", *target_, target).status, 0);
-    source_->allow_exchange_with(target);
-    target_->allow_exchange_with(source);
+    start();
+    introduce();
   }
-  static std::string make_key(const std::string& specification, const std::string& words = "",
-                              const std::string& approver = "cryptographic-manager") {
-    std::ofstream(source_->work.path() / "access.json") << Json{
-        {{"rule", "out"}, {"effect", "allow"}, {"uses", {"exchange"}}, {"roles", {approver}}},
-        {{"rule", "use"},
-         {"effect", "allow"},
-         {"uses", {"encrypt", "decrypt"}},
-         {"roles", {"operator"}}}}.dump();
-    return source_
-        ->json("crypto", "specification create " + specification + " --access access.json " + words)
-        .at("specifications")
-        .at(0)
-        .at("active");
-  }
-  static std::string seal(const std::string& specification, const std::string& text) {
-    wire::Request request;
-    request.mutable_seal()->set_key("data." + specification);
-    request.mutable_seal()->set_plaintext(text);
-    auto connection = source_->agent.client();
-    return connection.call(request).seal().envelope();
-  }
-  static std::string open(const InstanceProcess& at, const std::string& envelope) {
-    wire::Request request;
-    request.mutable_open()->set_envelope(envelope);
-    auto connection = at.agent.client();
-    return connection.call(request).open().plaintext();
-  }
-  static std::string ask(const std::string& words) {
-    return target_->json("crypto", "exchange request source " + words).at("id");
-  }
-  // As a clone of the source has it: everything of a specification but its keys.
-  static void copy(const std::string& specification, const std::string& record) {
-    store::Store from({source_->store_url}), to({target_->store_url});
-    to.add_specification(from.specification(specification).value(), {});
-    for (const auto& each : from.data_keys(specification)) to.note_data_key(each);
-    ASSERT_EQ(to.put_record(from.record(specification, record).value(), 0).outcome,
-              store::RecordPut::Outcome::kDone);
-  }
-  static Json show(const InstanceProcess& at, const std::string& id) {
-    return at.json("crypto", "exchange show " + id);
-  }
-  // Once the request is known at the source.
-  static CommandResult approve(const std::string& id) {
-    CommandResult result;
-    wait_until([&] {
-      result = source_->keyagent("crypto", "exchange approve " + id);
-      return result.status == 0;
-    });
-    return result;
-  }
+  static void TearDownTestSuite() { end(); }
 };
 
 TEST_F(ExchangeWhole, X1_X2_ADataKeyGoesFromTokenToTokenAndOpensWhatWasSealedBefore) {
