@@ -16,11 +16,8 @@ namespace {
 using test::fails_as_input_or_unsupported;
 using test::run;
 using test::secret;
+using test::text_of;
 using test::WorkFolder;
-
-std::string text_of(const SecretBytes& bytes) {
-  return {bytes.begin(), bytes.end()};
-}
 
 // A certificate for `key` in cert.pem and the private key in key.pem, as a person without an agent
 // would have them.

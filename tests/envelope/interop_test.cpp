@@ -14,11 +14,8 @@ namespace {
 
 using test::run;
 using test::secret;
+using test::text_of;
 using test::WorkFolder;
-
-std::string text_of(const SecretBytes& bytes) {
-  return {bytes.begin(), bytes.end()};
-}
 
 // The folder with jose.mjs and its node_modules, installed once a build folder from the pinned lock
 // file.

@@ -17,10 +17,7 @@ namespace {
 using test::all_keys;
 using test::fails_as_input_or_unsupported;
 using test::secret;
-
-std::string text_of(const SecretBytes& bytes) {
-  return {bytes.begin(), bytes.end()};
-}
+using test::text_of;
 
 std::vector<std::string> parts_of(const Bytes& token) {
   std::vector<std::string> parts(1);

@@ -67,6 +67,10 @@ inline PublicKeyInfo shared_key(const KeyCase& wanted) {
   return made.back();
 }
 
+inline std::string text_of(const SecretBytes& bytes) {
+  return {bytes.begin(), bytes.end()};
+}
+
 inline SecretBytes secret(std::string_view text) {
   return {text.begin(), text.end()};
 }

@@ -45,7 +45,7 @@ bool know(const ExchangeFacts& facts, State state) {
          (facts.verified && (state == State::kComplete || has_ended(state)));
 }
 
-constexpr const char* kTable = R"(
+constexpr const char* kStateTable = R"(
 event   pending   approved  exported  imported verified complete rejected expired failed    cancelled
 approve approved  approved  exported  imported verified complete -        -       -         -
 reject  rejected  -         -         -        -        -        rejected -       -         -
@@ -62,7 +62,7 @@ again   -         anew      anew      anew     anew     -        -        -     
 )";
 
 TEST(ExchangeRequest, X8_EveryEventInEveryStateLeadsWhereItMust) {
-  std::istringstream lines(kTable);
+  std::istringstream lines(kStateTable);
   std::string line, word;
   std::getline(lines, line);
   std::getline(lines, line);

@@ -2,6 +2,9 @@
 
 #include <dlfcn.h>
 
+#include <algorithm>
+#include <cstdlib>
+#include <filesystem>
 #include <stdexcept>
 
 namespace keyagent::test::shim {
@@ -16,6 +19,16 @@ Function symbol(const char* name) {
 }
 
 }  // namespace
+
+pkcs11::Profile in_front_of(pkcs11::Profile profile) {
+  const auto real = std::find_if(profile.modules.begin(), profile.modules.end(),
+                                 [](const auto& path) { return std::filesystem::exists(path); });
+  if (real == profile.modules.end())
+    throw std::runtime_error("no module of the profile " + profile.name + " is installed");
+  ::setenv("KEYAGENT_SHIM_REAL", real->c_str(), 1);
+  profile.modules = {KEYAGENT_SHIM};
+  return profile;
+}
 
 void set_faults(const std::string& rules) {
   if (symbol<int (*)(const char*)>("keyagent_shim_set")(rules.c_str()) != 0)

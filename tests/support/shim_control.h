@@ -4,7 +4,13 @@
 #include <cstdint>
 #include <string>
 
+#include "pkcs11/profile.h"
+
 namespace keyagent::test::shim {
+
+// The profile with the shim as its module, before the one that is installed. Throws
+// std::runtime_error when none is.
+pkcs11::Profile in_front_of(pkcs11::Profile profile);
 
 // Replaces all rules and starts their counting anew. Throws std::invalid_argument for a rule that
 // does not parse.

@@ -6,19 +6,13 @@
 #include <stdexcept>
 
 #include "tests/support/command.h"
+#include "tests/support/shim_control.h"
 
 namespace keyagent::test {
 namespace {
 
 pkcs11::Profile load() {
   return pkcs11::load_profile(std::filesystem::path(KEYAGENT_SOURCE) / "hsm-profiles/softhsm2.yml");
-}
-
-std::filesystem::path real_module(const pkcs11::Profile& profile) {
-  const auto found = std::find_if(profile.modules.begin(), profile.modules.end(),
-                                  [](const auto& path) { return std::filesystem::exists(path); });
-  if (found == profile.modules.end()) throw std::runtime_error("softhsm2 is not installed");
-  return *found;
 }
 
 }  // namespace
@@ -42,10 +36,7 @@ pkcs11::Profile SoftHsm::profile() const {
 }
 
 pkcs11::Profile SoftHsm::shimmed_profile() const {
-  auto profile = load();
-  ::setenv("KEYAGENT_SHIM_REAL", real_module(profile).c_str(), 1);
-  profile.modules = {KEYAGENT_SHIM};
-  return profile;
+  return shim::in_front_of(load());
 }
 
 pkcs11::TokenOptions SoftHsm::options() const {

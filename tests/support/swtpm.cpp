@@ -19,6 +19,7 @@
 
 #include "tests/support/command.h"
 #include "tests/support/free_port.h"
+#include "tests/support/shim_control.h"
 
 namespace keyagent::test {
 namespace {
@@ -78,13 +79,6 @@ void await(const std::string& what, pid_t child, const std::function<bool()>& re
     if (std::chrono::steady_clock::now() > until) throw std::runtime_error(what + " is not ready");
     std::this_thread::sleep_for(std::chrono::milliseconds(20));
   }
-}
-
-std::filesystem::path real_module(const pkcs11::Profile& profile) {
-  const auto found = std::find_if(profile.modules.begin(), profile.modules.end(),
-                                  [](const auto& path) { return std::filesystem::exists(path); });
-  if (found == profile.modules.end()) throw std::runtime_error("tpm2-pkcs11 is not installed");
-  return *found;
 }
 
 }  // namespace
@@ -161,10 +155,7 @@ pkcs11::Profile Swtpm::profile() const {
 }
 
 pkcs11::Profile Swtpm::shimmed_profile() const {
-  auto shimmed = profile();
-  ::setenv("KEYAGENT_SHIM_REAL", real_module(shimmed).c_str(), 1);
-  shimmed.modules = {KEYAGENT_SHIM};
-  return shimmed;
+  return shim::in_front_of(profile());
 }
 
 pkcs11::TokenOptions Swtpm::options() const {
