@@ -10,7 +10,8 @@ namespace keyagent::cli {
 namespace {
 
 struct ExchangeOptions {
-  std::string name, identity, url, ca, until, peer, id, reason, state, side, frequency = "adhoc";
+  std::string name, identity, replaces, url, ca, until, peer, id, reason, state, side,
+      frequency = "adhoc";
   std::vector<std::string> specifications, frequencies, ids;
   bool all = false, rekey = false, wait = false, always = false;
   long hours = 24 * 7, period = 24, timeout = 0, count = 100;
@@ -93,9 +94,9 @@ std::string peer_line(const Json& peer) {
 }
 
 void run_peer_add(Session& session, const InstanceOptions& instance, const ExchangeOptions& o) {
-  const Json answer =
-      client_of(instance).call("PUT", "/v1/peers/" + path_segment(o.name),
-                               {{"identity", o.identity}, {"url", o.url}, {"ca", o.ca}});
+  const Json answer = client_of(instance).call(
+      "PUT", "/v1/peers/" + path_segment(o.name),
+      {{"identity", o.identity}, {"url", o.url}, {"ca", o.ca}, {"replaces", o.replaces}});
   session.tell(answer, peer_line(answer));
 }
 
@@ -226,6 +227,8 @@ void add_peer_commands(CLI::App& instance, ExchangeOptions& o, const With& with)
       ->required();
   add->add_option("--url", o.url, "its listen.api; a source that only answers needs none");
   add->add_option("--ca", o.ca, "the fingerprint of its CA");
+  add->add_option("--replaces", o.replaces,
+                  "its identity until now, after a rekey: its policy and requests go on");
   add_command(*peer, "list", "the peers, and what is exported to them without a person",
               "  keyagent instance peer list", with(run_peer_list));
   add_command(*peer, "remove", "nothing more is exchanged with it",

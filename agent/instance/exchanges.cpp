@@ -10,6 +10,7 @@ namespace {
 
 constexpr std::size_t kAtOnce = 32;
 constexpr int kTries = 5;
+constexpr const char* kIdentity = "exchange-identity";  // the setting: the one that rows are of
 
 }  // namespace
 
@@ -39,6 +40,7 @@ std::string Exchanges::own() {
 
 Json Exchanges::identity() {
   door_.make_keys();
+  follow_identity();
   const auto key = door_.identity();
   return {{"identity", key.kid.text()}, {"spki", to_base64url(key.spki)}};
 }
@@ -243,6 +245,20 @@ void Exchanges::work_on(store::Exchange row) {
   }
 }
 
+// The store may be a copy, on a host whose token never had that identity: then nothing is its own.
+void Exchanges::follow_identity() {
+  const auto now = own();
+  const auto before = store_.setting(kIdentity);
+  if (before == now) return;
+  if (before && door_.had_identity(*before)) {
+    const auto event = recorder_.make(Outcome::kDone, "instance", "exchange.identity", now,
+                                      "was " + *before + "; peers must pin the new one");
+    store_.replace_own_identity(*before, now, event);
+    Recorder::say(event);
+  }
+  store_.set_setting(kIdentity, now);
+}
+
 std::size_t Exchanges::work() {
   // Where nobody ever exchanged anything the agent is not asked for an identity, again and again,
   // that its policy may not show.
@@ -250,6 +266,7 @@ std::size_t Exchanges::work() {
   messages_.epoch().require_accepted();
   std::vector<store::Exchange> due;
   try {
+    follow_identity();
     due = store_.due_exchanges(own(), clock_.now(), kAtOnce);
   } catch (const Error& error) {
     if (error.code() != Code::kKeyNotPresent) throw;  // a copied store, on a host that has none

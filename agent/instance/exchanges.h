@@ -52,6 +52,8 @@ class Exchanges {
               const std::function<void(store::Exchange&)>& before = {});
   void work_on(store::Exchange row);
   std::string own();
+  // After a rekey of the identity: what was of the one before goes on.
+  void follow_identity();
 
   KeyDoor& door_;
   store::Store& store_;

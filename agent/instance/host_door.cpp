@@ -44,6 +44,15 @@ PublicKeyInfo HostDoor::identity() {
   return *identity_;
 }
 
+bool HostDoor::had_identity(const std::string& kid) {
+  try {
+    return keys_.find(kid).name == kExchangeIdentity;
+  } catch (const Error& error) {
+    if (retryable(error.code())) throw;
+    return false;
+  }
+}
+
 void HostDoor::make_keys() {
   const std::pair<const char*, Purpose> wanted[] = {{kExchangeIdentity, Purpose::kSign},
                                                     {kExchange, Purpose::kExchange}};

@@ -18,6 +18,7 @@ class HostDoor final : public KeyDoor {
   HostDoor(const InstanceConfig& config, const Clock& clock);
 
   PublicKeyInfo identity() override;
+  bool had_identity(const std::string& kid) override;
   void make_keys() override;
   std::string sign(const std::string& payload) override;
   ExchangeOffer offer() override;

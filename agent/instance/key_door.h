@@ -36,6 +36,8 @@ class KeyDoor {
   virtual ~KeyDoor() = default;
   // Peers pin its kid. Throws Error{kKeyNotPresent} until it was made.
   virtual PublicKeyInfo identity() = 0;
+  // Is this an earlier generation of its key, in this token?
+  virtual bool had_identity(const std::string& kid) = 0;
   // Makes it, and the key for which others wrap theirs, where they are missing.
   virtual void make_keys() = 0;
   // A JWS in compact form, by the identity key.

@@ -54,6 +54,13 @@ Json Peers::add(const Json& request, const std::string& by) {
       throw Error(Code::kUsage, "'url' is https://NAME:PORT of the other instance's listen.api");
     require_fingerprint(peer.ca, "ca");
   }
+  if (const auto before = text_of(request, "replaces", ""); !before.empty()) {
+    const auto known = replace(peer, before);
+    if (peer.url.empty()) {
+      peer.url = known.url;
+      peer.ca = known.ca;
+    }
+  }
   peer.added_by = by;
   peer.added = clock_.now();
   if (!store_.add_peer(peer)) {
@@ -61,7 +68,8 @@ Json Peers::add(const Json& request, const std::string& by) {
     auto known = store_.peer(peer.identity);
     if (!known)
       throw Error(Code::kExists, "the peer " + peer.name + " has the identity " +
-                                     find(peer.name).identity + ": remove it first");
+                                     find(peer.name).identity +
+                                     ": say what this one replaces, or remove that one first");
     known->name = peer.name;
     known->url = peer.url;
     known->ca = peer.ca;
@@ -71,6 +79,16 @@ Json Peers::add(const Json& request, const std::string& by) {
   recorder_.record(Outcome::kDone, "user " + by, "peer.add", peer.name,
                    peer.identity + (peer.url.empty() ? "" : " at " + peer.url));
   return describe(*store_.peer(peer.identity), own);
+}
+
+store::Peer Peers::replace(const store::Peer& peer, const std::string& before) {
+  const auto known = find(peer.name);
+  if (known.identity == peer.identity) return known;  // it was done before
+  if (known.identity != before)
+    throw Error(Code::kExists, "the peer " + peer.name + " has the identity " + known.identity);
+  if (!store_.replace_peer(before, peer.identity))
+    throw Error(Code::kExists, "another peer has the identity " + peer.identity);
+  return known;
 }
 
 Json Peers::describe(const store::Peer& peer, const std::string& own) const {

@@ -19,7 +19,8 @@ class Peers {
   Peers(KeyDoor& door, store::Store& store, Recorder& recorder, const Clock& clock)
       : door_(door), store_(store), recorder_(recorder), clock_(clock) {}
 
-  // {"name","identity","url","ca"}
+  // {"name","identity","url","ca","replaces"}; "replaces": the peer's identity until now, whose
+  // policy and requests go on.
   Json add(const Json& request, const std::string& by);
   Json list();
   Json remove(const std::string& name, const std::string& by);
@@ -35,6 +36,7 @@ class Peers {
   void use_up(const store::Peer& peer, const store::Exchange& exchange);
 
  private:
+  store::Peer replace(const store::Peer& peer, const std::string& before);
   Json describe(const store::Peer& peer, const std::string& own) const;
 
   KeyDoor& door_;

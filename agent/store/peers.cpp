@@ -81,6 +81,30 @@ bool Store::remove_peer(const std::string& identity) {
   });
 }
 
+bool Store::replace_peer(const std::string& before, const std::string& after) {
+  return impl_->db.write([&](Sql& sql) {
+    const Bounds bounds{{"before", before}, {"after", after}};
+    // Its key is learnt again, from what it signs.
+    const bool replaced = sql.run(
+                              "UPDATE peers SET identity = :after, spki = '', "
+                              "revision = revision + 1 WHERE identity = :before "
+                              "AND NOT EXISTS (SELECT 1 FROM peers WHERE identity = :after)",
+                              bounds) == 1;
+    if (replaced) sql.run("UPDATE exchanges SET peer = :after WHERE peer = :before", bounds);
+    return replaced;
+  });
+}
+
+void Store::replace_own_identity(const std::string& before, const std::string& after,
+                                 const Event& event) {
+  impl_->db.write([&](Sql& sql) {
+    const Bounds bounds{{"before", before}, {"after", after}};
+    sql.run("UPDATE exchanges SET own = :after WHERE own = :before", bounds);
+    sql.run("UPDATE peers SET owner = :after WHERE owner = :before", bounds);
+    insert_event(sql, event);
+  });
+}
+
 void Store::note_peer(const std::string& identity, std::int64_t epoch, const std::string& epoch_jws,
                       WallTime now) {
   impl_->db.write([&](Sql& sql) {

@@ -198,6 +198,12 @@ class Store {
   // was faster.
   bool update_peer(const Peer& peer);
   bool remove_peer(const std::string& identity);
+  // Pinned anew, with its policy and its requests. False, and nothing is changed: there is no peer
+  // `before`, or there is one `after`.
+  bool replace_peer(const std::string& before, const std::string& after);
+  // What is of this instance's own identity `before`, requests and policies, is of `after` now.
+  void replace_own_identity(const std::string& before, const std::string& after,
+                            const Event& event);
   // Seen, and its epoch where that is greater than what is known.
   void note_peer(const std::string& identity, std::int64_t epoch, const std::string& epoch_jws,
                  WallTime now);

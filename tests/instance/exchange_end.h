@@ -29,6 +29,7 @@ class MemoryDoor final : public KeyDoor {
         exchange_(keys_.add("exchange", Purpose::kExchange, KeyAlgorithm::kEcP256)) {}
 
   PublicKeyInfo identity() override { return identity_; }
+  bool had_identity(const std::string&) override { return false; }
   void make_keys() override {}
   std::string cannot_exchange() override { return missing; }
   std::string sign(const std::string& payload) override {

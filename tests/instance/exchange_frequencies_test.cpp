@@ -2,7 +2,6 @@
 
 #include <gtest/gtest.h>
 
-#include "agent/store/database.h"
 #include "tests/instance/exchange_pair.h"
 #include "tests/support/postgres.h"
 
@@ -95,24 +94,10 @@ class ExchangeFrequencies
         source_->json("crypto", "specification rekey pins --wait --timeout 60").at("active");
     ASSERT_NE(second, first);
     put("pins", "2");
-    make_due(id);
-    std::string next;
-    ASSERT_TRUE(wait_until([&] {
-      next = newest();
-      return next != id;
-    })) << read_text(target_->log());
+    const auto next = next_of(id);
     expect_complete(next);
     expect_read("pins", "2", second);
     expect_read("pins", "1", first);
-  }
-  static std::string newest() {
-    return target_->json("crypto", "exchange list").at("exchanges").at(0).at("id");
-  }
-  static void make_due(const std::string& id) {
-    store::Database database(store::Options{target_->store_url});
-    database.write([&](store::Sql& sql) {
-      return sql.run("UPDATE exchanges SET next_at = 1 WHERE id = :id", {{"id", id}});
-    });
   }
 };
 INSTANTIATE_TEST_SUITE_P(On, ExchangeFrequencies,

@@ -159,5 +159,71 @@ TEST_F(ExchangeWhole, X5_X9_X11_CopiedRecordsAreReadAfterTheImportAndComeUnderAK
   EXPECT_EQ(target_->keyagent("ops", "record get pay 7").output, "4711 EUR");
 }
 
+// Two of their own: later exchanges are between other identities.
+class ExchangeIdentity : public ExchangePair {
+ protected:
+  void SetUp() override {
+    start();
+    introduce();
+  }
+  void TearDown() override { end(); }
+
+  static std::string rekey(const InstanceProcess& at) {
+    auto connection = at.agent.client();
+    wire::Request request, show;
+    request.mutable_rekey()->set_name("exchange-identity");
+    show.mutable_key_show()->set_key("exchange-identity");
+    const auto old = connection.call(show).key_show().key().kid();
+    connection.call(request);
+    std::string now;
+    EXPECT_TRUE(wait_until([&] {
+      now = connection.call(show).key_show().key().kid();
+      return now != old;
+    }));
+    EXPECT_EQ(identity(at), now);
+    return now;
+  }
+  static CommandResult pin(const InstanceProcess& at, const std::string& name,
+                           const std::string& identity, const std::string& before) {
+    return at.keyagent("crypto",
+                       "peer add " + name + " --identity=" + identity + " --replaces=" + before);
+  }
+  static CommandResult wait(const std::string& id) {
+    return target_->keyagent("crypto", "exchange show " + id + " --wait --timeout 60");
+  }
+};
+
+TEST_F(ExchangeIdentity, X3_IsReplacedAtEitherEndAndWhatWasAgreedGoesOn) {
+  make_key("cards");
+  const auto source = identity(*source_), target = identity(*target_);
+  ASSERT_EQ(
+      source_
+          ->keyagent("crypto",
+                     "peer automatic target --frequency recurring-clone --specification cards")
+          .status,
+      0);
+  const auto series = ask("cards --frequency recurring-clone");
+  ASSERT_EQ(wait(series).status, 0);
+
+  const auto new_source = rekey(*source_);
+  EXPECT_THAT(source_->json("crypto", "peer list").dump(), HasSubstr("recurring-clone"));
+  const auto refused = target_->keyagent("crypto", "exchange check source cards");
+  EXPECT_EQ(refused.status, 6);
+  EXPECT_THAT(refused.output, HasSubstr(new_source));
+  EXPECT_EQ(pin(*target_, "source", new_source, target).status, 3) << "that was not its identity";
+  ASSERT_EQ(pin(*target_, "source", new_source, source).status, 0);
+  EXPECT_EQ(pin(*target_, "source", new_source, source).status, 0) << "again";
+  target_->allow_exchange_with(new_source);
+  EXPECT_EQ(target_->keyagent("crypto", "exchange check source cards").status, 0);
+
+  const auto new_target = rekey(*target_);
+  EXPECT_EQ(target_->json("crypto", "exchange list").at("exchanges").size(), 1u) << "its own still";
+  ASSERT_EQ(pin(*source_, "target", new_target, target).status, 0);
+  source_->allow_exchange_with(new_target);
+  const auto next = next_of(series);
+  EXPECT_EQ(wait(next).status, 0) << read_text(source_->log()) << read_text(target_->log());
+  EXPECT_EQ(show(*source_, next).at("transcript"), show(*target_, next).at("transcript"));
+}
+
 }  // namespace
 }  // namespace keyagent::test

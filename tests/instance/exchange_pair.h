@@ -3,6 +3,7 @@
 
 #include <gtest/gtest.h>
 
+#include "agent/store/database.h"
 #include "agent/store/store.h"
 #include "tests/instance/instance_process.h"
 #include "tests/instance/simulated_agent.h"
@@ -77,6 +78,20 @@ class ExchangePair : public testing::Test {
   }
   static Json show(const InstanceProcess& at, const std::string& id) {
     return at.json("crypto", "exchange show " + id);
+  }
+  // The next request of a series: it is due now.
+  static std::string next_of(const std::string& series) {
+    store::Database database(store::Options{target_->store_url});
+    database.write([&](store::Sql& sql) {
+      return sql.run("UPDATE exchanges SET next_at = 1 WHERE id = :id", {{"id", series}});
+    });
+    std::string newest;
+    EXPECT_TRUE(wait_until([&] {
+      const Json all = target_->json("crypto", "exchange list").at("exchanges");
+      newest = all.at(0).at("id");
+      return newest != series;
+    })) << read_text(target_->log());
+    return newest;
   }
   // Once the request is known at the source.
   static CommandResult approve(const std::string& id) {

@@ -108,6 +108,29 @@ TEST_P(ExchangesStore, PeerIsReadBackChangedOnceAndRemoved) {
   EXPECT_FALSE(store().remove_peer(peer.identity));
 }
 
+TEST_P(ExchangesStore, X3_IdentityIsReplacedWithItsRequestsAndTakesNobodyElsesPlace) {
+  auto one = sample_peer("1");
+  ASSERT_TRUE(store().add_peer(one));
+  ASSERT_TRUE(store().add_peer(sample_peer("2")));
+  auto exchange = sample_exchange("1");
+  exchange.own = "OWN";
+  exchange.peer = one.identity;
+  ASSERT_TRUE(store().add_exchange(exchange, 10, sample_event()));
+  EXPECT_FALSE(store().replace_peer(one.identity, sample_peer("2").identity));
+  EXPECT_FALSE(store().replace_peer("nobody", "NEW"));
+  EXPECT_EQ(store().exchange(exchange.id)->peer, one.identity);
+  EXPECT_TRUE(store().replace_peer(one.identity, "NEW"));
+  EXPECT_FALSE(store().peer(one.identity));
+  EXPECT_EQ(store().peer("NEW")->automatic, one.automatic);
+  EXPECT_EQ(store().exchange(exchange.id)->peer, "NEW");
+  EXPECT_EQ(store().exchange(exchange.id)->own, "OWN");
+  store().replace_own_identity("OTHER", "X", sample_event());
+  EXPECT_EQ(store().exchange(exchange.id)->own, "OWN");
+  store().replace_own_identity("OWN", "X", sample_event("exchange.identity"));
+  EXPECT_EQ(store().exchange(exchange.id)->own, "X");
+  EXPECT_EQ(store().events(0, 10).back().action, "exchange.identity");
+}
+
 TEST_P(ExchangesStore, Fault132_EpochOfAPeerOnlyRises) {
   store().add_peer(sample_peer("1"));
   store().note_peer("identity-1", 6, "old", kNow);
