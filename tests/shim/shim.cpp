@@ -19,6 +19,7 @@
 #include <mutex>
 #include <thread>
 
+#include "tests/shim/rsa_aes_key_wrap.h"
 #include "tests/shim/rules.h"
 
 namespace keyagent::shim {
@@ -232,7 +233,7 @@ CK_RV forward(const char* function, Call&& call, Output output = {}) {
   X(C_SignRecoverInit) X(C_SignRecover) X(C_VerifyInit) X(C_Verify) X(C_VerifyUpdate) \
   X(C_VerifyFinal) X(C_VerifyRecoverInit) X(C_VerifyRecover) X(C_DigestEncryptUpdate) \
   X(C_DecryptDigestUpdate) X(C_SignEncryptUpdate) X(C_DecryptVerifyUpdate) X(C_GenerateKey) \
-  X(C_GenerateKeyPair) X(C_UnwrapKey) X(C_DeriveKey) X(C_SeedRandom) \
+  X(C_GenerateKeyPair) X(C_DeriveKey) X(C_SeedRandom) \
   X(C_GetFunctionStatus) X(C_CancelFunction) X(C_WaitForSlotEvent)
 // clang-format on
 
@@ -257,10 +258,23 @@ CK_RV shim_encrypt(CK_SESSION_HANDLE session, CK_BYTE* data, CK_ULONG data_size,
 }
 CK_RV shim_wrap(CK_SESSION_HANDLE session, CK_MECHANISM* mechanism, CK_OBJECT_HANDLE wrapping,
                 CK_OBJECT_HANDLE key, CK_BYTE* out, CK_ULONG* out_size) {
-  return forward(
-      "C_WrapKey",
-      [&] { return real()->C_WrapKey(session, mechanism, wrapping, key, out, out_size); },
-      {out, out_size});
+  return forward("C_WrapKey",
+                 [&] {
+                   if (mechanism->mechanism == kRsaAesKeyWrap)
+                     return rsa_aes_wrap(real(), session, mechanism, wrapping, key, out, out_size);
+                   return real()->C_WrapKey(session, mechanism, wrapping, key, out, out_size);
+                 },
+                 {out, out_size});
+}
+CK_RV shim_unwrap(CK_SESSION_HANDLE session, CK_MECHANISM* mechanism, CK_OBJECT_HANDLE unwrapping,
+                  CK_BYTE* wrapped, CK_ULONG size, CK_ATTRIBUTE* wanted, CK_ULONG count,
+                  CK_OBJECT_HANDLE* key) {
+  return forward("C_UnwrapKey", [&] {
+    if (mechanism->mechanism == kRsaAesKeyWrap)
+      return rsa_aes_unwrap(real(), session, mechanism, unwrapping, wrapped, size, wanted, count,
+                            key);
+    return real()->C_UnwrapKey(session, mechanism, unwrapping, wrapped, size, wanted, count, key);
+  });
 }
 CK_RV shim_slots(CK_BBOOL present, CK_SLOT_ID* slots, CK_ULONG* count) {
   return forward("C_GetSlotList", [&] { return real()->C_GetSlotList(present, slots, count); },
@@ -336,6 +350,7 @@ CK_FUNCTION_LIST* list() {
     made->C_Decrypt = shim_decrypt;
     made->C_Encrypt = shim_encrypt;
     made->C_WrapKey = shim_wrap;
+    made->C_UnwrapKey = shim_unwrap;
     made->C_GetSlotList = shim_slots;
     made->C_GetMechanismList = shim_mechanisms;
     made->C_FindObjects = shim_find;

@@ -1,7 +1,10 @@
 // Keys that travel from token to token: two SoftHSM tokens, and OpenSSL as an independent third.
+// Each by the steps that the agent composes, and by the token's own CKM_RSA_AES_KEY_WRAP
+// (tests/shim).
 
 #include <gmock/gmock.h>
 
+#include "tests/support/shim_control.h"
 #include "tests/vault/raw_cryptoki.h"
 #include "tests/vault/software_transfer.h"
 
@@ -10,18 +13,22 @@ namespace {
 
 using test::SoftwareRecipient;
 
-class TransferTest : public ::testing::Test {
+class TransferTest : public ::testing::TestWithParam<const char*> {
  protected:
-  static void SetUpTestSuite() {
+  void SetUp() override {
     hsm_ = std::make_unique<test::SoftHsm>("source");
     hsm_->add_token("target");
-    source_token_ = hsm_->open();
-    target_token_ = hsm_->open_added("target");
+    auto profile = hsm_->shimmed_profile();
+    profile.rsa_aes_key_wrap = is_native();
+    source_token_ = std::make_shared<pkcs11::Token>(profile, hsm_->options());
+    auto added = hsm_->options();
+    added.selector = {"target", ""};
+    target_token_ = std::make_shared<pkcs11::Token>(profile, added);
     source_ = std::make_unique<TokenVault>(source_token_);
     target_ = std::make_unique<TokenVault>(target_token_);
     exchange_ = make(*target_, Purpose::kExchange, KeyAlgorithm::kRsa2048);
   }
-  static void TearDownTestSuite() {
+  void TearDown() override {
     source_.reset();
     target_.reset();
     source_token_.reset();
@@ -29,6 +36,7 @@ class TransferTest : public ::testing::Test {
     hsm_.reset();
   }
 
+  static bool is_native() { return GetParam() == std::string("native"); }
   static VaultKey make(TokenVault& vault, Purpose purpose, KeyAlgorithm algorithm,
                        bool exchangeable = false) {
     VaultKey key;
@@ -79,8 +87,21 @@ class TransferTest : public ::testing::Test {
   static inline std::unique_ptr<TokenVault> source_, target_;
   static inline VaultKey exchange_;
 };
+INSTANTIATE_TEST_SUITE_P(By, TransferTest, testing::Values("composed", "native"),
+                         [](const auto& each) { return std::string(each.param); });
 
-TEST_F(TransferTest, X2_AKeyTravelsToAnotherTokenAndIsReadableInNeither) {
+TEST_P(TransferTest, X2_TheTokensOwnMechanismIsAskedWhereTheProfileHasIt) {
+  const VaultKey key = make_data_key();
+  test::shim::reset_counts();
+  const Bytes wrapped = source_->wrap_for(key.info.kid, exchange_.info.spki, OaepHash::kSha1);
+  EXPECT_EQ(test::shim::count("C_WrapKey"), is_native() ? 1u : 2u);
+  EXPECT_EQ(test::shim::count("C_GenerateKey"), is_native() ? 0u : 1u);
+  test::shim::reset_counts();
+  import(for_target(wrapped));
+  EXPECT_EQ(test::shim::count("C_UnwrapKey"), is_native() ? 1u : 2u);
+}
+
+TEST_P(TransferTest, X2_AKeyTravelsToAnotherTokenAndIsReadableInNeither) {
   const VaultKey key = make_data_key();
   const SecretBytes cek = random_secret(32);
   const WrappedCek sealed = source_->wrap_cek(key.info.kid, cek);
@@ -97,7 +118,7 @@ TEST_F(TransferTest, X2_AKeyTravelsToAnotherTokenAndIsReadableInNeither) {
   EXPECT_EQ(custody.local, false);
 }
 
-TEST_F(TransferTest, X2_WhatLeavesIsOpenedByAnIndependentImplementation) {
+TEST_P(TransferTest, X2_WhatLeavesIsOpenedByAnIndependentImplementation) {
   const VaultKey key = make_data_key();
   const SoftwareRecipient recipient;
   const Bytes value =
@@ -109,7 +130,7 @@ TEST_F(TransferTest, X2_WhatLeavesIsOpenedByAnIndependentImplementation) {
             Bytes(cek.begin(), cek.end()));
 }
 
-TEST_F(TransferTest, X2_WhatAnIndependentImplementationSendsIsImported) {
+TEST_P(TransferTest, X2_WhatAnIndependentImplementationSendsIsImported) {
   const Bytes value = random_bytes(32);
   const VaultKey there =
       import(for_target(SoftwareRecipient::wrap_for(exchange_.info.spki, value)));
@@ -119,7 +140,7 @@ TEST_F(TransferTest, X2_WhatAnIndependentImplementationSendsIsImported) {
             Bytes(cek.begin(), cek.end()));
 }
 
-TEST_F(TransferTest, EachExportIsUnderAOneTimeKeyThatIsGone) {
+TEST_P(TransferTest, EachExportIsUnderAOneTimeKeyThatIsGone) {
   const VaultKey key = make_data_key();
   const auto count = [&] {
     return source_token_->run([&](Session& session) {
@@ -138,7 +159,7 @@ TEST_F(TransferTest, EachExportIsUnderAOneTimeKeyThatIsGone) {
   EXPECT_EQ(count(), before) << "of the session and of the token";
 }
 
-TEST_F(TransferTest, Fault094_WhateverIsWrongIsOneRefusalAndNothingStays) {
+TEST_P(TransferTest, Fault094_WhateverIsWrongIsOneRefusalAndNothingStays) {
   const VaultKey key = make_data_key();
   const Bytes good = source_->wrap_for(key.info.kid, exchange_.info.spki, OaepHash::kSha1);
   const auto before = keys_in_target();
@@ -165,7 +186,7 @@ TEST_F(TransferTest, Fault094_WhateverIsWrongIsOneRefusalAndNothingStays) {
   EXPECT_EQ(target_token_->status().recoveries, 0u);
 }
 
-TEST_F(TransferTest, Fault093_AShorterKeyIsRefusedThoughItIsAsLongWhenWrapped) {
+TEST_P(TransferTest, Fault093_AShorterKeyIsRefusedThoughItIsAsLongWhenWrapped) {
   const auto before = keys_in_target();
   for (const std::size_t size : {25, 31}) {
     const Bytes wrapped = SoftwareRecipient::wrap_for(exchange_.info.spki, random_bytes(size));
@@ -175,7 +196,7 @@ TEST_F(TransferTest, Fault093_AShorterKeyIsRefusedThoughItIsAsLongWhenWrapped) {
   EXPECT_EQ(keys_in_target(), before);
 }
 
-TEST_F(TransferTest, Fault090_AKeyThatWasNotBornExchangeableIsWrappedForNobody) {
+TEST_P(TransferTest, Fault090_AKeyThatWasNotBornExchangeableIsWrappedForNobody) {
   const VaultKey key = make(*source_, Purpose::kStorage, KeyAlgorithm::kAes256);
   refusal(Code::kKeyState,
           [&] { source_->wrap_for(key.info.kid, exchange_.info.spki, OaepHash::kSha1); });
@@ -189,7 +210,7 @@ TEST_F(TransferTest, Fault090_AKeyThatWasNotBornExchangeableIsWrappedForNobody) 
             "the token made a key that is not as asked (CKA_EXTRACTABLE is not TRUE)");
 }
 
-TEST_F(TransferTest, Fault091_AnImportedKeyLeavesNoMoreAndTakesNoOtherUsage) {
+TEST_P(TransferTest, Fault091_AnImportedKeyLeavesNoMoreAndTakesNoOtherUsage) {
   const VaultKey key = make_data_key();
   const VaultKey there =
       import(for_target(source_->wrap_for(key.info.kid, exchange_.info.spki, OaepHash::kSha1)));
@@ -208,7 +229,7 @@ TEST_F(TransferTest, Fault091_AnImportedKeyLeavesNoMoreAndTakesNoOtherUsage) {
   refusal(Code::kIntegrity, [&] { target_->require_custody(mistaken); });
 }
 
-TEST_F(TransferTest, TheSameKeyAgainIsKnownByItsValueAndAnotherIsNot) {
+TEST_P(TransferTest, TheSameKeyAgainIsKnownByItsValueAndAnotherIsNot) {
   const VaultKey key = make_data_key(), other = make_data_key();
   const VaultKey there =
       import(for_target(source_->wrap_for(key.info.kid, exchange_.info.spki, OaepHash::kSha1)));
@@ -220,7 +241,7 @@ TEST_F(TransferTest, TheSameKeyAgainIsKnownByItsValueAndAnotherIsNot) {
       for_target(source_->wrap_for(other.info.kid, exchange_.info.spki, OaepHash::kSha1))));
 }
 
-TEST_F(TransferTest, ATokenThatRemovesNoPaddingItselfSaysSoBeforeAnythingIsSent) {
+TEST_P(TransferTest, ATokenThatRemovesNoPaddingItselfSaysSoBeforeAnythingIsSent) {
   EXPECT_EQ(source_->missing_for_transfer(OaepHash::kSha1), "");
   EXPECT_EQ(source_->missing_for_transfer(OaepHash::kSha256), "CKM_RSA_PKCS_OAEP (SHA-256)");
   const VaultKey key = make_data_key();
