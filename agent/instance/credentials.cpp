@@ -289,37 +289,41 @@ void Credentials::seal_to(const store::Credential& credential, const store::Agen
   }
 }
 
+bool Credentials::follow(const store::Credential& credential, const store::Agent& agent) {
+  if (elsewhere_.contains(credential.kid)) return false;
+  try {
+    seal_to(credential, agent);
+    return true;
+  } catch (const Error& error) {
+    if (error.code() != Code::kKeyNotPresent || credential.kid.empty()) throw;
+    log_warning("instance", error.what());
+    elsewhere_.insert(credential.kid);
+    return false;
+  }
+}
+
 void Credentials::follow(const std::string& agent_id) {
   const std::lock_guard lock(mutex_);
   const auto agent = store_.agent(agent_id);
   if (!agent || agent->state != name_of(Trust::kTrusted)) return;
-  std::vector<std::string> blind;
+  std::vector<std::string> kept;  // by their old copies: nobody here can seal them again
   bool any = false;
   for (const auto& each : store_.credentials()) {
-    if (each.blind) blind.push_back(each.name);
-    if (!is_for(each, *agent)) continue;
-    any = true;
-    if (each.blind || elsewhere_.contains(each.kid)) continue;
-    try {
-      seal_to(each, *agent);
-    } catch (const Error& error) {
-      if (error.code() != Code::kKeyNotPresent || each.kid.empty()) throw;
-      log_warning("instance", error.what());
-      elsewhere_.insert(each.kid);
-    }
+    const bool mine = is_for(each, *agent);
+    any = any || mine;
+    if (each.blind || (mine && !follow(each, *agent))) kept.push_back(each.name);
   }
   // The agent is read after the census: a copy that is in it was sealed, perhaps by another
-  // replica, to a key that the agent had by then. What its author sealed to the last key stays
-  // until the author seals it again.
+  // replica, to a key that the agent had by then.
   const auto census = store_.census(agent_id);
   const auto fresh = store_.agent(agent_id).value();
   for (const auto& [kid, count] : census) {
     if (kid == fresh.transport_kid || kid == fresh.next_transport_kid) continue;
     const auto copies = store_.sealed_copies(agent->id, kid);
-    const bool kept = std::any_of(copies.begin(), copies.end(), [&](const auto& copy) {
-      return contains(blind, copy.credential);
+    const bool stays = std::any_of(copies.begin(), copies.end(), [&](const auto& copy) {
+      return contains(kept, copy.credential);
     });
-    if (!kept) store_.drop_sealed_copies(agent->id, kid);
+    if (!stays) store_.drop_sealed_copies(agent->id, kid);
   }
   if (on_change && any) on_change(agent_id);
 }

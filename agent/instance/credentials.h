@@ -49,6 +49,8 @@ class Credentials {
  private:
   bool is_for(const store::Credential& credential, const store::Agent& agent) const;
   void seal_to(const store::Credential& credential, const store::Agent& agent);
+  // REQUIRES mutex_. False: its key is elsewhere.
+  bool follow(const store::Credential& credential, const store::Agent& agent);
   Json describe(const store::Credential& credential) const;
   store::Credential require(const std::string& name) const;
   void put_blind(store::Credential credential, const Json& sealed, Json& answer);

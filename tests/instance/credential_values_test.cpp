@@ -62,6 +62,29 @@ TEST_F(CredentialValues, X1_FollowTheRekeyOfTheirKeyWhichMayGoThen) {
   EXPECT_EQ(web2->fetch("mail").at("token"), "s3cr3t");
 }
 
+TEST_F(CredentialValues, R6_WhoseKeyIsElsewhereKeepTheCopiesThatThereAre) {
+  const auto web1 = agent("web1");
+  put("mail", "s3cr3t");
+  put("news", "0ther");
+  const auto old = web1->transport.kid.text();
+  ASSERT_EQ(data_.store->sealed_copies("web1", old).size(), 2u);
+  // As a clone has it: under a key that this token never had.
+  const auto elsewhere =
+      web1->backend->add("elsewhere", Purpose::kTransport, KeyAlgorithm::kEcP256);
+  const auto envelope = envelope::seal_jwe(elsewhere, envelope::ContentEncryption::kA256Gcm, {});
+  store::Database database(store::Options{data_.process.store_url});
+  database.write([&](store::Sql& sql) {
+    return sql.run("UPDATE records SET kid = :kid, envelope = :envelope WHERE id = 'mail'",
+                   {{"kid", elsewhere.kid.text()}, {"envelope", std::string(as_text(envelope))}});
+  });
+  web1->rotate();
+  EXPECT_EQ(web1->fetch("news").at("token"), "0ther");
+  EXPECT_EQ(code_of([&] { web1->fetch("mail"); }), Code::kKeyNotPresent);
+  const auto copies = data_.store->sealed_copies("web1", old);
+  EXPECT_TRUE(std::any_of(copies.begin(), copies.end(),
+                          [](const auto& copy) { return copy.credential == "mail"; }));
+}
+
 TEST_F(CredentialValues, R4_AreNeverReadOrWrittenByPeopleAsRecords) {
   put("mail", "s3cr3t");
   data_.write("value", "x");
