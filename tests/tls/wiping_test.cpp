@@ -75,7 +75,7 @@ class WipingTest : public Tls {
     };
     return calls;
   }
-  const Canary canary_;
+  const Canary canary_{};
   std::size_t seen_ = 0;
 };
 
