@@ -31,6 +31,7 @@
 #include "agent/vault/token_vault.h"
 #include "pkcs11/oaep.h"
 #include "tests/envelope/keys.h"
+#include "tests/support/sanitized.h"
 #include "tests/support/soft_hsm.h"
 
 namespace keyagent::envelope {
@@ -45,19 +46,6 @@ int pairs() {
 }
 double bound() {
   return pairs() < 100000 ? 6 : 4.5;
-}
-
-// What a sanitizer does at each access is its own time, not ours.
-bool sanitized() {
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-  return true;
-#elif defined(__has_feature)
-#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer) || \
-    __has_feature(memory_sanitizer)
-  return true;
-#endif
-#endif
-  return false;
 }
 
 // The sign test's z: 0 when neither class is the slower one, below zero when `a` is the faster. The
@@ -154,7 +142,7 @@ std::vector<pkcs11::SecretBytes> blocks_of(Wrong wrong) {
 }
 
 TEST(OaepTiming, Fault102_Fault103_RemovalTakesTheSameTimeForEveryFailure) {
-  if (sanitized()) GTEST_SKIP() << "the sanitizer's time would be measured";
+  if (test::is_sanitized()) GTEST_SKIP() << "the sanitizer's time would be measured";
   const auto decode = [](const pkcs11::SecretBytes& block) {
     return pkcs11::oaep_decode(pkcs11::Hash::kSha256, block, 32);
   };
@@ -173,7 +161,7 @@ TEST(OaepTiming, Fault102_Fault103_RemovalTakesTheSameTimeForEveryFailure) {
 
 // The same for a message of unknown length: what is told is whether it is one, and nothing of why.
 TEST(OaepTiming, Fault103_RemovalOfUnknownLengthTakesTheSameTimeForEveryFailure) {
-  if (sanitized()) GTEST_SKIP() << "the sanitizer's time would be measured";
+  if (test::is_sanitized()) GTEST_SKIP() << "the sanitizer's time would be measured";
   const auto decode = [](const pkcs11::SecretBytes& block) {
     return pkcs11::oaep_decode(pkcs11::Hash::kSha256, block);
   };
@@ -255,7 +243,7 @@ class OpenTiming : public testing::Test {
 };
 
 TEST_F(OpenTiming, Fault102_Fault103_EveryFailureOfAnEnvelopeTakesTheSameTime) {
-  if (sanitized()) GTEST_SKIP() << "the sanitizer's time would be measured";
+  if (test::is_sanitized()) GTEST_SKIP() << "the sanitizer's time would be measured";
   ASSERT_EQ(open(vault_, key_, good_), test::secret("credential"));
   const std::function<void(const std::string&)> work = [this](const std::string& envelope) {
     ASSERT_EQ(code_of([&] { open(vault_, key_, as_bytes(envelope)); }), Code::kInput);

@@ -1,0 +1,18 @@
+#pragma once
+// For what a test cannot ask of a build with a sanitizer.
+
+namespace keyagent::test {
+
+inline constexpr bool is_sanitized() {
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+  return true;
+#elif defined(__has_feature)
+#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer) || \
+    __has_feature(memory_sanitizer)
+  return true;
+#endif
+#endif
+  return false;
+}
+
+}  // namespace keyagent::test
