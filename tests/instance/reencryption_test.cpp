@@ -56,7 +56,7 @@ TEST_P(ReencryptionTest, X9_EveryRecordComesUnderTheActiveKeyAndTheOldOneMayGo) 
   EXPECT_EQ(it().census(), (std::map<std::string, std::int64_t>{{after, kRecords + 1}}));
   expect_all(kRecords);
   EXPECT_EQ(it().store->record("pay", DataInstance::id_of(7))->version, 1);
-  EXPECT_TRUE(wait_until([&] { return it().reported(before) == 0; }));
+  EXPECT_TRUE(wait_until([&, before = before] { return it().reported(before) == 0; }));
   EXPECT_EQ(it().reported(after), kRecords + 1);
   for (const auto& each : it().store->data_keys("pay")) EXPECT_EQ(each.closed, each.kid == before);
   // Nothing is done twice, and there is one at a time.
@@ -120,7 +120,7 @@ TEST_P(ReencryptionTest, X9_AnInstanceThatIsKilledAtAnyMomentLosesNoRecordAndGoe
   EXPECT_EQ(it().census(), (std::map<std::string, std::int64_t>{{after, records}}));
   EXPECT_EQ(it().store->reencryption("pay")->done, records);
   expect_all(records);
-  EXPECT_TRUE(wait_until([&] { return it().reported(before) == 0; }));
+  EXPECT_TRUE(wait_until([&, before = before] { return it().reported(before) == 0; }));
 }
 
 TEST_P(ReencryptionTest, X9_ItGoesOnWhenTheAgentComesBack) {

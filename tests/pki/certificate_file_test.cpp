@@ -55,7 +55,7 @@ class CertificateFile : public testing::Test {
     }
     return "read";
   }
-  const House house_;
+  const House house_{};
   const Bytes one_ = house_.leaf().der(), two_ = house_.middle.der();
 };
 
