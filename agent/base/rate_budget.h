@@ -1,0 +1,82 @@
+#pragma once
+// Token buckets, one a principal: a caller that floods uses up its own budget and nobody else's.
+
+#include <chrono>
+#include <cstddef>
+#include <cstdint>
+#include <map>
+#include <mutex>
+#include <set>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include "agent/base/clock.h"
+
+namespace keyagent {
+
+// Thread-safe. A principal is any name: "uid 1000", "agent web1", principal_of_address(). It may
+// spend `burst` tokens at once; one comes back each `refill`. Memory is bounded: at most
+// `max_principals` buckets. When they are all in use, a newcomer takes the place of the fullest
+// bucket (least recently used first), never of an exhausted one: a flooder cannot have its own
+// bucket forgotten. When every bucket is exhausted, newcomers share one more.
+class RateBudget {
+ public:
+  struct Limits {
+    std::uint32_t burst = 10;                // REQUIRES: at least 1
+    std::chrono::milliseconds refill{1000};  // REQUIRES: positive
+    std::size_t max_principals = 4096;       // REQUIRES: at least 1
+  };
+  struct Decision {
+    bool allowed = false;
+    // Refusals of this principal since take_refusals(), this one included. 1: the first, the moment
+    // for a record or an alarm; the rest is for the summary.
+    std::uint64_t refused = 0;
+    std::chrono::milliseconds retry_after{0};  // when refused: the first moment that may succeed
+    explicit operator bool() const { return allowed; }
+  };
+  struct Refusals {
+    std::string principal;  // "(others)" for those that share a bucket or were forgotten
+    std::uint64_t count = 0;
+  };
+
+  RateBudget(const Clock& clock, Limits limits);
+
+  // Takes `cost` tokens, or takes nothing, counts the refusal and says when to come again.
+  Decision take(std::string_view principal, std::uint32_t cost = 1);
+  // Would take() be allowed? Takes and counts nothing. For work that is charged only when it fails.
+  bool has(std::string_view principal, std::uint32_t cost = 1) const;
+  // Takes `cost` tokens although fewer may be left; the debt is one burst at most.
+  void charge(std::string_view principal, std::uint32_t cost = 1);
+  // Gives tokens back, as far as the principal is still known.
+  void refund(std::string_view principal, std::uint32_t cost = 1);
+
+  // What was refused since the last call, for summary records; counting begins again.
+  std::vector<Refusals> take_refusals();
+  std::size_t principals() const;  // never more than max_principals
+  const Limits& limits() const { return limits_; }
+
+ private:
+  // A bucket is one time: when it will be full. Full buckets are in the past.
+  struct Bucket {
+    SteadyTime full_at;
+    std::uint64_t refused = 0;
+  };
+  using Buckets = std::map<std::string, Bucket, std::less<>>;
+
+  std::chrono::nanoseconds tokens(std::uint64_t count) const;
+  Bucket& bucket(std::string_view principal, SteadyTime now);  // REQUIRES: mutex_ is held
+  void set_full_at(std::string_view principal, Bucket& bucket, SteadyTime full_at);
+
+  const Clock& clock_;
+  const Limits limits_;
+  mutable std::mutex mutex_;
+  // Guarded by mutex_:
+  Buckets buckets_;
+  std::set<std::pair<SteadyTime, std::string>> by_fullness_;  // of buckets_
+  Bucket shared_;                                             // of newcomers without a place
+  std::uint64_t forgotten_refusals_ = 0;
+};
+
+}  // namespace keyagent
