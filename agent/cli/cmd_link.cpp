@@ -220,6 +220,7 @@ Json link_json(const wire::Link& link) {
           {"peer_not_after", link.peer_not_after()},
           {"tls_version", link.tls_version()},
           {"cipher", link.cipher()},
+          {"tls_group", link.tls_group()},
           {"connected", link.connected()},
           {"last_heartbeat", link.last_heartbeat()},
           {"tasks_running", link.tasks_running()},
@@ -237,9 +238,9 @@ std::string link_text(const wire::Link& link) {
   if (!link.code().empty()) text += "\n  " + link.code() + ": " + link.text();
   if (!link.next_try().empty()) text += "\n  next try " + link.next_try();
   if (!link.peer().empty())
-    text += "\n  peer " + link.peer() + ", " + link.tls_version() + ", certificate " +
-            link.peer_serial() + " until " + link.peer_not_after() + "\n  last heartbeat " +
-            link.last_heartbeat();
+    text += "\n  peer " + link.peer() + ", " + link.tls_version() + " with " + link.tls_group() +
+            ", certificate " + link.peer_serial() + " until " + link.peer_not_after() +
+            "\n  last heartbeat " + link.last_heartbeat();
   if (!link.serial().empty())
     text += "\n  own certificate " + link.serial() + " until " + link.not_after() +
             ", renewed from " + link.renew_after() + "\n  key " + link.auth_kid();

@@ -94,9 +94,9 @@ class AgentLink final : public tls::LinkHandler {
                              "from " + here + " while there was a link from " + before->address);
     greeted_ = true;
     parts_.recorder.record(Outcome::kDone, "agent " + agent_.id, "connect", agent_.id,
-                           here + ", " + link_->peer().tls_version + ", certificate " +
-                               link_->peer().serial + ", version " +
-                               text_of(message, "version", "").substr(0, 63));
+                           here + ", " + link_->peer().tls_version + " with " +
+                               link_->peer().group + ", certificate " + link_->peer().serial +
+                               ", version " + text_of(message, "version", "").substr(0, 63));
     parts_.rekeys.repeat(agent_.id);
     parts_.rekeys.pump();
     if (!parts_.epoch.restored()) parts_.tasks.greet(agent_);

@@ -44,6 +44,7 @@ void describe_session(const tls::Peer& peer, wire::Link& out) {
   out.set_peer_not_after(time_text(peer.not_after));
   out.set_tls_version(peer.tls_version);
   out.set_cipher(peer.cipher);
+  out.set_tls_group(peer.group);
 }
 
 }  // namespace

@@ -269,8 +269,8 @@ void Uplink::session(const LinkState& state) {
                             "ok",
                             {}};
   happening.detail = "instance " + state.instance + " at " + peer.address + ", " +
-                     peer.tls_version + ", its certificate " + peer.serial + " until " +
-                     rfc3339(peer.not_after);
+                     peer.tls_version + " with " + peer.group + ", its certificate " + peer.serial +
+                     " until " + rfc3339(peer.not_after);
   if (around_.tell) around_.tell(happening);
   if (handlers_.connected) handlers_.connected();
   serve(session);

@@ -12,6 +12,10 @@ constexpr int kDeepestChain = 6;
 constexpr long kLargestChain = 64 * 1024;  // bytes
 
 constexpr const char* kCiphers = "ECDHE+AESGCM:ECDHE+CHACHA20";
+// Where libssl has it (3.5), the hybrid of X25519 and ML-KEM-768 goes first
+// (draft-ietf-tls-ecdhe-mlkem): recorded traffic stays closed to a quantum computer. "*": a key
+// share for each, so that a peer that lacks the hybrid needs no second flight.
+constexpr const char* kHybridGroups = "*X25519MLKEM768:*X25519:P-256:P-384";
 constexpr const char* kGroups = "X25519:P-256:P-384";
 constexpr const char* kAlgorithms =
     "ECDSA+SHA256:ECDSA+SHA384:ed25519:RSA-PSS+SHA256:RSA-PSS+SHA384:RSA-PSS+SHA512:RSA+SHA256:"
@@ -24,6 +28,12 @@ const char* algorithms_of(EVP_PKEY* key) {
   if (EVP_PKEY_is_a(key, "EC") == 1)
     return EVP_PKEY_get_bits(key) > 256 ? "ECDSA+SHA384" : "ECDSA+SHA256";
   return "ed25519";
+}
+
+bool set_groups(SSL_CTX* context) {
+  if (SSL_CTX_set1_groups_list(context, kHybridGroups) == 1) return true;
+  ERR_clear_error();  // this libssl does not know the hybrid
+  return SSL_CTX_set1_groups_list(context, kGroups) == 1;
 }
 
 void must(bool good, const char* what) {
@@ -60,7 +70,7 @@ Context::Context(std::shared_ptr<Library> library, Side side,
 void Context::harden() {
   must(SSL_CTX_set_min_proto_version(get(), TLS1_2_VERSION) == 1, "TLS 1.2");
   must(SSL_CTX_set_cipher_list(get(), kCiphers) == 1, "the ciphers");
-  must(SSL_CTX_set1_groups_list(get(), kGroups) == 1, "the groups");
+  must(set_groups(get()), "the groups");
   must(SSL_CTX_set1_sigalgs_list(get(), kAlgorithms) == 1, "the signature algorithms");
   SSL_CTX_set_security_level(get(), 2);
   SSL_CTX_set_options(get(), SSL_OP_NO_RENEGOTIATION | SSL_OP_NO_TICKET | SSL_OP_NO_COMPRESSION |

@@ -187,6 +187,8 @@ Peer Session::peer(const std::string& address) const {
   Peer peer = certificate == nullptr ? Peer{} : describe(certificate);
   peer.tls_version = SSL_get_version(ssl_.get());
   peer.cipher = SSL_get_cipher_name(ssl_.get());
+  const char* group = SSL_group_to_name(ssl_.get(), SSL_get_negotiated_group(ssl_.get()));
+  if (group != nullptr) peer.group = group;
   peer.address = address;
   return peer;
 }

@@ -52,6 +52,7 @@ struct Peer {
   std::string serial;              // lower-case hex
   WallTime not_before, not_after;
   std::string tls_version, cipher;
+  std::string group;    // of the key exchange, as libssl names it: "X25519MLKEM768", "x25519"
   std::string address;  // "192.0.2.1:4711"
 };
 

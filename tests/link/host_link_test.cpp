@@ -48,6 +48,8 @@ TEST_F(HostLink, T1_OneCommandEnrolsAndACredentialIsThere) {
   EXPECT_EQ(link.at("state"), "connected");
   EXPECT_EQ(link.at("agent"), "test");
   EXPECT_EQ(link.at("tls_version"), "TLSv1.3");
+  EXPECT_THAT(link.at("tls_group").get<std::string>(),
+              testing::AnyOf(testing::StrCaseEq("X25519MLKEM768"), testing::StrCaseEq("x25519")));
   for (const char* name : {"serial", "not_after", "peer", "peer_serial", "peer_not_after",
                            "auth_kid", "last_heartbeat"})
     EXPECT_NE(link.at(name), "") << name;

@@ -53,6 +53,22 @@ TEST_F(Session, T5_BothSidesKnowEachOther) {
   EXPECT_EQ(peer.address, "127.0.0.1:" + std::to_string(server_->port()));
 }
 
+// "harvest now, decrypt later": the hybrid wherever libssl has it.
+TEST_F(Session, TheHybridGroupIsUsedWhereLibsslHasIt) {
+  serve();
+  auto one = client();
+  one.call("GET", "/", "");
+  EVP_KEYMGMT* hybrid = EVP_KEYMGMT_fetch(nullptr, "X25519MLKEM768", nullptr);
+  EXPECT_THAT(one.peer().group, testing::StrCaseEq(hybrid ? "X25519MLKEM768" : "x25519"));
+  EVP_KEYMGMT_free(hybrid);
+}
+
+TEST_F(Session, APeerWithoutTheHybridIsServedWithX25519) {
+  serve();
+  EXPECT_THAT(curl("--curves X25519", "/a"), StartsWith("GET /a"));
+  EXPECT_THAT(curl("--curves P-256", "/a"), StartsWith("GET /a"));
+}
+
 TEST_F(Session, KeptAliveServesManyRequestsWithOneHandshake) {
   serve();
   auto one = client();
