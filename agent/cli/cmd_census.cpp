@@ -56,7 +56,11 @@ void report(Session& session, const std::string& source, const Counts& counts) {
     entry.set_kid(kid);
     entry.set_count(count);
   }
-  session.call(request);
+  const auto response = session.call(request);
+  const auto& refused = response.census_report().refused();
+  if (refused.empty()) return;
+  session.note(std::to_string(refused.size()) +
+               " keys are not counted: you may neither rekey nor reseal them");
 }
 
 std::string counts_text(const Recipients& recipients, const Counts& counts) {
@@ -117,7 +121,15 @@ void run_list(Session& session) {
             (entry.kid().empty() ? "(no key of this agent)" : entry.kid()) + "  " + entry.at() +
             "\n";
   }
-  session.tell({{"census", list}},
+  const auto& reply = response.census_list();
+  Json others = Json::array();
+  for (const auto& entry : reply.others()) {
+    others.push_back({{"kid", entry.kid()}, {"count", entry.count()}});
+    text += "(other users)  " + std::to_string(entry.count()) + "  " + entry.kid() + "\n";
+  }
+  if (reply.other_sources() > 0)
+    text += std::to_string(reply.other_sources()) + " sources of other users are not shown\n";
+  session.tell({{"census", list}, {"others", others}, {"other_sources", reply.other_sources()}},
                text.empty() ? "No census was made: keyagent census scan PATH" : text);
 }
 

@@ -29,12 +29,28 @@ Bytes seal_by_agent(Session& session, const Options& options, const SecretBytes&
   return Bytes(bytes.begin(), bytes.end());
 }
 
+// The public key does not show it: the agent knows.
+PublicKeyInfo key_to_seal_to(Session& session, const std::string& name) {
+  wire::Request request;
+  request.mutable_key_show()->set_key(name);
+  const auto response = session.call(request);
+  const auto& key = response.key_show().key();
+  if (key.expired()) {
+    throw Error(Code::kKeyState,
+                "key " + key.name() +
+                    " is not sealed to: its cryptoperiod and the grace after it "
+                    "ended at " +
+                    key.refused_from() + "; run: keyagent rekey " + key.name(),
+                key.kid());
+  }
+  return client::RemoteKeys(session.agent()).find(key.kid());
+}
+
 void run_seal(Session& session, const Options& options) {
   if (options.key.empty() == options.public_file.empty())
     throw Error(Code::kUsage, "seal to one key: --key NAME of the agent, or --public FILE");
-  const auto info = options.public_file.empty()
-                        ? client::RemoteKeys(session.agent()).find(options.key)
-                        : read_public_file(options.public_file);
+  const auto info = options.public_file.empty() ? key_to_seal_to(session, options.key)
+                                                : read_public_file(options.public_file);
   const auto plaintext = read_input(options.file, envelope::kMaxPlaintext);
   const auto encryption = options.encryption == "A128GCM" ? envelope::ContentEncryption::kA128Gcm
                                                           : envelope::ContentEncryption::kA256Gcm;

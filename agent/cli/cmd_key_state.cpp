@@ -58,6 +58,9 @@ std::string life_text(const wire::Key& key) {
   const auto full = static_cast<std::size_t>(std::min<long long>(percent, 100) * kBarWidth / 100);
   std::string text = "[" + std::string(full, '#') + std::string(kBarWidth - full, '.') + "] " +
                      std::to_string(percent) + " % of " + period_text(period);
+  if (key.expired()) return text + ", EXPIRED: keyagent rekey " + key.name();
+  if (key.past_period())
+    return text + ", over: signs and seals until " + key.refused_from().substr(0, 10);
   if (!key.next_rekey().empty()) {
     text += (key.automatic() ? ", rekey " : ", due for a rekey by you ") +
             key.next_rekey().substr(0, 10);

@@ -223,6 +223,9 @@ Json link_json(const wire::Link& link) {
           {"tls_group", link.tls_group()},
           {"connected", link.connected()},
           {"last_heartbeat", link.last_heartbeat()},
+          {"last_contact", link.last_contact()},
+          {"credentials_until", link.credentials_until()},
+          {"credentials_expired", link.credentials_expired()},
           {"tasks_running", link.tasks_running()},
           {"outcomes_waiting", link.outcomes_waiting()}};
 }
@@ -244,6 +247,10 @@ std::string link_text(const wire::Link& link) {
   if (!link.serial().empty())
     text += "\n  own certificate " + link.serial() + " until " + link.not_after() +
             ", renewed from " + link.renew_after() + "\n  key " + link.auth_kid();
+  if (!link.credentials_until().empty() && link.peer().empty())
+    text += "\n  last contact " + link.last_contact() + "; cached credentials are " +
+            (link.credentials_expired() ? "refused since " : "used until ") +
+            link.credentials_until();
   if (link.tasks_running() + link.outcomes_waiting() > 0)
     text += "\n  tasks: " + std::to_string(link.tasks_running()) + " run, " +
             std::to_string(link.outcomes_waiting()) + " outcomes wait for the instance";

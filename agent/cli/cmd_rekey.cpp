@@ -17,7 +17,7 @@ constexpr auto kPatience = 30s;
 
 struct Options {
   std::string name, algorithm, envelope, reason;
-  bool wait = false, status = false, abort = false, all = false;
+  bool beyond_limits = false, wait = false, status = false, abort = false, all = false;
   long timeout = 0;
 };
 
@@ -124,6 +124,7 @@ void run_begin(Session& session, const Options& options) {
   rekey.set_algorithm(options.algorithm);
   rekey.set_envelope(options.envelope);
   rekey.set_reason(options.reason);
+  rekey.set_beyond_limits(options.beyond_limits);
   const auto response = session.call(request);
   const auto& begun = response.rekey().rekey();
   if (options.wait) return tell_end(session, wait_for(session, begun, options.timeout));
@@ -186,6 +187,8 @@ void add_rekey_command(CLI::App& app, Session& session) {
                     "ec-p384, ed25519");
   rekey->add_option("--envelope", options->envelope, "how others seal to the new key");
   rekey->add_option("--reason", options->reason, "for the ledger and the audit log");
+  rekey->add_flag("--beyond-limits", options->beyond_limits,
+                  "although the token holds as many generations as rekey.max-generations allows");
   rekey->add_flag("--status", options->status, "what is under way, and what it waits for");
   rekey->add_flag("--all", options->all, "with --status: finished ones too");
   rekey->add_flag("--abort", options->abort, "give it up, as long as the old key is in force");

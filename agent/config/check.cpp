@@ -171,6 +171,25 @@ void check_ssh(Check& check, const AgentConfig& config) {
   }
 }
 
+// A key that waits for a person must not stop without warning.
+void check_grace(Check& check, const AgentConfig& config) {
+  const auto warn = [&](const std::string& where) {
+    check.add("warning", config.source,
+              where +
+                  " is 0s: a key whose rekey fails or waits for a person signs and seals "
+                  "nothing from the end of its cryptoperiod on",
+              "leave it out (7d), or set it to the time that a rekey by hand may take");
+  };
+  if (config.rekey.grace.count() == 0) warn("rekey.grace");
+  for (const auto& [purpose, period] : config.rekey.purposes) {
+    if (period.grace && period.grace->count() == 0)
+      warn("rekey.purposes." + std::string(name_of(purpose)) + ".grace");
+  }
+  for (const auto& [name, period] : config.rekey.keys) {
+    if (period.grace && period.grace->count() == 0) warn("rekey.keys." + name + ".grace");
+  }
+}
+
 void check_settings(Check& check, const AgentConfig& config) {
   if (!config.profile.tested) {
     check.add(
@@ -219,6 +238,7 @@ std::vector<ConfigFinding> check_config(const path& source) {
     check_ssh(check, config);
     check.module_file(config);
     check_settings(check, config);
+    check_grace(check, config);
     check_program(check, config.rekey.hook, "the rekey hook");
   } catch (const Error& error) {
     check.add("error", source, error.what(),

@@ -19,6 +19,7 @@ using std::filesystem::path;
 // In which somebody answers a question.
 constexpr auto kShortestTimeout = std::chrono::seconds(1);
 constexpr auto kLongestTimeout = std::chrono::minutes(10);
+constexpr auto kLongestCredentialAge = std::chrono::hours(24 * 365);
 
 [[noreturn]] void fail(const YamlReader& reader, const std::string& name, const std::string& text) {
   throw Error(Code::kConfiguration, reader.where(name) + ": " + text);
@@ -129,6 +130,11 @@ void read_limits(const YamlReader& limits, AgentConfig& config) {
   count("connections-per-uid", config.connections_per_uid, 100000);
   count("inflight-per-uid", config.inflight_per_uid, 100000);
   count("failures-per-key-per-day", config.failures_per_key_per_day, 1000000);
+  count("census-sources-per-uid", config.census.sources_per_uid, 100000);
+  count("census-rows-per-uid", config.census.rows_per_uid, 100000);
+  count("census-sources-per-key", config.census.sources_per_key, 100000);
+  count("census-rows", config.census.rows, 100000);
+  count("census-source-bytes", config.census.source_bytes, 4096);
   config.idle_timeout = limits.duration("idle-timeout", config.idle_timeout);
   config.frame_timeout = limits.duration("frame-timeout", config.frame_timeout);
 }
@@ -195,6 +201,13 @@ void read_socket(const YamlReader& socket, AgentConfig& config) {
   config.socket_group = socket.text("group", "");
 }
 
+void read_link(const YamlReader& link, AgentConfig& config) {
+  config.credential_max_age = link.duration("credential-max-age", config.credential_max_age);
+  if (config.credential_max_age < std::chrono::minutes(1) ||
+      config.credential_max_age > kLongestCredentialAge)
+    fail(link, "credential-max-age", "'credential-max-age' must be 1m to 365d");
+}
+
 void read_audit(const YamlReader& audit, AgentConfig& config) {
   config.audit_folder =
       absolute(audit, "folder", audit.text("folder", (config.state_folder / "audit").string()));
@@ -226,6 +239,7 @@ AgentConfig read_config(const YamlReader& reader, const path& source) {
   if (reader.has("ssh")) read_ssh(reader.child("ssh"), config);
   read_limits(reader.child("limits"), config);
   config.rekey = read_rekey(reader.child("rekey"));
+  read_link(reader.child("link"), config);
   read_audit(reader.child("audit"), config);
   const YamlReader log = reader.child("log");
   config.log_level = read_word(log, "level", {"info", "debug", "warning", "error"});

@@ -21,8 +21,14 @@ struct PinFrom {
 
 // How long keys live; what is absent is the purpose's default.
 struct KeyPeriod {
-  std::optional<std::chrono::milliseconds> every, drain, idle;
+  std::optional<std::chrono::milliseconds> every, drain, idle, grace;
   std::optional<bool> automatic;
+};
+
+// How much the census of sealed data may hold (agent/keys/README.md).
+struct CensusConfig {
+  std::size_t sources_per_uid = 1000, rows_per_uid = 4000, sources_per_key = 1000, rows = 20000,
+              source_bytes = 512;
 };
 
 struct RekeyConfig {
@@ -30,7 +36,11 @@ struct RekeyConfig {
   std::map<std::string, KeyPeriod> keys;  // by name; before purposes
   std::chrono::milliseconds warn{std::chrono::hours(24 * 7)};
   int jitter_percent = 10;
-  std::filesystem::path hook;  // a program that must confirm a new key; empty: none
+  // After the end of its cryptoperiod a key signs and seals for so long.
+  std::chrono::milliseconds grace{std::chrono::hours(24 * 7)};
+  int max_ordered_per_day = 2;  // rekeys of one key that an instance may order
+  int max_generations = 8;      // of one key in the token; no rekey begins beyond
+  std::filesystem::path hook;   // a program that must confirm a new key; empty: none
 };
 
 // Keys that sign for ssh only after a program of the operator's has said yes.
@@ -79,7 +89,10 @@ struct AgentConfig {
   std::chrono::milliseconds frame_timeout{10000};  // a frame must be whole within this
   std::size_t failures_per_key_per_day =
       1000;  // failed opens before a key is suspended for open until reload (RELIABILITY 107)
+  CensusConfig census;
   RekeyConfig rekey;
+  // link: cached credentials are used for so long after the last contact with the instance
+  std::chrono::milliseconds credential_max_age{std::chrono::hours(24 * 7)};
   // audit:
   std::string audit_key = "audit";  // created at first start when absent
   std::chrono::milliseconds audit_commit{5}, checkpoint_interval{60000};

@@ -23,6 +23,7 @@ KeyPeriod read_period(const YamlReader& reader) {
   read("every", period.every);
   read("drain", period.drain);
   read("idle", period.idle);
+  read("grace", period.grace);
   if (reader.has("automatic")) period.automatic = reader.boolean("automatic", true);
   if (period.drain && *period.drain < kShortestDrain)
     fail(reader, "drain", "'drain' must be at least 10s: what is on its way needs the old key");
@@ -51,6 +52,11 @@ RekeyConfig read_rekey(const YamlReader& rekey) {
   }
   config.warn = rekey.duration("warn", config.warn);
   config.jitter_percent = static_cast<int>(rekey.integer("jitter", config.jitter_percent, 0, 50));
+  config.grace = rekey.duration("grace", config.grace);
+  config.max_ordered_per_day =
+      static_cast<int>(rekey.integer("max-ordered-per-day", config.max_ordered_per_day, 0, 1000));
+  config.max_generations =
+      static_cast<int>(rekey.integer("max-generations", config.max_generations, 2, 1000));
   config.hook = rekey.text("hook", "");
   if (!config.hook.empty() && !config.hook.is_absolute())
     fail(rekey, "hook", "'hook' must be an absolute path, not '" + config.hook.string() + "'");

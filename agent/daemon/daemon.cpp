@@ -17,6 +17,7 @@
 #include "agent/daemon/checkpoint_signer.h"
 #include "agent/daemon/chronicle.h"
 #include "agent/daemon/link_service.h"
+#include "agent/daemon/options.h"
 #include "agent/daemon/owner_marker.h"
 #include "agent/daemon/pin_source.h"
 #include "agent/daemon/rekey_service.h"
@@ -49,26 +50,6 @@ class NetReply final : public gate::Reply {
  private:
   const net::Responder responder_;
 };
-
-net::Limits limits_of(const config::AgentConfig& config) {
-  net::Limits limits;
-  limits.connections = config.connections;
-  limits.connections_per_uid = config.connections_per_uid;
-  limits.inflight_per_uid = config.inflight_per_uid;
-  limits.frame_timeout = config.frame_timeout;
-  limits.idle_timeout = config.idle_timeout;
-  return limits;
-}
-
-audit::Options audit_options(const config::AgentConfig& config) {
-  audit::Options options;
-  options.folder = config.audit_folder;
-  options.clock = &system_clock();
-  options.commit_interval = config.audit_commit;
-  options.checkpoint_records = config.checkpoint_records;
-  options.checkpoint_interval = config.checkpoint_interval;
-  return options;
-}
 
 }  // namespace
 
@@ -207,11 +188,7 @@ struct Daemon::Impl {
       make_socket_folder(config.socket);
       listener = net::listen_unix(config.socket, config.socket_mode, config.socket_group);
     }
-    gate::GateOptions options;
-    options.token_operations = config.profile.serialise ? 1 : config.profile.sessions;
-    options.queue = config.profile.queue;
-    options.deadline = config.profile.deadline;
-    options.failures_per_key_per_day = config.failures_per_key_per_day;
+    const gate::GateOptions options = gate_options(config);
     const auto threads =
         static_cast<unsigned>(options.token_operations) + kSpareThreads + LinkService::kThreads;
     // The server's threads may call the gate before `gate` is set: they wait for it.

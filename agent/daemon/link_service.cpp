@@ -13,6 +13,7 @@ link::Surroundings surroundings(const config::AgentConfig& config, link::GateCli
   around.version = KEYAGENT_VERSION;
   around.ask = std::move(ask);
   around.tell = std::move(tell);
+  around.credential_max_age = config.credential_max_age;
   return around;
 }
 

@@ -14,6 +14,7 @@ keys::Cryptoperiod merged(keys::Cryptoperiod period, const config::KeyPeriod& gi
   period.drain = given.drain.value_or(period.drain);
   period.idle = given.idle.value_or(period.idle);
   period.automatic = given.automatic.value_or(period.automatic);
+  if (given.grace) period.grace = given.grace;
   return period;
 }
 
@@ -32,20 +33,24 @@ keys::Periods periods_of(const config::RekeyConfig& config) {
   }
   periods.warn = config.warn;
   periods.jitter_percent = config.jitter_percent;
+  periods.grace = config.grace;
+  periods.rekeys = {config.max_ordered_per_day, config.max_generations};
   return periods;
 }
 
 RekeyService::RekeyService(keys::KeyStore& keys, const config::RekeyConfig& config,
                            keys::Confirmation* instance, keys::Tell tell,
                            std::function<bool()> ready, std::function<void()> after)
-    : hook_(config.hook.empty() ? nullptr : std::make_unique<HookConfirmation>(config.hook)),
+    : keys_(keys),
+      hook_(config.hook.empty() ? nullptr : std::make_unique<HookConfirmation>(config.hook)),
       confirmation_(hook_.get(), instance),
       tell_(std::move(tell)),
       ready_(std::move(ready)),
       after_(std::move(after)),
-      periods_(periods_of(config)),
       runner_(keys, {&system_clock(), [this] { return periods(); }, &confirmation_, tell_}),
-      scheduler_(keys, runner_, {&system_clock(), [this] { return periods(); }, tell_}) {}
+      scheduler_(keys, runner_, {&system_clock(), [this] { return periods(); }, tell_}) {
+  set_periods(config);
+}
 
 RekeyService::~RekeyService() {
   stop();
@@ -72,8 +77,15 @@ void RekeyService::wake() {
 
 void RekeyService::reload(const config::RekeyConfig& config) {
   scheduler_.accept_clock();
+  set_periods(config);
+}
+
+void RekeyService::set_periods(const config::RekeyConfig& config) {
+  keys::Periods periods = periods_of(config);
+  periods.enforced_since = keys_.enforced_since();
+  keys_.set_periods(periods);
   const std::lock_guard lock(mutex_);
-  periods_ = periods_of(config);
+  periods_ = std::move(periods);
 }
 
 keys::Periods RekeyService::periods() const {

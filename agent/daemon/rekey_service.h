@@ -38,7 +38,9 @@ class RekeyService {
  private:
   void run();
   void look();
+  void set_periods(const config::RekeyConfig& config);
 
+  keys::KeyStore& keys_;
   std::unique_ptr<HookConfirmation> hook_;
   link::BothConfirm confirmation_;
   keys::Tell tell_;

@@ -101,6 +101,7 @@ Offered make_offer(keys::KeyStore& keys, const vault::TokenVault& vault, const C
                     std::string(name_of(out.exchange.state)) + " and takes no new keys",
                 out.exchange.kid.text());
   }
+  keys.require_use(out.exchange.kid, keys::Use::kSeal);
   Offer offer;
   offer.exchange_kid = out.exchange.kid;
   for (const OaepHash hash : kHashes) {

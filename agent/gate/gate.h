@@ -62,6 +62,7 @@ struct GateOptions {
   std::chrono::microseconds failure_quantum{
       5000};  // failed opens are answered at the next multiple after their start
   std::size_t failures_per_key_per_day = 1000;
+  keys::CensusLimits census;
 };
 
 struct GateCounters {

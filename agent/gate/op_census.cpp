@@ -2,6 +2,9 @@
 
 #include <openssl/crypto.h>
 
+#include <map>
+#include <set>
+
 #include "agent/base/encoding.h"
 #include "agent/envelope/envelope.h"
 #include "agent/gate/operation.h"
@@ -9,16 +12,46 @@
 namespace keyagent::gate {
 namespace {
 
-constexpr int kMostEntries = 2000;
-constexpr std::size_t kLongestSource = 512;
+constexpr int kMaxEntries = 2000;
+// Sums of counts stay far below 2^64: a sum that wraps around would free a key for destruction.
+constexpr std::uint64_t kMaxCount = 1ULL << 40;
 
-// A source belongs to whoever reported it first: nobody else may say that it is empty by now.
-void require_own_source(const Call& call, const std::string& source) {
-  for (const auto& entry : call.state.services.keys->census()) {
-    if (entry.source != source || entry.actor == call.principal.text()) continue;
-    if (call.may(policy::Action::kAdmin, {}, {})) return;
-    throw Error(Code::kDenied, "the census of '" + escape_controls(source) + "' is that of " +
-                                   entry.actor + "; report under another --source");
+// A count keeps a key from being destroyed: it is taken from those who may rekey or reseal that key
+// (RELIABILITY 154).
+bool may_count(const Call& call, const keys::KeyRecord& key) {
+  const std::string name = key.name.text(), purpose(name_of(key.purpose));
+  return call.may(policy::Action::kRekey, name, purpose) ||
+         call.may(policy::Action::kReseal, name, purpose);
+}
+
+// Adds what the report says of one kid; false: it is not the caller's to say.
+bool add_entry(const Call& call, const wire::CensusEntry& entry,
+               std::map<Kid, std::uint64_t>& out) {
+  if (entry.count() > kMaxCount)
+    throw Error(Code::kUsage, "a census counts at most 2^40 envelopes for a key");
+  if (entry.kid().empty()) {
+    out[Kid()] += entry.count();
+    return true;
+  }
+  const auto kid = Kid::parse(entry.kid());
+  if (!kid) return false;
+  for (const auto& key : call.state.services.keys->list()) {
+    if (key.kid != *kid) continue;
+    if (!may_count(call, key)) return false;
+    out[*kid] += entry.count();
+    return true;
+  }
+  return false;
+}
+
+// A storage key is destroyed only after a count made since its switch, by who may say so: whoever
+// looked and found none has said 0.
+void add_empty_counts(const Call& call, std::map<Kid, std::uint64_t>& counts) {
+  auto& keys = *call.state.services.keys;
+  for (const auto& rekey : keys.rekeys()) {
+    if (rekey.step != keys::RekeyStep::kDraining) continue;
+    const auto old = keys.find(rekey.old_kid.text());
+    if (old.purpose == Purpose::kStorage && may_count(call, old)) counts.try_emplace(old.kid, 0);
   }
 }
 
@@ -49,34 +82,71 @@ bool opens_to(KeyOps& ops, const PublicKeyInfo& key, const Bytes& sealed,
 
 void run_census_report(Call& call) {
   const auto& request = call.request.census_report();
-  if (request.source().empty() || request.source().size() > kLongestSource)
-    throw Error(Code::kUsage, "a census names its source, in at most 512 bytes");
-  if (request.entries_size() > kMostEntries)
+  const auto& limits = call.state.options.census;
+  if (request.source().empty() || request.source().size() > limits.source_bytes)
+    throw Error(Code::kUsage, "a census names its source, in at most " +
+                                  std::to_string(limits.source_bytes) +
+                                  " bytes (limits.census-source-bytes)");
+  if (request.entries_size() > kMaxEntries)
     throw Error(Code::kUsage, "a census has at most 2000 keys a source");
-  require_own_source(call, request.source());
-  std::vector<keys::CensusEntry> entries;
+  auto& reply = *call.response.mutable_census_report();
+  std::map<Kid, std::uint64_t> counts;
   for (const auto& entry : request.entries()) {
-    entries.push_back({request.source(), entry.kid().empty() ? Kid() : Kid(entry.kid()),
-                       entry.count(), call.state.services.clock->now(), call.principal.text()});
+    if (!add_entry(call, entry, counts)) reply.add_refused(entry.kid());
   }
+  if (reply.refused_size() > 0 && counts.empty()) {
+    throw Error(Code::kDenied, call.principal.text() +
+                                   " may neither rekey nor reseal any of the keys of the census; "
+                                   "the deciding rule: keyagent why rekey KEY");
+  }
+  if (reply.refused_size() > 0)
+    call.detail = std::to_string(reply.refused_size()) + " keys of the census were refused";
+  if (!request.forget()) add_empty_counts(call, counts);
   // "Looked through, and nothing is there" is said by an entry of its own.
-  if (entries.empty() && !request.forget())
-    entries.push_back(
-        {request.source(), Kid(), 0, call.state.services.clock->now(), call.principal.text()});
-  call.state.services.keys->record_census(request.source(), entries);
-  call.response.mutable_census_report();
+  if (counts.empty() && !request.forget()) counts[Kid()] = 0;
+  keys::CensusReport report;
+  report.source = request.source();
+  report.owner = call.principal.text();
+  report.overrides = call.may(policy::Action::kAdmin, {}, {});
+  report.limits = limits;
+  const auto now = call.state.services.clock->now();
+  for (const auto& [kid, count] : counts)
+    report.entries.push_back({report.source, kid, count, now, report.owner});
+  call.state.services.keys->record_census(report);
   if (call.state.services.wake_rekeys) call.state.services.wake_rekeys();
 }
 
+// Paths tell much of a host: others' sources are counts here, of keys that the caller may see.
 void run_census_list(Call& call) {
   auto& reply = *call.response.mutable_census_list();
-  for (const auto& entry : call.state.services.keys->census()) {
+  const auto& keys = *call.state.services.keys;
+  const bool all =
+      call.may(policy::Action::kAdmin, {}, {}) || call.may(policy::Action::kAudit, {}, {});
+  const std::string caller = keys::owner_of(call.principal.text());
+  std::map<Kid, std::uint64_t> others;
+  std::set<std::string> sources;
+  for (const auto& entry : keys.census()) {
+    if (!all && keys::owner_of(entry.actor) != caller) {
+      sources.insert(entry.source);
+      others[entry.kid] += entry.count;
+      continue;
+    }
     auto& out = *reply.add_entries();
     out.set_source(entry.source);
     out.set_kid(entry.kid.text());
     out.set_count(entry.count);
     out.set_at(rfc3339(entry.at));
     out.set_actor(entry.actor);
+  }
+  reply.set_other_sources(sources.size());
+  for (const auto& key : keys.list()) {
+    const auto found = others.find(key.kid);
+    if (found == others.end() || found->second == 0) continue;
+    if (!call.may(policy::Action::kPublic, key.name.text(), std::string(name_of(key.purpose))))
+      continue;
+    auto& out = *reply.add_others();
+    out.set_kid(key.kid.text());
+    out.set_count(found->second);
   }
 }
 
@@ -96,12 +166,7 @@ void run_reseal(Call& call) {
   const auto fresh = services.keys->find(old.name.text());
   reply.set_kid(fresh.kid.text());
   if (fresh.kid == old.kid) return reply.set_changed(false);
-  if (!keys::state_allows(fresh.state, keys::Use::kSeal)) {
-    throw Error(Code::kKeyState,
-                "key " + fresh.name.text() + " is " + std::string(name_of(fresh.state)) +
-                    " and nothing is sealed to it",
-                fresh.kid.text());
-  }
+  services.keys->require_use(fresh.kid, keys::Use::kSeal);
   auto& ops = services.keys->ops();
   const auto plaintext = envelope::open(ops, info_of(old), sealed);
   const Bytes again = seal_again(ops, info_of(fresh), envelope::inspect(sealed).format, plaintext);

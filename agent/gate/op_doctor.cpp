@@ -124,10 +124,15 @@ void diagnose_lives(const Services& services, wire::DoctorReply& reply) {
   const auto all = services.keys->list();
   if (services.periods) {
     for (const auto& due :
-         keys::due(all, services.keys->last_used(), services.periods(), services.clock->now())) {
-      if (due.kind != keys::Due::Kind::kOverdue) continue;
-      *reply.add_findings() = diagnosis("warning", "KEY_STATE", due.kid.text(), due.name.text(),
-                                        due.text, "keyagent rekey " + due.name.text());
+         keys::due(all, services.keys->last_used(), services.periods(), believed_time(services))) {
+      using Kind = keys::Due::Kind;
+      const bool warned = due.kind == Kind::kWarn && !due.automatic;
+      if (due.kind != Kind::kOverdue && due.kind != Kind::kGrace && due.kind != Kind::kExpired &&
+          !warned)
+        continue;
+      *reply.add_findings() =
+          diagnosis(due.kind == Kind::kExpired ? "error" : "warning", "KEY_STATE", due.kid.text(),
+                    due.name.text(), due.text, "keyagent rekey " + due.name.text());
     }
   }
   for (const auto& key : all) {
@@ -160,6 +165,15 @@ void diagnose_use(State& state, wire::DoctorReply& reply) {
     *reply.add_findings() = diagnosis("error", "INTERNAL", "", state.services.audit_folder.string(),
                                       "the audit log cannot be written; keys are not used",
                                       "make room or repair the disk, then restart the agent");
+  }
+  const auto rows = state.services.keys->census().size();
+  if (rows * 5 >= state.options.census.rows * 4) {
+    *reply.add_findings() =
+        diagnosis("warning", "KEY_STATE", "", "census",
+                  "the census has " + std::to_string(rows) + " of at most " +
+                      std::to_string(state.options.census.rows) + " rows",
+                  "keyagent census list, then keyagent census forget SOURCE, or raise "
+                  "limits.census-rows");
   }
   for (const auto& [kid, failures] : state.budget.suspended()) {
     *reply.add_findings() =

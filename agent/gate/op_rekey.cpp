@@ -52,6 +52,8 @@ void run_rekey(Call& call) {
   wanted.algorithm = named(key_algorithm_of(request.algorithm()), "algorithm", request.algorithm());
   wanted.envelope =
       named(envelope_algorithm_of(request.envelope()), "envelope algorithm", request.envelope());
+  const bool internal = call.principal.voucher == policy::Principal::Voucher::kInternal;
+  wanted.beyond_limits = request.beyond_limits() && !internal;
   const std::string reason = request.reason().empty() ? "on command" : request.reason();
   const auto rekey = runner_of(call).begin(wanted, {reason, call.principal.text()});
   describe({rekey, {}, 0}, *call.response.mutable_rekey()->mutable_rekey());

@@ -74,6 +74,16 @@ Bytes input_of(const wire::SignRequest& request, SignatureAlgorithm algorithm) {
   return {value.begin(), value.end()};
 }
 
+// The link's key past its period still identifies the agent to the instance that confirms its
+// successor (RELIABILITY 165).
+KeyOps& ops_for(const Call& call, const keys::KeyRecord& key) {
+  auto& keys = *call.state.services.keys;
+  const bool handshake = key.purpose == Purpose::kAuth &&
+                         call.principal.voucher == policy::Principal::Voucher::kInternal &&
+                         call.detail != pki::name_of(pki::ToBeSigned::kCertificationRequest);
+  return handshake ? keys.ops_while_rekeying(key.kid) : keys.ops();
+}
+
 }  // namespace
 
 void sign_message(KeyOps& ops, const keys::KeyRecord& key, const wire::SignRequest& request,
@@ -90,8 +100,7 @@ void sign_message(KeyOps& ops, const keys::KeyRecord& key, const wire::SignReque
 void run_sign(Call& call) {
   with_generation_in_force(call, [&](const keys::KeyRecord& key) {
     require_sign_key(call, key);
-    sign_message(call.state.services.keys->ops(), key, call.request.sign(),
-                 *call.response.mutable_sign());
+    sign_message(ops_for(call, key), key, call.request.sign(), *call.response.mutable_sign());
   });
 }
 

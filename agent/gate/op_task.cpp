@@ -1,6 +1,8 @@
 // Tasks of the instance, for workers: the name of a handler stands where other actions have a
 // key's.
 
+#include <algorithm>
+
 #include "agent/base/encoding.h"
 #include "agent/gate/operation.h"
 
@@ -50,7 +52,16 @@ void run_task_end(Call& call) {
 }
 
 void run_task_list(Call& call) {
-  there(call.state.services.link.tasks)(*call.response.mutable_task_list());
+  auto& reply = *call.response.mutable_task_list();
+  there(call.state.services.link.tasks)(reply);
+  if (call.may(policy::Action::kAdmin, {}, {}) || call.may(policy::Action::kAudit, {}, {})) return;
+  auto& tasks = *reply.mutable_tasks();
+  const int before = tasks.size();
+  const auto uid = call.principal.uid;
+  tasks.erase(std::remove_if(tasks.begin(), tasks.end(),
+                             [uid](const auto& task) { return task.uid() != uid; }),
+              tasks.end());
+  reply.set_others(static_cast<std::uint32_t>(before - tasks.size()));
 }
 
 }  // namespace keyagent::gate

@@ -160,6 +160,11 @@ void resolve_key(Call& call, const std::string& which) {
   }
 }
 
+WallTime believed_time(const Services& services) {
+  const WallTime believed = services.keys->believed();
+  return believed == WallTime{} ? services.clock->now() : believed;
+}
+
 PublicKeyInfo info_of(const keys::KeyRecord& record) {
   return {record.kid,     record.name.text(), record.algorithm,
           record.purpose, record.envelope,    record.spki};
@@ -190,6 +195,7 @@ KeyDescriber::KeyDescriber(const State& state)
     : keys_(*state.services.keys),
       periods_(state.services.periods ? state.services.periods() : keys::Periods{}),
       used_(keys_.last_used()),
+      now_(believed_time(state.services)),
       certificates_(state) {}
 
 std::vector<keys::KeyRecord> KeyDescriber::sorted() const {
@@ -206,6 +212,13 @@ void KeyDescriber::describe(const keys::KeyRecord& record, wire::Key& key) const
   key.set_period_ms(static_cast<std::uint64_t>(period.active.count()));
   key.set_automatic(period.automatic);
   if (const auto next = keys::next_rekey(record, periods_)) key.set_next_rekey(rfc3339(*next));
+  if (const auto end = keys::period_end(record, periods_)) {
+    const auto refused = *keys::refused_from(record, periods_);
+    key.set_period_end(rfc3339(*end));
+    key.set_refused_from(rfc3339(refused));
+    key.set_past_period(now_ >= *end);
+    key.set_expired(now_ >= refused);
+  }
   if (const auto used = used_.find(record.kid); used != used_.end())
     key.set_used(rfc3339(used->second));
   key.set_sealed(keys_.sealed_count(record.kid));

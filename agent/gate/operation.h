@@ -94,6 +94,8 @@ const Operation* find_operation(wire::Request::OpCase op);
 // Fills `call.which`, `call.key` and the query's key; an unknown key leaves `call.key` empty.
 void resolve_key(Call& call, const std::string& which);
 PublicKeyInfo info_of(const keys::KeyRecord& record);
+// By which keys expire: not the clock's time while that is not trusted.
+WallTime believed_time(const Services& services);
 void describe_key(const keys::KeyRecord& record, wire::Key& key);
 
 // What is to be said of the certificates of keys: one look for a whole list.
@@ -125,6 +127,7 @@ class KeyDescriber {
   const keys::KeyStore& keys_;
   const keys::Periods periods_;
   const std::map<Kid, WallTime> used_;
+  const WallTime now_;
   const CertificateWatch certificates_;
 };
 

@@ -8,6 +8,9 @@
 
 namespace keyagent::keys {
 
+// The ledger's note of the newest time at which the clock was trusted.
+inline constexpr const char* kSeenNote = "clock/seen";
+
 // Compares wall time with steady time from look to look. Not thread-safe.
 class ClockWatch {
  public:

@@ -27,25 +27,63 @@ bool counts(const KeyRecord& key) {
   return key.state == KeyState::kActive && !key.kid.empty();
 }
 
-std::optional<Due> due_rekey(const KeyRecord& key, const Periods& periods, WallTime now) {
-  const auto when = next_rekey(key, periods);
-  if (!when || now < *when - periods.warn) return std::nullopt;
-  const bool automatic = periods.of(key).automatic;
-  Due out{Due::Kind::kWarn, key.name, key.kid, {}};
-  const std::string subject = "key " + key.name.text() + " generation " +
-                              std::to_string(key.generation) + " (active since " +
-                              date(key.activated) + ")";
-  if (now < *when) {
-    out.text = subject + (automatic ? " is rekeyed by itself on " : " is due for a rekey on ") +
-               date(*when);
-  } else if (automatic) {
-    out.kind = Due::Kind::kRekey;
-    out.text = "its cryptoperiod of " + span_text(periods.of(key).active) + " is over";
-  } else {
-    out.kind = Due::Kind::kOverdue;
-    out.text = subject + " is past its cryptoperiod since " + date(*when);
+// A warning counts for periods of at least twice its days.
+std::optional<int> days_before(Span left, Span active) {
+  for (const int count : {1, 7, 14, 30}) {
+    if (left <= days(count) && active >= 2 * days(count)) return count;
   }
-  return out;
+  return std::nullopt;
+}
+
+std::string subject_of(const KeyRecord& key) {
+  return "key " + key.name.text() + " generation " + std::to_string(key.generation) +
+         " (active since " + date(key.activated) + ")";
+}
+
+void add_warning(std::vector<Due>& out, Due due, const KeyRecord& key, const Periods& periods,
+                 WallTime when, WallTime now) {
+  if (due.automatic && now >= when - periods.warn) {
+    due.text = subject_of(key) + " is rekeyed by itself on " + date(when);
+    out.push_back(std::move(due));
+    return;
+  }
+  const Span active = periods.of(key).active;
+  const auto end = key.activated + active;
+  const auto left = days_before(std::chrono::duration_cast<Span>(end - now), active);
+  if (due.automatic || (!left && now < when - periods.warn)) return;
+  due.text = subject_of(key) + " is due for a rekey on " + date(when) +
+             (left ? ": less than " + std::to_string(*left) + " d of its cryptoperiod are left"
+                   : std::string());
+  out.push_back(std::move(due));
+}
+
+void add_rekey(std::vector<Due>& out, const KeyRecord& key, const Periods& periods, WallTime now) {
+  const auto when = next_rekey(key, periods);
+  if (!when) return;
+  Due due{Due::Kind::kWarn, key.name, key.kid, {}, periods.of(key).automatic};
+  const auto end = period_end(key, periods), refused = refused_from(key, periods);
+  if (now < *when) return add_warning(out, std::move(due), key, periods, *when, now);
+  if (due.automatic) {
+    due.kind = Due::Kind::kRekey;
+    due.text = "its cryptoperiod of " + span_text(periods.of(key).active) + " is over";
+    out.push_back(due);
+  }
+  if (refused && now >= *refused) {
+    due.kind = Due::Kind::kExpired;
+    due.text = subject_of(key) + " signs and seals nothing since " + date(*refused) +
+               ": its cryptoperiod ended on " + date(*end);
+  } else if (end && now >= *end) {
+    due.kind = Due::Kind::kGrace;
+    due.text = subject_of(key) + " is past its cryptoperiod since " + date(*end) +
+               "; it signs and seals nothing from " + date(*refused) + " on";
+  } else if (!due.automatic) {
+    due.kind = Due::Kind::kOverdue;
+    due.text = subject_of(key) + " is due for a rekey since " + date(*when) +
+               (end ? "; its cryptoperiod ends on " + date(*end) : std::string());
+  } else {
+    return;
+  }
+  out.push_back(std::move(due));
 }
 
 std::optional<Due> due_suspension(const KeyRecord& key, const std::map<Kid, WallTime>& used,
@@ -55,7 +93,7 @@ std::optional<Due> due_suspension(const KeyRecord& key, const std::map<Kid, Wall
   const auto known = used.find(key.kid);
   const WallTime last = std::max(key.changed, known == used.end() ? WallTime{} : known->second);
   if (now - last < idle) return std::nullopt;
-  return Due{Due::Kind::kSuspend, key.name, key.kid, "unused since " + date(last)};
+  return Due{Due::Kind::kSuspend, key.name, key.kid, "unused since " + date(last), true};
 }
 
 }  // namespace
@@ -92,6 +130,22 @@ std::optional<WallTime> next_rekey(const KeyRecord& key, const Periods& periods)
   return key.activated + active - active * periods.jitter_percent / 100 * lot_of(key.kid) / 1000;
 }
 
+bool enforces_period(Purpose purpose) {
+  return purpose != Purpose::kAudit;
+}
+
+std::optional<WallTime> period_end(const KeyRecord& key, const Periods& periods) {
+  const Span active = periods.of(key).active;
+  if (active == 0ms || !counts(key) || !enforces_period(key.purpose)) return std::nullopt;
+  return std::max<WallTime>(key.activated + active, periods.enforced_since);
+}
+
+std::optional<WallTime> refused_from(const KeyRecord& key, const Periods& periods) {
+  const auto end = period_end(key, periods);
+  if (!end) return std::nullopt;
+  return *end + periods.of(key).grace.value_or(periods.grace);
+}
+
 std::vector<Due> due(const std::vector<KeyRecord>& keys, const std::map<Kid, WallTime>& used,
                      const Periods& periods, WallTime now) {
   std::vector<Due> out;
@@ -100,8 +154,8 @@ std::vector<Due> due(const std::vector<KeyRecord>& keys, const std::map<Kid, Wal
     // A key that nobody uses is not renewed first.
     if (auto idle = due_suspension(key, used, periods, now)) {
       out.push_back(std::move(*idle));
-    } else if (auto rekey = due_rekey(key, periods, now)) {
-      out.push_back(std::move(*rekey));
+    } else {
+      add_rekey(out, key, periods, now);
     }
   }
   return out;

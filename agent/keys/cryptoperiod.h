@@ -4,6 +4,7 @@
 #include <chrono>
 #include <functional>
 #include <map>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -15,10 +16,11 @@ using Span = std::chrono::milliseconds;
 
 // The life of one key's generations.
 struct Cryptoperiod {
-  Span active{0};         // from activation to the next rekey; 0: for ever
-  Span drain{0};          // how long the old generation still opens after a rekey
-  Span idle{0};           // unused for so long: suspended; 0: never
-  bool automatic = true;  // false: it is only said that a rekey is due
+  Span active{0};               // from activation to the next rekey; 0: for ever
+  Span drain{0};                // how long the old generation still opens after a rekey
+  Span idle{0};                 // unused for so long: suspended; 0: never
+  bool automatic = true;        // false: it is only said that a rekey is due
+  std::optional<Span> grace{};  // after `active` it still signs and seals; absent: Periods::grace
 };
 
 // SP 800-57 table 1 as MISSION R10 reads it: transport 90 d + 30 d drain, auth 60 d, storage 1 y,
@@ -32,6 +34,11 @@ struct Periods {
   std::map<std::string, Overlay> by_name;      // what a key has otherwise than its purpose
   Span warn{std::chrono::hours(24 * 7)};       // a warning so long before
   int jitter_percent = 10;  // of the active period, taken off by a fixed draw from the kid
+  Span grace{std::chrono::hours(24 * 7)};
+  // Since when originator periods are enforced here. A period that was over by then ends then: the
+  // grace and its warnings come first.
+  WallTime enforced_since{};
+  RekeyLimits rekeys;
 
   Cryptoperiod of(const KeyRecord& key) const;
 };
@@ -40,21 +47,33 @@ struct Periods {
 // the same at each call: a restart draws no new lot.
 std::optional<WallTime> next_rekey(const KeyRecord& key, const Periods& periods);
 
+// False for keys whose work goes on past their period: the audit log must stay signed.
+bool enforces_period(Purpose purpose);
+// When the originator period of an active key ends (SP 800-57 part 1 §5.3.4); nullopt: never, or it
+// is not enforced.
+std::optional<WallTime> period_end(const KeyRecord& key, const Periods& periods);
+// The end of the grace: from then on the key signs and seals nothing. What was sealed to it opens
+// until it is destroyed.
+std::optional<WallTime> refused_from(const KeyRecord& key, const Periods& periods);
+
 struct Due {
   enum class Kind {
-    kWarn,     // a rekey comes within `warn`
+    kWarn,  // a rekey comes within `warn`; one that waits for a person: 30, 14, 7 and 1 days before
     kRekey,    // now, by itself
     kOverdue,  // now, but this key waits for a person
+    kGrace,    // past its originator period: it signs and seals until the grace is over
+    kExpired,  // it signs and seals nothing any more
     kSuspend   // idle for too long
   };
   Kind kind = Kind::kWarn;
   KeyName name;
   Kid kid;
   std::string text;
+  bool automatic = true;
 };
 
-// What is due of these keys. `used`: when each key was last used, as far as known (else its
-// activation counts).
+// What is due of these keys; kGrace and kExpired beside the kRekey of a key. `used`: when each key
+// was last used, as far as known (else its activation counts).
 std::vector<Due> due(const std::vector<KeyRecord>& keys, const std::map<Kid, WallTime>& used,
                      const Periods& periods, WallTime now);
 

@@ -1,5 +1,7 @@
 #include "agent/keys/guarded_keys.h"
 
+#include "agent/base/encoding.h"
+
 namespace keyagent::keys {
 namespace {
 
@@ -25,6 +27,18 @@ std::size_t index_of(const Snapshot& snapshot, const Kid& kid) {
                 kid.text());
   }
   return found->second;
+}
+
+// SP 800-57 part 1 §5.3.5: past its originator period a key protects nothing new; what it protects
+// already can be read.
+void require_period(const KeyRecord& record, Use use, WallTime refused_from, WallTime now) {
+  const bool originates = use == Use::kSign || use == Use::kSeal;
+  if (!originates || now < refused_from) return;
+  throw Error(Code::kKeyState,
+              "key " + record.name.text() + " does not " + verb_of(use) +
+                  ": its cryptoperiod and the grace after it ended at " + rfc3339(refused_from) +
+                  "; run: keyagent rekey " + record.name.text(),
+              record.kid.text());
 }
 
 }  // namespace
@@ -59,13 +73,15 @@ void GuardedKeys::require(const Kid& kid, Use use) const {
   const auto snapshot = current_();
   const std::size_t at = index_of(*snapshot, kid);
   const KeyRecord& record = snapshot->records[at];
-  const bool proves = staged_too_ && record.state == KeyState::kStaged;
+  const bool proves = leniency_ == Leniency::kStaged && record.state == KeyState::kStaged;
   if (!proves && !state_allows(record.state, use)) {
     throw Error(Code::kKeyState,
                 "key " + record.name.text() + " is " + std::string(name_of(record.state)) +
                     " and does not " + verb_of(use),
                 kid.text());
   }
+  if (leniency_ != Leniency::kPastPeriod)
+    require_period(record, use, snapshot->refused_from[at], believed_.load());
   if (!record.usable) {
     throw Error(Code::kKeyLost,
                 "key " + record.name.text() + " cannot be used: " + record.finding +

@@ -29,24 +29,37 @@ class UseTimes {
 // An immutable snapshot of the ledger for readers.
 struct Snapshot {
   std::vector<KeyRecord> records;
-  std::vector<UseTimes::Slot*> uses;  // of the record at the same place
+  std::vector<UseTimes::Slot*> uses;   // of the record at the same place
+  std::vector<WallTime> refused_from;  // likewise: it signs and seals nothing from then on
   std::unordered_map<Kid, std::size_t> by_kid;
   std::unordered_map<std::string, std::size_t> by_name;  // the generation that a name means
   std::vector<RekeyRecord> rekeys;
-  std::vector<CensusEntry> census;
+  std::shared_ptr<const Census> census = std::make_shared<Census>();
   std::map<Kid, CertificateRecord> certificates;
   std::uint64_t epoch = 0;
   std::string digest;
 };
 using CurrentSnapshot = std::function<std::shared_ptr<const Snapshot>()>;
 
+// The newest wall time at which the clock was trusted (ClockWatch): a clock that jumps expires
+// nothing.
+using BelievedTime = std::atomic<WallTime>;
+
 // Thread-safe when the KeyOps behind it is.
 class GuardedKeys final : public KeyOps {
  public:
-  // `staged_too`: a key that is made and not in force yet may do what shows its peer that it is
-  // here.
-  GuardedKeys(KeyOps& behind, CurrentSnapshot current, const Clock& clock, bool staged_too = false)
-      : behind_(behind), current_(std::move(current)), clock_(clock), staged_too_(staged_too) {}
+  enum class Leniency {
+    kNone,
+    kStaged,     // a key that is not in force yet may do what shows its peer that it is here
+    kPastPeriod  // a key past its originator period signs what replaces it
+  };
+  GuardedKeys(KeyOps& behind, CurrentSnapshot current, const Clock& clock,
+              const BelievedTime& believed, Leniency leniency = Leniency::kNone)
+      : behind_(behind),
+        current_(std::move(current)),
+        clock_(clock),
+        believed_(believed),
+        leniency_(leniency) {}
   PublicKeyInfo public_key(const Kid& kid) override;
   Bytes sign(const Kid& kid, SignatureAlgorithm algorithm, ByteView input) override;
   SecretBytes decrypt_cek(const Kid& kid, OaepHash hash, ByteView ciphertext,
@@ -55,14 +68,15 @@ class GuardedKeys final : public KeyOps {
   SecretBytes agree(const Kid& kid, ByteView peer_point) override;
   WrappedCek wrap_cek(const Kid& kid, const SecretBytes& cek) override;
   SecretBytes unwrap_cek(const Kid& kid, const WrappedCek& wrapped, std::size_t cek_size) override;
-
- private:
   // Notes the use. Throws Error{kKeyNotPresent}, {kKeyLost} or {kKeyState}.
   void require(const Kid& kid, Use use) const;
+
+ private:
   KeyOps& behind_;
   const CurrentSnapshot current_;
   const Clock& clock_;
-  const bool staged_too_;
+  const BelievedTime& believed_;
+  const Leniency leniency_;
 };
 
 // Error{kKeyNotPresent} for a kid that the snapshot does not have.

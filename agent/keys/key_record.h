@@ -62,6 +62,12 @@ struct RekeyRecord {
   std::string actor, reason;  // who asked and why; the cause when it is aborted
 };
 
+// How many generations rekeys may make of one key.
+struct RekeyLimits {
+  int ordered_per_day = 2;  // rekeys that an instance orders, a key
+  int generations = 8;      // made here and not destroyed; no rekey begins beyond
+};
+
 // How many sealed data name a key, by source ("/srv/credentials"): what was last reported.
 struct CensusEntry {
   std::string source;
@@ -69,6 +75,19 @@ struct CensusEntry {
   std::uint64_t count = 0;
   WallTime at{};
   std::string actor;
+};
+
+// What all sources said, by source and kid. `sealed`: the sum for each kid.
+struct Census {
+  std::vector<CensusEntry> entries;
+  std::map<Kid, std::uint64_t> sealed;
+};
+
+// How much a census may hold. A row is one kid of one source.
+struct CensusLimits {
+  std::size_t sources_per_uid = 1000, rows_per_uid = 4000;
+  std::size_t sources_per_key = 1000, rows = 20000;
+  std::size_t source_bytes = 512;  // of a source's name
 };
 
 // What an authority issued for a key, the key's own certificate first, in DER. Kept when the key is

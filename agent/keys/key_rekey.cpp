@@ -65,6 +65,7 @@ RekeyRecord KeyStore::begin_rekey(const RekeyRequest& request, const Cause& caus
                     "; wait, or give it up: keyagent rekey " + rekey.name.text() + " --abort",
                 old.kid.text());
   }
+  impl_->require_within_limits(*snapshot, request, cause);
   rekey.cka_id = CkaId::random();
   rekey.begun = rekey.changed = impl_->options.clock->now();
   rekey.drain = request.drain;
@@ -198,8 +199,7 @@ void KeyStore::note_drained(std::uint64_t id, std::chrono::milliseconds drained)
   for (auto& rekey : fresh->rekeys) {
     if (rekey.id == id) rekey.drained = drained;
   }
-  const std::lock_guard guard(impl_->snapshot_mutex);
-  impl_->snapshot = std::move(fresh);
+  impl_->show(std::move(fresh));
 }
 
 }  // namespace keyagent::keys

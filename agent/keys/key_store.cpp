@@ -89,15 +89,20 @@ KeyStore::Impl::Impl(Options options_in, vault::TokenVault& vault_in)
       lock((make_private_folder(options.state_folder), options.state_folder / "lock")),
       ledger(options.state_folder / "ledger.db"),
       guarded(
-          vault, [this] { return current(); }, *options.clock),
+          vault, [this] { return current(); }, *options.clock, believed),
       proving(
-          vault, [this] { return current(); }, *options.clock, true) {
+          vault, [this] { return current(); }, *options.clock, believed,
+          GuardedKeys::Leniency::kStaged),
+      rekeying(
+          vault, [this] { return current(); }, *options.clock, believed,
+          GuardedKeys::Leniency::kPastPeriod) {
   refusal.emplace(Code::kTokenFault,
                   "ledger and token were not compared yet; nothing is changed before that");
   for (const auto& [kid, seconds] : ledger.noted_under(kUsedNote)) {
     if (const auto known = Kid::parse(kid))
       used.slot(*known) = std::strtoll(seconds.c_str(), nullptr, 10);
   }
+  begin_enforcement();
   publish(ledger.load(), [](KeyRecord& record) {
     record.usable = false;
     record.finding = "the token was not reached yet";
@@ -126,13 +131,12 @@ void KeyStore::Impl::publish(LedgerState state, const std::function<void(KeyReco
     const auto [known, first] = fresh->by_name.emplace(record.name.text(), i);
     if (!first && comes_before(record, fresh->records[known->second])) known->second = i;
   }
-  const std::lock_guard guard(snapshot_mutex);
-  snapshot = std::move(fresh);
+  show(std::move(fresh));
 }
 
 void KeyStore::Impl::republish() {
   const auto before = current();
-  publish(ledger.load(), [&](KeyRecord& record) {
+  publish(ledger.reload(), [&](KeyRecord& record) {
     const auto known = before->by_kid.find(record.kid);
     if (known == before->by_kid.end()) return;
     record.usable = before->records[known->second].usable;
@@ -266,8 +270,8 @@ void KeyStore::Impl::require_destroyable(const KeyRecord& record) const {
     throw Error(Code::kKeyState, "key " + record.name.text() + " is not destroyed: " + why,
                 record.kid.text());
   };
-  std::uint64_t sealed = 0;
-  for (const auto& entry : now->census) sealed += entry.kid == record.kid ? entry.count : 0;
+  const auto counted = now->census->sealed.find(record.kid);
+  const std::uint64_t sealed = counted == now->census->sealed.end() ? 0 : counted->second;
   if (sealed > 0) {
     refuse(std::to_string(sealed) +
            " sealed data name it (keyagent census list); re-encrypt them with keyagent reseal");
@@ -363,24 +367,6 @@ KeyRecord KeyStore::change_state(const std::string& which, KeyState to, const Ca
   impl_->ledger.record_states({{record, before}});
   impl_->republish();
   return find(record.kid.text());
-}
-
-void KeyStore::record_census(const std::string& source, const std::vector<CensusEntry>& entries) {
-  const std::lock_guard lock(impl_->change_mutex);
-  impl_->require_reconciled();
-  impl_->ledger.record_census(source, entries);
-  impl_->republish();
-}
-
-std::vector<CensusEntry> KeyStore::census() const {
-  return impl_->current()->census;
-}
-
-std::uint64_t KeyStore::sealed_count(const Kid& kid) const {
-  std::uint64_t count = 0;
-  const auto now = impl_->current();
-  for (const auto& entry : now->census) count += entry.kid == kid ? entry.count : 0;
-  return count;
 }
 
 std::vector<StateChange> KeyStore::history(const Kid& kid) const {

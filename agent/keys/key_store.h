@@ -16,6 +16,9 @@
 
 namespace keyagent::keys {
 
+struct Periods;
+enum class Use { kSign, kSeal, kOpen, kVerify };
+
 struct CreateRequest {
   KeyName name;
   Purpose purpose = Purpose::kSign;
@@ -45,6 +48,9 @@ struct CreateResult {
   bool created = false;  // false: a key of this name with the same properties was there already
 };
 
+// Who orders rekeys over the link.
+inline constexpr const char* kInstanceActor = "internal:instance";
+
 // Why something changed, and who wanted it: ledger and audit log keep both.
 struct Cause {
   std::string reason;
@@ -56,7 +62,20 @@ struct RekeyRequest {
   std::optional<KeyAlgorithm> algorithm;      // as it is
   std::optional<EnvelopeAlgorithm> envelope;  // as it is where the algorithm allows it
   std::chrono::milliseconds drain{0};
+  RekeyLimits limits{};
+  bool beyond_limits = false;  // an operator asks for one more generation than the limit
 };
+
+struct CensusReport {
+  std::string source;
+  std::vector<CensusEntry> entries;  // none: the source is forgotten
+  std::string owner;                 // as CensusEntry::actor
+  bool overrides = false;
+  CensusLimits limits;
+};
+
+// Whose a census entry is: "uid 1000" of "uid 1000 (alice)"; a renamed user stays the same.
+std::string owner_of(const std::string& actor);
 
 // What reconciliation found and did; each is one line of `keyagent doctor`.
 struct Finding {
@@ -121,7 +140,7 @@ class KeyStore {
   // Rekey, a step at a time; keys/rekey_runner calls them in the order of keys/rekey's table.
   //
   // Journals it, with the new key's CKA_ID. A rekey of this name that has not switched yet is
-  // returned as it is. Throws Error{kKeyNotPresent, kKeyState, kUsage}.
+  // returned as it is. Throws Error{kKeyNotPresent, kUsage}; Error{kKeyState} beyond the limits.
   RekeyRecord begin_rekey(const RekeyRequest& request, const Cause& cause);
   // Planned: makes the key, in state staged. What an earlier attempt left in the token is gone by
   // then (reconcile()). Throws token codes: the rekey stays planned.
@@ -144,7 +163,12 @@ class KeyStore {
   // Sealed data by source. No entries: the source is forgotten. An entry with an empty kid and
   // count 0 says that a source was looked through and holds nothing.
   void record_census(const std::string& source, const std::vector<CensusEntry>& entries);
+  // For a caller: a source is changed by its owner alone, or by who overrides that. Throws
+  // Error{kDenied} for another's source, Error{kKeyState} beyond the limits.
+  void record_census(const CensusReport& report);
   std::vector<CensusEntry> census() const;
+  // Was this key counted, whatever the result, after that time?
+  bool counted_since(const Kid& kid, WallTime when) const;
   std::uint64_t sealed_count(const Kid& kid) const;
   std::vector<StateChange> history(const Kid& kid) const;
 
@@ -176,6 +200,21 @@ class KeyStore {
   // nothing else.
   KeyOps& proving_ops();
 
+  // Originator periods: from refused_from() on a key signs and seals nothing. The caller tells the
+  // periods at the start and when they change, and the time while the clock is trusted.
+  void set_periods(const Periods& periods);
+  void believe(WallTime now);
+  // What was believed last, also before a restart; the epoch of time: nothing yet.
+  WallTime believed() const;
+  // When this state folder was first used by a program that enforces them.
+  WallTime enforced_since() const;
+  // Throws what ops() would throw for such a use, and notes it as one: for what is done with a
+  // public key alone.
+  void require_use(const Kid& kid, Use use) const;
+  // ops(), but for a key whose rekey has not switched yet also past its originator period: what
+  // replaces a key may be signed by it.
+  KeyOps& ops_while_rekeying(const Kid& old);
+
   // Grows by one with each change; also in the token. SHA-256 over all rows at this epoch, in hex,
   // for the audit log.
   std::uint64_t epoch() const;
@@ -190,7 +229,6 @@ class KeyStore {
 vault::Birth birth_of(const KeyRecord& record);
 
 // SP 800-57 table: may a key in this state do this? Pure.
-enum class Use { kSign, kSeal, kOpen, kVerify };
 bool state_allows(KeyState state, Use use);
 // May the state change so? Pure.
 bool may_become(KeyState from, KeyState to);

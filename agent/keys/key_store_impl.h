@@ -8,6 +8,7 @@
 
 #include "agent/base/disk.h"
 #include "agent/base/error.h"
+#include "agent/keys/cryptoperiod.h"
 #include "agent/keys/guarded_keys.h"
 #include "agent/keys/key_store.h"
 #include "agent/keys/ledger.h"
@@ -33,8 +34,11 @@ struct KeyStore::Impl {
   std::vector<Finding> findings;             // guarded by snapshot_mutex
   std::optional<Error> refusal;  // guarded by change_mutex: why nothing may be changed; none after
                                  // a good reconciliation
+  std::shared_ptr<const Periods> periods;  // guarded by snapshot_mutex; null: none are enforced
+  WallTime enforced_since{};
   UseTimes used;
-  GuardedKeys guarded, proving;
+  BelievedTime believed{WallTime{}};
+  GuardedKeys guarded, proving, rekeying;
 
   Impl(Options options_in, vault::TokenVault& vault_in);
 
@@ -46,6 +50,12 @@ struct KeyStore::Impl {
 
   // Readers get the new state at once; `mark` sets what only the token knows (usable, finding).
   void publish(LedgerState state, const std::function<void(KeyRecord&)>& mark);
+  // Readers get it, with the ends of its originator periods.
+  void show(std::shared_ptr<Snapshot> fresh);
+  void mark_ends(Snapshot& fresh) const;  // REQUIRES snapshot_mutex
+  void begin_enforcement();
+  void require_within_limits(const Snapshot& from, const RekeyRequest& request,
+                             const Cause& cause) const;
   // After a change: the rest stays as the last reconciliation marked it.
   void republish();
 

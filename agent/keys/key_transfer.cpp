@@ -28,6 +28,8 @@ vault::Birth birth_of(const KeyRecord& record) {
 Bytes KeyStore::wrap_for(const Kid& kid, ByteView recipient_spki, OaepHash hash) {
   const KeyRecord key = find(kid.text());
   require_opens(key);
+  // One that others would seal with again: past its originator period it is rekeyed first.
+  if (key.state == KeyState::kActive) require_use(kid, Use::kSeal);
   return impl_->vault.wrap_for(kid, recipient_spki, hash);
 }
 

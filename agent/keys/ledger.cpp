@@ -74,6 +74,8 @@ void digest_field(std::string& out, std::string_view field) {
   out.append(std::to_string(field.size())).append(":").append(field).append(";");
 }
 
+constexpr const char* kCensusTable = "census";
+
 // Format 1 counted twelve columns a row, whatever the table.
 int digest_columns(std::int64_t format, int columns) {
   return format == 1 ? 12 : columns;
@@ -173,6 +175,7 @@ void Ledger::change(const std::function<void()>& work) {
     execute("COMMIT");
   } catch (...) {
     sqlite3_exec(db_, "ROLLBACK", nullptr, nullptr, nullptr);
+    census_rows_.reset();
     throw;
   }
 }
@@ -183,6 +186,19 @@ LedgerState Ledger::load() {
     check.step();
     if (check.text_at(0) != "ok") throw_damaged(file_, check.text_at(0));
   }
+  census_rows_.reset();
+  census_.reset();
+  LedgerState state = read_all();
+  if (state.digest != compute_digest(state.epoch))
+    throw_damaged(file_, "its digest does not fit its rows");
+  return state;
+}
+
+LedgerState Ledger::reload() {
+  return read_all();
+}
+
+LedgerState Ledger::read_all() {
   LedgerState state;
   try {
     state.epoch = std::stoull(read_meta("epoch"));
@@ -190,12 +206,11 @@ LedgerState Ledger::load() {
     throw_damaged(file_, "it has no epoch");
   }
   state.digest = read_meta("digest");
-  if (state.digest != compute_digest(state.epoch))
-    throw_damaged(file_, "its digest does not fit its rows");
   state.keys = read_keys();
   state.journal = read_journal();
   state.rekeys = read_rekeys();
-  state.census = read_census();
+  if (!census_) census_ = read_census();
+  state.census = census_;
   state.certificates = read_certificates();
   return state;
 }
@@ -212,12 +227,16 @@ std::string Ledger::compute_digest(std::uint64_t epoch) {
   std::string canonical =
       "keyagent-ledger-v" + std::to_string(format) + ";" + std::to_string(epoch) + ";";
   std::vector<const char*> tables{"keys ORDER BY cka_id", "journal ORDER BY cka_id"};
-  if (format != 1) {
-    tables.insert(tables.end(),
-                  {"history ORDER BY seq", "rekeys ORDER BY id", "census ORDER BY source, kid"});
-  }
+  if (format != 1)
+    tables.insert(tables.end(), {"history ORDER BY seq", "rekeys ORDER BY id", kCensusTable});
   if (format > 2) tables.push_back("certificates ORDER BY kid, place");
   for (const char* table : tables) {
+    if (table == kCensusTable) {
+      if (!census_rows_) read_census_rows();
+      for (const auto& [source, rows] : *census_rows_) canonical += rows;
+      canonical += "--\n";
+      continue;
+    }
     Statement rows(db_, std::string("SELECT * FROM ") + table);
     while (rows.step()) {
       for (int column = 0; column < digest_columns(format, rows.columns()); ++column)
@@ -227,6 +246,31 @@ std::string Ledger::compute_digest(std::uint64_t epoch) {
     canonical += "--\n";
   }
   return to_hex(sha256(as_bytes(canonical)));
+}
+
+// In the order of SQLite's BINARY collation, which is that of std::string.
+void Ledger::read_census_rows() {
+  std::map<std::string, std::string> fresh;
+  Statement rows(db_, "SELECT * FROM census ORDER BY source, kid");
+  while (rows.step()) {
+    std::string& text = fresh[rows.text_at(0)];
+    for (int column = 0; column < rows.columns(); ++column)
+      digest_field(text, as_text(rows.blob_at(column)));
+    text += "\n";
+  }
+  census_rows_ = std::move(fresh);
+}
+
+std::string Ledger::census_rows(const std::string& source) {
+  std::string text;
+  Statement rows(db_, "SELECT * FROM census WHERE source=? ORDER BY kid");
+  rows.text(source);
+  while (rows.step()) {
+    for (int column = 0; column < rows.columns(); ++column)
+      digest_field(text, as_text(rows.blob_at(column)));
+    text += "\n";
+  }
+  return text;
 }
 
 std::string Ledger::read_meta(const std::string& name) {

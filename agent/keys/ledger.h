@@ -4,7 +4,9 @@
 
 #include <filesystem>
 #include <functional>
+#include <map>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -28,7 +30,7 @@ struct LedgerState {
   std::vector<KeyRecord> keys;  // in the order of their creation
   std::vector<JournalStep> journal;
   std::vector<RekeyRecord> rekeys;  // in the order of their beginning, finished ones too
-  std::vector<CensusEntry> census;
+  std::shared_ptr<const Census> census;
   std::map<Kid, CertificateRecord> certificates;
 };
 
@@ -43,6 +45,9 @@ class Ledger {
 
   // All of it, with integrity_check and digest verified.
   LedgerState load();
+  // The same after changes of this connection, without the verification: its cost is that of what
+  // changed, not that of the census.
+  LedgerState reload();
 
   void begin_step(const JournalStep& step);
   // Writes the key's row and removes its step. A rekey that waits for this key goes on to
@@ -86,7 +91,10 @@ class Ledger {
   std::vector<KeyRecord> read_keys();
   std::vector<JournalStep> read_journal();
   std::vector<RekeyRecord> read_rekeys();
-  std::vector<CensusEntry> read_census();
+  LedgerState read_all();
+  std::shared_ptr<const Census> read_census();
+  std::string census_rows(const std::string& source);
+  void read_census_rows();
   std::map<Kid, CertificateRecord> read_certificates();
   std::string compute_digest(std::uint64_t epoch);
   std::string read_meta(const std::string& name);
@@ -94,6 +102,10 @@ class Ledger {
 
   std::filesystem::path file_;
   sqlite3* db_ = nullptr;
+  // The census as the digest takes it, by source; empty: not read yet. This connection is the only
+  // writer (KeyStore's lock).
+  std::optional<std::map<std::string, std::string>> census_rows_;
+  std::shared_ptr<const Census> census_;  // null: to be read
 };
 
 }  // namespace keyagent::keys

@@ -111,6 +111,10 @@ void Ledger::record_census(const std::string& source, const std::vector<CensusEn
           .text(entry.actor)
           .step();
     }
+    census_.reset();
+    if (!census_rows_) return;
+    census_rows_->erase(source);
+    if (!entries.empty()) census_rows_->emplace(source, census_rows(source));
   });
 }
 
@@ -317,13 +321,14 @@ std::vector<RekeyRecord> Ledger::read_rekeys() {
   return out;
 }
 
-std::vector<CensusEntry> Ledger::read_census() {
+std::shared_ptr<const Census> Ledger::read_census() {
   Statement rows(db_, "SELECT source, kid, count, at, actor FROM census ORDER BY source, kid");
-  std::vector<CensusEntry> out;
+  auto out = std::make_shared<Census>();
   while (rows.step()) {
-    out.push_back({rows.text_at(0), kid_of(rows.text_at(1)),
-                   static_cast<std::uint64_t>(rows.number_at(2)), time_of(rows.text_at(3)),
-                   rows.text_at(4)});
+    out->entries.push_back({rows.text_at(0), kid_of(rows.text_at(1)),
+                            static_cast<std::uint64_t>(rows.number_at(2)), time_of(rows.text_at(3)),
+                            rows.text_at(4)});
+    out->sealed[out->entries.back().kid] += out->entries.back().count;
   }
   return out;
 }

@@ -30,7 +30,9 @@ bool may_pass(const Error& error) {
 }  // namespace
 
 RekeyRunner::RekeyRunner(KeyStore& keys, Options options)
-    : keys_(keys), options_(std::move(options)) {}
+    : keys_(keys),
+      options_(std::move(options)),
+      order_alarms_(*options_.clock, {1, std::chrono::hours(1), 256}) {}
 
 void RekeyRunner::tell(const RekeyRecord& rekey, Happening::Weight weight, const std::string& what,
                        const std::string& outcome, const std::string& detail) const {
@@ -47,11 +49,32 @@ void RekeyRunner::tell(const RekeyRecord& rekey, Happening::Weight weight, const
 }
 
 RekeyRecord RekeyRunner::begin(RekeyRequest request, const Cause& cause) {
-  request.drain = options_.periods().of(keys_.find(request.name.text())).drain;
-  const RekeyRecord rekey = keys_.begin_rekey(request, cause);
+  const Periods periods = options_.periods();
+  request.drain = periods.of(keys_.find(request.name.text())).drain;
+  request.limits = periods.rekeys;
+  RekeyRecord rekey;
+  try {
+    rekey = keys_.begin_rekey(request, cause);
+  } catch (const Error& error) {
+    if (cause.actor == kInstanceActor && error.code() == Code::kKeyState)
+      tell_order_refused(request.name, error.what());
+    throw;
+  }
   if (rekey.step == RekeyStep::kPlanned)
     tell(rekey, Happening::Weight::kInfo, "rekey.planned", "ok", cause.reason);
   return rekey;
+}
+
+// Once an hour a key: an instance that orders in a loop does not fill the audit log.
+void RekeyRunner::tell_order_refused(const KeyName& name, const std::string& why) {
+  if (!options_.tell || !order_alarms_.take(name.text())) return;
+  options_.tell({Happening::Weight::kAlarm,
+                 "rekey.order-refused",
+                 name.text(),
+                 {},
+                 kInstanceActor,
+                 std::string(code_name(Code::kKeyState)),
+                 why});
 }
 
 RekeyRecord RekeyRunner::abort(const KeyName& name, const Cause& cause) {
@@ -185,10 +208,9 @@ std::string RekeyRunner::reason_to_keep(const RekeyRecord& rekey) const {
     return "the old key to be quiet: it was used at " + rfc3339(last->second);
   if (old.purpose != Purpose::kStorage) return {};
   // Nobody but a census knows what a storage key has sealed.
-  const auto census = keys_.census();
-  const bool counted = std::any_of(census.begin(), census.end(),
-                                   [&](const auto& entry) { return entry.at > rekey.changed; });
-  return counted ? "" : "a census made since the switch: keyagent census scan PATH";
+  return keys_.counted_since(old.kid, rekey.changed)
+             ? ""
+             : "a census made since the switch: keyagent census scan PATH";
 }
 
 std::optional<RekeyRecord> RekeyRunner::retire(const RekeyRecord& rekey) {

@@ -10,6 +10,7 @@
 #include <string>
 #include <vector>
 
+#include "agent/base/rate_budget.h"
 #include "agent/keys/cryptoperiod.h"
 #include "agent/keys/key_store.h"
 
@@ -88,9 +89,11 @@ class RekeyRunner {
   void tell(const RekeyRecord& rekey, Happening::Weight weight, const std::string& what,
             const std::string& outcome, const std::string& detail) const;
   void drain(const RekeyRecord& rekey, Span believed);
+  void tell_order_refused(const KeyName& name, const std::string& why);
 
   KeyStore& keys_;
   const Options options_;
+  RateBudget order_alarms_;
   std::mutex run_mutex_;
   mutable std::mutex mutex_;
   std::map<std::uint64_t, Attempt> attempts_;  // guarded by mutex_

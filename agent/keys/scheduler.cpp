@@ -9,7 +9,6 @@ namespace {
 
 using namespace std::chrono_literals;
 
-constexpr const char* kSeenNote = "clock/seen";
 constexpr const char* kActor = "internal:scheduler";
 
 WallTime last_seen(const KeyStore& keys) {
@@ -43,8 +42,10 @@ void Scheduler::watch_clock() {
   std::string fault;
   {
     const std::lock_guard lock(mutex_);
-    believed_ += watch_.look(options_.clock->now(), options_.clock->now_steady());
+    const auto now = options_.clock->now();
+    believed_ += watch_.look(now, options_.clock->now_steady());
     fault = watch_.fault();
+    if (fault.empty()) keys_.believe(now);
   }
   if (fault == told_fault_) return;
   told_fault_ = fault;
@@ -92,6 +93,10 @@ void Scheduler::handle(const Due& each) {
     return say_daily(each, Happening::Weight::kInfo, "rekey.comes");
   if (each.kind == Due::Kind::kOverdue)
     return say_daily(each, Happening::Weight::kWarning, "rekey.due");
+  if (each.kind == Due::Kind::kGrace)
+    return say_daily(each, Happening::Weight::kWarning, "key.past-period");
+  if (each.kind == Due::Kind::kExpired)
+    return say_daily(each, Happening::Weight::kAlarm, "key.expired");
   if (each.kind == Due::Kind::kSuspend) {
     const auto key = keys_.change_state(each.kid.text(), KeyState::kSuspended, {each.text, kActor});
     return options_.tell({Happening::Weight::kWarning, "key.suspend", key.name.text(),
@@ -101,13 +106,22 @@ void Scheduler::handle(const Due& each) {
   const bool busy = std::any_of(rekeys.begin(), rekeys.end(), [](const auto& rekey) {
     return !is_done(rekey.step) && rekey.step != RekeyStep::kDraining;
   });
-  if (!busy) runner_.begin({each.name, std::nullopt, std::nullopt, 0ms}, {each.text, kActor});
+  if (busy) return;
+  try {
+    runner_.begin({each.name, std::nullopt, std::nullopt, 0ms}, {each.text, kActor});
+  } catch (const Error& error) {
+    if (error.code() != Code::kKeyState) throw;
+    Due refused = each;
+    refused.text = error.what();
+    say_daily(refused, Happening::Weight::kWarning, "rekey.refused");
+  }
 }
 
 void Scheduler::say_daily(const Due& each, Happening::Weight weight, const std::string& what) {
   const auto now = options_.clock->now_steady();
-  auto& [text, when] = said_[each.kid];
-  if (text == each.text && now - when < 24h) return;
+  auto& [text, when] = said_[{each.kid, what}];
+  // A warning changes its text at 30, 14, 7 and 1 days; only what is due is repeated.
+  if (text == each.text && (each.kind == Due::Kind::kWarn || now - when < 24h)) return;
   text = each.text;
   when = now;
   options_.tell({weight, what, each.name.text(), each.kid.text(), kActor, "ok", each.text});

@@ -45,7 +45,8 @@ class Scheduler {
   Span believed_{0};  // since the last run
   SteadyTime next_due_{}, next_save_{};
   std::string told_fault_;
-  std::map<Kid, std::pair<std::string, SteadyTime>> said_;
+  // By kid and kind of news.
+  std::map<std::pair<Kid, std::string>, std::pair<std::string, SteadyTime>> said_;
 };
 
 }  // namespace keyagent::keys

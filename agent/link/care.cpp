@@ -21,23 +21,27 @@ void CertificateCare::look() {
   const auto now = around_.clock->now_steady();
   if (!state || state->stage != LinkState::Stage::kTrusted || now < next_look_) return;
   next_look_ = now + kEvery;
-  const auto kid = keys_.show(state->auth_key).kid();
+  const auto key = keys_.show(state->auth_key);
+  const std::string& kid = key.kid();
+  // Whatever `automatic` says: without this key there is no link to rekey it over (RELIABILITY
+  // 165).
+  if (key.past_period()) renew(*state, kid, "its cryptoperiod is over", now);
   const auto chain = state->certificates.find(kid);
   if (chain == state->certificates.end()) return;
   const Leaf leaf = leaf_of(certificates_of_pem(chain->second).front());
   if (around_.clock->now() < renew_at(leaf, kid)) return;
-  if (now >= next_renewal_) {
-    next_renewal_ = now + kAgain;
-    renew(*state, kid);
-  }
+  renew(*state, kid, "its certificate is at two thirds of its life", now);
   if (const auto days = days_left(leaf, around_.clock->now()))
     warn(*state, kid, *days, leaf.not_after);
 }
 
-void CertificateCare::renew(const LinkState& state, const std::string& kid) {
+void CertificateCare::renew(const LinkState& state, const std::string& kid, const char* why,
+                            SteadyTime now) {
+  if (now < next_renewal_) return;
+  next_renewal_ = now + kAgain;
   wire::Request request;
   request.mutable_rekey()->set_name(state.auth_key);
-  request.mutable_rekey()->set_reason("its certificate is at two thirds of its life");
+  request.mutable_rekey()->set_reason(why);
   try {
     // Joins the one that is under way.
     keys_.gate().call(std::move(request));

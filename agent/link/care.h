@@ -20,7 +20,7 @@ class CertificateCare {
   void look();
 
  private:
-  void renew(const LinkState& state, const std::string& kid);
+  void renew(const LinkState& state, const std::string& kid, const char* why, SteadyTime now);
   void warn(const LinkState& state, const std::string& kid, int days, WallTime end);
 
   const Surroundings& around_;

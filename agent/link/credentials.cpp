@@ -45,11 +45,12 @@ bool is_final(Code code) {
 }  // namespace
 
 Credentials::Credentials(const Surroundings& around, LinkStore& store, OwnKeys& keys,
-                         TlsLibrary& library, const Uplink& uplink)
+                         TlsLibrary& library, const Uplink& uplink, LastContact& contact)
     : around_(around),
       store_(store),
       keys_(keys),
       uplink_(uplink),
+      contact_(contact),
       folder_(around.folder / "credentials"),
       line_(around, keys, library) {}
 
@@ -155,6 +156,7 @@ void Credentials::get(const std::string& name, wire::CredentialGetReply& reply) 
     stale = stale_.contains(name);
   }
   const auto fresh = fetch_if_possible(*state, name, kept.has_value(), stale);
+  if (!fresh) contact_.require_fresh(name);
   const Copy& copy = fresh ? *fresh : *kept;
   open(*state, copy, reply);
   describe(copy.sealed, copy.fetched, !fresh, *reply.mutable_credential());

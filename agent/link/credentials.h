@@ -10,17 +10,19 @@
 #include <set>
 #include <string>
 
+#include "agent/link/contact.h"
 #include "agent/link/instance_line.h"
 
 namespace keyagent::link {
 
 // Thread-safe. The last envelope of each stays in STATE/credentials, so that a credential can be
-// had while the instance is away; not, when the instance is there and refuses us. One request
-// at a time goes to the instance; who has waited for it in vain gets the last copy, or BUSY.
+// had while the instance is away, for as long as LastContact allows; not, when the instance is
+// there and refuses us. One request at a time goes to the instance; who has waited for it in vain
+// gets the last copy, or BUSY.
 class Credentials {
  public:
   Credentials(const Surroundings& around, LinkStore& store, OwnKeys& keys, TlsLibrary& library,
-              const Uplink& uplink);
+              const Uplink& uplink, LastContact& contact);
 
   // Throws Error: kKeyState (not enrolled, not approved), kDenied (not for this agent),
   // kKeyNotPresent (there is no copy for our key), kPeer (away, and never fetched), kBusy, and what
@@ -57,6 +59,7 @@ class Credentials {
   LinkStore& store_;
   OwnKeys& keys_;
   const Uplink& uplink_;
+  LastContact& contact_;
   const std::filesystem::path folder_;
   InstanceLine line_;  // one request to the instance at a time
   mutable std::mutex mutex_;

@@ -3,6 +3,7 @@
 #include "agent/base/encoding.h"
 #include "agent/base/log.h"
 #include "agent/link/care.h"
+#include "agent/link/contact.h"
 #include "agent/link/credentials.h"
 #include "agent/link/enrolment.h"
 #include "agent/link/instance_confirmation.h"
@@ -55,11 +56,12 @@ struct Link::Impl {
   OwnKeys keys{gate};
   TlsLibrary library{gate};
   LinkStore store;
+  LastContact contact{around, store};
   Enrolment enrolment{around, keys, library};
-  Orders orders{store, keys};
+  Orders orders{around, store, keys};
   CertificateCare care{around, store, keys};
   Uplink uplink;
-  Credentials credentials{around, store, keys, library, uplink};
+  Credentials credentials{around, store, keys, library, uplink, contact};
   Tasks tasks{around, store, keys, library, uplink};
   InstanceConfirmation confirmation{around,  store,  keys,
                                     library, uplink, [this] { credentials.look_again(); }};
@@ -76,9 +78,11 @@ struct Link::Impl {
     out.poll = [this] { return poll(); };
     out.busy = [this] { return rekeying(); };
     out.connected = [this] { greet(); };
+    out.acknowledged = [this](std::chrono::milliseconds limit) { contact.acknowledged(limit); };
     out.message = [this](const Answer& message) { receive(message); };
     out.chores = [this](const UplinkHandlers::Send& send) {
       care.look();
+      contact.save();
       if (!send) return;
       orders.look(send);
       patiently([this] { tasks.deliver(); });
@@ -204,6 +208,7 @@ void Link::enroll(const wire::EnrollRequest& request, wire::EnrollReply& reply) 
   // What the same instance once said of itself holds.
   if (known && known->ca_fingerprint == fresh.ca_fingerprint) fresh.epoch = known->epoch;
   impl_->store.put(std::move(fresh));
+  if (!pending) impl_->contact.acknowledged();
   if (known) impl_->credentials.forget_all();
   if (others) impl_->tasks.forget_all();
   impl_->uplink.start();
@@ -268,6 +273,12 @@ void Link::describe(wire::Link& reply) const {
   reply.set_tasks_running(static_cast<std::uint32_t>(impl_->tasks.running()));
   reply.set_outcomes_waiting(static_cast<std::uint32_t>(impl_->tasks.waiting()));
   if (!state) return;
+  if (state->stage == LinkState::Stage::kTrusted) {
+    const auto age = impl_->contact.age();
+    reply.set_last_contact(time_text(age.last));
+    reply.set_credentials_until(time_text(age.until));
+    reply.set_credentials_expired(age.expired);
+  }
   reply.set_agent(state->agent);
   reply.set_instance(state->instance);
   reply.set_url(state->url);
@@ -302,6 +313,15 @@ std::vector<wire::Diagnosis> Link::diagnose() const {
     out.set_text("the outcomes of " + std::to_string(link.outcomes_waiting()) +
                  " tasks wait for the instance; workers get no more");
     out.set_cure("they are delivered by themselves when " + link.agents_url() + " answers");
+  }
+  if (link.credentials_expired()) {
+    auto& out = all.emplace_back();
+    out.set_severity("error");
+    out.set_code(std::string(code_name(Code::kKeyState)));
+    out.set_subject("credentials");
+    out.set_text("cached credentials are not used since " + link.credentials_until() +
+                 ": the instance was last reached at " + link.last_contact());
+    out.set_cure("bring the link up; see whether " + link.agents_url() + " answers");
   }
   const bool well = link.code().empty() || link.state() == name_of(Phase::kConnected);
   if (well) return all;

@@ -39,7 +39,10 @@ constexpr Text kTexts[] = {
 
 // Written only where there is one: what came later.
 constexpr Text kOptionalTexts[] = {{"epoch", &LinkState::epoch},
-                                   {"confirmation", &LinkState::confirmation}};
+                                   {"confirmation", &LinkState::confirmation},
+                                   {"contact", &LinkState::contact},
+                                   {"seen", &LinkState::seen},
+                                   {"credential_limit", &LinkState::credential_limit}};
 
 [[noreturn]] void refuse(const std::string& why) {
   throw Error(Code::kIntegrity, "what is known of the instance cannot be read: " + why +

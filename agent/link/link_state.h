@@ -33,6 +33,9 @@ struct LinkState {
   // Signed by the instance, or empty: how far it was (epoch.h), and that it trusts our transport
   // key.
   std::string epoch, confirmation;
+  // contact.h: RFC 3339, and the instance's limit in milliseconds; empty: an earlier program's
+  // file.
+  std::string contact, seen, credential_limit;
 
   bool operator==(const LinkState&) const = default;
 };

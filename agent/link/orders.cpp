@@ -5,6 +5,7 @@
 
 #include "agent/base/encoding.h"
 #include "agent/base/error.h"
+#include "agent/base/log.h"
 
 namespace keyagent::link {
 namespace {
@@ -12,6 +13,7 @@ namespace {
 using Json = nlohmann::json;
 
 constexpr std::size_t kMostKept = 64;
+constexpr std::size_t kMaxUnderWay = 16;
 
 std::string reason_of(const std::string& id) {
   return "ordered by the instance, order " + id;
@@ -44,11 +46,20 @@ void keep(LinkState& state, const std::string& id, std::uint64_t rekey) {
 void Orders::take(const Json& theirs, const std::string& key) {
   const std::string id = theirs.is_string() ? theirs.get<std::string>() : theirs.dump();
   if (id.empty() || id.size() > 64 || escape_controls(id) != id) return;
+  if (!orders_.contains(id) && orders_.size() >= kMaxUnderWay) {
+    log_warning("link", "order " + id + " is ignored: " + std::to_string(kMaxUnderWay) +
+                            " orders of the instance are under way");
+    return;
+  }
   auto [known, fresh] = orders_.try_emplace(id);
   known->second.said.clear();
   if (!fresh) return;
   known->second.id = theirs;
   known->second.key = key;
+  if (!budget_.take(key == "auth" ? key : "transport")) {
+    known->second.failure = "the instance orders too many rekeys; try again in an hour";
+    return;
+  }
   begin(id, known->second);
 }
 

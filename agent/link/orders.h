@@ -5,6 +5,7 @@
 #include <map>
 #include <string>
 
+#include "agent/base/rate_budget.h"
 #include "agent/link/link_state.h"
 #include "agent/link/own_keys.h"
 #include "agent/link/uplink.h"
@@ -15,9 +16,12 @@ namespace keyagent::link {
 // says which rekey an order became.
 class Orders {
  public:
-  Orders(LinkStore& store, OwnKeys& keys) : store_(store), keys_(keys) {}
+  Orders(const Surroundings& around, LinkStore& store, OwnKeys& keys)
+      : store_(store), keys_(keys), budget_(*around.clock, {8, std::chrono::hours(1), 4}) {}
 
-  // `key`: "transport" or "auth". Throws nothing that the gate refuses with: that is reported.
+  // `key`: "transport" or "auth". Throws nothing that the gate refuses with: that is reported. An
+  // instance that orders in a loop is refused here, before the gate records anything; how many
+  // orders may become a rekey is the ledger's to count (RELIABILITY 153).
   void take(const nlohmann::json& id, const std::string& key);
   // Says what has changed since the last look; goes on with orders that could not begin yet.
   void look(const UplinkHandlers::Send& send);
@@ -37,6 +41,7 @@ class Orders {
 
   LinkStore& store_;
   OwnKeys& keys_;
+  RateBudget budget_;
   std::map<std::string, Order> orders_;
 };
 

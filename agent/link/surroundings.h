@@ -32,6 +32,8 @@ struct Surroundings {
   keys::Tell tell;      // log and audit log
   Timing timing;
   TaskJournal::Limits tasks;
+  // Cached credentials are used for so long after the last contact; the instance may want less.
+  std::chrono::milliseconds credential_max_age{std::chrono::hours(24 * 7)};
 };
 
 // TLS with the agent's own keys, made when it is first needed: an agent without an instance pays

@@ -16,6 +16,7 @@ constexpr std::chrono::milliseconds kLook = 1s;  // between looks at what is to 
 constexpr std::chrono::milliseconds kOwnKey = 2s;
 constexpr std::uint64_t kUnanswered = 3;  // heartbeats, then the link is dead
 constexpr std::chrono::minutes kSkew{5};
+constexpr std::uint64_t kMaxLimitSeconds = 10ULL * 365 * 86400;
 
 // Doubled with each failure, and between half and the whole of that: a fleet does not come back in
 // one second.
@@ -321,6 +322,9 @@ void Uplink::welcome(Session& session, const LinkState& state) {
   const double beat = std::clamp(said.seconds("heartbeat_s"), 0.1, 300.0);
   session.heartbeat = std::chrono::milliseconds(static_cast<long>(beat * 1000));
   epoch_.hear(state, said.text_or("epoch", {}));
+  if (handlers_.acknowledged)
+    handlers_.acknowledged(std::chrono::seconds(
+        std::min<std::uint64_t>(said.number_or("credential_max_age_s", 0), kMaxLimitSeconds)));
   const auto off = parse_rfc3339(said.text("time")) - around_.clock->now();
   if (off > kSkew || off < -kSkew)
     log_warning("link", "the instance's clock says " + said.text("time") +
@@ -356,8 +360,9 @@ void Uplink::serve(Session& session) {
       next_look = {};
       continue;
     }
-    session.acknowledged =
-        std::max(session.acknowledged, std::min(session.sent, message.number("n")));
+    const auto before = session.acknowledged;
+    session.acknowledged = std::max(before, std::min(session.sent, message.number("n")));
+    if (session.acknowledged > before && handlers_.acknowledged) handlers_.acknowledged({});
     if (const auto kept = store_.get(); kept) epoch_.hear(*kept, message.text_or("epoch", {}));
     const std::lock_guard lock(mutex_);
     report_.last_heartbeat = around_.clock->now();

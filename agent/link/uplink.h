@@ -37,6 +37,9 @@ struct UplinkHandlers {
   std::function<bool()> poll;  // while pending: true when there is news of it
   std::function<bool()> busy;  // for hello
   std::function<void()> connected;
+  // It has named our key in its welcome, or acknowledged a heartbeat; `limit` as
+  // LastContact::acknowledged() takes it.
+  std::function<void(std::chrono::milliseconds limit)> acknowledged;
   std::function<void(const Answer&)> message;
   std::function<void(const Send&)> chores;  // once a second while connected, and at each attempt,
                                             // then without `send`

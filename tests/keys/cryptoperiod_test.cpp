@@ -57,8 +57,13 @@ TEST(Cryptoperiod, R10_WarnsBeforeAndRekeysAfter) {
 }
 
 TEST(Cryptoperiod, AKeyThatOthersHoldWaitsForAPerson) {
-  EXPECT_EQ(due_at(key_of(Purpose::kSign), {}, kBirth + 400 * kDay).at(0).kind,
-            Due::Kind::kOverdue);
+  Periods periods;
+  const auto key = key_of(Purpose::kSign);
+  const auto kind_at = [&](auto when) { return due_at(key, periods, kBirth + when).at(0).kind; };
+  EXPECT_EQ(kind_at(365 * kDay - 1h), Due::Kind::kOverdue);
+  EXPECT_EQ(kind_at(365 * kDay), Due::Kind::kGrace);
+  EXPECT_EQ(kind_at(372 * kDay), Due::Kind::kExpired);
+  EXPECT_EQ(due_at(key, periods, kBirth + 400 * kDay).size(), 1u);
 }
 
 TEST(Cryptoperiod, ANameOverridesItsPurpose) {

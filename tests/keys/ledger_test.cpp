@@ -203,7 +203,7 @@ TEST_F(FormatThreeTest, IsBroughtToTheNewFormatWithKeysThatStayWhereTheyAre) {
     EXPECT_FALSE(state.keys[0].exchangeable);
     EXPECT_TRUE(state.keys[0].origin.empty());
     EXPECT_EQ(state.rekeys.size(), 1u);
-    EXPECT_EQ(state.census.size(), 1u);
+    EXPECT_EQ(state.census->entries.size(), 1u);
     EXPECT_EQ(state.certificates.size(), 1u);
   }
 }
@@ -253,8 +253,8 @@ TEST_F(FormatTwoTest, IsBroughtToTheNewFormatWithEverythingInIt) {
     EXPECT_EQ(state.keys[0].actor, "uid 1000 (alice)");
     ASSERT_EQ(state.rekeys.size(), 1u);
     EXPECT_EQ(state.rekeys[0].step, RekeyStep::kPlanned);
-    ASSERT_EQ(state.census.size(), 1u);
-    EXPECT_EQ(state.census[0].count, 3u);
+    ASSERT_EQ(state.census->entries.size(), 1u);
+    EXPECT_EQ(state.census->entries[0].count, 3u);
     EXPECT_EQ(ledger.history(state.keys[0].kid).size(), 1u);
     EXPECT_EQ(ledger.noted_under("used/").size(), 1u);
     EXPECT_TRUE(state.certificates.empty());

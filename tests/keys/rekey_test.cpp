@@ -37,7 +37,7 @@ TEST_P(RekeyOfEachKind, R9_TheNewGenerationIsActiveAndTheOldOneGoesAfterItsDrain
   EXPECT_EQ(private_keys(), 2u);
   if (kind.purpose == Purpose::kStorage) {
     clock_.advance(1s);
-    store_->record_census("vault", {{"vault", Kid(), 0, clock_.now(), "tester"}});
+    store_->record_census("vault", {{"vault", old.kid, 0, clock_.now(), "tester"}});
   }
   pass(periods_.of(old).drain + 1h);
   EXPECT_EQ(step(id), RekeyStep::kDestroyed);
@@ -312,6 +312,10 @@ TEST_F(RekeyTest, AStorageKeyWaitsForACensus) {
   pass(31 * kDay);
   EXPECT_EQ(step(id), RekeyStep::kDraining);
   EXPECT_THAT(runner_->progress().at(0).waits_for, HasSubstr("census"));
+  // One who may not count this key has looked somewhere and found nothing.
+  store_->record_census("/elsewhere", {{"/elsewhere", Kid(), 0, clock_.now(), "tester"}});
+  pass(1h);
+  EXPECT_EQ(step(id), RekeyStep::kDraining);
 }
 
 TEST_F(RekeyTest, ARevokedKeyIsReplacedAndStaysRevoked) {

@@ -36,6 +36,22 @@ TEST_F(LinkTest, CredentialCanBeHadWhileTheInstanceIsAway) {
   EXPECT_EQ(get(kDatabase, "db-other").failure().code(), wire::PEER);
 }
 
+// An agent that was revoked while it is cut off.
+TEST_F(LinkTest, Fault130_CachedCopyIsRefusedLongAfterTheLastContact) {
+  instance_.put_credential("db-main", "s3cret");
+  connect();
+  ASSERT_EQ(value("db-main"), "s3cret");
+  instance_.go_away();
+  ASSERT_TRUE(reaches("unreachable"));
+  ASSERT_EQ(value("db-main"), "s3cret");
+  EXPECT_FALSE(status().credentials_expired());
+  clock_.advance(std::chrono::hours(24 * 7) + 1min);
+  const auto refused = get(kDatabase, "db-main");
+  EXPECT_EQ(refused.failure().code(), wire::KEY_STATE) << refused.DebugString();
+  EXPECT_THAT(refused.failure().text(), HasSubstr("credential-max-age"));
+  EXPECT_TRUE(status().credentials_expired());
+}
+
 TEST_F(LinkTest, CopiesAreThereBeforeTheFirstCallerAsks) {
   instance_.put_credential("db-main", "s3cret");
   connect();

@@ -47,6 +47,18 @@ inline bool eventually(const std::function<bool()>& condition,
   return true;
 }
 
+// The machine's clocks, as far ahead as the test says.
+class AheadClock final : public Clock {
+ public:
+  WallTime now() const override { return system_clock().now() + ahead(); }
+  SteadyTime now_steady() const override { return system_clock().now_steady() + ahead(); }
+  void advance(std::chrono::milliseconds by) { ahead_ms_ += by.count(); }
+
+ private:
+  std::chrono::milliseconds ahead() const { return std::chrono::milliseconds(ahead_ms_.load()); }
+  std::atomic<long long> ahead_ms_{0};
+};
+
 class LinkTest : public gate::GateTest {
  protected:
   static constexpr std::uint32_t kDatabase = 1001;
@@ -88,6 +100,7 @@ class LinkTest : public gate::GateTest {
     around.folder = hsm_.folder() / "state";
     around.agent_id = "web1";
     around.version = "0.1.0";
+    around.clock = &clock_;
     around.ask = [this](const auto& who, wire::Request request, std::shared_ptr<gate::Reply> to) {
       gate_->handle(who, std::move(request), std::move(to));
     };
@@ -169,6 +182,7 @@ class LinkTest : public gate::GateTest {
   }
   bool trusts_nobody() { return !std::filesystem::exists(hsm_.folder() / "state/link.json"); }
 
+  AheadClock clock_;
   TaskJournal::Limits limits_;
   test::TestInstance instance_;
   std::mutex told_mutex_;

@@ -1,0 +1,47 @@
+#pragma once
+// How long ago the instance acknowledged this agent: what it gave may be used for so long and no
+// longer: an agent that is revoked while it is cut off must not read it for ever.
+
+#include <mutex>
+
+#include "agent/link/link_state.h"
+#include "agent/link/surroundings.h"
+
+namespace keyagent::link {
+
+// Thread-safe. Time goes by as the wall clock or the steady clock says, whichever went further, and
+// never back; it is kept in link.json, so that neither a restart nor a clock that is set back gives
+// more of it. A state file of an earlier program begins now.
+class LastContact {
+ public:
+  LastContact(const Surroundings& around, LinkStore& store);
+
+  // The instance has acknowledged us. `limit`: its own for cached credentials; 0: as it was.
+  void acknowledged(std::chrono::milliseconds limit = {});
+  // Puts on the disk what has gone by; to be called often, writes every ten minutes.
+  void save();
+
+  struct Age {
+    WallTime last;   // contact
+    WallTime until;  // cached credentials may be used, as the wall clock shows it
+    bool expired = false;
+  };
+  Age age();
+  // Throws Error{kKeyState} when the cached credential must not be used any more.
+  void require_fresh(const std::string& name);
+
+ private:
+  void advance();  // REQUIRES mutex_
+  void write();    // REQUIRES mutex_
+  std::chrono::milliseconds limit() const;
+
+  const Surroundings& around_;
+  LinkStore& store_;
+  std::mutex mutex_;
+  // Guarded by mutex_:
+  WallTime contact_, seen_, written_{};
+  SteadyTime steady_;
+  std::chrono::milliseconds theirs_{0};
+};
+
+}  // namespace keyagent::link
