@@ -95,7 +95,11 @@ void run_status(Session& session, const InstanceOptions& options) {
 void run_restored(Session& session, const InstanceOptions& options) {
   auto client = client_of(options);
   if (options.accept) {
-    const Json answer = client.call("POST", "/v1/restored/accept");
+    // What was learned since is not accepted unseen.
+    const Json seen = client.call("GET", "/v1/status").value("restored", Json());
+    const Json answer = client.call(
+        "POST", "/v1/restored/accept",
+        {{"epoch", seen.is_object() ? seen.value("epoch", std::int64_t{0}) : std::int64_t{0}}});
     return session.tell(answer, "accepted; events count on from " + text_at(answer, "epoch"));
   }
   const Json status = client.call("GET", "/v1/status");
@@ -113,7 +117,7 @@ void run_agents(Session& session, const InstanceOptions& options) {
 
 void run_trust(Session& session, const InstanceOptions& options, const std::string& verb) {
   Json body{{"reason", options.reason}};
-  if (verb == "approve") body["fingerprint"] = options.fingerprint;
+  if (verb == "approve" || !options.fingerprint.empty()) body["fingerprint"] = options.fingerprint;
   const Json answer = client_of(options).call(
       "POST", "/v1/agents/" + path_segment(options.agent) + "/" + verb, body);
   session.tell(answer, lines(answer.at("agents"), agent_line));
@@ -127,9 +131,11 @@ void run_groups(Session& session, const InstanceOptions& options) {
 }
 
 void run_token(Session& session, const InstanceOptions& options) {
-  const Json answer = client_of(options).call(
-      "POST", "/v1/tokens",
-      {{"agent", options.agent}, {"groups", options.groups}, {"hours", options.hours}});
+  const Json answer = client_of(options).call("POST", "/v1/tokens",
+                                              {{"agent", options.agent},
+                                               {"groups", options.groups},
+                                               {"hours", options.hours},
+                                               {"inherit", options.inherit}});
   const auto token = answer.at("token").get<std::string>();
   if (options.output != "-") write_output(options.output, as_bytes(token + "\n"));
   session.note("good once, until " + text_at(answer, "expires") +
@@ -247,6 +253,9 @@ void add_agent_commands(const Adder& adder) {
     command->add_option("--reason", o.reason, "for the record");
     if (name == "approve")
       command->add_option("--fingerprint", o.fingerprint, "the agent's auth kid")->required();
+    if (name == "reject")
+      command->add_option("--fingerprint", o.fingerprint,
+                          "only the one with this auth kid; otherwise all that wait for this id");
   }
   auto* groups = adder.add("groups", "the groups of an agent, as they are to be",
                            "  keyagent instance groups web1 web production", run_groups);
@@ -256,6 +265,8 @@ void add_agent_commands(const Adder& adder) {
                           "  keyagent instance token --agent web1 -o web1.token", run_token);
   token->add_option("--agent", o.agent, "good for this agent only; needed to replace one");
   token->add_option("--group", o.groups, "the agent's groups; again for more");
+  token->add_flag("--inherit", o.inherit,
+                  "the agent that replaces --agent also gets its groups and credentials");
   token->add_option("--hours", o.hours, "how long it is good, 24 at most")
       ->check(CLI::Range(1, 24));
   token->add_option("-o,--output", o.output, "a file (0600); - is standard output");

@@ -10,6 +10,16 @@ namespace {
 
 constexpr int kTries = 5;
 
+[[noreturn]] void refuse_verb(TrustVerb verb, const store::Agent& agent) {
+  throw Error(Code::kKeyState, "the agent " + agent.id + " is " + agent.state + ": no " +
+                                   std::string(name_of(verb)) + " from there");
+}
+
+[[noreturn]] void refuse_fingerprint(const std::string& right, const std::string& wrong) {
+  throw Error(Code::kIntegrity, "the agent's fingerprint is " + right + ", not " + wrong +
+                                    "; compare it with `keyagent status` on the agent's host");
+}
+
 }  // namespace
 
 PublicKeyInfo transport_of(const store::Agent& agent, bool next) {
@@ -36,12 +46,16 @@ store::Agent Agents::require(const std::string& id) const {
   return *agent;
 }
 
-store::Agent Agents::change(const std::string& id, const std::function<void(store::Agent&)>& edit) {
+store::Agent Agents::change(const std::string& id, const std::function<void(store::Agent&)>& edit,
+                            const store::AgentChange& with) {
   for (int i = 0; i < kTries; ++i) {
     auto agent = require(id);
     edit(agent);
     agent.changed = clock_.now();
-    if (store_.update_agent(agent)) return require(id);
+    if (store_.update_agent(agent, with)) {
+      if (with.event) Recorder::say(*with.event);
+      return require(id);
+    }
   }
   throw Error(Code::kBusy, "the agent " + id + " is being changed by somebody else; try again");
 }
@@ -79,8 +93,10 @@ store::Agent Agents::identify(const tls::Peer& peer) {
     throw Error(Code::kKeyState, "the agent is " + agent->state, peer.kid);
   if (agent->next_auth_kid != peer.kid) return *agent;
   const auto old = agent->auth_kid;
-  auto changed = change(agent->id, [](store::Agent& each) {
-    if (each.next_auth_kid.empty()) return;
+  auto changed = change(agent->id, [&](store::Agent& each) {
+    if (each.auth_kid == peer.kid) return;  // another session was faster
+    if (each.state != name_of(Trust::kTrusted) || each.next_auth_kid != peer.kid)
+      throw Error(Code::kKeyState, "this key is not the agent's next one any more", peer.kid);
     each.auth_kid = each.next_auth_kid;
     each.auth_spki = each.next_auth_spki;
     each.next_auth_kid.clear();
@@ -142,11 +158,39 @@ Json Agents::describe(const store::Agent& agent) const {
 Json Agents::list() const {
   Json out = Json::array();
   for (const auto& each : store_.agents()) out.push_back(describe(each));
+  for (const auto& each : store_.pending_agents({}, clock_.now())) out.push_back(describe(each));
   return {{"agents", out}};
 }
 
+// The agent, and those that wait to be it.
 Json Agents::show(const std::string& id) const {
-  return {{"agents", Json::array({describe(require(id))})}};
+  Json out = Json::array();
+  if (const auto agent = store_.agent(id)) out.push_back(describe(*agent));
+  for (const auto& each : store_.pending_agents(id, clock_.now())) out.push_back(describe(each));
+  if (out.empty()) throw Error(Code::kUsage, "there is no agent '" + id + "'");
+  return {{"agents", out}};
+}
+
+Json Agents::describe(const store::PendingAgent& pending) const {
+  const auto& agent = pending.agent;
+  return {{"id", agent.id},
+          {"state", agent.state},
+          {"shown", agent.state},
+          {"auth_kid", agent.auth_kid},
+          {"transport_kid", agent.transport_kid},
+          {"previous_transport_kid", ""},
+          {"next_transport_kid", ""},
+          {"host", agent.host},
+          {"version", agent.version},
+          {"groups", Json::array()},
+          {"enrolled", time_json(agent.enrolled)},
+          {"changed", time_json(agent.changed)},
+          {"last_seen", Json()},
+          {"approved_by", ""},
+          {"reason", agent.reason},
+          {"address", pending.address},
+          {"expires", time_json(pending.expires)},
+          {"census", Json::object()}};
 }
 
 std::string Agents::jwk(const std::string& id) const {
@@ -156,31 +200,35 @@ std::string Agents::jwk(const std::string& id) const {
 Json Agents::apply(TrustVerb verb, const std::string& id, const std::string& fingerprint,
                    const std::string& reason, const std::string& by) {
   const std::string actor = "user " + by, what = "agent." + std::string(name_of(verb));
+  if (const auto done = apply_pending(verb, id, fingerprint, reason, actor)) return *done;
   const auto agent = require(id);
   const auto trust = trust_of(agent.state);
   const auto next = trust ? after(*trust, verb) : std::nullopt;
   if (!next) {
     recorder_.record(Outcome::kRefused, actor, what, id, "the agent is " + agent.state);
-    throw Error(Code::kKeyState, "the agent " + id + " is " + agent.state + ": no " +
-                                     std::string(name_of(verb)) + " from there");
+    refuse_verb(verb, agent);
   }
   if (verb == TrustVerb::kApprove && fingerprint != agent.auth_kid) {
     recorder_.record(Outcome::kRefused, actor, what, id, "another fingerprint: " + fingerprint);
-    throw Error(Code::kIntegrity, "the agent's fingerprint is " + agent.auth_kid + ", not " +
-                                      fingerprint +
-                                      "; compare it with `keyagent status` on the agent's host");
+    refuse_fingerprint(agent.auth_kid, fingerprint);
   }
   if (*next == *trust) return show(id);
-  // Revoked certificates first: what stops half-way has taken trust away, not given it.
-  if (verb == TrustVerb::kRevoke) authority_.revoke(id, "keyCompromise");
-  const auto changed = change(id, [&](store::Agent& each) {
-    if (each.auth_kid != agent.auth_kid)
-      throw Error(Code::kBusy, "the agent " + id + " has just enrolled again; look at it again");
-    each.state = name_of(*next);
-    each.reason = reason;
-    if (verb == TrustVerb::kApprove) each.approved_by = actor;
-  });
-  recorder_.record(Outcome::kDone, actor, what, id, reason);
+  store::AgentChange with{recorder_.make(Outcome::kDone, actor, what, id, reason)};
+  if (verb == TrustVerb::kRevoke) with.revoke = "keyCompromise";
+  const auto changed = change(
+      id,
+      [&](store::Agent& each) {
+        if (each.auth_kid != agent.auth_kid)
+          throw Error(Code::kBusy,
+                      "the agent " + id + " has just enrolled again; look at it again");
+        const auto now = trust_of(each.state);
+        const auto then = now ? after(*now, verb) : std::nullopt;
+        if (!then) refuse_verb(verb, each);
+        each.state = name_of(*then);
+        each.reason = reason;
+        if (verb == TrustVerb::kApprove) each.approved_by = actor;
+      },
+      with);
   if (changed.state != name_of(Trust::kTrusted)) {
     const std::string why = "the agent is " + changed.state;
     links_.close(id, why);
@@ -188,6 +236,66 @@ Json Agents::apply(TrustVerb verb, const std::string& id, const std::string& fin
     store_.notify(id);
   }
   return show(id);
+}
+
+// Of those that wait: approve and reject. nullopt: nobody does, or it is about the agent itself.
+std::optional<Json> Agents::apply_pending(TrustVerb verb, const std::string& id,
+                                          const std::string& fingerprint, const std::string& reason,
+                                          const std::string& actor) {
+  const auto waiting = store_.pending_agents(id, clock_.now());
+  if (waiting.empty()) return std::nullopt;
+  const auto agent = store_.agent(id);
+  if (agent && agent->auth_kid == fingerprint) return std::nullopt;
+  const bool ends = verb == TrustVerb::kReject || (verb == TrustVerb::kRevoke && !agent);
+  if (ends) {
+    const auto event = recorder_.make(Outcome::kDone, actor, "agent.reject", id,
+                                      fingerprint.empty() ? reason : fingerprint + ": " + reason);
+    if (store_.reject_pending(id, fingerprint, reason, event) == 0)
+      refuse_fingerprint(waiting.front().agent.auth_kid, fingerprint);
+    Recorder::say(event);
+    return show(id);
+  }
+  if (verb != TrustVerb::kApprove) return std::nullopt;
+  const bool known = std::any_of(waiting.begin(), waiting.end(), [&](const auto& each) {
+    return each.agent.auth_kid == fingerprint;
+  });
+  if (!known) {
+    recorder_.record(Outcome::kRefused, actor, "agent.approve", id,
+                     "another fingerprint: " + fingerprint);
+    std::string kids;
+    for (const auto& each : waiting) kids += (kids.empty() ? "" : " or ") + each.agent.auth_kid;
+    refuse_fingerprint(kids, fingerprint);
+  }
+  approve_pending(id, fingerprint, actor);
+  return show(id);
+}
+
+void Agents::approve_pending(const std::string& id, const std::string& fingerprint,
+                             const std::string& actor) {
+  const auto event = recorder_.make(Outcome::kDone, actor, "agent.approve", id, fingerprint);
+  const auto found = store_.approve_pending(id, fingerprint, actor, clock_.now(),
+                                            [&](const auto&) { return event; });
+  switch (found.outcome) {
+    case store::EnrollOutcome::kEntered:
+      return Recorder::say(event);
+    case store::EnrollOutcome::kRestored:
+      throw Error(Code::kKeyState,
+                  "the instance's store was put back from a backup, and is not accepted yet");
+    case store::EnrollOutcome::kNotPending:
+      throw Error(Code::kKeyState, "the agent " + id + " does not wait with this key any more",
+                  fingerprint);
+    default:
+      break;
+  }
+  const auto& other = found.before.value();
+  recorder_.record(Outcome::kAlarm, actor, "agent.approve", id,
+                   "refused: the agent " + other.id + " has key " + other.auth_kid + " by now");
+  throw Error(
+      Code::kExists,
+      "the agent " + other.id + " is there with key " + other.auth_kid +
+          " by now; only a token made for it replaces it (keyagent instance token --agent " + id +
+          ")",
+      fingerprint);
 }
 
 Json Agents::set_groups(const std::string& id, const std::vector<std::string>& groups,

@@ -55,9 +55,17 @@ class Agents {
  private:
   store::Agent require(const std::string& id) const;
   void require_key(const store::Agent& agent, const tls::Peer& peer);
-  // Changes the agent as it is now; again when another replica was faster.
-  store::Agent change(const std::string& id, const std::function<void(store::Agent&)>& edit);
+  std::optional<Json> apply_pending(TrustVerb verb, const std::string& id,
+                                    const std::string& fingerprint, const std::string& reason,
+                                    const std::string& actor);
+  void approve_pending(const std::string& id, const std::string& fingerprint,
+                       const std::string& actor);
+  // Changes the agent as it is now, with what belongs to it; again when another replica was faster.
+  // `edit` looks at all that must hold: what was read before may be over.
+  store::Agent change(const std::string& id, const std::function<void(store::Agent&)>& edit,
+                      const store::AgentChange& with = {});
   Json describe(const store::Agent& agent) const;
+  Json describe(const store::PendingAgent& pending) const;
   std::string shown(const store::Agent& agent, bool live) const;
 
   HostKeys& keys_;

@@ -77,6 +77,9 @@ class AgentLink final : public tls::LinkHandler {
   }
 
   void greet(const Json& message) {
+    // Trust may have ended since the connection came: before its entry that is seen here, after it
+    // by look().
+    agent_ = parts_.agents.identify(link_->peer());
     compare(message);
     Json welcome{{"type", "welcome"},
                  {"agent", agent_.id},
@@ -92,6 +95,7 @@ class AgentLink final : public tls::LinkHandler {
     if (before && host_of(before->address) != host_of(here))
       parts_.recorder.record(Outcome::kAlarm, "agent " + agent_.id, "connect", agent_.id,
                              "from " + here + " while there was a link from " + before->address);
+    parts_.links.look(agent_.id);
     greeted_ = true;
     parts_.recorder.record(Outcome::kDone, "agent " + agent_.id, "connect", agent_.id,
                            here + ", " + link_->peer().tls_version + " with " +

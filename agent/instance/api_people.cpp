@@ -79,9 +79,10 @@ Answer import_certificate(const Ask& ask) {
 }
 
 Answer make_token(const Ask& ask) {
-  return json(ask.parts.enrolment.make_token(
-      text_of(ask.body, "agent", ""), texts_of(ask.body, "groups"),
-      std::chrono::hours(number_of(ask.body, "hours", 24, 1, 24)), ask.person.name));
+  return json(
+      ask.parts.enrolment.make_token(text_of(ask.body, "agent", ""), texts_of(ask.body, "groups"),
+                                     std::chrono::hours(number_of(ask.body, "hours", 24, 1, 24)),
+                                     flag_of(ask.body, "inherit", false), ask.person.name));
 }
 
 Answer put_user(const Ask& ask) {
@@ -104,7 +105,8 @@ Answer back_up(const Ask& ask) {
 
 // Whatever waited for it is looked at anew, by the agents and by all replicas.
 Answer accept_restored(const Ask& ask) {
-  const Json out = ask.parts.epoch.accept(ask.person.name);
+  const Json out =
+      ask.parts.epoch.accept(number_of(ask.body, "epoch", 0, 0, INT64_MAX), ask.person.name);
   for (const auto& agent : ask.parts.store.agents()) {
     if (agent.state != name_of(Trust::kTrusted)) continue;
     ask.parts.store.add_news(agent.id);
@@ -130,7 +132,10 @@ const Route kRoutes[] = {
        return json(enrolment_of(ask).prove(ask.ids[0], ask.body, ask.request.peer.address));
      }},
     {"GET", "/v1/enrolments/{}", std::nullopt,
-     [](const Ask& ask) { return json(enrolment_of(ask).poll(ask.ids[0], ask.query("answer"))); }},
+     [](const Ask& ask) {
+       return json(
+           enrolment_of(ask).poll(ask.ids[0], ask.query("answer"), ask.request.peer.address));
+     }},
     {"GET", "/v1/crl", std::nullopt,
      [](const Ask& ask) { return pem(ask.parts.authority.crl_pem()); }},
     {"POST", "/v1/login", std::nullopt,

@@ -5,6 +5,7 @@
 #include "agent/base/encoding.h"
 #include "agent/base/error.h"
 #include "agent/base/log.h"
+#include "agent/instance/json.h"
 #include "agent/pki/revocation_list.h"
 
 namespace keyagent::instance {
@@ -61,18 +62,16 @@ std::string Authority::fingerprint() const {
   return to_base64url(sha256(pki::certificate_facts(certificate_).spki));
 }
 
-Bytes Authority::issue(const pki::Certified& certified, const std::string& agent,
-                       const std::string& kid) {
-  Bytes der = pki::issue(certificate_, certified, keys_.ca_signer());
+store::Certificate Authority::sign(const pki::Certified& certified, const std::string& agent,
+                                   const std::string& kid) {
   store::Certificate row;
   row.serial = certified.serial;
   row.agent = agent;
   row.kid = kid;
   row.not_before = certified.validity.not_before;
   row.not_after = certified.validity.not_after;
-  row.der = der;
-  store_.add_certificate(row);
-  return der;
+  row.der = pki::issue(certificate_, certified, keys_.ca_signer());
+  return row;
 }
 
 OutsideCa& Authority::outside() {
@@ -90,10 +89,67 @@ std::optional<std::string> Authority::certify_agent(const std::string& agent, By
     for (const auto& each : *chain) pem += pki::certificate_pem(each);
     return pem;
   }
+  const auto certificate = sign_for_agent(agent, spki);
+  enter(certificate);
+  return chain_of(certificate);
+}
+
+store::Certificate Authority::sign_for_agent(const std::string& agent, ByteView spki) {
   const pki::Certified certified{
       {spki.begin(), spki.end()}, "/O=keyagent/CN=" + agent,           {"DNS:" + agent},
       pki::Use::kClient,          valid_for(config_.certificate_life), pki::new_serial()};
-  return pki::certificate_pem(issue(certified, agent, jwk_thumbprint(spki))) + certificate_pem();
+  return sign(certified, agent, jwk_thumbprint(spki));
+}
+
+std::string Authority::chain_of(const store::Certificate& certificate) const {
+  return pki::certificate_pem(certificate.der) + certificate_pem();
+}
+
+// One that is not entered is given to nobody.
+store::IssueOutcome Authority::enter(const store::Certificate& certificate,
+                                     const store::Challenge* challenge) {
+  const auto outcome = store_.issue_certificate(certificate, {.count = config_.limits.certificates},
+                                                clock_.now(), challenge, "proved");
+  if (outcome == store::IssueOutcome::kNotTrusted)
+    throw Error(Code::kKeyState,
+                "the agent " + certificate.agent + " is not trusted with this key any more",
+                certificate.kid);
+  if (outcome == store::IssueOutcome::kOverBudget) {
+    const std::string text = "it had " + std::to_string(config_.limits.certificates) +
+                             " certificates in 24 h (limits.certificates)";
+    if (on_over_budget) on_over_budget(certificate.agent, text);
+    throw Error(Code::kBusy, "no certificate for the agent " + certificate.agent + ": " + text +
+                                 "; find out why it asks, or raise the limit");
+  }
+  return outcome;
+}
+
+std::optional<std::string> Authority::certify_enrolled(const std::string& agent, ByteView spki,
+                                                       const std::string& csr,
+                                                       const std::string& enrollment) {
+  if (outside_) return certify_agent(agent, spki, csr);
+  // The second time another replica, or another poll, was faster: its certificate is the one.
+  for (int i = 0; i < 2; ++i) {
+    auto challenge = store_.challenge(enrollment, clock_.now());
+    if (!challenge) break;
+    Json data = parse_object(challenge->data);
+    if (challenge->state == kCertified) {
+      const auto serial = text_of(data, "serial");
+      for (const auto& each : store_.certificates(agent)) {
+        if (each.serial == serial && !each.revoked && each.not_after > clock_.now())
+          return chain_of(each);
+      }
+      break;
+    }
+    const auto certificate = sign_for_agent(agent, spki);
+    data["serial"] = certificate.serial;
+    challenge->data = data.dump();
+    challenge->state = kCertified;
+    if (enter(certificate, &*challenge) == store::IssueOutcome::kIssued)
+      return chain_of(certificate);
+  }
+  throw Error(Code::kDenied,
+              "the certificate of this enrollment was revoked or has expired; enroll again");
 }
 
 tls::Identity Authority::server_identity() {
@@ -109,7 +165,9 @@ tls::Identity Authority::server_identity() {
   const pki::Certified certified{
       info.spki,         "/O=keyagent/CN=" + config_.hosts.front(), server_names(config_),
       pki::Use::kServer, valid_for(config_.certificate_life),       pki::new_serial()};
-  return {info.kid.text(), {issue(certified, {}, info.kid.text()), certificate_}};
+  const auto certificate = sign(certified, {}, info.kid.text());
+  store_.add_certificate(certificate);
+  return {info.kid.text(), {certificate.der, certificate_}};
 }
 
 tls::Trust Authority::agents_trust() {

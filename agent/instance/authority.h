@@ -1,6 +1,7 @@
 #pragma once
 // The instance's certification authority: its key is in the token of the instance's host.
 
+#include <functional>
 #include <memory>
 #include <mutex>
 #include <optional>
@@ -34,9 +35,19 @@ class Authority {
   std::string fingerprint() const;
 
   // PEM chain, leaf first, for the key of the request `csr` (PEM, verified before). nullopt: an
-  // outside CA has to certify it first.
+  // outside CA has to certify it first. Whether the agent is trusted with this key, and within its
+  // budget, is decided where the certificate is entered: Error{kKeyState}, Error{kBusy}.
   std::optional<std::string> certify_agent(const std::string& agent, ByteView spki,
                                            const std::string& csr);
+  // The same for an enrollment that was proved (its challenge's id): the certificate that it has,
+  // and one the first time. Throws Error{kDenied} when that one was revoked.
+  std::optional<std::string> certify_enrolled(const std::string& agent, ByteView spki,
+                                              const std::string& csr,
+                                              const std::string& enrollment);
+  // The state of an enrollment that has its certificate.
+  static constexpr const char* kCertified = "certified";
+  // Called when an agent asks for more certificates than its budget.
+  std::function<void(const std::string& agent, const std::string& text)> on_over_budget;
   // For the key that is active now: made anew for a new one, or when a third of its life is left;
   // with an outside CA what its file has.
   tls::Identity server_identity();
@@ -48,7 +59,12 @@ class Authority {
   void revoke(const std::string& agent, const std::string& reason);
 
  private:
-  Bytes issue(const pki::Certified& certified, const std::string& agent, const std::string& kid);
+  store::Certificate sign(const pki::Certified& certified, const std::string& agent,
+                          const std::string& kid);
+  store::Certificate sign_for_agent(const std::string& agent, ByteView spki);
+  store::IssueOutcome enter(const store::Certificate& certificate,
+                            const store::Challenge* challenge = nullptr);
+  std::string chain_of(const store::Certificate& certificate) const;
   pki::Validity valid_for(std::chrono::milliseconds life) const;
   Bytes current_crl();
 

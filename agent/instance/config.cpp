@@ -111,6 +111,7 @@ InstanceConfig read(const YamlReader& root) {
   if (config.task_history < 1s) fail(times, "task-history", "tasks are kept for 1s at least");
   if (config.certificate_life < 1h || config.crl_life < 1min || config.heartbeat < 1s)
     fail(times, "", "certificates live 1h at least, CRLs 1m, heartbeats 1s");
+  config.limits = read_limits(root.child("limits"));
   const YamlReader log = root.child("log");
   config.log_level = log.text("level", config.log_level);
   config.log_format = log.text("format", config.log_format);

@@ -8,6 +8,8 @@
 #include <string>
 #include <vector>
 
+#include "agent/instance/limits.h"
+
 namespace keyagent::instance {
 
 struct Endpoint {
@@ -39,6 +41,7 @@ struct InstanceConfig {
   std::chrono::milliseconds heartbeat{15000};
   std::chrono::milliseconds task_lease{60000};
   std::chrono::milliseconds task_history{std::chrono::hours(24 * 30)};
+  Limits limits;
   std::string log_level = "info", log_format = "text";
 };
 

@@ -1,9 +1,11 @@
 #pragma once
 // How an agent becomes known: it proves its two keys, and a token or a person vouches for it.
 
+#include <functional>
 #include <string>
 
 #include "agent/base/clock.h"
+#include "agent/base/rate_budget.h"
 #include "agent/instance/authority.h"
 #include "agent/instance/json.h"
 #include "agent/instance/recorder.h"
@@ -12,27 +14,39 @@
 
 namespace keyagent::instance {
 
-// Thread-safe; nothing is kept in memory, so that any replica goes on. API.md, "Enrolment".
+// Thread-safe; what lasts is in the store, so that any replica goes on. API.md, "Enrolment".
+// Whatever is checked when an enrollment begins is checked again by the store, in the transaction
+// that ends it.
 class Enrolment {
  public:
   Enrolment(const InstanceConfig& config, HostKeys& keys, Authority& authority, store::Store& store,
             Recorder& recorder, const Clock& clock);
 
-  // `from`: the address of who asks.
+  // `from`: the address of the caller. Each address has a budget for what no token vouches for:
+  // Error{kBusy} beyond it.
   Json begin(const Json& request, const std::string& from);
   Json prove(const std::string& id, const Json& request, const std::string& from);
-  Json poll(const std::string& id, const std::string& answer);
+  // The same answer each time: the certificate is issued once.
+  Json poll(const std::string& id, const std::string& answer, const std::string& from);
 
-  // {"token","expires"}
+  // {"token","expires"}. `inherit`: an agent that is replaced with it passes on its groups and
+  // credentials; REQUIRES an `agent` then.
   Json make_token(const std::string& agent, const std::vector<std::string>& groups,
-                  std::chrono::hours life, const std::string& by);
+                  std::chrono::hours life, bool inherit, const std::string& by);
+  // Called after an agent was replaced, with what it was before.
+  std::function<void(const std::string& id, const store::Agent& before)> on_replaced;
   // "https://host:port" of the agents' listener, once it listens.
   void set_agents_port(std::uint16_t port) { agents_port_ = port; }
 
  private:
-  void require_free(const store::Agent& wanted, bool replace, const std::string& from);
+  store::Enrollment read_asked(const store::Challenge& challenge) const;
+  void require_possible(const store::Enrollment& wanted, const std::string& from);
+  [[noreturn]] void refuse(const store::Enrolled& found, const store::Enrollment& wanted,
+                           const std::string& from);
+  store::Enrolled decide(const store::Enrollment& wanted, const std::string& from);
   Json answer_for(const store::Challenge& challenge);
-  void enter(const Json& asked, const std::string& state, const std::string& vouched);
+  Json trusted_answer(const store::Challenge& challenge, const store::Agent& agent);
+  void charge(const std::string& from);
 
   const InstanceConfig& config_;
   HostKeys& keys_;
@@ -40,6 +54,8 @@ class Enrolment {
   store::Store& store_;
   Recorder& recorder_;
   const Clock& clock_;
+  RateBudget strangers_;  // by address: what no token vouches for
+  RateBudget polls_;      // by enrollment
   std::uint16_t agents_port_ = 0;
 };
 

@@ -77,13 +77,19 @@ Json Epoch::describe() {
           {"last", store_.last_event()}};
 }
 
-Json Epoch::accept(const std::string& by) {
+Json Epoch::accept(std::int64_t epoch, const std::string& by) {
   const auto known = store_.restored();
+  if (known && epoch != 0 && known->epoch != epoch)
+    throw Error(Code::kKeyState, "an agent knows of event " + std::to_string(known->epoch) +
+                                     ", not only of " + std::to_string(epoch) +
+                                     ": look again (keyagent instance restored), then accept");
   const auto event = recorder_.make(
       Outcome::kDone, "user " + by, "restored.accept", config_.id,
       known ? "events count on from " + std::to_string(known->epoch) : std::string());
-  if (!known || !store_.accept_restored(event))
-    throw Error(Code::kKeyState, "this store was not put back from a backup: nothing to accept");
+  if (!known || !store_.accept_restored(event, known->epoch))
+    throw Error(Code::kKeyState,
+                "this store was not put back from a backup, or more was learned of it just now: "
+                "look again (keyagent instance restored)");
   Recorder::say(event);
   forget();
   return {{"epoch", store_.last_event()}};

@@ -30,8 +30,9 @@ class Epoch {
   void require_accepted();
   // null, or {"epoch","agent","since","last"}.
   Json describe();
-  // Throws Error{kKeyState} when there is nothing to accept.
-  Json accept(const std::string& by);
+  // `epoch`: the one that the person has seen; 0: whatever is known. Throws Error{kKeyState} when
+  // there is nothing to accept, or a greater one is known by now.
+  Json accept(std::int64_t epoch, const std::string& by);
 
  private:
   void forget();  // the next number is signed anew

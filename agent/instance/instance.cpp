@@ -102,6 +102,15 @@ struct Instance::Impl {
       if (agents_server) agents_server->end_sessions(with_kid, why);
       look_at_certificates();  // a revocation is in the CRL of the next session
     };
+    enrolment.on_replaced = [this](const std::string& id, const store::Agent& before) {
+      const std::string why = "the agent was replaced";
+      links.close(id, why);
+      agents.end_sessions(before.auth_kid, why);
+      store.notify(id);
+    };
+    authority.on_over_budget = [this](const std::string& agent, const std::string& text) {
+      recorder.record(Outcome::kAlarm, "agent " + agent, "certificate.renew", agent, text);
+    };
     // The agent's link may be at another replica: the store says that there is news, and where.
     credentials.on_change = [this](const std::string& agent) {
       store.add_news(agent);

@@ -42,7 +42,9 @@ void check(const Arguments& arguments) {
   store::Store store({config.store_url});
   std::cout << "configuration: instance " << config.id << "\n"
             << "store: " << store.describe() << "\n"
-            << "agents: " << store.agents().size() << "\n";
+            << "agents: "
+            << store.agents().size() + store.pending_agents({}, system_clock().now()).size()
+            << "\n";
   instance::HostKeys keys(config);
   if (config.outside) {
     instance::OutsideCa outside(*config.outside, store, system_clock());

@@ -27,6 +27,12 @@ bool answers(const Json& request, const char* name, const Json& asked) {
   return given && equal_secret(as_bytes(hash_text(*given)), as_bytes(text_of(asked, name)));
 }
 
+// Trust may have ended since the session's agent was looked up.
+void require_trusted(const store::Agent& agent) {
+  if (agent.state != name_of(Trust::kTrusted))
+    throw Error(Code::kKeyState, "the agent is " + agent.state, agent.auth_kid);
+}
+
 store::Challenge require_rotation(store::Store& store, const store::Agent& agent,
                                   const std::string& id, WallTime now) {
   auto challenge = store.challenge(id, now);
@@ -85,17 +91,21 @@ Json Agents::prove_rotation(const store::Agent& agent, const std::string& id, co
   if (challenge.state == "failed")
     throw Error(Code::kIntegrity, "a wrong answer ended this rotation; begin it again", new_kid);
   if (challenge.state == "asked") {
-    change(agent.id, [&](store::Agent& each) {
-      if (each.transport_kid != text_of(asked, "old_kid"))
-        throw Error(Code::kKeyState, "the trusted transport key has changed meanwhile", new_kid);
-      each.next_transport_kid = new_kid;
-      each.next_transport_spki = bytes_of(asked, "spki");
-      each.next_envelope = text_of(asked, "envelope");
-    });
     challenge.state = "staged";
     challenge.expires = clock_.now() + kRotationTime;
-    store_.move_challenge(challenge, "asked");
-    recorder_.record(Outcome::kDone, "agent " + agent.id, "transport.stage", agent.id, new_kid);
+    const auto event =
+        recorder_.make(Outcome::kDone, "agent " + agent.id, "transport.stage", agent.id, new_kid);
+    change(agent.id,
+           [&](store::Agent& each) {
+             require_trusted(each);
+             if (each.auth_kid != agent.auth_kid || each.transport_kid != text_of(asked, "old_kid"))
+               throw Error(Code::kKeyState, "the trusted transport key has changed meanwhile",
+                           new_kid);
+             each.next_transport_kid = new_kid;
+             each.next_transport_spki = bytes_of(asked, "spki");
+             each.next_envelope = text_of(asked, "envelope");
+           },
+           {event, {}, challenge, "asked"});
     if (on_transport) on_transport(agent.id);
   }
   return {{"state", "staged"}};
@@ -108,9 +118,12 @@ Json Agents::switch_rotation(const store::Agent& agent, const std::string& id) {
   if (challenge.state != "staged")
     throw Error(Code::kKeyState, "the new transport key has not been proved", new_kid);
   if (agent.transport_kid != new_kid) {
-    change(agent.id, [&](store::Agent& each) {
+    const auto event = recorder_.make(Outcome::kDone, "agent " + agent.id, "transport.switch",
+                                      agent.id, old_kid + " -> " + new_kid);
+    const auto switch_over = [&](store::Agent& each) {
+      require_trusted(each);
       if (each.transport_kid == new_kid) return;
-      if (each.next_transport_kid != new_kid)
+      if (each.next_transport_kid != new_kid || each.transport_kid != old_kid)
         throw Error(Code::kKeyState, "another new transport key was proved since", new_kid);
       each.previous_transport_kid = each.transport_kid;
       each.transport_kid = each.next_transport_kid;
@@ -119,11 +132,14 @@ Json Agents::switch_rotation(const store::Agent& agent, const std::string& id) {
       each.next_transport_kid.clear();
       each.next_transport_spki.clear();
       each.next_envelope.clear();
-    });
-    recorder_.record(Outcome::kDone, "agent " + agent.id, "transport.switch", agent.id,
-                     old_kid + " -> " + new_kid);
+    };
+    change(agent.id, switch_over, {event, {}, challenge, "staged"});
     if (on_transport) on_transport(agent.id);
   }
+  const auto now = require(agent.id);
+  require_trusted(now);
+  if (now.transport_kid != new_kid)
+    throw Error(Code::kKeyState, "the trusted transport key has changed meanwhile", new_kid);
   const Json confirmation{{"agent", agent.id},
                           {"old_kid", old_kid},
                           {"new_kid", new_kid},
@@ -148,6 +164,7 @@ store::Agent Agents::catch_up(const store::Agent& agent, const Json& said) {
   }
   const auto changed = change(agent.id, [&](store::Agent& each) {
     if (each.revision != agent.revision) throw Error(Code::kBusy, "the agent was changed just now");
+    require_trusted(each);
     each.previous_transport_kid = each.transport_kid;
     each.transport_kid = kid;
     each.transport_spki = *spki;
@@ -170,6 +187,9 @@ Json Agents::renew(const store::Agent& agent, const Json& request) {
     if (const auto other = store_.agent_by_auth_kid(kid))
       throw Error(Code::kExists, "this key is the agent " + other->id, kid);
     change(agent.id, [&](store::Agent& each) {
+      require_trusted(each);
+      if (each.auth_kid != agent.auth_kid)
+        throw Error(Code::kKeyState, "the agent has another auth key by now", kid);
       each.next_auth_kid = kid;
       each.next_auth_spki = spki;
     });

@@ -1,3 +1,4 @@
+#include "agent/base/error.h"
 #include "agent/store/store_impl.h"
 
 namespace keyagent::store {
@@ -61,55 +62,73 @@ Bounds bounds_of(const Agent& a) {
 
 }  // namespace
 
-bool Store::add_agent(const Agent& a) {
+bool insert_agent(Sql& sql, const Agent& a) {
   auto bounds = bounds_of(a);
   bounds.push_back({"last_seen", a.last_seen});
-  return impl_->db.write([&](Sql& sql) {
-    return sql.run(
-               "INSERT INTO agents (id, state, auth_spki, transport_spki, auth_kid, "
-               "transport_kid, previous_transport_kid, envelope, host, version, group_names, "
-               "approved_by, reason, enrolled, changed, last_seen, revision, next_auth_spki, "
-               "next_auth_kid, next_transport_spki, next_transport_kid, next_envelope) "
-               "VALUES (:id, :state, :auth_spki, :transport_spki, :auth_kid, :transport_kid, "
-               ":previous, :envelope, :host, :version, :groups, :approved_by, :reason, :enrolled, "
-               ":changed, :last_seen, :revision, :next_auth_spki, :next_auth_kid, "
-               ":next_transport_spki, :next_transport_kid, :next_envelope) "
-               "ON CONFLICT DO NOTHING",
-               bounds) == 1;
-  });
+  return sql.run(
+             "INSERT INTO agents (id, state, auth_spki, transport_spki, auth_kid, "
+             "transport_kid, previous_transport_kid, envelope, host, version, group_names, "
+             "approved_by, reason, enrolled, changed, last_seen, revision, next_auth_spki, "
+             "next_auth_kid, next_transport_spki, next_transport_kid, next_envelope) "
+             "VALUES (:id, :state, :auth_spki, :transport_spki, :auth_kid, :transport_kid, "
+             ":previous, :envelope, :host, :version, :groups, :approved_by, :reason, :enrolled, "
+             ":changed, :last_seen, :revision, :next_auth_spki, :next_auth_kid, "
+             ":next_transport_spki, :next_transport_kid, :next_envelope) "
+             "ON CONFLICT DO NOTHING",
+             bounds) == 1;
+}
+
+bool Store::add_agent(const Agent& a) {
+  return impl_->db.write([&](Sql& sql) { return insert_agent(sql, a); });
+}
+
+std::optional<Agent> agent_in(Sql& sql, const std::string& id, const char* lock) {
+  return sql.first(kSelect + "WHERE id = :id" + lock, {{"id", id}}, agent_of);
+}
+
+std::optional<Agent> agent_with_key(Sql& sql, const std::string& auth_kid) {
+  return sql.first(kSelect + "WHERE auth_kid = :kid AND auth_kid <> ''", {{"kid", auth_kid}},
+                   agent_of);
 }
 
 std::optional<Agent> Store::agent(const std::string& id) {
-  return impl_->db.read([&](Sql& sql) {
-    return sql.first(kSelect + "WHERE id = :id", {{"id", id}}, agent_of);
-  });
+  return impl_->db.read([&](Sql& sql) { return agent_in(sql, id, ""); });
 }
 
 std::optional<Agent> Store::agent_by_auth_kid(const std::string& kid) {
-  return impl_->db.read([&](Sql& sql) {
-    return sql.first(kSelect + "WHERE auth_kid = :kid AND auth_kid <> ''", {{"kid", kid}},
-                     agent_of);
-  });
+  return impl_->db.read([&](Sql& sql) { return agent_with_key(sql, kid); });
 }
 
 std::vector<Agent> Store::agents() {
   return impl_->db.read([](Sql& sql) { return sql.all(kSelect + "ORDER BY id", {}, agent_of); });
 }
 
-bool Store::update_agent(const Agent& a) {
+bool write_agent(Sql& sql, const Agent& a) {
+  return sql.run(
+             "UPDATE agents SET state = :state, auth_spki = :auth_spki, "
+             "transport_spki = :transport_spki, auth_kid = :auth_kid, "
+             "transport_kid = :transport_kid, previous_transport_kid = :previous, "
+             "envelope = :envelope, host = :host, version = :version, group_names = :groups, "
+             "approved_by = :approved_by, reason = :reason, enrolled = :enrolled, "
+             "changed = :changed, next_auth_spki = :next_auth_spki, "
+             "next_auth_kid = :next_auth_kid, next_transport_spki = :next_transport_spki, "
+             "next_transport_kid = :next_transport_kid, next_envelope = :next_envelope, "
+             "revision = revision + 1 "
+             "WHERE id = :id AND revision = :revision",
+             bounds_of(a)) == 1;
+}
+
+bool Store::update_agent(const Agent& a, const AgentChange& with) {
   return impl_->db.write([&](Sql& sql) {
-    return sql.run(
-               "UPDATE agents SET state = :state, auth_spki = :auth_spki, "
-               "transport_spki = :transport_spki, auth_kid = :auth_kid, "
-               "transport_kid = :transport_kid, previous_transport_kid = :previous, "
-               "envelope = :envelope, host = :host, version = :version, group_names = :groups, "
-               "approved_by = :approved_by, reason = :reason, enrolled = :enrolled, "
-               "changed = :changed, next_auth_spki = :next_auth_spki, "
-               "next_auth_kid = :next_auth_kid, next_transport_spki = :next_transport_spki, "
-               "next_transport_kid = :next_transport_kid, next_envelope = :next_envelope, "
-               "revision = revision + 1 "
-               "WHERE id = :id AND revision = :revision",
-               bounds_of(a)) == 1;
+    if (with.challenge && !move_challenge_in(sql, *with.challenge, with.challenge_from))
+      return false;
+    if (!write_agent(sql, a)) {
+      if (with.challenge) throw Error(Code::kBusy, "the agent was changed at the same moment");
+      return false;
+    }
+    if (!with.revoke.empty()) revoke_certificates(sql, a.id, a.changed, with.revoke);
+    if (with.event) insert_event(sql, *with.event);
+    return true;
   });
 }
 

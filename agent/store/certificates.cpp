@@ -19,20 +19,43 @@ Certificate certificate_of(const Row& row) {
 
 }  // namespace
 
+void insert_certificate(Sql& sql, const Certificate& c) {
+  sql.run(
+      "INSERT INTO certificates (serial, agent, kid, not_before, not_after, revoked, reason, "
+      "der) "
+      "VALUES (:serial, :agent, :kid, :not_before, :not_after, :revoked, :reason, :der)",
+      {{"serial", c.serial},
+       {"agent", c.agent},
+       {"kid", c.kid},
+       {"not_before", c.not_before},
+       {"not_after", c.not_after},
+       {"revoked", c.revoked},
+       {"reason", c.reason},
+       {"der", c.der}});
+}
+
 void Store::add_certificate(const Certificate& c) {
-  impl_->db.write([&](Sql& sql) {
-    sql.run(
-        "INSERT INTO certificates (serial, agent, kid, not_before, not_after, revoked, reason, "
-        "der) "
-        "VALUES (:serial, :agent, :kid, :not_before, :not_after, :revoked, :reason, :der)",
-        {{"serial", c.serial},
-         {"agent", c.agent},
-         {"kid", c.kid},
-         {"not_before", c.not_before},
-         {"not_after", c.not_after},
-         {"revoked", c.revoked},
-         {"reason", c.reason},
-         {"der", c.der}});
+  impl_->db.write([&](Sql& sql) { insert_certificate(sql, c); });
+}
+
+// The agent's row stays as it was read until the commit: trust that ends later ends this
+// certificate too, trust that ended before keeps it from being issued.
+IssueOutcome Store::issue_certificate(const Certificate& c, const IssueBudget& budget, WallTime now,
+                                      const Challenge* challenge, const std::string& from) {
+  return impl_->db.write([&](Sql& sql) {
+    const auto agent = agent_in(sql, c.agent, sql.for_update());
+    if (!agent || agent->state != "trusted" || c.kid.empty() ||
+        (c.kid != agent->auth_kid && c.kid != agent->next_auth_kid))
+      return IssueOutcome::kNotTrusted;
+    const auto count =
+        sql.first("SELECT count(*) FROM certificates WHERE agent = :agent AND not_before > :since",
+                  {{"agent", c.agent}, {"since", now - budget.within}},
+                  [](const Row& row) { return row.number(0); });
+    if (count.value() >= budget.count) return IssueOutcome::kOverBudget;
+    if (challenge != nullptr && !move_challenge_in(sql, *challenge, from))
+      return IssueOutcome::kGone;
+    insert_certificate(sql, c);
+    return IssueOutcome::kIssued;
   });
 }
 
@@ -68,6 +91,14 @@ bool Store::revoke_certificate(const std::string& serial, WallTime when,
                "WHERE serial = :serial AND revoked IS NULL",
                {{"at", when}, {"reason", reason}, {"serial", serial}}) == 1;
   });
+}
+
+void revoke_certificates(Sql& sql, const std::string& agent, WallTime now,
+                         const std::string& reason) {
+  sql.run(
+      "UPDATE certificates SET revoked = :now, reason = :reason "
+      "WHERE agent = :agent AND revoked IS NULL AND not_after > :now",
+      {{"now", now}, {"reason", reason}, {"agent", agent}});
 }
 
 }  // namespace keyagent::store

@@ -3,7 +3,8 @@
 namespace keyagent::store {
 namespace {
 
-constexpr const char* kSelect = "SELECT id, kind, agent, state, data, expires FROM challenges ";
+constexpr const char* kSelect =
+    "SELECT id, kind, agent, state, data, expires, address FROM challenges ";
 
 Challenge challenge_of(const Row& row) {
   return {.id = row.text(0),
@@ -11,7 +12,8 @@ Challenge challenge_of(const Row& row) {
           .agent = row.text(2),
           .state = row.text(3),
           .data = row.text(4),
-          .expires = row.time(5)};
+          .expires = row.time(5),
+          .address = row.text(6)};
 }
 
 }  // namespace
@@ -20,14 +22,15 @@ void Store::add_challenge(const Challenge& challenge, WallTime now) {
   impl_->db.write([&](Sql& sql) {
     sql.run("DELETE FROM challenges WHERE expires <= :now", {{"now", now}});
     sql.run(
-        "INSERT INTO challenges (id, kind, agent, state, data, expires) "
-        "VALUES (:id, :kind, :agent, :state, :data, :expires)",
+        "INSERT INTO challenges (id, kind, agent, state, data, expires, address) "
+        "VALUES (:id, :kind, :agent, :state, :data, :expires, :address)",
         {{"id", challenge.id},
          {"kind", challenge.kind},
          {"agent", challenge.agent},
          {"state", challenge.state},
          {"data", challenge.data},
-         {"expires", challenge.expires}});
+         {"expires", challenge.expires},
+         {"address", challenge.address}});
   });
 }
 
@@ -45,16 +48,31 @@ std::vector<Challenge> Store::challenges(const std::string& kind, WallTime now) 
   });
 }
 
+bool move_challenge_in(Sql& sql, const Challenge& challenge, const std::string& from) {
+  return sql.run(
+             "UPDATE challenges SET state = :state, data = :data, expires = :expires "
+             "WHERE id = :id AND state = :from_state",
+             {{"state", challenge.state},
+              {"data", challenge.data},
+              {"expires", challenge.expires},
+              {"id", challenge.id},
+              {"from_state", from}}) == 1;
+}
+
 bool Store::move_challenge(const Challenge& challenge, const std::string& from) {
-  return impl_->db.write([&](Sql& sql) {
-    return sql.run(
-               "UPDATE challenges SET state = :state, data = :data, expires = :expires "
-               "WHERE id = :id AND state = :from_state",
-               {{"state", challenge.state},
-                {"data", challenge.data},
-                {"expires", challenge.expires},
-                {"id", challenge.id},
-                {"from_state", from}}) == 1;
+  return impl_->db.write([&](Sql& sql) { return move_challenge_in(sql, challenge, from); });
+}
+
+std::int64_t Store::count_challenges(const std::string& kind, const std::string& address,
+                                     WallTime now) {
+  return impl_->db.read([&](Sql& sql) {
+    return sql
+        .first(
+            "SELECT count(*) FROM challenges WHERE kind = :kind AND expires > :now "
+            "AND (:address = '' OR address = :address)",
+            {{"kind", kind}, {"now", now}, {"address", address}},
+            [](const Row& row) { return row.number(0); })
+        .value_or(0);
   });
 }
 

@@ -37,6 +37,10 @@ std::optional<Restored> restored_in(Sql& sql) {
 
 }  // namespace
 
+bool is_restored(Sql& sql) {
+  return restored_in(sql).has_value();
+}
+
 std::int64_t Store::last_event() {
   return impl_->db.read(last_of);
 }
@@ -61,11 +65,11 @@ bool Store::note_restored(const Restored& seen, const Event& event) {
   });
 }
 
-bool Store::accept_restored(const Event& event) {
+bool Store::accept_restored(const Event& event, std::int64_t epoch) {
   return impl_->db.write([&](Sql& sql) {
     hold_events(sql);
     const auto known = restored_in(sql);
-    if (!known) return false;
+    if (!known || known->epoch != epoch) return false;
     sql.run("UPDATE counters SET value = :value WHERE name = 'events'",
             {{"value", std::max<std::int64_t>(known->epoch, last_of(sql))}});
     sql.run("DELETE FROM settings WHERE name = :name", {{"name", std::string(kSetting)}});

@@ -38,7 +38,8 @@ struct EnrolmentToken {
   std::vector<std::string> groups;
   std::string created_by;
   WallTime expires;
-  std::string used_by;  // agent id; empty: not yet
+  std::string used_by;   // agent id; empty: not yet
+  bool inherit = false;  // who replaces an agent gets its groups and credentials too
 };
 
 // Something that a peer must answer in time: an enrolment, a new transport key.
@@ -49,6 +50,7 @@ struct Challenge {
   std::string state;
   std::string data;  // JSON: what was asked, and SHA-256 of the right answers
   WallTime expires;
+  std::string address{};  // of an enrollment: whom it counts as
 };
 
 struct User {

@@ -177,7 +177,25 @@ const Migration kExchanges = {
 // A program that does not know it would take a credential whose value is a record for an empty one.
 const Migration kCredentialRecords = {};
 
-const Migration kAll[] = {kFirst, kTasks, kReplicas, kRecords, kExchanges, kCredentialRecords};
+// Agents that wait for a person have rows of their own, one per key; older ones stay in `agents`.
+const Migration kEnrollments = {
+    R"sql(ALTER TABLE enrolment_tokens ADD COLUMN inherit BIGINT NOT NULL DEFAULT 0)sql",
+    R"sql(ALTER TABLE challenges ADD COLUMN address TEXT NOT NULL DEFAULT '')sql",
+    R"sql(CREATE INDEX challenges_kind ON challenges (kind, address))sql",
+    R"sql(CREATE TABLE pending_agents (
+      id TEXT NOT NULL, auth_kid TEXT NOT NULL, state TEXT NOT NULL, auth_spki TEXT NOT NULL,
+      transport_spki TEXT NOT NULL, transport_kid TEXT NOT NULL, envelope TEXT NOT NULL,
+      host TEXT NOT NULL, version TEXT NOT NULL, reason TEXT NOT NULL, address TEXT NOT NULL,
+      asked BIGINT NOT NULL, expires BIGINT NOT NULL, PRIMARY KEY (id, auth_kid)))sql",
+    R"sql(CREATE INDEX pending_agents_address ON pending_agents (address))sql",
+    R"sql(CREATE INDEX pending_agents_expires ON pending_agents (expires))sql",
+    R"sql(INSERT INTO counters (name, value) VALUES ('pending_agents', 0))sql",
+    R"sql(ALTER TABLE events ADD COLUMN repeats BIGINT NOT NULL DEFAULT 1)sql",
+    R"sql(CREATE INDEX events_outcome ON events (outcome, seq))sql",
+};
+
+const Migration kAll[] = {kFirst,      kTasks, kReplicas, kRecords, kExchanges, kCredentialRecords,
+                          kEnrollments};
 
 // The table that says which migrations ran is there before the first of them.
 void prepare(Sql& sql) {

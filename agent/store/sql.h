@@ -103,6 +103,8 @@ class Sql {
   // To append to a SELECT whose rows must stay as they were read until the transaction ends. SQLite
   // has one writer at a time and needs nothing.
   const char* for_share() const { return engine_ == Engine::kPostgres ? " FOR SHARE" : ""; }
+  // The same for rows that this transaction will change.
+  const char* for_update() const { return engine_ == Engine::kPostgres ? " FOR UPDATE" : ""; }
 
  private:
   class Cursor {

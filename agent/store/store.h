@@ -17,6 +17,7 @@
 
 #include "agent/base/bytes.h"
 #include "agent/base/clock.h"
+#include "agent/store/enroll_rows.h"
 #include "agent/store/rows.h"
 
 namespace keyagent::store {
@@ -55,6 +56,14 @@ struct TaskClaim {
   std::chrono::milliseconds life{};
 };
 
+// What is written together with an agent, or not at all.
+struct AgentChange {
+  std::optional<Event> event{};
+  std::string revoke{};                  // reason: all its certificates that are still valid
+  std::optional<Challenge> challenge{};  // moved from `challenge_from`
+  std::string challenge_from{};
+};
+
 // Thread-safe: a pool of connections. Every method throws Error: kPeer when the database cannot be
 // reached (retryable; when the text says so, it is not known whether the change was made),
 // kBusy when it is locked or all connections are in use for too long (retryable, nothing was
@@ -77,22 +86,44 @@ class Store {
   std::optional<Agent> agent(const std::string& id);
   std::optional<Agent> agent_by_auth_kid(const std::string& kid);
   std::vector<Agent> agents();
-  // Writes all but last_seen if the row still has agent.revision, and raises it. False: somebody
-  // was faster.
-  bool update_agent(const Agent& agent);
+  // Writes all but last_seen if the row still has agent.revision, and raises it, with what belongs
+  // to it. False, and nothing is changed: somebody was faster, or the challenge was moved.
+  bool update_agent(const Agent& agent, const AgentChange& with = {});
   void seen(const std::string& agent_id, WallTime when);
 
   void add_enrolment_token(const EnrolmentToken& token);
-  // Uses it up for this agent: the token, once; nullopt when unknown, expired at `now`, used, or
-  // for another id.
-  std::optional<EnrolmentToken> use_enrolment_token(const Bytes& hash, const std::string& agent_id,
-                                                    WallTime now);
+  // Not used, not expired at `now`, good for this id.
+  std::optional<EnrolmentToken> enrolment_token(const Bytes& hash, const std::string& agent_id,
+                                                WallTime now);
+
+  using EnrolledEvent = std::function<Event(const Enrolled&)>;
+  // What enroll() or ask_approval() would find now; nothing is changed.
+  Enrolled would_enroll(const Enrollment& enrollment);
+  // Decides and acts in one transaction: with a token. The token and the challenge are used up and
+  // the event is recorded only when the agent is entered, replaced or known. An agent that is
+  // replaced loses its certificates, sealed copies and open rekeys, and, unless the token lets it
+  // inherit, its groups and assignments; others that wait for its id are dropped.
+  // Throws Error{kBusy}: it was changed at the same moment.
+  Enrolled enroll(const Enrollment& enrollment, const EnrolledEvent& event);
+  // The same without a token: kPending, or what is in the way.
+  Enrolled ask_approval(const Enrollment& enrollment, const PendingLimits& limits,
+                        const EnrolledEvent& event);
+  // Those that wait or were rejected, not expired; of one id or of all.
+  std::vector<PendingAgent> pending_agents(const std::string& id, WallTime now);
+  // A person approves this fingerprint: kEntered, or what is in the way by now.
+  Enrolled approve_pending(const std::string& id, const std::string& auth_kid,
+                           const std::string& approver, WallTime now, const EnrolledEvent& event);
+  // Of an id, one fingerprint or (empty) all. How many.
+  std::int64_t reject_pending(const std::string& id, const std::string& auth_kid,
+                              const std::string& reason, const Event& event);
 
   void add_challenge(const Challenge& challenge, WallTime now);  // drops those that have expired
   std::optional<Challenge> challenge(const std::string& id, WallTime now);  // not expired
   std::vector<Challenge> challenges(const std::string& kind, WallTime now);
   // Changes state, data and expiry if it is still in state `from`.
   bool move_challenge(const Challenge& challenge, const std::string& from);
+  // Not expired; of one address (empty: all).
+  std::int64_t count_challenges(const std::string& kind, const std::string& address, WallTime now);
 
   bool add_user(const User& user);  // false: there is one of this name
   bool update_user(const User& user);
@@ -229,6 +260,11 @@ class Store {
   std::vector<Exchange> due_exchanges(const std::string& own, WallTime now, std::size_t count);
 
   void add_certificate(const Certificate& certificate);
+  // Of a trusted agent's auth key or next one, within its budget; the challenge is moved with it.
+  // Anything but kIssued: nothing is changed.
+  IssueOutcome issue_certificate(const Certificate& certificate, const IssueBudget& budget,
+                                 WallTime now, const Challenge* challenge = nullptr,
+                                 const std::string& from = {});
   std::vector<Certificate> certificates(const std::string& agent);  // empty: all
   std::vector<Certificate> own_certificates();                      // of no agent: the instance's
   std::vector<Certificate> revoked_certificates(WallTime now);  // not expired; without their DER
@@ -245,8 +281,9 @@ class Store {
   // event was recorded.
   bool note_restored(const Restored& seen, const Event& event);
   // Counts events on from beyond the greatest one seen, drops enrolment tokens that are not used
-  // here (they may have been, since the backup), and records the event. False: it is not restored.
-  bool accept_restored(const Event& event);
+  // here (they may have been, since the backup), and records the event. False: it is not restored,
+  // or a greater `epoch` than the one that is accepted was seen meanwhile.
+  bool accept_restored(const Event& event, std::int64_t epoch);
 
   // False: there is one of this name. The event is recorded with it.
   bool add_specification(const Specification& specification, const Event& event);

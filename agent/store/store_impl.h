@@ -20,6 +20,17 @@ std::string storable(const std::string& text);
 // Inside of a transaction: what is done and that it was done are one. Returns its number.
 std::int64_t insert_event(Sql& sql, const Event& event);
 
+// Inside of a transaction. `lock`: for_share(), for_update() or "".
+std::optional<Agent> agent_in(Sql& sql, const std::string& id, const char* lock);
+std::optional<Agent> agent_with_key(Sql& sql, const std::string& auth_kid);
+bool insert_agent(Sql& sql, const Agent& agent);  // false: as Store::add_agent()
+bool write_agent(Sql& sql, const Agent& agent);   // false: as Store::update_agent()
+bool is_restored(Sql& sql);                       // and not accepted yet
+bool move_challenge_in(Sql& sql, const Challenge& challenge, const std::string& from);
+void insert_certificate(Sql& sql, const Certificate& certificate);
+void revoke_certificates(Sql& sql, const std::string& agent, WallTime now,
+                         const std::string& reason);
+
 // Inside of a transaction: whether a record may come under this key. Until the transaction ends
 // whoever closes the key waits.
 bool takes_records(Sql& sql, const std::string& kid);

@@ -262,7 +262,8 @@ TEST_F(ExchangeAttacks, Fault132_AnEndWhoseStoreWasPutBackIsRefusedUntilThatIsAc
   EXPECT_EQ(source_.events("exchange.restored", "alarm"), 1);
   EXPECT_EQ(code_of([&] { restored.work(); }), Code::kKeyState);
   EXPECT_EQ(door.imports, 0);
-  store.accept_restored(recorder.make(Outcome::kDone, "user root", "restored.accept", "target"));
+  store.accept_restored(recorder.make(Outcome::kDone, "user root", "restored.accept", "target"),
+                        store.restored()->epoch);
   EXPECT_EQ(code_of([&] { restored.retry(id, "tess"); }), Code::kOk);
   restored.work();
   EXPECT_EQ(restored.show(id).at("state"), "cancelled");  // as the source knows

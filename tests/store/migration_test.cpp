@@ -100,7 +100,7 @@ TEST_P(SchemaOne, RowsAreReadAfterTheMigrationAndTasksAreTaken) {
   expect_equal(store().rekey(1).value(), rekey);
   EXPECT_EQ(store().certificates("host-1").at(0).serial, "0a1b");
   EXPECT_TRUE(store().login({9}, kNow));
-  EXPECT_TRUE(store().use_enrolment_token({8}, "host-2", kNow));
+  EXPECT_TRUE(use_token(store(), {8}, "host-2", kNow));
   EXPECT_EQ(store().challenge("challenge-1", kNow)->data, "{}");
   EXPECT_EQ(store().events(0, 10).at(0).action, "before");
   EXPECT_EQ(store().add_event(sample_event()), 2);  // numbers go on

@@ -51,11 +51,11 @@ TEST_P(Race, OneOfManyUsesAnEnrolmentToken) {
     token.hash = random_bytes(32);
     token.expires = kNow;
     store().add_enrolment_token(token);
-    EXPECT_EQ(winners([&](Store& own, int replica) {
-                return own.use_enrolment_token(token.hash, "host-" + std::to_string(replica), at(0))
-                    .has_value();
-              }),
-              1);
+    EXPECT_EQ(
+        winners([&](Store& own, int replica) {
+          return use_token(own, token.hash, "host-" + std::to_string(replica), at(0)).has_value();
+        }),
+        1);
   }
 }
 

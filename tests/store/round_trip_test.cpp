@@ -125,11 +125,11 @@ TEST_P(RoundTrip, EnrolmentTokenIsUsedOnceByItsAgentBeforeItExpires) {
                              .used_by = ""};
   store().add_enrolment_token(token);
   const auto before = kNow - std::chrono::milliseconds(1);
-  EXPECT_FALSE(store().use_enrolment_token(random_bytes(32), "host-1", before));
-  EXPECT_FALSE(store().use_enrolment_token(token.hash, "host-2", before));
-  EXPECT_FALSE(store().use_enrolment_token(token.hash, "", before));
-  EXPECT_FALSE(store().use_enrolment_token(token.hash, "host-1", kNow));
-  const auto used = store().use_enrolment_token(token.hash, "host-1", before);
+  EXPECT_FALSE(use_token(store(), random_bytes(32), "host-1", before));
+  EXPECT_FALSE(use_token(store(), token.hash, "host-2", before));
+  EXPECT_FALSE(use_token(store(), token.hash, "", before));
+  EXPECT_FALSE(use_token(store(), token.hash, "host-1", kNow));
+  const auto used = use_token(store(), token.hash, "host-1", before);
   ASSERT_TRUE(used);
   EXPECT_EQ(used->hash, token.hash);
   EXPECT_EQ(used->agent_id, "host-1");
@@ -137,15 +137,15 @@ TEST_P(RoundTrip, EnrolmentTokenIsUsedOnceByItsAgentBeforeItExpires) {
   EXPECT_EQ(used->created_by, kAwkward);
   EXPECT_EQ(used->expires, kNow);
   EXPECT_EQ(used->used_by, "host-1");
-  EXPECT_FALSE(store().use_enrolment_token(token.hash, "host-1", before));
+  EXPECT_FALSE(use_token(store(), token.hash, "host-1", before));
 }
 
 TEST_P(RoundTrip, EnrolmentTokenForAnyAgentIsUsedByTheFirst) {
   const auto token = token_of(random_bytes(32), kNow);
   store().add_enrolment_token(token);
   EXPECT_EQ(code_of([&] { store().add_enrolment_token(token); }), Code::kExists);
-  EXPECT_TRUE(store().use_enrolment_token(token.hash, "host-9", at(0)));
-  EXPECT_FALSE(store().use_enrolment_token(token.hash, "host-1", at(0)));
+  EXPECT_TRUE(use_token(store(), token.hash, "host-9", at(0)));
+  EXPECT_FALSE(use_token(store(), token.hash, "host-1", at(0)));
 }
 
 TEST_P(RoundTrip, ChallengeIsReadUntilItExpiresAndMovedOnlyFromItsState) {
@@ -255,12 +255,12 @@ TEST_P(RoundTrip, ForgettingTheExpiredLeavesWhatIsInForceOrWasUsed) {
   store().add_enrolment_token(token_of(used, kNow));
   store().add_enrolment_token(token_of(unused, kNow));
   store().add_enrolment_token(token_of(fresh, kNow + std::chrono::seconds(1)));
-  ASSERT_TRUE(store().use_enrolment_token(used, "host-1", at(0)));
+  ASSERT_TRUE(use_token(store(), used, "host-1", at(0)));
   store().forget_expired(kNow);
   EXPECT_FALSE(store().login(old_login, at(0)));
   EXPECT_TRUE(store().login(new_login, at(0)));
-  EXPECT_FALSE(store().use_enrolment_token(unused, "host-1", at(0)));
-  EXPECT_TRUE(store().use_enrolment_token(fresh, "host-1", at(0)));
+  EXPECT_FALSE(use_token(store(), unused, "host-2", at(0)));
+  EXPECT_TRUE(use_token(store(), fresh, "host-2", at(0)));
   EXPECT_EQ(code_of([&] { store().add_enrolment_token(token_of(used, kNow)); }), Code::kExists);
 }
 

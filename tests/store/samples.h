@@ -49,6 +49,35 @@ inline Agent sample_agent(const std::string& id) {
           .revision = 7};
 }
 
+// The last step of an enrollment, its challenge in the store; `key` names both of its keys.
+inline Enrollment sample_enrollment(Store& store, const std::string& id, const std::string& key,
+                                    const Bytes& token = {}, WallTime now = kNow) {
+  Enrollment e;
+  e.challenge = to_hex(random_bytes(16));
+  e.data = "{}";
+  e.now = now;
+  e.expires = now + std::chrono::hours(24);
+  e.agent.id = id;
+  e.agent.auth_spki = {1};
+  e.agent.auth_kid = "auth-" + key;
+  e.agent.transport_spki = {2};
+  e.agent.transport_kid = "transport-" + key;
+  e.agent.enrolled = e.agent.changed = now;
+  e.token = token;
+  e.address = "192.0.2.1";
+  store.add_challenge(
+      {e.challenge, "enrolment", id, "asked", "{}", now + std::chrono::hours(1), {}}, now);
+  return e;
+}
+
+// Enrolls with a token and keys of its own.
+inline std::optional<EnrolmentToken> use_token(Store& store, const Bytes& hash,
+                                               const std::string& id, WallTime now) {
+  const auto e = sample_enrollment(store, id, to_hex(random_bytes(8)), hash, now);
+  const auto found = store.enroll(e, [](const auto&) { return Event{}; });
+  return found.outcome == EnrollOutcome::kEntered ? found.token : std::nullopt;
+}
+
 inline void expect_equal(const Agent& a, const Agent& b) {
   EXPECT_EQ(a.id, b.id);
   EXPECT_EQ(a.state, b.state);

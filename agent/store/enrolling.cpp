@@ -1,0 +1,212 @@
+// The step of an enrollment that decides: what was looked at when it began is looked at again here,
+// in the transaction that acts.
+
+#include <algorithm>
+
+#include "agent/base/error.h"
+#include "agent/store/pending.h"
+#include "agent/store/store_impl.h"
+
+namespace keyagent::store {
+namespace {
+
+using enum EnrollOutcome;
+
+const std::string kTokens =
+    "SELECT hash, agent_id, group_names, created_by, expires, used_by, inherit "
+    "FROM enrolment_tokens ";
+
+EnrolmentToken token_of(const Row& row) {
+  return {.hash = row.bytes(0),
+          .agent_id = row.text(1),
+          .groups = row.list(2),
+          .created_by = row.text(3),
+          .expires = row.time(4),
+          .used_by = row.text(5),
+          .inherit = row.flag(6)};
+}
+
+// A token is as good as the right of who made it: a user who was disabled since gives nothing.
+std::optional<EnrolmentToken> token_in(Sql& sql, const Bytes& hash, const std::string& agent_id,
+                                       WallTime now, const char* lock) {
+  return sql.first(kTokens +
+                       "WHERE hash = :hash AND used_by = '' AND expires > :now "
+                       "AND (agent_id = '' OR agent_id = :agent) AND NOT EXISTS (SELECT 1 "
+                       "FROM users WHERE users.name = created_by AND users.disabled <> 0)" +
+                       lock,
+                   {{"hash", hash}, {"now", now}, {"agent", agent_id}}, token_of);
+}
+
+bool is_reserved(Sql& sql, const std::string& agent_id, WallTime now) {
+  return sql
+      .first(
+          "SELECT 1 FROM enrolment_tokens WHERE agent_id = :agent AND used_by = '' "
+          "AND expires > :now LIMIT 1",
+          {{"agent", agent_id}, {"now", now}}, [](const Row&) { return true; })
+      .has_value();
+}
+
+bool is_decided(const Agent& agent) {
+  return agent.state != "pending" && agent.state != "rejected";
+}
+
+// The agent that has the id, as it counts for a newcomer with these keys.
+EnrollOutcome against(const Agent& known, const Agent& wanted, bool replace) {
+  const bool same =
+      known.auth_kid == wanted.auth_kid && known.transport_kid == wanted.transport_kid;
+  if (same && known.state != "revoked") return kKnown;
+  if (replace) return kReplaced;
+  if (known.auth_kid != wanted.auth_kid) return kOtherKey;
+  return known.state == "revoked" ? kRevoked : kOtherTransport;
+}
+
+// What is there now, with its rows locked where `lock` says so.
+Enrolled look(Sql& sql, const Enrollment& e, const char* lock) {
+  Enrolled found;
+  const auto is = [&](EnrollOutcome outcome) {
+    found.outcome = outcome;
+    return found;
+  };
+  if (is_restored(sql)) return is(kRestored);
+  if (!e.token.empty()) {
+    found.token = token_in(sql, e.token, e.agent.id, e.now, lock);
+    if (!found.token) return is(kTokenRefused);
+  }
+  found.before = agent_with_key(sql, e.agent.auth_kid);
+  if (found.before && found.before->id != e.agent.id) return is(kKeyInUse);
+  found.before = agent_in(sql, e.agent.id, lock);
+  if (found.before && is_decided(*found.before)) {
+    const auto outcome = against(*found.before, e.agent, e.replace);
+    const bool right = found.token && found.token->agent_id == e.agent.id;
+    if (outcome == kReplaced && !right) return is(kTokenRefused);
+    return is(outcome);
+  }
+  if (!found.token) return is(kPending);
+  // Whoever has the token that was made for this id is waited for.
+  if (found.token->agent_id.empty() && is_reserved(sql, e.agent.id, e.now)) return is(kReserved);
+  return is(kEntered);
+}
+
+bool has_acted(EnrollOutcome outcome) {
+  return outcome == kEntered || outcome == kReplaced || outcome == kKnown || outcome == kPending;
+}
+
+// The agent that was there has gone: nothing that was its is the newcomer's, unless it inherits.
+std::vector<std::string> take_from(Sql& sql, const Agent& before, bool inherit, WallTime now) {
+  revoke_certificates(sql, before.id, now, "superseded");
+  sql.run("DELETE FROM sealed_copies WHERE agent = :agent", {{"agent", before.id}});
+  sql.run(
+      "UPDATE rekeys SET state = 'cancelled', detail = 'the agent was replaced', changed = :now "
+      "WHERE agent = :agent AND state IN ('ordered', 'sent', 'staged')",
+      {{"now", now}, {"agent", before.id}});
+  std::vector<std::string> taken;
+  if (inherit) return taken;
+  const auto all = sql.all(
+      "SELECT name, agent_names FROM credentials WHERE removed = 0 ORDER BY name", {},
+      [](const Row& row) { return std::pair<std::string, Names>(row.text(0), row.list(1)); });
+  for (auto [name, agents] : all) {
+    if (std::erase(agents, before.id) == 0) continue;
+    sql.run("UPDATE credentials SET agent_names = :agents WHERE name = :name",
+            {{"agents", agents}, {"name", name}});
+    taken.push_back(name);
+  }
+  return taken;
+}
+
+void write(Sql& sql, Agent agent, const std::optional<Agent>& before) {
+  if (before) {
+    agent.last_seen = before->last_seen;
+    agent.revision = before->revision;
+  }
+  if (before ? !write_agent(sql, agent) : !insert_agent(sql, agent))
+    throw Error(Code::kBusy, "the agent was changed at the same moment; try again");
+}
+
+bool prove(Sql& sql, const Enrollment& e) {
+  const bool alive =
+      sql.first("SELECT 1 FROM challenges WHERE id = :id AND state = 'asked' AND expires > :now",
+                {{"id", e.challenge}, {"now", e.now}}, [](const Row&) { return true; })
+          .has_value();
+  return alive &&
+         move_challenge_in(sql, {e.challenge, "enrolment", e.agent.id, "proved", e.data, e.expires},
+                           "asked");
+}
+
+}  // namespace
+
+std::optional<EnrolmentToken> Store::enrolment_token(const Bytes& hash, const std::string& agent_id,
+                                                     WallTime now) {
+  return impl_->db.read([&](Sql& sql) { return token_in(sql, hash, agent_id, now, ""); });
+}
+
+Enrolled Store::would_enroll(const Enrollment& enrollment) {
+  return impl_->db.read([&](Sql& sql) { return look(sql, enrollment, ""); });
+}
+
+Enrolled Store::enroll(const Enrollment& e, const EnrolledEvent& event) {
+  return impl_->db.write([&](Sql& sql) {
+    auto found = look(sql, e, sql.for_update());
+    if (!has_acted(found.outcome) || !found.token) return found;
+    if (!prove(sql, e)) {
+      found.outcome = kGone;
+      return found;
+    }
+    sql.run("UPDATE enrolment_tokens SET used_by = :agent WHERE hash = :hash",
+            {{"agent", e.agent.id}, {"hash", e.token}});
+    found.token->used_by = e.agent.id;
+    if (found.outcome != kKnown) {
+      Agent agent = e.agent;
+      agent.state = "trusted";
+      agent.groups = found.token->groups;
+      agent.approved_by = "token of " + found.token->created_by;
+      if (found.outcome == kReplaced) {
+        found.unassigned = take_from(sql, *found.before, found.token->inherit, e.now);
+        if (found.token->inherit && agent.groups.empty()) agent.groups = found.before->groups;
+      }
+      write(sql, std::move(agent), found.before);
+      drop_pending(sql, e.agent.id);
+    }
+    insert_event(sql, event(found));
+    return found;
+  });
+}
+
+Enrolled Store::ask_approval(const Enrollment& e, const PendingLimits& limits,
+                             const EnrolledEvent& event) {
+  return impl_->db.write([&](Sql& sql) {
+    auto found = look(sql, e, sql.for_update());
+    if (!has_acted(found.outcome) || found.token) return found;
+    if (found.outcome == kPending) found.outcome = add_pending(sql, e, limits);
+    if (!has_acted(found.outcome)) return found;
+    if (!prove(sql, e)) throw Error(Code::kBusy, "the enrollment was changed at the same moment");
+    insert_event(sql, event(found));
+    return found;
+  });
+}
+
+Enrolled Store::approve_pending(const std::string& id, const std::string& auth_kid,
+                                const std::string& approver, WallTime now,
+                                const EnrolledEvent& event) {
+  return impl_->db.write([&](Sql& sql) {
+    Enrolled found;
+    found.outcome = kNotPending;
+    const auto pending = pending_in(sql, id, auth_kid, now);
+    if (!pending || pending->agent.state != "pending") return found;
+    Enrollment as_asked;
+    as_asked.agent = pending->agent;
+    as_asked.now = now;
+    found = look(sql, as_asked, sql.for_update());
+    if (found.outcome != kPending) return found;
+    found.outcome = kEntered;
+    Agent agent = pending->agent;
+    agent.state = "trusted";
+    agent.approved_by = approver;
+    agent.changed = now;
+    write(sql, std::move(agent), found.before);
+    drop_pending(sql, id);
+    insert_event(sql, event(found));
+    return found;
+  });
+}
+
+}  // namespace keyagent::store
