@@ -28,12 +28,18 @@ void run_login(Session& session, const InstanceOptions& options) {
 }
 
 void run_logout(Session& session, const InstanceOptions& options) {
+  if (!options.user.empty()) {
+    const Json answer = client_of(options).call(
+        "POST", "/v1/users/" + path_segment(options.user) + "/logout", Json::object());
+    return session.tell(answer,
+                        "ended " + answer.at("ended").dump() + " sessions of " + options.user);
+  }
   const auto path = instance_profile_path(options.profile);
   auto profile = load_instance_profile(path);
-  InstanceClient(profile).call("POST", "/v1/logout");
+  InstanceClient(profile).call("POST", "/v1/logout", {{"all", options.all}});
   profile.session.clear();
   save_instance_profile(path, profile);
-  session.tell(Json::object(), "logged out");
+  session.tell(Json::object(), options.all ? "logged out everywhere" : "logged out");
 }
 
 std::string text_at(const Json& object, const char* name) {
@@ -199,15 +205,20 @@ void run_users(Session& session, const InstanceOptions& options) {
                  }));
     return;
   }
-  Json body{
-      {"role", options.role}, {"spki_sha256", options.fingerprint}, {"disabled", options.disable}};
+  Json body = Json::object();
+  if (!options.role.empty()) body["role"] = options.role;
+  if (!options.fingerprint.empty())
+    body["spki_sha256"] = options.fingerprint == "none" ? std::string() : options.fingerprint;
+  if (options.disable || options.enable) body["disabled"] = options.disable;
   const Wiping wiping(body);
   if (!options.password_file.empty()) {
     const auto password = read_pin("file:" + options.password_file, "");
     body["password"] = std::string(password.begin(), password.end());
   }
   const Json answer = client.call("PUT", "/v1/users/" + path_segment(options.user), body);
-  session.tell(answer, options.user + " is " + text_at(answer, "role"));
+  session.tell(answer, options.user + " is " + text_at(answer, "role") +
+                           (answer.value("disabled", false) ? ", disabled" : "") + "; ended " +
+                           text_at(answer, "ended") + " sessions");
 }
 
 void run_backup(Session& session, const InstanceOptions& options) {
@@ -320,7 +331,13 @@ void add_instance_commands(CLI::App& app, Session& session) {
   login->add_option("--fingerprint", o.fingerprint, "of the instance's CA, as keyinstanced says it")
       ->required();
   login->add_option("--password-file", o.password_file, "mode 0400 (default: asks)");
-  adder.add("logout", "end the session", "  keyagent instance logout", run_logout);
+  auto* logout =
+      adder.add("logout", "end the session",
+                "  keyagent instance logout\n  keyagent instance logout --all\n"
+                "  keyagent instance logout --user bob        # an admin ends all sessions of bob",
+                run_logout);
+  auto* everywhere = logout->add_flag("--all", o.all, "all of your sessions, on every host");
+  logout->add_option("--user", o.user, "all sessions of this user (admin)")->excludes(everywhere);
   adder.add("status", "the instance itself", "  keyagent instance status", run_status);
   add_agent_commands(adder);
   add_rekey_commands(adder);
@@ -334,16 +351,19 @@ void add_instance_commands(CLI::App& app, Session& session) {
                            "  keyagent instance events --after 1000", run_events);
   events->add_option("--after", o.after, "the number of the last one that is known");
   events->add_option("--count", o.count, "at most so many (1000)");
-  auto* users = adder.add("users", "people, and adding or changing one",
-                          "  keyagent instance users\n"
-                          "  keyagent instance users bob --role operator --password-file bob.pw",
-                          run_users);
+  auto* users = adder.add(
+      "users", "list users, or add or change one; a change ends all of the user's sessions",
+      "  keyagent instance users\n"
+      "  keyagent instance users bob --role operator --password-file bob.pw\n"
+      "  keyagent instance users bob --disable",
+      run_users);
   users->add_option("NAME", o.user);
   users->add_option("--role", o.role, "admin, cryptographic-manager, operator or auditor");
   users->add_option("--password-file", o.password_file, "12 characters at least, mode 0400");
   users->add_option("--certificate-key", o.fingerprint,
-                    "base64url SHA-256 of the public key of a client certificate");
-  users->add_flag("--disable", o.disable, "may not log in");
+                    "base64url SHA-256 of the public key of a client certificate; none: no longer");
+  auto* disable = users->add_flag("--disable", o.disable, "may not log in");
+  users->add_flag("--enable", o.enable, "may log in again")->excludes(disable);
   adder
       .add("restored", "a store that was put back from a backup: what is known of it",
            "  keyagent instance restored\n  keyagent instance restored --accept", run_restored)

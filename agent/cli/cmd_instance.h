@@ -14,8 +14,8 @@ struct InstanceOptions {
   std::string profile, url, user, fingerprint, password_file, role;
   std::string agent, reason, output = "-", key = "transport", batch, name, type = "password", from;
   std::vector<std::string> agents, groups;
-  bool all = false, wait = false, cancel = false, disable = false, blind = false, accept = false,
-       inherit = false;
+  bool all = false, wait = false, cancel = false, disable = false, enable = false, blind = false,
+       accept = false, inherit = false;
   long hours = 24, canary = 10, parallel = 4, timeout = 0, after = 0, count = 100;
 };
 

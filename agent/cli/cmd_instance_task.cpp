@@ -55,6 +55,8 @@ std::string details(const Json& task) {
     const auto text = text_at(task, name);
     if (!text.empty()) out += std::string(name) + ": " + text + "\n";
   }
+  if (task.contains("input") && task["input"].is_null())
+    return out + "input and result: visible to the submitter, operators and admins only\n";
   out += "input: " + text_at(task, "input") + "\n";
   const auto result = text_at(task, "result");
   return out + (result.empty() ? "" : "result:\n" + shown_result(result));

@@ -16,6 +16,12 @@ Answer json(const Json& object) {
   return json_answer(object);
 }
 
+// Absent and null mean: as it is.
+bool has_member(const Json& object, const char* name) {
+  const auto found = object.find(name);
+  return found != object.end() && !found->is_null();
+}
+
 Answer pem(std::string text) {
   return {std::move(text), "application/x-pem-file"};
 }
@@ -89,9 +95,21 @@ Answer put_user(const Ask& ask) {
   auto text = text_of(ask.body, "password", "");
   const Wiping wiping(text);
   const SecretBytes password(text.begin(), text.end());
-  return json(ask.parts.people.put(
-      ask.ids[0], text_of(ask.body, "role"), password, text_of(ask.body, "spki_sha256", ""),
-      flag_of(ask.body, "disabled", false), "user " + ask.person.name));
+  UserEdit edit;
+  edit.password = password;
+  if (has_member(ask.body, "role")) edit.role = text_of(ask.body, "role");
+  if (has_member(ask.body, "spki_sha256")) edit.spki_sha256 = text_of(ask.body, "spki_sha256");
+  if (has_member(ask.body, "disabled")) edit.disabled = flag_of(ask.body, "disabled", false);
+  return json(ask.parts.people.put(ask.ids[0], edit, "user " + ask.person.name));
+}
+
+Answer log_out(const Ask& ask) {
+  if (!flag_of(ask.body, "all", false)) {
+    ask.parts.people.logout(ask.request);
+    return json(Json::object());
+  }
+  const auto person = ask.parts.people.identify(ask.request);
+  return json(ask.parts.people.end_sessions(person.name, "user " + person.name));
 }
 
 Answer back_up(const Ask& ask) {
@@ -142,11 +160,7 @@ const Route kRoutes[] = {
      [](const Ask& ask) {
        return json(ask.parts.people.login(ask.body, ask.request.peer.address));
      }},
-    {"POST", "/v1/logout", std::nullopt,
-     [](const Ask& ask) {
-       ask.parts.people.logout(ask.request);
-       return json(Json::object());
-     }},
+    {"POST", "/v1/logout", std::nullopt, log_out},
     {"GET", "/v1/status", Right::kRead, show_status},
     {"GET", "/v1/agents", Right::kRead,
      [](const Ask& ask) { return json(ask.parts.agents.list()); }},
@@ -190,6 +204,10 @@ const Route kRoutes[] = {
     {"GET", "/v1/users", Right::kUsers,
      [](const Ask& ask) { return json(ask.parts.people.list()); }},
     {"PUT", "/v1/users/{}", Right::kUsers, put_user},
+    {"POST", "/v1/users/{}/logout", Right::kUsers,
+     [](const Ask& ask) {
+       return json(ask.parts.people.end_sessions(ask.ids[0], "user " + ask.person.name));
+     }},
     {"POST", "/v1/backup", Right::kBackup, back_up},
     {"POST", "/v1/restored/accept", Right::kRestored, accept_restored},
 };

@@ -26,7 +26,9 @@ const PeopleRoute kPeople[] = {
      }},
     {"GET", "/v1/tasks", Right::kRead, list},
     {"GET", "/v1/tasks/{}", Right::kRead,
-     [](const PeopleAsk& ask) { return json_answer(ask.parts.tasks.show(ask.ids[0])); }},
+     [](const PeopleAsk& ask) {
+       return json_answer(ask.parts.tasks.show(ask.ids[0], ask.person));
+     }},
     {"POST", "/v1/tasks/pause", Right::kTasks,
      [](const PeopleAsk& ask) {
        return json_answer(ask.parts.tasks.pause(text_of(ask.body, "what"), ask.person.name));

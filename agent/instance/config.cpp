@@ -103,9 +103,12 @@ InstanceConfig read(const YamlReader& root) {
   config.certificate_life = times.duration("certificate", config.certificate_life);
   config.crl_life = times.duration("crl", config.crl_life);
   config.session_life = times.duration("session", config.session_life);
+  config.session_idle = times.duration("session-idle", config.session_idle);
   config.heartbeat = times.duration("heartbeat", config.heartbeat);
   config.task_lease = times.duration("task-lease", config.task_lease);
   config.task_history = times.duration("task-history", config.task_history);
+  if (config.session_life < 1s || config.session_idle < 1s)
+    fail(times, "", "'session' and 'session-idle' are 1s at least");
   if (config.task_lease < 1s || config.task_lease > 24h)
     fail(times, "task-lease", "a lease lasts 1s at least and 24h at most");
   if (config.task_history < 1s) fail(times, "task-history", "tasks are kept for 1s at least");

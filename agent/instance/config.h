@@ -38,6 +38,7 @@ struct InstanceConfig {
   std::chrono::milliseconds certificate_life{std::chrono::hours(24 * 60)};
   std::chrono::milliseconds crl_life{std::chrono::hours(24)};
   std::chrono::milliseconds session_life{std::chrono::hours(8)};
+  std::chrono::milliseconds session_idle{std::chrono::hours(1)};
   std::chrono::milliseconds heartbeat{15000};
   std::chrono::milliseconds task_lease{60000};
   std::chrono::milliseconds task_history{std::chrono::hours(24 * 30)};

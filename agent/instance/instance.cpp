@@ -44,7 +44,7 @@ struct Instance::Impl {
   Agents agents{keys, authority, store, links, recorder, clock};
   Rekeys rekeys{store, links, recorder, clock};
   Tasks tasks{store, links, recorder, clock, {config.task_lease, config.task_history}};
-  People people{store, recorder, clock, config.session_life};
+  People people{store, recorder, clock, {config.session_life, config.session_idle}};
   Epoch epoch{config, keys, store, recorder, clock};
   DataKeys data_keys{config};
   Specifications specifications{data_keys, store, recorder, clock};

@@ -33,7 +33,7 @@ constexpr const char* kFooter =
 
 struct Arguments {
   std::string config, user, role, password_file, spki_sha256, backup, request = "-";
-  bool allow_root = false, disable = false;
+  bool allow_root = false, disable = false, enable = false;
   instance::CloneWish clone;
 };
 
@@ -93,9 +93,15 @@ void put_user(const Arguments& arguments) {
   const auto config = instance::load_config(arguments.config);
   store::Store store({config.store_url});
   instance::Recorder recorder(store, system_clock());
-  instance::People people(store, recorder, system_clock(), config.session_life);
-  people.put(arguments.user, arguments.role, read_password(arguments.password_file),
-             arguments.spki_sha256, arguments.disable, "uid " + std::to_string(::geteuid()));
+  instance::People people(store, recorder, system_clock(),
+                          {config.session_life, config.session_idle});
+  instance::UserEdit edit;
+  edit.password = read_password(arguments.password_file);
+  if (!arguments.role.empty()) edit.role = arguments.role;
+  if (!arguments.spki_sha256.empty())
+    edit.spki_sha256 = arguments.spki_sha256 == "none" ? std::string() : arguments.spki_sha256;
+  if (arguments.disable || arguments.enable) edit.disabled = arguments.disable;
+  people.put(arguments.user, edit, "uid " + std::to_string(::geteuid()));
 }
 
 void put_clone(const Arguments& arguments) {
@@ -154,14 +160,17 @@ int main(int argc, char** argv) {
   app.add_option("--config", arguments.config, "the configuration file (YAML)")->required();
   app.add_flag("--allow-root", arguments.allow_root, "serve although the user is root");
   auto* check_command = app.add_subcommand("check", "look at configuration, store and keys");
-  auto* user = app.add_subcommand("user", "add or change a user, on the instance's host");
+  auto* user = app.add_subcommand(
+      "user",
+      "add or change a user, on the instance's host; a change ends all of the user's sessions");
   user->add_option("NAME", arguments.user)->required();
-  user->add_option("--role", arguments.role, "admin, cryptographic-manager, operator or auditor")
-      ->required();
+  user->add_option("--role", arguments.role,
+                   "admin, cryptographic-manager, operator or auditor; a new user needs one");
   user->add_option("--password-file", arguments.password_file, "12 characters at least, mode 0400");
   user->add_option("--certificate-key", arguments.spki_sha256,
-                   "base64url SHA-256 of the public key of a client certificate");
-  user->add_flag("--disable", arguments.disable, "may not log in");
+                   "base64url SHA-256 of the public key of a client certificate; none: no longer");
+  auto* disable = user->add_flag("--disable", arguments.disable, "may not log in");
+  user->add_flag("--enable", arguments.enable, "may log in again")->excludes(disable);
   auto* request = app.add_subcommand(
       "request", "a certification request of the TLS key, for an outside CA (ca.outside)");
   request->add_option("-o,--output", arguments.request, "a file; - is standard output");

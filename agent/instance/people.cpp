@@ -45,6 +45,12 @@ std::string hash_password(const char* password, std::size_t size) {
                                        kPasses);
 }
 
+std::string new_password(const SecretBytes& password) {
+  if (password.size() < kLeastPassword || password.size() > kMostPassword)
+    throw Error(Code::kUsage, "a password has 12 to 1024 characters");
+  return hash_password(reinterpret_cast<const char*>(password.data()), password.size());
+}
+
 class Place {
  public:
   explicit Place(std::counting_semaphore<>& places) : places_(places) {
@@ -90,11 +96,11 @@ bool has(Role role, Right right) {
 }
 
 People::People(store::Store& store, Recorder& recorder, const Clock& clock,
-               std::chrono::milliseconds session_life, std::ptrdiff_t hashing)
+               const SessionLimits& limits, std::ptrdiff_t hashing)
     : store_(store),
       recorder_(recorder),
       clock_(clock),
-      session_life_(session_life),
+      limits_(limits),
       hashing_(hashing),
       nobody_(hash_password("nobody", 6)) {}
 
@@ -125,8 +131,11 @@ Json People::login(const Json& request, const std::string& from) {
   store::LoginSession session;
   session.hash = sha256(secret);
   session.user = name;
-  session.expires = clock_.now() + session_life_;
-  store_.add_login(session);
+  session.used = clock_.now();
+  session.expires = session.used + limits_.life;
+  // Its password or state was changed while this one was verified.
+  if (!store_.add_login(session, *user))
+    throw Error(Code::kDenied, "the name or the password is wrong");
   recorder_.record(Outcome::kDone, from, "login", name);
   return {{"session", to_base64url(secret)},
           {"role", user->role},
@@ -137,10 +146,19 @@ void People::logout(const tls::HttpRequest& request) {
   if (const auto hash = bearer_of(request)) store_.remove_login(*hash);
 }
 
+Json People::end_sessions(const std::string& name, const std::string& by) {
+  if (!store_.user(name))
+    throw Error(Code::kUsage, "there is no user '" + escape_controls(name) + "'");
+  const auto event = recorder_.make(Outcome::kDone, by, "sessions.end", name);
+  const auto ended = store_.remove_logins(name, event);
+  Recorder::say(event);
+  return {{"ended", ended}};
+}
+
 Person People::identify(const tls::HttpRequest& request) {
   std::optional<store::User> user;
   if (const auto hash = bearer_of(request)) {
-    if (const auto session = store_.login(*hash, clock_.now())) user = store_.user(session->user);
+    user = store_.use_login(*hash, clock_.now(), limits_.idle);
   } else if (request.peer.certified) {
     const auto fingerprint = to_base64url(sha256(request.peer.spki));
     for (const auto& each : store_.users()) {
@@ -167,29 +185,34 @@ Json People::list() const {
   return {{"users", out}};
 }
 
-Json People::put(const std::string& name, const std::string& role, const SecretBytes& password,
-                 const std::string& spki_sha256, bool disabled, const std::string& by) {
+Json People::put(const std::string& name, const UserEdit& edit, const std::string& by) {
   if (!KeyName::parse(name))
     throw Error(Code::kUsage, "a user's name is [a-z0-9][a-z0-9._-]{0,62}");
-  if (!role_of(role))
-    throw Error(Code::kUsage, "'role' is admin, cryptographic-manager, operator or auditor");
-  if (!password.empty() && (password.size() < kLeastPassword || password.size() > kMostPassword))
-    throw Error(Code::kUsage, "a password has 12 characters at least");
   const auto known = store_.user(name);
   store::User user = known.value_or(store::User{});
   user.name = name;
-  user.role = role;
-  user.spki_sha256 = spki_sha256;
-  user.disabled = disabled;
-  if (!password.empty())
-    user.password = hash_password(reinterpret_cast<const char*>(password.data()), password.size());
-  if (user.password.empty() && spki_sha256.empty())
+  if (edit.role) user.role = *edit.role;
+  if (!role_of(user.role))
+    throw Error(Code::kUsage, "'role' must be admin, cryptographic-manager, operator or auditor");
+  if (edit.spki_sha256) user.spki_sha256 = *edit.spki_sha256;
+  if (edit.disabled) user.disabled = *edit.disabled;
+  if (!edit.password.empty()) user.password = new_password(edit.password);
+  if (user.password.empty() && user.spki_sha256.empty())
     throw Error(Code::kUsage, "a user needs a password or a certificate's fingerprint");
-  if (known ? !store_.update_user(user) : !store_.add_user(user))
-    throw Error(Code::kBusy, "the user was changed at the same moment; try again");
-  recorder_.record(Outcome::kDone, by, known ? "user.change" : "user.add", name,
-                   role + (disabled ? ", disabled" : ""));
-  return {{"name", name}, {"role", role}};
+  const auto event =
+      recorder_.make(Outcome::kDone, by, known ? "user.change" : "user.add", name,
+                     user.role + (user.disabled ? ", disabled" : "") +
+                         (edit.password.empty() || !known ? "" : ", another password"));
+  std::optional<std::int64_t> ended = 0;
+  if (known)
+    ended = store_.update_user(*known, user, event);
+  else if (!store_.add_user(user))
+    ended.reset();
+  if (!ended)
+    throw Error(Code::kBusy, "the user " + name + " was changed at the same time; try again");
+  if (!known) store_.add_event(event);
+  Recorder::say(event);
+  return {{"name", name}, {"role", user.role}, {"disabled", user.disabled}, {"ended", *ended}};
 }
 
 }  // namespace keyagent::instance

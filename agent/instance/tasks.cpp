@@ -199,11 +199,12 @@ Json Tasks::list(store::TaskFilter filter, const std::string& after) const {
   return {{"tasks", tasks}, {"waiting", counts}, {"pauses", paused}};
 }
 
-Json Tasks::show(const std::string& id) const {
+Json Tasks::show(const std::string& id, const Person& person) const {
   const auto task = require(id);
   Json out = describe(task);
-  out["input"] = Json::parse(task.input);
-  out["result"] = task.result;
+  const bool visible = task.submitted_by == person.name || has(person.role, Right::kTasks);
+  out["input"] = visible ? Json::parse(task.input) : Json();
+  out["result"] = visible ? Json(task.result) : Json();
   return out;
 }
 

@@ -9,6 +9,7 @@
 
 #include "agent/instance/json.h"
 #include "agent/instance/links.h"
+#include "agent/instance/people.h"
 #include "agent/instance/recorder.h"
 #include "agent/instance/task_state.h"
 #include "agent/store/store.h"
@@ -32,7 +33,8 @@ class Tasks {
   Json submit(const Json& request, const std::string& by);
   // `after`: the id of the last task that is known, or empty.
   Json list(store::TaskFilter filter, const std::string& after) const;
-  Json show(const std::string& id) const;
+  // Input and result are for the submitter, operators and admins; others get null for both.
+  Json show(const std::string& id, const Person& person) const;
   Json cancel(const std::string& id, const std::string& by);
   Json retry(const std::string& id, const std::string& by);
   Json pause(const std::string& what, const std::string& by);

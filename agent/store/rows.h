@@ -59,11 +59,13 @@ struct User {
   std::string password;     // Argon2id, PHC string form; empty: none
   std::string spki_sha256;  // base64url of a client certificate's key; empty: none
   bool disabled = false;
+  bool operator==(const User&) const = default;
 };
 struct LoginSession {
   Bytes hash;  // SHA-256 of the bearer secret
   std::string user;
   WallTime expires;
+  WallTime used{};  // the last request with it, as use_login() wrote it
 };
 
 struct Credential {

@@ -194,8 +194,17 @@ const Migration kEnrollments = {
     R"sql(CREATE INDEX events_outcome ON events (outcome, seq))sql",
 };
 
-const Migration kAll[] = {kFirst,      kTasks, kReplicas, kRecords, kExchanges, kCredentialRecords,
-                          kEnrollments};
+// Sessions with an idle limit. Those that began before have no time of their last use: they end.
+const Migration kSessions = {
+    R"sql(DELETE FROM logins)sql",
+    R"sql(ALTER TABLE logins ADD COLUMN used BIGINT NOT NULL DEFAULT 0)sql",
+    R"sql(CREATE INDEX logins_user ON logins (user_name))sql",
+};
+
+const Migration kAll[] = {kFirst,    kTasks,
+                          kReplicas, kRecords,
+                          kExchanges, kCredentialRecords,
+                          kEnrollments, kSessions};
 
 // The table that says which migrations ran is there before the first of them.
 void prepare(Sql& sql) {

@@ -126,13 +126,21 @@ class Store {
   std::int64_t count_challenges(const std::string& kind, const std::string& address, WallTime now);
 
   bool add_user(const User& user);  // false: there is one of this name
-  bool update_user(const User& user);
+  // Writes `after` if the row still is `before`, ends all sessions of the user, and records the
+  // event. Returns how many sessions ended; nullopt, and nothing is changed: it is another row now.
+  std::optional<std::int64_t> update_user(const User& before, const User& after,
+                                          const Event& event);
   std::optional<User> user(const std::string& name);
   std::vector<User> users();
-  void add_login(const LoginSession& session);
-  // nullopt: unknown, expired at `now`, or its user is disabled.
-  std::optional<LoginSession> login(const Bytes& hash, WallTime now);
+  // False, and nothing is added: the user's row is no longer `checked`, whose password was
+  // verified.
+  bool add_login(const LoginSession& session, const User& checked);
+  // The session's user, and the session was used at `now`. nullopt: unknown, expired, not used for
+  // `idle`, or its user is disabled.
+  std::optional<User> use_login(const Bytes& hash, WallTime now, std::chrono::milliseconds idle);
   void remove_login(const Bytes& hash);
+  // All sessions of a user; returns how many there were. The event is recorded with it.
+  std::int64_t remove_logins(const std::string& user, const Event& event);
   // Failed logins of a name, over all replicas; they begin anew when the last one is expired.
   void add_login_failure(const std::string& name, WallTime now, WallTime expires);
   std::int64_t login_failures(const std::string& name, WallTime now);

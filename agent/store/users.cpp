@@ -13,6 +13,10 @@ User user_of(const Row& row) {
           .disabled = row.flag(4)};
 }
 
+std::int64_t end_logins(Sql& sql, const std::string& user) {
+  return sql.run("DELETE FROM logins WHERE user_name = :user", {{"user", user}});
+}
+
 }  // namespace
 
 bool Store::add_user(const User& user) {
@@ -28,16 +32,27 @@ bool Store::add_user(const User& user) {
   });
 }
 
-bool Store::update_user(const User& user) {
-  return impl_->db.write([&](Sql& sql) {
-    return sql.run(
-               "UPDATE users SET role = :role, password = :password, spki_sha256 = :spki, "
-               "disabled = :disabled WHERE name = :name",
-               {{"role", user.role},
-                {"password", user.password},
-                {"spki", user.spki_sha256},
-                {"disabled", user.disabled},
-                {"name", user.name}}) == 1;
+std::optional<std::int64_t> Store::update_user(const User& before, const User& after,
+                                               const Event& event) {
+  return impl_->db.write([&](Sql& sql) -> std::optional<std::int64_t> {
+    const auto changed = sql.run(
+        "UPDATE users SET role = :role, password = :password, spki_sha256 = :spki, "
+        "disabled = :disabled WHERE name = :name AND role = :old_role AND "
+        "password = :old_password AND spki_sha256 = :old_spki AND disabled = :old_disabled",
+        {{"role", after.role},
+         {"password", after.password},
+         {"spki", after.spki_sha256},
+         {"disabled", after.disabled},
+         {"name", before.name},
+         {"old_role", before.role},
+         {"old_password", before.password},
+         {"old_spki", before.spki_sha256},
+         {"old_disabled", before.disabled}});
+    if (changed != 1) return std::nullopt;
+    // Whoever added a session for the row as it was did so before this transaction had the row.
+    const auto ended = end_logins(sql, before.name);
+    insert_event(sql, event);
+    return ended;
   });
 }
 
@@ -51,21 +66,53 @@ std::vector<User> Store::users() {
   return impl_->db.read([](Sql& sql) { return sql.all(kSelect + "ORDER BY name", {}, user_of); });
 }
 
-void Store::add_login(const LoginSession& session) {
-  impl_->db.write([&](Sql& sql) {
-    sql.run("INSERT INTO logins (hash, user_name, expires) VALUES (:hash, :user, :expires)",
-            {{"hash", session.hash}, {"user", session.user}, {"expires", session.expires}});
+bool Store::add_login(const LoginSession& session, const User& checked) {
+  return impl_->db.write([&](Sql& sql) {
+    const auto now = sql.first(kSelect + "WHERE name = :name" + sql.for_share(),
+                               {{"name", checked.name}}, user_of);
+    if (!now || *now != checked) return false;
+    sql.run(
+        "INSERT INTO logins (hash, user_name, expires, used) VALUES (:hash, :user, :expires, "
+        ":used)",
+        {{"hash", session.hash},
+         {"user", session.user},
+         {"expires", session.expires},
+         {"used", session.used}});
+    return true;
   });
 }
 
-std::optional<LoginSession> Store::login(const Bytes& hash, WallTime now) {
-  return impl_->db.read([&](Sql& sql) {
+std::optional<User> Store::use_login(const Bytes& hash, WallTime now,
+                                     std::chrono::milliseconds idle) {
+  struct Found {
+    User user;
+    WallTime used;
+  };
+  const auto found = impl_->db.read([&](Sql& sql) {
     return sql.first(
-        "SELECT l.hash, l.user_name, l.expires FROM logins l JOIN users u ON u.name = l.user_name "
-        "WHERE l.hash = :hash AND l.expires > :now AND u.disabled = 0",
-        {{"hash", hash}, {"now", now}}, [](const Row& row) {
-          return LoginSession{.hash = row.bytes(0), .user = row.text(1), .expires = row.time(2)};
+        "SELECT u.name, u.role, u.password, u.spki_sha256, u.disabled, l.used FROM logins l "
+        "JOIN users u ON u.name = l.user_name "
+        "WHERE l.hash = :hash AND l.expires > :now AND l.used > :idle AND u.disabled = 0",
+        {{"hash", hash}, {"now", now}, {"idle", now - idle}}, [](const Row& row) {
+          return Found{user_of(row), row.time(5)};
         });
+  });
+  if (!found) return std::nullopt;
+  // Not a write for each request: as exact as a sixteenth of the limit.
+  if (now - found->used > idle / 16) {
+    impl_->db.write([&](Sql& sql) {
+      sql.run("UPDATE logins SET used = :now WHERE hash = :hash AND used < :now",
+              {{"now", now}, {"hash", hash}});
+    });
+  }
+  return found->user;
+}
+
+std::int64_t Store::remove_logins(const std::string& user, const Event& event) {
+  return impl_->db.write([&](Sql& sql) {
+    const auto ended = end_logins(sql, user);
+    insert_event(sql, event);
+    return ended;
   });
 }
 

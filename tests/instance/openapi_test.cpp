@@ -169,11 +169,12 @@ class OpenApi : public testing::Test {
   }
   void people() {
     ask("PUT", "/v1/users/bob", {{"role", "auditor"}, {"password", "correct horse bob"}});
+    ask("POST", "/v1/users/bob/logout");
     ask("GET", "/v1/users");
     ask("GET", "/v1/events?count=1000");
     ask("GET", "/v1/status");
     ask("POST", "/v1/backup", {{"path", (instance_.work.path() / "copy.db").string()}});
-    ask("POST", "/v1/logout");
+    ask("POST", "/v1/logout", {{"all", true}});
   }
 
   InstanceProcess instance_;

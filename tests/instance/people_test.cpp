@@ -22,6 +22,29 @@ class PeopleTest : public testing::Test {
     return Code::kOk;
   }
 
+  static UserEdit edit(const std::string& password, const char* role = nullptr) {
+    UserEdit out;
+    out.password = SecretBytes(password.begin(), password.end());
+    if (role != nullptr) out.role = role;
+    return out;
+  }
+  // A request of a new session.
+  tls::HttpRequest session_of(People& people, const std::string& password) const {
+    const Json answer = people.login({{"user", "alice"}, {"password", password}}, "192.0.2.1:5");
+    tls::HttpRequest request;
+    request.headers["authorization"] = "Bearer " + answer.at("session").get<std::string>();
+    return request;
+  }
+  static bool knows(People& people, const tls::HttpRequest& request) {
+    try {
+      people.identify(request);
+    } catch (const Error& error) {
+      EXPECT_EQ(error.code(), Code::kDenied);
+      return false;
+    }
+    return true;
+  }
+
   test::TempFolder folder_;
   test::FakeClock clock_;
   store::Store store_{{"sqlite://" + (folder_.path() / "store/instance.db").string()}};
@@ -30,8 +53,8 @@ class PeopleTest : public testing::Test {
 };
 
 TEST_F(PeopleTest, LoginsBeyondThePlacesAreBusyAtOnceAndLeaveNoTrace) {
-  People none(store_, recorder_, clock_, std::chrono::hours(8), 0);
-  none.put("alice", "operator", SecretBytes(right_.begin(), right_.end()), "", false, "test");
+  People none(store_, recorder_, clock_, {}, 0);
+  none.put("alice", edit(right_, "operator"), "test");
   const auto before = store_.events(0, 100).size();
   EXPECT_EQ(log_in(none, right_), Code::kBusy);
   EXPECT_EQ(log_in(none, "wrong"), Code::kBusy);
@@ -39,11 +62,88 @@ TEST_F(PeopleTest, LoginsBeyondThePlacesAreBusyAtOnceAndLeaveNoTrace) {
 }
 
 TEST_F(PeopleTest, APlaceIsGivenBackWhateverTheAnswerWas) {
-  People one(store_, recorder_, clock_, std::chrono::hours(8), 1);
-  one.put("alice", "operator", SecretBytes(right_.begin(), right_.end()), "", false, "test");
+  People one(store_, recorder_, clock_, {}, 1);
+  one.put("alice", edit(right_, "operator"), "test");
   EXPECT_EQ(log_in(one, "wrong"), Code::kDenied);
   EXPECT_EQ(log_in(one, right_), Code::kOk);
   EXPECT_EQ(log_in(one, right_), Code::kOk);
+}
+
+TEST_F(PeopleTest, Fault160_AnyChangeEndsEverySessionOfThatUserAlone) {
+  People people(store_, recorder_, clock_, {});
+  people.put("alice", edit(right_, "operator"), "test");
+  people.put("bob", edit("another long password", "operator"), "test");
+  const std::string other = "a different password";
+  UserEdit role, disable, enable;
+  role.role = "auditor";
+  disable.disabled = true;
+  enable.disabled = false;
+  auto password = right_;
+  for (const auto& change : {edit(other), role, disable, enable}) {
+    tls::HttpRequest first, second;
+    if (!store_.user("alice")->disabled) {
+      first = session_of(people, password);
+      second = session_of(people, password);
+      ASSERT_TRUE(knows(people, first));
+    }
+    people.put("bob", role, "test");
+    if (!store_.user("alice")->disabled) {
+      EXPECT_TRUE(knows(people, second));
+    }
+    people.put("alice", change, "test");
+    if (!change.password.empty()) password = other;
+    EXPECT_FALSE(knows(people, first));
+    EXPECT_FALSE(knows(people, second));
+  }
+}
+
+TEST_F(PeopleTest, Fault160_NoOtherChangeEnablesADisabledUser) {
+  People people(store_, recorder_, clock_, {});
+  people.put("alice", edit(right_, "operator"), "test");
+  UserEdit change;
+  change.disabled = true;
+  people.put("alice", change, "test");
+  change = {};
+  change.role = "admin";
+  people.put("alice", change, "test");
+  EXPECT_TRUE(store_.user("alice")->disabled);
+  people.put("alice", edit("a different password"), "test");
+  change = {};
+  change.spki_sha256 = "abc";
+  people.put("alice", change, "test");
+  EXPECT_TRUE(store_.user("alice")->disabled);
+  EXPECT_EQ(store_.user("alice")->role, "admin");
+  EXPECT_EQ(store_.user("alice")->spki_sha256, "abc");
+  EXPECT_EQ(log_in(people, "a different password"), Code::kDenied);
+  change = {};
+  change.disabled = false;
+  people.put("alice", change, "test");
+  EXPECT_EQ(log_in(people, "a different password"), Code::kOk);
+}
+
+TEST_F(PeopleTest, Fault160_ASessionEndsWithItsIdleLimitAndWithItsLife) {
+  using std::chrono::minutes;
+  People people(store_, recorder_, clock_, {minutes(60), minutes(10)});
+  people.put("alice", edit(right_, "operator"), "test");
+  const auto idle = session_of(people, right_), busy = session_of(people, right_);
+  for (int i = 0; i < 9; ++i) {
+    clock_.advance(minutes(6));
+    EXPECT_TRUE(knows(people, busy));
+  }
+  EXPECT_FALSE(knows(people, idle));
+  clock_.advance(minutes(7));
+  EXPECT_FALSE(knows(people, busy));
+}
+
+TEST_F(PeopleTest, Fault160_AllSessionsOfAUserEndAtOnceWhenAsked) {
+  People people(store_, recorder_, clock_, {});
+  people.put("alice", edit(right_, "operator"), "test");
+  const auto first = session_of(people, right_), second = session_of(people, right_);
+  EXPECT_EQ(people.end_sessions("alice", "test").at("ended"), 2);
+  EXPECT_FALSE(knows(people, first));
+  EXPECT_FALSE(knows(people, second));
+  EXPECT_EQ(log_in(people, right_), Code::kOk);
+  EXPECT_THROW(people.end_sessions("nobody", "test"), Error);
 }
 
 }  // namespace

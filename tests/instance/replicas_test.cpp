@@ -46,6 +46,39 @@ TEST_F(ReplicasTest, TwoThatStartTogetherAreOneInstanceWithOneAuthority) {
   EXPECT_NE(a().json("root", "status").at("replica"), b().json("root", "status").at("replica"));
 }
 
+TEST_F(ReplicasTest, Fault160_AChangeOfAUserEndsTheSessionsAtTheOtherReplicaToo) {
+  a().add_user("shift", "auditor");
+  std::filesystem::copy(a().work.path() / "shift.pw", b().work.path());
+  const auto in = [&](InstanceProcess& replica) {
+    return replica.keyagent("shift", "status").status == 0;
+  };
+  for (const std::string change : {"--role operator", "--disable", "--enable"}) {
+    const bool disabled = change == "--enable";
+    if (!disabled) {
+      ASSERT_EQ(a().log_in("shift").status, 0);
+      ASSERT_EQ(b().log_in("shift").status, 0);
+      ASSERT_TRUE(in(a()) && in(b()));
+    }
+    const auto changed = a().keyagent("root", "users shift " + change);
+    ASSERT_EQ(changed.status, 0) << changed.output;
+    EXPECT_FALSE(in(a())) << change;
+    EXPECT_FALSE(in(b())) << change;
+  }
+  // Its role again, by the other replica: that does not enable it.
+  ASSERT_EQ(b().keyagent("root", "users shift --disable").status, 0);
+  ASSERT_EQ(b().keyagent("root", "users shift --role auditor").status, 0);
+  EXPECT_NE(a().log_in("shift").status, 0);
+  ASSERT_EQ(b().keyagent("root", "users shift --enable").status, 0);
+  ASSERT_EQ(a().log_in("shift").status, 0);
+  ASSERT_EQ(b().log_in("shift").status, 0);
+  ASSERT_EQ(b().keyagent("root", "logout --user shift").status, 0);
+  EXPECT_FALSE(in(a()));
+  ASSERT_EQ(a().log_in("shift").status, 0);
+  ASSERT_EQ(b().log_in("shift").status, 0);
+  ASSERT_EQ(a().keyagent("shift", "logout --all").status, 0);
+  EXPECT_FALSE(in(b()));
+}
+
 TEST_F(ReplicasTest, AnEnrolmentAndARotationGoOnAtTheOther) {
   SimulatedAgent agent(a(), "wanders");
   const auto fingerprint = agent.enrol().at("fingerprint").get<std::string>();

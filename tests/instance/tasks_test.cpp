@@ -60,7 +60,9 @@ class TasksTest : public testing::Test {
   Code keep(const Json& taken) {
     return code_of([&] { tasks_.keep("web1", id_of(taken), lease_of(taken)); });
   }
-  Json show(const std::string& id) const { return tasks_.show(id); }
+  Json show(const std::string& id, const Person& person = {"ops", Role::kOperator}) const {
+    return tasks_.show(id, person);
+  }
   std::string state(const std::string& id) const { return show(id).at("state"); }
   void pass(std::chrono::milliseconds time) {
     clock_.advance(time);
@@ -81,6 +83,23 @@ class TasksTest : public testing::Test {
   TaskRules rules_{60s, 1h, 3};
   Tasks tasks_{store_, links_, recorder_, clock_, rules_};
 };
+
+TEST_F(TasksTest, Fault161_InputAndResultAreForTheSubmitterOperatorsAndAdminsOnly) {
+  const std::string id =
+      tasks_.submit({{"handler", "deploy"}, {"agent", "web1"}, {"input", {{"n", 1}}}}, "ci")
+          .at("id");
+  const auto sees = [&](const Person& person) {
+    const Json task = show(id, person);
+    EXPECT_EQ(task.at("handler"), "deploy");
+    EXPECT_EQ(task.at("input").is_null(), task.at("result").is_null());
+    return !task.at("input").is_null();
+  };
+  EXPECT_TRUE(sees({"ci", Role::kAuditor}));
+  EXPECT_TRUE(sees({"ops", Role::kOperator}));
+  EXPECT_TRUE(sees({"root", Role::kAdmin}));
+  EXPECT_FALSE(sees({"audit", Role::kAuditor}));
+  EXPECT_FALSE(sees({"crypto", Role::kCryptographicManager}));
+}
 
 TEST_F(TasksTest, R11_ALeaseThatRunsOutBeforeTheStartIsGivenAgainAndDoesNotCount) {
   const auto id = submit();

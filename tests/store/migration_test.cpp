@@ -99,7 +99,7 @@ TEST_P(SchemaOne, RowsAreReadAfterTheMigrationAndTasksAreTaken) {
   rekey.id = 1;
   expect_equal(store().rekey(1).value(), rekey);
   EXPECT_EQ(store().certificates("host-1").at(0).serial, "0a1b");
-  EXPECT_TRUE(store().login({9}, kNow));
+  EXPECT_FALSE(store().use_login({9}, kNow, std::chrono::hours(1)));  // sessions end
   EXPECT_TRUE(use_token(store(), {8}, "host-2", kNow));
   EXPECT_EQ(store().challenge("challenge-1", kNow)->data, "{}");
   EXPECT_EQ(store().events(0, 10).at(0).action, "before");
