@@ -146,6 +146,10 @@ bool YamlReader::has(const std::string& name) const {
   return node_->yaml.IsMap() && node_->yaml[name] && !node_->yaml[name].IsNull();
 }
 
+bool YamlReader::is_value(const std::string& name) const {
+  return has(name) && node_->yaml[name].IsScalar();
+}
+
 std::string YamlReader::text(const std::string& name) const {
   if (!has(name)) node_->fail(node_->yaml, "'" + name + "' is missing");
   const YAML::Node value = node_->yaml[name];

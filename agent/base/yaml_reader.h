@@ -22,6 +22,7 @@ class YamlReader {
   static YamlReader from_text(std::string_view text, std::string source);
 
   bool has(const std::string& name) const;
+  bool is_value(const std::string& name) const;  // there, and neither a mapping nor a list
   // Required when no default is given; Error{kConfiguration} "FILE:LINE: …" otherwise.
   std::string text(const std::string& name) const;
   std::string text(const std::string& name, const std::string& otherwise) const;

@@ -42,12 +42,6 @@ void run_logout(Session& session, const InstanceOptions& options) {
   session.tell(Json::object(), options.all ? "logged out everywhere" : "logged out");
 }
 
-std::string text_at(const Json& object, const char* name) {
-  const auto found = object.find(name);
-  if (found == object.end() || found->is_null()) return "-";
-  return found->is_string() ? found->get<std::string>() : found->dump();
-}
-
 std::string agent_line(const Json& agent) {
   std::string line = text_at(agent, "id") + "  " + text_at(agent, "shown") + "  " +
                      text_at(agent, "auth_kid") + "  last seen " + text_at(agent, "last_seen");
@@ -144,8 +138,12 @@ void run_token(Session& session, const InstanceOptions& options) {
                                                {"inherit", options.inherit}});
   const auto token = answer.at("token").get<std::string>();
   if (options.output != "-") write_output(options.output, as_bytes(token + "\n"));
-  session.note("good once, until " + text_at(answer, "expires") +
-               ": keyagent enroll URL --token-file FILE");
+  if (answer.contains("decision"))
+    session.note("good once another person has approved it: keyagent instance decision approve " +
+                 text_at(answer["decision"], "id"));
+  else
+    session.note("good once, until " + text_at(answer, "expires") +
+                 ": keyagent enroll URL --token-file FILE");
   if (options.output == "-") session.tell(answer, token);
 }
 
@@ -306,6 +304,12 @@ void add_rekey_commands(const Adder& adder) {
 
 }  // namespace
 
+std::string text_at(const Json& object, const char* name) {
+  const auto found = object.find(name);
+  if (found == object.end() || found->is_null()) return "-";
+  return found->is_string() ? found->get<std::string>() : found->dump();
+}
+
 InstanceClient client_of(const InstanceOptions& options) {
   return InstanceClient(load_instance_profile(instance_profile_path(options.profile)));
 }
@@ -347,6 +351,7 @@ void add_instance_commands(CLI::App& app, Session& session) {
   add_instance_specification_commands(*instance, session, options);
   add_instance_record_commands(*instance, session, options);
   add_instance_exchange_commands(*instance, session, options);
+  add_instance_decision_commands(*instance, session, options);
   auto* events = adder.add("events", "what was done, refused and alarming",
                            "  keyagent instance events --after 1000", run_events);
   events->add_option("--after", o.after, "the number of the last one that is known");

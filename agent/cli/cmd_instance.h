@@ -20,6 +20,12 @@ struct InstanceOptions {
 };
 
 InstanceClient client_of(const InstanceOptions& options);
+// The member as text, "-" without it.
+std::string text_at(const Json& object, const char* name);
+// True, and said: the change waits for a second person.
+bool tell_pending(Session& session, const Json& answer);
+void add_instance_decision_commands(CLI::App& instance, Session& session,
+                                    const std::shared_ptr<InstanceOptions>& options);
 void add_instance_certificate_commands(CLI::App& instance, Session& session,
                                        const std::shared_ptr<InstanceOptions>& options);
 void add_instance_credential_commands(CLI::App& instance, Session& session,

@@ -79,7 +79,9 @@ void run_assign(Session& session, const InstanceOptions& options) {
 }
 
 void run_remove(Session& session, const InstanceOptions& options) {
-  client_of(options).call("DELETE", "/v1/credentials/" + path_segment(options.name));
+  const Json answer =
+      client_of(options).call("DELETE", "/v1/credentials/" + path_segment(options.name));
+  if (tell_pending(session, answer)) return;
   session.tell(Json::object(), options.name + " is removed, with every sealed copy");
 }
 

@@ -17,12 +17,6 @@ struct ExchangeOptions {
   long hours = 24 * 7, period = 24, timeout = 0, count = 100;
 };
 
-std::string text_at(const Json& object, const char* name) {
-  const auto found = object.find(name);
-  if (found == object.end() || found->is_null()) return "-";
-  return found->is_string() ? found->get<std::string>() : found->dump();
-}
-
 std::string joined(const Json& list) {
   std::string out;
   for (const auto& each : list) out += (out.empty() ? "" : ", ") + each.get<std::string>();
@@ -97,7 +91,7 @@ void run_peer_add(Session& session, const InstanceOptions& instance, const Excha
   const Json answer = client_of(instance).call(
       "PUT", "/v1/peers/" + path_segment(o.name),
       {{"identity", o.identity}, {"url", o.url}, {"ca", o.ca}, {"replaces", o.replaces}});
-  session.tell(answer, peer_line(answer));
+  if (!tell_pending(session, answer)) session.tell(answer, peer_line(answer));
 }
 
 void run_peer_list(Session& session, const InstanceOptions& instance, const ExchangeOptions&) {
@@ -116,7 +110,7 @@ void run_automatic(Session& session, const InstanceOptions& instance, const Exch
   const Json answer = client_of(instance).call(
       "PUT", "/v1/peers/" + path_segment(o.name) + "/automatic",
       {{"frequencies", o.frequencies}, {"specifications", o.specifications}, {"until", o.until}});
-  session.tell(answer, peer_line(answer));
+  if (!tell_pending(session, answer)) session.tell(answer, peer_line(answer));
 }
 
 void run_identity(Session& session, const InstanceOptions& instance, const ExchangeOptions&) {
@@ -202,6 +196,9 @@ void run_verb(Session& session, const InstanceOptions& instance, const ExchangeO
       done.push_back(
           client.call("POST", target_of(id, verb), {{"reason", o.reason}, {"always", o.always}}));
       text += line(done.back());
+      if (done.back().contains("decision"))
+        text += "always: another person has to approve it: keyagent instance decision approve " +
+                text_at(done.back()["decision"], "id") + "\n";
     } catch (const Error& error) {
       if (o.ids.size() == 1 || layer_of(error.code()) == Layer::kPeer) throw;
       done.push_back({{"id", id}, {"error", error.what()}, {"code", code_name(error.code())}});

@@ -21,12 +21,6 @@ struct RecordOptions {
 
 using Run = void (*)(Session&, const InstanceOptions&, const RecordOptions&);
 
-std::string text_at(const Json& object, const char* name) {
-  const auto found = object.find(name);
-  if (found == object.end() || found->is_null()) return "-";
-  return found->is_string() ? found->get<std::string>() : found->dump();
-}
-
 std::string record_target(const RecordOptions& options) {
   return "/v1/specifications/" + path_segment(options.specification) + "/records/" +
          path_segment(options.id);

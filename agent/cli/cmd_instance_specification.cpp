@@ -16,12 +16,6 @@ struct SpecificationOptions {
   long timeout = 0;
 };
 
-std::string text_at(const Json& object, const char* name) {
-  const auto found = object.find(name);
-  if (found == object.end() || found->is_null()) return "-";
-  return found->is_string() ? found->get<std::string>() : found->dump();
-}
-
 std::string key_line(const Json& key) {
   std::string out = "  " + text_at(key, "kid") + "  " + text_at(key, "state") + "  " +
                     text_at(key, "records") + " records";
@@ -60,6 +54,7 @@ std::string details(const Json& specification) {
 }
 
 void tell_all(Session& session, const Json& answer) {
+  if (tell_pending(session, answer)) return;
   std::string text;
   for (const auto& each : answer.at("specifications")) text += details(each);
   session.tell(answer, text.empty() ? "none\n" : text);

@@ -17,12 +17,6 @@ struct TaskOptions {
   bool repeatable = false, wait = false;
 };
 
-std::string text_at(const Json& object, const char* name) {
-  const auto found = object.find(name);
-  if (found == object.end() || found->is_null()) return "-";
-  return found->is_string() ? found->get<std::string>() : found->dump();
-}
-
 std::string attempts_of(const Json& task) {
   return "attempt " + text_at(task, "attempt") + " of " + text_at(task, "attempts");
 }

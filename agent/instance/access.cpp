@@ -83,6 +83,17 @@ bool is_about(const AccessRule& rule, DataUse use, std::string_view role, const 
   return contains(rule.uses, use) && (contains(rule.roles, role) || contains(rule.users, user));
 }
 
+// Whom rules of one kind name for a use.
+std::set<std::string> named_by(const std::vector<AccessRule>& rules, DataUse use, bool rejecting) {
+  std::set<std::string> out;
+  for (const auto& rule : rules) {
+    if ((rule.effect == Effect::kReject) != rejecting || !contains(rule.uses, use)) continue;
+    for (const auto& role : rule.roles) out.insert("role " + role);
+    for (const auto& user : rule.users) out.insert("user " + user);
+  }
+  return out;
+}
+
 }  // namespace
 
 std::string_view name_of(DataUse use) {
@@ -123,6 +134,18 @@ Json access_json(const std::vector<AccessRule>& rules) {
                    {"users", rule.users}});
   }
   return out;
+}
+
+bool gives_access(const std::vector<AccessRule>& before, const std::vector<AccessRule>& after) {
+  const auto includes = [](const auto& all, const auto& some) {
+    return std::includes(all.begin(), all.end(), some.begin(), some.end());
+  };
+  for (const auto use : {DataUse::kDecrypt, DataUse::kExchange}) {
+    if (!includes(named_by(before, use, false), named_by(after, use, false)) ||
+        !includes(named_by(after, use, true), named_by(before, use, true)))
+      return true;
+  }
+  return false;
 }
 
 AccessDecision decide(const std::vector<AccessRule>& rules, DataUse use, std::string_view role,

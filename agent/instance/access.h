@@ -35,6 +35,10 @@ struct AccessDecision {
 std::vector<AccessRule> read_access(const Json& list);
 Json access_json(const std::vector<AccessRule>& rules);
 
+// Does `after` let somebody decrypt, or give keys away, whom `before` does not? Also where a rule
+// that rejects is gone.
+bool gives_access(const std::vector<AccessRule>& before, const std::vector<AccessRule>& after);
+
 // A rule that rejects wins over all others, one that tracks over those that only allow.
 AccessDecision decide(const std::vector<AccessRule>& rules, DataUse use, std::string_view role,
                       const std::string& user);

@@ -8,6 +8,7 @@
 #include "agent/instance/enrolment.h"
 #include "agent/instance/epoch.h"
 #include "agent/instance/exchanges.h"
+#include "agent/instance/guarded_changes.h"
 #include "agent/instance/people.h"
 #include "agent/instance/records.h"
 #include "agent/instance/reencryption.h"
@@ -36,6 +37,8 @@ struct Parts {
   Recorder& recorder;
   const Clock& clock;
   Exchanges& exchanges;
+  Decisions& decisions;
+  GuardedChanges& changes;
 };
 
 // `listen.api`

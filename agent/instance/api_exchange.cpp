@@ -20,9 +20,7 @@ Answer list(const PeopleAsk& ask) {
 }
 
 Answer put_peer(const PeopleAsk& ask) {
-  Json request = ask.body;
-  request["name"] = ask.ids[0];
-  return json_answer(ask.parts.exchanges.peers().add(request, ask.person.name));
+  return json_answer(ask.parts.changes.put_peer(ask.ids[0], ask.body, ask.person));
 }
 
 std::string reason_of(const PeopleAsk& ask) {
@@ -46,8 +44,7 @@ const PeopleRoute kPeople[] = {
      }},
     {"PUT", "/v1/peers/{}/automatic", Right::kExchange,
      [](const PeopleAsk& ask) {
-       return json_answer(
-           ask.parts.exchanges.peers().set_automatic(ask.ids[0], ask.body, ask.person.name));
+       return json_answer(ask.parts.changes.set_automatic(ask.ids[0], ask.body, ask.person));
      }},
     {"POST", "/v1/exchanges", Right::kExchange,
      [](const PeopleAsk& ask) {
@@ -58,7 +55,7 @@ const PeopleRoute kPeople[] = {
      [](const PeopleAsk& ask) { return json_answer(ask.parts.exchanges.show(ask.ids[0])); }},
     {"POST", "/v1/exchanges/{}/approve", Right::kExchange,
      [](const PeopleAsk& ask) {
-       return json_answer(ask.parts.exchanges.approve(ask.ids[0], ask.body, ask.person.name));
+       return json_answer(ask.parts.changes.approve_exchange(ask.ids[0], ask.body, ask.person));
      }},
     {"POST", "/v1/exchanges/{}/reject", Right::kExchange,
      [](const PeopleAsk& ask) {

@@ -85,10 +85,7 @@ Answer import_certificate(const Ask& ask) {
 }
 
 Answer make_token(const Ask& ask) {
-  return json(
-      ask.parts.enrolment.make_token(text_of(ask.body, "agent", ""), texts_of(ask.body, "groups"),
-                                     std::chrono::hours(number_of(ask.body, "hours", 24, 1, 24)),
-                                     flag_of(ask.body, "inherit", false), ask.person.name));
+  return json(ask.parts.changes.make_token(ask.body, ask.person));
 }
 
 Answer put_user(const Ask& ask) {
@@ -100,6 +97,12 @@ Answer put_user(const Ask& ask) {
   if (has_member(ask.body, "role")) edit.role = text_of(ask.body, "role");
   if (has_member(ask.body, "spki_sha256")) edit.spki_sha256 = text_of(ask.body, "spki_sha256");
   if (has_member(ask.body, "disabled")) edit.disabled = flag_of(ask.body, "disabled", false);
+  // Rules of specifications name roles: whoever takes another one may read what its role could not.
+  if (ask.ids[0] == ask.person.name && edit.role && *edit.role != name_of(ask.person.role)) {
+    ask.parts.recorder.record(Outcome::kRefused, "user " + ask.person.name, "user.change",
+                              ask.person.name, "its own role: " + escape_controls(*edit.role));
+    throw Error(Code::kDenied, "you cannot change your own role; another admin has to");
+  }
   return json(ask.parts.people.put(ask.ids[0], edit, "user " + ask.person.name));
 }
 
@@ -192,7 +195,7 @@ const Route kRoutes[] = {
      }},
     {"DELETE", "/v1/credentials/{}", Right::kCredentials,
      [](const Ask& ask) {
-       return json(ask.parts.credentials.remove(ask.ids[0], ask.person.name));
+       return json(ask.parts.changes.remove_credential(ask.ids[0], ask.person));
      }},
     {"POST", "/v1/rekeys", Right::kRekey,
      [](const Ask& ask) { return json(ask.parts.rekeys.order(ask.body, ask.person.name)); }},
@@ -232,8 +235,7 @@ Answer run(const Parts& parts, const Route& route, const tls::HttpRequest& reque
 
 const Route& find_route(const tls::HttpRequest& request, std::vector<std::string>& ids) {
   bool known_path = false;
-  for (const auto routes : {std::span<const Route>(kRoutes), task_routes_of_people(),
-                            record_routes_of_people(), exchange_routes_of_people()}) {
+  for (const auto routes : all_routes_of_people()) {
     for (const auto& route : routes) {
       auto found = match_path(route.pattern, request.path);
       if (!found) continue;
@@ -248,6 +250,11 @@ const Route& find_route(const tls::HttpRequest& request, std::vector<std::string
 }
 
 }  // namespace
+
+std::vector<std::span<const PeopleRoute>> all_routes_of_people() {
+  return {kRoutes, task_routes_of_people(), record_routes_of_people(), exchange_routes_of_people(),
+          decision_routes_of_people()};
+}
 
 Answer json_answer(const Json& object) {
   return {object.dump(-1, ' ', false, Json::error_handler_t::replace)};

@@ -35,14 +35,13 @@ const PeopleRoute kRoutes[] = {
      [](const PeopleAsk& ask) { return json_answer(ask.parts.specifications.list()); }},
     {"POST", "/v1/specifications", Right::kSpecifications,
      [](const PeopleAsk& ask) {
-       return json_answer(ask.parts.specifications.create(ask.body, ask.person.name));
+       return json_answer(ask.parts.changes.create_specification(ask.body, ask.person));
      }},
     {"GET", "/v1/specifications/{}", Right::kRead,
      [](const PeopleAsk& ask) { return json_answer(ask.parts.specifications.show(ask.ids[0])); }},
     {"PUT", "/v1/specifications/{}/access", Right::kSpecifications,
      [](const PeopleAsk& ask) {
-       return json_answer(
-           ask.parts.specifications.set_access(ask.ids[0], ask.body, ask.person.name));
+       return json_answer(ask.parts.changes.set_access(ask.ids[0], ask.body, ask.person));
      }},
     {"POST", "/v1/specifications/{}/rekey", Right::kSpecifications,
      [](const PeopleAsk& ask) {

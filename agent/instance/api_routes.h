@@ -48,6 +48,12 @@ struct AgentRoute {
   Json (*run)(const AgentAsk& ask);
 };
 
+// All of `listen.api`, in the order in which they are looked at.
+std::vector<std::span<const PeopleRoute>> all_routes_of_people();
+
+// api_decisions.cpp
+std::span<const PeopleRoute> decision_routes_of_people();
+
 // api_records.cpp
 std::span<const PeopleRoute> record_routes_of_people();
 

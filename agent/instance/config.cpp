@@ -82,6 +82,24 @@ void read_store(const YamlReader& store, InstanceConfig& config) {
          "?passfile=/path (mode 0400)");
 }
 
+// "approvals: 2", or a number for each kind of change.
+void read_approvals(const YamlReader& root, InstanceConfig& config) {
+  auto& all = config.approvals;
+  if (!root.has("approvals")) return;
+  if (root.is_value("approvals")) {
+    const auto number = static_cast<int>(root.integer("approvals", 1, 1, 2));
+    all = {number, number, number, number, number};
+    return;
+  }
+  const YamlReader each = root.child("approvals");
+  for (const auto& [name, number] : {std::pair{"peers", &all.peers},
+                                     {"automatic", &all.automatic},
+                                     {"token-groups", &all.token_groups},
+                                     {"decrypt", &all.decrypt},
+                                     {"destroy", &all.destroy}})
+    *number = static_cast<int>(each.integer(name, 1, 1, 2));
+}
+
 InstanceConfig read(const YamlReader& root) {
   InstanceConfig config;
   config.id = root.text("id");
@@ -115,6 +133,7 @@ InstanceConfig read(const YamlReader& root) {
   if (config.certificate_life < 1h || config.crl_life < 1min || config.heartbeat < 1s)
     fail(times, "", "certificates live 1h at least, CRLs 1m, heartbeats 1s");
   config.limits = read_limits(root.child("limits"));
+  read_approvals(root, config);
   const YamlReader log = root.child("log");
   config.log_level = log.text("level", config.log_level);
   config.log_format = log.text("format", config.log_format);

@@ -22,6 +22,11 @@ struct OutsideFiles {
   std::filesystem::path authority, crl, certificate;
 };
 
+// How many people a change needs: 1, or 2 of whom one asks and another approves.
+struct Approvals {
+  int peers = 1, automatic = 1, token_groups = 1, decrypt = 1, destroy = 1;
+};
+
 struct InstanceConfig {
   std::filesystem::path source;
   std::string id;                  // [a-z0-9.-]{1,63}
@@ -43,6 +48,7 @@ struct InstanceConfig {
   std::chrono::milliseconds task_lease{60000};
   std::chrono::milliseconds task_history{std::chrono::hours(24 * 30)};
   Limits limits;
+  Approvals approvals;
   std::string log_level = "info", log_format = "text";
 };
 

@@ -316,15 +316,32 @@ Json Enrolment::trusted_answer(const store::Challenge& challenge, const store::A
           {"confirmation_key", to_base64url(keys_.find(config_.confirmation_key).spki)}};
 }
 
-Json Enrolment::make_token(const std::string& agent, const std::vector<std::string>& groups,
-                           std::chrono::hours life, bool inherit, const std::string& by) {
+void Enrolment::check_token(const std::string& agent, bool inherit) {
   if (!agent.empty() && !is_id(agent))
     throw Error(Code::kUsage, "an agent's id is [a-z0-9.-]{1,63}");
   if (inherit && agent.empty())
     throw Error(Code::kUsage, "'inherit' needs the id of the agent that is replaced: 'agent'");
+}
+
+Enrolment::TokenDraft Enrolment::draft_token() const {
   const SecretBytes secret = random_secret(kSecretSize);
+  return {"ka1." + authority_.fingerprint() + "." + to_base64url(secret), sha256(secret)};
+}
+
+Json Enrolment::make_token(const std::string& agent, const std::vector<std::string>& groups,
+                           std::chrono::hours life, bool inherit, const std::string& by) {
+  check_token(agent, inherit);
+  const auto draft = draft_token();
+  Json out{{"token", draft.text}};
+  out.update(add_token(draft.hash, agent, groups, life, inherit, by));
+  return out;
+}
+
+Json Enrolment::add_token(const Bytes& hash, const std::string& agent,
+                          const std::vector<std::string>& groups, std::chrono::hours life,
+                          bool inherit, const std::string& by) {
   store::EnrolmentToken token;
-  token.hash = sha256(secret);
+  token.hash = hash;
   token.agent_id = agent;
   token.groups = groups;
   token.created_by = by;
@@ -333,8 +350,7 @@ Json Enrolment::make_token(const std::string& agent, const std::vector<std::stri
   store_.add_enrolment_token(token);
   recorder_.record(Outcome::kDone, "user " + by, "token.create", agent.empty() ? "*" : agent,
                    inherit ? "who replaces it inherits its groups and credentials" : "");
-  return {{"token", "ka1." + authority_.fingerprint() + "." + to_base64url(secret)},
-          {"expires", rfc3339(token.expires)}};
+  return {{"expires", rfc3339(token.expires)}};
 }
 
 }  // namespace keyagent::instance

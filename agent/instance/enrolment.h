@@ -33,6 +33,16 @@ class Enrolment {
   // credentials; REQUIRES an `agent` then.
   Json make_token(const std::string& agent, const std::vector<std::string>& groups,
                   std::chrono::hours life, bool inherit, const std::string& by);
+  // A token whose row is not there yet: it is good once add_token() had its hash.
+  struct TokenDraft {
+    std::string text;
+    Bytes hash;
+  };
+  TokenDraft draft_token() const;
+  Json add_token(const Bytes& hash, const std::string& agent,
+                 const std::vector<std::string>& groups, std::chrono::hours life, bool inherit,
+                 const std::string& by);
+  static void check_token(const std::string& agent, bool inherit);  // Error{kUsage}
   // Called after an agent was replaced, with what it was before.
   std::function<void(const std::string& id, const store::Agent& before)> on_replaced;
   // "https://host:port" of the agents' listener, once it listens.

@@ -56,9 +56,13 @@ struct Instance::Impl {
   HostDoor door{config, clock};
   HttpsLine peer_line{library};
   Exchanges exchanges{door, peer_line, store, recorder, clock, epoch_of_exchanges()};
-  const Parts parts{config,       store, authority, enrolment, agents,         credentials,
-                    rekeys,       tasks, people,    epoch,     specifications, records,
-                    reencryption, links, recorder,  clock,     exchanges};
+  Decisions decisions{store, recorder, clock};
+  GuardedChanges changes{
+      config.approvals,
+      {store, recorder, decisions, exchanges, enrolment, specifications, credentials}};
+  const Parts parts{config,   store,  authority, enrolment,      agents,  credentials,  rekeys,
+                    tasks,    people, epoch,     specifications, records, reencryption, links,
+                    recorder, clock,  exchanges, decisions,      changes};
   std::unique_ptr<tls::Server> api_server, agents_server;
   std::atomic<SteadyTime> looked{};
   LogLimiter limiter{clock};
@@ -198,6 +202,8 @@ struct Instance::Impl {
     attempt("keys", [this] { name_keys(config, keys, store); });
     attempt("credentials", [this] { credentials.keep_up(); });
     attempt("census", [this] { specifications.report_all(); });
+    attempt("decisions", [this] { decisions.tick(); });
+    attempt("logins", [this] { people.summarize_failures(); });
     attempt("store", [this] { store.forget_expired(clock.now()); });
   }
 

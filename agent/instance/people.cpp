@@ -2,11 +2,12 @@
 
 #include <botan/argon2.h>
 #include <botan/system_rng.h>
-#include <openssl/crypto.h>
 
+#include "agent/base/address_principal.h"
 #include "agent/base/encoding.h"
 #include "agent/base/error.h"
 #include "agent/base/ids.h"
+#include "agent/base/wiping.h"
 
 namespace keyagent::instance {
 namespace {
@@ -19,26 +20,26 @@ constexpr std::pair<Role, std::string_view> kRoles[] = {
     {Role::kOperator, "operator"},
     {Role::kAuditor, "auditor"}};
 
-// Whoever gives trust does not hand out credentials, and neither reads the events of the other as
-// their only witness. admin has all.
+// Whoever gives trust to agents does not say what they get: groups and credentials are the
+// operator's. Neither reads the events of the other as their only witness. admin has all.
 constexpr std::pair<Role, Right> kRights[] = {{Role::kCryptographicManager, Right::kRead},
                                               {Role::kCryptographicManager, Right::kAgents},
-                                              {Role::kCryptographicManager, Right::kGroups},
                                               {Role::kCryptographicManager, Right::kRekey},
                                               {Role::kCryptographicManager, Right::kSpecifications},
                                               {Role::kCryptographicManager, Right::kExchange},
+                                              {Role::kCryptographicManager, Right::kDecide},
                                               {Role::kOperator, Right::kRead},
                                               {Role::kOperator, Right::kGroups},
                                               {Role::kOperator, Right::kCredentials},
                                               {Role::kOperator, Right::kTasks},
+                                              {Role::kOperator, Right::kDecide},
                                               {Role::kAuditor, Right::kRead},
                                               {Role::kAuditor, Right::kEvents}};
 
 // RFC 9106 §4, second recommended option: 64 MiB, 3 passes, 4 lanes.
 constexpr std::size_t kMemory = 64 * 1024, kPasses = 3, kLanes = 4;
 constexpr std::size_t kLeastPassword = 12, kMostPassword = 1024;
-constexpr int kMostFailures = 5;
-constexpr auto kPause = 1min;
+constexpr RateBudget::Limits kFailureEvents{.burst = 1, .refill = 1min};
 
 std::string hash_password(const char* password, std::size_t size) {
   return Botan::argon2_generate_pwhash(password, size, Botan::system_rng(), kLanes, kMemory,
@@ -50,18 +51,6 @@ std::string new_password(const SecretBytes& password) {
     throw Error(Code::kUsage, "a password has 12 to 1024 characters");
   return hash_password(reinterpret_cast<const char*>(password.data()), password.size());
 }
-
-class Place {
- public:
-  explicit Place(std::counting_semaphore<>& places) : places_(places) {
-    if (!places_.try_acquire()) throw Error(Code::kBusy, "too many log in at once; try again");
-  }
-  ~Place() { places_.release(); }
-  Place(const Place&) = delete;
-
- private:
-  std::counting_semaphore<>& places_;
-};
 
 std::optional<Bytes> bearer_of(const tls::HttpRequest& request) {
   const auto found = request.headers.find("authorization");
@@ -96,37 +85,61 @@ bool has(Role role, Right right) {
 }
 
 People::People(store::Store& store, Recorder& recorder, const Clock& clock,
-               const SessionLimits& limits, std::ptrdiff_t hashing)
+               const SessionLimits& limits, const HashingPlaces::Limits& hashing)
     : store_(store),
       recorder_(recorder),
       clock_(clock),
       limits_(limits),
+      throttle_(clock),
       hashing_(hashing),
+      failure_events_(clock, kFailureEvents),
       nobody_(hash_password("nobody", 6)) {}
 
-void People::require_pause_over(const std::string& name) {
-  if (store_.login_failures(name, clock_.now()) >= kMostFailures)
-    throw Error(Code::kBusy, "too many failed logins of this name; wait a minute");
+void People::refuse_login(const std::string& from, const std::string& name,
+                          const std::string& why) {
+  if (failure_events_.take(principal_of_address(from)))
+    recorder_.record(Outcome::kRefused, from, "login", escape_controls(name), why);
+}
+
+void People::summarize_failures() {
+  for (const auto& each : failure_events_.take_refusals())
+    recorder_.record(Outcome::kRefused, each.principal, "login", "*",
+                     std::to_string(each.count) + " more refused logins");
+}
+
+void People::require_pause_over(const std::string& address, const std::string& from,
+                                const std::string& name) {
+  const auto left = throttle_.pause(address, name);
+  if (left <= 0ms) return;
+  refuse_login(from, name, "not looked at: too many wrong passwords from this address");
+  const auto seconds = std::chrono::ceil<std::chrono::seconds>(left).count();
+  throw Error(Code::kBusy, "too many wrong passwords from your address; try again in " +
+                               std::to_string(seconds) + " s");
 }
 
 Json People::login(const Json& request, const std::string& from) {
+  const auto address = principal_of_address(from);
   const auto name = text_of(request, "user").substr(0, 64);
   auto password = text_of(request, "password").substr(0, kMostPassword);
-  require_pause_over(name);
-  const auto user = store_.user(name);
-  const bool usable = user && !user->disabled && !user->password.empty();
+  const Wiping wiping(password);
+  require_pause_over(address, from, name);
+  std::optional<store::User> user;
   bool right = false;
   {
-    const Place place(hashing_);
+    const HashingPlaces::Lease place(hashing_, address, !throttle_.has_failures(address));
+    require_pause_over(address, from, name);  // others of this address failed meanwhile
+    user = store_.user(name);
+    const bool usable = user && !user->disabled && !user->password.empty();
     right = Botan::argon2_check_pwhash(password.data(), password.size(),
-                                       usable ? user->password : nobody_);
+                                       usable ? user->password : nobody_) &&
+            usable;
+    if (!right) throttle_.failed(address, name);
   }
-  OPENSSL_cleanse(password.data(), password.size());
-  if (!usable || !right) {
-    store_.add_login_failure(name, clock_.now(), clock_.now() + kPause);
-    recorder_.record(Outcome::kRefused, from, "login", name);
+  if (!right) {
+    refuse_login(from, name, "the name or the password is wrong");
     throw Error(Code::kDenied, "the name or the password is wrong");
   }
+  throttle_.succeeded(address, name);
   const SecretBytes secret = random_secret(32);
   store::LoginSession session;
   session.hash = sha256(secret);

@@ -2,11 +2,13 @@
 // Who may do what with the instance: users, roles, passwords and sessions. Deny by default.
 
 #include <optional>
-#include <semaphore>
 #include <string>
 
 #include "agent/base/clock.h"
+#include "agent/base/rate_budget.h"
+#include "agent/instance/hashing_places.h"
 #include "agent/instance/json.h"
+#include "agent/instance/login_throttle.h"
 #include "agent/instance/recorder.h"
 #include "agent/store/store.h"
 #include "agent/tls/server.h"
@@ -30,8 +32,11 @@ enum class Right {
   kBackup,
   kRestored,
   kSpecifications,
-  kExchange
+  kExchange,
+  kDecide
 };
+inline constexpr Role kAllRoles[] = {Role::kAdmin, Role::kCryptographicManager, Role::kOperator,
+                                     Role::kAuditor};
 bool has(Role role, Right right);
 
 struct Person {
@@ -56,14 +61,18 @@ struct UserEdit {
 // Thread-safe.
 class People {
  public:
-  // `hashing`: so many passwords are looked at together, each with 64 MiB; the others are not.
+  People(store::Store& store, Recorder& recorder, const Clock& clock, const SessionLimits& limits)
+      : People(store, recorder, clock, limits, HashingPlaces::Limits()) {}
   People(store::Store& store, Recorder& recorder, const Clock& clock, const SessionLimits& limits,
-         std::ptrdiff_t hashing = 2);
+         const HashingPlaces::Limits& hashing);
 
   // {"session","role","expires"}. One answer, after the same work, for everything that is wrong:
-  // Error{kDenied}. After five failures of a name Error{kBusy} for a minute, and at once while too
-  // many log in: whoever knows no password costs no more memory than that.
+  // Error{kDenied}. Error{kBusy} while `from` has to wait after wrong passwords (LoginThrottle: of
+  // this replica), and while it hashes more passwords than its share (HashingPlaces). Neither
+  // depends on whether there is a user of this name, and neither stops another address.
   Json login(const Json& request, const std::string& from);
+  // Each minute: one event for the further failures of each address.
+  void summarize_failures();
   void logout(const tls::HttpRequest& request);
   // Ends all sessions of a user, at every replica: {"ended"}. Throws Error{kUsage} for an unknown
   // one.
@@ -77,14 +86,18 @@ class People {
   Json put(const std::string& name, const UserEdit& edit, const std::string& by);
 
  private:
-  void require_pause_over(const std::string& name);
+  void refuse_login(const std::string& from, const std::string& name, const std::string& why);
+  void require_pause_over(const std::string& address, const std::string& from,
+                          const std::string& name);
 
   store::Store& store_;
   Recorder& recorder_;
   const Clock& clock_;
   const SessionLimits limits_;
-  std::counting_semaphore<> hashing_;
-  const std::string nobody_;  // the hash of a password that nobody has
+  LoginThrottle throttle_;
+  HashingPlaces hashing_;
+  RateBudget failure_events_;  // one event of an address a minute; the others are counted
+  const std::string nobody_;   // the hash of a password that nobody has
 };
 
 }  // namespace keyagent::instance

@@ -13,6 +13,13 @@ constexpr int kLeaseMilliseconds = 30'000;
 constexpr int kMostRuns = 5;
 constexpr std::chrono::seconds kTurn{10};  // as SQLite waits for other processes
 
+// What this thread is inside of.
+struct OpenTransaction {
+  const Database* database = nullptr;
+  Sql* sql = nullptr;
+};
+thread_local OpenTransaction open_here;
+
 // A transaction that is undone unless it was committed.
 class Transaction {
  public:
@@ -60,7 +67,28 @@ Database::Database(const Options& options)
   prepare_file(place_);
 }
 
+Sql* Database::open_transaction() const {
+  return open_here.database == this ? open_here.sql : nullptr;
+}
+
+void Database::together(const std::function<void()>& work) {
+  run(
+      [&](Sql& sql) {
+        const auto before = open_here;
+        open_here = {this, &sql};
+        try {
+          work();
+        } catch (...) {
+          open_here = before;
+          throw;
+        }
+        open_here = before;
+      },
+      Kind::kWrite);
+}
+
 void Database::run(const std::function<void(Sql&)>& work, Kind kind) {
+  if (Sql* const outer = open_transaction()) return work(*outer);
   // Before a connection is taken: those that read need some.
   std::unique_lock turn(writing_, std::defer_lock);
   if (kind == Kind::kWrite && place_.engine == Engine::kSqlite && !turn.try_lock_for(kTurn))

@@ -40,6 +40,10 @@ class Database {
     return result_of(work, Kind::kWrite);
   }
 
+  // Whatever this thread asks of this database inside of `work` is one transaction, and is undone
+  // when `work` throws. `work` may be run again.
+  void together(const std::function<void()>& work);
+
   const Place& place() const { return place_; }
 
  private:
@@ -58,6 +62,7 @@ class Database {
     }
   }
   void run(const std::function<void(Sql&)>& work, Kind kind);
+  Sql* open_transaction() const;  // this thread's in together(), or nullptr
 
   Place place_;
   soci::connection_pool pool_;

@@ -150,6 +150,18 @@ struct Standing {
   std::string agent_state, auth_kid, next_auth_kid;
 };
 
+// What one person asks for and another one decides.
+struct Decision {
+  std::string id;            // 128 random bits, hex
+  std::string kind;          // peers, automatic, token-groups, decrypt, destroy
+  std::string subject;       // what it is about: a name
+  std::string request;       // JSON: what is to be done
+  std::string precondition;  // JSON: what it was decided upon; it must still be so
+  std::string state;         // pending, approved, rejected, expired, failed
+  std::string requested_by, decided_by, text;
+  WallTime created, changed, expires;
+};
+
 struct Certificate {
   std::string serial;  // lower-case hex
   std::string agent;   // or empty for the instance's own

@@ -201,10 +201,24 @@ const Migration kSessions = {
     R"sql(CREATE INDEX logins_user ON logins (user_name))sql",
 };
 
-const Migration kAll[] = {kFirst,    kTasks,
-                          kReplicas, kRecords,
-                          kExchanges, kCredentialRecords,
-                          kEnrollments, kSessions};
+// Failed logins are counted by address, in each replica's memory.
+const Migration kLoginFailures = {
+    R"sql(DROP TABLE login_failures)sql",
+};
+
+// What waits for a second person.
+const Migration kDecisions = {
+    R"sql(CREATE TABLE decisions (
+      id TEXT PRIMARY KEY, kind TEXT NOT NULL, subject TEXT NOT NULL, request TEXT NOT NULL,
+      precondition TEXT NOT NULL, state TEXT NOT NULL, requested_by TEXT NOT NULL,
+      decided_by TEXT NOT NULL, body TEXT NOT NULL, created BIGINT NOT NULL,
+      changed BIGINT NOT NULL, expires BIGINT NOT NULL))sql",
+    R"sql(CREATE INDEX decisions_state ON decisions (state, created))sql",
+};
+
+const Migration kAll[] = {
+    kFirst,       kTasks,    kReplicas,      kRecords,  kExchanges, kCredentialRecords,
+    kEnrollments, kSessions, kLoginFailures, kDecisions};
 
 // The table that says which migrations ran is there before the first of them.
 void prepare(Sql& sql) {

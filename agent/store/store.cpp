@@ -66,7 +66,6 @@ bool Store::set_setting_once(const std::string& name, const std::string& value) 
 void Store::forget_expired(WallTime now) {
   impl_->db.write([&](Sql& sql) {
     sql.run("DELETE FROM logins WHERE expires <= :now", {{"now", now}});
-    sql.run("DELETE FROM login_failures WHERE expires <= :now", {{"now", now}});
     sql.run("DELETE FROM peer_nonces WHERE expires <= :now", {{"now", now}});
     sql.run("DELETE FROM challenges WHERE expires <= :now", {{"now", now}});
     sql.run("DELETE FROM enrolment_tokens WHERE expires <= :now AND used_by = ''", {{"now", now}});

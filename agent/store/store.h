@@ -141,10 +141,7 @@ class Store {
   void remove_login(const Bytes& hash);
   // All sessions of a user; returns how many there were. The event is recorded with it.
   std::int64_t remove_logins(const std::string& user, const Event& event);
-  // Failed logins of a name, over all replicas; they begin anew when the last one is expired.
-  void add_login_failure(const std::string& name, WallTime now, WallTime expires);
-  std::int64_t login_failures(const std::string& name, WallTime now);
-  // Deletes logins, their failures, challenges and unused enrolment tokens that are expired.
+  // Deletes logins, challenges and unused enrolment tokens that are expired.
   void forget_expired(WallTime now);
 
   // Adds a version, which is set by the store and returned, with its value (of kCredentialData; its
@@ -332,6 +329,22 @@ class Store {
   // changed: the row has another fence. `done` of the row grows by them.
   std::optional<std::int64_t> write_reencrypted(const Reencryption& job,
                                                 const std::vector<Replacement>& replacements);
+
+  // Whatever this thread asks of the store inside of `work` is one transaction: all or nothing,
+  // undone when `work` throws. `work` may be run again after a deadlock. Nothing slow belongs in
+  // it: on SQLite it holds up every other writer.
+  void together(const std::function<void()>& work);
+
+  // The decision as it is in the store: the new one, or a pending one of the same person about the
+  // same. nullopt, and nothing is changed: `max_open` of this person are pending.
+  std::optional<Decision> add_decision(const Decision& decision, std::size_t max_open,
+                                       const Event& event);
+  std::optional<Decision> decision(const std::string& id);
+  std::vector<Decision> decisions(const std::string& state, std::size_t count);  // the newest first
+  // Changes state, decider, text and time if it still is pending. False: it is not.
+  bool decide(const Decision& decision, const Event& event);
+  std::vector<Decision> expired_decisions(WallTime now, std::size_t count);
+  void forget_decisions(WallTime changed_before);  // that are not pending
 
   // Where to look, for what it is called with: text of at most 200 bytes. Empty: everywhere.
   using Look = std::function<void(const std::string& what)>;

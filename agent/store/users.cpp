@@ -122,24 +122,4 @@ void Store::remove_login(const Bytes& hash) {
   });
 }
 
-void Store::add_login_failure(const std::string& name, WallTime now, WallTime expires) {
-  impl_->db.write([&](Sql& sql) {
-    sql.run(
-        "INSERT INTO login_failures (name, failures, expires) VALUES (:name, 1, :expires) "
-        "ON CONFLICT (name) DO UPDATE SET expires = excluded.expires, failures = "
-        "CASE WHEN login_failures.expires <= :now THEN 1 ELSE login_failures.failures + 1 END",
-        {{"name", name}, {"expires", expires}, {"now", now}});
-  });
-}
-
-std::int64_t Store::login_failures(const std::string& name, WallTime now) {
-  return impl_->db
-      .read([&](Sql& sql) {
-        return sql.first(
-            "SELECT failures FROM login_failures WHERE name = :name AND expires > :now",
-            {{"name", name}, {"now", now}}, [](const Row& row) { return row.number(0); });
-      })
-      .value_or(0);
-}
-
 }  // namespace keyagent::store

@@ -45,7 +45,11 @@ class Clone : public testing::TestWithParam<const char*> {
         {{"rule", "all"},
          {"effect", "allow"},
          {"uses", {"encrypt", "decrypt", "exchange"}},
-         {"roles", {"operator", "cryptographic-manager"}}}}.dump();
+         {"roles", {"operator"}}},
+        {{"rule", "away"},
+         {"effect", "allow"},
+         {"uses", {"exchange"}},
+         {"roles", {"cryptographic-manager"}}}}.dump();
     source_.json("crypto", "specification create " + specification + " --access access.json");
     for (int i = 0; i < kRecords; ++i) {
       std::ofstream(source_.work.path() / "value") << value(specification, i);

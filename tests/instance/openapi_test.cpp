@@ -20,9 +20,18 @@ class OpenApi : public testing::Test {
     instance_.add_user("alice", "admin");
     options_.url = instance_.api_url();
     options_.trust.anchor_spki_sha256 = instance_.fingerprint;
+    for (const auto& [name, role] :
+         {std::pair{"app", "auditor"}, {"crypto", "cryptographic-manager"}})
+      instance_.add_user(name, role);
+    session_ = log_in("alice");
+  }
+
+  std::string log_in(const std::string& user) {
+    const auto before = std::exchange(session_, {});
     const Json entered =
-        ask("POST", "/v1/login", {{"user", "alice"}, {"password", "correct horse alice"}});
-    session_ = entered.at("session");
+        ask("POST", "/v1/login", {{"user", user}, {"password", "correct horse " + user}});
+    session_ = before;
+    return entered.at("session");
   }
 
   void note(const char* document, const std::string& method, const std::string& target,
@@ -125,15 +134,18 @@ class OpenApi : public testing::Test {
     const Json rules{{{"rule", "app"},
                       {"effect", "allow"},
                       {"uses", {"encrypt", "decrypt", "exchange"}},
-                      {"users", {"alice"}}}};
+                      {"users", {"app"}}}};
     ask("POST", "/v1/specifications", {{"name", "pay"}, {"access", rules}});
     ask("GET", "/v1/specifications");
     ask("PUT", "/v1/specifications/pay/access", {{"access", rules}});
     ask("GET", "/v1/specifications/pay/why?use=decrypt&user=alice");
+    const auto alice = session_;
+    session_ = log_in("app");
     for (const std::string id : {"1", "2", "3"})
       ask("PUT", "/v1/specifications/pay/records/" + id, {{"value", "c2VjcmV0"}});
     ask("GET", "/v1/specifications/pay/records");
     ask("GET", "/v1/specifications/pay/records/1");
+    session_ = alice;
     const auto active = [&] {
       const Json all = ask("GET", "/v1/specifications/pay").at("specifications");
       return all.at(0).at("active").get<std::string>();
@@ -146,7 +158,9 @@ class OpenApi : public testing::Test {
     ask("GET", "/v1/reencryptions");
     ask("GET", "/v1/reencryptions/pay");
     ask("POST", "/v1/reencryptions/pay/resume");
+    session_ = log_in("app");
     ask("DELETE", "/v1/specifications/pay/records/1");
+    session_ = alice;
   }
   void exchanges() {
     ask("GET", "/v1/peers");
@@ -166,6 +180,20 @@ class OpenApi : public testing::Test {
     ask("GET", "/v1/exchanges/" + id);
     ask("POST", "/v1/exchanges/" + id + "/cancel", {{"reason", "not today"}});
     ask("DELETE", "/v1/peers/berlin");
+  }
+  void decisions() {
+    const auto alice = session_;
+    session_ = log_in("crypto");
+    const auto wanted = [&](const std::string& group) {
+      const Json asked = ask("POST", "/v1/tokens", {{"groups", {group}}}).at("decision");
+      return asked.at("id").get<std::string>();
+    };
+    const auto first = wanted("web"), second = wanted("db");
+    session_ = alice;
+    ask("GET", "/v1/decisions?state=pending");
+    ask("GET", "/v1/decisions/" + first);
+    ask("POST", "/v1/decisions/" + first + "/approve");
+    ask("POST", "/v1/decisions/" + second + "/reject", {{"reason", "not this one"}});
   }
   void people() {
     ask("PUT", "/v1/users/bob", {{"role", "auditor"}, {"password", "correct horse bob"}});
@@ -193,6 +221,7 @@ TEST_F(OpenApi, EveryRequestIsAnsweredAsTheDocumentsSay) {
   tasks(*web1);
   data();
   exchanges();
+  decisions();
   people();
   const auto file = instance_.work.path() / "answers";
   std::ofstream(file) << heard_.str();

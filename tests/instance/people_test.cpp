@@ -4,6 +4,9 @@
 
 #include <gtest/gtest.h>
 
+#include <atomic>
+#include <thread>
+
 #include "agent/base/error.h"
 #include "tests/support/fake_clock.h"
 #include "tests/support/temp_folder.h"
@@ -13,9 +16,10 @@ namespace {
 
 class PeopleTest : public testing::Test {
  protected:
-  Code log_in(People& people, const std::string& password) {
+  Code log_in(People& people, const std::string& password, const std::string& from = "192.0.2.1:5",
+              const std::string& user = "alice") {
     try {
-      people.login({{"user", "alice"}, {"password", password}}, "192.0.2.1:5");
+      people.login({{"user", user}, {"password", password}}, from);
     } catch (const Error& error) {
       return error.code();
     }
@@ -53,7 +57,7 @@ class PeopleTest : public testing::Test {
 };
 
 TEST_F(PeopleTest, LoginsBeyondThePlacesAreBusyAtOnceAndLeaveNoTrace) {
-  People none(store_, recorder_, clock_, {}, 0);
+  People none(store_, recorder_, clock_, {}, {.places = 0});
   none.put("alice", edit(right_, "operator"), "test");
   const auto before = store_.events(0, 100).size();
   EXPECT_EQ(log_in(none, right_), Code::kBusy);
@@ -62,7 +66,7 @@ TEST_F(PeopleTest, LoginsBeyondThePlacesAreBusyAtOnceAndLeaveNoTrace) {
 }
 
 TEST_F(PeopleTest, APlaceIsGivenBackWhateverTheAnswerWas) {
-  People one(store_, recorder_, clock_, {}, 1);
+  People one(store_, recorder_, clock_, {}, {.places = 1});
   one.put("alice", edit(right_, "operator"), "test");
   EXPECT_EQ(log_in(one, "wrong"), Code::kDenied);
   EXPECT_EQ(log_in(one, right_), Code::kOk);
@@ -144,6 +148,58 @@ TEST_F(PeopleTest, Fault160_AllSessionsOfAUserEndAtOnceWhenAsked) {
   EXPECT_FALSE(knows(people, second));
   EXPECT_EQ(log_in(people, right_), Code::kOk);
   EXPECT_THROW(people.end_sessions("nobody", "test"), Error);
+}
+
+// Each costs a password's hash, a second without optimization: few are enough.
+TEST_F(PeopleTest, Fault151_WrongPasswordsFromOneAddressLockNobodyElseOut) {
+  People people(store_, recorder_, clock_, {});
+  people.put("alice", edit(right_, "admin"), "test");
+  int looked_at = 0;
+  for (int i = 0; i < 40; ++i) looked_at += log_in(people, "wrong") == Code::kDenied ? 1 : 0;
+  EXPECT_EQ(looked_at, 4);
+  EXPECT_EQ(log_in(people, right_), Code::kBusy);  // not even the right one, from there
+  EXPECT_EQ(log_in(people, right_, "192.0.2.2:5"), Code::kOk);
+  clock_.advance(std::chrono::seconds(2));
+  EXPECT_EQ(log_in(people, right_), Code::kOk);
+}
+
+TEST_F(PeopleTest, Fault151_MadeUpNamesCostTheAddressAndSayNothing) {
+  People people(store_, recorder_, clock_, {});
+  people.put("alice", edit(right_, "admin"), "test");
+  const auto before = store_.events(0, 1000).size();
+  int looked_at = 0;
+  for (int i = 0; i < 60; ++i)
+    looked_at +=
+        log_in(people, "wrong", "198.51.100.7:1", "n" + std::to_string(i)) == Code::kDenied;
+  EXPECT_EQ(looked_at, 11);
+  // A name that is there is answered like one that is not.
+  EXPECT_EQ(log_in(people, right_, "198.51.100.7:2"), Code::kBusy);
+  EXPECT_EQ(log_in(people, right_), Code::kOk);
+  // One event of the address, one of the login, and the summary.
+  EXPECT_EQ(store_.events(0, 1000).size(), before + 2);
+  people.summarize_failures();
+  const auto events = store_.events(0, 1000);
+  EXPECT_EQ(events.size(), before + 3);
+  EXPECT_EQ(events.back().actor, "198.51.100.7");
+  EXPECT_EQ(events.back().text, "60 more refused logins");
+}
+
+// A flood from one address, over as many connections as it likes.
+TEST_F(PeopleTest, Fault151_RightLoginsSucceedWhileAnotherAddressFloods) {
+  People people(store_, recorder_, clock_, {});
+  people.put("alice", edit(right_, "admin"), "test");
+  std::atomic<bool> over = false;
+  std::vector<std::thread> flood;
+  for (int i = 0; i < 6; ++i)
+    flood.emplace_back([&, i] {
+      for (int n = 0; !over; ++n)
+        log_in(people, "wrong", "198.51.100.7:1", "n" + std::to_string(100 * n + i));
+    });
+  int done = 0;
+  for (int i = 0; i < 8; ++i) done += log_in(people, right_) == Code::kOk ? 1 : 0;
+  over = true;
+  for (auto& each : flood) each.join();
+  EXPECT_EQ(done, 8);
 }
 
 }  // namespace

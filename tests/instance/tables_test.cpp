@@ -37,7 +37,7 @@ TEST(Roles, RightsAreThoseOfTheTable) {
                                Right::kTasks,  Right::kUsers,       Right::kBackup};
   const std::vector<std::pair<Role, std::string>> expected{
       {Role::kAdmin, "111111111"},
-      {Role::kCryptographicManager, "101101000"},
+      {Role::kCryptographicManager, "101001000"},
       {Role::kOperator, "100110100"},
       {Role::kAuditor, "110000000"}};
   for (const auto& [role, wanted] : expected) {

@@ -136,7 +136,6 @@ TEST_P(SchemaThree, RowsAreReadAfterTheMigrationAndRecordsAreKept) {
   if (IsSkipped()) return;
   store_ = open();
   EXPECT_EQ(store().setting("id"), "keys-3");
-  EXPECT_EQ(store().login_failures("ada", kNow), 4);
   EXPECT_TRUE(store().reencryptions().empty());
   EXPECT_TRUE(store().note_data_key({"k1", "pay", "{}", kNow}));
   EXPECT_EQ(store().put_record({"pay", "1", "k1", 0, "e1", "ada", kNow}, 0).version, 1);

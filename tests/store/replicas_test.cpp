@@ -182,19 +182,6 @@ TEST_P(Replicas, OrdersOfABatchAreAllThereOrNone) {
   EXPECT_TRUE(store().rekey_batch("batch").empty());
 }
 
-TEST_P(Replicas, FailedLoginsAreCountedUntilTheLastOneIsExpired) {
-  const auto other = open();
-  EXPECT_EQ(store().login_failures("ada", kNow), 0);
-  store().add_login_failure("ada", kNow, kNow + 60s);
-  other->add_login_failure("ada", kNow + 30s, kNow + 90s);
-  EXPECT_EQ(other->login_failures("ada", kNow + 89s), 2);
-  EXPECT_EQ(store().login_failures("ada", kNow + 90s), 0);
-  store().add_login_failure("ada", kNow + 90s, kNow + 150s);
-  EXPECT_EQ(store().login_failures("ada", kNow + 91s), 1);
-  store().forget_expired(kNow + 150s);
-  EXPECT_EQ(store().login_failures("ada", kNow), 0);
-}
-
 TEST_P(Replicas, ANoticeIsHeardByTheListener) {
   Heard heard;
   store().listen(heard.look(), kNever);
