@@ -174,7 +174,8 @@ void read_mechanisms(Reader& reader, Profile& profile) {
   reader.read("aes-key-wrap", profile.aes_key_wrap);
   reader.read_kwp("aes-kwp-mechanism", profile.aes_kwp_mechanism);
   reader.read("rsa-aes-key-wrap", profile.rsa_aes_key_wrap);
-  reader.read("verify-ecdsa", profile.verify_ecdsa);
+  reader.read("verify-ecdsa", profile.verify_signatures);  // its name in 0.1.0
+  reader.read("verify-signatures", profile.verify_signatures);
 }
 
 }  // namespace

@@ -67,8 +67,9 @@ struct Profile {
   bool rsa_aes_key_wrap = false;
   bool data_objects = true;  // CKO_DATA can be created (owner marker, ledger epoch)
   bool pin_flags = true;     // CKF_USER_PIN_COUNT_LOW and its like are set truthfully
-  bool verify_ecdsa =
-      false;                // verify ECDSA and EdDSA signatures before release too (RSA always is)
+  // Every signature is verified with its public key before it is released. False: only RSA ones,
+  // whose faults give the private key away.
+  bool verify_signatures = true;
   std::string unlock_hint;  // the command that unlocks a locked PIN
 
   // Each fact that was read, not measured: field → source (document, section or URL).

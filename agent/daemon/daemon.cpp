@@ -92,8 +92,7 @@ struct Daemon::Impl {
         keys({config.state_folder, &system_clock(), config.agent_id}, vault),
         link(config, asker(), [this](const keys::Happening& each) { chronicle.key(each); }),
         rekeys(
-            keys, config.rekey, link.confirmation(),
-            [this](const keys::Happening& each) { chronicle.key(each); },
+            keys, config.rekey, link.confirmation(), [this](const auto& each) { tell(each); },
             [this] { return reconciled.load(); }, [this] { follow_audit_key(); }),
         caretaker([this] { heal(); }) {
     load_policy();
@@ -113,6 +112,12 @@ struct Daemon::Impl {
         [this](const auto& principal, wire::Request request, std::shared_ptr<gate::Reply> reply) {
           gate->handle(principal, std::move(request), std::move(reply));
         };
+  }
+
+  // Of a key: into log and audit log, an alarm to the instance too.
+  void tell(const keys::Happening& happening) {
+    chronicle.key(happening);
+    if (happening.weight == keys::Happening::Weight::kAlarm) link.report(happening);
   }
 
   pkcs11::TokenOptions token_options() {

@@ -19,6 +19,7 @@ class LinkService {
   // Once the gate is open; stop() before it ends.
   void start() { link_.start(); }
   void stop() { link_.stop(); }
+  void report(const keys::Happening& alarm) { link_.report(alarm); }
   gate::LinkHooks hooks();
   keys::Confirmation* confirmation() { return &link_.confirmation(); }
   void describe(wire::Link& out) const { link_.describe(out); }

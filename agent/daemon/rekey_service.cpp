@@ -2,6 +2,7 @@
 
 #include <utility>
 
+#include "agent/base/error.h"
 #include "agent/base/log.h"
 
 namespace keyagent::daemon {
@@ -114,6 +115,9 @@ void RekeyService::run() {
 // The same setback is said once; the next look goes on.
 void RekeyService::look() {
   try {
+    for (const auto& key : keys_.suspend_faulty())
+      tell_({keys::Happening::Weight::kAlarm, "key.suspend", key.name.text(), key.kid.text(),
+             key.actor, std::string(code_name(Code::kIntegrity)), key.reason});
     scheduler_.look();
     setback_.clear();
   } catch (const std::exception& error) {

@@ -139,6 +139,17 @@ void diagnose_lives(const Services& services, wire::DoctorReply& reply) {
     const bool stops = key.state == KeyState::kSuspended || key.state == KeyState::kCompromised;
     if (!stops || services.keys->find(key.name.text()).kid != key.kid) continue;
     const bool resumes = key.state == KeyState::kSuspended;
+    if (resumes && key.reason.starts_with(keys::kWrongSignature)) {
+      *reply.add_findings() = diagnosis(
+          "error", "INTEGRITY", key.kid.text(), key.name.text(),
+          "the key is suspended: " + key.reason,
+          "find the fault of the token (its log, hardware, keyagent token probe); once it signs "
+          "right: keyagent key resume " +
+              key.name.text() +
+              " (the key is tested first); if the key's signatures leaked: keyagent rekey " +
+              key.name.text());
+      continue;
+    }
     *reply.add_findings() = diagnosis(
         "warning", "KEY_STATE", key.kid.text(), key.name.text(),
         "the key is " + std::string(name_of(key.state)) + " (" + key.reason + ") and does nothing",

@@ -60,6 +60,29 @@ std::map<Kid, WallTime> UseTimes::all() const {
   return out;
 }
 
+void FaultyKeys::add(const Kid& kid, const std::string& what) {
+  const std::lock_guard lock(mutex_);
+  faults_.emplace(kid, what);
+  any_ = true;
+}
+
+void FaultyKeys::remove(const Kid& kid) {
+  const std::lock_guard lock(mutex_);
+  faults_.erase(kid);
+  any_ = !faults_.empty();
+}
+
+bool FaultyKeys::has(const Kid& kid) const {
+  if (!any_) return false;
+  const std::lock_guard lock(mutex_);
+  return faults_.contains(kid);
+}
+
+std::map<Kid, std::string> FaultyKeys::all() const {
+  const std::lock_guard lock(mutex_);
+  return faults_;
+}
+
 const KeyRecord& record_of(const Snapshot& snapshot, const Kid& kid) {
   return snapshot.records[index_of(snapshot, kid)];
 }
@@ -82,6 +105,12 @@ void GuardedKeys::require(const Kid& kid, Use use) const {
   }
   if (leniency_ != Leniency::kPastPeriod)
     require_period(record, use, snapshot->refused_from[at], believed_.load());
+  if (faulty_.has(kid)) {
+    throw Error(Code::kKeyState,
+                "key " + record.name.text() + " is suspended: " + std::string(kWrongSignature) +
+                    "; run: keyagent doctor",
+                kid.text());
+  }
   if (!record.usable) {
     throw Error(Code::kKeyLost,
                 "key " + record.name.text() + " cannot be used: " + record.finding +
@@ -99,7 +128,12 @@ PublicKeyInfo GuardedKeys::public_key(const Kid& kid) {
 
 Bytes GuardedKeys::sign(const Kid& kid, SignatureAlgorithm algorithm, ByteView input) {
   require(kid, Use::kSign);
-  return behind_.sign(kid, algorithm, input);
+  try {
+    return behind_.sign(kid, algorithm, input);
+  } catch (const Error& error) {
+    if (error.code() == Code::kIntegrity) faulty_.add(kid, error.what());
+    throw;
+  }
 }
 
 SecretBytes GuardedKeys::decrypt_cek(const Kid& kid, OaepHash hash, ByteView ciphertext,

@@ -45,6 +45,21 @@ using CurrentSnapshot = std::function<std::shared_ptr<const Snapshot>()>;
 // nothing.
 using BelievedTime = std::atomic<WallTime>;
 
+// Keys whose token gave a signature that does not verify: they do nothing from that moment on,
+// until the ledger says so (KeyStore::suspend_faulty). Thread-safe.
+class FaultyKeys {
+ public:
+  void add(const Kid& kid, const std::string& what);
+  void remove(const Kid& kid);
+  bool has(const Kid& kid) const;
+  std::map<Kid, std::string> all() const;
+
+ private:
+  std::atomic<bool> any_{false};  // so that a sound token costs no lock
+  mutable std::mutex mutex_;
+  std::map<Kid, std::string> faults_;  // guarded by mutex_
+};
+
 // Thread-safe when the KeyOps behind it is.
 class GuardedKeys final : public KeyOps {
  public:
@@ -54,11 +69,13 @@ class GuardedKeys final : public KeyOps {
     kPastPeriod  // a key past its originator period signs what replaces it
   };
   GuardedKeys(KeyOps& behind, CurrentSnapshot current, const Clock& clock,
-              const BelievedTime& believed, Leniency leniency = Leniency::kNone)
+              const BelievedTime& believed, FaultyKeys& faulty,
+              Leniency leniency = Leniency::kNone)
       : behind_(behind),
         current_(std::move(current)),
         clock_(clock),
         believed_(believed),
+        faulty_(faulty),
         leniency_(leniency) {}
   PublicKeyInfo public_key(const Kid& kid) override;
   Bytes sign(const Kid& kid, SignatureAlgorithm algorithm, ByteView input) override;
@@ -76,6 +93,7 @@ class GuardedKeys final : public KeyOps {
   const CurrentSnapshot current_;
   const Clock& clock_;
   const BelievedTime& believed_;
+  FaultyKeys& faulty_;
   const Leniency leniency_;
 };
 

@@ -5,6 +5,7 @@
 #include <map>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "agent/base/bytes.h"
@@ -36,6 +37,10 @@ struct KeyRecord {
                        // (then `finding` says what)
   std::string finding;
 };
+
+// How the reason of a suspension begins that the agent itself decided on.
+inline constexpr std::string_view kWrongSignature =
+    "the token gave a signature that does not verify";
 
 // One change of a key's state, kept for ever (MISSION R12).
 struct StateChange {

@@ -89,12 +89,12 @@ KeyStore::Impl::Impl(Options options_in, vault::TokenVault& vault_in)
       lock((make_private_folder(options.state_folder), options.state_folder / "lock")),
       ledger(options.state_folder / "ledger.db"),
       guarded(
-          vault, [this] { return current(); }, *options.clock, believed),
+          vault, [this] { return current(); }, *options.clock, believed, faulty),
       proving(
-          vault, [this] { return current(); }, *options.clock, believed,
+          vault, [this] { return current(); }, *options.clock, believed, faulty,
           GuardedKeys::Leniency::kStaged),
       rekeying(
-          vault, [this] { return current(); }, *options.clock, believed,
+          vault, [this] { return current(); }, *options.clock, believed, faulty,
           GuardedKeys::Leniency::kPastPeriod) {
   refusal.emplace(Code::kTokenFault,
                   "ledger and token were not compared yet; nothing is changed before that");
@@ -359,6 +359,9 @@ KeyRecord KeyStore::change_state(const std::string& which, KeyState to, const Ca
                     " and cannot become " + std::string(name_of(to)),
                 record.kid.text());
   }
+  // Its cure is a token that signs right again, and here it shows whether it does.
+  if (to == KeyState::kActive && record.reason.starts_with(kWrongSignature))
+    impl_->vault.self_test(vault_key(record));
   const KeyState before = record.state;
   record.state = to;
   record.changed = impl_->options.clock->now();
@@ -367,6 +370,21 @@ KeyRecord KeyStore::change_state(const std::string& which, KeyState to, const Ca
   impl_->ledger.record_states({{record, before}});
   impl_->republish();
   return find(record.kid.text());
+}
+
+std::vector<KeyRecord> KeyStore::suspend_faulty() {
+  std::vector<KeyRecord> suspended;
+  for (const auto& [kid, what] : impl_->faulty.all()) {
+    auto record = find(kid.text());
+    if (record.state == KeyState::kActive) {
+      record = change_state(kid.text(), KeyState::kSuspended,
+                            {std::string(kWrongSignature) + ": " + what, "internal:keys"});
+      suspended.push_back(record);
+    }
+    // A staged key stays out of use until its rekey discards it.
+    if (record.state != KeyState::kStaged) impl_->faulty.remove(kid);
+  }
+  return suspended;
 }
 
 std::vector<StateChange> KeyStore::history(const Kid& kid) const {

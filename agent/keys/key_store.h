@@ -135,7 +135,12 @@ class KeyStore {
   KeyRecord destroy(const std::string& which, const Cause& cause);
   // Suspend, resume, revoke: to kSuspended, kActive or kCompromised by the table of may_become().
   // Already there: nothing changes. Throws Error{kKeyState} for any other change.
+  // A key that was suspended for a wrong signature is tested before it resumes: Error{kIntegrity}.
   KeyRecord change_state(const std::string& which, KeyState to, const Cause& cause);
+  // Suspends in the ledger every key whose token gave a signature that does not verify; ops() has
+  // refused them since. Returns those that it suspended. To be called often; does nothing as a
+  // rule.
+  std::vector<KeyRecord> suspend_faulty();
 
   // Rekey, a step at a time; keys/rekey_runner calls them in the order of keys/rekey's table.
   //

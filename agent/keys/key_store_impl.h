@@ -37,6 +37,7 @@ struct KeyStore::Impl {
   std::shared_ptr<const Periods> periods;  // guarded by snapshot_mutex; null: none are enforced
   WallTime enforced_since{};
   UseTimes used;
+  FaultyKeys faulty;
   BelievedTime believed{WallTime{}};
   GuardedKeys guarded, proving, rekeying;
 

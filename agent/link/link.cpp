@@ -2,6 +2,7 @@
 
 #include "agent/base/encoding.h"
 #include "agent/base/log.h"
+#include "agent/link/alarms.h"
 #include "agent/link/care.h"
 #include "agent/link/contact.h"
 #include "agent/link/credentials.h"
@@ -65,6 +66,7 @@ struct Link::Impl {
   Tasks tasks{around, store, keys, library, uplink};
   InstanceConfirmation confirmation{around,  store,  keys,
                                     library, uplink, [this] { credentials.look_again(); }};
+  Alarms alarms;
   std::mutex enrolling;  // one at a time
 
   explicit Impl(Surroundings given)
@@ -85,6 +87,7 @@ struct Link::Impl {
       contact.save();
       if (!send) return;
       orders.look(send);
+      alarms.deliver(send);
       patiently([this] { tasks.deliver(); });
       patiently([this] { credentials.work(); });
     };
@@ -299,6 +302,10 @@ void Link::describe(wire::Link& reply) const {
   } catch (const Error& error) {
     if (reply.text().empty()) reply.set_text(error.what());
   }
+}
+
+void Link::report(const keys::Happening& alarm) {
+  impl_->alarms.add(alarm);
 }
 
 std::vector<wire::Diagnosis> Link::diagnose() const {

@@ -33,6 +33,8 @@ class Link {
                  wire::TaskKeepReply& reply);
   void task_end(std::uint32_t uid, const wire::TaskEndRequest& request);
   void tasks(wire::TaskListReply& reply) const;
+  // Goes to the instance as an event, as soon as there is a link.
+  void report(const keys::Happening& alarm);
   // What doctor says of it.
   std::vector<wire::Diagnosis> diagnose() const;
 

@@ -255,12 +255,13 @@ Bytes TokenVault::sign_with(const VaultKey& key, SignatureAlgorithm algorithm, B
       return pkcs11::sign(session, id_of(key.cka_id), kind_of(key.info.algorithm), scheme, hash,
                           input);
     });
-    // A faulty RSA-CRT signature gives the private key away (Boneh, DeMillo, Lipton 1997): never
-    // let one out.
-    const bool verify = is_rsa(key.info.algorithm) || token_->profile().verify_ecdsa;
+    // Faulty signatures leak private keys: RSA-CRT (Boneh, DeMillo, Lipton 1997), EdDSA and
+    // deterministic ECDSA (Poddebniak et al. 2018).
+    const bool verify = is_rsa(key.info.algorithm) || token_->profile().verify_signatures;
     if (verify && !pkcs11::verify_signature(key.info.spki, scheme, hash, input, signature)) {
       throw Error(Code::kIntegrity,
-                  "the token's signature does not verify with the public key; it was withheld",
+                  "the token's signature does not verify with the public key of key " +
+                      key.info.name + "; it was withheld; run: keyagent doctor",
                   key.info.kid.text());
     }
     return signature;

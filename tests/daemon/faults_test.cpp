@@ -87,6 +87,48 @@ TEST(DaemonFaults, Fault042_CrashedModuleCostsOneRestartAndNoKey) {
   EXPECT_EQ(code_of_sign(connection), Code::kOk) << "the same client reconnects";
 }
 
+std::string state_of_purpose(client::Client& connection, const std::string& purpose) {
+  const auto response = connection.call(AgentProcess::status_request());
+  for (const auto& key : response.status().keys())
+    if (key.purpose() == purpose) return key.state();
+  return {};
+}
+
+// A caller's key, and the agent's own for its checkpoints.
+TEST(DaemonFaults, Fault163_AWrongSignatureIsWithheldItsKeySuspendedAndAnAlarmGiven) {
+  AgentProcess agent;
+  agent.shimmed = true;
+  agent.start();
+  const auto key = agent.create("data", "sign", "ed25519");
+  auto connection = agent.client();
+  agent.set_faults("C_Sign:n=1:flip");
+  EXPECT_EQ(code_of_sign(connection), Code::kIntegrity);
+  EXPECT_TRUE(wait_until([&] { return state_of_purpose(connection, "sign") == "suspended"; }));
+  EXPECT_EQ(code_of_sign(connection), Code::kKeyState);
+  wire::Request request;
+  request.mutable_doctor();
+  const auto doctor = connection.call(request).doctor();
+  EXPECT_EQ(doctor.exit_code(), 6u);
+  EXPECT_THAT(doctor.ShortDebugString(), HasSubstr("keyagent key resume data"));
+  EXPECT_TRUE(wait_until([&] {
+    return read_text(agent.state() / "audit/audit.log").find("\"what\":\"key.suspend\"") !=
+           std::string::npos;
+  }));
+  EXPECT_THAT(read_text(agent.log()), HasSubstr("key.suspend data"));
+  wire::Request resume;
+  resume.mutable_key_state()->set_key(key.kid());
+  resume.mutable_key_state()->set_state("active");
+  connection.call(resume);
+  EXPECT_EQ(code_of_sign(connection), Code::kOk) << "the printed cure";
+  // Its next signature is a checkpoint's.
+  agent.set_faults("C_Sign:n=1:flip");
+  wire::Request verify;
+  verify.mutable_audit_verify();
+  connection.call(verify);
+  EXPECT_TRUE(wait_until([&] { return state_of_purpose(connection, "audit") == "suspended"; }))
+      << agent.story();
+}
+
 TEST(DaemonFaults, Fault031_OtherTokensAreNotTouchedWhenSessionsAreLoggedOut) {
   AgentProcess agent;
   agent.shimmed = true;

@@ -5,6 +5,7 @@
 
 #include "agent/base/encoding.h"
 #include "agent/vault/token_vault.h"
+#include "pkcs11/key.h"
 #include "tests/support/code_of.h"
 #include "tests/support/shim_control.h"
 #include "tests/support/soft_hsm.h"
@@ -92,6 +93,49 @@ TEST_F(VaultTest, Fault020_ASpoiledRsaSignatureIsWithheld) {
       code_of([&] { vault_.sign(key.info.kid, SignatureAlgorithm::kRs256, random_bytes(32)); }),
       Code::kIntegrity);
   EXPECT_NO_THROW(vault_.sign(key.info.kid, SignatureAlgorithm::kRs256, random_bytes(32)));
+}
+
+TEST_F(VaultTest, Fault163_AWrongSignatureOfAnyAlgorithmIsWithheld) {
+  const std::pair<KeyAlgorithm, SignatureAlgorithm> all[] = {
+      {KeyAlgorithm::kEcP256, SignatureAlgorithm::kEs256},
+      {KeyAlgorithm::kEcP384, SignatureAlgorithm::kEs384},
+      {KeyAlgorithm::kEd25519, SignatureAlgorithm::kEdDsa},
+      {KeyAlgorithm::kRsa2048, SignatureAlgorithm::kPs256}};
+  for (const auto& each : all) {
+    const auto algorithm = each.second;
+    SCOPED_TRACE(name_of(algorithm));
+    const auto key = make(Purpose::kSign, each.first);
+    const auto input = random_bytes(std::max<std::size_t>(digest_size(digest_of(algorithm)), 32));
+    const auto sign = [&] { vault_.sign(key.info.kid, algorithm, input); };
+    shim::set_faults("C_Sign:n=1:flip");
+    EXPECT_EQ(code_of(sign), Code::kIntegrity);
+    EXPECT_NO_THROW(sign());
+    shim::set_faults("C_Sign:n=1:zero");
+    EXPECT_EQ(code_of(sign), Code::kIntegrity);
+  }
+}
+
+// The control: what the guard keeps in leaves where a profile switches it off.
+TEST(VaultProfile, Fault163_WhereTheProfileSaysSoOnlyRsaIsVerified) {
+  test::SoftHsm hsm;
+  auto profile = hsm.shimmed_profile();
+  EXPECT_TRUE(pkcs11::Profile{}.verify_signatures) << "the default";
+  profile.verify_signatures = false;
+  TokenVault vault(std::make_shared<pkcs11::Token>(profile, hsm.options()));
+  VaultKey key;
+  key.cka_id = CkaId::random();
+  key.info.purpose = Purpose::kSign;
+  key.info.algorithm = KeyAlgorithm::kEcP256;
+  key.info.spki =
+      vault.generate({key.cka_id, "keyagent-test", key.info.algorithm, key.info.purpose});
+  key.info.kid = Kid(jwk_thumbprint(key.info.spki));
+  vault.adopt(key);
+  const Bytes input = random_bytes(32);
+  shim::set_faults("C_Sign:n=1:flip");
+  const Bytes wrong = vault.sign(key.info.kid, SignatureAlgorithm::kEs256, input);
+  EXPECT_FALSE(pkcs11::verify_signature(key.info.spki, pkcs11::SignScheme::kEcdsa,
+                                        pkcs11::Hash::kSha256, input, wrong));
+  shim::clear();
 }
 
 TEST_F(VaultTest, Fault065_ADigestOfAnotherLengthIsRefusedBeforeTheTokenSeesIt) {
