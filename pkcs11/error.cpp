@@ -13,6 +13,7 @@ RvClass Error::rv_class() const {
       return RvClass::kDevice;
     case Kind::kBusy:
     case Kind::kDeadline:
+    case Kind::kFull:
       return RvClass::kCapacity;
     case Kind::kPinRefused:
     case Kind::kPinLastTry:

@@ -27,6 +27,8 @@ class Error : public std::runtime_error {
     kStuck,       // calls into the module have not come back
     kObject,      // not exactly one object where one was asked for
     kOutput,  // the token answered OK with a result of impossible size or one that does not verify
+    kFull,    // the token's disk has no room: nothing was called
+    kExists,  // what was to be made is there already
     kUnsupported,  // the profile or token lacks what was asked for
     kProfile,      // a profile file is wrong
   };
@@ -34,8 +36,8 @@ class Error : public std::runtime_error {
       : std::runtime_error(text), kind_(kind), rv_(rv) {}
   Kind kind() const { return kind_; }
   CK_RV rv() const { return rv_; }
-  // rv_class(rv()) for kRv; kDevice for kModule and kTokenAbsent; kCapacity for kBusy and
-  // kDeadline; kPin for the three PIN kinds; kCall otherwise.
+  // rv_class(rv()) for kRv; kDevice for kModule and kTokenAbsent; kCapacity for kBusy,
+  // kDeadline and kFull; kPin for the three PIN kinds; kCall otherwise.
   RvClass rv_class() const;
 
  private:

@@ -135,7 +135,7 @@ TokenListing Libp11View::init_token(const std::string& label, const SecretBytes&
     return token.initialized != 0 && text_of(token.label) == label;
   };
   if (impl_->find(named) != nullptr)
-    throw Error(Error::Kind::kObject,
+    throw Error(Error::Kind::kExists,
                 "a token '" + label + "' is there already; it is never initialised again");
   PKCS11_SLOT* free = impl_->find([](const PKCS11_TOKEN& token) { return token.initialized == 0; });
   if (free == nullptr)

@@ -19,8 +19,8 @@
 namespace keyagent::pkcs11 {
 namespace {
 
-[[noreturn]] void fail(const std::string& text) {
-  throw Error(Error::Kind::kModule, text);
+[[noreturn]] void fail(const std::string& text, CK_RV rv = CKR_OK) {
+  throw Error(Error::Kind::kModule, text, rv);
 }
 
 // A module runs with our privileges and sees the PIN: whoever can write it owns the keys
@@ -67,14 +67,8 @@ void count_forks() {
 }
 
 void set_environment(const Profile& profile, const std::filesystem::path& state_folder) {
-  for (const auto& [name, pattern] : profile.environment) {
-    std::string value = pattern;
-    const std::string variable = "${state}";
-    for (auto at = value.find(variable); at != std::string::npos; at = value.find(variable)) {
-      value.replace(at, variable.size(), state_folder.string());
-    }
-    ::setenv(name.c_str(), value.c_str(), 1);
-  }
+  for (const auto& [name, pattern] : profile.environment)
+    ::setenv(name.c_str(), with_state(pattern, state_folder).c_str(), 1);
 }
 
 std::mutex registry_mutex;
@@ -150,9 +144,9 @@ void Module::initialise() {
     if (rv == CKR_OK) serialised_ = true;
   }
   if (rv == CKR_CRYPTOKI_ALREADY_INITIALIZED) {
-    fail(path_.string() + " is in use by another library of this process");
+    fail(path_.string() + " is in use by another library of this process", rv);
   }
-  if (rv != CKR_OK) fail(path_.string() + ": C_Initialize: " + rv_name(rv));
+  if (rv != CKR_OK) fail(path_.string() + ": C_Initialize: " + rv_name(rv), rv);
   initialised_ = true;
   epoch_.fetch_add(1, std::memory_order_acq_rel);
 }

@@ -143,6 +143,7 @@ void read_operation(Reader& reader, Profile& profile) {
   reader.read("init-args", profile.init_args);
   profile.environment = reader.read_map("environment");
   reader.read("os-locking", profile.os_locking);
+  reader.read("token-folder", profile.token_folder);
   reader.read_count("sessions", profile.sessions, 1, 1024);
   reader.read("serialise", profile.serialise);
   reader.read_milliseconds("deadline-ms", profile.deadline, 10, 600000);
@@ -179,6 +180,15 @@ void read_mechanisms(Reader& reader, Profile& profile) {
 }
 
 }  // namespace
+
+std::string with_state(std::string pattern, const std::filesystem::path& state_folder) {
+  const std::string variable = "${state}";
+  for (auto at = pattern.find(variable); at != std::string::npos;
+       at = pattern.find(variable, at + state_folder.string().size())) {
+    pattern.replace(at, variable.size(), state_folder.string());
+  }
+  return pattern;
+}
 
 Profile parse_profile(std::string_view yaml, const std::string& name) {
   if (yaml.size() > kLargestProfile)

@@ -30,6 +30,9 @@ struct Profile {
   std::map<std::string, std::string>
       environment;         // set before the module is loaded (values may hold "${state}")
   bool os_locking = true;  // CKF_OS_LOCKING_OK
+  // Where a token in files lives, for the look at its disk's room (may hold "${state}"); empty: by
+  // SOFTHSM2_CONF, or unknown.
+  std::string token_folder;
 
   std::size_t sessions = 4;                  // most sessions at once, the login session not counted
   bool serialise = false;                    // one C_ call at a time in the whole module
@@ -75,6 +78,9 @@ struct Profile {
   // Each fact that was read, not measured: field → source (document, section or URL).
   std::map<std::string, std::string> sources;
 };
+
+// `pattern` with "${state}" replaced.
+std::string with_state(std::string pattern, const std::filesystem::path& state_folder);
 
 // Parses and checks one document. `name` is used for messages and Profile::name. Throws
 // Error{kProfile} "NAME:LINE: …" for an unknown or missing field, a relative module path, or a

@@ -15,6 +15,7 @@
 #include "pkcs11/process_state.h"
 #include "pkcs11/session_pool.h"
 #include "pkcs11/slot.h"
+#include "pkcs11/token_folder.h"
 
 namespace keyagent::pkcs11 {
 namespace {
@@ -68,10 +69,10 @@ struct Token::Impl : std::enable_shared_from_this<Token::Impl> {
   RefusedPin refused;
   std::unique_ptr<Session> login_session;  // pinned: closing the last session would log out
 
-  std::mutex attempt_mutex;                              // guards the five that follow
+  std::mutex attempt_mutex;                              // guards the six that follow
   std::shared_future<std::optional<Fault>> attempt_now;  // valid while an attempt runs
   bool reload_first = false;
-  TimePoint next_attempt{}, recovered_at{};
+  TimePoint next_attempt{}, recovered_at{}, looked_at{};
   std::chrono::milliseconds pause;
   std::optional<Fault> last_fault;
 
@@ -185,6 +186,7 @@ struct Token::Impl : std::enable_shared_from_this<Token::Impl> {
       const auto match = find_slot(*module->functions(), options.selector);
       remember(match, epoch);
       login_session = std::make_unique<Session>(module, match.slot, profile);
+      require_token_room(profile, options.state_folder, "C_Login");
       const ProcessState as_before;
       log_in(*module->functions(), login_session->handle(), match.info, profile, options.pin,
              refused);
@@ -269,6 +271,33 @@ struct Token::Impl : std::enable_shared_from_this<Token::Impl> {
     bring_up(until);
   }
 
+  // See Token::look_again(); `seen`: the epoch in which something was missing.
+  bool look_again(std::uint64_t seen, TimePoint until) {
+    if (!ready() || module->epoch() != seen) {  // another thread did it meanwhile
+      bring_up(until);
+      return true;
+    }
+    try {
+      require_token_room(profile, options.state_folder, "C_Login");
+    } catch (const Error&) {
+      return false;
+    }
+    {
+      const std::lock_guard lock(attempt_mutex);
+      const auto now = SteadyClock::now();
+      if (looked_at != TimePoint{} && now - looked_at < options.look_again) return false;
+      if (ready_epoch.compare_exchange_strong(seen, 0)) {
+        looked_at = now;
+        reload_first = true;
+        last_fault.reset();
+        pause = options.backoff_first;
+        next_attempt = {};
+      }
+    }
+    bring_up(until);
+    return true;
+  }
+
   bool canary(TimePoint until) {
     const auto called_at = canaries.load();
     const std::unique_lock lock(canary_mutex, until);
@@ -320,25 +349,28 @@ struct Token::Impl : std::enable_shared_from_this<Token::Impl> {
     }
   }
 
-  void run(const std::function<void(Session&)>& work, bool once) {
+  void run(const std::function<void(Session&)>& work, bool once, bool changes) {
     const auto until = SteadyClock::now() + profile.deadline;
     for (int round = 0;; ++round) {
       std::uint64_t epoch = 0;
       try {
         return attempt(work, until, epoch);
       } catch (const Error& error) {
-        if (epoch == 0 || error.kind() != Error::Kind::kRv) throw;
+        const bool missing = error.kind() == Error::Kind::kObject;
+        if (epoch == 0 || (error.kind() != Error::Kind::kRv && !missing)) throw;
         faults.fetch_add(1, std::memory_order_relaxed);
-        if (!cure(error, epoch, round, until) || once || round == 2) throw;
+        const bool again =
+            missing ? look_again(epoch, until) : cure(error, epoch, changes, round, until);
+        if (!again || once || round == 2) throw;
       }
     }
   }
 
   // What the fault asks for; true when it makes sense to run the work again.
-  bool cure(const Error& error, std::uint64_t epoch, int round, TimePoint until) {
+  bool cure(const Error& error, std::uint64_t epoch, bool changes, int round, TimePoint until) {
     switch (error.rv_class()) {
       case RvClass::kAmbiguous:
-        if (canary(until)) return false;
+        if (canary(until)) return changes && look_again(epoch, until);
         break;
       case RvClass::kSession:
       case RvClass::kDevice:
@@ -370,8 +402,16 @@ Token::~Token() {
   impl_->closed = true;
 }
 
-void Token::run_erased(const std::function<void(Session&)>& work, bool once) {
-  impl_->run(work, once);
+void Token::run_erased(const std::function<void(Session&)>& work, bool once, bool changes) {
+  impl_->run(work, once, changes);
+}
+
+void Token::require_room() const {
+  require_token_room(impl_->profile, impl_->options.state_folder, "a write");
+}
+
+bool Token::look_again() {
+  return impl_->look_again(impl_->ready_epoch.load(), SteadyClock::now() + impl_->profile.deadline);
 }
 
 const Profile& Token::profile() const {

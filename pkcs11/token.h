@@ -48,6 +48,8 @@ struct TokenOptions {
   std::filesystem::path state_folder;
   // After a failed recovery: the first pause and the longest.
   std::chrono::milliseconds backoff_first{1000}, backoff_most{30000};
+  // Between two fresh runs of the module that only look for what is missing (see look_again()).
+  std::chrono::milliseconds look_again{10000};
   // After the token refused a session: the pause until one more is asked for.
   std::chrono::milliseconds grow_again{60000};
   // Called with one line for each change of TokenState, from the thread that saw it (one of the
@@ -79,6 +81,7 @@ class Token {
   //   - class kAmbiguous: a canary operation on a fresh session tells a bad input (rethrown as is,
   //   status().state stays kUp)
   //     from a dead token;
+  //   - kObject: a second look in a fresh run of the module (look_again()), then `work` once more;
   //   - class kDevice with a canary that passes: like kSession;
   //   - class kLogin, or a failed canary: the recovery ladder: C_Finalize + C_Initialize once no
   //   call is inside the module, the
@@ -100,6 +103,33 @@ class Token {
     }
   }
 
+  // The same for work that changes the token. Error{kFull} before it begins when the disk of a
+  // token in files is full. Class kAmbiguous never blames the input here: a second look instead.
+  template <class Work>
+  auto change(Work&& work, bool once = false) -> decltype(work(std::declval<Session&>())) {
+    require_room();
+    return change_without_room(std::forward<Work>(work), once);
+  }
+  // For work that makes room.
+  template <class Work>
+  auto change_without_room(Work&& work, bool once = false)
+      -> decltype(work(std::declval<Session&>())) {
+    using Result = decltype(work(std::declval<Session&>()));
+    if constexpr (std::is_void_v<Result>) {
+      run_erased([&](Session& session) { work(session); }, once, true);
+    } else {
+      std::optional<Result> result;
+      run_erased([&](Session& session) { result.emplace(work(session)); }, once, true);
+      return std::move(*result);
+    }
+  }
+
+  // What should be in the token is not found, or a write failed for no named reason: C_Finalize and
+  // C_Initialize, because a module may have lost its files or its device and hide that (RELIABILITY
+  // 164). True: what is found from now on is what a fresh run sees. False: there was one within
+  // options.look_again, or the disk is full. Throws why the token is not there.
+  bool look_again();
+
   TokenStatus status() const;
   const Profile& profile() const;
 
@@ -114,7 +144,8 @@ class Token {
   void renew_sessions();
 
  private:
-  void run_erased(const std::function<void(Session&)>& work, bool once);
+  void run_erased(const std::function<void(Session&)>& work, bool once, bool changes = false);
+  void require_room() const;
   struct Impl;
   std::shared_ptr<Impl> impl_;
 };

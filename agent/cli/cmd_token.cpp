@@ -5,7 +5,7 @@
 #include "agent/base/error.h"
 #include "agent/cli/cli.h"
 #include "agent/cli/files.h"
-#include "pkcs11/error.h"
+#include "agent/vault/translate.h"
 #include "pkcs11/libp11_view.h"
 #include "pkcs11/probe.h"
 
@@ -39,38 +39,6 @@ pkcs11::Profile load(const Options& options) {
 
 std::filesystem::path state_of(const Options& options) {
   return std::filesystem::absolute(options.state).lexically_normal();
-}
-
-Code code_of(const pkcs11::Error& error) {
-  using Kind = pkcs11::Error::Kind;
-  switch (error.kind()) {
-    case Kind::kProfile:
-    case Kind::kModule:
-    case Kind::kAmbiguousToken:
-      return Code::kConfiguration;
-    case Kind::kTokenAbsent:
-      return Code::kTokenAbsent;
-    case Kind::kPinRefused:
-      return Code::kPinRefused;
-    case Kind::kPinLastTry:
-    case Kind::kPinLocked:
-      return Code::kPinLocked;
-    case Kind::kUnsupported:
-      return Code::kUnsupported;
-    case Kind::kObject:
-      return Code::kExists;
-    default:
-      return Code::kTokenFault;
-  }
-}
-
-// pkcs11::Error ends here: it becomes the agent's error with its exit code.
-void at_boundary(const std::function<void()>& work) {
-  try {
-    work();
-  } catch (const pkcs11::Error& error) {
-    throw Error(code_of(error), error.what());
-  }
 }
 
 Json listing_json(const pkcs11::TokenListing& token) {
@@ -199,7 +167,7 @@ CLI::App* add(CLI::App& parent, Session& session, const std::shared_ptr<Options>
               const char* name, const char* description, const char* examples,
               void (*run)(Session&, const Options&)) {
   auto* command = add_command(parent, name, description, examples, [&session, options, run] {
-    at_boundary([&] { run(session, *options); });
+    vault::translated({}, [&] { run(session, *options); });
   });
   add_common(command, options);
   return command;

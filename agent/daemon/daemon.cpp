@@ -6,6 +6,7 @@
 #include <atomic>
 #include <condition_variable>
 #include <mutex>
+#include <set>
 #include <thread>
 #include <utility>
 
@@ -65,7 +66,11 @@ struct Daemon::Impl {
   keys::KeyStore keys;
   std::mutex signer_mutex;
   std::unique_ptr<CheckpointSigner> signer;  // guarded by signer_mutex
-  std::string setback;  // why not reconciled, for the log once; the caretaker's
+  // The caretaker's: why not reconciled, and what was found, for the log once.
+  std::string setback;
+  std::set<std::string> told_findings;
+  Recheck recheck;
+  bool rechecks = false;  // this round only looks for keys that were missing
 
   std::mutex policy_mutex;
   std::shared_ptr<const policy::Policy> policy;  // guarded by policy_mutex
@@ -161,9 +166,10 @@ struct Daemon::Impl {
       follow_audit_key();
       reconciled = true;
       setback.clear();
-      for (const auto& finding : keys.findings()) log_warning("keys", finding.text);
+      tell_findings();
     } catch (const Error& error) {
-      const bool later = retryable(error.code()) && error.code() != Code::kBusy;
+      const bool later = (retryable(error.code()) && error.code() != Code::kBusy) ||
+                         error.code() == Code::kTokenFull;
       const bool pin = error.code() == Code::kPinRefused || error.code() == Code::kPinLocked;
       // A ledger that must not be obeyed is served as it is: nothing can be used, and `keyagent
       // doctor` says why.
@@ -172,6 +178,19 @@ struct Daemon::Impl {
       if (setback != error.what()) log_error("keys", error.what());
       setback = error.what();
     }
+  }
+
+  // Each once, and what is over. A key that its use missed was said then.
+  void tell_findings() {
+    std::set<std::string> now;
+    for (const auto& finding : keys.findings()) {
+      now.insert(finding.text);
+      const bool said = rechecks && finding.kind == keys::Finding::Kind::kKeyLost;
+      if (!said && !told_findings.contains(finding.text)) log_warning("keys", finding.text);
+    }
+    for (const auto& text : told_findings)
+      if (!now.contains(text)) log_info("keys", "no longer: " + text);
+    told_findings = std::move(now);
   }
 
   // Checkpoints are signed by the active generation of the audit key, from its switch on.
@@ -346,6 +365,8 @@ struct Daemon::Impl {
     const auto status = token->status();
     if (status.stuck_calls != 0) return;
     if (status.state != pkcs11::TokenState::kUp && !token->check_health()) return;
+    rechecks = reconciled && recheck.due(keys.misses_keys(), system_clock().now_steady());
+    if (rechecks) reconciled = false;
     if (!reconciled) bring_up_keys();
   }
 

@@ -11,6 +11,7 @@
 #include "agent/base/log.h"
 #include "agent/daemon/daemon.h"
 #include "agent/process/hardening.h"
+#include "agent/vault/translate.h"
 
 namespace {
 
@@ -92,6 +93,6 @@ int main(int argc, char** argv) {
     return keyagent::exit_code(error.code());
   } catch (const std::exception& error) {
     std::fprintf(stderr, "keyagentd: %s\n", error.what());
-    return 4;
+    return keyagent::exit_code(keyagent::vault::translate(error).code());
   }
 }

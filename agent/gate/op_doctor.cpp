@@ -89,10 +89,9 @@ void diagnose_keys(State& state, wire::DoctorReply& reply) {
   }
   for (const auto& [kid, text] : lost) {
     if (destroyed(kid)) continue;
-    *reply.add_findings() = diagnosis(
-        "error", "KEY_LOST", kid, keys.find(kid).name.text(), text,
-        "restore the token from its backup; if the key is gone for good: keyagent key destroy " +
-            kid);
+    *reply.add_findings() =
+        diagnosis("error", "KEY_LOST", kid, keys.find(kid).name.text(), text,
+                  "the agent looks for the key again, at the latest in five minutes; ask then");
   }
 }
 

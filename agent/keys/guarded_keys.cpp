@@ -122,46 +122,47 @@ void GuardedKeys::require(const Kid& kid, Use use) const {
   snapshot->uses[at]->store(now.count(), std::memory_order_relaxed);
 }
 
+template <class Work>
+auto GuardedKeys::use(const Kid& kid, Use use, Work&& work) -> decltype(work()) {
+  require(kid, use);
+  try {
+    return work();
+  } catch (const Error& error) {
+    if (error.code() == Code::kKeyLost) faulty_.miss();
+    if (error.code() == Code::kIntegrity && use == Use::kSign) faulty_.add(kid, error.what());
+    throw;
+  }
+}
+
 PublicKeyInfo GuardedKeys::public_key(const Kid& kid) {
   return info_of(record_of(*current_(), kid));
 }
 
 Bytes GuardedKeys::sign(const Kid& kid, SignatureAlgorithm algorithm, ByteView input) {
-  require(kid, Use::kSign);
-  try {
-    return behind_.sign(kid, algorithm, input);
-  } catch (const Error& error) {
-    if (error.code() == Code::kIntegrity) faulty_.add(kid, error.what());
-    throw;
-  }
+  return use(kid, Use::kSign, [&] { return behind_.sign(kid, algorithm, input); });
 }
 
 SecretBytes GuardedKeys::decrypt_cek(const Kid& kid, OaepHash hash, ByteView ciphertext,
                                      std::size_t cek_size) {
-  require(kid, Use::kOpen);
-  return behind_.decrypt_cek(kid, hash, ciphertext, cek_size);
+  return use(kid, Use::kOpen, [&] { return behind_.decrypt_cek(kid, hash, ciphertext, cek_size); });
 }
 
 std::optional<SecretBytes> GuardedKeys::decrypt(const Kid& kid, OaepHash hash,
                                                 ByteView ciphertext) {
-  require(kid, Use::kOpen);
-  return behind_.decrypt(kid, hash, ciphertext);
+  return use(kid, Use::kOpen, [&] { return behind_.decrypt(kid, hash, ciphertext); });
 }
 
 SecretBytes GuardedKeys::agree(const Kid& kid, ByteView peer_point) {
-  require(kid, Use::kOpen);
-  return behind_.agree(kid, peer_point);
+  return use(kid, Use::kOpen, [&] { return behind_.agree(kid, peer_point); });
 }
 
 WrappedCek GuardedKeys::wrap_cek(const Kid& kid, const SecretBytes& cek) {
-  require(kid, Use::kSeal);
-  return behind_.wrap_cek(kid, cek);
+  return use(kid, Use::kSeal, [&] { return behind_.wrap_cek(kid, cek); });
 }
 
 SecretBytes GuardedKeys::unwrap_cek(const Kid& kid, const WrappedCek& wrapped,
                                     std::size_t cek_size) {
-  require(kid, Use::kOpen);
-  return behind_.unwrap_cek(kid, wrapped, cek_size);
+  return use(kid, Use::kOpen, [&] { return behind_.unwrap_cek(kid, wrapped, cek_size); });
 }
 
 }  // namespace keyagent::keys

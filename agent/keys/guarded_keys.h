@@ -45,16 +45,21 @@ using CurrentSnapshot = std::function<std::shared_ptr<const Snapshot>()>;
 // nothing.
 using BelievedTime = std::atomic<WallTime>;
 
-// Keys whose token gave a signature that does not verify: they do nothing from that moment on,
-// until the ledger says so (KeyStore::suspend_faulty). Thread-safe.
+// What uses found wrong, until the ledger knows of it. Keys whose token gave a signature that does
+// not verify do nothing from that moment on (KeyStore::suspend_faulty). Thread-safe.
 class FaultyKeys {
  public:
+  // A key was not in the token when it was used.
+  void miss() { missed_ = true; }
+  void look() { missed_ = false; }
+  bool missed() const { return missed_; }
   void add(const Kid& kid, const std::string& what);
   void remove(const Kid& kid);
   bool has(const Kid& kid) const;
   std::map<Kid, std::string> all() const;
 
  private:
+  std::atomic<bool> missed_{false};
   std::atomic<bool> any_{false};  // so that a sound token costs no lock
   mutable std::mutex mutex_;
   std::map<Kid, std::string> faults_;  // guarded by mutex_
@@ -89,6 +94,9 @@ class GuardedKeys final : public KeyOps {
   void require(const Kid& kid, Use use) const;
 
  private:
+  // Runs `work` with the key, and notes what its failure says of the key.
+  template <class Work>
+  auto use(const Kid& kid, Use use, Work&& work) -> decltype(work());
   KeyOps& behind_;
   const CurrentSnapshot current_;
   const Clock& clock_;

@@ -290,9 +290,31 @@ void KeyStore::Impl::require_destroyable(const KeyRecord& record) const {
   }
 }
 
+// Whoever destroys a key because it is lost must not destroy one that is only away: another look
+// decides, and a key that it finds stays.
+void KeyStore::Impl::require_not_back(const KeyRecord& record) {
+  if (record.state == KeyState::kDestroyed) return;
+  if (record.usable && vault.find(record.cka_id)) return;
+  vault.look_again();
+  reconcile();
+  if (!find(record.kid.text()).usable) return;
+  throw Error(Code::kKeyState,
+              "key " + record.name.text() +
+                  " is not destroyed: it was missing and is in the token again; to destroy it all "
+                  "the same, repeat the command",
+              record.kid.text());
+}
+
 KeyStore::KeyStore(Options options, vault::TokenVault& vault)
     : impl_(std::make_unique<Impl>(std::move(options), vault)) {}
 KeyStore::~KeyStore() = default;
+
+bool KeyStore::misses_keys() const {
+  if (impl_->faulty.missed()) return true;
+  const std::lock_guard lock(impl_->snapshot_mutex);
+  return std::any_of(impl_->findings.begin(), impl_->findings.end(),
+                     [](const auto& finding) { return finding.kind == Finding::Kind::kKeyLost; });
+}
 
 std::vector<Finding> KeyStore::findings() const {
   const std::lock_guard lock(impl_->snapshot_mutex);
@@ -335,6 +357,7 @@ KeyRecord KeyStore::destroy(const std::string& which, const Cause& cause) {
   const std::lock_guard lock(impl_->change_mutex);
   impl_->require_reconciled();
   const KeyRecord record = impl_->find(which);
+  impl_->require_not_back(record);
   // One that came back with a backup of the token is destroyed again.
   if (record.state == KeyState::kDestroyed && !impl_->vault.find(record.cka_id)) return record;
   impl_->require_destroyable(record);

@@ -117,6 +117,8 @@ class KeyStore {
   // Safe to repeat. Throws Error{kIntegrity} on rollback; token codes when the token is not there.
   void reconcile();
   std::vector<Finding> findings() const;
+  // A key was not in the token at the last comparison, or at a use since: compare again.
+  bool misses_keys() const;
 
   // Idempotent by name: Error{kExists} when the name has other properties. Exactly one key pair is
   // made, whatever crashes.
@@ -129,7 +131,8 @@ class KeyStore {
   // there under this kid and for bytes that do not unwrap, Error{kKeyState} when it was destroyed
   // here, Error{kExists} when the name is another purpose's.
   ImportResult import(const ImportRequest& request, const Cause& cause);
-  // Destroys one generation (name or kid). REQUIRES the caller to have confirmed. Idempotent.
+  // Destroys one generation (name or kid). REQUIRES the caller to have confirmed. Idempotent. A key
+  // that was lost is looked for once more: Error{kKeyState} when it is there again.
   // Throws Error{kKeyState} while sealed data names it, in its drain period, or while it is being
   // rekeyed.
   KeyRecord destroy(const std::string& which, const Cause& cause);

@@ -81,6 +81,7 @@ struct KeyStore::Impl {
   void begin_destruction(const KeyRecord& record, const Cause& cause);
   void finish_destruction(KeyRecord record, const Cause& cause);
   void require_destroyable(const KeyRecord& record) const;
+  void require_not_back(const KeyRecord& record);
 
   void reconcile();
   void finish_steps(const Plan& plan, const LedgerState& state, std::vector<Finding>& found);

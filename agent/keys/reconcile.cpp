@@ -1,5 +1,6 @@
 #include "agent/keys/reconcile.h"
 
+#include <algorithm>
 #include <map>
 #include <set>
 
@@ -16,6 +17,17 @@ bool is_secret(const KeyRecord& key) {
 
 bool is_complete(const KeyRecord& key, const vault::TokenObject& object) {
   return is_secret(key) ? object.has_secret : object.has_private && object.has_public;
+}
+
+Objects index(const std::vector<vault::TokenObject>& token) {
+  Objects objects;
+  for (const auto& object : token) objects[to_hex(object.cka_id)] = &object;
+  return objects;
+}
+
+const vault::TokenObject* find_in(const Objects& objects, const CkaId& id) {
+  const auto found = objects.find(id.hex());
+  return found == objects.end() ? nullptr : found->second;
 }
 
 void plan_step(const JournalStep& step, const vault::TokenObject* object, Plan& plan) {
@@ -39,16 +51,25 @@ void mark_unusable(KeyRecord key, Finding::Kind kind, const std::string& text,
   plan.unusable.push_back(std::move(key));
 }
 
-void plan_key(const KeyRecord& key, const vault::TokenObject* object, Plan& plan) {
+// Destroying is advice only where the token is there and just this key is not: a token without any
+// of our keys is another one, or its files or device are away.
+std::string cure_of_loss(const KeyRecord& key, bool others_here) {
+  if (!others_here)
+    return "the token holds none of this agent's keys: bring its files or device back, or restore "
+           "its backup; the agent takes them up without a restart";
+  return "restore the token from its backup, the agent takes the key up without a restart; if the "
+         "key is gone for good: keyagent key destroy " +
+         key.kid.text() + " (which looks for it once more)";
+}
+
+void plan_key(const KeyRecord& key, const vault::TokenObject* object, bool others_here,
+              Plan& plan) {
   if (object == nullptr || !is_complete(key, *object)) {
     const std::string what =
         object == nullptr ? "the token holds nothing" : "the token holds only a part of the key";
-    mark_unusable(
-        key, Finding::Kind::kKeyLost,
-        what + " under CKA_ID " + key.cka_id.hex() + " of key " + key.name.text(),
-        "restore the token from its backup; if the key is gone for good: keyagent key destroy " +
-            key.kid.text(),
-        plan);
+    mark_unusable(key, Finding::Kind::kKeyLost,
+                  what + " under CKA_ID " + key.cka_id.hex() + " of key " + key.name.text(),
+                  cure_of_loss(key, others_here), plan);
   } else if (object->duplicates > 0) {
     mark_unusable(key, Finding::Kind::kDuplicate,
                   "the token holds several objects under CKA_ID " + key.cka_id.hex() + " of key " +
@@ -61,13 +82,26 @@ void plan_key(const KeyRecord& key, const vault::TokenObject* object, Plan& plan
 
 }  // namespace
 
-Plan plan_reconciliation(const LedgerState& ledger, const std::vector<vault::TokenObject>& token) {
-  Objects objects;
-  for (const auto& object : token) objects[to_hex(object.cka_id)] = &object;
-  const auto find = [&](const CkaId& id) -> const vault::TokenObject* {
-    const auto found = objects.find(id.hex());
-    return found == objects.end() ? nullptr : found->second;
+bool misses_any(const LedgerState& ledger, const std::vector<vault::TokenObject>& token) {
+  const Objects objects = index(token);
+  const auto missing = [&](const KeyRecord& key) {
+    const auto* object = find_in(objects, key.cka_id);
+    return object == nullptr || !is_complete(key, *object);
   };
+  return std::any_of(
+             ledger.keys.begin(), ledger.keys.end(),
+             [&](const auto& key) { return key.state != KeyState::kDestroyed && missing(key); }) ||
+         std::any_of(ledger.journal.begin(), ledger.journal.end(),
+                     [&](const auto& step) { return missing(step.planned); });
+}
+
+Plan plan_reconciliation(const LedgerState& ledger, const std::vector<vault::TokenObject>& token) {
+  const Objects objects = index(token);
+  const auto find = [&](const CkaId& id) { return find_in(objects, id); };
+  const bool any_here = std::any_of(ledger.keys.begin(), ledger.keys.end(), [&](const auto& key) {
+    const auto* object = find(key.cka_id);
+    return key.state != KeyState::kDestroyed && object != nullptr && is_complete(key, *object);
+  });
 
   Plan plan;
   std::set<std::string> ours, in_journal;
@@ -81,7 +115,7 @@ Plan plan_reconciliation(const LedgerState& ledger, const std::vector<vault::Tok
     if (in_journal.contains(key.cka_id.hex())) continue;
     const auto* object = find(key.cka_id);
     if (key.state != KeyState::kDestroyed) {
-      plan_key(key, object, plan);
+      plan_key(key, object, any_here, plan);
     } else if (object != nullptr) {
       plan.findings.push_back({Finding::Kind::kGhost, key.kid.text(), key.name.text(),
                                "the token holds key " + key.name.text() + " again, destroyed at " +

@@ -20,6 +20,9 @@ struct Plan {
   std::vector<Finding> findings;
 };
 
+// A key or a step of the ledger has not all its objects in the token.
+bool misses_any(const LedgerState& ledger, const std::vector<vault::TokenObject>& token);
+
 Plan plan_reconciliation(const LedgerState& ledger, const std::vector<vault::TokenObject>& token);
 
 }  // namespace keyagent::keys

@@ -4,6 +4,7 @@
 #include <charconv>
 
 #include "agent/base/encoding.h"
+#include "agent/base/log.h"
 #include "agent/keys/key_store_impl.h"
 
 namespace keyagent::keys {
@@ -32,7 +33,15 @@ std::optional<std::uint64_t> KeyStore::Impl::epoch_in_token() {
 void KeyStore::Impl::remember_epoch() {
   const auto now = current()->epoch;
   require_no_rollback(now);
-  if (epoch_in_token() != now) vault.write_fact(kEpochFact, std::to_string(now));
+  if (epoch_in_token() == now) return;
+  try {
+    vault.write_fact(kEpochFact, std::to_string(now));
+  } catch (const Error& error) {
+    // The change is in the ledger and stays; the next one brings the token's copy up to it.
+    if (error.code() != Code::kTokenFull) throw;
+    log_warning("keys",
+                std::string("the token's copy of the ledger's epoch is behind: ") + error.what());
+  }
 }
 
 void KeyStore::Impl::require_no_rollback(std::uint64_t epoch) {
@@ -108,18 +117,22 @@ void KeyStore::Impl::adopt_all(const std::vector<KeyRecord>& keys,
           error.code() == Code::kIntegrity ? Finding::Kind::kMismatch : Finding::Kind::kKeyLost;
       broken[key.kid] = error.what();
       found.push_back({kind, key.kid.text(), key.name.text(), error.what(),
-                       "restore the token from its backup; if the key is gone for good: keyagent "
-                       "key destroy " +
-                           key.kid.text()});
+                       kind == Finding::Kind::kMismatch
+                           ? "restore the token from its backup, then restart the agent"
+                           : "the agent looks for it again"});
     }
   }
 }
 void KeyStore::Impl::reconcile() {
+  faulty.look();
   LedgerState state = ledger.load();
   require_no_rollback(state.epoch);
   std::vector<Finding> found;
   {
-    const Plan steps = plan_reconciliation(state, vault.objects());
+    auto objects = vault.objects();
+    // What is missing counts as missing only when a fresh run of the module misses it too.
+    if (misses_any(state, objects) && vault.look_again()) objects = vault.objects();
+    const Plan steps = plan_reconciliation(state, objects);
     finish_steps(steps, state, found);
   }
   state = ledger.load();

@@ -88,7 +88,7 @@ Bytes TokenVault::generate(const GenerateRequest& request) {
   spec.label = request.label;
   spec.extractable = request.exchangeable;
   return at_boundary({}, [&] {
-    const Bytes spki = token_->run(
+    const Bytes spki = token_->change(
         [&](pkcs11::Session& session) { return pkcs11::generate(session, spec); }, true);
     VaultKey key;
     key.info.algorithm = request.algorithm;
@@ -116,7 +116,8 @@ void TokenVault::require_custody(const VaultKey& key) {
 
 void TokenVault::destroy(const CkaId& cka_id) {
   at_boundary({}, [&] {
-    token_->run([&](pkcs11::Session& session) { pkcs11::destroy(session, id_of(cka_id)); });
+    token_->change_without_room(
+        [&](pkcs11::Session& session) { pkcs11::destroy(session, id_of(cka_id)); });
     // Session copies of the key live as long as the sessions that made them.
     token_->renew_sessions();
     // A second look through whatever session comes next: some tokens answer OK and keep the object
@@ -188,7 +189,7 @@ std::optional<std::string> TokenVault::read_fact(const std::string& label) {
 void TokenVault::write_fact(const std::string& label, const std::string& value) {
   if (!keeps_facts()) return;
   at_boundary({}, [&] {
-    token_->run([&](pkcs11::Session& session) {
+    token_->change([&](pkcs11::Session& session) {
       pkcs11::replace_data(session, kApplication, label, as_bytes(value));
     });
     if (token_->profile().reload_after_destroy) token_->renew_sessions();
@@ -198,10 +199,14 @@ void TokenVault::write_fact(const std::string& label, const std::string& value) 
 void TokenVault::erase_fact(const std::string& label) {
   if (!keeps_facts()) return;
   at_boundary({}, [&] {
-    token_->run(
+    token_->change_without_room(
         [&](pkcs11::Session& session) { pkcs11::destroy_data(session, kApplication, label); });
     if (token_->profile().reload_after_destroy) token_->renew_sessions();
   });
+}
+
+bool TokenVault::look_again() {
+  return at_boundary({}, [&] { return token_->look_again(); });
 }
 
 bool TokenVault::keeps_facts() const {

@@ -10,6 +10,7 @@
 
 #include "agent/base/error.h"
 #include "agent/base/key_ops.h"
+#include "agent/vault/translate.h"
 #include "pkcs11/error.h"
 #include "pkcs11/object.h"
 #include "pkcs11/token.h"
@@ -55,9 +56,6 @@ struct TokenObject {
   int duplicates = 0;  // objects beyond one of a class
 };
 
-// Translates: never let a pkcs11::Error pass this room.
-Error translate(const std::exception& error, const std::string& kid = {});
-
 // Thread-safe. Knows exactly the keys that were adopted; holds no state of theirs.
 class TokenVault final : public KeyOps {
  public:
@@ -96,6 +94,8 @@ class TokenVault final : public KeyOps {
   // Is it the storage key `known`, which is here? Throws as import() does.
   bool holds_same(const Kid& known, const Transferred& transferred);
 
+  // What is missing is looked for in a fresh run of the module; false: there was one a moment ago.
+  bool look_again();
   std::vector<TokenObject> objects();
   std::optional<TokenObject> find(const CkaId& cka_id);
   // The SPKI that the token holds under the id; nullopt where there is no readable public part.

@@ -1,4 +1,5 @@
-#include "agent/vault/token_vault.h"
+#include "agent/vault/translate.h"
+
 #include "pkcs11/error.h"
 
 namespace keyagent::vault {
@@ -39,8 +40,12 @@ Code code_of(const pkcs11::Error& error) {
   switch (error.kind()) {
     case Kind::kRv:
       return code_of_rv(error.rv());
-    case Kind::kModule:
-      return Code::kTokenFault;
+    case Kind::kModule:  // without a code the file itself is at fault
+      return error.rv() == CKR_OK ? Code::kConfiguration : Code::kTokenFault;
+    case Kind::kExists:
+      return Code::kExists;
+    case Kind::kFull:
+      return Code::kTokenFull;
     case Kind::kTokenAbsent:
       return Code::kTokenAbsent;
     case Kind::kAmbiguousToken:

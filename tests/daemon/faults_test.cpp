@@ -94,6 +94,80 @@ std::string state_of_purpose(client::Client& connection, const std::string& purp
   return {};
 }
 
+// How a token in files goes away: its folder, its content, its keys alone.
+enum class Away { kFolder, kContent, kKeys };
+
+class FilesAway : public testing::TestWithParam<Away> {
+ protected:
+  void take_away() const {
+    const auto tokens = agent.folder() / "tokens";
+    std::filesystem::create_directory(kept());
+    if (GetParam() == Away::kKeys) {
+      for (const auto& token : std::filesystem::directory_iterator(tokens)) {
+        for (const auto& file : std::filesystem::directory_iterator(token))
+          if (file.path().filename() != "token.object" && file.path().extension() == ".object")
+            std::filesystem::rename(file.path(), kept() / file.path().filename());
+      }
+      return;
+    }
+    for (const auto& token : std::filesystem::directory_iterator(tokens))
+      std::filesystem::rename(token.path(), kept() / token.path().filename());
+    if (GetParam() == Away::kFolder) std::filesystem::remove(tokens);
+  }
+  void bring_back() const {
+    auto to = agent.folder() / "tokens";
+    std::filesystem::create_directory(to);
+    if (GetParam() == Away::kKeys) to = std::filesystem::directory_iterator(to)->path();
+    for (const auto& file : std::filesystem::directory_iterator(kept()))
+      std::filesystem::rename(file.path(), to / file.path().filename());
+  }
+  std::filesystem::path kept() const { return agent.folder() / "kept"; }
+  std::string doctor() const {
+    wire::Request request;
+    request.mutable_doctor();
+    auto connection = agent.client();
+    return connection.call(request).doctor().ShortDebugString();
+  }
+  AgentProcess agent;
+};
+
+TEST_P(FilesAway, Fault164_AWriteMeanwhileCostsNoKeyAndNothingAdvisesToDestroyOne) {
+  agent.start();
+  agent.create("data", "sign", "ec-p256");
+  agent.create("credentials", "transport", "rsa-2048");
+  const auto pid = agent.pid();
+  auto connection = agent.client();
+  take_away();
+  if (GetParam() == Away::kKeys) {
+    // The module has what it has read; a fresh run sees what is there.
+    agent.stop();
+    agent.start();
+  }
+  try {
+    agent.create("more", "sign", "ec-p256");
+  } catch (const Error& error) {
+    EXPECT_NE(error.code(), Code::kKeyLost) << error.what();
+  }
+  EXPECT_NE(code_of_sign(connection), Code::kOk);
+  if (GetParam() == Away::kKeys) {
+    EXPECT_THAT(doctor(), HasSubstr("KEY_LOST"));
+  } else {
+    EXPECT_NE(token_state(connection), "up");
+  }
+  EXPECT_THAT(doctor(), testing::Not(HasSubstr("key destroy")));
+  bring_back();
+  EXPECT_TRUE(wait_until([&] { return code_of_sign(connection) == Code::kOk; }, 90s))
+      << agent.story();
+  EXPECT_TRUE(wait_until([&] { return doctor().find("KEY_LOST") == std::string::npos; }, 90s));
+  EXPECT_EQ(token_state(connection), "up");
+  EXPECT_NO_THROW(agent.create("later", "sign", "ec-p256"));
+  if (GetParam() != Away::kKeys) EXPECT_EQ(agent.pid(), pid) << "no restart";
+  EXPECT_FALSE(agent.ended());
+}
+
+INSTANTIATE_TEST_SUITE_P(DaemonFaults, FilesAway,
+                         testing::Values(Away::kFolder, Away::kContent, Away::kKeys));
+
 // A caller's key, and the agent's own for its checkpoints.
 TEST(DaemonFaults, Fault163_AWrongSignatureIsWithheldItsKeySuspendedAndAnAlarmGiven) {
   AgentProcess agent;

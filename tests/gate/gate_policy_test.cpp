@@ -128,6 +128,7 @@ TEST_F(GateTest, Fault141_NamesOfCallersCannotForgeALine) {
 
 TEST_F(GateTest, R13_LostKeyIsOneFindingWithItsKid) {
   const auto key = create("data", "sign", "ec-p256");
+  create("other", "sign", "ec-p256");
   vault_.destroy(CkaId::from_hex(key.cka_id()));
   keys_.reconcile();
   EXPECT_EQ(ask(kAdmin, sign_request("data")).failure().code(), wire::KEY_LOST);

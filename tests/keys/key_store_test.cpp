@@ -63,6 +63,43 @@ TEST_F(KeyStoreTest, R1_StartingTwiceNeverMakesASecondKey) {
   EXPECT_EQ(token_keys(), 1u);
 }
 
+TEST_F(KeyStoreTest, Fault164_AMissingKeyIsLookedForInAFreshRunBeforeItCountsAsLost) {
+  const auto record = make("signer");
+  const auto epoch = token_->status().epoch;
+  shim::set_faults("C_FindObjects:n=3:size=0");  // the first two read the epoch
+  store_->reconcile();
+  EXPECT_GT(token_->status().epoch, epoch);
+  EXPECT_TRUE(store_->findings().empty());
+  EXPECT_FALSE(store_->misses_keys());
+  EXPECT_NO_THROW(store_->ops().sign(record.kid, SignatureAlgorithm::kEs256, random_bytes(32)));
+}
+
+TEST_F(KeyStoreTest, Fault164_AKeyThatAnotherLookFindsIsNotDestroyed) {
+  const auto record = make("signer");
+  shim::set_faults("C_FindObjects:n=1:size=0");
+  EXPECT_EQ(code_of([&] { store_->destroy("signer", {"test"}); }), Code::kKeyState);
+  EXPECT_TRUE(vault_.find(record.cka_id).has_value());
+  EXPECT_NO_THROW(store_->destroy("signer", {"test"})) << "asked once more";
+  EXPECT_FALSE(vault_.find(record.cka_id).has_value());
+}
+
+TEST_F(KeyStoreTest, Fault164_AUseThatMissesItsKeyAsksForAnotherComparison) {
+  const auto record = make("signer");
+  make("other");
+  vault_.destroy(record.cka_id);
+  EXPECT_FALSE(store_->misses_keys());
+  EXPECT_EQ(code_of([&] {
+              store_->ops().sign(record.kid, SignatureAlgorithm::kEs256, random_bytes(32));
+            }),
+            Code::kKeyLost);
+  EXPECT_TRUE(store_->misses_keys());
+  store_->reconcile();
+  EXPECT_TRUE(store_->misses_keys()) << "a finding now";
+  EXPECT_THAT(store_->findings()[0].cure, HasSubstr("key destroy " + record.kid.text()));
+  store_->destroy("signer", {"test"});
+  EXPECT_FALSE(store_->misses_keys());
+}
+
 TEST_F(KeyStoreTest, TheKidIsTheThumbprintOfThePublicKey) {
   const auto record = make("signer");
   EXPECT_EQ(record.kid.text(), jwk_thumbprint(record.spki));

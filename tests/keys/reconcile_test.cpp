@@ -100,6 +100,14 @@ TEST(Reconcile, ARecordedKeyIsAdoptedOrAFindingAndNeverDeleted) {
   }
 }
 
+TEST(Reconcile, Fault164_DestroyingIsNoAdviceWhereTheTokenHasNoneOfOurKeys) {
+  LedgerState ledger;
+  ledger.keys = {pair_record("one"), pair_record("two")};
+  for (const auto& finding : plan_reconciliation(ledger, {}).findings)
+    EXPECT_THAT(finding.cure, ::testing::Not(::testing::HasSubstr("key destroy")));
+  EXPECT_TRUE(misses_any(ledger, {}));
+}
+
 TEST(Reconcile, Fault055_StrangersAreCountedAndNeverTouched) {
   const Plan plan = plan_reconciliation(
       {}, {object(CkaId::random(), true, true), object(CkaId::random(), true, false)});

@@ -2,12 +2,14 @@
 // (RELIABILITY 2.1, 2.3).
 
 #include <gmock/gmock.h>
+#include <sys/mount.h>
 
 #include <fstream>
 #include <future>
 #include <vector>
 
 #include "pkcs11/module.h"
+#include "pkcs11/token_folder.h"
 #include "tests/pkcs11/token_fixture.h"
 #include "tests/support/command.h"
 
@@ -274,6 +276,100 @@ TEST_F(RecoveryTest, Fault023_AChangeOfStateIsToldOnceWhateverIsQueued) {
   for (int i = 0; i < 1000; ++i) EXPECT_ANY_THROW(sign_digest());
   EXPECT_EQ(told, 2);  // down, once
   EXPECT_LE(shim::count("C_Initialize"), 1u);
+}
+
+TEST_F(RecoveryTest, Fault164_AnUnexplainedAnswerToAWriteLeadsToAFreshRunOfTheModule) {
+  options_.look_again = std::chrono::milliseconds(0);
+  open_with_key();
+  const auto write = [](Session& session) { replace_data(session, "other", "fact", Bytes(8, 1)); };
+  for (const char* code : {"0x5", "0x6"}) {
+    SCOPED_TRACE(code);
+    const auto epoch = token_->status().epoch;
+    shim::set_faults(std::string("C_CreateObject:n=1:rv=") + code);
+    EXPECT_NO_THROW(token_->change(write));
+    EXPECT_EQ(token_->status().epoch, epoch + 1);
+  }
+  shim::set_faults("C_CreateObject:n=1:rv=0x30");
+  EXPECT_NO_THROW(token_->change(write));
+  EXPECT_TRUE(verifies(spki_, sign_digest()));
+}
+
+TEST_F(RecoveryTest, Fault164_AMissingObjectIsLookedForInAFreshRunAndNotMoreOftenThanSaid) {
+  options_.look_again = std::chrono::hours(1);
+  std::atomic<int> told{0};
+  options_.on_state = [&](TokenState, const std::string&) { ++told; };
+  open_with_key();
+  token_->renew_sessions();
+  shim::set_faults("C_FindObjects:n=1:size=0");
+  EXPECT_TRUE(verifies(spki_, sign_digest()));
+  EXPECT_EQ(told, 1) << "the token was up all the time";
+  shim::reset_counts();
+  for (int i = 0; i < 3; ++i) EXPECT_EQ(kind_of([&] { sign_digest(9); }), Error::Kind::kObject);
+  EXPECT_EQ(shim::count("C_Initialize"), 0u) << "there was one a moment ago";
+}
+
+// A file system of 1 MiB, for as long as it is there.
+class SmallDisk {
+ public:
+  explicit SmallDisk(std::filesystem::path folder) : folder_(std::move(folder)) {
+    std::filesystem::create_directories(folder_);
+    mounted_ = ::mount("tmpfs", folder_.c_str(), "tmpfs", 0, "size=1m,mode=0777") == 0;
+  }
+  ~SmallDisk() {
+    if (mounted_) ::umount2(folder_.c_str(), MNT_DETACH);
+  }
+  bool mounted() const { return mounted_; }
+  void fill() const {
+    std::ofstream out(folder_ / "filler", std::ios::binary);
+    const std::string block(4096, 'x');
+    while (out.write(block.data(), 4096).flush()) {
+    }
+  }
+  void make_room() const { std::filesystem::remove(folder_ / "filler"); }
+
+ private:
+  std::filesystem::path folder_;
+  bool mounted_ = false;
+};
+
+TEST_F(RecoveryTest, Fault167_AFullDiskIsRefusedBeforeTheTokenActs) {
+  const auto folder = hsm_.folder() / "small";
+  const SmallDisk disk(folder);
+  if (!disk.mounted()) GTEST_SKIP() << "only root may mount a file system";
+  profile_.token_folder = folder.string();
+  open_with_key();
+  disk.fill();
+  const KeySpec spec{KeyKind::kEcP256, Usage::kSign, id(7), "keyagent-test", false};
+  const auto make = [&] {
+    return token_->change([&](Session& session) { return generate(session, spec); }, true);
+  };
+  EXPECT_EQ(kind_of(make), Error::Kind::kFull);
+  EXPECT_EQ(shim::count("C_GenerateKeyPair"), 0u);
+  EXPECT_TRUE(verifies(spki_, sign_digest())) << "what is there is used";
+  EXPECT_FALSE(token_->look_again()) << "no login for a mere look";
+  EXPECT_EQ(shim::count("C_Login"), 0u);
+  shim::set_faults(kDead);
+  EXPECT_ANY_THROW(sign_digest());
+  shim::clear();
+  EXPECT_TRUE(eventually([&] {
+    token_->check_health();
+    return token_->status().detail.find(folder.string()) != std::string::npos;
+  })) << token_->status().detail;
+  EXPECT_EQ(shim::count("C_Login"), 0u) << "a C_Login would truncate the token's file";
+  disk.make_room();
+  EXPECT_TRUE(eventually([&] { return token_->check_health(); }));
+  EXPECT_TRUE(verifies(spki_, sign_digest()));
+  EXPECT_NO_THROW(make());
+}
+
+TEST(TokenFolder, Fault167_IsReadFromTheConfigurationThatTheModuleReads) {
+  const test::SoftHsm hsm;
+  EXPECT_EQ(token_folder(hsm.profile(), hsm.options().state_folder), hsm.folder() / "tokens");
+  Profile profile;
+  profile.token_folder = "${state}/store";
+  EXPECT_EQ(token_folder(profile, "/var/lib/x"), "/var/lib/x/store");
+  EXPECT_EQ(token_folder(Profile{}, "/var/lib/x"), "");
+  EXPECT_NO_THROW(require_token_room(Profile{}, "/", "C_Login"));
 }
 
 TEST_F(RecoveryTest, ADestroyedKeyDiesInEveryPooledSessionToo) {

@@ -115,6 +115,22 @@ TEST_F(VaultTest, Fault163_AWrongSignatureOfAnyAlgorithmIsWithheld) {
   }
 }
 
+TEST(Translate, OneTableSaysWhatAFaultOfTheTokenIs) {
+  using Kind = pkcs11::Error::Kind;
+  const auto code = [](Kind kind, CK_RV rv = CKR_OK) {
+    return translate(pkcs11::Error(kind, "text", rv)).code();
+  };
+  // What `keyagent token probe` finds wrong is no fault that another attempt cures.
+  EXPECT_EQ(code(Kind::kOutput), Code::kIntegrity);
+  EXPECT_EQ(code(Kind::kFull, CKR_DEVICE_MEMORY), Code::kTokenFull);
+  EXPECT_EQ(code(Kind::kExists), Code::kExists);
+  EXPECT_EQ(code(Kind::kModule), Code::kConfiguration);
+  EXPECT_EQ(code(Kind::kModule, CKR_GENERAL_ERROR), Code::kTokenFault);
+  EXPECT_EQ(code(Kind::kRv, CKR_MECHANISM_INVALID), Code::kUnsupported);
+  EXPECT_EQ(code(Kind::kRv, CKR_DEVICE_ERROR), Code::kTokenFault);
+  EXPECT_EQ(code(Kind::kDeadline), Code::kDeadline);
+}
+
 // The control: what the guard keeps in leaves where a profile switches it off.
 TEST(VaultProfile, Fault163_WhereTheProfileSaysSoOnlyRsaIsVerified) {
   test::SoftHsm hsm;
