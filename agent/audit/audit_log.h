@@ -93,7 +93,7 @@ struct VerifyResult {
 };
 // Reads only. Verifies sequence, chain, checkpoints, and the external checkpoint where given.
 VerifyResult verify(const std::filesystem::path& folder, const VerifyOptions& options);
-// The last `count` records as JSON lines.
+// The last `count` records as JSON lines. Reads the end of the file only.
 std::vector<std::string> tail(const std::filesystem::path& folder, std::size_t count);
 
 }  // namespace keyagent::audit

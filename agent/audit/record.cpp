@@ -48,14 +48,29 @@ void take(const nlohmann::json& json, const char* name, Value& out) {
 std::string format_event(std::uint64_t seq, WallTime time, const std::string& prev,
                          const Event& event) {
   Writer writer(seq, time, prev);
-  writer.text("what", event.what).text("who", event.who);
+  writer.text("what", shorten(event.what, kMaxWord)).text("who", shorten(event.who, kMaxName));
   if (event.pid != 0) writer.number("pid", static_cast<std::uint64_t>(event.pid));
-  return writer.text("key", event.key)
-      .text("kid", event.kid)
-      .text("outcome", event.outcome)
-      .text("rule", event.rule)
-      .text("detail", event.detail)
+  return writer.text("key", shorten(event.key, kMaxName))
+      .text("kid", shorten(event.kid, kMaxWord))
+      .text("outcome", shorten(event.outcome, kMaxWord))
+      .text("rule", shorten(event.rule, kMaxName))
+      .text("detail", shorten(event.detail, kMaxDetail))
       .finish();
+}
+
+std::string shorten_line(std::string_view line, std::size_t max) {
+  if (line.size() <= max) return std::string(line);
+  auto json = nlohmann::ordered_json::parse(line, nullptr, false);
+  if (!json.is_object()) json = {{"what", "unreadable"}};
+  for (auto& value : json) {
+    if (value.is_string()) {
+      value = shorten_escaped(value.get_ref<const std::string&>(), max / 16);
+    } else if (value.is_structured()) {
+      value = nullptr;
+    }
+  }
+  json["cut"] = line.size();
+  return json.dump(-1, ' ', false, nlohmann::ordered_json::error_handler_t::replace);
 }
 
 std::string format_checkpoint(std::uint64_t seq, WallTime time, const std::string& prev,

@@ -16,6 +16,10 @@ inline constexpr std::string_view kGenesis =
 inline constexpr std::string_view kLogName = "audit.log";
 inline constexpr std::string_view kCheckpointName = "checkpoint.json";
 
+// What a record takes of each text; a longer one is cut and says so (RELIABILITY 155). Escaped, a
+// record has at most 16 KiB.
+inline constexpr std::size_t kMaxWord = 64, kMaxName = 256, kMaxDetail = 1024;
+
 // The canonical line without its newline: {"seq":…,"time":…,"prev":…,…,"hash":…}. Empty fields are
 // left out.
 std::string format_event(std::uint64_t seq, WallTime time, const std::string& prev,
@@ -33,6 +37,10 @@ struct Line {
   std::string kid, algorithm;
   Bytes signature;
 };
+// A record for people to read, of at most about `max` bytes: texts that are too long are cut, and
+// the field "cut" says how many bytes the line had. Its hash does not fit any more. A line that is
+// not a record becomes {"what":"unreadable",…}.
+std::string shorten_line(std::string_view line, std::size_t max);
 // nullopt when the line is not a record at all.
 std::optional<Line> parse_line(std::string_view line);
 

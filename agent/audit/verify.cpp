@@ -1,6 +1,7 @@
 #include <openssl/evp.h>
 #include <openssl/x509.h>
 
+#include <algorithm>
 #include <deque>
 #include <fstream>
 #include <memory>
@@ -158,11 +159,27 @@ VerifyResult verify(const std::filesystem::path& folder, const VerifyOptions& op
 }
 
 std::vector<std::string> tail(const std::filesystem::path& folder, std::size_t count) {
-  std::ifstream in(folder / kLogName, std::ios::binary);
+  constexpr std::streamoff kBlock = 64 * 1024;
+  std::ifstream in(folder / kLogName, std::ios::binary | std::ios::ate);
+  std::streamoff begin = in ? std::streamoff(in.tellg()) : 0;
+  std::string text;  // the end of the file, from `begin`
+  std::size_t newlines = 0;
+  // One more newline than lines are wanted, so that the first one is whole.
+  while (begin > 0 && newlines <= count) {
+    const std::streamoff size = std::min(begin, kBlock);
+    std::string block(static_cast<std::size_t>(size), '\0');
+    begin -= size;
+    in.seekg(begin);
+    if (!in.read(block.data(), size)) return {};
+    newlines += static_cast<std::size_t>(std::count(block.begin(), block.end(), '\n'));
+    text.insert(0, block);
+  }
   std::deque<std::string> last;
-  for (std::string line; std::getline(in, line) && !in.eof();) {
-    last.push_back(std::move(line));
+  std::size_t from = begin == 0 ? 0 : text.find('\n') + 1;
+  for (auto to = text.find('\n', from); to != std::string::npos; to = text.find('\n', from)) {
+    last.push_back(text.substr(from, to - from));
     if (last.size() > count) last.pop_front();
+    from = to + 1;
   }
   return {last.begin(), last.end()};
 }

@@ -137,6 +137,33 @@ std::string escape_controls(std::string_view text) {
   return out;
 }
 
+bool is_plain_text(std::string_view text) {
+  return escape_controls(text) == text;
+}
+
+std::string shorten(std::string_view text, std::size_t max) {
+  if (text.size() <= max) return std::string(text);
+  std::size_t end = max;
+  while (end > 0 && max - end < 4 && (static_cast<unsigned char>(text[end]) & 0xc0U) == 0x80) --end;
+  return std::string(text.substr(0, end)) + "… [" + std::to_string(text.size() - end) +
+         " bytes cut]";
+}
+
+std::string shorten_escaped(std::string_view text, std::size_t max) {
+  constexpr std::size_t kMark = 48;   // "… [18446744073709551615 bytes cut]"
+  constexpr std::size_t kWidest = 6;  // one byte as \u00xx
+  const auto escaped_size = [](std::string_view part) {
+    std::string out;
+    append_json_string(out, part);
+    return out.size() - 2;
+  };
+  if (text.size() <= max && escaped_size(text) <= max) return std::string(text);
+  const std::size_t room = max > kMark ? max - kMark : 0;
+  std::size_t keep = std::min(text.size(), room);
+  if (escaped_size(text.substr(0, keep)) > room) keep = room / kWidest;
+  return shorten(text, keep);
+}
+
 void append_json_string(std::string& out, std::string_view text) {
   out += '"';
   append_escaped(out, text, /*json=*/true);

@@ -20,6 +20,14 @@ std::optional<Bytes> from_base64url(std::string_view text);
 // bytes that are not UTF-8 become \\uXXXX (a stray byte its own number), the rest stays
 // (RELIABILITY 141).
 std::string escape_controls(std::string_view text);
+// Valid UTF-8 without what escape_controls() would change.
+bool is_plain_text(std::string_view text);
+// The first at most `max` bytes of `text`, cut between characters, and then "… [N bytes cut]"; the
+// whole text when it fits. The mark comes on top of `max`.
+std::string shorten(std::string_view text, std::size_t max);
+// The same, such that the text takes at most `max` bytes with its mark when it is escaped for a
+// line or a JSON string.
+std::string shorten_escaped(std::string_view text, std::size_t max);
 // Appends `text` as a JSON string with its quotes, escaped as above. The same text always gives the
 // same bytes.
 void append_json_string(std::string& out, std::string_view text);

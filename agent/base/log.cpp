@@ -58,6 +58,9 @@ spdlog::logger& logger() {
   return *instance;
 }
 
+// A line holds at most so many bytes, whatever a caller's text is made of.
+constexpr std::size_t kMaxLine = 4096, kMaxComponent = 64, kRoom = 160;
+
 std::string json_line(const LevelRow& level, std::string_view component, std::string_view text) {
   std::string line = fmt::format(R"({{"time":"{}","level":"{}","component":)",
                                  rfc3339(system_clock().now()), level.name);
@@ -95,8 +98,10 @@ void configure_log(std::string_view level, std::string_view format) {
 void log(LogLevel level, std::string_view component, std::string_view text) {
   const LevelRow& row = kLevels.at(static_cast<std::size_t>(level));
   if (!logger().should_log(row.spdlog_level)) return;
+  const std::string part = shorten_escaped(component, kMaxComponent);
+  const std::string rest = shorten_escaped(text, kMaxLine - kMaxComponent - kRoom);
   const std::string line =
-      g_format == Format::kJson ? json_line(row, component, text) : text_line(row, component, text);
+      g_format == Format::kJson ? json_line(row, part, rest) : text_line(row, part, rest);
   logger().log(row.spdlog_level, spdlog::string_view_t(line.data(), line.size()));
 }
 

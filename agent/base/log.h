@@ -13,7 +13,8 @@ enum class LogLevel { kDebug, kInfo, kWarning, kError };
 // Error{kConfiguration}.
 void configure_log(std::string_view level, std::string_view format);
 
-// Control bytes in `text` are escaped (RELIABILITY 141). Thread-safe. `component` is a room's name:
+// Control bytes in `text` are escaped (RELIABILITY 141), and a line holds at most 4 KiB: a longer
+// text is cut and says so (RELIABILITY 155). Thread-safe. `component` is a room's name:
 // "vault", "gate".
 void log(LogLevel level, std::string_view component, std::string_view text);
 

@@ -1,6 +1,7 @@
 // keyagent audit verify | tail
 
 #include "agent/audit/audit_log.h"
+#include "agent/audit/record.h"
 #include "agent/base/encoding.h"
 #include "agent/base/error.h"
 #include "agent/cli/cli.h"
@@ -77,37 +78,77 @@ void run_verify(Session& session, const Options& options) {
   if (!outcome.ok) session.exit_status = exit_code(Code::kIntegrity);
 }
 
-void run_tail(Session& session, const Options& options) {
+struct Tail {
   std::vector<std::string> lines;
+  std::uint64_t omitted = 0, shortened = 0;
+};
+
+// Longer lines are cut before they are parsed and shown.
+constexpr std::size_t kMaxLine = 16 * 1024;
+
+Tail read_tail(Session& session, const Options& options) {
+  Tail tail;
   if (options.folder.empty()) {
     wire::Request request;
     request.mutable_audit_tail()->set_count(options.count);
     const auto response = session.call(request);
-    lines.assign(response.audit_tail().records().begin(), response.audit_tail().records().end());
+    const auto& reply = response.audit_tail();
+    tail = {{reply.records().begin(), reply.records().end()}, reply.omitted(), reply.shortened()};
   } else {
-    lines = audit::tail(options.folder, options.count);
+    tail.lines = audit::tail(options.folder, options.count);
+    for (auto& line : tail.lines) {
+      if (line.size() <= kMaxLine) continue;
+      line = audit::shorten_line(line, kMaxLine);
+      ++tail.shortened;
+    }
   }
+  return tail;
+}
+
+// The file may have been written by anybody: nothing in it reaches a terminal raw.
+std::string record_text(const Json& record) {
+  const auto field = [&](const char* name) {
+    const auto found = record.find(name);
+    return found != record.end() && found->is_string() ? escape_controls(found->get<std::string>())
+                                                       : std::string();
+  };
+  const auto part = [&](const char* before, const char* name) {
+    return field(name).empty() ? std::string() : before + field(name);
+  };
+  std::string text = field("time") + "  " +
+                     (field("outcome").empty() ? field("what") : field("outcome")) + "  " +
+                     field("what") + part("  ", "who") + part("  key ", "key") +
+                     part("  by rule ", "rule") + part("  ", "detail");
+  if (const auto cut = record.find("cut"); cut != record.end() && cut->is_number_unsigned())
+    text += "  (cut: the record has " + std::to_string(cut->get<std::uint64_t>()) + " bytes)";
+  return text + "\n";
+}
+
+void run_tail(Session& session, const Options& options) {
+  const Tail tail = read_tail(session, options);
   Json records = Json::array();
   std::string text;
-  for (const auto& line : lines) {
+  std::uint64_t unreadable = 0;
+  for (const auto& line : tail.lines) {
     const Json record = Json::parse(line, nullptr, false);
-    if (!record.is_object()) continue;  // `audit verify` names what is no record
-    records.push_back(record);
-    // The file may have been written by anybody: nothing in it reaches a terminal raw.
-    const auto field = [&](const char* name) {
-      const auto found = record.find(name);
-      return found != record.end() && found->is_string()
-                 ? escape_controls(found->get<std::string>())
-                 : std::string();
-    };
-    const auto part = [&](const char* before, const char* name) {
-      return field(name).empty() ? std::string() : before + field(name);
-    };
-    text += field("time") + "  " + (field("outcome").empty() ? field("what") : field("outcome")) +
-            "  " + field("what") + part("  ", "who") + part("  key ", "key") +
-            part("  by rule ", "rule") + part("  ", "detail") + "\n";
+    if (record.is_object()) {
+      records.push_back(record);
+      text += record_text(record);
+    } else {
+      ++unreadable;
+    }
   }
-  session.tell({{"records", records}}, text.empty() ? "The audit log is empty." : text);
+  const auto note = [&](std::uint64_t count, const std::string& what) {
+    if (count > 0) text += "(" + std::to_string(count) + " " + what + ")\n";
+  };
+  note(tail.omitted, "older records did not fit into the answer: ask for fewer with --count");
+  note(tail.shortened, "records are shown cut; the log has them whole");
+  note(unreadable, "lines are not records: run keyagent audit verify");
+  session.tell({{"records", records},
+                {"omitted", tail.omitted},
+                {"shortened", tail.shortened},
+                {"unreadable", unreadable}},
+               text.empty() ? "The audit log is empty." : text);
 }
 
 }  // namespace

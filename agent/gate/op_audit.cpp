@@ -2,24 +2,35 @@
 
 #include <algorithm>
 
+#include "agent/audit/record.h"
 #include "agent/gate/operation.h"
 
 namespace keyagent::gate {
 namespace {
 
-constexpr std::uint32_t kMostRecords = 1000;
-constexpr std::size_t kMostBytes = 200 * 1024;  // an answer is one frame
+constexpr std::uint32_t kMaxRecords = 1000;
+constexpr std::size_t kMaxBytes = 1024 * 1024;  // of an answer
+// Records of today are shorter; older agents wrote names of any length (RELIABILITY 155).
+constexpr std::size_t kMaxRecordBytes = 16 * 1024;
 
 }  // namespace
 
+// What does not fit is counted, so that nobody takes a part for the whole.
 void run_audit_tail(Call& call) {
-  const auto wanted = std::clamp(call.request.audit_tail().count(), 1u, kMostRecords);
+  const auto wanted = std::clamp(call.request.audit_tail().count(), 1u, kMaxRecords);
   auto records = audit::tail(call.state.services.audit_folder, wanted);
+  auto& reply = *call.response.mutable_audit_tail();
+  for (auto& record : records) {
+    if (record.size() <= kMaxRecordBytes) continue;
+    record = audit::shorten_line(record, kMaxRecordBytes);
+    reply.set_shortened(reply.shortened() + 1);
+  }
   std::size_t bytes = 0;
   auto first = records.end();
-  while (first != records.begin() && bytes + std::prev(first)->size() < kMostBytes)
+  while (first != records.begin() && bytes + std::prev(first)->size() < kMaxBytes)
     bytes += (--first)->size();
-  auto& reply = *call.response.mutable_audit_tail();
+  reply.set_omitted(static_cast<std::uint32_t>(first - records.begin()));
+  reply.set_total(call.state.services.audit->size());
   for (; first != records.end(); ++first) reply.add_records(std::move(*first));
 }
 

@@ -108,6 +108,40 @@ TEST(AuditLog, TailGivesTheLastRecords) {
   EXPECT_EQ(tail(folder.folder(), 100).size(), 5U);
 }
 
+TEST(AuditLog, Fault155_ARecordIsBoundedWhateverItsTextsAre) {
+  AuditFolder folder;
+  {
+    AuditLog log(folder.options());
+    for (const char c : {'x', '\x01'}) {
+      Event huge = event(std::string(1U << 20U, c), std::string(1U << 20U, c));
+      huge.who = huge.rule = huge.detail = huge.kid = huge.outcome = huge.what;
+      log.record_now(huge);
+    }
+  }
+  for (const auto& line : folder.lines()) {
+    EXPECT_LT(line.size(), 16384U);
+    EXPECT_THAT(line, HasSubstr("bytes cut]"));
+  }
+  EXPECT_TRUE(verify(folder.folder(), {}).ok);
+}
+
+TEST(AuditLog, TailReadsRecordsThatAreLongerThanABlock) {
+  AuditFolder folder;
+  std::filesystem::create_directories(folder.folder());
+  std::ofstream out(folder.log(), std::ios::binary);
+  for (int i = 0; i < 5; ++i)
+    out << "{\"seq\":" << i << ",\"key\":\"" << std::string(100000, 'x') << "\"}\n";
+  out << "{\"torn\":";
+  out.close();
+  for (const std::size_t count : {1U, 3U, 5U, 9U}) {
+    const auto last = tail(folder.folder(), count);
+    ASSERT_EQ(last.size(), std::min<std::size_t>(count, 5));
+    EXPECT_EQ(last.back().substr(0, 8), "{\"seq\":4");
+    EXPECT_EQ(last.front().substr(0, 7), "{\"seq\":");
+  }
+  EXPECT_TRUE(tail(folder.folder() / "nothing", 3).empty());
+}
+
 TEST(AuditLog, Fault141_NamesWithControlBytesCannotForgeARecord) {
   AuditFolder folder;
   const std::string evil = "x\"}\n{\"seq\":1,\"time\":\"\x1b[2J\xE2\x80\xAE\xFF";

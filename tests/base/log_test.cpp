@@ -28,6 +28,21 @@ TEST(Log, Fault141_TextCannotForgeALine) {
   EXPECT_THAT(line, HasSubstr("warning gate: name \"x\"\\u000a2026"));
 }
 
+TEST(Log, Fault155_NoLineIsLongerThanFourKibibytes) {
+  for (const char* format : {"text", "json"}) {
+    configure_log("info", format);
+    for (const std::string piece : {"x", "\x01", "é", "\"", "\xff"}) {
+      std::string text;
+      while (text.size() < (1U << 20U)) text += piece;
+      const auto line = captured(LogLevel::kWarning, text);
+      EXPECT_LE(line.size(), 4096u) << format << " " << piece;
+      EXPECT_THAT(line, HasSubstr("bytes cut]"));
+    }
+    EXPECT_THAT(captured(LogLevel::kWarning, std::string(3000, 'x')), HasSubstr(std::string(3000, 'x')));
+  }
+  configure_log("info", "text");
+}
+
 TEST(Log, JsonLineIsOneObject) {
   configure_log("info", "json");
   EXPECT_THAT(captured(LogLevel::kError, "a \"quoted\" text"),

@@ -281,6 +281,24 @@ TEST_F(CliTest, StatusDoctorWhyAndAuditHaveTheirFields) {
             true);
 }
 
+// Agents of before wrote a name of any length.
+TEST_F(CliTest, Fault155_TheTailOfALogWithAHugeRecordShowsItCut) {
+  const auto folder = agent_.file("old-audit");
+  fs::create_directories(folder);
+  std::ofstream(folder / "audit.log")
+      << R"({"seq":0,"what":"refused","who":"uid 1","key":")" << std::string(250 * 1024, 'x')
+      << "\"}\nno record\n";
+  const auto shown = agent_.run("audit tail --folder " + folder.string());
+  EXPECT_EQ(shown.status, 0);
+  EXPECT_LT(shown.output.size(), 20000u);
+  EXPECT_THAT(shown.output, HasSubstr("uid 1"));
+  EXPECT_THAT(shown.output, HasSubstr("(cut: the record has 2560"));
+  EXPECT_THAT(shown.output, HasSubstr("1 lines are not records"));
+  EXPECT_THAT(shown.output, testing::Not(HasSubstr("empty")));
+  EXPECT_EQ(agent_.run("key show " + std::string(20000, 'x')).status, 2);
+  EXPECT_GT(agent_.json("audit tail").at("records").size(), 0u);
+}
+
 TEST_F(CliTest, R1_R14_ARestartKeepsTheKeysAndNoPrivateKeyIsInAFile) {
   const auto kid = agent_.json("key create signer --purpose sign").at("kid");
   agent_.stop();
