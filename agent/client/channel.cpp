@@ -97,6 +97,19 @@ void Channel::abandon() {
   broken_ = true;
 }
 
+bool Channel::closed_while_idle() {
+  using namespace std::chrono_literals;
+  const auto now = Now::now();
+  if (now - used_.exchange(now) < 1s) return false;
+  {
+    const std::lock_guard lock(mutex_);
+    if (reading_ || !waiters_.empty()) return false;
+  }
+  char byte = 0;
+  const ssize_t count = ::recv(fd_.get(), &byte, 1, MSG_PEEK | MSG_DONTWAIT);
+  return count == 0 || (count < 0 && errno != EAGAIN && errno != EWOULDBLOCK && errno != EINTR);
+}
+
 void Channel::fail(const std::string& why) {
   std::lock_guard lock(mutex_);
   if (!broken_.exchange(true)) {

@@ -37,6 +37,9 @@ class Channel {
   // and the Error that the agent sent about the connection itself.
   wire::Response call(std::uint64_t id, ByteView frame, SteadyTime deadline);
   bool broken() const { return broken_; }
+  // The agent closes connections that are idle for long: has it closed this one? Looked at only
+  // when it has not been used for a second and nobody reads.
+  bool closed_while_idle();
   int process() const { return process_; }
   // In the child of a fork: closes this copy without ending the parent's connection.
   void abandon();
@@ -58,6 +61,7 @@ class Channel {
   const int process_;
   std::mutex send_mutex_;
   std::atomic<bool> broken_{false};
+  std::atomic<SteadyTime> used_{std::chrono::steady_clock::now()};
   std::mutex mutex_;
   std::map<std::uint64_t, Waiter*> waiters_;  // guarded by mutex_
   bool reading_ = false;                      // somebody is the reader; guarded by mutex_

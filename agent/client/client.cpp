@@ -32,7 +32,7 @@ struct Client::Impl {
       current->abandon();
       current.reset();
     }
-    if (!current || current->broken())
+    if (!current || current->broken() || current->closed_while_idle())
       current =
           std::make_shared<Channel>(connect_agent(options.socket, deadline), options.deadline);
     return current;

@@ -85,10 +85,11 @@ struct AgentConfig {
   std::optional<SshConfig> ssh;  // absent: no such socket
   // limits:
   std::size_t connections = 4096, connections_per_uid = 1024, inflight_per_uid = 512;
-  std::chrono::milliseconds idle_timeout{0};       // 0: never while a connection is between frames
+  std::chrono::milliseconds idle_timeout{
+      std::chrono::minutes(30)};                   // 0: never while a connection is between frames
   std::chrono::milliseconds frame_timeout{10000};  // a frame must be whole within this
   std::size_t failures_per_key_per_day =
-      1000;  // failed opens before a key is suspended for open until reload (RELIABILITY 107)
+      1000;  // failed opens before a caller is paused with a key for a day (RELIABILITY 107, 150)
   CensusConfig census;
   RekeyConfig rekey;
   // link: cached credentials are used for so long after the last contact with the instance

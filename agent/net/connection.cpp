@@ -52,7 +52,7 @@ bool Connection::release() {
   return false;
 }
 
-void Connection::write(ByteView body) {
+void Connection::write(ByteView body, bool held) {
   const auto header = wire::frame_header(body.size());
   std::unique_lock lock(write_mutex_);
   if (closed_) return;
@@ -70,7 +70,7 @@ void Connection::write(ByteView body) {
   if (sent == header.size() + body.size()) return;
   const std::size_t of_header = std::min(sent, header.size());
   queue(ByteView(header).subspan(of_header), body.subspan(sent - of_header));
-  const bool too_much = waiting && unsent_.size() - sent_ > unsent_limit_;
+  const bool too_much = waiting && !held && unsent_.size() - sent_ > unsent_limit_;
   lock.unlock();
   if (too_much) close();
 }
@@ -115,9 +115,52 @@ void Connection::end_of_input() {
   close_if_done();
 }
 
-void Connection::begin_request() {
+std::uint64_t Connection::begin_request(bool holds_later) {
   ++inflight_;
   ++load->inflight;
+  const std::uint64_t place = next_place_++;
+  if (holds_later) {
+    const std::lock_guard lock(order_mutex_);
+    holding_.insert(place);
+    ++holders_;
+  }
+  return place;
+}
+
+// A request that holds this one back was begun before this one was read: where none is seen here,
+// there is none.
+void Connection::answer(std::uint64_t place, const SecretBytes& body) {
+  std::size_t done = 1;
+  bool goes_on = false;  // it was parked because too much was held back
+  if (holders_ == 0) {
+    if (!body.empty()) write(body);
+  } else {
+    const std::lock_guard lock(order_mutex_);
+    if (held_.empty() && (holding_.empty() || place <= *holding_.begin())) {
+      if (!body.empty()) write(body);
+      if (holding_.erase(place) > 0) --holders_;
+    } else {
+      held_.emplace(place, body);
+      held_bytes_ += body.size();
+      done = release_held();
+    }
+    const bool too_much = held_bytes_ > unsent_limit_;
+    goes_on = holds_too_much_.exchange(too_much) && !too_much;
+  }
+  for (; done > 0; --done) end_request();
+  if (goes_on) host_->resume(shared_from_this());
+}
+
+std::size_t Connection::release_held() {
+  std::size_t done = 0;
+  while (!held_.empty() && (holding_.empty() || held_.begin()->first <= *holding_.begin())) {
+    const auto first = held_.extract(held_.begin());
+    if (!first.mapped().empty()) write(first.mapped(), true);
+    held_bytes_ -= first.mapped().size();
+    if (holding_.erase(first.key()) > 0) --holders_;
+    ++done;
+  }
+  return done;
 }
 
 void Connection::end_request() {

@@ -4,8 +4,10 @@
 #include <atomic>
 #include <chrono>
 #include <deque>
+#include <map>
 #include <memory>
 #include <mutex>
+#include <set>
 
 #include "agent/net/unix_server.h"
 #include "agent/wire/frame.h"
@@ -55,19 +57,25 @@ class Connection : public std::enable_shared_from_this<Connection> {
   bool release();
 
   // Writes a frame, or queues what the socket does not take. Closes a peer that lets too much pile
-  // up.
-  void write(ByteView body);
+  // up, unless the server itself has: `held`.
+  void write(ByteView body, bool held = false);
   // Writes what is queued. Called when the socket has room.
   void flush();
-  // True while answers wait to be read by the peer.
-  bool congested() const { return congested_; }
+  // True while answers wait to be read by the peer, or too many for an earlier one.
+  bool congested() const { return congested_ || holds_too_much_; }
   // The peer has sent its last: close when everything is answered and read.
   void end_of_input();
-  void begin_request();
-  void end_request();
+  // REQUIRES: the reading claim is held. `holds_later`: see net::HoldsLater. Returns the request's
+  // place in the order of this connection.
+  std::uint64_t begin_request(bool holds_later);
+  // The answer to the request of that place, written now or when those before it that hold it back
+  // are answered. Empty: there is none. Once for each request.
+  void answer(std::uint64_t place, const SecretBytes& body);
   void close();
   bool is_closed() const { return closed_; }
   bool busy() const { return inflight_ > 0; }
+  // Nothing is under way, neither a request nor a frame nor an answer.
+  bool idle() const { return !busy() && !congested() && frame_since.load() == Time{}; }
   std::size_t inflight() const { return inflight_; }
 
   const std::uint64_t id;
@@ -96,12 +104,22 @@ class Connection : public std::enable_shared_from_this<Connection> {
  private:
   void queue(ByteView header_rest, ByteView body_rest);
   void close_if_done();
+  void end_request();
+  // Writes what nothing holds back any more; returns how many answers. REQUIRES: order_mutex_.
+  std::size_t release_held();
 
   const std::shared_ptr<ConnectionHost> host_;
   const std::size_t unsent_limit_;
   std::atomic<unsigned> claims_{0};
   std::atomic<std::size_t> inflight_{0};
   std::atomic<bool> ended_{false}, closed_{false}, congested_{false};
+  std::uint64_t next_place_ = 0;         // guarded by the reading claim
+  std::atomic<std::size_t> holders_{0};  // the size of holding_
+  std::atomic<bool> holds_too_much_{false};
+  std::mutex order_mutex_;
+  std::set<std::uint64_t> holding_;  // unanswered, they hold back; guarded by order_mutex_
+  std::map<std::uint64_t, SecretBytes> held_;  // by place; guarded by order_mutex_
+  std::size_t held_bytes_ = 0;                 // guarded by order_mutex_
   std::mutex write_mutex_;
   SecretBytes unsent_;    // guarded by write_mutex_
   std::size_t sent_ = 0;  // of unsent_; guarded by write_mutex_

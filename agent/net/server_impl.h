@@ -19,7 +19,7 @@ namespace keyagent::net {
 // epoll_wait, one recv and one send. A thread that has taken a frame gives the connection back
 // before it handles it, so that others may read on.
 struct UnixServer::Impl final : ConnectionHost, std::enable_shared_from_this<Impl> {
-  Impl(Fd listener, Limits limits, FrameHandler handler, Farewell farewell);
+  Impl(Fd listener, Limits limits, FrameHandler handler, Farewell farewell, HoldsLater holds_later);
   void start(unsigned threads);
   void stop();
 
@@ -29,7 +29,7 @@ struct UnixServer::Impl final : ConnectionHost, std::enable_shared_from_this<Imp
   void closed(const Connection& connection) override;
 
   Timer timer;
-  std::atomic<std::uint64_t> accepted{0}, refused{0}, frames{0}, timeouts{0};
+  std::atomic<std::uint64_t> accepted{0}, refused{0}, frames{0}, timeouts{0}, displaced{0};
   std::size_t connection_count();
   void set_limits(const Limits& limits);
 
@@ -49,14 +49,20 @@ struct UnixServer::Impl final : ConnectionHost, std::enable_shared_from_this<Imp
   bool waits_for_own(const Connection& connection) const;
   bool must_pause(const Connection& connection) const;
   void resume_one(UidLoad& load);
-  void handle(const Held& connection, ByteView frame);
+  void handle(const Held& connection, std::uint64_t place, ByteView frame);
   void violated(const Held& connection, const Error& error);
 
-  // unix_server.cpp: connections come and go.
+  // accept.cpp: connections come.
+  void watch(int fd, std::uint64_t what, std::uint32_t events);
   void accept_all();
   void admit(Fd fd);
-  std::string why_refused(const policy::Principal& peer, const UidLoad& load) const;
+  Held enter(Fd& fd, policy::Principal peer, Held& loser);
+  std::string why_refused(const policy::Principal& peer, const UidLoad& load, Held& loser) const;
+  Held idle_of_the_largest(std::size_t more_than, std::chrono::milliseconds idle_for) const;
+  void close_an_idle_one();
   void arm_listener();
+
+  // unix_server.cpp: connections go.
   void sweep();
   void schedule_sweep();
   std::vector<Held> all_connections();
@@ -65,6 +71,7 @@ struct UnixServer::Impl final : ConnectionHost, std::enable_shared_from_this<Imp
   Fd listener_, epoll_, wake_, end_;
   FrameHandler handler_;
   const Farewell farewell_;
+  const HoldsLater holds_later_;
   LogLimiter log_limiter_;
   std::vector<std::thread> threads_;
   std::atomic<bool> stopping_{false};
@@ -80,7 +87,10 @@ struct UnixServer::Impl final : ConnectionHost, std::enable_shared_from_this<Imp
   bool sweeping_ = false;                                              // guarded by mutex_
 
   std::mutex ready_mutex_;
-  std::deque<Held> ready_;  // their reading claim is held by the queue; guarded by ready_mutex_
+  // By uid, never empty; their reading claim is held by the queue. Guarded by ready_mutex_.
+  std::unordered_map<std::uint32_t, std::deque<Held>> ready_;
+  std::deque<std::uint32_t>
+      turns_;  // the uids of ready_, the next one first; guarded by ready_mutex_
   std::atomic<std::size_t> ready_count_{0};
 };
 

@@ -40,7 +40,10 @@ void UnixServer::Impl::run() {
 void UnixServer::Impl::push_ready(Held connection) {
   {
     std::lock_guard lock(ready_mutex_);
-    ready_.push_back(std::move(connection));
+    const std::uint32_t uid = connection->peer.uid;
+    auto& mine = ready_[uid];
+    if (mine.empty()) turns_.push_back(uid);
+    mine.push_back(std::move(connection));
     ++ready_count_;
   }
   if (idle_ > 0) ::eventfd_write(wake_.get(), 1);
@@ -51,10 +54,18 @@ bool UnixServer::Impl::take_ready(wire::FrameReader& reader) {
   Held connection;
   {
     std::lock_guard lock(ready_mutex_);
-    if (ready_.empty()) return false;
-    connection = std::move(ready_.front());
-    ready_.pop_front();
+    if (turns_.empty()) return false;
+    const std::uint32_t uid = turns_.front();
+    turns_.pop_front();
+    auto& mine = ready_[uid];
+    connection = std::move(mine.front());
+    mine.pop_front();
     --ready_count_;
+    if (mine.empty()) {
+      ready_.erase(uid);
+    } else {
+      turns_.push_back(uid);
+    }
   }
   serve(connection, reader);
   return true;
@@ -80,7 +91,7 @@ void UnixServer::Impl::serve(const Held& connection, wire::FrameReader& reader) 
     return resume_one(*connection->load);
   }
   connection->frame_since = Connection::Time{};
-  connection->begin_request();
+  const auto place = connection->begin_request(holds_later_ && holds_later_(frame));
   ++inflight_;
   ++frames;
   if (!connection->drained || reader.ready()) {
@@ -89,7 +100,7 @@ void UnixServer::Impl::serve(const Held& connection, wire::FrameReader& reader) 
   } else if (!put_away(connection, reader)) {
     push_ready(connection);
   }
-  handle(connection, frame);
+  handle(connection, place, frame);
   reader.reset();
 }
 
@@ -213,8 +224,8 @@ void UnixServer::Impl::answered(Connection& connection) {
 }
 
 void UnixServer::Impl::violated(const Held& connection, const Error& error) {
-  log(LogLevel::kWarning, "net",
-      connection->peer.text() + " sent " + error.what() + "; connection closed");
+  if (log_limiter_.admit("violation of " + connection->peer.text()))
+    log_warning("net", connection->peer.text() + " sent " + error.what() + "; connection closed");
   if (const auto body = farewell_(error); !body.empty()) connection->write(body);
   connection->close();
 }

@@ -25,11 +25,12 @@ using Now = std::chrono::steady_clock;
 // Answers at most once; a request that its handler forgets closes the connection, so that the
 // caller does not wait for ever.
 struct Responder::Slot {
-  explicit Slot(std::shared_ptr<Connection> to) : connection(std::move(to)) {}
+  Slot(std::shared_ptr<Connection> to, std::uint64_t number)
+      : connection(std::move(to)), place(number) {}
   ~Slot() {
     if (claimed) return;
     connection->close();
-    connection->end_request();
+    connection->answer(place, {});
   }
   bool claim() { return !claimed.exchange(true); }
   void send(const SecretBytes& body) {
@@ -37,13 +38,14 @@ struct Responder::Slot {
       log_error("net", "an answer of " + std::to_string(body.size()) +
                            " bytes cannot be sent; connection closed");
       connection->close();
+      connection->answer(place, {});
     } else {
-      connection->write(body);
+      connection->answer(place, body);
     }
-    connection->end_request();
   }
 
   const std::shared_ptr<Connection> connection;
+  const std::uint64_t place;
   Timer* timer = nullptr;
   std::shared_ptr<ConnectionHost> host;  // keeps `timer`
   std::atomic<bool> claimed{false};
@@ -82,23 +84,17 @@ Fd checked(int fd, const char* what) {
   return Fd(fd);
 }
 
-void add(int epoll, int fd, std::uint64_t what, std::uint32_t events) {
-  epoll_event event{};
-  event.events = events;
-  event.data.u64 = what;
-  if (::epoll_ctl(epoll, EPOLL_CTL_ADD, fd, &event) != 0)
-    throw Error(Code::kInternal, std::string("socket server: epoll_ctl: ") + std::strerror(errno));
-}
-
 }  // namespace
 
-UnixServer::Impl::Impl(Fd listener, Limits limits, FrameHandler handler, Farewell farewell)
+UnixServer::Impl::Impl(Fd listener, Limits limits, FrameHandler handler, Farewell farewell,
+                       HoldsLater holds_later)
     : listener_(std::move(listener)),
       epoll_(checked(::epoll_create1(EPOLL_CLOEXEC), "epoll_create1")),
       wake_(checked(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK), "eventfd")),
       end_(checked(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK), "eventfd")),
       handler_(std::move(handler)),
       farewell_(std::move(farewell)),
+      holds_later_(std::move(holds_later)),
       log_limiter_(system_clock()),
       inflight_per_uid_(limits.inflight_per_uid),
       inflight_per_connection_(limits.inflight_per_connection),
@@ -107,10 +103,10 @@ UnixServer::Impl::Impl(Fd listener, Limits limits, FrameHandler handler, Farewel
 
 void UnixServer::Impl::start(unsigned threads) {
   ::fcntl(listener_.get(), F_SETFL, ::fcntl(listener_.get(), F_GETFL) | O_NONBLOCK);
-  add(epoll_.get(), listener_.get(), kListener, EPOLLIN | EPOLLONESHOT);
+  watch(listener_.get(), kListener, EPOLLIN | EPOLLONESHOT);
   // Never read: every write is an edge, and an edge wakes one thread.
-  add(epoll_.get(), wake_.get(), kWake, EPOLLIN | EPOLLET);
-  add(epoll_.get(), end_.get(), kEnd, EPOLLIN);
+  watch(wake_.get(), kWake, EPOLLIN | EPOLLET);
+  watch(end_.get(), kEnd, EPOLLIN);
   for (unsigned i = 0; i < threads; ++i) {
     threads_.emplace_back([this] { run(); });
     pthread_setname_np(threads_.back().native_handle(), ("ka-net-" + std::to_string(i)).c_str());
@@ -130,10 +126,11 @@ void UnixServer::Impl::stop() {
   timer.stop();
   std::lock_guard lock(ready_mutex_);
   ready_.clear();
+  turns_.clear();
 }
 
-void UnixServer::Impl::handle(const Held& connection, ByteView frame) {
-  auto slot = std::make_shared<Responder::Slot>(connection);
+void UnixServer::Impl::handle(const Held& connection, std::uint64_t place, ByteView frame) {
+  auto slot = std::make_shared<Responder::Slot>(connection, place);
   slot->timer = &timer;
   slot->host = shared_from_this();
   try {
@@ -141,75 +138,6 @@ void UnixServer::Impl::handle(const Held& connection, ByteView frame) {
   } catch (const std::exception& error) {
     log_error("net", std::string("a request failed without an answer: ") + error.what());
   }
-}
-
-void UnixServer::Impl::arm_listener() {
-  epoll_event event{};
-  event.events = EPOLLIN | EPOLLONESHOT;
-  event.data.u64 = kListener;
-  if (!stopping_) ::epoll_ctl(epoll_.get(), EPOLL_CTL_MOD, listener_.get(), &event);
-}
-
-// Only the thread that got the listener's one-shot event is here. Without descriptors or memory the
-// peers stay in the backlog for a while: trying again at once would spin (RELIABILITY 82).
-void UnixServer::Impl::accept_all() {
-  while (!stopping_) {
-    Fd fd(::accept4(listener_.get(), nullptr, nullptr, SOCK_CLOEXEC | SOCK_NONBLOCK));
-    if (fd.valid()) {
-      admit(std::move(fd));
-    } else if (errno == EAGAIN || errno == EWOULDBLOCK) {
-      return arm_listener();
-    } else if (errno != EINTR && errno != ECONNABORTED) {
-      const std::string why = std::strerror(errno);
-      if (log_limiter_.admit("accept"))
-        log_warning("net", "connections wait: " + why + " (raise LimitNOFILE=, or close clients)");
-      return timer.at(Now::now() + 50ms, [this] { arm_listener(); });
-    }
-  }
-}
-
-void UnixServer::Impl::admit(Fd fd) {
-  Held connection;
-  try {
-    auto peer = peer_of(fd.get());
-    std::lock_guard lock(mutex_);
-    auto& load = loads_[peer.uid];
-    if (!load) load = std::make_shared<UidLoad>();
-    if (const std::string why = why_refused(peer, *load); !why.empty())
-      throw Error(Code::kBusy, why);
-    connection = std::make_shared<Connection>(shared_from_this(), next_id_++, std::move(fd),
-                                              std::move(peer), load, limits_.unsent_per_connection);
-    connections_[connection->id] = connection;
-  } catch (const Error& error) {
-    ++refused;
-    if (log_limiter_.admit("refused")) log_warning("net", error.what());
-    SecretBytes frame;
-    if (const auto body = farewell_(error); !body.empty()) wire::append_frame(frame, body);
-    // Best effort: the peer learns why before it sees the end.
-    [[maybe_unused]] const auto sent =
-        ::send(fd.get(), frame.data(), frame.size(), MSG_NOSIGNAL | MSG_DONTWAIT);
-    return;
-  }
-  ++accepted;
-  try {
-    add(epoll_.get(), connection->fd.get(), connection->id, EPOLLIN | EPOLLRDHUP | EPOLLET);
-  } catch (const Error& error) {
-    log_error("net", error.what());
-    return connection->close();
-  }
-  schedule_sweep();
-}
-
-// REQUIRES: mutex_ is held. Empty: welcome.
-std::string UnixServer::Impl::why_refused(const policy::Principal& peer,
-                                          const UidLoad& load) const {
-  if (connections_.size() >= limits_.connections)
-    return "the agent has " + std::to_string(connections_.size()) +
-           " connections, its limit (limits.connections): try again later";
-  if (load.connections >= limits_.connections_per_uid)
-    return "uid " + std::to_string(peer.uid) + " has " + std::to_string(load.connections) +
-           " connections, its limit (limits.connections-per-uid): close some";
-  return {};
 }
 
 UnixServer::Impl::Held UnixServer::Impl::find(std::uint64_t id) {
@@ -288,9 +216,9 @@ void UnixServer::Impl::sweep() {
 }
 
 UnixServer::UnixServer(Fd listener, unsigned threads, Limits limits, FrameHandler handler,
-                       Farewell farewell)
+                       Farewell farewell, HoldsLater holds_later)
     : impl_(std::make_shared<Impl>(std::move(listener), limits, std::move(handler),
-                                   std::move(farewell))) {
+                                   std::move(farewell), std::move(holds_later))) {
   impl_->start(threads);
 }
 
@@ -300,7 +228,7 @@ UnixServer::~UnixServer() {
 
 Stats UnixServer::stats() const {
   return {impl_->connection_count(), impl_->accepted, impl_->refused, impl_->frames,
-          impl_->timeouts};
+          impl_->timeouts,           impl_->displaced};
 }
 
 void UnixServer::at(std::chrono::steady_clock::time_point when, std::function<void()> task) {

@@ -39,6 +39,9 @@ class Responder {
   std::shared_ptr<Slot> slot_;
 };
 
+// An eighth of `connections` is kept for uids that have fewer than eight. When all are taken, such
+// a uid gets the place of the connection that has been idle longest of the uid with the most; root
+// and the agent's own user find a few more places in any case (RELIABILITY 149).
 struct Limits {
   std::size_t connections = 4096;
   std::size_t connections_per_uid = 1024;
@@ -49,18 +52,26 @@ struct Limits {
   std::size_t inflight_per_connection = 0;
   std::size_t unsent_per_connection = 1 << 20;  // bytes
   std::chrono::milliseconds frame_timeout{10000};
-  std::chrono::milliseconds idle_timeout{0};
+  std::chrono::milliseconds idle_timeout{0};  // 0: never
+  // Without descriptors for newcomers, connections that are idle for longer are closed.
+  std::chrono::milliseconds scarce_idle{10000};
 };
 
 struct Stats {
   std::size_t connections = 0;
   std::uint64_t accepted = 0, refused = 0, frames = 0, timeouts = 0;
+  std::uint64_t displaced = 0;  // idle connections that were closed for newcomers
 };
 
 // Handles one frame. Called from a server thread; may block; must answer, sooner or later. `frame`
 // is valid during the call only.
 using FrameHandler =
     std::function<void(const policy::Principal& peer, ByteView frame, Responder responder)>;
+
+// Does this frame hold back the answers to later frames of its connection until it is answered
+// itself? For requests whose failures are answered at set times: what comes after such an answer
+// must not tell when the failure happened (RELIABILITY 104). Later frames are handled meanwhile.
+using HoldsLater = std::function<bool(ByteView frame)>;
 
 // What a connection is told that is closed for a fault, as the body of one frame; empty: nothing.
 using Farewell = std::function<SecretBytes(const Error& fault)>;
@@ -72,7 +83,7 @@ class UnixServer {
   // `listener`: a listening AF_UNIX SOCK_STREAM socket (from listen_unix() or socket activation).
   // `threads` >= 2. Starts at once.
   UnixServer(Fd listener, unsigned threads, Limits limits, FrameHandler handler,
-             Farewell farewell = protocol_farewell);
+             Farewell farewell = protocol_farewell, HoldsLater holds_later = {});
   // Stops accepting and reading, waits at most 5 s for requests in flight to be answered, closes,
   // and waits for the handlers that still run: a process with a call stuck in a module ends by
   // _exit() instead. Not from a handler or a task.

@@ -3,6 +3,7 @@
 #include <openssl/crypto.h>
 
 #include <limits>
+#include <optional>
 
 #include "agent/wire/keyagent.pb.h"
 
@@ -54,6 +55,65 @@ SecretBytes failure(std::uint64_t id, const Error& error) {
   fault->set_text(error.what());
   fault->set_kid(error.kid());
   return serialise(response);
+}
+
+namespace {
+
+// Reads a base-128 number at `at`; nullopt: the bytes end, or it has more than 64 bits.
+std::optional<std::uint64_t> take_varint(ByteView bytes, std::size_t& at) {
+  std::uint64_t value = 0;
+  for (unsigned shift = 0; shift < 64 && at < bytes.size(); shift += 7) {
+    const std::uint8_t byte = bytes[at++];
+    value |= static_cast<std::uint64_t>(byte & 0x7fU) << shift;
+    if ((byte & 0x80U) == 0) return value;
+  }
+  return std::nullopt;
+}
+
+bool is_decryption(std::uint64_t field) {
+  switch (field) {
+    case Request::kOpenFieldNumber:
+    case Request::kResealFieldNumber:
+    case Request::kDecryptFieldNumber:
+    case Request::kAgreeFieldNumber:
+    case Request::kProveFieldNumber:
+    case Request::kExchangeImportFieldNumber:
+    case Request::kImportOutsideFieldNumber:
+      return true;
+    default:
+      return false;
+  }
+}
+
+}  // namespace
+
+bool may_fail_on_a_beat(ByteView request) {
+  enum Type : unsigned { kVarint = 0, kFixed64 = 1, kLength = 2, kFixed32 = 5 };
+  std::size_t at = 0;
+  while (at < request.size()) {
+    const auto tag = take_varint(request, at);
+    if (!tag || is_decryption(*tag >> 3)) return true;
+    std::optional<std::uint64_t> skip;
+    switch (*tag & 7U) {
+      case kVarint:
+        skip = take_varint(request, at) ? std::optional<std::uint64_t>(0) : std::nullopt;
+        break;
+      case kFixed64:
+        skip = 8;
+        break;
+      case kLength:
+        skip = take_varint(request, at);
+        break;
+      case kFixed32:
+        skip = 4;
+        break;
+      default:
+        break;
+    }
+    if (!skip || *skip > request.size() - at) return true;
+    at += static_cast<std::size_t>(*skip);
+  }
+  return false;
 }
 
 bool repeatable(const Request& request) {

@@ -33,6 +33,11 @@ Code code_of(int wire_code);
 // (PROTOCOL.md).
 SecretBytes failure(std::uint64_t id, const Error& error);
 
+// Does a Request in these bytes ask for what is decrypted, so that its failure is answered on a
+// beat? (open, reseal, decrypt, agree, prove, import.) Looks at the outermost fields only; true
+// also for bytes that are not a message.
+bool may_fail_on_a_beat(ByteView request);
+
 // May the request be sent a second time when the first answer was lost? (Reads, sign, open,
 // seal, decrypt and agree: yes.)
 bool repeatable(const Request& request);
