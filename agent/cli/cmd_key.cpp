@@ -208,7 +208,7 @@ void add_key_commands(CLI::App& app, Session& session) {
   };
   auto show = std::make_shared<Show>();
   auto* show_command = add_command(
-      *key, "show", "one key; with --prove, try to take it out of the token",
+      *key, "show", "one key; with --prove (action prove), try to take it out of the token",
       "  keyagent key show backup-credentials\n  keyagent key show backup-credentials --prove",
       [&session, show] { run_show(session, show->key, show->prove); });
   show_command->add_option("KEY", show->key, "name or kid")->required();

@@ -34,6 +34,28 @@ Json token_json(const wire::Token& token) {
           {"logins", token.logins()}};
 }
 
+// Who may not open with a key for now, and until when.
+Json paused_json(const wire::StatusReply& reply) {
+  Json paused = Json::array();
+  for (const auto& each : reply.paused()) {
+    paused.push_back({{"caller", each.caller()},
+                      {"key", each.key()},
+                      {"kid", each.kid()},
+                      {"failures", each.failures()},
+                      {"until", each.until()}});
+  }
+  return paused;
+}
+
+std::string paused_text(const wire::StatusReply& reply) {
+  std::string text;
+  for (const auto& each : reply.paused()) {
+    text += "\npaused    " + each.caller() + " with key " + each.key() + " until " + each.until() +
+            ": " + std::to_string(each.failures()) + " failed envelopes";
+  }
+  return text;
+}
+
 void run_status(Session& session) {
   wire::Request request;
   request.mutable_status();
@@ -56,6 +78,7 @@ void run_status(Session& session) {
       {"failed", reply.failed()},
       {"connections", reply.connections()},
       {"queued", reply.queued()},
+      {"paused", paused_json(reply)},
       {"config", reply.config_path()},
       {"policy_loaded", reply.policy_loaded()},
       {"link", link_json(reply.link())}};
@@ -85,6 +108,7 @@ void run_status(Session& session) {
       text += "\n            " + certificate;
     first = false;
   }
+  text += paused_text(reply);
   if (std::string link = link_text(reply.link()); !link.empty()) {
     for (auto at = link.find('\n'); at != link.npos; at = link.find('\n', at + 9))
       link.insert(at + 1, "        ");

@@ -221,7 +221,8 @@ struct Daemon::Impl {
         std::move(*listener), threads, limits_of(config),
         [this](const policy::Principal& peer, ByteView frame, net::Responder responder) {
           receive(peer, frame, std::move(responder));
-        });
+        },
+        net::protocol_farewell, wire::may_fail_on_a_beat);
     serving = server.get();
     gate = std::make_unique<gate::Gate>(options, services(),
                                         [this](SteadyTime when, std::function<void()> task) {
@@ -235,9 +236,12 @@ struct Daemon::Impl {
 
   void open_ssh(unsigned threads) {
     make_socket_folder(config.ssh->path);
-    ssh = std::make_unique<SshFace>(
-        *config.ssh, threads, limits_of(config), asker(),
-        [this](audit::Event event) { audit.record_now(std::move(event)); });
+    ssh = std::make_unique<SshFace>(*config.ssh, threads, limits_of(config), asker(),
+                                    [this](const policy::Principal& who, audit::Event event) {
+                                      if (event.outcome == "ok")
+                                        return audit.record_now(std::move(event));
+                                      gate->record_refusal(who, std::move(event));
+                                    });
     log_info("daemon", "serving ssh at " + config.ssh->path.string());
   }
 

@@ -99,7 +99,7 @@ void SshConfirmation::give(const sshagent::Question& question, Answer answer,
   for (const std::string& more : {std::string(question.forwarded ? "forwarded" : ""), answer.why})
     if (!more.empty()) event.detail += (event.detail.empty() ? "" : "; ") + more;
   try {
-    record_(std::move(event));
+    record_(question.principal, std::move(event));
   } catch (const std::exception& error) {
     log_error("audit", error.what());
     answer.yes = false;

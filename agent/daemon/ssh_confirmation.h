@@ -21,8 +21,9 @@ namespace keyagent::daemon {
 // before it is given, and is no when it cannot be.
 class SshConfirmation final : public sshagent::Confirmation {
  public:
-  // Writes to the audit log, synced; throws Error when it cannot.
-  using Record = std::function<void(audit::Event)>;
+  // Writes to the audit log, synced; throws Error when it cannot. A caller's many refusals may be
+  // counted instead.
+  using Record = std::function<void(const policy::Principal&, audit::Event)>;
 
   SshConfirmation(config::SshConfirm config, Record record);
   ~SshConfirmation() override { stop(); }

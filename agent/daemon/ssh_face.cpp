@@ -16,8 +16,14 @@ net::FrameHandler handler(sshagent::SshAgent& agent) {
   return [&agent](const policy::Principal& peer, ByteView frame, net::Responder responder) {
     auto& kept = responder.kept();
     if (!kept) kept = std::make_shared<sshagent::SessionBindings>();
-    agent.handle(peer, frame, *std::static_pointer_cast<sshagent::SessionBindings>(kept),
-                 [responder](SecretBytes body) { responder.answer(std::move(body)); });
+    agent.handle(
+        peer, frame, *std::static_pointer_cast<sshagent::SessionBindings>(kept),
+        sshagent::SshAgent::Answer([responder](SecretBytes body, std::optional<SteadyTime> when) {
+          if (when)
+            responder.answer_at(*when, std::move(body));
+          else
+            responder.answer(std::move(body));
+        }));
   };
 }
 

@@ -9,13 +9,16 @@
 #include <map>
 #include <memory>
 #include <mutex>
+#include <optional>
 
 namespace keyagent::gate {
 
 // A bounded queue in front of a fixed number of slots, fair between users: one turn for each uid
-// that waits. Thread-safe. No thread of its own: a job runs on the thread that submits it when a
-// slot is free, and whoever finishes a job takes the next one. A job that does not come back keeps
-// its slot.
+// that waits. A uid may fill the queue while nobody else needs it; when it is full, a newcomer with
+// fewer waiting jobs takes the place of the newest job of the uid that has the most (RELIABILITY
+// 149). Slow jobs of one uid hold at most half of the slots.
+// Thread-safe. No thread of its own: a job runs on the thread that submits it when a slot is free,
+// and whoever finishes a job takes the next one. A job that does not come back keeps its slot.
 class Admission {
  public:
   enum class Answer { kRan, kQueued, kBusy };
@@ -24,6 +27,9 @@ class Admission {
     std::uint32_t uid = 0;
     std::function<void()> run;  // must not throw
     std::shared_ptr<const std::atomic<bool>> abandoned;
+    // Called instead of `run` when the job has lost its place to another uid. Must not throw.
+    std::function<void()> displaced = {};
+    bool slow = false;  // takes seconds, as making a key does
   };
 
   Admission(std::size_t slots, std::size_t queue) : slots_(slots), queue_(queue) {}
@@ -36,16 +42,24 @@ class Admission {
   std::size_t waiting() const;
 
  private:
-  bool take_next(Job& job);  // REQUIRES mutex_
-  void drop_abandoned();     // REQUIRES mutex_
+  using Jobs = std::map<std::uint32_t, std::deque<Job>>;
+
+  bool may_run(const Job& job) const;             // REQUIRES mutex_
+  void begin(const Job& job);                     // REQUIRES mutex_
+  void end(std::uint32_t uid, bool slow);         // REQUIRES mutex_
+  bool take_next(Job& job);                       // REQUIRES mutex_
+  void drop_abandoned();                          // REQUIRES mutex_
+  std::optional<Job> displace(std::uint32_t by);  // REQUIRES mutex_
+  void remove_if_empty(Jobs::iterator jobs);      // REQUIRES mutex_
   void work(Job job);
 
   const std::size_t slots_, queue_;
   mutable std::mutex mutex_;
   // All below are guarded by mutex_.
   std::size_t running_ = 0, waiting_ = 0;
-  std::map<std::uint32_t, std::deque<Job>> jobs_;  // never an empty deque
-  std::deque<std::uint32_t> turns_;                // the uids of jobs_, the next one first
+  Jobs jobs_;                                  // never an empty deque
+  std::deque<std::uint32_t> turns_;            // the uids of jobs_, the next one first
+  std::map<std::uint32_t, std::size_t> slow_;  // slow jobs that run, by uid; never 0
 };
 
 }  // namespace keyagent::gate

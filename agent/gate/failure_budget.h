@@ -1,40 +1,70 @@
 #pragma once
-// How often opening may fail before a key is taken out of it (RELIABILITY 107).
+// How often opening may fail before a caller is paused with a key (RELIABILITY 107, 150).
 
 #include <chrono>
 #include <cstddef>
 #include <map>
 #include <mutex>
+#include <optional>
 #include <string>
+#include <utility>
+#include <vector>
 
 #include "agent/base/clock.h"
 
 namespace keyagent::gate {
 
-// Thread-safe. The best published padding oracle attacks need 3,800 answers (Bardou et al. 2012);
-// a key that has given `most` in a day opens nothing more until the operator has looked and
-// reloaded.
+// Thread-safe. The best published padding oracle attacks need 3,800 answers (Bardou et al. 2012); a
+// caller that has had `max` failures with a key within a day opens nothing more with it until that
+// day is over or reset(). Nobody else is paused for that.
+// A key that failed 8 x `max` times within a day, so for at least eight callers, is strained: for
+// the rest of its day a caller is paused after max / 64 failures. Who has none is never paused.
 class FailureBudget {
  public:
-  FailureBudget(const Clock& clock, std::size_t most) : clock_(clock), most_(most) {}
+  static constexpr std::chrono::hours kDay{24};
+  static constexpr std::size_t kCeiling = 8, kStrainedShare = 64;
 
-  // True for the one failure that spends the budget: the time for an alarm.
-  bool count_failure(const std::string& kid);
-  bool spent(const std::string& kid) const;
-  std::size_t most() const;
-  // Everything is forgiven; from now on `most` a day.
-  void reset(std::size_t most);
-  std::map<std::string, std::size_t> suspended() const;  // kid → failures
+  enum class Effect {
+    kNone,
+    kPaused,    // this failure paused the caller: the time for an alarm
+    kStrained,  // and the key is strained from now on
+  };
+  struct Pause {
+    std::string caller, kid;
+    std::size_t failures = 0;
+    SteadyTime until;
+  };
+
+  FailureBudget(const Clock& clock, std::size_t max) : clock_(clock), max_(max) {}
+
+  // `caller`: who is paused when it is too much: "uid 1000", "credential mail, version 3".
+  Effect count_failure(const std::string& caller, const std::string& kid);
+  std::optional<SteadyTime> paused_until(const std::string& caller, const std::string& kid) const;
+  std::size_t max() const;
+  // Everything is forgiven; from now on `max` a day.
+  void reset(std::size_t max);
+  std::vector<Pause> pauses() const;
+  // Keys that are strained, and until when.
+  std::map<std::string, SteadyTime> strained() const;
 
  private:
   struct Count {
     SteadyTime since;
     std::size_t failures = 0;
   };
+  using Caller = std::pair<std::string, std::string>;  // kid, caller
+
+  bool current(const Count& count, SteadyTime now) const { return now - count.since < kDay; }
+  bool is_strained(const std::string& kid, SteadyTime now) const;       // REQUIRES mutex_
+  std::size_t allowance(const std::string& kid, SteadyTime now) const;  // REQUIRES mutex_
+  void make_room(SteadyTime now);                                       // REQUIRES mutex_
+
+  static constexpr std::size_t kMaxCallers = 4096;
   const Clock& clock_;
   mutable std::mutex mutex_;
-  std::size_t most_;                     // guarded by mutex_
-  std::map<std::string, Count> counts_;  // guarded by mutex_; kids are our own, so it stays small
+  std::size_t max_;                    // guarded by mutex_
+  std::map<Caller, Count> callers_;    // guarded by mutex_
+  std::map<std::string, Count> keys_;  // guarded by mutex_; kids are our own, so it stays small
 };
 
 }  // namespace keyagent::gate

@@ -2,14 +2,17 @@
 
 #include <algorithm>
 #include <cstdint>
+#include <future>
 #include <utility>
 
 #include "agent/base/encoding.h"
 #include "agent/base/log.h"
 #include "agent/gate/admission.h"
+#include "agent/gate/answers.h"
 #include "agent/gate/deadlines.h"
 #include "agent/gate/operation.h"
 #include "agent/gate/refusals.h"
+#include "agent/gate/request_check.h"
 #include "agent/wire/messages.h"
 
 namespace keyagent::gate {
@@ -18,23 +21,27 @@ using namespace std::chrono_literals;
 
 namespace {
 
-// What a caller is told to wait when the queue is full: by then some of it has been worked off.
-constexpr std::uint32_t kRetryAfterMs = 50;
+// Answers to who is refused more often than is recorded line by line: so each of its requests under
+// way waits, and with its share of these (net::Limits) it is read no faster.
+constexpr auto kFloodDelay = 200ms;
 
 // One request for the token: shared by its job, its deadline and whoever answers.
 struct Flight {
   Flight(State& state, const policy::Principal& principal, wire::Request request,
          std::shared_ptr<Reply> to)
       : call{state, principal, std::move(request), {}, {}, {}, {}, {}, {}, {}, false, {}},
+        caller(caller_of(principal)),
         reply(std::move(to)) {}
   ~Flight() {
     wire::wipe(call.request);
     wire::wipe(call.response);
   }
   Call call;
+  const std::string caller;
   const std::shared_ptr<Reply> reply;
   const Operation* operation = nullptr;
   audit::Event event;  // complete but for its outcome before the request is admitted
+  bool begun = false;  // a change whose begin was recorded
   std::shared_ptr<std::atomic<bool>> abandoned;
 };
 using Held = std::shared_ptr<Flight>;
@@ -65,47 +72,6 @@ class Ticket {
   bool running_ = false;
 };
 
-wire::Response failure(std::uint64_t id, const Error& error) {
-  wire::Response response;
-  response.set_id(id);
-  auto& fault = *response.mutable_failure();
-  fault.set_code(static_cast<wire::ErrorCode>(error.code()));
-  fault.set_text(error.what());
-  fault.set_kid(error.kid());
-  if (error.code() == Code::kBusy) fault.set_retry_after_ms(kRetryAfterMs);
-  return response;
-}
-
-// The same words for a key that is not there and for one that the caller may not see.
-Error denied(const Call& call) {
-  const std::string action(policy::name_of(call.query.action));
-  // "-": the caller may open nothing at all, so the envelope was not even read.
-  const std::string which = call.which == "-" ? "" : escape_controls(call.which);
-  if (call.query.action == policy::Action::kCredential) {
-    return Error(Code::kDenied, call.principal.text() + " may not have credential " + which +
-                                    "; the deciding rule: keyagent why credential " + which);
-  }
-  if (call.query.action == policy::Action::kWork) {
-    return Error(Code::kDenied, call.principal.text() + " may not work as handler " + which +
-                                    "; the deciding rule: keyagent why work " + which);
-  }
-  const std::string peer = escape_controls(call.query.peer);
-  return Error(
-      Code::kDenied,
-      call.principal.text() + " may not " + action + (which.empty() ? "" : " with key " + which) +
-          (peer.empty() ? "" : ", peer " + peer) + "; the deciding rule: keyagent why " + action +
-          (which.empty() ? "" : " " + which) + (peer.empty() ? "" : " --peer " + peer));
-}
-
-Error not_present(const Call& call) {
-  const auto kid = Kid::parse(call.which);
-  const std::string which = escape_controls(call.which);
-  return Error(Code::kKeyNotPresent,
-               "KEY_NOT_PRESENT " + std::string(kid ? "kid=" : "name=") + which +
-                   ": this agent has no such key (see keyagent key list)",
-               kid ? which : "");
-}
-
 // Faults of the token that repeat themselves until it is back.
 bool outage(Code code) {
   return layer_of(code) == Layer::kToken || code == Code::kKeyLost;
@@ -116,13 +82,13 @@ bool outage(Code code) {
 struct Gate::Impl {
   State state;
   Admission admission;
-  Refusals refusals;
+  std::shared_ptr<Refusals> refusals;
   std::shared_ptr<Deadlines> deadlines;
 
   Impl(const GateOptions& options, Services services, Timer timer)
       : state(options, std::move(services)),
         admission(options.token_operations, options.queue),
-        refusals(*state.services.audit),
+        refusals(std::make_shared<Refusals>(*state.services.audit, *state.services.clock, timer)),
         deadlines(std::make_shared<Deadlines>(*state.services.clock, std::move(timer))) {}
 
   void handle(const policy::Principal& principal, wire::Request request,
@@ -135,8 +101,11 @@ struct Gate::Impl {
   void refuse(const Held& flight, const Error& error);
   void fail(const Held& flight, const Error& error);
   void miss_deadline(const Held& flight);
-  void report(const Flight& flight, const Error& error);
+  bool report(const Flight& flight, const Error& error);
+  void log_failure(const Flight& flight, const Error& error, std::uint64_t withheld);
   void count_failed_open(const Flight& flight);
+  void require_room_for_change(const Held& flight);
+  void answer(const Held& flight, const wire::Response& response, bool flooding);
   SteadyTime answer_time(const Call& call) const;
 };
 
@@ -148,7 +117,12 @@ void Gate::Impl::handle(const policy::Principal& principal, wire::Request reques
   Call& call = flight->call;
   call.started = state.services.clock->now_steady();
   call.response.set_id(call.request.id());
-  flight->operation = find_operation(call.request.op_case());
+  try {
+    check_request(call.request);
+  } catch (const Error& error) {
+    return fail(flight, error);
+  }
+  flight->operation = find_operation(call.request);
   if (flight->operation == nullptr) {
     return fail(flight, Error(Code::kUsage,
                               "this agent does not know the request: it is older than the caller"));
@@ -203,12 +177,15 @@ void Gate::Impl::admit(const Held& flight) {
     ticket->begin();
     finish(flight);
   };
-  const std::uint32_t uid = call.principal.uid;
-  if (admission.submit({uid, std::move(job), flight->abandoned}) != Admission::Answer::kBusy)
-    return;
-  ++state.counters.busy;
-  throw Error(Code::kBusy, "the token has " + std::to_string(state.options.queue) +
-                               " requests waiting; try again");
+  const auto busy = [this, flight] {
+    ++state.counters.busy;
+    fail(flight, Error(Code::kBusy, "the token has " + std::to_string(state.options.queue) +
+                                        " requests waiting; try again"));
+  };
+  const bool slow = flight->operation->patience > 1;
+  if (admission.submit({queue_of(call.principal), std::move(job), flight->abandoned, busy, slow}) ==
+      Admission::Answer::kBusy)
+    busy();
 }
 
 // A key that the token has lost is not asked for again with each item of a queue.
@@ -236,9 +213,11 @@ void Gate::Impl::finish(const Held& flight) {
     if (operation.record != Record::kNever && !audit.healthy())
       throw Error(Code::kInternal, "the audit log cannot be written; nothing is done unrecorded");
     if (operation.record == Record::kChange) {
+      require_room_for_change(flight);
       audit::Event begun = flight->event;
       begun.outcome = "begun";
       audit.record_now(std::move(begun));
+      flight->begun = true;
     }
     run(*flight);
     audit::Event done = flight->event;
@@ -264,6 +243,25 @@ void Gate::Impl::finish(const Held& flight) {
   }
 }
 
+// A change that fails leaves a record of its begin: who has made too many of those waits.
+void Gate::Impl::require_room_for_change(const Held& flight) {
+  if (!refusals->over_budget(flight->caller)) return;
+  flight->call.retry_after_ms =
+      static_cast<std::uint32_t>(std::chrono::milliseconds(Refusals::kRefill).count());
+  throw Error(Code::kBusy, flight->call.principal.text() +
+                               " had too many requests refused or failed: changes wait; try again "
+                               "in " +
+                               std::to_string(Refusals::kRefill.count()) + " s");
+}
+
+void Gate::Impl::answer(const Held& flight, const wire::Response& response, bool flooding) {
+  if (!flooding) {
+    flight->reply->answer(response);
+  } else {
+    flight->reply->answer_at(state.services.clock->now_steady() + kFloodDelay, response);
+  }
+}
+
 void Gate::Impl::refuse(const Held& flight, const Error& error) {
   ++state.counters.refused;
   audit::Event event = flight->event;
@@ -271,57 +269,78 @@ void Gate::Impl::refuse(const Held& flight, const Error& error) {
   event.what = "refused";
   event.outcome = code_name(error.code());
   event.rule = flight->call.decision.rule;
-  refusals.submit(std::move(event), [flight, answer = failure(flight->call.request.id(), error)] {
-    flight->reply->answer(answer);
-  });
+  refusals->submit(flight->caller, std::move(event),
+                   [this, flight, response = failure(flight->call, error)](bool flooding) {
+                     answer(flight, response, flooding);
+                   });
 }
 
+// A failed decryption is counted, recorded and answered on the beat and not before, on the thread
+// and in the place in the token that it has: nothing that others see tells when it failed.
 void Gate::Impl::fail(const Held& flight, const Error& error) {
+  const Call& call = flight->call;
+  const bool failed_open = (error.code() == Code::kInput || call.failed_to_open) && call.key;
+  const SteadyTime when = failed_open ? answer_time(call) : SteadyTime{};
+  if (failed_open) state.options.wait_until(when);
   ++state.counters.failed;
-  const auto answer = failure(flight->call.request.id(), error);
-  report(*flight, error);
-  const bool failed_open = error.code() == Code::kInput || flight->call.failed_to_open;
-  if (failed_open && flight->call.key) {
-    count_failed_open(*flight);
-    return flight->reply->answer_at(answer_time(flight->call), answer);
+  if (failed_open) count_failed_open(*flight);
+  const bool flooding = report(*flight, error);
+  const auto response = failure(call, error);
+  if (failed_open) {
+    const auto pause = flooding ? SteadyTime::duration(kFloodDelay) : SteadyTime::duration(0);
+    return flight->reply->answer_at(when + pause, response);
   }
-  flight->reply->answer(answer);
+  answer(flight, response, flooding);
+}
+
+void Gate::Impl::log_failure(const Flight& flight, const Error& error, std::uint64_t withheld) {
+  const std::string kid = error.kid().empty() ? flight.event.kid : error.kid();
+  log_error("gate",
+            flight.event.what + ": " + std::string(code_name(error.code())) +
+                (kid.empty() ? "" : " kid=" + kid) + ": " + error.what() +
+                (withheld > 0 ? " (and " + std::to_string(withheld) + " times before)" : ""));
 }
 
 // The log has at most one line a minute for a code and a key; so has the audit log for what an
-// absent token refuses, because no key was used (RELIABILITY 23).
-void Gate::Impl::report(const Flight& flight, const Error& error) {
+// absent token refuses, because no key was used (RELIABILITY 23). True: the caller's failures are
+// counted only, there are so many.
+bool Gate::Impl::report(const Flight& flight, const Error& error) {
   const Code code = error.code();
-  if (code == Code::kUsage || code == Code::kBusy || code == Code::kConfirm) return;
-  const std::string name(code_name(code));
-  const std::string kid = error.kid().empty() ? flight.event.kid : error.kid();
-  const auto withheld = state.limiter.admit(name + " " + kid);
-  if (withheld && code != Code::kInput) {
-    log_error("gate",
-              flight.event.what + ": " + name + (kid.empty() ? "" : " kid=" + kid) + ": " +
-                  error.what() +
-                  (*withheld > 0 ? " (and " + std::to_string(*withheld) + " times before)" : ""));
+  const bool change = flight.operation != nullptr && flight.operation->record == Record::kChange;
+  if (code == Code::kUsage || code == Code::kBusy || code == Code::kConfirm) {
+    if (change && code != Code::kBusy && flight.begun) refusals->charge(flight.caller);
+    return false;
   }
-  if (flight.operation == nullptr || flight.operation->record == Record::kNever) return;
-  if (flight.operation->record == Record::kEvent) return;
-  if (outage(code) && !withheld) return;
+  const std::string kid = error.kid().empty() ? flight.event.kid : error.kid();
+  const auto withheld = state.limiter.admit(std::string(code_name(code)) + " " + kid);
+  if (withheld && code != Code::kInput) log_failure(flight, error, *withheld);
+  if (flight.operation == nullptr || flight.operation->record == Record::kNever) return false;
+  if (flight.operation->record == Record::kEvent) return false;
+  if (outage(code) && !withheld) return false;
   audit::Event event = flight.event;
-  event.outcome = name;
+  event.outcome = code_name(code);
   if (outage(code) && *withheld > 0)
     event.detail = "and " + std::to_string(*withheld) + " times before";
   try {
-    state.services.audit->record(std::move(event));
+    return refusals->note(flight.caller, std::move(event));
   } catch (const std::exception& fault) {
     if (state.limiter.admit("audit")) log_error("gate", fault.what());
+    return false;
   }
 }
 
 void Gate::Impl::count_failed_open(const Flight& flight) {
   const auto& key = *flight.call.key;
-  if (!state.budget.count_failure(key.kid.text())) return;
-  const std::string text = "key " + key.name.text() + " kid=" + key.kid.text() +
-                           " is suspended for open: " + std::to_string(state.budget.most()) +
-                           " failed envelopes in a day";
+  const auto effect = state.budget.count_failure(flight.caller, key.kid.text());
+  if (effect == FailureBudget::Effect::kNone) return;
+  const bool strained = effect == FailureBudget::Effect::kStrained;
+  const std::string text =
+      strained
+          ? "key " + key.name.text() + " kid=" + key.kid.text() +
+                ": too many failed envelopes of several callers in a day; who has sent any "
+                "is paused sooner until it is over"
+          : flight.caller + " is paused with key " + key.name.text() + " kid=" + key.kid.text() +
+                " for a day: " + std::to_string(state.budget.max()) + " failed envelopes";
   log_error("gate", text);
   audit::Event alarm;
   alarm.what = "alarm";
@@ -344,7 +363,7 @@ void Gate::Impl::miss_deadline(const Held& flight) {
                     "no answer within the deadline: the token is slow, busy or hung; see keyagent "
                     "status",
                     flight->event.kid);
-  if (flight->reply->answer(failure(flight->call.request.id(), error))) report(*flight, error);
+  if (flight->reply->answer(failure(flight->call, error))) report(*flight, error);
 }
 
 // Every failed decryption is answered on a beat that began with its request, so that its time says
@@ -376,8 +395,16 @@ void Gate::forgive(std::size_t failures_per_key_per_day) {
   impl_->state.budget.reset(failures_per_key_per_day);
 }
 
+void Gate::record_refusal(const policy::Principal& principal, audit::Event event) {
+  auto done = std::make_shared<std::promise<void>>();
+  impl_->refusals->submit(caller_of(principal), std::move(event),
+                          [done](bool) { done->set_value(); });
+  done->get_future().wait();
+}
+
 void Gate::stop() {
   impl_->deadlines->stop();
+  impl_->refusals->flush();
 }
 
 }  // namespace keyagent::gate

@@ -9,6 +9,7 @@
 #include <functional>
 #include <memory>
 #include <string>
+#include <thread>
 
 #include "agent/audit/audit_log.h"
 #include "agent/base/clock.h"
@@ -61,8 +62,13 @@ struct GateOptions {
   std::chrono::milliseconds deadline{5000};  // for a request that names none; also the longest
   std::chrono::microseconds failure_quantum{
       5000};  // failed opens are answered at the next multiple after their start
+  // Failed envelopes after which a caller is paused with a key.
   std::size_t failures_per_key_per_day = 1000;
   keys::CensusLimits census;
+  // Blocks until then: how a failed decryption keeps its place until its beat.
+  std::function<void(SteadyTime)> wait_until = [](SteadyTime when) {
+    std::this_thread::sleep_until(when);
+  };
 };
 
 struct GateCounters {
@@ -93,9 +99,13 @@ class Gate {
   void handle(const policy::Principal& principal, wire::Request request,
               std::shared_ptr<Reply> reply);
   const GateCounters& counters() const;
-  // After a reload: keys that were suspended for too many failed envelopes open again.
+  // Records what another part of the agent refused to this caller: on disk when this returns, or
+  // counted when the caller is over its budget of records.
+  void record_refusal(const policy::Principal& principal, audit::Event event);
+  // After a reload: callers that were paused for too many failed envelopes open again.
   void forgive(std::size_t failures_per_key_per_day);
-  // No deadline is called any more. Call it before what `timer` needs goes away.
+  // No deadline is called any more, and counted refusals are recorded. Call it before what `timer`
+  // needs goes away.
   void stop();
 
  private:

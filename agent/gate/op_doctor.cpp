@@ -170,6 +170,30 @@ void diagnose_certificates(const State& state, wire::DoctorReply& reply) {
   }
 }
 
+// Who is paused for failed envelopes, and keys for which several are.
+void diagnose_pauses(State& state, wire::DoctorReply& reply) {
+  const auto& clock = *state.services.clock;
+  const auto when = [&](SteadyTime until) {
+    return rfc3339(clock.now() +
+                   std::chrono::duration_cast<WallTime::duration>(until - clock.now_steady()));
+  };
+  for (const auto& pause : state.budget.pauses()) {
+    *reply.add_findings() = diagnosis(
+        "warning", "KEY_STATE", pause.kid, state.services.keys->find(pause.kid).name.text(),
+        pause.caller + " opens nothing with it until " + when(pause.until) + ": " +
+            std::to_string(pause.failures) + " of its envelopes failed; others are not affected",
+        "find out why it sends damaged envelopes, then: keyagent reload");
+  }
+  for (const auto& [kid, until] : state.budget.strained()) {
+    *reply.add_findings() = diagnosis(
+        "error", "KEY_STATE", kid, state.services.keys->find(kid).name.text(),
+        "several callers sent envelopes that fail, as somebody does who looks for a padding "
+        "oracle; until " +
+            when(until) + " each is paused after a few",
+        "find who sends them (keyagent audit tail), then: keyagent reload");
+  }
+}
+
 void diagnose_use(State& state, wire::DoctorReply& reply) {
   if (!state.services.audit->healthy()) {
     *reply.add_findings() = diagnosis("error", "INTERNAL", "", state.services.audit_folder.string(),
@@ -184,12 +208,6 @@ void diagnose_use(State& state, wire::DoctorReply& reply) {
                       std::to_string(state.options.census.rows) + " rows",
                   "keyagent census list, then keyagent census forget SOURCE, or raise "
                   "limits.census-rows");
-  }
-  for (const auto& [kid, failures] : state.budget.suspended()) {
-    *reply.add_findings() =
-        diagnosis("error", "KEY_STATE", kid, kid,
-                  "opens nothing after " + std::to_string(failures) + " failed envelopes",
-                  "find who sends them in the audit log, then reload the agent");
   }
 }
 
@@ -215,6 +233,7 @@ void run_doctor(Call& call) {
   diagnose_lives(call.state.services, reply);
   diagnose_certificates(call.state, reply);
   diagnose_use(call.state, reply);
+  diagnose_pauses(call.state, reply);
   if (call.state.services.diagnose) {
     for (auto& finding : call.state.services.diagnose()) *reply.add_findings() = finding;
   }

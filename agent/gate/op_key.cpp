@@ -3,6 +3,7 @@
 #include <optional>
 
 #include "agent/base/encoding.h"
+#include "agent/gate/answers.h"
 #include "agent/gate/operation.h"
 
 namespace keyagent::gate {
@@ -26,6 +27,20 @@ void add_fact(wire::KeyShowReply& reply, const char* name, const std::string& va
 void add_attribute(wire::KeyShowReply& reply, const char* name, const std::optional<bool>& value,
                    bool wanted) {
   if (value) add_fact(reply, name, *value ? "true" : "false", *value == wanted);
+}
+
+// Each proof is a handful of operations of the token.
+void require_proof_budget(Call& call) {
+  auto& proofs = call.state.proofs;
+  const auto taken = proofs.take(caller_of(call.principal) + " " + call.key->kid.text());
+  if (taken) return;
+  call.retry_after_ms = static_cast<std::uint32_t>(taken.retry_after.count());
+  throw Error(Code::kBusy,
+              "key " + call.key->name.text() + " was proved " +
+                  std::to_string(proofs.limits().burst) +
+                  " times within a minute for this caller: try again in " +
+                  std::to_string(taken.retry_after.count() / 1000 + 1) + " s",
+              call.key->kid.text());
 }
 
 void describe_custody(const pkcs11::Custody& custody, vault::Birth birth,
@@ -80,6 +95,7 @@ void run_show(Call& call) {
     throw Error(Code::kKeyState, "key " + call.key->name.text() + " is destroyed",
                 call.key->kid.text());
   }
+  require_proof_budget(call);
   describe_custody(call.state.services.keys->prove_custody(call.key->kid.text()),
                    keys::birth_of(*call.key), reply);
 }

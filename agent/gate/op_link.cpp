@@ -18,6 +18,7 @@ void answer_challenge(Call& call, const keys::KeyRecord& key) {
     throw Error(Code::kUsage, "only a transport key answers a challenge", key.kid.text());
   if (envelope::inspect(as_bytes(challenge)).kid != key.kid.text())
     refuse_challenge("it is not for this key", key.kid.text());
+  require_budget(call);
   const SecretBytes opened =
       envelope::open(call.state.services.keys->proving_ops(), info_of(key), as_bytes(challenge));
   const auto secret = envelope::secret_of_challenge(opened);

@@ -2,6 +2,7 @@
 
 #include "agent/base/encoding.h"
 #include "agent/envelope/envelope.h"
+#include "agent/gate/answers.h"
 #include "agent/gate/operation.h"
 
 namespace keyagent::gate {
@@ -65,12 +66,18 @@ void resolve_open(Call& call) {
 
 void require_budget(const Call& call) {
   const auto& key = *call.key;
-  if (!call.state.budget.spent(key.kid.text())) return;
-  throw Error(Code::kKeyState,
-              "key " + key.name.text() + " opens nothing after " +
-                  std::to_string(call.state.budget.most()) +
-                  " failed envelopes; find who sends them in the audit log, then reload the agent",
-              key.kid.text());
+  const auto& services = call.state.services;
+  const std::string caller = caller_of(call.principal);
+  const auto until = call.state.budget.paused_until(caller, key.kid.text());
+  if (!until) return;
+  const auto left = *until - services.clock->now_steady();
+  throw Error(
+      Code::kKeyState,
+      caller + " may not open with key " + key.name.text() + " until " +
+          rfc3339(services.clock->now() + std::chrono::duration_cast<WallTime::duration>(left)) +
+          ": too many of its envelopes failed; send none that are damaged, or reload the "
+          "agent (keyagent reload)",
+      key.kid.text());
 }
 
 void run_open(Call& call) {

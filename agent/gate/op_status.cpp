@@ -1,5 +1,6 @@
 // The agent's own state, and reload.
 
+#include "agent/gate/answers.h"
 #include "agent/gate/operation.h"
 
 namespace keyagent::gate {
@@ -44,13 +45,32 @@ void describe_token(const pkcs11::TokenStatus& status, const std::string& profil
   token.set_profile(profile);
 }
 
+// One's own, and for administrators everybody's.
+void describe_pauses(const Call& call, wire::StatusReply& reply) {
+  const auto& services = call.state.services;
+  const bool all = call.may(policy::Action::kAdmin, {}, {});
+  for (const auto& pause : call.state.budget.pauses()) {
+    if (!all && pause.caller != caller_of(call.principal)) continue;
+    auto& out = *reply.add_paused();
+    out.set_caller(pause.caller);
+    out.set_kid(pause.kid);
+    out.set_key(services.keys->find(pause.kid).name.text());
+    out.set_failures(pause.failures);
+    out.set_until(rfc3339(services.clock->now() + std::chrono::duration_cast<WallTime::duration>(
+                                                      pause.until - services.clock->now_steady())));
+  }
+}
+
 }  // namespace
 
 void run_status(Call& call) {
   auto& services = call.state.services;
   auto& reply = *call.response.mutable_status();
   auto& token = services.vault->token();
-  describe_token(token.status(), token.profile().name, *reply.mutable_token());
+  const bool administers = call.may(policy::Action::kAdmin, {}, {});
+  const auto figures =
+      administers ? SampledFigures::live(call.state) : call.state.figures.sampled(call.state);
+  describe_token(figures.token, token.profile().name, *reply.mutable_token());
   reply.mutable_token()->set_cannot_exchange(
       services.vault->missing_for_transfer(OaepHash::kSha1).empty()
           ? ""
@@ -62,15 +82,15 @@ void run_status(Call& call) {
         call.may(policy::Action::kPublic, record.name.text(), purpose))
       describer.describe(record, *reply.add_keys());
   }
-  reply.set_audit_records(services.audit->size());
+  describe_pauses(call, reply);
+  reply.set_audit_records(figures.audit_records);
   reply.set_audit_healthy(services.audit->healthy());
   reply.set_ledger_epoch(services.keys->epoch());
   reply.set_findings(static_cast<std::uint32_t>(services.keys->findings().size()));
-  const auto& counters = call.state.counters;
-  reply.set_requests(counters.requests);
-  reply.set_refused(counters.refused);
-  reply.set_failed(counters.failed);
-  reply.set_queued(counters.queued);
+  reply.set_requests(figures.requests);
+  reply.set_refused(figures.refused);
+  reply.set_failed(figures.failed);
+  reply.set_queued(figures.queued);
   if (services.describe) services.describe(reply);
 }
 

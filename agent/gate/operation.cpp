@@ -4,6 +4,7 @@
 
 #include "agent/base/encoding.h"
 #include "agent/envelope/envelope.h"
+#include "agent/gate/request_check.h"
 
 namespace keyagent::gate {
 namespace {
@@ -16,9 +17,6 @@ bool always(const Request&) {
 }
 bool never(const Request&) {
   return false;
-}
-bool proves(const Request& request) {
-  return request.key_show().prove();
 }
 
 void no_key(Call&) {}
@@ -72,7 +70,7 @@ const Operation kOperations[] = {
     {Request::kSign, "sign", Action::kSign, Record::kUse, true, always, resolve_sign, run_sign},
     {Request::kKeyList, "key.list", Action::kPublic, Record::kNever, false, never, no_key,
      run_list},
-    {Request::kKeyShow, "key.show", Action::kPublic, Record::kNever, true, proves, resolve_show,
+    {Request::kKeyShow, "key.show", Action::kPublic, Record::kNever, true, never, resolve_show,
      run_show},
     {Request::kKeyCreate, "key.create", Action::kCreate, Record::kChange, false, always,
      resolve_create, run_create, 24},
@@ -140,9 +138,16 @@ const Operation kOperations[] = {
     {Request::kProve, "prove", std::nullopt, Record::kUse, true, always, resolve_prove, run_prove},
 };
 
+// A show that tries to take the key out of the token: an act of its own (RELIABILITY 149).
+const Operation kProveCustody{Request::kKeyShow, "key.prove", Action::kProve,
+                              Record::kUse,      true,        always,
+                              resolve_show,      run_show};
+
 }  // namespace
 
-const Operation* find_operation(Request::OpCase op) {
+const Operation* find_operation(const Request& request) {
+  const auto op = request.op_case();
+  if (op == Request::kKeyShow && request.key_show().prove()) return &kProveCustody;
   const auto* found = std::find_if(std::begin(kOperations), std::end(kOperations),
                                    [op](const Operation& each) { return each.op == op; });
   return found == std::end(kOperations) ? nullptr : found;
@@ -150,6 +155,7 @@ const Operation* find_operation(Request::OpCase op) {
 
 void resolve_key(Call& call, const std::string& which) {
   if (which.empty()) throw Error(Code::kUsage, "name a key, or its kid");
+  check_name("the name of the key", which);
   call.which = call.query.key = which;
   try {
     call.key = call.state.services.keys->find(which);

@@ -9,9 +9,11 @@
 #include <string>
 
 #include "agent/base/log_limiter.h"
+#include "agent/base/rate_budget.h"
 #include "agent/gate/failure_budget.h"
 #include "agent/gate/gate.h"
 #include "agent/gate/lost_keys.h"
+#include "agent/gate/status_figures.h"
 
 namespace keyagent::gate {
 
@@ -33,15 +35,18 @@ struct State {
       : options(options_in),
         services(std::move(services_in)),
         budget(*services.clock, options.failures_per_key_per_day),
+        proofs(*services.clock, {.burst = 6, .refill = std::chrono::seconds(10)}),
         lost_keys(*services.clock),
         limiter(*services.clock) {}
   const GateOptions options;
   const Services services;
   GateCounters counters;
   FailureBudget budget;
+  RateBudget proofs;  // attempts to take a key out of the token, by caller and kid
   LostKeys lost_keys;
   LogLimiter limiter;
   RecipientIndex recipients;
+  SampledFigures figures;
   std::mutex verify_mutex;  // one verification of the audit log at a time
 };
 
@@ -59,6 +64,7 @@ struct Call {
   std::string detail;           // what the audit record of the use adds
   bool failed_to_open = false;  // the token did not take the caller's bytes: counted, on a beat
   SteadyTime started{};
+  std::uint32_t retry_after_ms = 0;  // with BUSY; 0: when the queue is shorter
 
   bool may(policy::Action action, const std::string& key_name, const std::string& purpose) const {
     return policy::decide(*policy, principal, {action, key_name, purpose}).allowed;
@@ -89,7 +95,7 @@ const Hook& there(const Hook& hook) {
 }
 
 // nullptr: no such operation.
-const Operation* find_operation(wire::Request::OpCase op);
+const Operation* find_operation(const wire::Request& request);
 
 // Fills `call.which`, `call.key` and the query's key; an unknown key leaves `call.key` empty.
 void resolve_key(Call& call, const std::string& which);
@@ -208,7 +214,7 @@ void sign_message(KeyOps& ops, const keys::KeyRecord& key, const wire::SignReque
 // What op_open.cpp, op_decrypt.cpp and op_census.cpp share. Which key an envelope is for, for
 // callers who may do `call.query.action` with some key.
 void resolve_envelope(Call& call, const std::string& envelope, const std::string& given);
-// Throws Error{kKeyState} after too many failed envelopes.
+// Throws Error{kKeyState} while the caller is paused with this key for too many failed envelopes.
 void require_budget(const Call& call);
 
 }  // namespace keyagent::gate

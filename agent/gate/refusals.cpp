@@ -6,31 +6,54 @@
 #include "agent/base/log.h"
 
 namespace keyagent::gate {
+namespace {
 
-void Refusals::submit(audit::Event event, std::function<void()> answer) {
+constexpr const char* kOthers = "(others)";
+
+RateBudget::Limits limits() {
+  RateBudget::Limits limits;
+  limits.burst = Refusals::kBurst;
+  limits.refill = Refusals::kRefill;
+  limits.max_principals = 1024;
+  return limits;
+}
+
+}  // namespace
+
+Refusals::Refusals(audit::AuditLog& audit, const Clock& clock, Timer timer)
+    : audit_(audit), clock_(clock), timer_(std::move(timer)), budget_(clock, limits()) {}
+
+void Refusals::submit(const std::string& caller, audit::Event event,
+                      std::function<void(bool)> answer) {
+  if (!budget_.take(caller)) {
+    count(caller, event);
+    return answer(true);
+  }
   std::unique_lock lock(mutex_);
-  if (waiting_.size() >= kMost) {
-    ++unlisted_;
+  if (waiting_.size() >= kMaxWaiting) {
     lock.unlock();
-    return answer();
+    count(caller, event);
+    return answer(true);
   }
   waiting_.push_back({std::move(event), std::move(answer)});
   if (writing_) return;
   writing_ = true;
   while (!waiting_.empty()) {
     std::vector<Waiting> batch = std::exchange(waiting_, {});
-    if (const std::size_t count = std::exchange(unlisted_, 0); count > 0) {
-      audit::Event rest;
-      rest.what = "refused";
-      rest.outcome = "DENIED";
-      rest.detail = std::to_string(count) + " refusals came too fast to be listed";
-      batch.insert(batch.begin(), {std::move(rest), [] {}});
-    }
     lock.unlock();
     write(batch);
     lock.lock();
   }
   writing_ = false;
+}
+
+bool Refusals::note(const std::string& caller, audit::Event event) {
+  if (!budget_.take(caller)) {
+    count(caller, event);
+    return true;
+  }
+  audit_.record(std::move(event));
+  return false;
 }
 
 void Refusals::write(std::vector<Waiting>& batch) {
@@ -40,7 +63,68 @@ void Refusals::write(std::vector<Waiting>& batch) {
   } catch (const std::exception& error) {
     log_error("gate", std::string("a refusal is not in the audit log: ") + error.what());
   }
-  for (auto& waiting : batch) waiting.answer();
+  for (auto& waiting : batch) waiting.answer(false);
+}
+
+void Refusals::count(const std::string& caller, const audit::Event& event) {
+  const WallTime now = clock_.now();
+  // "refused: sign" of a refusal, the operation's name of another failure.
+  constexpr std::string_view kRefused = "refused: ";
+  const std::string what =
+      event.detail.rfind(kRefused, 0) == 0 ? event.detail.substr(kRefused.size()) : event.what;
+  const std::string kind = what + " " + event.outcome;
+  const std::lock_guard lock(mutex_);
+  const bool room = counted_.size() < kMaxCallers || counted_.contains(caller);
+  auto& counted = counted_[room ? caller : kOthers];
+  if (counted.count == 0) {
+    counted.who = room ? event.who : kOthers;
+    counted.first = now;
+  }
+  counted.last = now;
+  counted.pid = room ? event.pid : 0;
+  ++counted.count;
+  const bool known = counted.kinds.size() < kMaxKinds || counted.kinds.contains(kind);
+  ++counted.kinds[known ? kind : "other"];
+  arm();
+}
+
+void Refusals::arm() {
+  if (armed_) return;
+  armed_ = true;
+  timer_(clock_.now_steady() + kInterval, [self = weak_from_this()] {
+    if (const auto kept = self.lock()) kept->flush();
+  });
+}
+
+audit::Event Refusals::summary(const Counted& counted) {
+  audit::Event event;
+  event.what = "refused.summary";
+  event.who = counted.who;
+  event.pid = counted.pid;
+  event.outcome = "DENIED";
+  event.detail = std::to_string(counted.count) + " more from " + rfc3339(counted.first) + " to " +
+                 rfc3339(counted.last) + ":";
+  const char* before = " ";
+  for (const auto& [kind, count] : counted.kinds) {
+    event.detail += before + kind + " " + std::to_string(count);
+    before = ", ";
+  }
+  return event;
+}
+
+void Refusals::flush() {
+  std::map<std::string, Counted> counted;
+  {
+    const std::lock_guard lock(mutex_);
+    counted = std::exchange(counted_, {});
+    armed_ = false;
+  }
+  try {
+    for (const auto& [caller, each] : counted) audit_.record(summary(each));
+  } catch (const std::exception& error) {
+    log_error("gate",
+              std::string("a summary of refusals is not in the audit log: ") + error.what());
+  }
 }
 
 }  // namespace keyagent::gate

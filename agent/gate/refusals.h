@@ -1,37 +1,75 @@
 #pragma once
-// Refusals are on disk before they are answered, and still cost an attacker more than the agent.
+// Records of what was refused or failed: on disk before the answer, up to a budget of each caller;
+// beyond it counted in summary records, so that a flood neither fills the disk nor goes unseen.
 
+#include <chrono>
 #include <cstddef>
+#include <cstdint>
 #include <functional>
+#include <map>
+#include <memory>
 #include <mutex>
+#include <string>
 #include <vector>
 
 #include "agent/audit/audit_log.h"
+#include "agent/base/rate_budget.h"
 
 namespace keyagent::gate {
 
 // Thread-safe. One thread at a time waits for the disk, with all refusals that came meanwhile in
 // one sync; so a flood of forbidden requests holds one of the agent's threads, never all.
-class Refusals {
+// A caller has kBurst records at once and one more each kRefill. What is over that is counted by
+// caller and operation, and written as one record a caller and kInterval (RELIABILITY 148).
+class Refusals : public std::enable_shared_from_this<Refusals> {
  public:
-  explicit Refusals(audit::AuditLog& audit) : audit_(audit) {}
-  // `answer` is called when the event is synced, on this or another thread; also when the log
-  // cannot be written: a refusal is safe without it. Must not throw.
-  void submit(audit::Event event, std::function<void()> answer);
+  using Timer = std::function<void(SteadyTime, std::function<void()>)>;
+  static constexpr std::uint32_t kBurst = 100;
+  static constexpr std::chrono::seconds kRefill{10}, kInterval{60};
+
+  Refusals(audit::AuditLog& audit, const Clock& clock, Timer timer);
+
+  // `answer` is called when the event is synced or counted, on this or another thread; also when
+  // the log cannot be written: a refusal is safe without it. `flooding`: the caller is over its
+  // budget, and the answer may take its time. Must not throw.
+  void submit(const std::string& caller, audit::Event event,
+              std::function<void(bool flooding)> answer);
+  // The same for a failure whose record is collected with those of a few milliseconds. True: the
+  // caller is over its budget. Throws Error{kInternal} when the log cannot be written.
+  bool note(const std::string& caller, audit::Event event);
+  // For a change that was recorded as begun and then failed. It may make the debt of a caller.
+  void charge(const std::string& caller) { budget_.charge(caller); }
+  bool over_budget(const std::string& caller) const { return !budget_.has(caller); }
+  // Writes the summaries of what was counted so far.
+  void flush();
 
  private:
   struct Waiting {
     audit::Event event;
-    std::function<void()> answer;
+    std::function<void(bool)> answer;
   };
+  struct Counted {
+    std::string who;
+    std::int32_t pid = 0;  // of the last one
+    WallTime first, last;
+    std::uint64_t count = 0;
+    std::map<std::string, std::uint64_t> kinds;  // "sign DENIED" → count
+  };
+  void count(const std::string& caller, const audit::Event& event);
   void write(std::vector<Waiting>& batch);
+  static audit::Event summary(const Counted& counted);
+  void arm();  // REQUIRES mutex_
 
-  static constexpr std::size_t kMost = 4096;
+  static constexpr std::size_t kMaxWaiting = 4096, kMaxCallers = 1024, kMaxKinds = 64;
   audit::AuditLog& audit_;
+  const Clock& clock_;
+  const Timer timer_;
+  RateBudget budget_;
   std::mutex mutex_;
-  bool writing_ = false;          // guarded by mutex_
-  std::vector<Waiting> waiting_;  // guarded by mutex_
-  std::size_t unlisted_ = 0;      // guarded by mutex_
+  bool writing_ = false;                    // guarded by mutex_
+  std::vector<Waiting> waiting_;            // guarded by mutex_
+  std::map<std::string, Counted> counted_;  // by caller; guarded by mutex_
+  bool armed_ = false;                      // guarded by mutex_
 };
 
 }  // namespace keyagent::gate

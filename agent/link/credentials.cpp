@@ -142,7 +142,9 @@ void Credentials::open(const LinkState& state, const Copy& copy, wire::Credentia
   const std::string kid = envelope::inspect(as_bytes(copy.sealed.envelope)).kid;
   if (kid != copy.sealed.kid || keys_.show(kid).name() != state.transport_key)
     throw Error(Code::kIntegrity, "the credential is not sealed to this agent's transport key");
-  const SecretBytes value = keys_.open(kid, copy.sealed.envelope);
+  const SecretBytes value = keys_.open(
+      kid, copy.sealed.envelope,
+      "credential " + copy.sealed.name + ", version " + std::to_string(copy.sealed.version));
   reply.set_value(value.data(), value.size());
 }
 

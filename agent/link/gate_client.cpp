@@ -83,10 +83,11 @@ void GateClient::stop(std::chrono::milliseconds patience) {
 }
 
 wire::Response GateClient::call(wire::Request request, const std::string& component,
-                                std::chrono::milliseconds patience) {
+                                std::chrono::milliseconds patience, const std::string& subject) {
   policy::Principal principal;
   principal.voucher = policy::Principal::Voucher::kInternal;
   principal.name = component;
+  principal.subject = subject;
   request.set_deadline_ms(static_cast<std::uint32_t>(patience.count()));
   auto waiting = std::make_shared<Waiting>();
   impl_->enter();

@@ -23,11 +23,13 @@ class GateClient {
   explicit GateClient(Ask ask);
   ~GateClient();
 
-  // Asks as "internal:COMPONENT". Throws the gate's refusal as an Error with its code, text and
+  // Asks as "internal:COMPONENT"; what fails counts against `subject` where it is given
+  // (Principal::subject). Throws the gate's refusal as an Error with its code, text and
   // kid, and Error{kDeadline} when there was no answer at all. The caller wipes an answer that
   // holds a secret (wire/messages.h).
   wire::Response call(wire::Request request, const std::string& component = "link",
-                      std::chrono::milliseconds patience = kPatience);
+                      std::chrono::milliseconds patience = kPatience,
+                      const std::string& subject = {});
 
   // No call begins any more; those under way are waited for, but not longer than `patience`: a
   // module may hang.

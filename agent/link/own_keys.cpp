@@ -150,11 +150,12 @@ SecretBytes OwnKeys::answer(const std::string& kid, const std::string& challenge
   }
 }
 
-SecretBytes OwnKeys::open(const std::string& kid, const std::string& envelope) {
+SecretBytes OwnKeys::open(const std::string& kid, const std::string& envelope,
+                          const std::string& subject) {
   wire::Request request;
   request.mutable_open()->set_envelope(envelope);
   request.mutable_open()->set_key(kid);
-  auto response = gate_.call(std::move(request));
+  auto response = gate_.call(std::move(request), "link", GateClient::kPatience, subject);
   SecretBytes plaintext = secret_of(response.open().plaintext());
   wire::wipe(response);
   return plaintext;

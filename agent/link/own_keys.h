@@ -34,7 +34,8 @@ class OwnKeys {
   // The 32 bytes of a challenge that is sealed to this transport key, staged, active or
   // deactivated. Throws Error{kIntegrity} for one that is not for it, or is none.
   SecretBytes answer(const std::string& kid, const std::string& challenge);
-  SecretBytes open(const std::string& kid, const std::string& envelope);
+  // `subject`: whose envelope it is; when too many of it fail, it alone is paused.
+  SecretBytes open(const std::string& kid, const std::string& envelope, const std::string& subject);
 
   // How many credentials of the instance name which key, so that none of these is destroyed
   // (MISSION R12). Written when it differs from what the ledger has.

@@ -26,7 +26,8 @@ constexpr Named kActions[] = {{Action::kOpen, "open"},
                               {Action::kCredential, "credential"},
                               {Action::kWork, "work"},
                               {Action::kExport, "export"},
-                              {Action::kImport, "import"}};
+                              {Action::kImport, "import"},
+                              {Action::kProve, "prove"}};
 
 template <class List, class Value>
 bool contains(const List& list, const Value& value) {

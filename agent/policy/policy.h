@@ -22,6 +22,9 @@ struct Principal {
   std::vector<std::uint32_t> groups;
   std::int32_t pid = 0;  // for the audit log only, never for a decision (RELIABILITY 111)
   std::string name;      // kTls: the peer's agent id; kInternal: the component
+  // kInternal: what the component works on ("credential mail, version 3"). Budgets are kept for it,
+  // so that one bad item does not stop the rest. Never for a decision.
+  std::string subject = {};
   // "uid 1000 (alice)" / "internal:audit" for people and the audit log.
   std::string text() const;
 };
@@ -45,9 +48,10 @@ enum class Action {
   kWork,        // take tasks of the instance; `keys` are names of handlers
   kExport,      // have a key leave the token, wrapped for one of the rule's peers
   kImport,      // have a key of another token become one of this name; offer a key for it
+  kProve,       // have the agent try to take a key out of its token (key show --prove)
 };
 // "open" "seal" "sign" "public" "create" "destroy" "rekey" "suspend" "reseal" "decrypt"
-// "agree" "status" "audit" "admin" "credential" "work" "export" "import"
+// "agree" "status" "audit" "admin" "credential" "work" "export" "import" "prove"
 std::string_view name_of(Action action);
 // All of them, for messages: "open, seal, …".
 std::string action_names();

@@ -13,7 +13,7 @@ Continued::~Continued() {
   if (!answered_) give_(failure());
 }
 
-bool Continued::answer(const wire::Response& response) {
+bool Continued::take(const wire::Response& response, std::optional<SteadyTime> when) {
   if (answered_.exchange(true)) return false;
   try {
     if (!response.has_failure()) {
@@ -23,7 +23,8 @@ bool Continued::answer(const wire::Response& response) {
   } catch (const std::exception& error) {
     log_warning("sshagent", error.what());
   }
-  give_(response.failure().code() == wire::DENIED ? denied_ : failure());
+  SecretBytes body = response.failure().code() == wire::DENIED ? denied_ : failure();
+  when ? give_.at(*when, std::move(body)) : give_(std::move(body));
   return true;
 }
 

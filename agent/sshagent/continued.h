@@ -17,11 +17,12 @@ class Continued final : public gate::Reply {
 
   Continued(Then then, SshAgent::Answer give, SecretBytes denied = failure());
   ~Continued() override;
-  bool answer(const wire::Response& response) override;
-  // Opening envelopes alone is answered on a beat, and is not asked for here.
-  void answer_at(SteadyTime, const wire::Response& response) override { answer(response); }
+  bool answer(const wire::Response& response) override { return take(response, std::nullopt); }
+  void answer_at(SteadyTime when, const wire::Response& response) override { take(response, when); }
 
  private:
+  bool take(const wire::Response& response, std::optional<SteadyTime> when);
+
   const Then then_;
   const SshAgent::Answer give_;
   const SecretBytes denied_;

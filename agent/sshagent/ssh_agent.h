@@ -2,8 +2,11 @@
 // The agent as ssh sees it: one request of the ssh-agent protocol in, one answer out
 // (draft-ietf-sshm-ssh-agent; OpenSSH PROTOCOL.agent).
 
+#include <concepts>
 #include <functional>
 #include <memory>
+#include <optional>
+#include <utility>
 
 #include "agent/base/bytes.h"
 #include "agent/gate/gate.h"
@@ -23,7 +26,21 @@ class SshAgent {
  public:
   using Ask =
       std::function<void(const policy::Principal&, wire::Request, std::shared_ptr<gate::Reply>)>;
-  using Answer = std::function<void(SecretBytes body)>;
+  // Gives one answer, now or not before `when`: what the gate holds back is held back here too.
+  class Answer {
+   public:
+    using Give = std::function<void(SecretBytes body, std::optional<SteadyTime> when)>;
+    explicit Answer(Give give) : give_(std::move(give)) {}
+    // For who has no clock: everything is given at once.
+    template <class Now>
+    requires(std::invocable<const Now&, SecretBytes> && !std::same_as<Now, Answer>) Answer(Now now)
+        : give_([now](SecretBytes body, auto) { now(std::move(body)); }) {}
+    void operator()(SecretBytes body) const { give_(std::move(body), std::nullopt); }
+    void at(SteadyTime when, SecretBytes body) const { give_(std::move(body), when); }
+
+   private:
+    Give give_;
+  };
 
   // `forwarding`: connections that ssh forwards from another host may sign. `confirmation`: asked
   // before keys sign that it wants to be asked for; null: none.

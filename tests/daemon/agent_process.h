@@ -207,7 +207,7 @@ class AgentProcess {
   std::string token_extra, extra;  // further lines of the configuration
   std::string policy = allowing(
       "open, seal, sign, public, create, destroy, rekey, suspend, reseal, status, audit, admin, "
-      "credential, work");
+      "credential, work, prove");
   std::vector<std::string> arguments;
 
  private:

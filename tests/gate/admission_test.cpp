@@ -72,10 +72,79 @@ TEST(Admission, Fault011_FullQueueAnswersBusyAndTakesNothing) {
   Holder holder(admission);
   std::vector<std::string> order;
   admission.submit(note(order, 1, "first"));
-  admission.submit(note(order, 1, "second"));
-  EXPECT_EQ(admission.submit(note(order, 2, "third")), Answer::kBusy);
+  admission.submit(note(order, 2, "second"));
+  EXPECT_EQ(admission.submit(note(order, 3, "third")), Answer::kBusy);
   holder.release();
   EXPECT_THAT(order, ElementsAre("first", "second"));
+}
+
+TEST(Admission, Fault149_ANewcomerTakesThePlaceOfTheNewestJobOfTheLargestUid) {
+  Admission admission(1, 8);
+  Holder holder(admission);
+  std::vector<std::string> order;
+  std::vector<int> displaced;
+  for (int i = 0; i < 8; ++i) {
+    EXPECT_EQ(admission.submit({1, [&order, i] { order.push_back("flood" + std::to_string(i)); },
+                                nullptr, [&displaced, i] { displaced.push_back(i); }}),
+              Answer::kQueued)
+        << "alone it may have all of it";
+  }
+  EXPECT_EQ(admission.submit(note(order, 1, "more")), Answer::kBusy) << "its own place it has not";
+  for (const char* text : {"owner1", "owner2", "owner3"})
+    EXPECT_EQ(admission.submit(note(order, 2, text)), Answer::kQueued);
+  EXPECT_THAT(displaced, ElementsAre(7, 6, 5));
+  EXPECT_EQ(admission.waiting(), 8u);
+  EXPECT_EQ(admission.submit(note(order, 2, "owner4")), Answer::kQueued);
+  EXPECT_EQ(admission.submit(note(order, 2, "owner5")), Answer::kBusy) << "half and half";
+  holder.release();
+  EXPECT_THAT(order, ElementsAre("flood0", "owner1", "flood1", "owner2", "flood2", "owner3",
+                                 "flood3", "owner4"));
+}
+
+// Flooders that come as fast as they can, with an owner that comes once in a while.
+TEST(Admission, Fault149_TheOwnerIsNeverBusyBecauseOfFlooders) {
+  Admission admission(1, 32);
+  Holder holder(admission);
+  std::vector<std::string> order;
+  int busy = 0;
+  for (int i = 0; i < 10000; ++i) {
+    const std::uint32_t flooder = 1 + static_cast<std::uint32_t>(i % 4);
+    admission.submit({flooder, [] {}, nullptr});
+    if (i % 2000 == 0) busy += admission.submit(note(order, 99, "owner")) == Answer::kBusy;
+  }
+  EXPECT_EQ(busy, 0);
+  holder.release();
+  EXPECT_EQ(order.size(), 5u);
+}
+
+TEST(Admission, Fault149_SlowJobsOfOneUidLeaveHalfOfTheSlots) {
+  Admission admission(4, 16);
+  std::promise<void> let_go;
+  const auto released = let_go.get_future().share();
+  std::atomic<int> inside{0}, most{0};
+  std::vector<std::thread> threads;
+  for (int i = 0; i < 4; ++i) {
+    threads.emplace_back([&] {
+      admission.submit({1,
+                        [&] {
+                          most = std::max(most.load(), ++inside);
+                          released.wait();
+                          --inside;
+                        },
+                        nullptr,
+                        {},
+                        true});
+    });
+  }
+  while (admission.running() + admission.waiting() < 4) std::this_thread::yield();
+  EXPECT_EQ(admission.running(), 2u);
+  bool ran = false;
+  EXPECT_EQ(admission.submit({2, [&] { ran = true; }, nullptr}), Answer::kRan);
+  EXPECT_TRUE(ran);
+  let_go.set_value();
+  for (auto& thread : threads) thread.join();
+  EXPECT_EQ(most, 2);
+  EXPECT_EQ(admission.running() + admission.waiting(), 0u);
 }
 
 TEST(Admission, AnsweredJobsGiveTheirPlacesInAFullQueue) {

@@ -30,7 +30,7 @@ class GateExchangeTest : public GateTest {
     std::string text = R"(
 rules:
   - name: admin
-    allow: [create, public, status, sign, suspend, seal, open]
+    allow: [create, public, prove, status, sign, suspend, seal, open]
     who: {user: "1000"}
   - name: instance-imports
     allow: [import, public]

@@ -39,7 +39,8 @@ TEST_F(GateTest, Fault011_BurstOnASlowTokenIsBoundedAndFair) {
   options_.token_operations = 1;
   options_.queue = 32;
   create("data", "sign", "ec-p256");
-  test::shim::set_faults("C_Sign:every=1:delay=5");
+  // The first one stays inside until it is released: a state that does not pass by itself.
+  test::shim::set_faults("C_Sign:n=1:hang; C_Sign:every=1:delay=1");
   std::vector<std::shared_ptr<Asked>> asked;
   std::thread first([&] { ask(kAdmin, sign_request("data")); });
   while (gate().counters().running == 0) std::this_thread::yield();
@@ -49,8 +50,9 @@ TEST_F(GateTest, Fault011_BurstOnASlowTokenIsBoundedAndFair) {
     if (one->answered() && one->wait().failure().code() == wire::BUSY) ++busy;
     asked.push_back(std::move(one));
   }
-  EXPECT_GT(busy, 30);
-  EXPECT_LE(gate().counters().queued, 32u);
+  EXPECT_EQ(busy, 68);
+  EXPECT_EQ(gate().counters().queued, 32u);
+  test::shim::release_hangs();
   for (const auto& one : asked) one->wait();
   first.join();
 }
@@ -74,13 +76,13 @@ TEST_F(GateTest, RefusalsOfManyThreadsAreAllAnsweredAndRecorded) {
   std::atomic<int> denied{0};
   for (int t = 0; t < 8; ++t) {
     threads.emplace_back([&] {
-      for (int i = 0; i < 50; ++i)
+      for (int i = 0; i < 12; ++i)
         denied += ask(kStranger, sign_request("data")).failure().code() == wire::DENIED;
     });
   }
   for (auto& thread : threads) thread.join();
-  EXPECT_EQ(denied, 400);
-  EXPECT_EQ(audit_lines().size(), before + 401);
+  EXPECT_EQ(denied, 96) << "fewer than a caller has records";
+  EXPECT_EQ(audit_lines().size(), before + 97);
 }
 
 TEST_F(GateTest, UnknownOperationIsAUsageError) {

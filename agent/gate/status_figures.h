@@ -1,0 +1,37 @@
+#pragma once
+// The counters that `status` shows.
+
+#include <cstdint>
+#include <mutex>
+#include <optional>
+
+#include "agent/base/clock.h"
+#include "agent/vault/token_vault.h"
+
+namespace keyagent::gate {
+
+struct State;
+
+struct StatusFigures {
+  pkcs11::TokenStatus token;
+  std::uint64_t audit_records = 0, requests = 0, refused = 0, failed = 0;
+  std::uint32_t queued = 0;
+};
+
+// Thread-safe. Counters tell when an operation ended: who may not administer the agent sees those
+// of the last tenth of a second, so that they are no clock for the failures of decryptions
+// (RELIABILITY 104).
+class SampledFigures {
+ public:
+  static constexpr std::chrono::milliseconds kInterval{100};
+
+  static StatusFigures live(const State& state);
+  StatusFigures sampled(const State& state);
+
+ private:
+  std::mutex mutex_;
+  SteadyTime taken_{};                    // guarded by mutex_
+  std::optional<StatusFigures> figures_;  // guarded by mutex_
+};
+
+}  // namespace keyagent::gate
