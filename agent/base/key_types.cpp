@@ -18,12 +18,15 @@ constexpr Names<KeyAlgorithm, 7> kAlgorithms{{{KeyAlgorithm::kRsa2048, "rsa-2048
                                               {KeyAlgorithm::kEd25519, "ed25519"},
                                               {KeyAlgorithm::kAes256, "aes-256"}}};
 
-constexpr Names<Purpose, 6> kPurposes{{{Purpose::kTransport, "transport"},
+constexpr Names<Purpose, 9> kPurposes{{{Purpose::kTransport, "transport"},
                                        {Purpose::kAuth, "auth"},
                                        {Purpose::kSign, "sign"},
                                        {Purpose::kStorage, "storage"},
                                        {Purpose::kExchange, "exchange"},
-                                       {Purpose::kAudit, "audit"}}};
+                                       {Purpose::kAudit, "audit"},
+                                       {Purpose::kIdentity, "identity"},
+                                       {Purpose::kCa, "ca"},
+                                       {Purpose::kConfirm, "confirm"}}};
 
 constexpr Names<KeyState, 6> kStates{{{KeyState::kStaged, "staged"},
                                       {KeyState::kActive, "active"},
@@ -187,7 +190,11 @@ std::optional<SignatureAlgorithm> default_signature(KeyAlgorithm key) {
 }
 
 bool signs(Purpose p) {
-  return p == Purpose::kAuth || p == Purpose::kSign || p == Purpose::kAudit;
+  return p == Purpose::kAuth || p == Purpose::kSign || p == Purpose::kAudit || vouches(p);
+}
+
+bool vouches(Purpose p) {
+  return p == Purpose::kIdentity || p == Purpose::kCa || p == Purpose::kConfirm;
 }
 
 bool opens(Purpose p) {

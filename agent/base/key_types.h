@@ -11,7 +11,19 @@ namespace keyagent {
 enum class KeyAlgorithm { kRsa2048, kRsa3072, kRsa4096, kEcP256, kEcP384, kEd25519, kAes256 };
 
 // The one thing that a key may do (MISSION.md). Purposes never share a key.
-enum class Purpose { kTransport, kAuth, kSign, kStorage, kExchange, kAudit };
+enum class Purpose {
+  kTransport,
+  kAuth,
+  kSign,
+  kStorage,
+  kExchange,
+  kAudit,
+  // Keys that vouch for others. They sign only statements that the agent builds, or parses and
+  // accepts, itself (gate/op_statement.cpp).
+  kIdentity,  // of an instance towards other instances: offers, packages, messages
+  kCa,        // certificates and revocation lists
+  kConfirm    // what an instance confirms to its agents
+};
 
 // SP 800-57 part 1 §7. `active` and `destroyed` are used today; the rest is for rekey.
 enum class KeyState { kStaged, kActive, kSuspended, kDeactivated, kCompromised, kDestroyed };
@@ -40,7 +52,7 @@ enum class DigestAlgorithm { kNone, kSha256, kSha384, kSha512 };
 
 // "rsa-2048" "rsa-3072" "rsa-4096" "ec-p256" "ec-p384" "ed25519" "aes-256"
 std::string_view name_of(KeyAlgorithm);
-// "transport" "auth" "sign" "storage" "exchange" "audit"
+// "transport" "auth" "sign" "storage" "exchange" "audit" "identity" "ca" "confirm"
 std::string_view name_of(Purpose);
 // "staged" "active" "suspended" "deactivated" "compromised" "destroyed"
 std::string_view name_of(KeyState);
@@ -70,17 +82,19 @@ bool can_sign(KeyAlgorithm, SignatureAlgorithm);
 // The signature algorithm when the caller names none: PS256, ES256, ES384, EdDSA; nullopt for AES.
 std::optional<SignatureAlgorithm> default_signature(KeyAlgorithm);
 
-// Purposes that sign: auth, sign, audit. Purposes that open envelopes: transport, storage. (An
-// exchange key only unwraps keys into its token; its RSA or EC pair is born with UNWRAP or DERIVE
-// and no envelope algorithm.)
+// Purposes that sign: auth, sign, audit, identity, ca, confirm. Purposes that open envelopes:
+// transport, storage. (An exchange key only unwraps keys into its token; its RSA or EC pair is born
+// with UNWRAP or DERIVE and no envelope algorithm.)
 bool signs(Purpose);
 bool opens(Purpose);
+// identity, ca, confirm: no caller chooses what such a key signs (RELIABILITY 144).
+bool vouches(Purpose);
 // Is this a pair that a key may be created with? (storage is AES-256; transport and exchange are
 // RSA or EC; the signing purposes are RSA, EC or Ed25519.)
 bool allowed(Purpose, KeyAlgorithm);
 // The algorithm and envelope algorithm of a key created without one being named: transport rsa-3072
-// with RSA-OAEP-256, exchange rsa-3072, auth, sign and audit ec-p256, storage aes-256 with
-// A256GCMKW.
+// with RSA-OAEP-256, exchange rsa-3072, storage aes-256 with A256GCMKW, the signing purposes
+// ec-p256.
 KeyAlgorithm default_algorithm(Purpose);
 EnvelopeAlgorithm default_envelope(Purpose, KeyAlgorithm);
 // May envelopes be sealed so to such a key?

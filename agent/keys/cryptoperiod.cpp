@@ -105,7 +105,11 @@ Cryptoperiod default_cryptoperiod(Purpose purpose) {
     case Purpose::kAuth:
       return {days(60), days(1), 0ms, false};
     case Purpose::kSign:
+    case Purpose::kIdentity:
+    case Purpose::kConfirm:
       return {days(365), days(1), 0ms, false};
+    case Purpose::kCa:  // agents pinned it: it is never replaced
+      return {0ms, days(1), 0ms, false};
     case Purpose::kStorage:
       return {days(365), days(30), 0ms, true};
     case Purpose::kExchange:

@@ -41,6 +41,9 @@ pkcs11::Usage usage_of(Purpose purpose, KeyAlgorithm algorithm) {
     case Purpose::kAuth:
     case Purpose::kSign:
     case Purpose::kAudit:
+    case Purpose::kIdentity:
+    case Purpose::kCa:
+    case Purpose::kConfirm:
       break;
   }
   return pkcs11::Usage::kSign;

@@ -83,7 +83,10 @@ void TokenVault::self_test(const VaultKey& key) {
   switch (key.info.purpose) {
     case Purpose::kAuth:
     case Purpose::kSign:
-    case Purpose::kAudit: {
+    case Purpose::kAudit:
+    case Purpose::kIdentity:
+    case Purpose::kCa:
+    case Purpose::kConfirm: {
       const auto algorithm = *default_signature(key.info.algorithm);
       const auto digest =
           random_bytes(std::max<std::size_t>(digest_size(digest_of(algorithm)), 32));
