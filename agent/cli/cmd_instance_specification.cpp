@@ -12,7 +12,7 @@ constexpr std::size_t kMostAccess = 256 * 1024;
 
 struct SpecificationOptions {
   std::string name, access, use, user;
-  bool wait = false, local = false;
+  bool wait = false, exchangeable = false, local = false;
   long timeout = 0;
 };
 
@@ -79,7 +79,7 @@ using Run = void (*)(Session&, const InstanceOptions&, const SpecificationOption
 
 void run_create(Session& session, const InstanceOptions& instance,
                 const SpecificationOptions& options) {
-  Json body{{"name", options.name}, {"exchangeable", !options.local}};
+  Json body{{"name", options.name}, {"exchangeable", options.exchangeable}};
   if (!options.access.empty()) body["access"] = read_rules(options.access);
   tell_all(session, client_of(instance).call("POST", "/v1/specifications", body));
 }
@@ -151,7 +151,11 @@ void add_instance_specification_commands(CLI::App& instance, Session& session,
   create->add_option("NAME", o.name)->required();
   create->add_option("--access", o.access,
                      "a file with a JSON list of rules; absent: nobody may do anything");
-  create->add_flag("--local", o.local, "its keys never leave the token");
+  auto* exchangeable = create->add_flag(
+      "--exchangeable", o.exchangeable,
+      "its keys may leave the token, wrapped for instances that the agent's policy names");
+  create->add_flag("--local", o.local, "its keys never leave the token: the default")
+      ->excludes(exchangeable);
   add("list", "all of them", "  keyagent instance specification list", run_list);
   add("show", "its keys, how many records are under each, and who may use it",
       "  keyagent instance specification show payroll", run_show)

@@ -183,7 +183,8 @@ void add_key_commands(CLI::App& app, Session& session) {
   create
       ->add_option_function<std::string>(
           "--purpose", [wanted](const std::string& v) { wanted->set_purpose(v); },
-          "the one thing it may do: transport, sign, auth, storage, exchange, audit")
+          "the one thing it may do: transport, sign, auth, storage, exchange, audit, identity, ca, "
+          "confirm")
       ->required();
   create->add_option_function<std::string>(
       "--algorithm", [wanted](const std::string& v) { wanted->set_algorithm(v); },

@@ -147,7 +147,7 @@ void add_key_exchange_commands(CLI::App& key, Session& session) {
       key, "offer", "at the target: the key that others wrap theirs for",
       "  keyagent key offer -o offer.json", [&session, offer] { run_offer(session, *offer); });
   offer_command->add_option("--exchange-key", offer->exchange_key, "an RSA exchange key");
-  offer_command->add_option("--identity", offer->identity, "the sign key that vouches for it");
+  offer_command->add_option("--identity", offer->identity, "the identity key that vouches for it");
   offer_command->add_option("-o,--output", offer->output, "a file; - is standard output");
 
   auto out = std::make_shared<Options>();
@@ -158,7 +158,7 @@ void add_key_exchange_commands(CLI::App& key, Session& session) {
   export_command->add_option("KEY", out->key, "a kid, for another generation than the active one");
   export_command->add_option("--to", out->target, "the target's offer")->required();
   add_binding(*export_command, *out, true);
-  export_command->add_option("--identity", out->identity, "the sign key of this side");
+  export_command->add_option("--identity", out->identity, "the identity key of this side");
   export_command->add_option("-o,--output", out->output, "a file; - is standard output");
 
   auto in = std::make_shared<Options>();

@@ -1,4 +1,4 @@
-// keyagent key suspend | resume | revoke, and how a key's life is shown.
+// keyagent key suspend | resume | revoke | retype, and how a key's life is shown.
 
 #include <algorithm>
 
@@ -42,6 +42,21 @@ void run(Session& session, const Verb& verb, const Options& options) {
   session.tell(key_json(key), "key " + key.name() + " is " + key.state() + " (" + key.kid() + ")");
 }
 
+struct Retype {
+  std::string key, purpose;
+};
+
+void run_retype(Session& session, const Retype& options) {
+  wire::Request request;
+  request.mutable_key_retype()->set_key(options.key);
+  request.mutable_key_retype()->set_purpose(options.purpose);
+  const auto response = session.call(request);
+  const auto& key = response.key_retype().key();
+  session.tell(key_json(key), "key " + key.name() + " is for " + key.purpose() +
+                                  (response.key_retype().changed() ? "" : ", as it was") + " (" +
+                                  key.kid() + ")");
+}
+
 std::string period_text(long long ms) {
   return ms >= 2 * kDayMs ? std::to_string(ms / kDayMs) + " d"
                           : std::to_string(ms / 60'000) + " min";
@@ -76,6 +91,14 @@ void add_key_state_commands(CLI::App& key, Session& session) {
     command->add_option("KEY", options->key, "name or kid")->required();
     command->add_option("--reason", options->reason, "for the ledger and the audit log");
   }
+  auto retype = std::make_shared<Retype>();
+  auto* command =
+      add_command(key, "retype", "narrow a sign key that vouches to the purpose for that, for good",
+                  "  keyagent key retype instance-ca --purpose ca",
+                  [&session, retype] { run_retype(session, *retype); });
+  command->add_option("NAME", retype->key, "of the key; all its generations are narrowed")
+      ->required();
+  command->add_option("--purpose", retype->purpose, "identity, ca or confirm")->required();
 }
 
 }  // namespace keyagent::cli

@@ -18,7 +18,8 @@ struct Options {
 
 void run_reference(Session& session, const Options& options) {
   const auto info = client::RemoteKeys(session.agent()).find(options.key);
-  if (!signs(info.purpose) && info.purpose != Purpose::kTransport)
+  const bool serves = signs(info.purpose) && !vouches(info.purpose);
+  if (!serves && info.purpose != Purpose::kTransport)
     throw Error(Code::kUsage,
                 "key " + info.name + " is for " + std::string(name_of(info.purpose)) +
                     "; OpenSSL's programs use transport, sign and auth keys",

@@ -221,6 +221,28 @@ void read_audit(const YamlReader& audit, AgentConfig& config) {
       static_cast<std::uint64_t>(audit.integer("checkpoint-records", 1000, 1, 1000000));
 }
 
+void require_patterns(const YamlReader& reader, const std::string& name,
+                      const std::vector<std::string>& values, const char* more) {
+  for (const auto& each : values) {
+    const std::string known = "abcdefghijklmnopqrstuvwxyz0123456789.-";
+    if (each.empty() || each.find_first_not_of(known + more) != each.npos)
+      fail(reader, name, "'" + each + "' cannot be in '" + name + "'");
+  }
+}
+
+IssuingConfig read_issuing(const YamlReader& issuing) {
+  IssuingConfig out;
+  if (issuing.has("clients")) out.clients = issuing.texts("clients");
+  require_patterns(issuing, "clients", out.clients, "*");
+  out.servers = issuing.texts("servers");
+  require_patterns(issuing, "servers", out.servers, "ABCDEFGHIJKLMNOPQRSTUVWXYZ_:");
+  out.max_certificate = issuing.duration("max-certificate", out.max_certificate);
+  out.max_list = issuing.duration("max-list", out.max_list);
+  if (out.max_certificate < std::chrono::hours(1) || out.max_list < std::chrono::minutes(1))
+    fail(issuing, "", "certificates live 1h at least, revocation lists 1m");
+  return out;
+}
+
 AgentConfig read_config(const YamlReader& reader, const path& source) {
   AgentConfig config;
   config.source = source;
@@ -240,6 +262,7 @@ AgentConfig read_config(const YamlReader& reader, const path& source) {
   read_limits(reader.child("limits"), config);
   config.rekey = read_rekey(reader.child("rekey"));
   read_link(reader.child("link"), config);
+  config.issuing = read_issuing(reader.child("issuing"));
   read_audit(reader.child("audit"), config);
   const YamlReader log = reader.child("log");
   config.log_level = read_word(log, "level", {"info", "debug", "warning", "error"});

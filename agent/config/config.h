@@ -61,6 +61,14 @@ struct SshConfig {
   bool operator==(const SshConfig&) const = default;
 };
 
+// What CA keys of this agent may certify (agent/gate/issuing.h).
+struct IssuingConfig {
+  std::vector<std::string> clients{"*"};  // ids of agents, as patterns
+  std::vector<std::string> servers;       // names and addresses of servers; empty: any
+  std::chrono::milliseconds max_certificate{std::chrono::hours(24 * 398)};
+  std::chrono::milliseconds max_list{std::chrono::hours(24 * 30)};
+};
+
 struct AgentConfig {
   std::filesystem::path source;        // the file this came from
   std::string agent_id;                // [a-z0-9.-]{1,63}; default: the token's label
@@ -94,6 +102,7 @@ struct AgentConfig {
   RekeyConfig rekey;
   // link: cached credentials are used for so long after the last contact with the instance
   std::chrono::milliseconds credential_max_age{std::chrono::hours(24 * 7)};
+  IssuingConfig issuing;
   // audit:
   std::string audit_key = "audit";  // created at first start when absent
   std::chrono::milliseconds audit_commit{5}, checkpoint_interval{60000};

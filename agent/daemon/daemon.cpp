@@ -17,11 +17,13 @@
 #include "agent/daemon/caretaker.h"
 #include "agent/daemon/checkpoint_signer.h"
 #include "agent/daemon/chronicle.h"
+#include "agent/daemon/issuing_rules.h"
 #include "agent/daemon/link_service.h"
 #include "agent/daemon/options.h"
 #include "agent/daemon/owner_marker.h"
 #include "agent/daemon/pin_source.h"
 #include "agent/daemon/rekey_service.h"
+#include "agent/daemon/socket_folder.h"
 #include "agent/daemon/ssh_face.h"
 #include "agent/gate/gate.h"
 #include "agent/keys/key_store.h"
@@ -75,6 +77,7 @@ struct Daemon::Impl {
   std::mutex policy_mutex;
   std::shared_ptr<const policy::Policy> policy;  // guarded by policy_mutex
   WallTime policy_loaded;                        // guarded by policy_mutex
+  IssuingInForce issuing{config.issuing};
 
   std::unique_ptr<gate::Gate> gate;
   std::unique_ptr<net::UnixServer> server;
@@ -263,15 +266,6 @@ struct Daemon::Impl {
     gate->handle(peer, std::move(request), std::make_shared<NetReply>(std::move(responder)));
   }
 
-  // /run/keyagent is the unit's; a folder of one's own is made where a person runs the agent.
-  static void make_socket_folder(const std::filesystem::path& socket) {
-    const auto folder = socket.parent_path();
-    std::error_code error;
-    if (!std::filesystem::exists(folder) && std::filesystem::create_directories(folder, error)) {
-      std::filesystem::permissions(folder, std::filesystem::perms(0755));
-    }
-  }
-
   gate::Services services() {
     gate::Services out;
     out.keys = &keys;
@@ -285,6 +279,7 @@ struct Daemon::Impl {
     out.policy = [this] { return current_policy(); };
     out.describe = [this](wire::StatusReply& reply) { describe(reply); };
     out.diagnose = [this] { return diagnose(); };
+    out.issuing = [this] { return issuing.get(); };
     out.reload = [this] { return reload(); };
     out.link = link.hooks();
     return out;
@@ -337,6 +332,7 @@ struct Daemon::Impl {
     if (ssh) ssh->set_limits(limits_of(fresh));
     gate->forgive(fresh.failures_per_key_per_day);
     rekeys.reload(fresh.rekey);
+    issuing.set(fresh.issuing);
     const bool restart = fresh.token_uri != config.token_uri || fresh.socket != config.socket ||
                          fresh.ssh != config.ssh || fresh.state_folder != config.state_folder;
     const std::string text =

@@ -37,16 +37,23 @@ void require_travel(const vault::TokenVault& vault, const char* what) {
               std::string("this agent's token cannot ") + what + " keys: it lacks " + missing);
 }
 
+// Sign keys were identities before there was a purpose for them.
+bool is_identity(Purpose purpose) {
+  return purpose == Purpose::kIdentity || purpose == Purpose::kSign;
+}
+
 keys::KeyRecord identity_of(const keys::KeyStore& keys, const std::string& which) {
   auto record = keys.find(which);
-  if (record.purpose == Purpose::kSign) return record;
-  throw Error(Code::kUsage, "key " + record.name.text() + " is no sign key and no identity",
+  if (is_identity(record.purpose)) return record;
+  throw Error(Code::kUsage,
+              "key " + record.name.text() + " is for " + std::string(name_of(record.purpose)) +
+                  " and is no identity; create one with --purpose identity",
               record.kid.text());
 }
 
 // What an identity may sign as a key exchange's is pinned by its kid: never by a name of a host.
 PublicKeyInfo pinned_identity(const Bytes& spki) {
-  return envelope::key_of_spki(spki, Purpose::kSign);
+  return envelope::key_of_spki(spki, Purpose::kIdentity);
 }
 
 void require_time(WallTime issued, WallTime until, WallTime now, const std::string& what) {
@@ -93,6 +100,12 @@ Offered make_offer(keys::KeyStore& keys, const vault::TokenVault& vault, const C
   out.identity = identity_of(keys, identity);
   if (out.exchange.purpose != Purpose::kExchange || !is_rsa(out.exchange.algorithm)) {
     throw Error(Code::kUsage, "key " + out.exchange.name.text() + " is no RSA exchange key",
+                out.exchange.kid.text());
+  }
+  if (!out.exchange.usable) {
+    throw Error(Code::kKeyLost,
+                "key " + out.exchange.name.text() + " is not offered: " + out.exchange.finding +
+                    "; run: keyagent doctor",
                 out.exchange.kid.text());
   }
   if (out.exchange.state != KeyState::kActive) {
@@ -162,7 +175,7 @@ Package check_package(const keys::KeyStore& keys, const Clock& clock, const Impo
     if (record.kid == package.target) target = record;
     if (record.kid == package.exchange_kid) unwrapping = record;
   }
-  if (!target || target->purpose != Purpose::kSign)
+  if (!target || !is_identity(target->purpose))
     refuse("the package is for the identity " + package.target.text() + ", which is not here",
            package.kid);
   if (!unwrapping || unwrapping->name.text() != order.exchange_key)

@@ -15,7 +15,8 @@ struct Offered {
   std::string proof;  // JWS of Offer
 };
 // Throws Error{kUnsupported} that names what the token lacks: nothing was sent then (MISSION X4).
-// Error{kUsage} unless `exchange_key` is an RSA exchange key and `identity` a sign key.
+// Error{kUsage} unless `exchange_key` is an RSA exchange key and `identity` an identity (or a sign
+// key), Error{kKeyState, kKeyLost} unless the exchange key is in use in this token.
 Offered make_offer(keys::KeyStore& keys, const vault::TokenVault& vault, const Clock& clock,
                    const std::string& exchange_key, const std::string& identity);
 

@@ -265,7 +265,8 @@ void Gate::Impl::answer(const Held& flight, const wire::Response& response, bool
 void Gate::Impl::refuse(const Held& flight, const Error& error) {
   ++state.counters.refused;
   audit::Event event = flight->event;
-  event.detail = "refused: " + event.what;
+  const std::string& detail = flight->call.detail;
+  event.detail = "refused: " + event.what + (detail.empty() ? "" : ", " + detail);
   event.what = "refused";
   event.outcome = code_name(error.code());
   event.rule = flight->call.decision.rule;

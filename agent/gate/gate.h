@@ -13,6 +13,7 @@
 
 #include "agent/audit/audit_log.h"
 #include "agent/base/clock.h"
+#include "agent/gate/issuing.h"
 #include "agent/keys/key_store.h"
 #include "agent/keys/rekey_runner.h"
 #include "agent/policy/policy.h"
@@ -51,9 +52,10 @@ struct Services {
   std::function<void(wire::StatusReply&)>
       describe;  // adds version, agent id, configuration, listener counts
   std::function<std::vector<wire::Diagnosis>()>
-      diagnose;                         // the daemon's own findings (configuration, sandbox)
-  std::function<std::string()> reload;  // throws Error{kConfiguration}; returns what changed
-  LinkHooks link;                       // all empty: this agent has no link
+      diagnose;                           // the daemon's own findings (configuration, sandbox)
+  std::function<IssuingRules()> issuing;  // empty: the defaults
+  std::function<std::string()> reload;    // throws Error{kConfiguration}; returns what changed
+  LinkHooks link;                         // all empty: this agent has no link
 };
 
 struct GateOptions {

@@ -156,6 +156,25 @@ void diagnose_lives(const Services& services, wire::DoctorReply& reply) {
   }
 }
 
+// Keys that vouch and are still of the purpose that signs anything (RELIABILITY 144).
+void diagnose_untyped(const Services& services, wire::DoctorReply& reply) {
+  for (const auto& key : services.keys->list()) {
+    if (key.state != KeyState::kActive && key.state != KeyState::kSuspended) continue;
+    const auto used = key.purpose == Purpose::kSign ? UntypedKeys::used_for(*services.keys, key.kid)
+                                                    : std::nullopt;
+    if (!used && !key.narrowed) continue;
+    const std::string& name = key.name.text();
+    const std::string purpose(name_of(used ? *used : key.purpose));
+    *reply.add_findings() =
+        diagnosis("warning", "CONFIGURATION", key.kid.text(), name,
+                  used ? "it is a sign key and is used as a key for " + purpose +
+                             ": whoever may sign with it can make it vouch for anything"
+                       : "it was made as a sign key; its name holds it to the purpose " + purpose +
+                             ", which the ledger does not say yet",
+                  "keyagent key retype " + name + " --purpose " + purpose);
+  }
+}
+
 // Certificates that end, and keys that were rekeyed and have none yet.
 void diagnose_certificates(const State& state, wire::DoctorReply& reply) {
   const CertificateWatch watch(state);
@@ -231,6 +250,7 @@ void run_doctor(Call& call) {
   diagnose_keys(call.state, reply);
   diagnose_rekeys(call.state.services, reply);
   diagnose_lives(call.state.services, reply);
+  diagnose_untyped(call.state.services, reply);
   diagnose_certificates(call.state, reply);
   diagnose_use(call.state, reply);
   diagnose_pauses(call.state, reply);

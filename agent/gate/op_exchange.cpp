@@ -33,18 +33,46 @@ exchange::ImportOrder order_of(const wire::ExchangeImportRequest& request) {
   return order;
 }
 
+// The key that signs is the caller's choice: it is a use of that key, as `sign` is (RELIABILITY
+// 145). The same words for a key that is not there and for one that the caller may not see.
+keys::KeyRecord require_signer(Call& call, const std::string& which) {
+  auto& keys = *call.state.services.keys;
+  policy::Query query{policy::Action::kSign, which, {}};
+  std::optional<keys::KeyRecord> key;
+  try {
+    key = keys.find(which);
+    query.key = key->name.text();
+    query.purpose = policy_purpose(*key);
+  } catch (const Error& error) {
+    if (error.code() != Code::kKeyNotPresent) throw;
+  }
+  const std::string shown = escape_controls(which).substr(0, 100);
+  call.detail = "signed by " + (key ? key->name.text() + " " + key->kid.text() : shown);
+  const auto decision = policy::decide(*call.policy, call.principal, query);
+  if (!key && (decision.allowed || call.may(policy::Action::kPublic, which, {})))
+    throw Error(Code::kKeyNotPresent, "KEY_NOT_PRESENT name=" + shown +
+                                          ": this agent has no such key (see keyagent key list)");
+  if (!decision.allowed) {
+    call.decision = decision;
+    throw Error(Code::kDenied, call.principal.text() + " may not sign with key " + shown +
+                                   "; the deciding rule: keyagent why sign " + shown);
+  }
+  if (key->purpose == Purpose::kSign) call.state.untyped.note(keys, *key, Purpose::kIdentity);
+  return *std::move(key);
+}
+
 }  // namespace
 
 void run_exchange_offer(Call& call) {
   const auto& request = call.request.exchange_offer();
   auto& services = call.state.services;
+  require_signer(call, request.identity());
   const auto offered = exchange::make_offer(*services.keys, *services.vault, *services.clock,
                                             request.exchange_key(), request.identity());
   auto& reply = *call.response.mutable_exchange_offer();
   reply.set_exchange_spki(offered.exchange.spki.data(), offered.exchange.spki.size());
   reply.set_target_spki(offered.identity.spki.data(), offered.identity.spki.size());
   reply.set_proof(offered.proof);
-  call.detail = "offered as " + offered.identity.kid.text();
 }
 
 void resolve_export(Call& call) {
@@ -56,6 +84,7 @@ void resolve_export(Call& call) {
 void run_export(Call& call) {
   const auto& request = call.request.exchange_export();
   auto& services = call.state.services;
+  require_signer(call, request.identity());
   exchange::ExportOrder order;
   order.key = call.key->kid;
   order.request = request.request();
@@ -67,7 +96,7 @@ void run_export(Call& call) {
   order.proof = request.proof();
   const auto exported =
       exchange::export_key(*services.keys, *services.vault, *services.clock, order);
-  call.detail = "for " + order.target.text() + ", request " + order.request;
+  call.detail += ", for " + order.target.text() + ", request " + order.request;
   auto& reply = *call.response.mutable_exchange_export();
   reply.set_package(exported.package);
   reply.set_kid(exported.key.kid.text());

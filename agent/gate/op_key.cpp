@@ -73,7 +73,7 @@ void run_list(Call& call) {
   const KeyDescriber describer(call.state);
   for (const auto& record : describer.sorted()) {
     if (record.state == KeyState::kDestroyed && !call.request.key_list().all()) continue;
-    const std::string purpose(name_of(record.purpose));
+    const std::string purpose = policy_purpose(record);
     if (!call.may(policy::Action::kPublic, record.name.text(), purpose)) continue;
     describer.describe(record, *reply.add_keys());
   }

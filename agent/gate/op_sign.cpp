@@ -29,6 +29,13 @@ void require_sign_key(Call& call, const keys::KeyRecord& key) {
                 key.kid.text());
   }
   const std::string purpose(name_of(key.purpose));
+  if (vouches(key.purpose)) {
+    throw Error(Code::kDenied,
+                "key " + key.name.text() + " is for " + purpose +
+                    ": it signs statements that the agent makes or checks itself, and nothing that "
+                    "a caller chooses; create another key with --purpose sign",
+                key.kid.text());
+  }
   throw Error(signs(key.purpose) ? Code::kDenied : Code::kUsage,
               "key " + key.name.text() + " is for " + purpose +
                   " and does not sign what a caller chooses; create one with --purpose sign",
@@ -64,14 +71,8 @@ Bytes input_of(const wire::SignRequest& request, SignatureAlgorithm algorithm) {
   const auto given = as_bytes(request.message().empty() ? request.input() : request.message());
   if (given.size() > kMostMessage)
     throw Error(Code::kUsage, "a message that is signed whole has at most 128 KiB");
-  const auto digest = digest_of(algorithm);
-  if (request.message().empty() || digest == DigestAlgorithm::kNone)
-    return {given.begin(), given.end()};
-  const auto hash =
-      Botan::HashFunction::create_or_throw("SHA-" + std::to_string(digest_size(digest) * 8));
-  hash->update(given.data(), given.size());
-  const auto value = hash->final();
-  return {value.begin(), value.end()};
+  if (request.message().empty()) return {given.begin(), given.end()};
+  return signing_input(algorithm, given);
 }
 
 // The link's key past its period still identifies the agent to the instance that confirms its
@@ -85,6 +86,16 @@ KeyOps& ops_for(const Call& call, const keys::KeyRecord& key) {
 }
 
 }  // namespace
+
+Bytes signing_input(SignatureAlgorithm algorithm, ByteView message) {
+  const auto digest = digest_of(algorithm);
+  if (digest == DigestAlgorithm::kNone) return {message.begin(), message.end()};
+  const auto hash =
+      Botan::HashFunction::create_or_throw("SHA-" + std::to_string(digest_size(digest) * 8));
+  hash->update(message.data(), message.size());
+  const auto value = hash->final();
+  return {value.begin(), value.end()};
+}
 
 void sign_message(KeyOps& ops, const keys::KeyRecord& key, const wire::SignRequest& request,
                   wire::SignReply& reply) {

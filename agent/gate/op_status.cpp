@@ -77,7 +77,7 @@ void run_status(Call& call) {
           : services.vault->missing_for_transfer(OaepHash::kSha256));
   const KeyDescriber describer(call.state);
   for (const auto& record : describer.sorted()) {
-    const std::string purpose(name_of(record.purpose));
+    const std::string purpose = policy_purpose(record);
     if (record.state != KeyState::kDestroyed &&
         call.may(policy::Action::kPublic, record.name.text(), purpose))
       describer.describe(record, *reply.add_keys());

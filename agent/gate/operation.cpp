@@ -29,6 +29,12 @@ void resolve_destroy(Call& call) {
 void resolve_sign(Call& call) {
   resolve_key(call, call.request.sign().key());
 }
+void resolve_sign_statement(Call& call) {
+  resolve_key(call, call.request.sign_statement().key());
+}
+void resolve_retype(Call& call) {
+  resolve_key(call, call.request.key_retype().key());
+}
 void resolve_decrypt(Call& call) {
   resolve_key(call, call.request.decrypt().key());
 }
@@ -135,6 +141,10 @@ const Operation kOperations[] = {
      resolve_ticket, run_ticket, 24},
     {Request::kImportOutside, "import.outside", Action::kImport, Record::kChange, false, always,
      resolve_outside, run_outside, 6},
+    {Request::kSignStatement, "sign.statement", Action::kSign, Record::kUse, true, always,
+     resolve_sign_statement, run_sign_statement},
+    {Request::kKeyRetype, "key.retype", Action::kAdmin, Record::kChange, true, always,
+     resolve_retype, run_retype, 6},
     {Request::kProve, "prove", std::nullopt, Record::kUse, true, always, resolve_prove, run_prove},
 };
 
@@ -160,7 +170,7 @@ void resolve_key(Call& call, const std::string& which) {
   try {
     call.key = call.state.services.keys->find(which);
     call.query.key = call.key->name.text();
-    call.query.purpose = name_of(call.key->purpose);
+    call.query.purpose = policy_purpose(*call.key);
   } catch (const Error& error) {
     if (error.code() != Code::kKeyNotPresent) throw;
   }
@@ -169,6 +179,10 @@ void resolve_key(Call& call, const std::string& which) {
 WallTime believed_time(const Services& services) {
   const WallTime believed = services.keys->believed();
   return believed == WallTime{} ? services.clock->now() : believed;
+}
+
+std::string policy_purpose(const keys::KeyRecord& record) {
+  return std::string(name_of(record.narrowed ? Purpose::kSign : record.purpose));
 }
 
 PublicKeyInfo info_of(const keys::KeyRecord& record) {

@@ -14,6 +14,7 @@
 #include "agent/gate/gate.h"
 #include "agent/gate/lost_keys.h"
 #include "agent/gate/status_figures.h"
+#include "agent/gate/untyped_keys.h"
 
 namespace keyagent::gate {
 
@@ -47,6 +48,7 @@ struct State {
   LogLimiter limiter;
   RecipientIndex recipients;
   SampledFigures figures;
+  UntypedKeys untyped;
   std::mutex verify_mutex;  // one verification of the audit log at a time
 };
 
@@ -61,7 +63,7 @@ struct Call {
   std::string which;                   // the key as the caller named it; empty: no key concerned
   std::optional<keys::KeyRecord> key;  // absent: no such key, or none concerned
   policy::Decision decision;
-  std::string detail;           // what the audit record of the use adds
+  std::string detail;           // what the audit record of the use, or of its refusal, adds
   bool failed_to_open = false;  // the token did not take the caller's bytes: counted, on a beat
   SteadyTime started{};
   std::uint32_t retry_after_ms = 0;  // with BUSY; 0: when the queue is shorter
@@ -102,6 +104,9 @@ void resolve_key(Call& call, const std::string& which);
 PublicKeyInfo info_of(const keys::KeyRecord& record);
 // By which keys expire: not the clock's time while that is not trusted.
 WallTime believed_time(const Services& services);
+// What rules call the key's purpose: of a key that is held to another one by its name, the one that
+// it was made with.
+std::string policy_purpose(const keys::KeyRecord& record);
 void describe_key(const keys::KeyRecord& record, wire::Key& key);
 
 // What is to be said of the certificates of keys: one look for a whole list.
@@ -204,12 +209,17 @@ void resolve_ticket(Call& call);
 void run_ticket(Call& call);
 void resolve_outside(Call& call);
 void run_outside(Call& call);
+void run_sign_statement(Call& call);
+void run_retype(Call& call);
 void resolve_prove(Call& call);
 void run_prove(Call& call);
 
 // The signature that `key` makes of a message which the caller has looked at. Fills all of `reply`.
 void sign_message(KeyOps& ops, const keys::KeyRecord& key, const wire::SignRequest& request,
                   wire::SignReply& reply);
+
+// What KeyOps::sign() takes of a message: its digest, or for EdDSA the message.
+Bytes signing_input(SignatureAlgorithm algorithm, ByteView message);
 
 // What op_open.cpp, op_decrypt.cpp and op_census.cpp share. Which key an envelope is for, for
 // callers who may do `call.query.action` with some key.

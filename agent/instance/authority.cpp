@@ -38,10 +38,9 @@ void Authority::bring_up() {
   const Bytes spki =
       outside_ ? pki::certificate_facts(outside_->root()).spki : keys_.find(config_.ca_key).spki;
   if (!store_.setting(kSetting)) {
-    const Bytes first = outside_
-                            ? outside_->root()
-                            : pki::make_authority(spki, "/O=keyagent/CN=instance " + config_.id,
-                                                  valid_for(kCaLife), keys_.ca_signer());
+    const Bytes first = outside_ ? outside_->root()
+                                 : keys_.make_authority("/O=keyagent/CN=instance " + config_.id,
+                                                        valid_for(kCaLife));
     // Another replica may have been faster: its certificate is the one.
     if (store_.set_setting_once(kSetting, pki::certificate_pem(first)))
       log_info("instance", "took up the certification authority of instance " + config_.id);
@@ -62,15 +61,19 @@ std::string Authority::fingerprint() const {
   return to_base64url(sha256(pki::certificate_facts(certificate_).spki));
 }
 
-store::Certificate Authority::sign(const pki::Certified& certified, const std::string& agent,
+store::Certificate Authority::sign(const HostKeys::Certified& certified, const std::string& agent,
                                    const std::string& kid) {
+  Bytes der = keys_.issue(certificate_, certified);
+  const auto facts = pki::certificate_facts(der);
+  if (facts.spki != certified.spki)
+    throw Error(Code::kIntegrity, "the agent of this host certified another key");
   store::Certificate row;
-  row.serial = certified.serial;
+  row.serial = facts.serial;
   row.agent = agent;
   row.kid = kid;
-  row.not_before = certified.validity.not_before;
-  row.not_after = certified.validity.not_after;
-  row.der = pki::issue(certificate_, certified, keys_.ca_signer());
+  row.not_before = facts.not_before;
+  row.not_after = facts.not_after;
+  row.der = std::move(der);
   return row;
 }
 
@@ -95,9 +98,8 @@ std::optional<std::string> Authority::certify_agent(const std::string& agent, By
 }
 
 store::Certificate Authority::sign_for_agent(const std::string& agent, ByteView spki) {
-  const pki::Certified certified{
-      {spki.begin(), spki.end()}, "/O=keyagent/CN=" + agent,           {"DNS:" + agent},
-      pki::Use::kClient,          valid_for(config_.certificate_life), pki::new_serial()};
+  const HostKeys::Certified certified{
+      {spki.begin(), spki.end()}, pki::Use::kClient, {agent}, valid_for(config_.certificate_life)};
   return sign(certified, agent, jwk_thumbprint(spki));
 }
 
@@ -162,9 +164,8 @@ tls::Identity Authority::server_identity() {
     const bool ours = each.kid == info.kid.text() && !each.revoked;
     if (ours && each.not_after > third) return {info.kid.text(), {each.der, certificate_}};
   }
-  const pki::Certified certified{
-      info.spki,         "/O=keyagent/CN=" + config_.hosts.front(), server_names(config_),
-      pki::Use::kServer, valid_for(config_.certificate_life),       pki::new_serial()};
+  const HostKeys::Certified certified{info.spki, pki::Use::kServer, config_.hosts,
+                                      valid_for(config_.certificate_life)};
   const auto certificate = sign(certified, {}, info.kid.text());
   store_.add_certificate(certificate);
   return {info.kid.text(), {certificate.der, certificate_}};
@@ -194,8 +195,8 @@ Bytes Authority::current_crl() {
   if (crl_.empty() || serials != crl_serials_ || now > crl_made_ + config_.crl_life / 2) {
     const auto number =
         std::chrono::duration_cast<std::chrono::milliseconds>(now.time_since_epoch());
-    crl_ = pki::make_crl(certificate_, revoked, static_cast<std::uint64_t>(number.count()),
-                         valid_for(config_.crl_life), keys_.ca_signer());
+    crl_ = keys_.make_crl(certificate_, revoked, static_cast<std::uint64_t>(number.count()),
+                          valid_for(config_.crl_life));
     crl_serials_ = std::move(serials);
     crl_made_ = now;
   }

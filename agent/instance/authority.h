@@ -59,7 +59,7 @@ class Authority {
   void revoke(const std::string& agent, const std::string& reason);
 
  private:
-  store::Certificate sign(const pki::Certified& certified, const std::string& agent,
+  store::Certificate sign(const HostKeys::Certified& certified, const std::string& agent,
                           const std::string& kid);
   store::Certificate sign_for_agent(const std::string& agent, ByteView spki);
   store::IssueOutcome enter(const store::Certificate& certificate,

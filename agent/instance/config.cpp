@@ -109,6 +109,7 @@ InstanceConfig read(const YamlReader& root) {
     fail(root, "hosts", "'hosts' lists the names by which agents and people reach this instance");
   read_agent(root.child("agent"), config);
   read_authority(root.child("ca"), config);
+  config.exchangeable_credentials = root.child("credentials").boolean("exchangeable", false);
   read_store(root.child("store"), config);
   const YamlReader listen = root.child("listen");
   config.api = read_endpoint(listen, "api", config.api);

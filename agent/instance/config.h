@@ -36,7 +36,8 @@ struct InstanceConfig {
   std::filesystem::path agent_socket;
   std::string ca_key = "instance-ca", tls_key = "instance-tls",
               confirmation_key = "instance-confirm";
-  std::optional<OutsideFiles> outside;  // instead of the CA key
+  std::optional<OutsideFiles> outside;    // instead of the CA key
+  bool exchangeable_credentials = false;  // may the key of their values leave for other instances?
   std::string store_url;
   Endpoint api{"0.0.0.0", 8443}, agents{"0.0.0.0", 8444};
   std::string agents_url;  // where agents reach the listener; empty: the first host and its port

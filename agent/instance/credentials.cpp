@@ -53,7 +53,7 @@ Credentials::Credentials(DataKeys& keys, Specifications& specifications, Records
 
 void Credentials::ensure_specification() {
   if (specified_) return;
-  specifications_.ensure(store::kCredentialData, kAccess);
+  specifications_.ensure(store::kCredentialData, kAccess, exchangeable);
   specified_ = true;
 }
 

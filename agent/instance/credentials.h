@@ -43,6 +43,8 @@ class Credentials {
   void follow(const std::string& agent_id);
   void follow_all();
 
+  // Is the key of their values made exchangeable? Set it before keep_up().
+  bool exchangeable = false;
   // Told when something about an agent's credentials changed.
   std::function<void(const std::string& agent)> on_change;
 

@@ -31,7 +31,7 @@ class DataKeys {
   // Makes the key where there is none; otherwise it stays as it is. False: it was there.
   // `exchangeable`: it may leave the token, wrapped for whom the agent's policy names; only said at
   // its birth.
-  bool create(const std::string& specification, bool exchangeable);
+  bool create(const std::string& specification, bool exchangeable = false);
   // Every generation that the agent knows, also destroyed ones, the newest first.
   std::vector<wire::Key> generations(const std::string& specification);
   // The one in force; nullopt: there is none.

@@ -24,7 +24,7 @@ std::string Epoch::current() {
     const auto last = store_.last_event();
     if (last == number_) return jws_;
     const Json payload{{"instance", config_.id}, {"epoch", last}, {"at", rfc3339(clock_.now())}};
-    jws_ = keys_.sign_confirmation(payload.dump());
+    jws_ = keys_.sign_confirmation(envelope::Statement::kEpoch, payload.dump());
     number_ = last;
   } catch (const Error& error) {
     log_warning("instance", std::string("the epoch is not signed: ") + error.what());
@@ -38,7 +38,7 @@ void Epoch::forget() {
 }
 
 void Epoch::judge(const std::string& agent, const std::string& jws) {
-  const auto said = keys_.verify_confirmation(jws);
+  const auto said = keys_.verify_confirmation(envelope::Statement::kEpoch, jws);
   if (!said) {
     log_warning("instance", "agent " + agent + " says an epoch that this instance did not sign");
     return;

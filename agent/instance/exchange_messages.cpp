@@ -23,19 +23,28 @@ std::string ExchangeMessages::make(const store::Peer& to, const char* kind, cons
                                    const std::string& nonce, const Json& body) {
   const auto own = door_.identity();
   const auto now = clock_.now();
-  const Json payload{{"format", 1},
-                     {"kind", kind},
-                     {"type", type},
-                     {"from", own.kid.text()},
-                     {"to", to.identity},
-                     {"nonce", nonce},
-                     {"issued", rfc3339(now)},
-                     {"expires", rfc3339(now + kLife)},
-                     {"epoch", epoch_.current()},
-                     {"known", to.epoch_jws},
-                     {"body", body}};
-  const auto text = payload.dump(-1, ' ', false, Json::error_handler_t::replace);
-  return Json{{"message", door_.sign(text)}, {"spki", to_base64url(own.spki)}}.dump();
+  Json payload{{"format", 1},
+               {"kind", kind},
+               {"type", type},
+               {"from", own.kid.text()},
+               {"to", to.identity},
+               {"nonce", nonce},
+               {"issued", rfc3339(now)},
+               {"expires", rfc3339(now + kLife)},
+               {"epoch", epoch_.current()},
+               {"known", to.epoch_jws}};
+  Json out{{"spki", to_base64url(own.spki)}};
+  const auto text_of_json = [](const Json& json) {
+    return json.dump(-1, ' ', false, Json::error_handler_t::replace);
+  };
+  if (auto text = text_of_json(body); text.size() > kMaxSignedBody) {
+    payload["body_sha256"] = to_base64url(sha256(as_bytes(text)));
+    out["body"] = std::move(text);
+  } else {
+    payload["body"] = body;
+  }
+  out["message"] = door_.sign(envelope::Statement::kExchangeMessage, text_of_json(payload));
+  return out.dump();
 }
 
 ExchangeMessages::Question ExchangeMessages::ask(const store::Peer& to, const std::string& type,
@@ -56,10 +65,9 @@ std::string ExchangeMessages::refuse(const PeerMessage& question, const Error& e
         {{"code", code_name(error.code())}, {"text", error.what()}, {"kid", error.kid()}}}});
 }
 
-Json ExchangeMessages::verified(const Bytes& spki, const std::string& jws, const char* kind,
-                                const std::string& from) {
-  Json payload = verified_json(spki, jws);
-  require_addressed(payload, kind, from, door_.identity().kid.text());
+Json ExchangeMessages::verified(const SignedMessage& message, const char* kind) {
+  Json payload = verified_message(message);
+  require_addressed(payload, kind, message.kid, door_.identity().kid.text());
   return payload;
 }
 
@@ -71,7 +79,7 @@ PeerMessage ExchangeMessages::open(const std::string& text) {
         Code::kDenied,
         "the identity " + outer.kid + " is no peer of this instance (keyagent instance peer add)",
         door_.identity().kid.text());
-  const Json payload = verified(outer.spki, outer.jws, kExchangeQuestion, outer.kid);
+  const Json payload = verified(outer, kExchangeQuestion);
   PeerMessage out{*std::move(peer), text_of(payload, "type"), text_of(payload, "nonce"), payload};
   if (out.nonce.empty() || out.nonce.size() > 64) refuse_message("no nonce");
   out.peer.spki = outer.spki;
@@ -118,7 +126,7 @@ Json ExchangeMessages::read_answer(const store::Peer& from, const std::string& n
     refuse_message(
         "the instance at " + from.url + " is " + outer.kid + ", pinned is " + from.identity,
         outer.kid);
-  const Json payload = verified(outer.spki, outer.jws, kExchangeAnswer, outer.kid);
+  const Json payload = verified(outer, kExchangeAnswer);
   if (text_of(payload, "nonce") != nonce) refuse_message("an answer to something else", outer.kid);
   require_in_time(payload, clock_.now());
   auto peer = store_.peer(from.identity).value_or(from);

@@ -6,6 +6,7 @@
 #include <string>
 
 #include "agent/base/error.h"
+#include "agent/instance/exchange_wire.h"
 #include "agent/instance/json.h"
 #include "agent/instance/key_door.h"
 #include "agent/instance/recorder.h"
@@ -56,8 +57,7 @@ class ExchangeMessages {
  private:
   std::string make(const store::Peer& to, const char* kind, const std::string& type,
                    const std::string& nonce, const Json& body);
-  Json verified(const Bytes& spki, const std::string& jws, const char* kind,
-                const std::string& from);
+  Json verified(const SignedMessage& message, const char* kind);
   void learn_epoch(store::Peer& peer, const Bytes& spki, const Json& payload);
 
   KeyDoor& door_;

@@ -307,7 +307,8 @@ Json ExchangeSource::take_results(const PeerMessage& message) {
                            number_of(body, "total", -1, -1, kMostKeys) == counts.total;
   if (!same_counts || transcript != transcript_hash(transcript_of(row, keys)))
     fail("the target's counts or transcript are not those of its results");
-  const Json statement = verified_json(message.peer.spki, text_of(body, "statement"));
+  const Json statement = verified_json(message.peer.spki, text_of(body, "statement"),
+                                       envelope::Statement::kExchangeTranscript);
   if (statement != statement_of(row, transcript)) fail("the target signed another transcript");
   if (row.transcript.empty()) {
     // It may come late: there is time for the rest of it, too.
@@ -315,7 +316,8 @@ Json ExchangeSource::take_results(const PeerMessage& message) {
     row.transcript = transcript;
     row.taken = counts.imported > 0;
     row.peer_statement = text_of(body, "statement");
-    row.own_statement = door_.sign(statement_of(row, transcript).dump());
+    row.own_statement =
+        door_.sign(envelope::Statement::kExchangeTranscript, statement_of(row, transcript).dump());
     if (!book_.apply(row, {ExchangeEvent::kImport, actor}, &keys))
       throw Error(Code::kBusy, "the request was changed at the same moment");
   }

@@ -219,7 +219,7 @@ void ExchangeTarget::report(store::Exchange& row) {
                        {"outcome", key.outcome},
                        {"code", key.code},
                        {"text", key.text}});
-  row.own_statement = door_.sign(statement.dump());
+  row.own_statement = door_.sign(envelope::Statement::kExchangeTranscript, statement.dump());
   const Json answer = ask(peer, "results",
                           {{"request", row.id},
                            {"keys", results},
@@ -230,7 +230,8 @@ void ExchangeTarget::report(store::Exchange& row) {
   row.peer_statement = text_of(answer, "statement");
   const auto source = peer_of(row);  // its key came with its first message
   if (text_of(answer, "transcript") != hash ||
-      verified_json(source.spki, row.peer_statement) != statement)
+      verified_json(source.spki, row.peer_statement, envelope::Statement::kExchangeTranscript) !=
+          statement)
     throw Error(Code::kIntegrity, "the source's transcript is not this side's", row.peer);
   row.transcript = hash;
   book_.apply(row, {kVerify, actor_of(peer), Code::kOk, hash});

@@ -17,14 +17,27 @@ void refuse_message(const std::string& why, const std::string& kid) {
 
 SignedMessage read_signed(const std::string& text) {
   const Json outer = parse_object(text);
-  SignedMessage out{text_of(outer, "message"), {}, bytes_of(outer, "spki")};
+  SignedMessage out{
+      text_of(outer, "message"), {}, bytes_of(outer, "spki"), text_of(outer, "body", "")};
   out.kid = jwk_thumbprint(out.spki);
   return out;
 }
 
-Json verified_json(const Bytes& spki, const std::string& jws) {
-  const auto key = envelope::key_of_spki(spki, Purpose::kSign);
-  return parse_object(as_text(envelope::verify_jws(key, jws)));
+Json verified_json(const Bytes& spki, const std::string& jws, envelope::Statement statement) {
+  const auto key = envelope::key_of_spki(spki, Purpose::kIdentity);
+  return parse_object(as_text(envelope::verify_statement(key, jws, statement)));
+}
+
+Json verified_message(const SignedMessage& message) {
+  Json payload = verified_json(message.spki, message.jws, envelope::Statement::kExchangeMessage);
+  const bool beside = payload.contains("body_sha256");
+  if (!beside && message.body.empty()) return payload;
+  const auto hash = to_base64url(sha256(as_bytes(message.body)));
+  if (!beside || payload.contains("body") || text_of(payload, "body_sha256") != hash)
+    refuse_message("its body is not the one that was signed", message.kid);
+  payload.erase("body_sha256");
+  payload["body"] = parse_object(message.body);
+  return payload;
 }
 
 void require_addressed(const Json& payload, const std::string& kind, const std::string& from,

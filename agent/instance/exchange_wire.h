@@ -7,6 +7,7 @@
 #include <string>
 
 #include "agent/base/clock.h"
+#include "agent/envelope/statement.h"
 #include "agent/instance/json.h"
 
 namespace keyagent::instance {
@@ -19,11 +20,16 @@ struct SignedMessage {
   std::string jws;
   std::string kid;  // of spki
   Bytes spki;
+  std::string body;  // beside the JWS, which has its hash, where it is long; or empty
 };
 SignedMessage read_signed(const std::string& text);
 
-// What the JWS says, which `spki` signed.
-Json verified_json(const Bytes& spki, const std::string& jws);
+// What the JWS says, which `spki` signed as this statement.
+Json verified_json(const Bytes& spki, const std::string& jws, envelope::Statement statement);
+// The same of a message; its body is in it, wherever it was.
+Json verified_message(const SignedMessage& message);
+// A body of more bytes than this stands beside the JWS: the agent that signs reads no more at once.
+inline constexpr std::size_t kMaxSignedBody = 96 * 1024;
 
 // The payload is of this kind, from one identity for another.
 void require_addressed(const Json& payload, const std::string& kind, const std::string& from,

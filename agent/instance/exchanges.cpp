@@ -87,7 +87,8 @@ Json Exchanges::check(const Json& request) {
       if (keys == 0) throw Error(Code::kKeyNotPresent, "none");
       if (able == 0)
         throw Error(Code::kKeyState,
-                    "none of its " + std::to_string(keys) + " keys was made exchangeable");
+                    "none of its " + std::to_string(keys) +
+                        " keys was made exchangeable (specification create --exchangeable)");
       return std::to_string(able) + " of " + std::to_string(keys) + " may leave";
     });
   }

@@ -2,8 +2,8 @@
 
 #include "agent/base/encoding.h"
 #include "agent/base/error.h"
-#include "agent/envelope/envelope.h"
 #include "agent/instance/data_keys.h"
+#include "agent/instance/host_keys.h"
 
 namespace keyagent::instance {
 namespace {
@@ -54,7 +54,7 @@ bool HostDoor::had_identity(const std::string& kid) {
 }
 
 void HostDoor::make_keys() {
-  const std::pair<const char*, Purpose> wanted[] = {{kExchangeIdentity, Purpose::kSign},
+  const std::pair<const char*, Purpose> wanted[] = {{kExchangeIdentity, Purpose::kIdentity},
                                                     {kExchange, Purpose::kExchange}};
   for (const auto& [name, purpose] : wanted) {
     wire::Request request;
@@ -66,9 +66,8 @@ void HostDoor::make_keys() {
   looked_ = false;
 }
 
-std::string HostDoor::sign(const std::string& payload) {
-  const auto key = identity();
-  return envelope::sign_jws(keys_, key, *default_signature(key.algorithm), as_bytes(payload));
+std::string HostDoor::sign(envelope::Statement statement, const std::string& payload) {
+  return sign_text(client_, identity().kid, statement, payload);
 }
 
 ExchangeOffer HostDoor::offer() {

@@ -20,7 +20,7 @@ class HostDoor final : public KeyDoor {
   PublicKeyInfo identity() override;
   bool had_identity(const std::string& kid) override;
   void make_keys() override;
-  std::string sign(const std::string& payload) override;
+  std::string sign(envelope::Statement statement, const std::string& payload) override;
   ExchangeOffer offer() override;
   std::string cannot_exchange() override;
   std::vector<DataKey> data_keys() override;

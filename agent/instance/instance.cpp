@@ -75,6 +75,7 @@ struct Instance::Impl {
     name_keys(config, keys, store);
     connect_parts();
     connect_exchanges();
+    credentials.exchangeable = config.exchangeable_credentials;
     attempt("credentials", [this] { credentials.keep_up(); });
     listen();
     store.listen([this](const std::string& what) { look(what); }, kPoll);

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "agent/base/key_ops.h"
+#include "agent/envelope/statement.h"
 
 namespace keyagent::instance {
 
@@ -40,8 +41,9 @@ class KeyDoor {
   virtual bool had_identity(const std::string& kid) = 0;
   // Makes it, and the key for which others wrap theirs, where they are missing.
   virtual void make_keys() = 0;
-  // A JWS in compact form, by the identity key.
-  virtual std::string sign(const std::string& payload) = 0;
+  // A JWS in compact form, by the identity key. Throws Error{kDenied} for what is no such
+  // statement.
+  virtual std::string sign(envelope::Statement statement, const std::string& payload) = 0;
   // Throws Error{kUnsupported} that names the mechanism which the token lacks.
   virtual ExchangeOffer offer() = 0;
   // What the token lacks to give keys away and take them in; empty: nothing that is known of.

@@ -129,6 +129,9 @@ void put_clone(const Arguments& arguments) {
             << "\nor, instead of the latter, once the request is there: keyagent instance exchange "
                "approve "
             << done.request
+            << "\nOnly keys that were made exchangeable there leave (specification create "
+               "--exchangeable; credentials.exchangeable in\nkeyinstanced.yml). `keyagent instance "
+               "exchange show` says which did not: put those values here again.\n"
             << "\nIts agent's policy lets data.* be exported to this identity, the agent here lets "
                "them be imported from\n"
             << wish.identity << " (`peers` of a rule: keyagent(1)).\n";

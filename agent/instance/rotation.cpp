@@ -144,14 +144,16 @@ Json Agents::switch_rotation(const store::Agent& agent, const std::string& id) {
                           {"old_kid", old_kid},
                           {"new_kid", new_kid},
                           {"at", rfc3339(clock_.now())}};
-  return {{"confirmation", keys_.sign_confirmation(confirmation.dump())}};
+  return {{"confirmation",
+           keys_.sign_confirmation(envelope::Statement::kRotation, confirmation.dump())}};
 }
 
 store::Agent Agents::catch_up(const store::Agent& agent, const Json& said) {
   const auto spki = from_base64url(text_of(said, "spki", ""));
   const auto kid = spki ? jwk_thumbprint(*spki) : std::string();
   if (kid.empty() || kid == agent.transport_kid) return agent;
-  const auto signed_text = keys_.verify_confirmation(text_of(said, "confirmation", ""));
+  const auto signed_text =
+      keys_.verify_confirmation(envelope::Statement::kRotation, text_of(said, "confirmation", ""));
   const Json confirmed = signed_text ? parse_object(*signed_text) : Json::object();
   const auto algorithm = envelope_algorithm_of(text_of(said, "envelope", ""));
   const bool ours =

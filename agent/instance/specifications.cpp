@@ -64,7 +64,7 @@ Json Specifications::create(const Json& request, const std::string& by) {
       access_json(read_access(access == request.end() ? Json() : *access)).dump();
   specification.created_by = specification.changed_by = by;
   specification.created = specification.changed = clock_.now();
-  const bool made = keys_.create(specification.name, flag_of(request, "exchangeable", true));
+  const bool made = keys_.create(specification.name, flag_of(request, "exchangeable", false));
   const auto event = recorder_.make(Outcome::kDone, "user " + by, "specification.create",
                                     specification.name, "access " + specification.access);
   if (store_.add_specification(specification, event)) {
@@ -78,10 +78,12 @@ Json Specifications::create(const Json& request, const std::string& by) {
   return show(specification.name);
 }
 
-void Specifications::ensure(const std::string& name, const std::vector<AccessRule>& access) {
+void Specifications::ensure(const std::string& name, const std::vector<AccessRule>& access,
+                            bool exchangeable) {
   if (store_.specification(name) && DataKeys::active(keys_.generations(name))) return;
   try {
-    create({{"name", name}, {"access", access_json(access)}}, "instance");
+    create({{"name", name}, {"access", access_json(access)}, {"exchangeable", exchangeable}},
+           "instance");
   } catch (const Error& error) {
     if (error.code() != Code::kExists) throw;  // another replica was faster, or it is suspended
   }

@@ -23,7 +23,7 @@ class Specifications {
   // For people: API.md.
   Json create(const Json& request, const std::string& by);
   // Of the instance itself: with these rules where it is new, and an active key of this token.
-  void ensure(const std::string& name, const std::vector<AccessRule>& access);
+  void ensure(const std::string& name, const std::vector<AccessRule>& access, bool exchangeable);
   Json set_access(const std::string& name, const Json& request, const std::string& by);
   Json list();
   Json show(const std::string& name);

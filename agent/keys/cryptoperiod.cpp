@@ -106,9 +106,9 @@ Cryptoperiod default_cryptoperiod(Purpose purpose) {
       return {days(60), days(1), 0ms, false};
     case Purpose::kSign:
     case Purpose::kIdentity:
-    case Purpose::kConfirm:
       return {days(365), days(1), 0ms, false};
-    case Purpose::kCa:  // agents pinned it: it is never replaced
+    case Purpose::kCa:  // agents pinned these two: they are not replaced
+    case Purpose::kConfirm:
       return {0ms, days(1), 0ms, false};
     case Purpose::kStorage:
       return {days(365), days(30), 0ms, true};

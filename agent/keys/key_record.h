@@ -32,6 +32,7 @@ struct KeyRecord {
   std::string reason;         // of the last change of state
   std::string actor;          // who made it: "uid 1000 (alice)", "internal:scheduler"
   bool exchangeable = false;  // born to leave the token wrapped, for those that the policy names
+  bool narrowed = false;      // the ledger says sign; `purpose` is what its name stands for
   std::string origin;         // "imported from KID, request ID"; empty: made in this token
   bool usable = true;  // false: in the ledger, but the token does not hold it or answers wrongly
                        // (then `finding` says what)

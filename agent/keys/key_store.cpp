@@ -124,6 +124,7 @@ void KeyStore::Impl::publish(LedgerState state, const std::function<void(KeyReco
   fresh->digest = state.digest;
   for (std::size_t i = 0; i < fresh->records.size(); ++i) {
     KeyRecord& record = fresh->records[i];
+    narrow_by_name(record);
     fresh->by_kid[record.kid] = i;
     fresh->uses.push_back(&used.slot(record.kid));
     if (record.state == KeyState::kDestroyed) continue;
@@ -337,6 +338,12 @@ CreateResult KeyStore::create(const CreateRequest& request, const Cause& cause) 
   require_fitting(planned.purpose, planned.algorithm, planned.envelope);
   if (planned.exchangeable && planned.purpose != Purpose::kStorage)
     throw Error(Code::kUsage, "only storage keys are exchangeable");
+  if (const auto named = purpose_of_name(request.name);
+      named && planned.purpose == Purpose::kSign) {
+    const std::string purpose(name_of(*named));
+    throw Error(Code::kUsage, "the name " + request.name.text() + " is for a key of purpose " +
+                                  purpose + ": --purpose " + purpose + ", or another name");
+  }
   const auto snapshot = impl_->current();
   if (const KeyRecord* known = impl_->find_named(*snapshot, request.name)) {
     const bool fits = known->purpose == planned.purpose &&

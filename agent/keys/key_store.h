@@ -144,6 +144,9 @@ class KeyStore {
   // refused them since. Returns those that it suspended. To be called often; does nothing as a
   // rule.
   std::vector<KeyRecord> suspend_faulty();
+  // Narrows every generation of a sign key to a purpose that vouches; the token is not touched.
+  // False: it was so before. Throws Error{kKeyState} for a key of another purpose.
+  bool retype(const KeyName& name, Purpose to, const Cause& cause);
 
   // Rekey, a step at a time; keys/rekey_runner calls them in the order of keys/rekey's table.
   //
@@ -235,6 +238,10 @@ class KeyStore {
 
 // How it came into the token: what its attributes there are held to.
 vault::Birth birth_of(const KeyRecord& record);
+
+// What a key of this name vouches for, if anything: the instance's keys as it names them. A sign
+// key of such a name, made before there were purposes for it, is held to that purpose.
+std::optional<Purpose> purpose_of_name(const KeyName& name);
 
 // SP 800-57 table: may a key in this state do this? Pure.
 bool state_allows(KeyState state, Use use);

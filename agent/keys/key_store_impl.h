@@ -23,6 +23,8 @@ inline vault::VaultKey vault_key(const KeyRecord& record) {
 // Throws Error{kUsage} unless a key of this purpose may be so.
 void require_fitting(Purpose purpose, KeyAlgorithm algorithm, EnvelopeAlgorithm envelope);
 
+void narrow_by_name(KeyRecord& record);
+
 struct KeyStore::Impl {
   const Options options;
   vault::TokenVault& vault;

@@ -63,6 +63,8 @@ class Ledger {
     KeyState before;
   };
   void record_states(const std::vector<Changed>& keys, const RekeyRecord* rekey = nullptr);
+  // Keys whose purpose was narrowed.
+  void record_purposes(const std::vector<KeyRecord>& keys);
   // Returns the record with its id.
   RekeyRecord begin_rekey(RekeyRecord rekey);
   void record_rekey(const RekeyRecord& rekey);

@@ -85,6 +85,19 @@ void Ledger::record_states(const std::vector<Changed>& keys, const RekeyRecord* 
   });
 }
 
+void Ledger::record_purposes(const std::vector<KeyRecord>& keys) {
+  change([&] {
+    for (const auto& key : keys) {
+      write_key(key);
+      write_change(key, key.state);
+      Statement(db_, "UPDATE keys SET purpose=? WHERE cka_id=?")
+          .text(name_of(key.purpose))
+          .text(key.cka_id.hex())
+          .step();
+    }
+  });
+}
+
 RekeyRecord Ledger::begin_rekey(RekeyRecord rekey) {
   change([&] {
     Statement last(db_, "SELECT COALESCE(MAX(id), 0) FROM rekeys");

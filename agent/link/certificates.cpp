@@ -51,7 +51,7 @@ std::string fingerprint_of(ByteView certificate) {
 }
 
 PublicKeyInfo signing_key_of(ByteView spki) {
-  return judged([&] { return envelope::key_of_spki(spki, Purpose::kSign); });
+  return judged([&] { return envelope::key_of_spki(spki, Purpose::kConfirm); });
 }
 
 std::vector<Bytes> require_ours(const std::vector<Bytes>& sent, ByteView ca, ByteView spki,

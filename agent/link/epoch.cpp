@@ -2,7 +2,7 @@
 
 #include "agent/base/encoding.h"
 #include "agent/base/error.h"
-#include "agent/envelope/envelope.h"
+#include "agent/envelope/statement.h"
 #include "agent/link/answer.h"
 #include "agent/link/certificates.h"
 
@@ -12,7 +12,8 @@ namespace {
 // Throws Error{kIntegrity} for one that was not signed for us.
 std::uint64_t epoch_of(const LinkState& state, const std::string& jws) {
   const auto pinned = from_base64url(state.confirmation_key);
-  const Bytes payload = envelope::verify_jws(signing_key_of(pinned.value_or(Bytes{})), jws);
+  const Bytes payload = envelope::verify_statement(signing_key_of(pinned.value_or(Bytes{})), jws,
+                                                   envelope::Statement::kEpoch);
   const Answer said{std::string(as_text(payload))};
   if (said.text("instance") != state.instance)
     throw Error(Code::kIntegrity,

@@ -2,7 +2,7 @@
 
 #include "agent/base/encoding.h"
 #include "agent/base/error.h"
-#include "agent/envelope/envelope.h"
+#include "agent/envelope/statement.h"
 #include "agent/link/certificates.h"
 
 namespace keyagent::link {
@@ -114,7 +114,8 @@ void InstanceConfirmation::require_confirmation(const LinkState& state, const st
                                                 const keys::KeyRecord& old,
                                                 const keys::KeyRecord& fresh) {
   const auto pinned = from_base64url(state.confirmation_key);
-  const Bytes payload = envelope::verify_jws(signing_key_of(pinned.value_or(Bytes{})), jws);
+  const Bytes payload = envelope::verify_statement(signing_key_of(pinned.value_or(Bytes{})), jws,
+                                                   envelope::Statement::kRotation);
   const link::Answer said{std::string(as_text(payload))};
   const bool ours = said.text("agent") == state.agent && said.text("old_kid") == old.kid.text() &&
                     said.text("new_kid") == fresh.kid.text();

@@ -5,6 +5,8 @@
 #include <openssl/pem.h>
 #include <openssl/x509v3.h>
 
+#include <algorithm>
+
 #include "agent/base/encoding.h"
 #include "agent/base/error.h"
 #include "agent/pki/subject.h"
@@ -183,6 +185,19 @@ Bytes make_authority(ByteView spki, const std::string& subject, const Validity& 
   add(raw, raw, NID_key_usage, "critical,keyCertSign,cRLSign");
   add(raw, raw, NID_subject_key_identifier, "hash");
   return finish(raw, raw, signer);
+}
+
+bool is_own_authority(ByteView der, ByteView spki) {
+  const QuietErrors quiet;
+  const auto certificate = parse_certificate(der);
+  if (!certificate) return false;
+  X509* raw = certificate.get();
+  EVP_PKEY* key = X509_get0_pubkey(raw);
+  if (key == nullptr) return false;
+  const Bytes own = encoded<i2d_PUBKEY>(key);
+  return std::equal(own.begin(), own.end(), spki.begin(), spki.end()) && X509_check_ca(raw) == 1 &&
+         X509_NAME_cmp(X509_get_subject_name(raw), X509_get_issuer_name(raw)) == 0 &&
+         X509_verify(raw, key) == 1;
 }
 
 Bytes issue(ByteView authority, const Certified& certified, const RequestSigner& signer) {

@@ -24,6 +24,10 @@ enum class Use { kClient, kServer };
 Bytes make_authority(ByteView spki, const std::string& subject, const Validity& validity,
                      const RequestSigner& signer);
 
+// Is this the CA certificate that the key made for itself: CA:TRUE, issued by its own subject, and
+// signed with the key?
+bool is_own_authority(ByteView certificate, ByteView spki);
+
 struct Certified {
   Bytes spki;
   std::string subject;                         // "/CN=web1"

@@ -36,7 +36,9 @@ Bytes TokenVault::wrap_for(const Kid& kid, ByteView recipient_spki, OaepHash has
   const auto key = find_adopted(kid);
   if (key->birth != Birth::kExchangeable) {
     throw Error(Code::kKeyState,
-                "key " + key->info.name + " was not made exchangeable and never leaves its token",
+                "key " + key->info.name +
+                    " was not made exchangeable and never leaves its token; keys that may are "
+                    "created with --exchangeable",
                 kid.text());
   }
   return at_boundary(kid.text(), [&] {

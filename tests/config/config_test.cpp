@@ -203,6 +203,25 @@ TEST(Config, Fault122_EachMistakeIsRefusedAndNamed) {
   }
 }
 
+TEST(Config, Fault144_WhatCaKeysCertifyIsReadAndBounded) {
+  const auto config = parse_config(plus("issuing:\n  clients: [\"web*\", db1]\n  servers: "
+                                        "[keys.example.org, \"2001:db8::1\"]\n  "
+                                        "max-certificate: 90d\n  max-list: 2d\n"),
+                                   "/etc/keyagent/keyagentd.yml")
+                          .issuing;
+  EXPECT_THAT(config.clients, ElementsAre("web*", "db1"));
+  EXPECT_THAT(config.servers, ElementsAre("keys.example.org", "2001:db8::1"));
+  EXPECT_EQ(config.max_certificate, std::chrono::hours(24 * 90));
+  EXPECT_EQ(config.max_list, std::chrono::hours(48));
+  const auto otherwise = parse_config(kSmallest, "/etc/keyagent/keyagentd.yml").issuing;
+  EXPECT_THAT(otherwise.clients, ElementsAre("*"));
+  EXPECT_EQ(otherwise.max_certificate, std::chrono::hours(24 * 398));
+  EXPECT_THAT(fault_of(plus("issuing: {clients: [\"Web 1\"]}\n")), HasSubstr("'Web 1'"));
+  EXPECT_THAT(fault_of(plus("issuing: {servers: [\"*.example.org\"]}\n")), HasSubstr("'*.ex"));
+  EXPECT_THAT(fault_of(plus("issuing: {max-certificate: 1m}\n")), HasSubstr("1h at least"));
+  EXPECT_THAT(fault_of(plus("issuing: {longest: 1d}\n")), HasSubstr("longest"));
+}
+
 TEST(Config, SocketModeIsWrittenAsForChmod) {
   for (const char* text : {"0640", "640", "\"0640\""}) {
     const auto config =

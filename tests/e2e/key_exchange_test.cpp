@@ -21,7 +21,7 @@ class KeyExchangeTest : public testing::Test {
                   0644);
     for (Host* host : {&source_, &target_}) {
       host->start();
-      host->json("key create exchange-identity --purpose sign");
+      host->json("key create exchange-identity --purpose identity");
     }
     target_.json("key create exchange --purpose exchange --algorithm rsa-2048");
     key_ = source_.json("key create data.customers --purpose storage --exchangeable");

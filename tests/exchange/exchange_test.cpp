@@ -7,6 +7,7 @@
 
 #include <functional>
 #include <memory>
+#include <nlohmann/json.hpp>
 
 #include "agent/base/encoding.h"
 #include "agent/base/error.h"
@@ -15,6 +16,7 @@
 #include "agent/keys/guarded_keys.h"
 #include "tests/support/fake_clock.h"
 #include "tests/support/soft_hsm.h"
+#include "tests/support/software_keys.h"
 #include "tests/vault/software_transfer.h"
 
 namespace keyagent::exchange {
@@ -30,7 +32,7 @@ struct Agent {
         vault(hsm.open_added(label)),
         keys({state.path() / "state", &clock, label}, vault) {
     keys.reconcile();
-    identity = make("exchange-identity", Purpose::kSign);
+    identity = make("exchange-identity", Purpose::kIdentity);
     exchange = make("exchange", Purpose::kExchange, KeyAlgorithm::kRsa2048);
   }
   keys::KeyRecord make(const char* name, Purpose purpose,
@@ -120,6 +122,27 @@ class ExchangeTest : public ::testing::Test {
   static inline std::string specification_;
   keys::KeyRecord key_;
 };
+
+// Why identities are no sign keys: with one, whoever may sign has his own RSA key vouched for, and
+// the source wraps the data key to it. No identity of purpose identity signs such a text
+// (gate_statement_test.cpp).
+TEST_F(ExchangeTest, Fault144_Control_ASignKeyAsIdentityVouchesForAKeyOfAFile) {
+  const auto identity = target_->make("sign-identity", Purpose::kSign);
+  test::SoftwareKeys keys;
+  const auto mine = keys.add("mine", Purpose::kExchange, KeyAlgorithm::kRsa2048);
+  auto wanted = order(*target_);
+  wanted.target = identity.kid;
+  wanted.target_spki = identity.spki;
+  wanted.exchange_spki = mine.spki;
+  const nlohmann::json offer{{"format", 1},
+                             {"exchange_kid", mine.kid.text()},
+                             {"oaep", {"sha1"}},
+                             {"issued", rfc3339(clock_.now())}};
+  wanted.proof =
+      envelope::sign_jws(target_->keys.ops(), keys::info_of(identity), SignatureAlgorithm::kEs256,
+                         as_bytes(offer.dump()), "keyagent-exchange-key+jws");
+  EXPECT_FALSE(export_key(source_->keys, source_->vault, clock_, wanted).package.empty());
+}
 
 TEST_F(ExchangeTest, X2_WhatWasSealedAtTheSourceOpensAtTheTargetUnderTheSameKid) {
   const Bytes envelope = source_->seal(key_, "a record");

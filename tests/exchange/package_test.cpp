@@ -30,7 +30,7 @@ Code code_of(const std::function<void()>& work) {
 class PackageTest : public ::testing::Test {
  protected:
   PackageTest() {
-    identity_ = keys_.add("exchange-identity", Purpose::kSign, KeyAlgorithm::kEcP256);
+    identity_ = keys_.add("exchange-identity", Purpose::kIdentity, KeyAlgorithm::kEcP256);
     other_ = keys_.add("other-identity", Purpose::kSign, KeyAlgorithm::kEcP256);
     package_.request = "req-1";
     package_.specification = "customers";

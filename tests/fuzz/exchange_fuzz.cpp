@@ -15,7 +15,7 @@ using namespace keyagent;
 
 const Bytes& identity() {
   static test::SoftwareKeys keys;
-  static const Bytes spki = keys.add("identity", Purpose::kSign, KeyAlgorithm::kEcP256).spki;
+  static const Bytes spki = keys.add("identity", Purpose::kIdentity, KeyAlgorithm::kEcP256).spki;
   return spki;
 }
 
@@ -37,8 +37,11 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   instance::SignedMessage message;
   if (taken([&] { message = instance::read_signed(text); })) {
     if (message.kid != jwk_thumbprint(message.spki)) std::abort();
-    taken([&] { instance::verified_json(message.spki, message.jws); });
-    if (taken([&] { instance::verified_json(identity(), message.jws); })) std::abort();
+    taken([&] { instance::verified_message(message); });
+    if (taken([&] {
+          instance::verified_json(identity(), message.jws, envelope::Statement::kExchangeMessage);
+        }))
+      std::abort();
   }
   taken([&] {
     if (instance::epoch_in(text) < 0) std::abort();

@@ -20,8 +20,8 @@ class GateExchangeTest : public GateTest {
   GateExchangeTest() {
     options_.failures_per_key_per_day = 3;
     policy_ = policy::parse_policy(policy_text({}), "policy.yml");
-    source_ = create("exchange-identity", "sign");
-    target_ = create("their-identity", "sign");
+    source_ = create("exchange-identity", "identity");
+    target_ = create("their-identity", "identity");
     exchange_ = create("exchange", "exchange", "rsa-2048");
     key_ = create_data_key("data.customers", true);
     policy_ = policy::parse_policy(policy_text(target_.kid()), "policy.yml");
@@ -35,6 +35,10 @@ rules:
   - name: instance-imports
     allow: [import, public]
     keys: ["data.*", exchange]
+    who: {user: "1001"}
+  - name: instance-vouches
+    allow: [sign, public]
+    keys: [exchange-identity, their-identity, exchange]
     who: {user: "1001"}
 )";
     if (target.empty()) return text;
@@ -168,7 +172,7 @@ TEST_F(GateExchangeTest, Fault090_TheKeyToWrapForIsTheTargetsWordNotTheCallers) 
   EXPECT_EQ(refused(kInstance, request), wire::INTEGRITY);
   request = export_request();
   request.mutable_exchange_export()->set_identity("exchange");
-  EXPECT_EQ(refused(kInstance, request), wire::USAGE) << "no sign key";
+  EXPECT_EQ(refused(kInstance, request), wire::USAGE) << "no identity";
 }
 
 TEST_F(GateExchangeTest, Fault094_WhatDoesNotUnwrapIsOneAnswerOnABeatAndCosts) {
@@ -185,6 +189,54 @@ TEST_F(GateExchangeTest, Fault094_WhatDoesNotUnwrapIsOneAnswerOnABeatAndCosts) {
   EXPECT_EQ(refused(kInstance, import_request(good)), wire::KEY_STATE) << "three were too many";
   gate().forgive(3);
   EXPECT_FALSE(ask(kInstance, import_request(good)).has_failure());
+}
+
+// To sign as somebody is a use of that key: a rule for the data key alone does not allow it.
+TEST_F(GateExchangeTest, Fault145_WhoMayNotSignWithTheIdentityOffersAndExportsNothing) {
+  const auto offered = export_request();
+  create("codesign", "sign");
+  const std::string rules = R"(
+rules:
+  - {name: imports, allow: [import, public], keys: ["data.*", exchange], who: {user: "1001"}}
+  - {name: signs-one, allow: [sign], keys: [codesign], who: {user: "1001"}}
+  - {name: exports, allow: [export], keys: ["data.*"], peers: [)" +
+                            target_.kid() + R"(], who: {user: "1001"}}
+)";
+  policy_ = policy::parse_policy(rules, "policy.yml");
+  wire::Request offer;
+  offer.mutable_exchange_offer()->set_exchange_key("exchange");
+  offer.mutable_exchange_offer()->set_identity("their-identity");
+  auto refusal = ask(kInstance, offer);
+  EXPECT_EQ(refusal.failure().code(), wire::DENIED) << refusal.failure().text();
+  EXPECT_THAT(refusal.failure().text(), HasSubstr("keyagent why sign their-identity"));
+  EXPECT_THAT(audit_lines().back(),
+              HasSubstr("refused: exchange.offer, signed by their-identity " + target_.kid()));
+  refusal = ask(kInstance, offered);
+  EXPECT_EQ(refusal.failure().code(), wire::DENIED) << refusal.failure().text();
+  EXPECT_THAT(audit_lines().back(), HasSubstr("signed by exchange-identity " + source_.kid()));
+  // A key that is not there is not told from one that may not be seen.
+  offer.mutable_exchange_offer()->set_identity("nothing-here");
+  EXPECT_EQ(refused(kInstance, offer), wire::DENIED);
+  EXPECT_THAT(ask(kInstance, offer).failure().text(),
+              HasSubstr("may not sign with key nothing-here"));
+  // With the key that it may use it vouches, and the log names that one.
+  offer.mutable_exchange_offer()->set_identity("codesign");
+  EXPECT_FALSE(ask(kInstance, offer).has_failure());
+  EXPECT_THAT(audit_lines().back(), HasSubstr("signed by codesign"));
+}
+
+TEST_F(GateExchangeTest, Fault144_AnOfferIsForAnExchangeKeyOfThisTokenThatIsInUse) {
+  wire::Request offer;
+  offer.mutable_exchange_offer()->set_identity("their-identity");
+  const auto asked = [&](const std::string& key) {
+    offer.mutable_exchange_offer()->set_exchange_key(key);
+    return refused(kInstance, offer);
+  };
+  EXPECT_EQ(asked("data.customers"), wire::USAGE) << "no exchange key";
+  EXPECT_EQ(asked("data.not-here"), wire::KEY_NOT_PRESENT);
+  EXPECT_EQ(asked(std::string(43, 'A')), wire::DENIED) << "a key of somebody's own";
+  keys_.change_state("exchange", KeyState::kSuspended, {"test"});
+  EXPECT_EQ(asked("exchange"), wire::KEY_STATE);
 }
 
 // Who may import from a pinned source has not therefore the right to bring what he likes.

@@ -21,6 +21,7 @@ class Clone : public testing::TestWithParam<const char*> {
       if (!Postgres::missing().empty()) GTEST_SKIP() << Postgres::missing() << " is not installed";
       for (auto* each : {&source_, &copy_}) each->store_url = Postgres::shared().new_database();
     }
+    source_.extra += "credentials: {exchangeable: true}\n";
     source_.start();
     copy_.write_config();
     source_.add_user("crypto", "cryptographic-manager");
@@ -50,7 +51,8 @@ class Clone : public testing::TestWithParam<const char*> {
          {"effect", "allow"},
          {"uses", {"exchange"}},
          {"roles", {"cryptographic-manager"}}}}.dump();
-    source_.json("crypto", "specification create " + specification + " --access access.json");
+    source_.json("crypto",
+                 "specification create " + specification + " --exchangeable --access access.json");
     for (int i = 0; i < kRecords; ++i) {
       std::ofstream(source_.work.path() / "value") << value(specification, i);
       ASSERT_EQ(source_
@@ -98,6 +100,7 @@ TEST_P(Clone, X12_EveryRecordIsThereAtOnceAndIsReadWhenTheKeysHaveCome) {
   const auto cloned = clone("--with-users");
   ASSERT_EQ(cloned.status, 0) << cloned.output;
   EXPECT_THAT(cloned.output, HasSubstr("specifications 3, records 11 (credentials 1), users 2"));
+  EXPECT_THAT(cloned.output, HasSubstr("specification create --exchangeable"));
   const auto request = after(cloned.output, "request: "), own = after(cloned.output, "identity: ");
   ASSERT_NE(own, identity_);
   const auto again = clone("--with-users");

@@ -21,18 +21,32 @@
 
 namespace keyagent::instance {
 
+// Of whatever type.
+inline Json verified_json(const Bytes& spki, const std::string& jws) {
+  const auto key = envelope::key_of_spki(spki, Purpose::kIdentity);
+  return parse_object(as_text(envelope::verify_jws(key, jws)));
+}
+
 // Packages are as real as their signature: it names source, target, request, specification and key.
 class MemoryDoor final : public KeyDoor {
  public:
   MemoryDoor()
-      : identity_(keys_.add("exchange-identity", Purpose::kSign, KeyAlgorithm::kEcP256)),
+      : identity_(keys_.add("exchange-identity", Purpose::kIdentity, KeyAlgorithm::kEcP256)),
         exchange_(keys_.add("exchange", Purpose::kExchange, KeyAlgorithm::kEcP256)) {}
 
   PublicKeyInfo identity() override { return identity_; }
   bool had_identity(const std::string&) override { return false; }
   void make_keys() override {}
   std::string cannot_exchange() override { return missing; }
-  std::string sign(const std::string& payload) override {
+  // As the agent does: only what it would take for such a statement.
+  std::string sign(envelope::Statement statement, const std::string& payload) override {
+    const Json said = parse_object(payload);
+    const auto now = said.contains("issued") ? parse_rfc3339(text_of(said, "issued")) : WallTime{};
+    envelope::require_statement(statement, as_bytes(payload), identity_.kid, now);
+    return envelope::sign_jws(keys_, identity_, SignatureAlgorithm::kEs256, as_bytes(payload),
+                              envelope::type_of(statement));
+  }
+  std::string sign(const std::string& payload) {
     return envelope::sign_jws(keys_, identity_, SignatureAlgorithm::kEs256, as_bytes(payload));
   }
   ExchangeOffer offer() override {

@@ -38,7 +38,8 @@ class ExchangePair : public testing::Test {
     return to.keyagent("crypto", "peer add " + name + " --identity=" + identity + " --url " +
                                      peer.api_url() + " --ca=" + peer.fingerprint);
   }
-  static std::string make_key(const std::string& specification, const std::string& words = "",
+  static std::string make_key(const std::string& specification,
+                              const std::string& words = "--exchangeable",
                               const std::string& approver = "cryptographic-manager") {
     std::ofstream(source_->work.path() / "access.json") << Json{
         {{"rule", "out"}, {"effect", "allow"}, {"uses", {"exchange"}}, {"roles", {approver}}},

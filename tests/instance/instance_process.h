@@ -33,12 +33,14 @@ class InstanceProcess final : public InstanceAddress {
   std::filesystem::path log() const { return work.path() / "instance.log"; }
   std::string store_url = "sqlite://" + (work.path() / "store/instance.db").string();
   std::string listen_extra;  // further lines of `listen`
+  std::string agent_extra;   // and of `agent`
   std::string extra = "times:\n  heartbeat: 1s\n";
 
   void write_config() const {
     std::ofstream(config_path()) << "id: test-instance\nhosts: [127.0.0.1, localhost]\nagent:\n"
                                     "  socket: "
-                                 << agent.socket().string() << "\nstore:\n  url: " << store_url
+                                 << agent.socket().string() << "\n"
+                                 << agent_extra << "store:\n  url: " << store_url
                                  << "\nlisten:\n  api: 127.0.0.1:" << api_port_
                                  << "\n  agents: 127.0.0.1:" << agents_port_ << "\n"
                                  << listen_extra << extra;

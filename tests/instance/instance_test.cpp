@@ -199,7 +199,7 @@ TEST_F(InstanceTest, R7_TheConfirmationIsSignedByTheInstance) {
   auto connection = instance_->agent.client();
   const auto response = connection.call(request);
   const auto& spki = response.key_show().key().spki();
-  const auto key = envelope::key_of_spki(Bytes(spki.begin(), spki.end()), Purpose::kSign);
+  const auto key = envelope::key_of_spki(Bytes(spki.begin(), spki.end()), Purpose::kConfirm);
   const Json said = Json::parse(as_text(envelope::verify_jws(key, jws)));
   EXPECT_EQ(said.at("agent"), "confirm-1");
   EXPECT_EQ(said.at("old_kid"), before);
@@ -227,14 +227,11 @@ TEST_F(InstanceTest, T9_ACertificateWithAnothersNameIsRefusedWithAnAlarm) {
   config.agent_socket = instance_->agent.socket();
   instance::HostKeys host(config);
   const auto now = std::chrono::system_clock::now();
-  const Bytes forged = pki::issue(mine->chain.back(),
+  const Bytes forged = host.issue(mine->chain.back(),
                                   {mine->auth.spki,
-                                   "/O=keyagent/CN=forged-2",
-                                   {"DNS:forged-2"},
                                    pki::Use::kClient,
-                                   {now - std::chrono::minutes(5), now + std::chrono::hours(1)},
-                                   pki::new_serial()},
-                                  host.ca_signer());
+                                   {"forged-2"},
+                                   {now - std::chrono::minutes(5), now + std::chrono::hours(1)}});
   mine->call("GET", "/v1/credentials");  // with its own
   mine->chain.front() = forged;
   EXPECT_EQ(code_of([&] { mine->fetch("for-forged-2"); }), Code::kIntegrity);

@@ -120,6 +120,7 @@ TEST_P(RecordsTest, ASpecificationShowsItsKeyAndCryptoperiodAndIsMadeOnce) {
   const Json key = shown.at("keys").at(0);
   EXPECT_EQ(key.at("state"), "active");
   EXPECT_EQ(key.at("kid"), shown.at("active"));
+  EXPECT_EQ(key.at("exchangeable"), false) << "unless it is asked for";
   EXPECT_EQ(key.at("period_s"), 365 * 24 * 3600);
   EXPECT_TRUE(key.at("next_rekey").is_string());
   for (const char* name : {"UPPER", "-a", "a/b", "0123456789012345678901234567890123456789012"})

@@ -51,7 +51,8 @@ class RestoredTest : public WholeSystem {
   std::string sign(const Json& payload) {
     instance::InstanceConfig config;
     config.agent_socket = instance_.agent.socket();
-    return instance::HostKeys(config).sign_confirmation(payload.dump());
+    return instance::HostKeys(config).sign_confirmation(envelope::Statement::kEpoch,
+                                                        payload.dump());
   }
   // A link that says this in its hello, once it is welcome.
   static Json greet(SimulatedAgent& agent, Json hello) {

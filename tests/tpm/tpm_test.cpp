@@ -131,7 +131,7 @@ TEST_F(TpmTest, WhatATpmCannotDoIsRefusedByName) {
 
 TEST_F(TpmTest, X4_AsSourceOrTargetOfAKeyExchangeItSaysWhatItLacksBeforeAnythingIsSent) {
   store_->reconcile();
-  make("exchange-identity", Purpose::kSign);
+  make("exchange-identity", Purpose::kIdentity);
   const auto text_of = [&](const std::function<void()>& work) {
     try {
       work();

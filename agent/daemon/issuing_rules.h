@@ -1,0 +1,29 @@
+#pragma once
+// The rules of `issuing` that are in force: the gate reads them, a reload replaces them.
+
+#include <mutex>
+
+#include "agent/config/config.h"
+#include "agent/gate/issuing.h"
+
+namespace keyagent::daemon {
+
+// Thread-safe.
+class IssuingInForce {
+ public:
+  explicit IssuingInForce(const config::IssuingConfig& from) { set(from); }
+  void set(const config::IssuingConfig& from) {
+    const std::lock_guard lock(mutex_);
+    rules_ = {from.clients, from.servers, from.max_certificate, from.max_list};
+  }
+  gate::IssuingRules get() const {
+    const std::lock_guard lock(mutex_);
+    return rules_;
+  }
+
+ private:
+  mutable std::mutex mutex_;
+  gate::IssuingRules rules_;  // guarded by mutex_
+};
+
+}  // namespace keyagent::daemon
