@@ -22,6 +22,10 @@ struct PublicKeyInfo {
   Purpose purpose = Purpose::kSign;
   EnvelopeAlgorithm envelope = EnvelopeAlgorithm::kNone;
   Bytes spki;  // DER SubjectPublicKeyInfo (RFC 5280 §4.1.2.7); empty for a secret key
+  // Opens CMS EnvelopedData with AES-CBC, which is not authenticated, and nothing else. False:
+  // opens authenticated content and nothing else. Fixed when the key is created, so that a key that
+  // was wrapped for one kind of content never opens the other (RFC 9709 §1).
+  bool accepts_cbc = false;
 };
 
 // A content encryption key under a storage key: RFC 7518 §4.7.

@@ -148,7 +148,8 @@ struct Outcome {
   Counts counts;
 };
 
-// The agent has opened the new envelope before it gave it out; the file is replaced as a whole.
+// The agent opens every envelope, also one that is up to date, and the new one before it gives it
+// out; the file is replaced as a whole.
 void reseal_file(Session& session, const SealedFile& file, Outcome& outcome) {
   wire::Request request;
   request.mutable_reseal()->set_envelope(file.envelope.data(), file.envelope.size());
@@ -171,11 +172,8 @@ void reseal_one(Session& session, const Recipients& recipients, const SealedFile
   if (key == nullptr) {
     ++outcome.foreign;
     ++outcome.counts[""];
-  } else if (key->state() == "active") {
-    ++outcome.current;
-    ++outcome.counts[file.kid];
   } else if (dry_run) {
-    ++outcome.resealed;
+    ++(key->state() == "active" ? outcome.current : outcome.resealed);
   } else {
     try {
       reseal_file(session, file, outcome);

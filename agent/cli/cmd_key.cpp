@@ -33,6 +33,9 @@ std::string key_lines(const wire::Key& key) {
          (key.exchangeable()
               ? "\n  exchange   may leave the token wrapped, for those that the policy names"
               : "") +
+         (key.accepts_cbc()
+              ? "\n  content    ACCEPTS AES-CBC, which is not authenticated, and nothing else"
+              : "") +
          (life_text(key).empty() ? "" : "\n  life       " + life_text(key)) +
          (key.used().empty() ? "" : "\n  last used  " + key.used()) +
          (certificate_text(key).empty() ? "" : "\n  " + certificate_text(key)) +
@@ -66,7 +69,7 @@ void run_list(Session& session, bool all) {
     text +=
         pad(key.name(), 23) + " " + pad(key.purpose(), 11) + pad(key.algorithm(), 11) +
         pad(key.usable() || key.state() == "destroyed" ? key.state() : key.state() + " (!)", 13) +
-        key.kid() + "\n";
+        key.kid() + (key.accepts_cbc() ? "  accepts AES-CBC" : "") + "\n";
   }
   if (response.key_list().keys().empty())
     text = "No key that you may see; make one with: keyagent key create NAME --purpose sign";
@@ -122,6 +125,7 @@ void run_public(Session& session, const std::string& which, const std::string& f
   if (info.spki.empty())
     throw Error(Code::kUsage, "key " + info.name + " is a secret key: it has no public part");
   const std::string pem = to_pem(info.spki);
+  const Json jwk = info.accepts_cbc ? Json() : Json::parse(envelope::to_jwk(info));
   const std::string text = format == "jwk"   ? envelope::to_jwk(info) + "\n"
                            : format == "ssh" ? sshagent::authorized_key(info.spki, info.name) + "\n"
                                              : pem;
@@ -130,7 +134,7 @@ void run_public(Session& session, const std::string& which, const std::string& f
   if (!session.globals.json) return;
   session.tell({{"kid", info.kid.text()},
                 {"name", info.name},
-                {"jwk", Json::parse(envelope::to_jwk(info))},
+                {"jwk", jwk},
                 {"pem", pem},
                 {"ssh", sshagent::authorized_key(info.spki, info.name)}},
                {});
@@ -196,6 +200,12 @@ void add_key_commands(CLI::App& app, Session& session) {
   create->add_flag_callback(
       "--exchangeable", [wanted] { wanted->set_exchangeable(true); },
       "a storage key that may leave the token wrapped, for those that the policy names");
+
+  create->add_flag_callback(
+      "--accept-cbc", [wanted] { wanted->set_accepts_cbc(true); },
+      "a transport key that opens CMS with AES-CBC content, and nothing else: nobody can tell "
+      "whether "
+      "such a message was changed (keyagent(1), \"AES-CBC content\")");
 
   auto all = std::make_shared<bool>(false);
   auto* list = add_command(*key, "list", "the keys that you may see",

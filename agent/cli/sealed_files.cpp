@@ -60,8 +60,9 @@ Recipients::Recipients(Session& session) {
   const auto response = session.call(request);
   for (const auto& key : response.key_list().keys()) {
     keys_[key.kid()] = key;
-    if (!key.spki().empty())
-      by_recipient_id_[envelope::subject_key_identifier(as_bytes(key.spki()))] = key.kid();
+    if (key.spki().empty()) continue;
+    for (const auto& id : envelope::key_identifiers(as_bytes(key.spki())))
+      by_recipient_id_[id] = key.kid();
   }
 }
 
@@ -77,8 +78,7 @@ const wire::Key* Recipients::active(const std::string& name) const {
   return nullptr;
 }
 
-std::string Recipients::kid_of(ByteView envelope) const {
-  const auto header = envelope::inspect(envelope);
+std::string Recipients::kid_of(const envelope::Header& header) const {
   if (!header.kid.empty()) return keys_.contains(header.kid) ? header.kid : std::string();
   for (const auto& id : header.recipient_ids) {
     if (const auto found = by_recipient_id_.find(id); found != by_recipient_id_.end())
@@ -90,15 +90,10 @@ std::string Recipients::kid_of(ByteView envelope) const {
 std::optional<SealedFile> Recipients::read(const fs::path& path) const {
   if (fs::file_size(path) > envelope::kMaxEnvelope) return std::nullopt;
   SealedFile file{path, read_file(path, envelope::kMaxEnvelope), false, {}};
-  // A JWE in a file ends with a newline; CMS is binary and stays as it is.
-  const bool jwe = as_text(file.envelope).rfind("ey", 0) == 0;
-  while (jwe && !file.envelope.empty() &&
-         (file.envelope.back() == '\n' || file.envelope.back() == '\r')) {
-    file.envelope.pop_back();
-    file.line = true;
-  }
   try {
-    file.kid = kid_of(file.envelope);
+    const auto header = envelope::inspect(file.envelope);
+    file.line = header.format == envelope::Format::kJwe && file.envelope.back() == '\n';
+    file.kid = kid_of(header);
   } catch (const Error& error) {
     // Not an envelope; or one of a kind that is not spoken here, which is none of ours either.
     if (error.code() == Code::kInput || error.code() == Code::kUnsupported) return std::nullopt;

@@ -10,6 +10,7 @@
 
 #include "agent/base/bytes.h"
 #include "agent/cli/cli.h"
+#include "agent/envelope/envelope.h"
 
 namespace keyagent::cli {
 
@@ -32,7 +33,7 @@ class Recipients {
   const wire::Key* active(const std::string& name) const;
 
  private:
-  std::string kid_of(ByteView envelope) const;
+  std::string kid_of(const envelope::Header& header) const;
   std::map<std::string, wire::Key> keys_;
   std::map<Bytes, std::string> by_recipient_id_;
 };

@@ -63,6 +63,7 @@ Json key_json(const wire::Key& key) {
            {"sealed", key.sealed()},
            {"certificate_until", key.certificate_until()},
            {"exchangeable", key.exchangeable()},
+           {"accepts_cbc", key.accepts_cbc()},
            {"origin", key.origin()}};
   if (!key.finding().empty()) out["finding"] = key.finding();
   if (!key.certificate_finding().empty()) out["certificate_finding"] = key.certificate_finding();

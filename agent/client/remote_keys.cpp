@@ -27,6 +27,7 @@ PublicKeyInfo info_of(const wire::Key& key) {
   info.name = key.name();
   info.algorithm = known(key_algorithm_of(key.algorithm()), key.algorithm());
   info.purpose = known(purpose_of(key.purpose()), key.purpose());
+  info.accepts_cbc = key.accepts_cbc();
   info.envelope = known(envelope_algorithm_of(key.envelope()), key.envelope());
   info.spki.assign(key.spki().begin(), key.spki().end());
   return info;

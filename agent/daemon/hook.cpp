@@ -26,6 +26,8 @@ std::string request_of(Confirmation::Phase phase, const keys::RekeyRecord& rekey
     const PublicKeyInfo info{fresh.kid,     fresh.name.text(), fresh.algorithm,
                              fresh.purpose, fresh.envelope,    fresh.spki};
     request["jwk"] = Json::parse(envelope::to_jwk(info));
+    // No JWE is sealed to a key that accepts AES-CBC content.
+    if (fresh.accepts_cbc) request["jwk"].erase("alg");
   }
   return request.dump() + "\n";
 }

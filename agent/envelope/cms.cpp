@@ -2,6 +2,7 @@
 
 #include "agent/envelope/cms.h"
 
+#include <algorithm>
 #include <initializer_list>
 
 #include "agent/base/encoding.h"
@@ -104,29 +105,29 @@ Bytes agreement_info(const PublicKeyInfo& key, ByteView key_id, const SecretByte
               tlv(kSequence, {kOidStdDhSha256, wrap}), tlv(kSequence, {recipient})});
 }
 
-// The one recipient that names this key. A message may have others; several without a key id cannot
-// be told apart.
-const CmsRecipient& find_recipient(const CmsMessage& message, const PublicKeyInfo& key) {
-  const Bytes key_id = subject_key_identifier(key.spki);
-  const CmsRecipient* unnamed = nullptr;
-  int unnamed_count = 0;
+// The one recipient that is this key: the one that names it by any of its key identifiers; else the
+// only one that names its key in a way that cannot be compared, by issuer and serial number or by
+// an identifier of the author's own where a person has said that it is this key.
+const CmsRecipient& find_recipient(const CmsMessage& message, const PublicKeyInfo& key,
+                                   bool named) {
+  const auto own = key_identifiers(key.spki);
   for (const CmsRecipient& recipient : message.recipients) {
-    if (recipient.key_id == key_id) return recipient;
-    if (recipient.key_id) continue;
-    unnamed = &recipient;
-    ++unnamed_count;
+    if (recipient.key_id && std::find(own.begin(), own.end(), *recipient.key_id) != own.end())
+      return recipient;
   }
-  if (unnamed_count == 0) {
+  const auto unnamed = std::count_if(message.recipients.begin(), message.recipients.end(),
+                                     [](const auto& each) { return !each.key_id; });
+  if (unnamed == 1) {
+    return *std::find_if(message.recipients.begin(), message.recipients.end(),
+                         [](const auto& each) { return !each.key_id; });
+  }
+  if (named && message.recipients.size() == 1) return message.recipients.front();
+  if (unnamed == 0)
     throw Error(Code::kInput, "the envelope is sealed to another key", key.kid.text());
-  }
-  if (unnamed_count > 1) {
-    throw Error(
-        Code::kUnsupported,
-        "the message has several recipients named by issuer and serial number; seal with key "
-        "identifiers (openssl cms -encrypt -keyid)",
-        key.kid.text());
-  }
-  return *unnamed;
+  throw Error(Code::kUnsupported,
+              "the message has several recipients named by issuer and serial number; seal with key "
+              "identifiers (openssl cms -encrypt -keyid)",
+              key.kid.text());
 }
 
 bool is_ecdh(EnvelopeAlgorithm algorithm) {
@@ -136,6 +137,7 @@ bool is_ecdh(EnvelopeAlgorithm algorithm) {
 // Everything that the bytes alone decide, before the token is asked.
 void check_fits(const PublicKeyInfo& key, const CmsMessage& message,
                 const CmsRecipient& recipient) {
+  require_content(key, message.authenticated);
   if (recipient.algorithm == EnvelopeAlgorithm::kNone) {
     throw Error(Code::kUnsupported, "this CMS message cannot be opened here: " + recipient.refusal,
                 key.kid.text());
@@ -180,6 +182,7 @@ SecretBytes recover_cek(KeyOps& ops, const PublicKeyInfo& key, const CmsMessage&
 }  // namespace
 
 Bytes seal_cms(const PublicKeyInfo& key, ContentEncryption enc, const SecretBytes& plaintext) {
+  require_authenticated(key);
   if (plaintext.size() > kMaxPlaintext) {
     throw Error(Code::kUsage, "an envelope carries at most 128 KiB; seal a key for more");
   }
@@ -203,12 +206,12 @@ Bytes seal_cms(const PublicKeyInfo& key, ContentEncryption enc, const SecretByte
   return tlv(kSequence, {kOidAuthEnveloped, tlv(constructed(0), {data})});
 }
 
-SecretBytes open_cms(KeyOps& ops, const PublicKeyInfo& key, ByteView bytes) {
+SecretBytes open_cms(KeyOps& ops, const PublicKeyInfo& key, ByteView bytes, bool named) {
   const CmsMessage message = parse_cms(bytes);
   if (key.spki.empty()) {
     throw Error(Code::kUnsupported, "a storage key opens JWE only", key.kid.text());
   }
-  const CmsRecipient& recipient = find_recipient(message, key);
+  const CmsRecipient& recipient = find_recipient(message, key, named);
   check_fits(key, message, recipient);
   const SecretBytes cek = recover_cek(ops, key, message, recipient);
   if (!message.authenticated) return cbc_open(cek, message.iv, message.ciphertext);

@@ -34,10 +34,10 @@ struct CmsMessage {
   std::vector<CmsRecipient> recipients;
 };
 
-// `bytes`: DER or BER, or PEM. Throws Error{kInput} for malformed messages, Error{kUnsupported} for
-// well-formed ones of a kind that is not spoken here.
+// `bytes`: one whole BER element (container.h). Throws Error{kInput} for malformed messages,
+// Error{kUnsupported} for well-formed ones of a kind that is not spoken here.
 CmsMessage parse_cms(ByteView bytes);
 
-SecretBytes open_cms(KeyOps& ops, const PublicKeyInfo& key, ByteView bytes);
+SecretBytes open_cms(KeyOps& ops, const PublicKeyInfo& key, ByteView bytes, bool named);
 
 }  // namespace keyagent::envelope

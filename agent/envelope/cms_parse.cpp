@@ -1,7 +1,5 @@
-#include <openssl/bio.h>
 #include <openssl/cms.h>
 #include <openssl/objects.h>
-#include <openssl/pem.h>
 #include <openssl/rsa.h>
 
 #include <string_view>
@@ -278,60 +276,10 @@ CmsMessage read_unauthenticated(const unsigned char* der, long size) {
   return out;
 }
 
-// X.690 §8.9.1, §8.11.1, §8.12.1: SEQUENCE and SET are constructed. The decoder lets a primitive
-// SET pass, and then a changed byte would go unnoticed. REQUIRES nothing of the bytes; moves `at`
-// behind the element.
-bool well_formed(const unsigned char*& at, const unsigned char* end, int depth) {
-  constexpr int kMaxDepth = 30;
-  long size = 0;
-  int tag = 0;
-  int tag_class = 0;
-  const int flags = ASN1_get_object(&at, &size, &tag, &tag_class, end - at);
-  if ((flags & 0x80) != 0 || depth > kMaxDepth) return false;
-  if ((flags & V_ASN1_CONSTRUCTED) == 0) {
-    at += size;
-    return tag_class != V_ASN1_UNIVERSAL || (tag != V_ASN1_SEQUENCE && tag != V_ASN1_SET);
-  }
-  const bool indefinite = (flags & 1) != 0;
-  const unsigned char* inner_end = indefinite ? end : at + size;
-  while (at < inner_end) {
-    if (indefinite && inner_end - at >= 2 && at[0] == 0 && at[1] == 0) {
-      at += 2;
-      return true;
-    }
-    if (!well_formed(at, inner_end, depth + 1)) return false;
-  }
-  return !indefinite;
-}
-
-// The DER inside PEM armour (RFC 7468 §9); nullopt when there is none.
-std::optional<Bytes> unarmour(ByteView bytes) {
-  if (bytes.empty() || bytes[0] != '-') return std::nullopt;
-  Owned<BIO> bio(BIO_new_mem_buf(bytes.data(), static_cast<int>(bytes.size())));
-  char* name = nullptr;
-  char* header = nullptr;
-  unsigned char* data = nullptr;
-  long size = 0;
-  const bool ok = bio && PEM_read_bio(bio.get(), &name, &header, &data, &size) == 1;
-  const bool plain = ok && *header == '\0' &&
-                     (std::string_view(name) == "CMS" || std::string_view(name) == "PKCS7");
-  std::optional<Bytes> out;
-  if (plain) out = Bytes(data, data + size);
-  OPENSSL_free(name);
-  OPENSSL_free(header);
-  OPENSSL_free(data);
-  if (!plain) malformed("the PEM armour is not that of a CMS message");
-  return out;
-}
-
 }  // namespace
 
 CmsMessage parse_cms(ByteView bytes) {
   const CleanErrorQueue clean;
-  const auto armoured = unarmour(bytes);
-  if (armoured) bytes = *armoured;
-  const unsigned char* at = bytes.data();
-  if (!well_formed(at, bytes.data() + bytes.size(), 0)) malformed("it is not BER or DER");
   const auto info = asn1::parse<asn1::ContentInfo>(bytes.data(), static_cast<long>(bytes.size()),
                                                    asn1::ContentInfo_it());
   if (!info || info->content->type != V_ASN1_SEQUENCE) malformed("ContentInfo cannot be parsed");

@@ -60,10 +60,39 @@ Bytes optional_member(const Json& object, const char* name) {
   return object.contains(name) ? decode_member(object, name) : Bytes{};
 }
 
+constexpr const char* kBinding = "keyagent";
+constexpr std::size_t kMaxBoundName = 128;
+
+// The one extension that is understood here, and its value is then checked by whoever asked for the
+// credential.
+void read_critical(const Json& header) {
+  const auto critical = header.find("crit");
+  if (critical == header.end()) return;
+  if (*critical != Json::array({kBinding}) || !header.contains(kBinding))
+    unsupported("\"crit\" names extensions; only \"keyagent\" is supported");
+}
+
+std::optional<Binding> read_binding(const Json& header) {
+  const auto member = header.find(kBinding);
+  if (member == header.end()) return std::nullopt;
+  if (!member->is_object() || member->size() != 4) malformed("\"keyagent\" needs four members");
+  const auto text = [&](const char* name) {
+    auto value = text_member(*member, name);
+    if (!value || value->empty() || value->size() > kMaxBoundName)
+      malformed(std::string("\"keyagent\" lacks \"") + name + "\", or it is too long");
+    return *std::move(value);
+  };
+  const auto version = member->find("version");
+  if (version == member->end() || !version->is_number_unsigned() || *version == 0)
+    malformed("\"keyagent\" lacks \"version\", or it is not a positive integer");
+  return Binding{text("instance"), text("credential"), version->get<std::uint64_t>(),
+                 text("agent")};
+}
+
 void read_algorithms(const Json& header, Jwe& jwe) {
   // RFC 7515 §4.1.11, RFC 7516 §4.1.3: understood or refused; compression leaks the text by its
   // length.
-  if (header.contains("crit")) unsupported("\"crit\" names extensions, none is spoken");
+  read_critical(header);
   if (header.contains("zip")) unsupported("the text is compressed (\"zip\"); seal without");
   const auto alg = text_member(header, "alg");
   const auto enc = text_member(header, "enc");
@@ -162,6 +191,7 @@ Jwe parse_jwe(std::string_view token) {
   const auto header = parse_strict_object(as_text(header_bytes), kJoseJson);
   if (!header) malformed("the header is not one JSON object with different names");
   read_algorithms(*header, jwe);
+  jwe.binding = read_binding(*header);
   if (is_agreement(jwe.algorithm)) read_agreement(*header, jwe);
   if (jwe.algorithm == EnvelopeAlgorithm::kA256GcmKw) {
     jwe.key_iv = decode_member(*header, "iv");

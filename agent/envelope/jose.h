@@ -23,6 +23,7 @@ struct Jwe {
   EnvelopeAlgorithm algorithm = EnvelopeAlgorithm::kNone;
   ContentEncryption enc = ContentEncryption::kA256Gcm;
   std::string kid;  // or empty
+  std::optional<Binding> binding;
   // ECDH-ES (RFC 7518 §4.6.1)
   KeyAlgorithm curve = KeyAlgorithm::kEcP256;
   Bytes ephemeral_point;  // uncompressed SEC1, not yet known to be on the curve
@@ -42,6 +43,12 @@ Bytes concat_info(std::string_view algorithm_id, ByteView apu, ByteView apv, std
 // The AlgorithmID and size of the key that the agreement yields: the CEK itself, or what wraps it.
 std::string_view agreed_name(EnvelopeAlgorithm algorithm, ContentEncryption enc);
 std::size_t agreed_size(EnvelopeAlgorithm algorithm, ContentEncryption enc);
+
+// What a key opens is of one kind (PublicKeyInfo::accepts_cbc). Throws Error{kUnsupported} for the
+// other.
+void require_content(const PublicKeyInfo& key, bool authenticated);
+// Nothing is sealed here to a key that accepts AES-CBC. Throws Error{kUnsupported}.
+void require_authenticated(const PublicKeyInfo& key);
 
 SecretBytes open_jwe(KeyOps& ops, const PublicKeyInfo& key, std::string_view token);
 

@@ -18,9 +18,19 @@ OaepHash oaep_hash(EnvelopeAlgorithm algorithm) {
   return algorithm == EnvelopeAlgorithm::kRsaOaep ? OaepHash::kSha1 : OaepHash::kSha256;
 }
 
-Json start_header(const PublicKeyInfo& key, ContentEncryption enc) {
-  return Json{
+// "keyagent" is not listed in "crit": programs of before know nothing of it and must go on opening.
+// Who asks for a credential refuses what is bound to another one, and what is not bound.
+Json start_header(const PublicKeyInfo& key, ContentEncryption enc,
+                  const std::optional<Binding>& binding) {
+  Json header{
       {"alg", keyagent::name_of(key.envelope)}, {"enc", name_of(enc)}, {"kid", key.kid.text()}};
+  if (binding) {
+    header["keyagent"] = {{"instance", binding->instance},
+                          {"credential", binding->credential},
+                          {"version", binding->version},
+                          {"agent", binding->agent}};
+  }
+  return header;
 }
 
 void check_plaintext(const SecretBytes& plaintext) {
@@ -48,10 +58,9 @@ Json ephemeral_jwk(KeyAlgorithm curve, ByteView point) {
               {"y", to_base64url(point.subspan(1 + field))}};
 }
 
-Bytes seal_by_agreement(const PublicKeyInfo& key, ContentEncryption enc,
+Bytes seal_by_agreement(const PublicKeyInfo& key, ContentEncryption enc, Json header,
                         const SecretBytes& plaintext) {
   const EphemeralAgreement ephemeral = agree_ephemeral(key.spki);
-  Json header = start_header(key, enc);
   header["epk"] = ephemeral_jwk(key.algorithm, ephemeral.point);
   const std::size_t size = agreed_size(key.envelope, enc);
   const Bytes info = concat_info(agreed_name(key.envelope, enc), {}, {}, size);
@@ -84,6 +93,7 @@ SecretBytes recover_cek(KeyOps& ops, const PublicKeyInfo& key, const Jwe& jwe) {
 
 // Everything that the bytes alone decide, before the token is asked.
 void check_fits(const PublicKeyInfo& key, const Jwe& jwe) {
+  require_content(key, true);
   if (jwe.algorithm != key.envelope) {
     throw Error(Code::kUnsupported,
                 "the envelope is sealed with " + std::string(keyagent::name_of(jwe.algorithm)) +
@@ -115,26 +125,29 @@ void check_fits(const PublicKeyInfo& key, const Jwe& jwe) {
 
 }  // namespace
 
-Bytes seal_jwe(const PublicKeyInfo& key, ContentEncryption enc, const SecretBytes& plaintext) {
+Bytes seal_jwe(const PublicKeyInfo& key, ContentEncryption enc, const SecretBytes& plaintext,
+               const std::optional<Binding>& binding) {
   check_plaintext(plaintext);
+  require_authenticated(key);
   if (key.spki.empty() || !can_seal(key.algorithm, key.envelope) ||
       key.envelope == EnvelopeAlgorithm::kNone) {
     throw Error(Code::kUnsupported, "nothing can be sealed to this key: it opens no envelopes",
                 key.kid.text());
   }
-  if (!is_rsa(key.algorithm)) return seal_by_agreement(key, enc, plaintext);
+  Json header = start_header(key, enc, binding);
+  if (!is_rsa(key.algorithm)) return seal_by_agreement(key, enc, std::move(header), plaintext);
   const SecretBytes cek = random_secret(cek_size(enc));
   const Bytes encrypted = oaep_encrypt(key.spki, oaep_hash(key.envelope), cek);
-  return finish(start_header(key, enc), cek, encrypted, plaintext);
+  return finish(header, cek, encrypted, plaintext);
 }
 
 Bytes seal_jwe(KeyOps& ops, const PublicKeyInfo& key, ContentEncryption enc,
-               const SecretBytes& plaintext) {
-  if (key.envelope != EnvelopeAlgorithm::kA256GcmKw) return seal_jwe(key, enc, plaintext);
+               const SecretBytes& plaintext, const std::optional<Binding>& binding) {
+  if (key.envelope != EnvelopeAlgorithm::kA256GcmKw) return seal_jwe(key, enc, plaintext, binding);
   check_plaintext(plaintext);
   const SecretBytes cek = random_secret(cek_size(enc));
   const WrappedCek wrapped = ops.wrap_cek(key.kid, cek);
-  Json header = start_header(key, enc);
+  Json header = start_header(key, enc, binding);
   header["iv"] = to_base64url(wrapped.iv);
   header["tag"] = to_base64url(wrapped.tag);
   return finish(header, cek, wrapped.ciphertext, plaintext);

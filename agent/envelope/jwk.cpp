@@ -105,6 +105,18 @@ void read_use(const Json& jwk, PublicKeyInfo& key) {
   }
 }
 
+// A JWK that says nothing of its use is for what the caller wants.
+void require_purpose(const Json& jwk, Purpose purpose, PublicKeyInfo& key) {
+  if (key.purpose == purpose) return;
+  if (jwk.contains("alg") || says_encryption(jwk))
+    refuse("it says that it is for " +
+           std::string(key.purpose == Purpose::kSign ? "signatures" : "encryption"));
+  if (!allowed(purpose, key.algorithm))
+    refuse("a key of its type is not for " + std::string(keyagent::name_of(purpose)));
+  key.purpose = purpose;
+  key.envelope = default_envelope(purpose, key.algorithm);
+}
+
 // Names that only a private or secret key has (RFC 7518 §6.2.2, §6.3.2, §6.4).
 constexpr std::array<const char*, 8> kPrivateNames{"d", "p", "q", "dp", "dq", "qi", "oth", "k"};
 
@@ -113,6 +125,12 @@ constexpr std::array<const char*, 8> kPrivateNames{"d", "p", "q", "dp", "dq", "q
 std::string to_jwk(const PublicKeyInfo& key) {
   if (key.spki.empty()) {
     throw Error(Code::kUsage, "a storage key is secret: it has no public JWK", key.kid.text());
+  }
+  if (key.accepts_cbc) {
+    throw Error(Code::kUsage,
+                "a key that accepts AES-CBC content opens no JWE and has no JWK; use its PEM or a "
+                "certificate",
+                key.kid.text());
   }
   const auto pkey = load_spki(key.spki);
   Json jwk{{"kid", key.kid.text()}};
@@ -146,9 +164,10 @@ std::string to_jwk(const PublicKeyInfo& key) {
   return jwk.dump();
 }
 
-PublicKeyInfo from_jwk(std::string_view json) {
+PublicKeyInfo from_jwk(std::string_view json, std::optional<Purpose> purpose) {
   const auto jwk = parse_strict_object(json, kJoseJson);
   if (!jwk) refuse("not one JSON object with different names");
+  if (jwk->contains("keys")) refuse("it is a JWK Set; give one of its keys");
   for (const char* name : kPrivateNames) {
     if (jwk->contains(name)) {
       refuse(std::string("it holds a private key (\"") + name + "\"); give the public part only");
@@ -161,6 +180,7 @@ PublicKeyInfo from_jwk(std::string_view json) {
   const auto named = Kid::parse(text_member(*jwk, "kid").value_or(""));
   if (named && *named != key.kid) refuse("\"kid\" is the thumbprint of another key");
   read_use(*jwk, key);
+  if (purpose) require_purpose(*jwk, *purpose, key);
   return key;
 }
 

@@ -2,6 +2,7 @@
 
 #include "agent/base/error.h"
 #include "agent/envelope/cms.h"
+#include "agent/envelope/container.h"
 #include "agent/envelope/envelope.h"
 #include "agent/envelope/jose.h"
 
@@ -9,34 +10,10 @@ namespace keyagent::envelope {
 
 namespace {
 
-constexpr std::uint8_t kDerSequence = 0x30;
-
-bool is_cms(ByteView envelope) {
-  return envelope[0] == kDerSequence || as_text(envelope).starts_with("-----BEGIN ");
-}
-
-void check_size(ByteView envelope) {
-  if (envelope.empty()) throw Error(Code::kInput, "the envelope is empty");
-  if (envelope.size() > kMaxEnvelope) {
-    throw Error(Code::kInput, "the envelope is longer than 180 KiB");
-  }
-  if (as_text(envelope).starts_with("MIME-Version:")) {
-    throw Error(Code::kUnsupported,
-                "the envelope is an S/MIME mail; write DER (openssl cms -encrypt -outform DER)");
-  }
-}
-
-// Tools end their output with a line feed; the token itself has none.
-std::string_view token_of(ByteView envelope) {
-  std::string_view token = as_text(envelope);
-  if (token.ends_with('\n')) token.remove_suffix(1);
-  if (token.ends_with('\r')) token.remove_suffix(1);
-  return token;
-}
-
 Header cms_header(const CmsMessage& message) {
   Header header;
   header.format = Format::kCms;
+  header.authenticated = message.authenticated;
   std::string refusal;
   for (const CmsRecipient& recipient : message.recipients) {
     if (recipient.key_id) header.recipient_ids.push_back(*recipient.key_id);
@@ -51,17 +28,51 @@ Header cms_header(const CmsMessage& message) {
 
 }  // namespace
 
-Header inspect(ByteView envelope) {
-  check_size(envelope);
-  if (is_cms(envelope)) return cms_header(parse_cms(envelope));
-  const Jwe jwe = parse_jwe(token_of(envelope));
-  return Header{Format::kJwe, jwe.kid, jwe.algorithm, {}};
+// RELIABILITY 156: who may change a message, or ask for one to be opened, learns nothing of the
+// text of another one.
+void require_content(const PublicKeyInfo& key, bool authenticated) {
+  if (authenticated && key.accepts_cbc) {
+    throw Error(Code::kUnsupported,
+                "this key was created with --accept-cbc and opens CMS with AES-CBC content only; "
+                "seal to another key",
+                key.kid.text());
+  }
+  if (!authenticated && !key.accepts_cbc) {
+    throw Error(Code::kUnsupported,
+                "the content of this CMS message is encrypted with AES-CBC and not authenticated: "
+                "nobody can tell whether it was changed; have it sealed with "
+                "openssl cms -encrypt -aes-256-gcm",
+                key.kid.text());
+  }
 }
 
-SecretBytes open(KeyOps& ops, const PublicKeyInfo& key, ByteView envelope) {
-  check_size(envelope);
-  if (is_cms(envelope)) return open_cms(ops, key, envelope);
-  return open_jwe(ops, key, token_of(envelope));
+void require_authenticated(const PublicKeyInfo& key) {
+  if (!key.accepts_cbc) return;
+  throw Error(Code::kUnsupported,
+              "nothing is sealed to a key that was created with --accept-cbc: it opens AES-CBC "
+              "content only, as openssl cms -encrypt makes it; seal to another key",
+              key.kid.text());
+}
+
+Header inspect(ByteView envelope) {
+  const Container container = read_container(envelope);
+  if (container.format == Format::kCms) {
+    Header header = cms_header(parse_cms(container.message));
+    header.armored = container.armored;
+    return header;
+  }
+  const Jwe jwe = parse_jwe(container.token);
+  Header header;
+  header.kid = jwe.kid;
+  header.algorithm = jwe.algorithm;
+  header.binding = jwe.binding;
+  return header;
+}
+
+SecretBytes open(KeyOps& ops, const PublicKeyInfo& key, ByteView envelope, bool named) {
+  const Container container = read_container(envelope);
+  if (container.format == Format::kCms) return open_cms(ops, key, container.message, named);
+  return open_jwe(ops, key, container.token);
 }
 
 }  // namespace keyagent::envelope

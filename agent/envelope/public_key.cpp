@@ -201,7 +201,10 @@ EphemeralAgreement agree_ephemeral(ByteView spki) {
   return out;
 }
 
-Bytes subject_key_identifier(ByteView spki) {
+namespace {
+
+// The value of the BIT STRING subjectPublicKey.
+Bytes key_bits(ByteView spki) {
   const CleanErrorQueue clean;
   const unsigned char* at = spki.data();
   X509_PUBKEY* pub = d2i_X509_PUBKEY(nullptr, &at, static_cast<long>(spki.size()));
@@ -211,10 +214,33 @@ Bytes subject_key_identifier(ByteView spki) {
     X509_PUBKEY_free(pub);
     refuse("not a DER SubjectPublicKeyInfo");
   }
-  Bytes out(SHA_DIGEST_LENGTH);
-  SHA1(bits, static_cast<std::size_t>(size), out.data());
+  Bytes out(bits, bits + size);
   X509_PUBKEY_free(pub);
   return out;
+}
+
+// The leftmost `size` bytes of the digest.
+Bytes leftmost(const EVP_MD* md, ByteView bytes, std::size_t size) {
+  Bytes out(EVP_MAX_MD_SIZE);
+  must(EVP_Digest(bytes.data(), bytes.size(), out.data(), nullptr, md, nullptr) == 1,
+       "cannot digest");
+  out.resize(size);
+  return out;
+}
+
+}  // namespace
+
+Bytes subject_key_identifier(ByteView spki) {
+  return leftmost(EVP_sha1(), key_bits(spki), SHA_DIGEST_LENGTH);
+}
+
+std::vector<Bytes> key_identifiers(ByteView spki) {
+  const Bytes bits = key_bits(spki);
+  return {leftmost(EVP_sha1(), bits, SHA_DIGEST_LENGTH),
+          leftmost(EVP_sha256(), bits, SHA_DIGEST_LENGTH),
+          leftmost(EVP_sha384(), bits, SHA_DIGEST_LENGTH),
+          leftmost(EVP_sha512(), bits, SHA_DIGEST_LENGTH),
+          leftmost(EVP_sha256(), spki, SHA256_DIGEST_LENGTH)};
 }
 
 }  // namespace keyagent::envelope

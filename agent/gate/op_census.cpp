@@ -6,6 +6,7 @@
 #include <set>
 
 #include "agent/base/encoding.h"
+#include "agent/envelope/container.h"
 #include "agent/envelope/envelope.h"
 #include "agent/gate/operation.h"
 
@@ -60,12 +61,24 @@ bool equal(const SecretBytes& a, const SecretBytes& b) {
 }
 
 // In the format it had. A storage key's seal is the token's work.
-Bytes seal_again(KeyOps& ops, const PublicKeyInfo& key, envelope::Format format,
+Bytes seal_again(KeyOps& ops, const PublicKeyInfo& key, const envelope::Header& old,
                  const SecretBytes& plaintext) {
   const auto content = envelope::ContentEncryption::kA256Gcm;
-  if (key.spki.empty()) return envelope::seal_jwe(ops, key, content, plaintext);
-  return format == envelope::Format::kJwe ? envelope::seal_jwe(key, content, plaintext)
-                                          : envelope::seal_cms(key, content, plaintext);
+  if (key.spki.empty() || old.format == envelope::Format::kJwe)
+    return envelope::seal_jwe(ops, key, content, plaintext, old.binding);
+  const Bytes sealed = envelope::seal_cms(key, content, plaintext);
+  return old.armored ? envelope::armor_cms(sealed) : sealed;
+}
+
+// RELIABILITY 156: who may reseal must learn nothing of the text, and whether AES-CBC content has
+// valid padding, or opens at all, is a part of it.
+void require_authenticated_content(const keys::KeyRecord& key, const envelope::Header& header) {
+  if (header.authenticated && !key.accepts_cbc) return;
+  throw Error(Code::kUnsupported,
+              "an envelope with AES-CBC content, or of a key that accepts it, is not resealed: its "
+              "content is not authenticated; have its author seal it with "
+              "openssl cms -encrypt -aes-256-gcm",
+              key.kid.text());
 }
 
 bool opens_to(KeyOps& ops, const PublicKeyInfo& key, const Bytes& sealed,
@@ -154,8 +167,9 @@ void resolve_reseal(Call& call) {
   resolve_envelope(call, call.request.reseal().envelope(), call.request.reseal().key());
 }
 
-// The plaintext stays in this process: who may reseal need not be allowed to open. The new envelope
-// is opened once before it is given out, so that what replaces the old one is known to work.
+// The plaintext stays in this process: who may reseal need not be allowed to open. The old envelope
+// is opened also when there is nothing to change, so that "up to date" is not said of what does not
+// open; the new one before it is given out, so that what replaces the old one is known to work.
 void run_reseal(Call& call) {
   require_budget(call);
   auto& services = call.state.services;
@@ -165,11 +179,13 @@ void run_reseal(Call& call) {
   reply.set_old_kid(old.kid.text());
   const auto fresh = services.keys->find(old.name.text());
   reply.set_kid(fresh.kid.text());
-  if (fresh.kid == old.kid) return reply.set_changed(false);
-  services.keys->require_use(fresh.kid, keys::Use::kSeal);
+  const auto header = envelope::inspect(sealed);
+  require_authenticated_content(old, header);
   auto& ops = services.keys->ops();
   const auto plaintext = envelope::open(ops, info_of(old), sealed);
-  const Bytes again = seal_again(ops, info_of(fresh), envelope::inspect(sealed).format, plaintext);
+  if (fresh.kid == old.kid) return reply.set_changed(false);
+  services.keys->require_use(fresh.kid, keys::Use::kSeal);
+  const Bytes again = seal_again(ops, info_of(fresh), header, plaintext);
   if (!opens_to(ops, info_of(fresh), again, plaintext))
     throw Error(Code::kIntegrity, "the new envelope does not open to the same; it was thrown away");
   reply.set_envelope(again.data(), again.size());

@@ -121,6 +121,7 @@ void run_create(Call& call) {
                                    request.envelope());
   }
   create.exchangeable = request.exchangeable();
+  create.accepts_cbc = request.accepts_cbc();
   auto result = call.state.services.keys->create(create, {"created", call.principal.text()});
   call.key = result.record;
   auto& reply = *call.response.mutable_key_create();

@@ -83,8 +83,9 @@ void require_budget(const Call& call) {
 void run_open(Call& call) {
   const auto& key = *call.key;
   require_budget(call);
+  const bool named = !call.request.open().key().empty();
   const SecretBytes plaintext = envelope::open(call.state.services.keys->ops(), info_of(key),
-                                               as_bytes(call.request.open().envelope()));
+                                               as_bytes(call.request.open().envelope()), named);
   auto& reply = *call.response.mutable_open();
   reply.set_plaintext(plaintext.data(), plaintext.size());
   reply.set_kid(key.kid.text());

@@ -186,8 +186,8 @@ std::string policy_purpose(const keys::KeyRecord& record) {
 }
 
 PublicKeyInfo info_of(const keys::KeyRecord& record) {
-  return {record.kid,     record.name.text(), record.algorithm,
-          record.purpose, record.envelope,    record.spki};
+  return {record.kid,      record.name.text(), record.algorithm,  record.purpose,
+          record.envelope, record.spki,        record.accepts_cbc};
 }
 
 void describe_key(const keys::KeyRecord& record, wire::Key& key) {
@@ -208,6 +208,7 @@ void describe_key(const keys::KeyRecord& record, wire::Key& key) {
   key.set_actor(record.actor);
   key.set_exchangeable(record.exchangeable);
   key.set_origin(record.origin);
+  key.set_accepts_cbc(record.accepts_cbc);
   if (record.activated != WallTime{}) key.set_activated(rfc3339(record.activated));
 }
 
@@ -252,7 +253,8 @@ std::optional<Kid> RecipientIndex::find(const keys::KeyStore& keys, const Bytes&
   if (const auto epoch = keys.epoch(); epoch_ != epoch) {
     kids_.clear();
     for (const auto& record : keys.list()) {
-      if (!record.spki.empty()) kids_[envelope::subject_key_identifier(record.spki)] = record.kid;
+      if (record.spki.empty()) continue;
+      for (const auto& id : envelope::key_identifiers(record.spki)) kids_[id] = record.kid;
     }
     epoch_ = epoch;
   }

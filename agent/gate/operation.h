@@ -18,7 +18,7 @@
 
 namespace keyagent::gate {
 
-// Finds keys by the identifier that CMS names recipients with (RFC 5280 §4.2.1.2 (1)). Thread-safe;
+// Finds keys by the identifiers that CMS names recipients with (RFC 5280, RFC 7093). Thread-safe;
 // computed anew when the ledger has changed.
 class RecipientIndex {
  public:

@@ -88,8 +88,8 @@ const KeyRecord& record_of(const Snapshot& snapshot, const Kid& kid) {
 }
 
 PublicKeyInfo info_of(const KeyRecord& record) {
-  return {record.kid,     record.name.text(), record.algorithm,
-          record.purpose, record.envelope,    record.spki};
+  return {record.kid,      record.name.text(), record.algorithm,  record.purpose,
+          record.envelope, record.spki,        record.accepts_cbc};
 }
 
 void GuardedKeys::require(const Kid& kid, Use use) const {

@@ -31,6 +31,7 @@ struct KeyRecord {
   WallTime activated{};       // when its cryptoperiod began; the epoch of time while it is staged
   std::string reason;         // of the last change of state
   std::string actor;          // who made it: "uid 1000 (alice)", "internal:scheduler"
+  bool accepts_cbc = false;   // opens AES-CBC content and nothing else (PublicKeyInfo)
   bool exchangeable = false;  // born to leave the token wrapped, for those that the policy names
   bool narrowed = false;      // the ledger says sign; `purpose` is what its name stands for
   std::string origin;         // "imported from KID, request ID"; empty: made in this token

@@ -91,6 +91,7 @@ RekeyRecord KeyStore::make_next_key(std::uint64_t id) {
   step.planned.envelope = rekey.envelope;
   step.planned.state = KeyState::kStaged;
   step.planned.exchangeable = old.exchangeable;
+  step.planned.accepts_cbc = old.accepts_cbc;
   step.planned.actor = rekey.actor;
   step.planned.reason = "rekey: " + rekey.reason;
   // What an attempt left that could not be undone then: never two keys for one step (RELIABILITY

@@ -65,7 +65,8 @@ bool comes_before(const KeyRecord& a, const KeyRecord& b) {
               "key " + known.name.text() + " exists already as " +
                   std::string(name_of(known.purpose)) + ", " +
                   std::string(name_of(known.algorithm)) +
-                  (known.exchangeable ? ", exchangeable" : ""),
+                  (known.exchangeable ? ", exchangeable" : "") +
+                  (known.accepts_cbc ? ", accepting AES-CBC" : ""),
               known.kid.text());
 }
 
@@ -333,11 +334,14 @@ CreateResult KeyStore::create(const CreateRequest& request, const Cause& cause) 
   planned.envelope =
       request.envelope.value_or(default_envelope(request.purpose, planned.algorithm));
   planned.exchangeable = request.exchangeable;
+  planned.accepts_cbc = request.accepts_cbc;
   planned.reason = cause.reason;
   planned.actor = cause.actor;
   require_fitting(planned.purpose, planned.algorithm, planned.envelope);
   if (planned.exchangeable && planned.purpose != Purpose::kStorage)
     throw Error(Code::kUsage, "only storage keys are exchangeable");
+  if (planned.accepts_cbc && planned.purpose != Purpose::kTransport)
+    throw Error(Code::kUsage, "only transport keys can accept AES-CBC content");
   if (const auto named = purpose_of_name(request.name);
       named && planned.purpose == Purpose::kSign) {
     const std::string purpose(name_of(*named));
@@ -351,7 +355,8 @@ CreateResult KeyStore::create(const CreateRequest& request, const Cause& cause) 
                       (!request.envelope || known->envelope == planned.envelope);
     // A name that only has what was imported gets a key of its own.
     const bool only_imported = !known->origin.empty() && known->state == KeyState::kDeactivated;
-    if (fits && !only_imported && known->exchangeable == planned.exchangeable)
+    if (fits && !only_imported && known->exchangeable == planned.exchangeable &&
+        known->accepts_cbc == planned.accepts_cbc)
       return {*known, false};
     if (!fits || !only_imported) throw_exists(*known);
   }

@@ -25,6 +25,7 @@ struct CreateRequest {
   std::optional<KeyAlgorithm> algorithm;      // default_algorithm(purpose)
   std::optional<EnvelopeAlgorithm> envelope;  // default_envelope(purpose, algorithm)
   bool exchangeable = false;                  // storage keys only; its later generations are so too
+  bool accepts_cbc = false;  // transport keys only; its later generations are so too
 };
 
 // A storage key of another token, which becomes a generation of `name` that opens and seals no

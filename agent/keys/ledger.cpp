@@ -10,7 +10,7 @@
 namespace keyagent::keys {
 namespace {
 
-constexpr int kFormat = 4;
+constexpr int kFormat = 5;
 constexpr int kApplication = 0x6B657961;  // "keya"
 
 constexpr const char* kSchema = R"sql(
@@ -58,6 +58,13 @@ ALTER TABLE keys ADD COLUMN exchangeable INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE keys ADD COLUMN origin TEXT NOT NULL DEFAULT '';
 ALTER TABLE journal ADD COLUMN exchangeable INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE journal ADD COLUMN origin TEXT NOT NULL DEFAULT '';
+)sql";
+
+// What format 5 added: the kind of content that a key opens. Every key before opens authenticated
+// content only.
+constexpr const char* kSchema5 = R"sql(
+ALTER TABLE keys ADD COLUMN accepts_cbc INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE journal ADD COLUMN accepts_cbc INTEGER NOT NULL DEFAULT 0;
 )sql";
 
 constexpr const char* kFrom1 = R"sql(
@@ -142,6 +149,7 @@ void Ledger::prepare_schema() {
     execute(kSchema2);
     execute(kSchema3);
     execute(kSchema4);
+    execute(kSchema5);
     execute(("PRAGMA application_id=" + std::to_string(kApplication) +
              "; PRAGMA user_version=" + std::to_string(kFormat))
                 .c_str());
@@ -160,7 +168,8 @@ void Ledger::migrate(std::int64_t from) {
       execute(kSchema2);
     }
     if (from < 3) execute(kSchema3);
-    execute(kSchema4);
+    if (from < 4) execute(kSchema4);
+    execute(kSchema5);
     execute(("PRAGMA user_version=" + std::to_string(kFormat)).c_str());
   });
 }

@@ -27,8 +27,8 @@ void Ledger::begin_step(const JournalStep& step) {
     const auto& key = step.planned;
     Statement(db_,
               "INSERT INTO journal (cka_id, kind, kid, name, generation, purpose, algorithm, "
-              "envelope, state, actor, reason, exchangeable, origin) "
-              "VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?) "
+              "envelope, state, actor, reason, exchangeable, origin, accepts_cbc) "
+              "VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?) "
               "ON CONFLICT (cka_id) DO UPDATE SET kind=excluded.kind, actor=excluded.actor, "
               "reason=excluded.reason")
         .text(step.cka_id.hex())
@@ -44,6 +44,7 @@ void Ledger::begin_step(const JournalStep& step) {
         .text(key.reason)
         .number(key.exchangeable ? 1 : 0)
         .text(key.origin)
+        .number(key.accepts_cbc ? 1 : 0)
         .step();
   });
 }
@@ -194,8 +195,8 @@ void Ledger::remove_step(const CkaId& cka_id) {
 void Ledger::write_key(const KeyRecord& record) {
   Statement(db_,
             "INSERT INTO keys (cka_id, kid, name, generation, purpose, algorithm, envelope, state, "
-            "spki, created, changed, reason, activated, actor, exchangeable, origin) "
-            "VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?) ON CONFLICT (cka_id) DO UPDATE SET "
+            "spki, created, changed, reason, activated, actor, exchangeable, origin, accepts_cbc) "
+            "VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?) ON CONFLICT (cka_id) DO UPDATE SET "
             "state=excluded.state, changed=excluded.changed, reason=excluded.reason, "
             "activated=excluded.activated, actor=excluded.actor")
       .text(record.cka_id.hex())
@@ -214,6 +215,7 @@ void Ledger::write_key(const KeyRecord& record) {
       .text(record.actor)
       .number(record.exchangeable ? 1 : 0)
       .text(record.origin)
+      .number(record.accepts_cbc ? 1 : 0)
       .step();
 }
 
@@ -253,8 +255,8 @@ void Ledger::write_rekey(const RekeyRecord& rekey) {
 std::vector<KeyRecord> Ledger::read_keys() {
   Statement rows(db_,
                  "SELECT cka_id, kid, name, generation, purpose, algorithm, envelope, state, spki, "
-                 "created, changed, reason, activated, actor, exchangeable, origin FROM keys "
-                 "ORDER BY rowid");
+                 "created, changed, reason, activated, actor, exchangeable, origin, accepts_cbc "
+                 "FROM keys ORDER BY rowid");
   std::vector<KeyRecord> keys;
   while (rows.step()) {
     KeyRecord key;
@@ -274,6 +276,7 @@ std::vector<KeyRecord> Ledger::read_keys() {
     key.actor = rows.text_at(13);
     key.exchangeable = rows.number_at(14) != 0;
     key.origin = rows.text_at(15);
+    key.accepts_cbc = rows.number_at(16) != 0;
     keys.push_back(std::move(key));
   }
   return keys;
@@ -282,7 +285,7 @@ std::vector<KeyRecord> Ledger::read_keys() {
 std::vector<JournalStep> Ledger::read_journal() {
   Statement rows(db_,
                  "SELECT cka_id, kind, kid, name, generation, purpose, algorithm, envelope, state, "
-                 "actor, reason, exchangeable, origin FROM journal ORDER BY rowid");
+                 "actor, reason, exchangeable, origin, accepts_cbc FROM journal ORDER BY rowid");
   std::vector<JournalStep> steps;
   while (rows.step()) {
     JournalStep step;
@@ -301,6 +304,7 @@ std::vector<JournalStep> Ledger::read_journal() {
     step.planned.reason = rows.text_at(10);
     step.planned.exchangeable = rows.number_at(11) != 0;
     step.planned.origin = rows.text_at(12);
+    step.planned.accepts_cbc = rows.number_at(13) != 0;
     steps.push_back(std::move(step));
   }
   return steps;

@@ -43,6 +43,7 @@ PublicKeyInfo info_of(const wire::Key& key) {
   info.name = key.name();
   info.algorithm = known(key_algorithm_of(key.algorithm()), key.algorithm());
   info.purpose = known(purpose_of(key.purpose()), key.purpose());
+  info.accepts_cbc = key.accepts_cbc();
   info.envelope = known(envelope_algorithm_of(key.envelope()), key.envelope());
   info.spki = bytes_of(key.spki());
   return info;
@@ -74,6 +75,12 @@ wire::Key OwnKeys::provide(const std::string& name, Purpose purpose, bool replac
       throw Error(Code::kUsage,
                   "key " + name + " is for " + key.purpose() + "; name another one for " +
                       std::string(name_of(purpose)),
+                  key.kid());
+    if (key.accepts_cbc())
+      throw Error(Code::kUsage,
+                  "key " + name +
+                      " accepts AES-CBC content, which nobody can tell from a forgery; "
+                      "name another one for credentials of the instance",
                   key.kid());
     if (key.usable() || !replace) continue;
     wire::Request request;

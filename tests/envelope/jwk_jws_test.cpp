@@ -158,7 +158,7 @@ TEST(Jws, KeyThatDoesNotSignVerifiesNothing) {
   const auto jws =
       sign_jws(test::shared_keys(), key, SignatureAlgorithm::kEs256, as_bytes("payload"));
   key.purpose = Purpose::kTransport;
-  EXPECT_EQ(code_of([&] { verify_jws(key, jws); }), Code::kIntegrity);
+  EXPECT_EQ(code_of([&] { verify_jws(key, jws); }), Code::kUsage);
 }
 
 TEST(VerifySignature, WrongLengthsAndKindsAreFalse) {
@@ -170,6 +170,25 @@ TEST(VerifySignature, WrongLengthsAndKindsAreFalse) {
   EXPECT_FALSE(verify_signature(key.spki, SignatureAlgorithm::kEs256, Bytes(31), good));
   EXPECT_FALSE(verify_signature(key.spki, SignatureAlgorithm::kEs256, digest, Bytes(64)));
   EXPECT_FALSE(verify_signature(key.spki, SignatureAlgorithm::kEs256, digest, ecdsa_to_der(good)));
+}
+
+// RELIABILITY 177: only the key material is required (RFC 7517 §4).
+TEST(Jwk, Fault177_OptionalMembersMayBeMissingAndTheCallerSaysWhatTheKeyIsFor) {
+  const auto key = test::shared_key({KeyAlgorithm::kEcP256, EnvelopeAlgorithm::kEcdhEsA256Kw});
+  auto jwk = nlohmann::json::parse(to_jwk(key));
+  for (const char* name : {"alg", "use", "kid"}) jwk.erase(name);
+  const auto opener = from_jwk(jwk.dump(), Purpose::kTransport);
+  EXPECT_EQ(opener.kid, key.kid);
+  EXPECT_EQ(opener.purpose, Purpose::kTransport);
+  EXPECT_EQ(opener.envelope, EnvelopeAlgorithm::kEcdhEsA256Kw);
+  const auto signer = from_jwk(jwk.dump(), Purpose::kSign);
+  EXPECT_EQ(signer.purpose, Purpose::kSign);
+  EXPECT_EQ(signer.envelope, EnvelopeAlgorithm::kNone);
+  EXPECT_EQ(code_of([&] { from_jwk(to_jwk(key), Purpose::kSign); }), Code::kUsage)
+      << "it says that it is for encryption";
+  jwk["use"] = "sig";
+  EXPECT_EQ(code_of([&] { from_jwk(jwk.dump(), Purpose::kTransport); }), Code::kUsage);
+  EXPECT_EQ(code_of([&] { from_jwk(R"({"keys":[)" + jwk.dump() + "]}"); }), Code::kUsage);
 }
 
 }  // namespace

@@ -48,6 +48,9 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   for (const Bytes& recipient : header.recipient_ids) {
     open_as(keys.ops, keys.rsa, envelope, recipient);
     open_as(keys.ops, keys.ec, envelope, recipient);
+    PublicKeyInfo legacy = header.authenticated ? keys.ec : keys.rsa;
+    legacy.accepts_cbc = true;
+    open_as(keys.ops, legacy, envelope, recipient);
   }
   return 0;
 }

@@ -71,19 +71,24 @@ TEST_F(LedgerTest, WhatWasRecordedIsReadBackAfterReopening) {
 TEST_F(LedgerTest, X2_WhereAKeyComesFromAndWhetherItMayLeaveIsPartOfTheTruth) {
   auto step = step_of("data.customers");
   step.planned.exchangeable = true;
+  step.planned.accepts_cbc = true;
   step.planned.origin = "imported from somebody, request 1";
   {
     Ledger ledger(file());
     ledger.begin_step(step);
     const auto planned = ledger.load().journal.at(0).planned;
     EXPECT_TRUE(planned.exchangeable);
+    EXPECT_TRUE(planned.accepts_cbc);
     EXPECT_EQ(planned.origin, step.planned.origin);
     ledger.finish_create(record_of_step(step));
     const auto key = ledger.load().keys.at(0);
     EXPECT_TRUE(key.exchangeable);
+    EXPECT_TRUE(key.accepts_cbc);
     EXPECT_EQ(key.origin, step.planned.origin);
   }
   run("UPDATE keys SET exchangeable=0");
+  EXPECT_EQ(code_of([&] { Ledger(file()).load(); }), Code::kIntegrity);
+  run("UPDATE keys SET exchangeable=1, accepts_cbc=0");
   EXPECT_EQ(code_of([&] { Ledger(file()).load(); }), Code::kIntegrity);
 }
 
@@ -193,6 +198,11 @@ class FormatThreeTest : public LedgerTest {
   FormatThreeTest() { run(slurp(KEYAGENT_SOURCE "/tests/keys/ledger_format_3.sql")); }
 };
 
+class FormatFourTest : public LedgerTest {
+ protected:
+  FormatFourTest() { run(slurp(KEYAGENT_SOURCE "/tests/keys/ledger_format_4.sql")); }
+};
+
 TEST_F(FormatThreeTest, IsBroughtToTheNewFormatWithKeysThatStayWhereTheyAre) {
   for (int start = 0; start < 2; ++start) {
     Ledger ledger(file());
@@ -205,6 +215,18 @@ TEST_F(FormatThreeTest, IsBroughtToTheNewFormatWithKeysThatStayWhereTheyAre) {
     EXPECT_EQ(state.rekeys.size(), 1u);
     EXPECT_EQ(state.census->entries.size(), 1u);
     EXPECT_EQ(state.certificates.size(), 1u);
+  }
+}
+
+TEST_F(FormatFourTest, IsBroughtToTheNewFormatWithKeysThatAcceptNoCbcContent) {
+  for (int start = 0; start < 2; ++start) {
+    Ledger ledger(file());
+    const auto state = ledger.load();
+    EXPECT_EQ(state.epoch, 8u) << "bringing it over is one change";
+    ASSERT_EQ(state.keys.size(), 3u);
+    for (const auto& key : state.keys) EXPECT_FALSE(key.accepts_cbc) << key.name.text();
+    EXPECT_EQ(state.keys[1].name, KeyName("credentials"));
+    EXPECT_TRUE(state.keys[2].exchangeable);
   }
 }
 
