@@ -34,7 +34,7 @@ Outcome verify_offline(const Options& options) {
   audit::VerifyOptions wanted;
   if (!options.checkpoint.empty()) wanted.external_checkpoint = read_checkpoint(options);
   for (const auto& file : options.keys) {
-    const auto info = read_public_file(file);
+    const auto info = read_public_file(file, Purpose::kSign);
     wanted.keys[info.kid.text()] = info.spki;
   }
   const auto result = audit::verify(options.folder, wanted);

@@ -15,7 +15,30 @@ namespace {
 
 struct Options {
   std::string file = "-", output = "-", key, public_file, format = "jwe", encryption = "A256GCM";
+  std::string credential, agent, instance;  // what the envelope says it is for
+  std::uint64_t version = 1;
 };
+
+// The instance that the agent of this host is enrolled at, where none is named.
+std::string instance_of(Session& session, const Options& options) {
+  if (!options.instance.empty()) return options.instance;
+  wire::Request request;
+  request.mutable_link_status();
+  const auto response = session.call(request);
+  if (response.link_status().link().instance().empty())
+    throw Error(Code::kUsage, "the agent is not enrolled; name the instance: --instance ID");
+  return response.link_status().link().instance();
+}
+
+std::optional<envelope::Binding> binding_of(Session& session, const Options& options) {
+  if (options.credential.empty() != options.agent.empty())
+    throw Error(Code::kUsage, "--credential and --agent belong together");
+  if (options.credential.empty()) return std::nullopt;
+  if (options.format != "jwe")
+    throw Error(Code::kUsage, "CMS cannot say what it is for; seal credentials as JWE");
+  return envelope::Binding{instance_of(session, options), options.credential, options.version,
+                           options.agent};
+}
 
 Bytes seal_by_agent(Session& session, const Options& options, const SecretBytes& plaintext) {
   wire::Request request;
@@ -49,17 +72,20 @@ PublicKeyInfo key_to_seal_to(Session& session, const std::string& name) {
 void run_seal(Session& session, const Options& options) {
   if (options.key.empty() == options.public_file.empty())
     throw Error(Code::kUsage, "seal to one key: --key NAME of the agent, or --public FILE");
-  const auto info = options.public_file.empty() ? key_to_seal_to(session, options.key)
-                                                : read_public_file(options.public_file);
+  const auto info = options.public_file.empty()
+                        ? key_to_seal_to(session, options.key)
+                        : read_public_file(options.public_file, Purpose::kTransport);
   const auto plaintext = read_input(options.file, envelope::kMaxPlaintext);
   const auto encryption = options.encryption == "A128GCM" ? envelope::ContentEncryption::kA128Gcm
                                                           : envelope::ContentEncryption::kA256Gcm;
+  const auto binding = binding_of(session, options);
   Bytes sealed;
   if (info.spki.empty()) {
+    if (binding) throw Error(Code::kUsage, "credentials are sealed to transport keys");
     if (options.format != "jwe") throw Error(Code::kUsage, "to a storage key only jwe is sealed");
     sealed = seal_by_agent(session, options, plaintext);
   } else {
-    sealed = options.format == "jwe" ? envelope::seal_jwe(info, encryption, plaintext)
+    sealed = options.format == "jwe" ? envelope::seal_jwe(info, encryption, plaintext, binding)
                                      : envelope::seal_cms(info, encryption, plaintext);
   }
   if (options.format == "jwe") sealed.push_back('\n');
@@ -68,13 +94,8 @@ void run_seal(Session& session, const Options& options) {
 
 void run_open(Session& session, const Options& options) {
   const auto sealed = read_input(options.file, envelope::kMaxEnvelope);
-  std::string_view text = as_text(sealed);
-  // A JWE in a file ends with a newline; CMS is binary and stays as it is.
-  const bool jwe = text.find('.') != std::string_view::npos && text.rfind("ey", 0) == 0;
-  while (jwe && !text.empty() && (text.back() == '\n' || text.back() == '\r'))
-    text.remove_suffix(1);
   wire::Request request;
-  request.mutable_open()->set_envelope(text.data(), text.size());
+  request.mutable_open()->set_envelope(sealed.data(), sealed.size());
   request.mutable_open()->set_key(options.key);
   auto response = session.call(request);
   const auto plaintext = as_bytes(response.open().plaintext());
@@ -96,12 +117,25 @@ void add_envelope_commands(CLI::App& app, Session& session) {
   seal_command->add_option("FILE", seal->file, "the secret; - is standard input")->required();
   seal_command->add_option("--key", seal->key,
                            "name or kid of a transport or storage key of the agent");
-  seal_command->add_option("--public", seal->public_file,
-                           "a public key in a file (JWK, PEM): no agent is needed");
+  seal_command->add_option(
+      "--public", seal->public_file,
+      "a public key in a file (JWK, PEM, DER or a certificate): no agent is needed");
   seal_command->add_option("--format", seal->format, "jwe or cms")
       ->check(CLI::IsMember({"jwe", "cms"}));
   seal_command->add_option("--encryption", seal->encryption, "A256GCM or A128GCM")
       ->check(CLI::IsMember({"A256GCM", "A128GCM"}));
+  seal_command->add_option(
+      "--credential", seal->credential,
+      "a credential of an instance, sealed by its author: the envelope says what "
+      "it is for, and the agent opens it for nothing else (JWE)");
+  seal_command->add_option("--agent", seal->agent,
+                           "with --credential: the agent's id at the instance");
+  seal_command->add_option("--instance", seal->instance,
+                           "with --credential: the instance's id (default: of this host's agent)");
+  seal_command
+      ->add_option("--credential-version", seal->version,
+                   "with --credential: the version that it will be (default: 1)")
+      ->check(CLI::PositiveNumber);
   seal_command->add_option("-o,--output", seal->output, "a file; - is standard output");
 
   auto open = std::make_shared<Options>();

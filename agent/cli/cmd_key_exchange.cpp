@@ -73,7 +73,7 @@ void run_import(Session& session, const Options& options) {
   const auto file = read_input(options.package, kLargestOffer);
   std::string package(as_text(file));
   while (!package.empty() && (package.back() == '\n' || package.back() == '\r')) package.pop_back();
-  const auto source = read_public_file(options.source);
+  const auto source = read_public_file(options.source, Purpose::kSign);
   wire::Request request;
   auto& order = *request.mutable_exchange_import();
   order.set_package(package);

@@ -1,11 +1,15 @@
 // keyagent sign | verify
 
+#include <botan/base64.h>
+#include <botan/exceptn.h>
+
 #include "agent/base/encoding.h"
 #include "agent/base/error.h"
 #include "agent/cli/cli.h"
 #include "agent/cli/files.h"
 #include "agent/cli/public_file.h"
 #include "agent/client/remote_keys.h"
+#include "agent/envelope/container.h"
 #include "agent/envelope/envelope.h"
 
 namespace keyagent::cli {
@@ -41,6 +45,15 @@ Bytes signed_input(const std::string& file, SignatureAlgorithm algorithm) {
   return Bytes(message.begin(), message.end());
 }
 
+Bytes from_base64(const std::string& name, std::string_view text) {
+  try {
+    const auto bytes = Botan::base64_decode(std::string(envelope::trimmed(text)), true);
+    return Bytes(bytes.begin(), bytes.end());
+  } catch (const Botan::Exception&) {
+    throw Error(Code::kUsage, "cannot read the signature: " + name + " is not base64");
+  }
+}
+
 bool is_ecdsa(SignatureAlgorithm algorithm) {
   return algorithm == SignatureAlgorithm::kEs256 || algorithm == SignatureAlgorithm::kEs384;
 }
@@ -72,16 +85,15 @@ void run_sign(Session& session, const Options& options) {
 void run_verify(Session& session, const Options& options) {
   const auto info = options.public_file.empty()
                         ? client::RemoteKeys(session.agent()).find(options.key)
-                        : read_public_file(options.public_file);
+                        : read_public_file(options.public_file, Purpose::kSign);
   const auto algorithm = choose(info, options.algorithm);
   const auto given = read_input(options.signature, 64 * 1024);
   Bytes signature(given.begin(), given.end());
   bool good = true;
   if (options.format == "jws") {
-    std::string text(as_text(signature));
-    while (!text.empty() && (text.back() == '\n' || text.back() == '\r')) text.pop_back();
-    write_output(options.output, envelope::verify_jws(info, text));
+    write_output(options.output, envelope::verify_jws(info, envelope::trimmed(as_text(signature))));
   } else {
+    if (options.format == "base64") signature = from_base64(options.signature, as_text(signature));
     if (options.format == "openssl" && is_ecdsa(algorithm)) {
       try {
         signature = ecdsa_from_der(signature, ec_field_size(info.algorithm));
@@ -103,7 +115,8 @@ void run_verify(Session& session, const Options& options) {
                      info.kid.text() + ")");
 }
 
-constexpr const char* kFormats = "openssl (DER for ECDSA, raw otherwise), raw (r||s), base64, jws";
+constexpr const char* kFormats =
+    "openssl (DER for ECDSA, raw otherwise), raw (r||s), base64 (of raw), jws";
 
 }  // namespace
 
@@ -139,11 +152,12 @@ void add_sign_commands(CLI::App& app, Session& session) {
   verify_command->add_option("--signature", verify->signature, "the signature's file")->required();
   auto* key = verify_command->add_option("--key", verify->key, "name or kid of a key of the agent");
   auto* file = verify_command->add_option(
-      "--public", verify->public_file, "a public key in a file (PEM or JWK): no agent is needed");
+      "--public", verify->public_file,
+      "a public key in a file (PEM, DER, JWK or a certificate): no agent is needed");
   key->excludes(file);
   verify_command->add_option("--algorithm", verify->algorithm, "as for sign");
-  verify_command->add_option("--format", verify->format, "openssl, raw or jws")
-      ->check(CLI::IsMember({"openssl", "raw", "jws"}));
+  verify_command->add_option("--format", verify->format, kFormats)
+      ->check(CLI::IsMember({"openssl", "raw", "base64", "jws"}));
   verify_command->add_option("-o,--output", verify->output, "for jws: where its payload goes");
 }
 

@@ -1,67 +1,105 @@
 #include "agent/cli/public_file.h"
 
 #include <openssl/bio.h>
+#include <openssl/err.h>
 #include <openssl/evp.h>
 #include <openssl/pem.h>
 #include <openssl/x509.h>
 
+#include <algorithm>
 #include <memory>
+#include <optional>
+#include <vector>
 
-#include "agent/base/encoding.h"
 #include "agent/base/error.h"
 #include "agent/cli/files.h"
+#include "agent/envelope/container.h"
 #include "agent/envelope/envelope.h"
+#include "agent/pki/certificate_file.h"
 
 namespace keyagent::cli {
 namespace {
 
-constexpr std::size_t kLargest = 64 * 1024;
+constexpr std::size_t kMaxFile = pki::kLargestCertificateFile;
+constexpr std::string_view kPublicKey = "-----BEGIN PUBLIC KEY-----";
 
-KeyAlgorithm kind_of(EVP_PKEY* key, const std::string& name) {
-  if (EVP_PKEY_is_a(key, "RSA") == 1) {
-    const int bits = EVP_PKEY_get_bits(key);
-    if (bits == 2048) return KeyAlgorithm::kRsa2048;
-    if (bits == 3072) return KeyAlgorithm::kRsa3072;
-    if (bits == 4096) return KeyAlgorithm::kRsa4096;
-  }
-  if (EVP_PKEY_is_a(key, "EC") == 1)
-    return EVP_PKEY_get_bits(key) == 384 ? KeyAlgorithm::kEcP384 : KeyAlgorithm::kEcP256;
-  if (EVP_PKEY_is_a(key, "ED25519") == 1) return KeyAlgorithm::kEd25519;
-  throw Error(Code::kUsage, name +
-                                " holds a key of a kind that is not used here (RSA 2048, 3072, "
-                                "4096; P-256, P-384; Ed25519)");
+struct Free {
+  void operator()(BIO* p) const { BIO_free(p); }
+  void operator()(EVP_PKEY* p) const { EVP_PKEY_free(p); }
+};
+
+std::optional<Bytes> spki_of(const std::unique_ptr<EVP_PKEY, Free>& key) {
+  unsigned char* der = nullptr;
+  const int size = key ? i2d_PUBKEY(key.get(), &der) : 0;
+  if (size <= 0) return std::nullopt;
+  Bytes out(der, der + size);
+  OPENSSL_free(der);
+  return out;
 }
 
-PublicKeyInfo from_pem(const std::string& name, ByteView text) {
-  const std::unique_ptr<BIO, decltype(&BIO_free)> bio(
-      BIO_new_mem_buf(text.data(), static_cast<int>(text.size())), BIO_free);
-  const std::unique_ptr<EVP_PKEY, decltype(&EVP_PKEY_free)> key(
-      PEM_read_bio_PUBKEY(bio.get(), nullptr, nullptr, nullptr), EVP_PKEY_free);
-  if (!key)
-    throw Error(Code::kUsage, name + " is no public key: give PEM (BEGIN PUBLIC KEY) or a JWK");
-  unsigned char* der = nullptr;
-  const int size = i2d_PUBKEY(key.get(), &der);
-  PublicKeyInfo info;
-  info.spki.assign(der, der + size);
-  OPENSSL_free(der);
-  info.algorithm = kind_of(key.get(), name);
-  info.kid = Kid(jwk_thumbprint(info.spki));
-  info.name = name;
-  // Whether it signs or opens is not written in a PEM file; both halves of the check stay with the
-  // caller.
-  info.purpose = Purpose::kTransport;
-  info.envelope = default_envelope(Purpose::kTransport, info.algorithm);
-  return info;
+std::optional<Bytes> from_pem(const std::string& name, std::string_view text) {
+  const auto begin = text.find(kPublicKey);
+  if (begin == std::string_view::npos) return std::nullopt;
+  if (text.find(kPublicKey, begin + 1) != std::string_view::npos)
+    throw Error(Code::kUsage, name + " holds several public keys: give one");
+  const std::unique_ptr<BIO, Free> bio(
+      BIO_new_mem_buf(text.data() + begin, static_cast<int>(text.size() - begin)));
+  auto spki = spki_of(
+      std::unique_ptr<EVP_PKEY, Free>(PEM_read_bio_PUBKEY(bio.get(), nullptr, nullptr, nullptr)));
+  if (!spki) throw Error(Code::kUsage, "the public key in " + name + " is cut short or damaged");
+  return spki;
+}
+
+std::optional<Bytes> from_der(ByteView bytes) {
+  const unsigned char* at = bytes.data();
+  const std::unique_ptr<EVP_PKEY, Free> key(
+      d2i_PUBKEY(nullptr, &at, static_cast<long>(bytes.size())));
+  if (at != bytes.data() + bytes.size()) return std::nullopt;
+  return spki_of(key);
+}
+
+Bytes from_certificates(const std::string& name, ByteView bytes) {
+  std::vector<pki::CertificateFacts> all;
+  try {
+    for (const auto& der : pki::read_certificates(bytes))
+      all.push_back(pki::certificate_facts(der));
+  } catch (const pki::ChainError& error) {
+    throw Error(Code::kUsage, "cannot use " + name +
+                                  ": it holds neither a public key (PEM, DER, JWK) "
+                                  "nor a certificate that can be read: " +
+                                  error.what());
+  }
+  std::vector<Bytes> ends;
+  for (const auto& each : all) {
+    const bool issued_another = std::any_of(all.begin(), all.end(), [&](const auto& other) {
+      return &other != &each && other.issuer == each.subject;
+    });
+    if (!issued_another) ends.push_back(each.spki);
+  }
+  if (ends.size() != 1)
+    throw Error(Code::kUsage, name + " holds several certificates: give the one of the key");
+  return ends.front();
+}
+
+bool holds_private_key(std::string_view text) {
+  return text.find("PRIVATE KEY-----") != std::string_view::npos;
 }
 
 }  // namespace
 
-PublicKeyInfo read_public_file(const std::string& name) {
-  const auto text = read_input(name, kLargest);
-  const auto first = as_text(text).find_first_not_of(" \t\r\n");
-  if (first != std::string_view::npos && text[first] == '{')
-    return envelope::from_jwk(as_text(text));
-  return from_pem(name, text);
+PublicKeyInfo read_public_file(const std::string& name, Purpose purpose) {
+  const auto bytes = read_input(name, kMaxFile);
+  const std::string_view text = envelope::trimmed(as_text(bytes));
+  if (text.starts_with('{')) return envelope::from_jwk(text, purpose);
+  if (holds_private_key(text))
+    throw Error(Code::kUsage, name + " holds a private key: give the public key alone");
+  auto spki = from_pem(name, text);
+  if (!spki) spki = from_der(bytes);
+  if (!spki) spki = from_certificates(name, bytes);
+  ERR_clear_error();
+  auto info = envelope::key_of_spki(*spki, purpose);
+  info.name = name;
+  return info;
 }
 
 }  // namespace keyagent::cli

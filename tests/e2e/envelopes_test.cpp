@@ -48,6 +48,14 @@ class Envelopes : public testing::Test {
     return result.output;
   }
 
+  // Is this byte of a CMS message one of the recipient's subject key identifier?
+  static bool names_recipient(const std::string& sealed, std::size_t at) {
+    for (const std::string_view tag : {"\x80\x14", "\x04\x14"}) {
+      const auto id = sealed.find(tag);
+      if (sealed.front() == '0' && id != sealed.npos && at >= id + 2 && at < id + 22) return true;
+    }
+    return false;
+  }
   // Every answer to an envelope of which one bit was changed, by exit status and text. The
   // envelope is opened with --key, as a script does that knows which key it means.
   std::set<std::pair<int, std::string>> answers_to_flips(const std::string& sealed,
@@ -55,6 +63,8 @@ class Envelopes : public testing::Test {
                                                          std::size_t step, const std::string& key) {
     std::set<std::pair<int, std::string>> answers;
     for (std::size_t at = first; at < last; at += step) {
+      // How the author calls the key is not authenticated; with --key it does not matter.
+      if (names_recipient(sealed, at)) continue;
       std::string changed = sealed;
       changed[at] = static_cast<char>(changed[at] ^ 1);
       host_.write("changed", changed);
