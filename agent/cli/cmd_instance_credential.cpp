@@ -12,13 +12,17 @@ namespace {
 constexpr std::size_t kMostValue = 64 * 1024;
 
 std::string line(const Json& credential) {
-  std::size_t sealed = 0;
-  for (const auto& copy : credential.at("copies")) sealed += copy.at("version").is_null() ? 0 : 1;
+  std::size_t sealed = 0, unbound = 0;
+  for (const auto& copy : credential.at("copies")) {
+    if (copy.at("version").is_null()) continue;
+    ++sealed;
+    unbound += copy.value("bound", false) ? 0 : 1;
+  }
   return credential.at("name").get<std::string>() + "  " +
          credential.at("type").get<std::string>() + "  version " + credential.at("version").dump() +
          (credential.value("blind", false) ? "  blind" : "") + "  sealed to " +
          std::to_string(sealed) + " of " + std::to_string(credential.at("copies").size()) +
-         " keys\n";
+         " keys" + (unbound == 0 ? "" : ", " + std::to_string(unbound) + " unbound") + "\n";
 }
 
 std::string lines(const Json& list) {
@@ -34,15 +38,19 @@ void run_list(Session& session, const InstanceOptions& options) {
   session.tell(answer, lines(answer.at("credentials")));
 }
 
-// Sealed here, to the keys that the instance trusts: it never has the plaintext.
-Json sealed_for(InstanceClient& client, const std::vector<std::string>& agents,
-                const SecretBytes& value) {
+// Sealed here, to the keys that the instance trusts: it never has the plaintext. Each envelope says
+// what it is for.
+Json sealed_for(InstanceClient& client, const std::string& name,
+                const std::vector<std::string>& agents, const SecretBytes& value) {
   if (agents.empty()) throw Error(Code::kUsage, "--blind needs --agent: whom it is sealed to");
+  const Json next = client.call("GET", "/v1/credentials/" + path_segment(name) + "/next");
   Json out = Json::array();
   for (const auto& agent : agents) {
-    auto key =
-        envelope::from_jwk(client.call_text("GET", "/v1/agents/" + path_segment(agent) + "/key"));
-    const Bytes sealed = envelope::seal_jwe(key, envelope::ContentEncryption::kA256Gcm, value);
+    auto key = envelope::from_jwk(
+        client.call_text("GET", "/v1/agents/" + path_segment(agent) + "/key"), Purpose::kTransport);
+    const envelope::Binding binding{next.at("instance"), name, next.at("version"), agent};
+    const Bytes sealed =
+        envelope::seal_jwe(key, envelope::ContentEncryption::kA256Gcm, value, binding);
     out.push_back(
         {{"agent", agent}, {"kid", key.kid.text()}, {"envelope", std::string(as_text(sealed))}});
   }
@@ -63,12 +71,24 @@ void run_put(Session& session, const InstanceOptions& options) {
   if (!options.agents.empty()) body["agents"] = options.agents;
   if (!options.groups.empty()) body["groups"] = options.groups;
   if (options.blind) {
-    body["sealed"] = sealed_for(client, options.agents, value);
+    body["sealed"] = sealed_for(client, options.name, options.agents, value);
   } else {
     body["value"] = parsed;
   }
   const Json answer = client.call("PUT", "/v1/credentials/" + path_segment(options.name), body);
   session.tell(answer, options.name + " has version " + answer.at("version").dump());
+}
+
+void run_reseal(Session& session, const InstanceOptions& options) {
+  const Json answer = client_of(options).call("POST", "/v1/credentials/reseal", Json::object());
+  std::string text = answer.at("values").dump() + " credentials are sealed to what they are for\n";
+  for (const auto& each : answer.at("blind"))
+    text += "  blind, to be sealed by its author: " + each.get<std::string>() + "\n";
+  for (const auto& each : answer.at("unreadable"))
+    text += "  cannot be read here, see the log: " + each.get<std::string>() + "\n";
+  session.tell(answer, text);
+  if (!answer.at("blind").empty() || !answer.at("unreadable").empty())
+    session.exit_status = exit_code(Code::kPartial);
 }
 
 void run_assign(Session& session, const InstanceOptions& options) {
@@ -112,6 +132,12 @@ void add_instance_credential_commands(CLI::App& instance, Session& session,
   put->add_option("--agent", o.agents, "who gets it; again for more");
   put->add_option("--group", o.groups, "all agents of a group; again for more");
   put->add_flag("--blind", o.blind, "seal it here: the instance never sees it");
+  add_command(
+      *credential, "reseal",
+      "seal again what does not say which credential, version and agent it is for (\"unbound\" "
+      "in list)",
+      "  keyagent instance credential reseal --all", with(run_reseal))
+      ->add_flag("--all", "all of them: the default, and the only choice");
   auto* assign =
       add_command(*credential, "assign", "who gets it, as it is to be",
                   "  keyagent instance credential assign backup --group web", with(run_assign));

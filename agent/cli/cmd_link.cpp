@@ -130,7 +130,8 @@ wire::Response call_patiently(Session& session, const wire::Request& request) {
 Json credential_json(const wire::Credential& credential) {
   return {{"name", credential.name()},       {"type", credential.type()},
           {"version", credential.version()}, {"kid", credential.kid()},
-          {"cached", credential.cached()},   {"fetched", credential.fetched()}};
+          {"cached", credential.cached()},   {"fetched", credential.fetched()},
+          {"bound", !credential.unbound()}};
 }
 
 void run_get(Session& session, const std::string& name, const std::string& output) {
@@ -157,7 +158,8 @@ void run_list(Session& session) {
   for (const auto& each : response.credential_list().credentials()) {
     list.push_back(credential_json(each));
     text += each.name() + "  " + each.type() + "  version " + std::to_string(each.version()) +
-            (each.cached() ? "  (copy of " + each.fetched() + ")" : "") + "\n";
+            (each.cached() ? "  (copy of " + each.fetched() + ")" : "") +
+            (each.unbound() ? "  unbound" : "") + "\n";
   }
   session.tell({{"credentials", list}}, text.empty() ? "No credential that you may have." : text);
 }

@@ -206,6 +206,7 @@ void read_link(const YamlReader& link, AgentConfig& config) {
   if (config.credential_max_age < std::chrono::minutes(1) ||
       config.credential_max_age > kLongestCredentialAge)
     fail(link, "credential-max-age", "'credential-max-age' must be 1m to 365d");
+  if (link.has("require-bound")) config.require_bound = link.boolean("require-bound", true);
 }
 
 void read_audit(const YamlReader& audit, AgentConfig& config) {

@@ -103,6 +103,9 @@ struct AgentConfig {
   // link: cached credentials are used for so long after the last contact with the instance
   std::chrono::milliseconds credential_max_age{std::chrono::hours(24 * 7)};
   IssuingConfig issuing;
+  // link: refuse credentials whose envelopes do not say what they are for; absent: as the
+  // enrollment says, by which program it was made.
+  std::optional<bool> require_bound;
   // audit:
   std::string audit_key = "audit";  // created at first start when absent
   std::chrono::milliseconds audit_commit{5}, checkpoint_interval{60000};

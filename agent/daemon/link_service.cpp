@@ -14,6 +14,7 @@ link::Surroundings surroundings(const config::AgentConfig& config, link::GateCli
   around.ask = std::move(ask);
   around.tell = std::move(tell);
   around.credential_max_age = config.credential_max_age;
+  around.require_bound = config.require_bound;
   return around;
 }
 

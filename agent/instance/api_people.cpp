@@ -185,6 +185,10 @@ const Route kRoutes[] = {
      [](const Ask& ask) { return json(ask.parts.credentials.list()); }},
     {"GET", "/v1/credentials/{}", Right::kRead,
      [](const Ask& ask) { return json(ask.parts.credentials.show(ask.ids[0])); }},
+    {"GET", "/v1/credentials/{}/next", Right::kRead,
+     [](const Ask& ask) { return json(ask.parts.credentials.next(ask.ids[0])); }},
+    {"POST", "/v1/credentials/reseal", Right::kCredentials,
+     [](const Ask& ask) { return json(ask.parts.credentials.reseal(ask.person.name)); }},
     {"PUT", "/v1/credentials/{}", Right::kCredentials,
      [](const Ask& ask) {
        return json(ask.parts.credentials.put(ask.ids[0], ask.body, ask.person));

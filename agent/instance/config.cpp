@@ -135,6 +135,7 @@ InstanceConfig read(const YamlReader& root) {
     fail(times, "", "certificates live 1h at least, CRLs 1m, heartbeats 1s");
   config.limits = read_limits(root.child("limits"));
   read_approvals(root, config);
+  config.require_bound = root.child("records").boolean("require-bound", config.require_bound);
   const YamlReader log = root.child("log");
   config.log_level = log.text("level", config.log_level);
   config.log_format = log.text("format", config.log_format);

@@ -50,6 +50,7 @@ struct InstanceConfig {
   std::chrono::milliseconds task_history{std::chrono::hours(24 * 30)};
   Limits limits;
   Approvals approvals;
+  bool require_bound = false;  // records: refuse an envelope that does not say its version
   std::string log_level = "info", log_format = "text";
 };
 

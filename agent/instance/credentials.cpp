@@ -42,9 +42,11 @@ bool contains(const std::vector<std::string>& list, const std::string& value) {
 
 }  // namespace
 
-Credentials::Credentials(DataKeys& keys, Specifications& specifications, Records& records,
-                         store::Store& store, Recorder& recorder, const Clock& clock)
-    : keys_(keys),
+Credentials::Credentials(std::string instance, DataKeys& keys, Specifications& specifications,
+                         Records& records, store::Store& store, Recorder& recorder,
+                         const Clock& clock)
+    : instance_(std::move(instance)),
+      keys_(keys),
       specifications_(specifications),
       records_(records),
       store_(store),
@@ -61,6 +63,7 @@ void Credentials::move(const store::Credential& credential) {
   const SecretBytes value = keys_.open(std::string(as_text(credential.envelope)));
   const auto moved = records_.seal_and_write(
       {store::kCredentialData, credential.name, credential.changed_by}, value,
+      [&] { return credential.version; },
       [&](const auto& record) { return store_.move_credential(credential, record); });
   if (moved.outcome == store::RecordPut::Outcome::kDone)
     recorder_.record(Outcome::kDone, "instance", "credential.move", credential.name,
@@ -71,6 +74,10 @@ void Credentials::keep_up() {
   ensure_specification();
   for (const auto& each : store_.credentials()) {
     if (!each.envelope.empty()) move(each);
+  }
+  if (!rebound_) {
+    follow_all();
+    rebound_ = true;
   }
   {
     const std::lock_guard lock(mutex_);
@@ -135,9 +142,52 @@ void Credentials::put_value(const store::Credential& credential, Json value, Jso
   const Wiping wiping_text(text);
   const auto done = records_.seal_and_write(
       {store::kCredentialData, credential.name, credential.changed_by}, {text.begin(), text.end()},
-      [&](const auto& record) { return store_.put_credential(credential, &record); });
+      [&] {
+        const auto known = store_.credential(credential.name);
+        return known ? known->version + 1 : 1;
+      },
+      [&](const auto& record) {
+        store::Credential next = credential;
+        next.version = record.version;
+        return store_.put_credential(next, &record);
+      });
   answer["version"] = done.version;
 }
+
+envelope::Binding Credentials::binding_of(const store::Credential& credential,
+                                          const std::string& agent) const {
+  return {instance_, credential.name, static_cast<std::uint64_t>(credential.version), agent};
+}
+
+bool Credentials::is_bound(const store::Credential& credential,
+                           const store::SealedCopy& copy) const {
+  try {
+    return envelope::inspect(copy.envelope).binding == binding_of(credential, copy.agent);
+  } catch (const Error&) {
+    return false;  // it opens nowhere
+  }
+}
+
+namespace {
+
+// The version that the author sealed for; all envelopes say the same one.
+std::int64_t version_of(const envelope::Header& header, const std::string& agent) {
+  if (header.format != envelope::Format::kJwe)
+    throw Error(Code::kUsage, "the envelope for " + agent +
+                                  " is CMS, which cannot say what it is for; seal credentials as "
+                                  "JWE: keyagent seal --credential NAME --agent ID");
+  if (!header.binding)
+    throw Error(Code::kUsage,
+                "the envelope for " + agent +
+                    " does not say what it is for; seal it with keyagent seal "
+                    "--credential NAME --agent ID, or with the member \"keyagent\" in "
+                    "the protected header (agent/envelope/README.md)");
+  if (header.binding->version > INT64_MAX)
+    throw Error(Code::kUsage, "the envelope for " + agent + " is for an impossible version");
+  return static_cast<std::int64_t>(header.binding->version);
+}
+
+}  // namespace
 
 // What its author sealed: the instance knows for whom, and no more.
 void Credentials::put_blind(store::Credential credential, const Json& sealed, Json& answer) {
@@ -155,12 +205,28 @@ void Credentials::put_blind(store::Credential credential, const Json& sealed, Js
     if (!agent || (copy.kid != agent->transport_kid && copy.kid != agent->next_transport_kid))
       throw Error(Code::kKeyNotPresent,
                   "the agent " + copy.agent + " has no trusted key " + copy.kid, copy.kid);
-    if (envelope::inspect(as_bytes(text)).kid != copy.kid)
+    const auto header = envelope::inspect(as_bytes(text));
+    const auto version = version_of(header, copy.agent);
+    if (credential.version == 0) credential.version = version;
+    if (header.binding != binding_of(credential, copy.agent))
+      throw Error(Code::kUsage,
+                  "the envelope for " + copy.agent +
+                      " is for another instance, credential, agent or "
+                      "version than this one: " +
+                      instance_ + ", " + credential.name + ", " + copy.agent + ", " +
+                      std::to_string(credential.version),
+                  copy.kid);
+    if (header.kid != copy.kid)
       throw Error(Code::kUsage, "the envelope for " + copy.agent + " names another key", copy.kid);
     if (!contains(credential.agents, copy.agent)) credential.agents.push_back(copy.agent);
     copies.push_back(std::move(copy));
   }
-  const auto version = store_.put_credential(credential, nullptr).version;
+  const auto done = store_.put_credential(credential, nullptr);
+  if (done.outcome == store::RecordPut::Outcome::kMoved)
+    throw Error(Code::kExists, "the credential " + credential.name + " is at version " +
+                                   std::to_string(done.version) + " now: seal version " +
+                                   std::to_string(done.version + 1));
+  const auto version = done.version;
   for (auto& copy : copies) {
     copy.version = version;
     store_.put_sealed_copy(copy);
@@ -190,8 +256,10 @@ Json Credentials::describe(const store::Credential& credential) const {
     for (const auto& kid : {agent.transport_kid, agent.next_transport_kid}) {
       if (kid.empty()) continue;
       const auto copy = store_.sealed_copy(credential.name, agent.id, kid);
-      copies.push_back(
-          {{"agent", agent.id}, {"kid", kid}, {"version", copy ? Json(copy->version) : Json()}});
+      copies.push_back({{"agent", agent.id},
+                        {"kid", kid},
+                        {"version", copy ? Json(copy->version) : Json()},
+                        {"bound", copy && is_bound(credential, *copy)}});
     }
   }
   return {{"name", credential.name},
@@ -204,6 +272,38 @@ Json Credentials::describe(const store::Credential& credential) const {
           {"changed", rfc3339(credential.changed)},
           {"changed_by", credential.changed_by},
           {"copies", copies}};
+}
+
+Json Credentials::reseal(const std::string& by) {
+  std::size_t values = 0;
+  Json blind = Json::array(), unreadable = Json::array();
+  for (const auto& each : store_.credentials()) {
+    if (each.blind) {
+      const auto copies = describe(each).at("copies");
+      const bool bound = std::all_of(copies.begin(), copies.end(), [](const auto& copy) {
+        return copy.at("version").is_null() || copy.at("bound").template get<bool>();
+      });
+      if (!bound) blind.push_back(each.name);
+      continue;
+    }
+    try {
+      value_of(each);  // which seals it with its version where it is without
+      ++values;
+    } catch (const Error& error) {
+      log_warning("instance", error.what());
+      unreadable.push_back(each.name);
+    }
+  }
+  follow_all();
+  recorder_.record(unreadable.empty() ? Outcome::kDone : Outcome::kFailed, "user " + by,
+                   "credential.reseal", "all", std::to_string(values) + " values");
+  return {{"values", values}, {"blind", blind}, {"unreadable", unreadable}};
+}
+
+Json Credentials::next(const std::string& name) const {
+  const auto known = store_.credential(name);
+  return {
+      {"instance", instance_}, {"credential", name}, {"version", known ? known->version + 1 : 1}};
 }
 
 Json Credentials::list() const {
@@ -221,11 +321,18 @@ Json Credentials::list_for(const store::Agent& agent) const {
   for (const auto& each : store_.credentials()) {
     if (!is_for(each, agent)) continue;
     Json kids = Json::array();
+    bool bound = true;
     for (const auto& kid : {agent.transport_kid, agent.next_transport_kid}) {
-      if (!kid.empty() && store_.sealed_copy(each.name, agent.id, kid)) kids.push_back(kid);
+      const auto copy = kid.empty() ? std::nullopt : store_.sealed_copy(each.name, agent.id, kid);
+      if (!copy) continue;
+      kids.push_back(kid);
+      bound = bound && is_bound(each, *copy);
     }
-    out.push_back(
-        {{"name", each.name}, {"type", each.type}, {"version", each.version}, {"kids", kids}});
+    out.push_back({{"name", each.name},
+                   {"type", each.type},
+                   {"version", each.version},
+                   {"kids", kids},
+                   {"bound", bound && !kids.empty()}});
   }
   return {{"credentials", out}};
 }
@@ -277,15 +384,15 @@ void Credentials::seal_to(const store::Credential& credential, const store::Agen
     const auto& kid = next ? agent.next_transport_kid : agent.transport_kid;
     if (kid.empty()) continue;
     const auto copy = store_.sealed_copy(credential.name, agent.id, kid);
-    if (!copy || copy->version != credential.version) missing.push_back(transport_of(agent, next));
+    if (!copy || !is_bound(credential, *copy)) missing.push_back(transport_of(agent, next));
   }
   if (missing.empty()) return;
   const auto plaintext = value_of(credential);
   if (!plaintext) return;
   for (const auto& key : missing) {
-    store_.put_sealed_copy(
-        {credential.name, credential.version, agent.id, key.kid.text(),
-         envelope::seal_jwe(key, envelope::ContentEncryption::kA256Gcm, *plaintext)});
+    store_.put_sealed_copy({credential.name, credential.version, agent.id, key.kid.text(),
+                            envelope::seal_jwe(key, envelope::ContentEncryption::kA256Gcm,
+                                               *plaintext, binding_of(credential, agent.id))});
   }
 }
 

@@ -8,6 +8,7 @@
 #include <set>
 #include <string>
 
+#include "agent/envelope/envelope.h"
 #include "agent/instance/records.h"
 
 namespace keyagent::instance {
@@ -16,13 +17,21 @@ namespace keyagent::instance {
 // never.
 class Credentials {
  public:
-  Credentials(DataKeys& keys, Specifications& specifications, Records& records, store::Store& store,
-              Recorder& recorder, const Clock& clock);
+  // `instance`: its id, which is bound into every envelope.
+  Credentials(std::string instance, DataKeys& keys, Specifications& specifications,
+              Records& records, store::Store& store, Recorder& recorder, const Clock& clock);
 
   // Makes the specification and its key where they are missing, moves values that are kept as
   // before schema 6, and seals what could not be sealed until now. At the start, and now and then.
   // Throws what the agent says, such as kDenied when it does not let this instance use data.*.
   void keep_up();
+
+  // Seals every copy again whose envelope does not say what it is for, and every value whose
+  // envelope does not say its version. Blind ones, which only their authors can seal, are named in
+  // the answer.
+  Json reseal(const std::string& by);
+  // What an author binds the next version to, beside the agent's id.
+  Json next(const std::string& name) const;
 
   // For people: API.md. Values never come back.
   Json put(const std::string& name, Json request, const Person& person);
@@ -50,6 +59,8 @@ class Credentials {
 
  private:
   bool is_for(const store::Credential& credential, const store::Agent& agent) const;
+  envelope::Binding binding_of(const store::Credential& credential, const std::string& agent) const;
+  bool is_bound(const store::Credential& credential, const store::SealedCopy& copy) const;
   void seal_to(const store::Credential& credential, const store::Agent& agent);
   // REQUIRES mutex_. False: its key is elsewhere.
   bool follow(const store::Credential& credential, const store::Agent& agent);
@@ -63,6 +74,7 @@ class Credentials {
   void ensure_specification();
   void move(const store::Credential& credential);
 
+  const std::string instance_;
   DataKeys& keys_;
   Specifications& specifications_;
   Records& records_;
@@ -70,6 +82,7 @@ class Credentials {
   Recorder& recorder_;
   const Clock& clock_;
   std::atomic<bool> specified_{false};  // nothing is to be ensured any more
+  std::atomic<bool> rebound_{false};    // what programs of before sealed was looked through
   std::mutex mutex_;                    // one follow at a time
   std::set<std::string> elsewhere_;     // guarded by mutex_; kids of values that wait for their key
 };

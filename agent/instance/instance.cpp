@@ -48,8 +48,8 @@ struct Instance::Impl {
   Epoch epoch{config, keys, store, recorder, clock};
   DataKeys data_keys{config};
   Specifications specifications{data_keys, store, recorder, clock};
-  Records records{data_keys, store, specifications, recorder, clock};
-  Credentials credentials{data_keys, specifications, records, store, recorder, clock};
+  Records records{data_keys, store, specifications, recorder, clock, config.require_bound};
+  Credentials credentials{config.id, data_keys, specifications, records, store, recorder, clock};
   Reencryption reencryption{data_keys, store, specifications, recorder, clock, links.replica()};
   std::shared_ptr<tls::Library> library = std::make_shared<tls::Library>(
       std::make_shared<provider::RemoteBackend>(config.agent_socket));

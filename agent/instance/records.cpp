@@ -4,6 +4,7 @@
 
 #include "agent/base/encoding.h"
 #include "agent/base/error.h"
+#include "agent/base/log.h"
 #include "agent/base/wiping.h"
 #include "agent/envelope/envelope.h"
 
@@ -23,10 +24,24 @@ void check_id(const std::string& id) {
   if (!good) throw Error(Code::kUsage, "a record's id is [A-Za-z0-9._:@+-]{1,128}");
 }
 
-// Before the value in each envelope: whose it is. Who can write the store cannot give one record
-// the value of another.
-std::string label_of(const std::string& specification, const std::string& id) {
+// Before the value in each envelope: whose it is, and which version. Who can write the store cannot
+// give a record the value of another one, or its own of before (RELIABILITY 158).
+std::string label_of(const std::string& specification, const std::string& id,
+                     std::int64_t version) {
+  return "keyagent record 2\n" + specification + "\n" + id + "\n" + std::to_string(version) + "\n";
+}
+
+// As programs of before wrote it.
+std::string unversioned_label_of(const std::string& specification, const std::string& id) {
   return "keyagent record 1\n" + specification + "\n" + id + "\n";
+}
+
+// The value behind the label; nullopt: there is another one, or none.
+std::optional<SecretBytes> behind(const std::string& label, const SecretBytes& plaintext) {
+  if (plaintext.size() < label.size() || !std::equal(label.begin(), label.end(), plaintext.begin()))
+    return std::nullopt;
+  return SecretBytes(plaintext.begin() + static_cast<std::ptrdiff_t>(label.size()),
+                     plaintext.end());
 }
 
 SecretBytes labelled(const std::string& label, const SecretBytes& value) {
@@ -58,12 +73,13 @@ std::string owner_of(const Json& source) {
 }  // namespace
 
 Records::Records(DataKeys& keys, store::Store& store, Specifications& specifications,
-                 Recorder& recorder, const Clock& clock)
+                 Recorder& recorder, const Clock& clock, bool require_bound)
     : keys_(keys),
       store_(store),
       specifications_(specifications),
       recorder_(recorder),
-      clock_(clock) {}
+      clock_(clock),
+      require_bound_(require_bound) {}
 
 DataKeys::Sealed Records::seal(const std::string& specification, const SecretBytes& plaintext) {
   try {
@@ -88,16 +104,36 @@ DataKeys::Sealed Records::seal(const std::string& specification, const SecretByt
 }
 
 store::RecordPut Records::seal_and_write(const Draft& draft, const SecretBytes& value,
-                                         const Write& write) {
-  const SecretBytes plaintext = labelled(label_of(draft.specification, draft.id), value);
+                                         const Version& next, const Write& write) {
   for (int i = 0; i < kTries; ++i) {
-    const auto sealed = seal(draft.specification, plaintext);
+    const auto version = next();
+    const auto sealed = seal(draft.specification,
+                             labelled(label_of(draft.specification, draft.id, version), value));
     specifications_.note_key(draft.specification, sealed.kid);
-    const auto done = write({draft.specification, draft.id, sealed.kid, 0, sealed.envelope,
+    const auto done = write({draft.specification, draft.id, sealed.kid, version, sealed.envelope,
                              draft.changed_by, clock_.now()});
-    if (done.outcome != store::RecordPut::Outcome::kClosed) return done;
+    using Outcome = store::RecordPut::Outcome;
+    if (done.outcome != Outcome::kClosed && done.outcome != Outcome::kMoved) return done;
   }
-  throw Error(Code::kBusy, "the key is being replaced; try again");
+  throw Error(Code::kBusy, "the key or the value is being replaced; try again");
+}
+
+void Records::bind_version(const store::Record& record, const SecretBytes& value) {
+  try {
+    const auto sealed =
+        seal(record.specification,
+             labelled(label_of(record.specification, record.id, record.version), value));
+    specifications_.note_key(record.specification, sealed.kid);
+    store::Record fresh = record;
+    fresh.kid = sealed.kid;
+    fresh.envelope = sealed.envelope;
+    if (store_.replace_envelope(record, fresh))
+      recorder_.record(Outcome::kDone, "instance", "record.bind", named(record),
+                       "version " + std::to_string(record.version) + " is sealed with its value");
+  } catch (const Error& error) {
+    log_warning("instance", "the record " + named(record) +
+                                " stays without its version in the envelope: " + error.what());
+  }
 }
 
 Json Records::put(const std::string& name, const std::string& id, const Json& request,
@@ -114,10 +150,12 @@ Json Records::put(const std::string& name, const std::string& id, const Json& re
   if (request.contains("version") && !request["version"].is_null())
     expected = number_of(request, "version", 0, 0, INT64_MAX);
   std::string kid;
-  const auto done = seal_and_write({name, id, person.name}, value, [&](const auto& record) {
-    kid = record.kid;
-    return store_.put_record(record, expected);
-  });
+  const auto done = seal_and_write(
+      {name, id, person.name}, value, [&] { return store_.record_version(name, id) + 1; },
+      [&](const auto& record) {
+        kid = record.kid;
+        return store_.put_record(record, expected);
+      });
   if (done.outcome == store::RecordPut::Outcome::kConflict)
     throw Error(Code::kExists, "the record " + name + "/" + id + " has version " +
                                    std::to_string(done.version) + ", not the one that is named");
@@ -150,11 +188,17 @@ SecretBytes Records::open(const store::Record& record) {
     if (error.code() != Code::kKeyNotPresent && error.code() != Code::kDenied) throw;
     explain(record, error);
   }
-  const auto label = label_of(record.specification, record.id);
-  if (plaintext.size() < label.size() || !std::equal(label.begin(), label.end(), plaintext.begin()))
-    throw Error(Code::kIntegrity, "the envelope of the record " + named(record) + " is not its own",
-                record.kid);
-  return {plaintext.begin() + static_cast<std::ptrdiff_t>(label.size()), plaintext.end()};
+  if (auto value = behind(label_of(record.specification, record.id, record.version), plaintext))
+    return *std::move(value);
+  if (auto value = behind(unversioned_label_of(record.specification, record.id), plaintext);
+      value && !require_bound_) {
+    bind_version(record, *value);
+    return *std::move(value);
+  }
+  throw Error(Code::kIntegrity,
+              "the envelope of the record " + named(record) +
+                  " is not its own: it holds another record, or another version of this one",
+              record.kid);
 }
 
 Json Records::get(const std::string& name, const std::string& id, const Person& person) {

@@ -35,6 +35,7 @@ void describe(const SealedCredential& sealed, const std::string& fetched, bool c
   out.set_kid(sealed.kid);
   out.set_cached(cached);
   out.set_fetched(fetched);
+  out.set_unbound(!sealed.envelope.empty() && !is_bound(sealed.envelope));
 }
 
 // The instance has heard of us and says no: its last word counts more than an old copy.
@@ -52,6 +53,7 @@ Credentials::Credentials(const Surroundings& around, LinkStore& store, OwnKeys& 
       uplink_(uplink),
       contact_(contact),
       folder_(around.folder / "credentials"),
+      versions_(around.folder),
       line_(around, keys, library) {}
 
 std::filesystem::path Credentials::path_of(const std::string& name) const {
@@ -98,6 +100,7 @@ SealedCredential Credentials::fetch_for_our_keys(const LinkState& state, Instanc
 Credentials::Copy Credentials::fetch(const LinkState& state, const std::string& name) {
   try {
     Copy copy{fetch_for_our_keys(state, line_.api(state), name), rfc3339(around_.clock->now())};
+    require_right(state, copy.sealed);
     const Json kept{{"type", copy.sealed.type},
                     {"version", copy.sealed.version},
                     {"kid", copy.sealed.kid},
@@ -137,7 +140,14 @@ std::optional<Credentials::Copy> Credentials::fetch_if_possible(const LinkState&
   }
 }
 
+// RELIABILITY 158. A copy that is refused takes the place of none that is here.
+void Credentials::require_right(const LinkState& state, const SealedCredential& sealed) {
+  require_bound(state, sealed, versions_.seen(state.instance, sealed.name),
+                around_.require_bound.value_or(state.require_bound));
+}
+
 void Credentials::open(const LinkState& state, const Copy& copy, wire::CredentialGetReply& reply) {
+  require_right(state, copy.sealed);
   // The instance must not have other keys of this host open something.
   const std::string kid = envelope::inspect(as_bytes(copy.sealed.envelope)).kid;
   if (kid != copy.sealed.kid || keys_.show(kid).name() != state.transport_key)
@@ -145,6 +155,8 @@ void Credentials::open(const LinkState& state, const Copy& copy, wire::Credentia
   const SecretBytes value = keys_.open(
       kid, copy.sealed.envelope,
       "credential " + copy.sealed.name + ", version " + std::to_string(copy.sealed.version));
+  versions_.note(state.instance, copy.sealed.name,
+                 {copy.sealed.version, is_bound(copy.sealed.envelope)});
   reply.set_value(value.data(), value.size());
 }
 
@@ -169,10 +181,13 @@ void Credentials::list(wire::CredentialListReply& reply) {
   const Turn::Lease asking(line_.turn(), around_.timing.answer);
   if (asking.held() && uplink_.report().phase != Phase::kUnreachable) {
     try {
-      for (const auto& each : line_.api(*state).credentials())
+      for (const auto& each : line_.api(*state).credentials()) {
+        auto& out = *reply.add_credentials();
         describe(
             {each.name, each.type, each.kids.empty() ? "" : each.kids.front(), {}, each.version},
-            {}, false, *reply.add_credentials());
+            {}, false, out);
+        out.set_unbound(!each.bound);
+      }
       return;
     } catch (const Error& error) {
       line_.drop();
@@ -187,6 +202,19 @@ void Credentials::list(wire::CredentialListReply& reply) {
     if (const auto copy = read(name))
       describe(copy->sealed, copy->fetched, true, *reply.add_credentials());
   }
+}
+
+std::vector<std::string> Credentials::unbound() const {
+  std::vector<std::string> names;
+  std::error_code none;
+  for (const auto& entry : std::filesystem::directory_iterator(folder_, none)) {
+    const std::string name = entry.path().stem();
+    if (!is_name(name) || entry.path().extension() != ".json") continue;
+    if (const auto copy = read(name); copy && !is_bound(copy->sealed.envelope))
+      names.push_back(name);
+  }
+  std::sort(names.begin(), names.end());
+  return names;
 }
 
 void Credentials::changed(const std::vector<std::string>& names) {
@@ -272,6 +300,7 @@ void Credentials::forget_all() {
   line_.drop();
   std::error_code none;
   std::filesystem::remove_all(folder_, none);
+  versions_.forget_all();
   const std::lock_guard lock(mutex_);
   stale_.clear();
 }

@@ -11,6 +11,7 @@
 #include <string>
 
 #include "agent/link/contact.h"
+#include "agent/link/credential_versions.h"
 #include "agent/link/instance_line.h"
 
 namespace keyagent::link {
@@ -29,6 +30,9 @@ class Credentials {
   // opening it throws.
   void get(const std::string& name, wire::CredentialGetReply& reply);
   void list(wire::CredentialListReply& reply);
+
+  // Names of copies here whose envelopes do not say what they are for.
+  std::vector<std::string> unbound() const;
 
   // The instance says that these have changed: it is asked before their copies are given out.
   void changed(const std::vector<std::string>& names);
@@ -52,6 +56,7 @@ class Credentials {
                                       const std::string& name);
   std::optional<Copy> fetch_if_possible(const LinkState& state, const std::string& name,
                                         bool has_copy, bool stale);
+  void require_right(const LinkState& state, const SealedCredential& sealed);
   void open(const LinkState& state, const Copy& copy, wire::CredentialGetReply& reply);
   std::filesystem::path path_of(const std::string& name) const;
 
@@ -61,6 +66,7 @@ class Credentials {
   const Uplink& uplink_;
   LastContact& contact_;
   const std::filesystem::path folder_;
+  CredentialVersions versions_;
   InstanceLine line_;  // one request to the instance at a time
   mutable std::mutex mutex_;
   std::set<std::string> stale_;  // guarded by mutex_

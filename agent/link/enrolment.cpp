@@ -87,6 +87,7 @@ LinkState Enrolment::begin(const EnrolmentWish& wish) {
   state.agent = wish.agent;
   state.auth_key = wish.auth_key;
   state.transport_key = wish.transport_key;
+  state.require_bound = true;
   // What was sealed to lost keys is to be sealed anew.
   if (wish.replace) keys_.forget_sealed();
   const auto auth = keys_.provide(wish.auth_key, Purpose::kAuth, wish.replace);

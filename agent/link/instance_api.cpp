@@ -134,8 +134,8 @@ std::string InstanceApi::crl() {
 std::vector<CredentialInfo> InstanceApi::credentials() {
   std::vector<CredentialInfo> out;
   for (const auto& each : get("/v1/credentials").objects("credentials"))
-    out.push_back(
-        {each.text("name"), each.text_or("type", ""), each.number("version"), each.texts("kids")});
+    out.push_back({each.text("name"), each.text_or("type", ""), each.number("version"),
+                   each.texts("kids"), each.has("bound") && each.flag("bound")});
   return out;
 }
 

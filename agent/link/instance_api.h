@@ -22,6 +22,7 @@ struct CredentialInfo {
   std::string name, type;
   std::uint64_t version = 0;
   std::vector<std::string> kids;
+  bool bound = false;  // its envelopes say what they are for
 };
 struct SealedCredential {
   std::string name, type, kid, envelope;

@@ -330,6 +330,19 @@ std::vector<wire::Diagnosis> Link::diagnose() const {
                  ": the instance was last reached at " + link.last_contact());
     out.set_cure("bring the link up; see whether " + link.agents_url() + " answers");
   }
+  if (const auto unbound = impl_->credentials.unbound(); !unbound.empty()) {
+    auto& out = all.emplace_back();
+    out.set_severity("warning");
+    out.set_code(std::string(code_name(Code::kIntegrity)));
+    out.set_subject("credentials");
+    out.set_text(std::to_string(unbound.size()) +
+                 " envelopes of credentials do not say what they " +
+                 "are for, and another one can be put in their place: " + unbound.front() +
+                 (unbound.size() > 1 ? ", …" : ""));
+    out.set_cure(
+        "at the instance: keyagent instance credential reseal --all; then set link: "
+        "{require-bound: true}");
+  }
   const bool well = link.code().empty() || link.state() == name_of(Phase::kConnected);
   if (well) return all;
   auto& out = all.emplace_back();

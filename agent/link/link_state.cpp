@@ -44,6 +44,8 @@ constexpr Text kOptionalTexts[] = {{"epoch", &LinkState::epoch},
                                    {"seen", &LinkState::seen},
                                    {"credential_limit", &LinkState::credential_limit}};
 
+constexpr const char* kRequireBound = "require_bound";  // written only where it is true
+
 [[noreturn]] void refuse(const std::string& why) {
   throw Error(Code::kIntegrity, "what is known of the instance cannot be read: " + why +
                                     "; enrol again, with keyagent enroll --replace");
@@ -61,7 +63,7 @@ std::string text_in(const Json& value, const char* name) {
 }
 
 void require_known_names(const Json& object) {
-  std::set<std::string> known{"format", "stage", "certificates", "orders"};
+  std::set<std::string> known{"format", "stage", "certificates", "orders", kRequireBound};
   for (const auto& each : kTexts) known.insert(each.name);
   for (const auto& each : kOptionalTexts) known.insert(each.name);
   for (const auto& [name, value] : object.items()) {
@@ -78,6 +80,7 @@ std::string to_text(const LinkState& state) {
   for (const auto& each : kOptionalTexts) {
     if (!(state.*each.member).empty()) out[each.name] = state.*each.member;
   }
+  if (state.require_bound) out[kRequireBound] = true;
   out["certificates"] = state.certificates;
   out["orders"] = state.orders;
   return out.dump(2) + "\n";
@@ -98,6 +101,10 @@ LinkState parse_link_state(std::string_view text) {
   for (const auto& each : kOptionalTexts) {
     if (object.contains(each.name))
       state.*each.member = text_in(member(object, each.name), each.name);
+  }
+  if (const auto bound = object.find(kRequireBound); bound != object.end()) {
+    if (!bound->is_boolean()) refuse("'require_bound' is not true or false");
+    state.require_bound = bound->get<bool>();
   }
   const Json& certificates = member(object, "certificates");
   const Json& orders = member(object, "orders");

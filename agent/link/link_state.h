@@ -36,6 +36,9 @@ struct LinkState {
   // contact.h: RFC 3339, and the instance's limit in milliseconds; empty: an earlier program's
   // file.
   std::string contact, seen, credential_limit;
+  // Envelopes of credentials must say what they are for. False: it was enrolled by a program of
+  // before that.
+  bool require_bound = false;
 
   bool operator==(const LinkState&) const = default;
 };

@@ -5,6 +5,7 @@
 #include <filesystem>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <string>
 
 #include "agent/base/clock.h"
@@ -34,6 +35,9 @@ struct Surroundings {
   TaskJournal::Limits tasks;
   // Cached credentials are used for so long after the last contact; the instance may want less.
   std::chrono::milliseconds credential_max_age{std::chrono::hours(24 * 7)};
+  // Refuse credentials whose envelopes do not say what they are for; nullopt: as the enrollment
+  // says.
+  std::optional<bool> require_bound;
 };
 
 // TLS with the agent's own keys, made when it is first needed: an agent without an instance pays

@@ -47,6 +47,14 @@ void write_value(Sql& sql, const std::string& name, std::int64_t version, const 
 RecordPut Store::put_credential(const Credential& c, const Record* value) {
   return impl_->db.write([&](Sql& sql) -> RecordPut {
     if (value != nullptr && !takes_records(sql, value->kid)) return {RecordPut::Outcome::kClosed};
+    const auto version_now = [&] {
+      return sql
+          .first("SELECT version FROM credentials WHERE name = :name", {{"name", c.name}},
+                 [](const Row& row) { return row.number(0); })
+          .value_or(0);
+    };
+    if (const auto now = version_now(); c.version != 0 && c.version != now + 1)
+      return {RecordPut::Outcome::kMoved, now};
     sql.run(
         "INSERT INTO credentials (name, type, version, blind, envelope, agent_names, group_names, "
         "changed_by, changed, removed) VALUES (:name, :type, 1, :blind, '', :agents, :groups, "
@@ -61,9 +69,10 @@ RecordPut Store::put_credential(const Credential& c, const Record* value) {
          {"groups", c.groups},
          {"changed_by", c.changed_by},
          {"changed", c.changed}});
-    const auto version = sql.first("SELECT version FROM credentials WHERE name = :name",
-                                   {{"name", c.name}}, [](const Row& row) { return row.number(0); })
-                             .value();
+    const auto version = version_now();
+    // Between the look and the upsert somebody else was faster: nothing of this stays.
+    if (c.version != 0 && c.version != version)
+      throw Error(Code::kBusy, "the credential " + c.name + " is being changed; try again");
     write_value(sql, c.name, version, value);
     return {RecordPut::Outcome::kDone, version};
   });

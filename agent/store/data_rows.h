@@ -39,7 +39,8 @@ struct Record {
   WallTime changed;
 };
 struct RecordPut {
-  enum class Outcome { kDone, kConflict, kClosed };
+  // kMoved: it would not be the version that the record says, which somebody else was faster with.
+  enum class Outcome { kDone, kConflict, kClosed, kMoved };
   Outcome outcome = Outcome::kDone;
   std::int64_t version = 0;  // as it is in the store now; 0: there is no such record
 };

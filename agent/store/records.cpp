@@ -76,6 +76,8 @@ RecordPut Store::put_record(const Record& record, const std::optional<std::int64
       const auto now = standing_of(sql, record.specification, record.id);
       const auto seen = now.there ? now.version : 0;
       if (expected && *expected != seen) return {Outcome::kConflict, seen};
+      if (record.version != 0 && record.version != now.version + 1)
+        return {Outcome::kMoved, now.version};
       if (write(sql, record, now.version)) return {Outcome::kDone, now.version + 1};
     }
   });
@@ -85,6 +87,26 @@ std::optional<Record> Store::record(const std::string& specification, const std:
   return impl_->db.read([&](Sql& sql) {
     return sql.first(kSelect + "WHERE specification = :specification AND id = :id AND kid <> ''",
                      {{"specification", specification}, {"id", id}}, record_of);
+  });
+}
+
+std::int64_t Store::record_version(const std::string& specification, const std::string& id) {
+  return impl_->db.read([&](Sql& sql) { return standing_of(sql, specification, id).version; });
+}
+
+bool Store::replace_envelope(const Record& record, const Record& fresh) {
+  return impl_->db.write([&](Sql& sql) {
+    return takes_records(sql, fresh.kid) &&
+           sql.run(
+               "UPDATE records SET envelope = :envelope, kid = :kid "
+               "WHERE specification = :specification AND id = :id AND version = :version "
+               "AND envelope = :old_envelope",
+               {{"envelope", fresh.envelope},
+                {"kid", fresh.kid},
+                {"specification", record.specification},
+                {"id", record.id},
+                {"version", record.version},
+                {"old_envelope", record.envelope}}) == 1;
   });
 }
 

@@ -146,7 +146,8 @@ class Store {
 
   // Adds a version, which is set by the store and returned, with its value (of kCredentialData; its
   // version is the credential's); nullptr: a blind one. The value of the version before is not
-  // kept. kClosed, and nothing is changed: as for put_record().
+  // kept. kClosed, and nothing is changed: as for put_record(). kMoved, and nothing is changed: it
+  // is not this version that it would get, credential.version (0: whichever it is).
   RecordPut put_credential(const Credential& credential, const Record* value);
   // The value that was in credential.envelope, as its record. kConflict, and nothing is changed: it
   // has another version by now, or was moved.
@@ -302,9 +303,15 @@ class Store {
   bool close_data_key(const std::string& kid);
 
   // Writes the record with its next version. kConflict: it is not at `expected` (0: it must not be
-  // there; nullopt: whatever is there). kClosed: its key is closed or was not noted.
+  // there; nullopt: whatever is there). kClosed: its key is closed or was not noted. kMoved: it
+  // would not be record.version (0: whichever it is).
   RecordPut put_record(const Record& record, const std::optional<std::int64_t>& expected);
   std::optional<Record> record(const std::string& specification, const std::string& id);
+  // Of its row, which a removed record keeps; 0: there never was one.
+  std::int64_t record_version(const std::string& specification, const std::string& id);
+  // Another envelope of the same value, if the row still has this version and envelope. False, and
+  // nothing is changed: it has not, or the key of `fresh` is closed.
+  bool replace_envelope(const Record& record, const Record& fresh);
   // By id, from beyond `after`; without envelopes.
   std::vector<Record> records(const std::string& specification, const std::string& after,
                               std::size_t count);

@@ -97,7 +97,7 @@ class DataInstance {
   static std::string value_of(int i) { return "value " + std::to_string(i); }
   static std::string id_of(int i) { return "r" + std::to_string(100000 + i); }
   static SecretBytes plaintext_of(int i) {
-    const auto text = "keyagent record 1\npay\n" + id_of(i) + "\n" + value_of(i);
+    const auto text = "keyagent record 2\npay\n" + id_of(i) + "\n1\n" + value_of(i);
     return {text.begin(), text.end()};
   }
   // As the instance would, in less time.

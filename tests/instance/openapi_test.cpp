@@ -97,6 +97,8 @@ class OpenApi : public testing::Test {
     ask("GET", "/v1/rekeys?batch=" + batch);
     ask("GET", "/v1/agents/web1");
     ask("POST", "/v1/rekeys/" + batch + "/cancel");
+    ask("GET", "/v1/credentials/db/next");
+    ask("POST", "/v1/credentials/reseal", Json::object());
     ask("DELETE", "/v1/credentials/db");
     web1.backend->add("auth-2", Purpose::kAuth, KeyAlgorithm::kEcP256);
     web1.call("POST", "/v1/certificates", {{"csr", web1.csr("auth-2")}});

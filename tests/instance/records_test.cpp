@@ -141,6 +141,35 @@ TEST_P(RecordsTest, ARecordThatWasGivenTheEnvelopeOfAnotherIsRefused) {
   EXPECT_NE(it().get("mine").status, 0);
 }
 
+TEST_P(RecordsTest, Fault158_ARecordThatWasGivenItsOwnEnvelopeOfBeforeIsRefused) {
+  ASSERT_EQ(it().put("limit", "100").status, 0);
+  const auto old = it().store->record("pay", "limit").value();
+  ASSERT_EQ(it().put("limit", "5").status, 0);
+  it().sql("UPDATE records SET envelope = '" + old.envelope + "' WHERE id = 'limit'");
+  const auto got = it().get("limit");
+  EXPECT_EQ(got.status, 6);
+  EXPECT_THAT(got.output, HasSubstr("another version"));
+  EXPECT_THAT(got.output, Not(HasSubstr("100")));
+  // Its versions go on after it was removed, so that nothing of before comes back.
+  ASSERT_EQ(it().run("app", "record remove pay limit").status, 0);
+  ASSERT_EQ(it().put("limit", "7").status, 0);
+  EXPECT_EQ(it().get("limit").output, "7");
+  it().sql("UPDATE records SET envelope = '" + old.envelope + "' WHERE id = 'limit'");
+  EXPECT_EQ(it().get("limit").status, 6);
+}
+
+TEST_P(RecordsTest, Fault158_ARecordOfBeforeWithoutItsVersionIsReadAndSealedWithIt) {
+  ASSERT_EQ(it().put("old", "now").status, 0);
+  const std::string text = "keyagent record 1\npay\nold\nbefore";
+  const auto sealed = it().keys->seal("pay", SecretBytes(text.begin(), text.end()));
+  it().sql("UPDATE records SET envelope = '" + sealed.envelope + "' WHERE id = 'old'");
+  EXPECT_EQ(it().get("old").output, "before");
+  const auto bound = it().store->record("pay", "old").value();
+  EXPECT_NE(bound.envelope, sealed.envelope);
+  EXPECT_EQ(bound.version, 1);
+  EXPECT_EQ(it().get("old").output, "before");
+}
+
 TEST_P(RecordsTest, X11_ARecordWhoseKeyIsElsewhereIsUnreadableAndSaysWhichKeyOfWhom) {
   const std::string kid(32, 'a');
   ASSERT_EQ(it().put("here", "value").status, 0);

@@ -103,6 +103,109 @@ TEST_F(LinkTest, EnvelopeForAnotherKeyOfThisHostIsNotOpened) {
   EXPECT_TRUE(refused.credential_get().value().empty());
 }
 
+// RELIABILITY 158: what the instance gives, or who can write its store, is what was asked for.
+class BoundCredentials : public LinkTest {
+ protected:
+  void restart() {
+    link_->stop();
+    open_link();
+    link_->start();
+    ASSERT_TRUE(reaches("connected"));
+  }
+  void expect_refused(const std::string& name, const std::string& words) {
+    const auto refused = get(kDatabase, name);
+    EXPECT_EQ(refused.failure().code(), wire::INTEGRITY) << refused.failure().text();
+    EXPECT_THAT(refused.failure().text(), HasSubstr(words));
+    EXPECT_TRUE(refused.credential_get().value().empty());
+  }
+  std::filesystem::path copy_of(const std::string& name) const {
+    return hsm_.folder() / "state/credentials" / (name + ".json");
+  }
+};
+
+TEST_F(BoundCredentials, Fault158_TheEnvelopeOfAnotherCredentialAgentInstanceOrVersionIsRefused) {
+  connect();
+  instance_.put_credential("db-low", "of db-high");
+  instance_.put_binding("db-low", envelope::Binding{"instance-1", "db-high", 1, "web1"});
+  expect_refused("db-low", "'db-high'");
+  instance_.put_binding("db-low", envelope::Binding{"instance-1", "db-low", 1, "web2"});
+  expect_refused("db-low", "'web2'");
+  instance_.put_binding("db-low", envelope::Binding{"instance-2", "db-low", 1, "web1"});
+  expect_refused("db-low", "'instance-2'");
+  instance_.put_binding("db-low", envelope::Binding{"instance-1", "db-low", 2, "web1"});
+  expect_refused("db-low", "version 2");
+  EXPECT_FALSE(std::filesystem::exists(copy_of("db-low"))) << "it is kept nowhere";
+  instance_.put_binding("db-low", envelope::Binding{"instance-1", "db-low", 1, "web1"});
+  EXPECT_EQ(value("db-low"), "of db-high") << "control: this is what the guard is for";
+}
+
+TEST_F(BoundCredentials, Fault158_AVersionThatIsOlderThanOneThatWasHadIsRefusedAlsoAfterARestart) {
+  connect();
+  instance_.put_credential("db-main", "old");
+  ASSERT_EQ(value("db-main"), "old");
+  instance_.put_credential("db-main", "new");
+  ASSERT_TRUE(eventually([this] { return value("db-main") == "new"; }));
+  instance_.roll_back("db-main", 1, "old");
+  expect_refused("db-main", "this agent has had 2");
+  restart();
+  expect_refused("db-main", "this agent has had 2");
+  instance_.put_credential("db-main", "newer");
+  instance_.put_credential("db-main", "newest");
+  EXPECT_TRUE(eventually([this] { return value("db-main") == "newest"; }));
+}
+
+TEST_F(BoundCredentials, Fault158_AnEnvelopeThatSaysNothingIsRefusedByANewEnrollment) {
+  connect();
+  instance_.put_credential("db-main", "s3cret");
+  instance_.put_binding("db-main", std::nullopt);
+  expect_refused("db-main", "keyagent instance credential reseal");
+}
+
+TEST_F(BoundCredentials, Fault158_ItIsTakenWhereItMayBeAndMarkedUntilABoundOneWasSeen) {
+  require_bound_ = false;
+  link_->stop();
+  open_link();
+  connect();
+  instance_.put_credential("db-main", "s3cret");
+  instance_.put_binding("db-main", std::nullopt);
+  const auto taken = get(kDatabase, "db-main");
+  EXPECT_EQ(taken.credential_get().value(), "s3cret") << taken.failure().text();
+  EXPECT_TRUE(taken.credential_get().credential().unbound());
+  const auto findings = link_->diagnose();
+  ASSERT_EQ(findings.size(), 1u);
+  EXPECT_THAT(findings[0].text(), HasSubstr("db-main"));
+  instance_.put_binding("db-main", envelope::Binding{"instance-1", "db-main", 1, "web1"});
+  const auto bound = get(kDatabase, "db-main");
+  EXPECT_EQ(bound.credential_get().value(), "s3cret");
+  EXPECT_FALSE(bound.credential_get().credential().unbound());
+  instance_.put_binding("db-main", std::nullopt);
+  expect_refused("db-main", "does not say what it is for");
+}
+
+TEST_F(BoundCredentials, Fault158_AnEnrollmentOfBeforeTakesWhatSaysNothing) {
+  connect();
+  instance_.put_credential("db-main", "s3cret");
+  instance_.put_binding("db-main", std::nullopt);
+  expect_refused("db-main", "does not say what it is for");
+  link_->stop();
+  const auto file = hsm_.folder() / "state/link.json";
+  auto state = parse_link_state(std::string(as_text(read_file(file))));
+  EXPECT_TRUE(state.require_bound);
+  state.require_bound = false;
+  replace_file(file, as_bytes(to_text(state)));
+  restart();
+  EXPECT_EQ(value("db-main"), "s3cret");
+}
+
+TEST_F(BoundCredentials, Fault158_WhatWasSeenCannotBeReadMeansRefused) {
+  connect();
+  instance_.put_credential("db-main", "s3cret");
+  ASSERT_EQ(value("db-main"), "s3cret");
+  replace_file(hsm_.folder() / "state/credential-versions.json", as_bytes("{}"));
+  restart();
+  expect_refused("db-main", "credential-versions.json");
+}
+
 TEST_F(LinkTest, NameThatIsAPathIsRefused) {
   connect();
   for (const char* name : {"db-../../x", "db-a/b", "db-a?b", "db-%2e"}) {

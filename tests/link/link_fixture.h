@@ -113,6 +113,7 @@ class LinkTest : public gate::GateTest {
     around.timing.longest_pause = 200ms;
     around.timing.poll = 50ms;
     around.tasks = limits_;
+    around.require_bound = require_bound_;
     link_ = std::make_unique<Link>(around);
     runner_of_link_ = std::make_unique<keys::RekeyRunner>(
         keys_, keys::RekeyRunner::Options{&system_clock(), [] { return keys::Periods{}; },
@@ -184,6 +185,7 @@ class LinkTest : public gate::GateTest {
 
   AheadClock clock_;
   TaskJournal::Limits limits_;
+  std::optional<bool> require_bound_;
   test::TestInstance instance_;
   std::mutex told_mutex_;
   std::vector<keys::Happening> told_;

@@ -23,7 +23,7 @@ tls::HttpResponse TestCredentials::list(const PublicKeyInfo& transport) const {
   return json({{"credentials", all}});
 }
 
-tls::HttpResponse TestCredentials::give(const tls::HttpRequest& request,
+tls::HttpResponse TestCredentials::give(const tls::HttpRequest& request, const std::string& agent,
                                         const PublicKeyInfo& transport,
                                         const PublicKeyInfo* staged) const {
   const std::string name = request.path.substr(std::string("/v1/credentials/").size());
@@ -39,11 +39,16 @@ tls::HttpResponse TestCredentials::give(const tls::HttpRequest& request,
     key = other->second.first;
     value = other->second.second;
   }
+  std::optional<envelope::Binding> binding{
+      {"instance-1", name, static_cast<std::uint64_t>(versions_.at(name)), agent}};
+  if (const auto other = bindings_.find(name); other != bindings_.end()) binding = other->second;
+  const auto sealed = envelope::seal_jwe(key, envelope::ContentEncryption::kA256Gcm,
+                                         SecretBytes(value.begin(), value.end()), binding);
   return json({{"name", name},
                {"type", "password"},
                {"version", versions_.at(name)},
                {"kid", key.kid.text()},
-               {"envelope", seal(key, as_bytes(value))}});
+               {"envelope", std::string(as_text(sealed))}});
 }
 
 }  // namespace keyagent::test

@@ -2,10 +2,12 @@
 // The credentials of a test's instance.
 
 #include <map>
+#include <optional>
 #include <string>
 #include <utility>
 
 #include "agent/base/key_ops.h"
+#include "agent/envelope/envelope.h"
 #include "agent/tls/http.h"
 
 namespace keyagent::test {
@@ -20,18 +22,28 @@ class TestCredentials {
   void put_envelope(const std::string& name, const PublicKeyInfo& key, const std::string& value) {
     envelopes_[name] = {key, value};
   }
+  // What its envelopes say instead of what they are for; nullopt: nothing.
+  void put_binding(const std::string& name, const std::optional<envelope::Binding>& binding) {
+    bindings_[name] = binding;
+  }
+  // As a store that was put back: this version with this value is the newest.
+  void roll_back(const std::string& name, int version, const std::string& value) {
+    values_[name] = value;
+    versions_[name] = version;
+  }
   void withdraw(const std::string& name) { values_.erase(name); }
 
   // For an agent with this key.
   tls::HttpResponse list(const PublicKeyInfo& transport) const;
   // `staged`: the key that a rekey has proved, or none.
-  tls::HttpResponse give(const tls::HttpRequest& request, const PublicKeyInfo& transport,
-                         const PublicKeyInfo* staged) const;
+  tls::HttpResponse give(const tls::HttpRequest& request, const std::string& agent,
+                         const PublicKeyInfo& transport, const PublicKeyInfo* staged) const;
 
  private:
   std::map<std::string, std::string> values_;
   std::map<std::string, int> versions_;
   std::map<std::string, PublicKeyInfo> blind_;
+  std::map<std::string, std::optional<envelope::Binding>> bindings_;
   std::map<std::string, std::pair<PublicKeyInfo, std::string>> envelopes_;
 };
 

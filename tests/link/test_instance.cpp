@@ -216,7 +216,7 @@ struct TestInstance::Impl {
     }
     if (request.path == "/v1/credentials") return credentials.list(agent.transport);
     if (begins("/v1/credentials/"))
-      return credentials.give(request, agent.transport,
+      return credentials.give(request, agent.id, agent.transport,
                               agent.proved ? &agent.next_transport : nullptr);
     if (const auto task = outer.tasks.serve(request)) return *task;
     throw Error(Code::kUsage, "not here");
@@ -391,6 +391,17 @@ void TestInstance::put_blind(const std::string& name, const std::string& agent,
     impl_->credentials.put_blind(name, impl_->agents.at(agent).transport);
   }
   put_credential(name, value);
+}
+
+void TestInstance::put_binding(const std::string& name,
+                               const std::optional<envelope::Binding>& binding) {
+  const std::lock_guard lock(impl_->mutex);
+  impl_->credentials.put_binding(name, binding);
+}
+
+void TestInstance::roll_back(const std::string& name, int version, const std::string& value) {
+  const std::lock_guard lock(impl_->mutex);
+  impl_->credentials.roll_back(name, version, value);
 }
 
 void TestInstance::withdraw_credential(const std::string& name) {

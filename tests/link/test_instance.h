@@ -11,6 +11,7 @@
 #include <string>
 #include <vector>
 
+#include "agent/envelope/envelope.h"
 #include "agent/tls/server.h"
 #include "tests/link/test_tasks.h"
 #include "tests/support/software_keys.h"
@@ -57,6 +58,9 @@ class TestInstance {
   void put_credential(const std::string& name, const std::string& value);
   // Sealed by its author, to the key that the agent has now and to no other.
   void put_blind(const std::string& name, const std::string& agent, const std::string& value);
+  // What its envelopes say of themselves instead; nullopt: nothing.
+  void put_binding(const std::string& name, const std::optional<envelope::Binding>& binding);
+  void roll_back(const std::string& name, int version, const std::string& value);
   void withdraw_credential(const std::string& name);
   // Says to every agent that there may be work.
   void announce_tasks();
