@@ -179,7 +179,8 @@ void reseal_one(Session& session, const Recipients& recipients, const SealedFile
       reseal_file(session, file, outcome);
     } catch (const Error& error) {
       // What one file has does not stop the others; an agent or token that is away does.
-      if (error.layer() == Layer::kPeer || error.layer() == Layer::kToken) throw;
+      const bool away = error.layer() == Layer::kPeer || error.layer() == Layer::kToken;
+      if (away && error.code() != Code::kUnsupported) throw;
       ++outcome.counts[file.kid];
       outcome.failed.emplace_back(file.path.string(), error.what());
     }
