@@ -38,7 +38,8 @@ TEST(Log, Fault155_NoLineIsLongerThanFourKibibytes) {
       EXPECT_LE(line.size(), 4096u) << format << " " << piece;
       EXPECT_THAT(line, HasSubstr("bytes cut]"));
     }
-    EXPECT_THAT(captured(LogLevel::kWarning, std::string(3000, 'x')), HasSubstr(std::string(3000, 'x')));
+    EXPECT_THAT(captured(LogLevel::kWarning, std::string(3000, 'x')),
+                HasSubstr(std::string(3000, 'x')));
   }
   configure_log("info", "text");
 }

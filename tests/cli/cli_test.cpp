@@ -285,9 +285,8 @@ TEST_F(CliTest, StatusDoctorWhyAndAuditHaveTheirFields) {
 TEST_F(CliTest, Fault155_TheTailOfALogWithAHugeRecordShowsItCut) {
   const auto folder = agent_.file("old-audit");
   fs::create_directories(folder);
-  std::ofstream(folder / "audit.log")
-      << R"({"seq":0,"what":"refused","who":"uid 1","key":")" << std::string(250 * 1024, 'x')
-      << "\"}\nno record\n";
+  std::ofstream(folder / "audit.log") << R"({"seq":0,"what":"refused","who":"uid 1","key":")"
+                                      << std::string(250 * 1024, 'x') << "\"}\nno record\n";
   const auto shown = agent_.run("audit tail --folder " + folder.string());
   EXPECT_EQ(shown.status, 0);
   EXPECT_LT(shown.output.size(), 20000u);

@@ -25,7 +25,7 @@ class SshConfirmationTest : public ::testing::Test {
     std::filesystem::permissions(program, std::filesystem::perms(0755));
     return std::make_unique<SshConfirmation>(
         config::SshConfirm{{"deploy"}, program, std::chrono::minutes(10)},
-        [this](audit::Event event) {
+        [this](const policy::Principal&, audit::Event event) {
           if (disk_full) throw Error(Code::kInternal, "the log cannot be written");
           const std::lock_guard guard(mutex_);
           events_.push_back(std::move(event));

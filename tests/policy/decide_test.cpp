@@ -161,9 +161,9 @@ rules:
 }
 
 TEST(Decide, EmptyPolicyDeniesEverything) {
-  for (const char* name :
-       {"open", "seal", "sign", "public", "create", "destroy", "rekey", "suspend", "reseal",
-        "decrypt", "agree", "status", "audit", "admin", "credential", "work", "export", "import"}) {
+  for (const char* name : {"open", "seal", "sign", "public", "create", "destroy", "rekey",
+                           "suspend", "reseal", "decrypt", "agree", "status", "audit", "admin",
+                           "credential", "work", "export", "import", "prove"}) {
     ASSERT_TRUE(action_of(name)) << name;
     EXPECT_EQ(name_of(*action_of(name)), name);
     EXPECT_FALSE(decide(Policy{}, user(0), {*action_of(name), "k", "sign"}).allowed) << name;
