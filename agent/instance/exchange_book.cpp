@@ -99,7 +99,7 @@ bool ExchangeBook::move(store::Exchange& row, const std::vector<store::ExchangeK
 }
 
 bool ExchangeBook::apply(store::Exchange& row, const Happening& what,
-                         const std::vector<store::ExchangeKey>* keys) {
+                         const std::vector<store::ExchangeKey>* keys, const store::Peer* policy) {
   const auto from = state_of(row);
   const auto step = after(from, what.event, facts_of(row));
   if (!step) refuse_step(row, what.event);
@@ -124,7 +124,11 @@ bool ExchangeBook::apply(store::Exchange& row, const Happening& what,
   if (alarming || step->to != from || retry)
     event = recorder_.make(alarming ? Outcome::kAlarm : outcome_of(*step), what.actor,
                            "exchange." + std::string(name_of(what.event)), row.id, what.text);
-  return move(row, keys, event);
+  if (policy == nullptr) return move(row, keys, event);
+  if (!event || !store_.approve_by_policy(row, *policy, *event)) return false;
+  ++row.revision;
+  Recorder::say(*event);
+  return true;
 }
 
 bool ExchangeBook::look_again(store::Exchange& row) {

@@ -187,9 +187,11 @@ void ExchangeSource::approve_by_policy(store::Exchange& row) {
   const auto peer = store_.peer(row.peer);
   const auto approver = peer ? peers_.approver(*peer, row) : std::string();
   if (approver.empty()) return;
-  peers_.use_up(*peer, row);
-  row.approved_by = approver;
-  book_.apply(row, {ExchangeEvent::kApprove, approver});
+  const auto after = Peers::used_up(*peer, row);
+  auto approved = row;
+  approved.approved_by = approver;
+  // Not approved: the policy was changed just now, and is looked at when the target asks again.
+  if (book_.apply(approved, {ExchangeEvent::kApprove, approver}, nullptr, &after)) row = approved;
 }
 
 store::ExchangeKey ExchangeSource::wrap_one(const store::Exchange& row, const DataKey& key,
@@ -260,6 +262,9 @@ Json ExchangeSource::give_packages(const PeerMessage& message) {
   if (row.state != name_of(ExchangeState::kExported)) return how_it_stands(row);
   Json out = state_json(row);
   const auto keys = store_.exchange_keys(row.id);
+  // Its packages are emptied with the change of its state.
+  if (const auto now = known(message); now.state != name_of(ExchangeState::kExported))
+    return how_it_stands(now);
   const auto from = static_cast<std::size_t>(
       number_of(body_of(message), "from", 0, 0, static_cast<std::int64_t>(kMostKeys)));
   Json results = Json::array();

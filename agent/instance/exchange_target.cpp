@@ -185,6 +185,9 @@ void ExchangeTarget::import(store::Exchange& row) {
   order.source_spki = peer.spki;
   for (auto& key : keys) {
     if (!key.outcome.empty()) continue;
+    // A person may have ended it, or the peer, since it was read: nothing more is taken in then.
+    const auto now = store_.exchange(row.id);
+    if (!now || now->revision != row.revision || !store_.peer(row.peer)) return;
     order.package = key.package;
     order.specification = key.specification;
     try {

@@ -13,6 +13,7 @@ namespace keyagent::instance {
 namespace {
 
 constexpr auto kPatience = std::chrono::hours(24 * 30);  // of a request
+constexpr std::int64_t kMaxImports = 1000;              // of one agent in 24 h
 constexpr const char* kKind = "certificate";
 
 Bytes read(const std::filesystem::path& path, const std::string& what) {
@@ -134,10 +135,18 @@ Json OutsideCa::import(const std::string& agent, const std::string& file) {
       if (!says(facts, "clientAuth"))
         throw Error(Code::kIntegrity,
                     "the certificate is not for TLS clients: extendedKeyUsage=clientAuth");
-      store_.add_certificate({facts.serial, agent, jwk_thumbprint(spki), facts.not_before,
-                              facts.not_after, std::nullopt, "", leaf});
       waiting.state = "certified";
-      store_.move_challenge(waiting, "asked");
+      const auto entered = store_.issue_certificate(
+          {facts.serial, agent, jwk_thumbprint(spki), facts.not_before, facts.not_after,
+           std::nullopt, "", leaf},
+          {.count = kMaxImports}, clock_.now(), &waiting, "asked");
+      if (entered != store::IssueOutcome::kIssued)
+        throw Error(Code::kKeyState,
+                    entered == store::IssueOutcome::kOverBudget
+                        ? "the agent " + agent + " has too many certificates of the last 24 h"
+                        : "the agent " + agent +
+                              " is not trusted with this key any more, or its request has ended: "
+                              "see keyagent instance certificate list");
       return {{"agent", agent},
               {"kid", jwk_thumbprint(spki)},
               {"serial", facts.serial},

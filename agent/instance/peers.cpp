@@ -167,19 +167,16 @@ std::string Peers::approver(const store::Peer& peer, const store::Exchange& exch
   return covered ? "policy of " + text_of(policy, "by") : std::string();
 }
 
-void Peers::use_up(const store::Peer& peer, const store::Exchange& exchange) {
-  if (exchange.frequency != "one-time-clone") return;
-  auto changed = store_.peer(peer.identity);
-  if (!changed || changed->automatic.empty()) return;
-  Json policy = parse_object(changed->automatic);
+store::Peer Peers::used_up(store::Peer peer, const store::Exchange& exchange) {
+  if (exchange.frequency != "one-time-clone" || peer.automatic.empty()) return peer;
+  Json policy = parse_object(peer.automatic);
   Json left = Json::array();
   for (const auto& each : texts_of(policy, "frequencies")) {
     if (each != exchange.frequency) left.push_back(each);
   }
   policy["frequencies"] = left;
-  changed->automatic = left.empty() ? std::string() : policy.dump();
-  if (!store_.update_peer(*changed))
-    throw Error(Code::kBusy, "the peer was changed at the same moment; try again");
+  peer.automatic = left.empty() ? std::string() : policy.dump();
+  return peer;
 }
 
 }  // namespace keyagent::instance

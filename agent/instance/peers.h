@@ -33,7 +33,7 @@ class Peers {
   // Who stands behind it, where its policy approves this request; empty: a person has to.
   std::string approver(const store::Peer& peer, const store::Exchange& exchange);
   // A one-time policy is used up.
-  void use_up(const store::Peer& peer, const store::Exchange& exchange);
+  static store::Peer used_up(store::Peer peer, const store::Exchange& exchange);
 
  private:
   store::Peer replace(const store::Peer& peer, const std::string& before);

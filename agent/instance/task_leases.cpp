@@ -45,6 +45,7 @@ std::int64_t seconds_of(std::chrono::milliseconds life) {
 Json Tasks::take(const store::Agent& agent, const Json& request) {
   store::TaskClaim claim;
   claim.agent = agent.id;
+  claim.auth_kid = agent.auth_kid;
   claim.targets = targets_of(agent);
   claim.handlers = texts_of(request, "handlers");
   if (claim.handlers.empty() || claim.handlers.size() > kMostHandlers)

@@ -91,6 +91,12 @@ std::optional<Agent> agent_with_key(Sql& sql, const std::string& auth_kid) {
                    agent_of);
 }
 
+bool is_trusted_with(Sql& sql, const std::string& id, const std::string& auth_kid) {
+  const auto agent = agent_in(sql, id, sql.for_share());
+  return agent && agent->state == "trusted" && !auth_kid.empty() &&
+         (agent->auth_kid == auth_kid || agent->next_auth_kid == auth_kid);
+}
+
 std::optional<Agent> Store::agent(const std::string& id) {
   return impl_->db.read([&](Sql& sql) { return agent_in(sql, id, ""); });
 }

@@ -195,6 +195,22 @@ bool Store::move_exchange(const Exchange& exchange, const std::vector<ExchangeKe
   });
 }
 
+bool Store::approve_by_policy(const Exchange& exchange, const Peer& peer, const Event& event) {
+  return impl_->db.write([&](Sql& sql) {
+    const bool covered = sql.run(
+                             "UPDATE peers SET automatic = :automatic, revision = revision + 1 "
+                             "WHERE identity = :identity AND revision = :revision",
+                             {{"automatic", peer.automatic},
+                              {"identity", peer.identity},
+                              {"revision", peer.revision}}) == 1;
+    if (!covered) return false;
+    if (update(sql, exchange) != 1)
+      throw Error(Code::kBusy, "the request was changed at the same moment; try again");
+    insert_event(sql, event);
+    return true;
+  });
+}
+
 std::vector<ExchangeKey> Store::exchange_keys(const std::string& id) {
   return impl_->db.read([&](Sql& sql) {
     return sql.all(

@@ -90,7 +90,10 @@ bool Store::replace_peer(const std::string& before, const std::string& after) {
                               "revision = revision + 1 WHERE identity = :before "
                               "AND NOT EXISTS (SELECT 1 FROM peers WHERE identity = :after)",
                               bounds) == 1;
-    if (replaced) sql.run("UPDATE exchanges SET peer = :after WHERE peer = :before", bounds);
+    // What is being worked on for the one before is not finished for it.
+    if (replaced)
+      sql.run("UPDATE exchanges SET peer = :after, revision = revision + 1 WHERE peer = :before",
+              bounds);
     return replaced;
   });
 }

@@ -58,6 +58,19 @@ RekeyCounts count(Sql& sql, const std::string& batch) {
           those("state IN ('ordered', 'sent', 'staged') AND canary = 1")};
 }
 
+bool move(Sql& sql, const Rekey& rekey, const std::string& from) {
+  return sql.run(
+             "UPDATE rekeys SET state = :state, old_kid = :old_kid, new_kid = :new_kid, "
+             "detail = :detail, changed = :changed WHERE id = :id AND state = :from_state",
+             {{"state", rekey.state},
+              {"old_kid", rekey.old_kid},
+              {"new_kid", rekey.new_kid},
+              {"detail", storable(rekey.detail)},
+              {"changed", rekey.changed},
+              {"id", rekey.id},
+              {"from_state", from}}) == 1;
+}
+
 }  // namespace
 
 std::int64_t Store::add_rekey(const Rekey& rekey) {
@@ -126,17 +139,16 @@ std::vector<Rekey> Store::ready_rekeys(const std::string& batch, const std::stri
 }
 
 bool Store::move_rekey(const Rekey& rekey, const std::string& from) {
+  return impl_->db.write([&](Sql& sql) { return move(sql, rekey, from); });
+}
+
+bool Store::confirm_rekey(const Rekey& rekey, const std::string& from) {
   return impl_->db.write([&](Sql& sql) {
-    return sql.run(
-               "UPDATE rekeys SET state = :state, old_kid = :old_kid, new_kid = :new_kid, "
-               "detail = :detail, changed = :changed WHERE id = :id AND state = :from_state",
-               {{"state", rekey.state},
-                {"old_kid", rekey.old_kid},
-                {"new_kid", rekey.new_kid},
-                {"detail", storable(rekey.detail)},
-                {"changed", rekey.changed},
-                {"id", rekey.id},
-                {"from_state", from}}) == 1;
+    const auto agent = agent_in(sql, rekey.agent, sql.for_share());
+    if (!agent || agent->state != "trusted" || rekey.new_kid == rekey.old_kid ||
+        rekey.new_kid != (rekey.key == "auth" ? agent->auth_kid : agent->transport_kid))
+      return false;
+    return move(sql, rekey, from);
   });
 }
 
@@ -156,7 +168,9 @@ std::vector<Rekey> Store::claim_rekeys(const std::string& batch, const std::vect
       if (!each.canary && counts.open_canaries > 0) continue;
       const auto changed = sql.run(
           "UPDATE rekeys SET state = 'sent', changed = :now "
-          "WHERE id = :id AND batch = :batch AND state = 'ordered'",
+          "WHERE id = :id AND batch = :batch AND state = 'ordered' AND NOT EXISTS (SELECT 1 "
+          "FROM agents WHERE agents.id = rekeys.agent "
+          "AND agents.state IN ('suspended', 'revoked', 'rejected'))",
           {{"now", now}, {"id", each.id}, {"batch", batch}});
       if (changed != 1) continue;
       ++counts.under_way;

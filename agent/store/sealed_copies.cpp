@@ -24,6 +24,11 @@ bool Store::put_sealed_copy(const SealedCopy& copy) {
             sql.for_share(),
         {{"name", copy.credential}}, [](const Row& row) { return row.number(0); });
     if (!newest || copy.version < 1 || copy.version > *newest) return false;
+    const auto agent = agent_in(sql, copy.agent, sql.for_share());
+    if (agent && (agent->state == "revoked" ||
+                  (copy.kid != agent->transport_kid && copy.kid != agent->next_transport_kid &&
+                   copy.kid != agent->previous_transport_kid)))
+      return false;
     return sql.run(
                "INSERT INTO sealed_copies (agent, kid, credential, version, envelope) "
                "VALUES (:agent, :kid, :credential, :version, :envelope) "

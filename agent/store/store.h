@@ -54,6 +54,8 @@ struct TaskClaim {
   Bytes lease;  // SHA-256 of its secret
   WallTime now;
   std::chrono::milliseconds life{};
+  std::string auth_kid{};  // not empty: only while the agent is trusted with this key, and for those
+                           // of its targets that are its own then
 };
 
 // What is written together with an agent, or not at all.
@@ -158,7 +160,8 @@ class Store {
   std::vector<Credential> credentials();                          // newest versions, not removed
   bool remove_credential(const std::string& name);  // its value and its sealed copies too
   // Replaces the one of the same (credential, agent, kid). False, and nothing is changed: the
-  // credential is removed or has no such version, or a copy of a newer version is there.
+  // credential is removed or has no such version, a copy of a newer version is there, or the agent
+  // was revoked or has another key by now.
   bool put_sealed_copy(const SealedCopy& copy);
   std::optional<SealedCopy> sealed_copy(const std::string& credential, const std::string& agent,
                                         const std::string& kid);  // of the newest version
@@ -183,6 +186,8 @@ class Store {
   std::vector<Rekey> sent_rekeys(const std::string& agent);  // under way; empty agent: of all
   // Changes state, kids and detail if it is still in state `from`.
   bool move_rekey(const Rekey& rekey, const std::string& from);
+  // The same to "confirmed", while the agent is trusted with rekey.new_kid.
+  bool confirm_rekey(const Rekey& rekey, const std::string& from);
   // From "ordered" to "sent", each for one replica alone, while of the batch fewer than `most` are
   // under way, none has failed, and all canaries have ended (or it is one). Returns those claimed.
   std::vector<Rekey> claim_rekeys(const std::string& batch, const std::vector<Rekey>& wanted,
@@ -258,6 +263,9 @@ class Store {
   // was faster.
   bool move_exchange(const Exchange& exchange, const std::vector<ExchangeKey>* keys = nullptr,
                      const std::optional<Event>& event = std::nullopt);
+  // As move_exchange(), while the peer still has peer.revision; its policy becomes peer.automatic
+  // with it. So a policy approves what it covers when it approves, and a one-time one once.
+  bool approve_by_policy(const Exchange& exchange, const Peer& peer, const Event& event);
   // By specification and kid.
   std::vector<ExchangeKey> exchange_keys(const std::string& id);
   // Was there ever one, of whatever identity?

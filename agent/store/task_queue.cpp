@@ -34,11 +34,16 @@ std::optional<Task> next_of(Sql& sql, const TaskClaim& claim) {
 // What this agent took and has not started. It takes one at a time: the answer was lost.
 std::optional<Task> unheard_of(Sql& sql, const TaskClaim& claim) {
   for (const auto& handler : claim.handlers) {
-    auto found = sql.first(select_tasks(true) + "WHERE " + kTakenTask +
-                               " AND state = 'leased' AND agent = :agent AND handler = :handler "
-                               "ORDER BY number LIMIT 1",
-                           {{"agent", claim.agent}, {"handler", handler}}, task_of);
-    if (found) return found;
+    for (auto& found :
+         sql.all(select_tasks(true) + "WHERE " + kTakenTask +
+                     " AND state = 'leased' AND agent = :agent AND handler = :handler "
+                     "ORDER BY number LIMIT 10",
+                 {{"agent", claim.agent}, {"handler", handler}}, task_of)) {
+      // It may have left the group that the task is for.
+      if (std::find(claim.targets.begin(), claim.targets.end(), found.target) !=
+          claim.targets.end())
+        return std::move(found);
+    }
   }
   return std::nullopt;
 }
@@ -55,6 +60,16 @@ std::vector<TaskPause> pauses_of(Sql& sql) {
 TaskClaim allowed(Sql& sql, TaskClaim claim) {
   sql.first(std::string("SELECT value FROM counters WHERE name = 'task_pauses'") + sql.for_share(),
             {}, [](const Row& row) { return row.number(0); });
+  if (!claim.auth_kid.empty()) {
+    const auto agent = agent_in(sql, claim.agent, sql.for_share());
+    if (!is_trusted_with(sql, claim.agent, claim.auth_kid)) claim.handlers.clear();
+    std::erase_if(claim.targets, [&](const auto& target) {
+      const bool own = target == "agent:" + claim.agent;
+      const bool grouped = agent && std::any_of(agent->groups.begin(), agent->groups.end(),
+                                                [&](auto& g) { return target == "group:" + g; });
+      return !own && !grouped;
+    });
+  }
   for (const auto& pause : pauses_of(sql)) {
     if (pause.what == "all" || pause.what == "agent:" + claim.agent) claim.handlers.clear();
     std::erase_if(claim.handlers,

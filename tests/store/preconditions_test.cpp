@@ -1,0 +1,162 @@
+// Every protocol of several steps: what its first step rested on is taken away before the second.
+
+#include <gtest/gtest.h>
+
+#include "tests/store/both.h"
+#include "tests/store/samples.h"
+
+namespace keyagent::store {
+namespace {
+
+using namespace std::chrono_literals;
+
+class Preconditions : public BothTest {
+ protected:
+  Agent trusted(const std::string& id = "host-1") {
+    auto agent = sample_agent(id);
+    agent.state = "trusted";
+    agent.groups = {"web"};
+    store().add_agent(agent);
+    return store().agent(id).value();
+  }
+  void change(const std::function<void(Agent&)>& edit, const std::string& id = "host-1") {
+    auto agent = store().agent(id).value();
+    edit(agent);
+    ASSERT_TRUE(store().update_agent(agent));
+  }
+  static void suspend(Agent& agent) { agent.state = "suspended"; }
+};
+KEYAGENT_ON_BOTH(Preconditions);
+
+TEST_P(Preconditions, Fault147_ATaskIsTakenByATrustedAgentForItsOwnTargetsOnly) {
+  if (IsSkipped()) return;
+  const auto agent = trusted();
+  store().add_task(sample_task("1", "group:web"), 10, sample_event());
+  auto claim = sample_claim();
+  claim.targets = {"agent:host-1", "group:web"};
+  claim.auth_kid = agent.auth_kid;
+  change(suspend);
+  EXPECT_FALSE(store().take_task(claim)) << "suspended after it was identified";
+  change([](Agent& a) { a.state = "trusted", a.auth_kid = "another"; });
+  EXPECT_FALSE(store().take_task(claim)) << "replaced";
+  change([&](Agent& a) { a.auth_kid = agent.auth_kid, a.groups.clear(); });
+  EXPECT_FALSE(store().take_task(claim)) << "not in the group any more";
+  change([](Agent& a) { a.groups = {"web"}; });
+  ASSERT_TRUE(store().take_task(claim));
+  auto outside = claim;
+  outside.targets = {"agent:host-1"};
+  EXPECT_FALSE(store().take_task(outside)) << "what it took for a group it has left";
+  EXPECT_TRUE(store().take_task(claim));
+}
+
+TEST_P(Preconditions, Fault147_ARekeyIsConfirmedWhileItsNewKeyIsTheTrustedOne) {
+  if (IsSkipped()) return;
+  trusted();
+  auto rekey = sample_rekey("host-1");
+  rekey.id = store().add_rekey(rekey);
+  rekey.new_kid = "transport-host-1";
+  rekey.state = "confirmed";
+  change(suspend);
+  EXPECT_FALSE(store().confirm_rekey(rekey, "ordered")) << "trust has ended";
+  change([](Agent& a) { a.state = "trusted", a.transport_kid = "other"; });
+  EXPECT_FALSE(store().confirm_rekey(rekey, "ordered")) << "another key";
+  change([](Agent& a) { a.transport_kid = "transport-host-1"; });
+  EXPECT_TRUE(store().confirm_rekey(rekey, "ordered"));
+}
+
+TEST_P(Preconditions, Fault147_NoOrderIsSentToAnAgentThatIsNotTrustedAnyMore) {
+  if (IsSkipped()) return;
+  trusted();
+  store().add_rekeys({sample_rekey("host-1")}, "s", "{}");
+  const auto orders = store().rekey_batch("batch-1");
+  change(suspend);
+  EXPECT_TRUE(store().claim_rekeys("batch-1", orders, 4, kNow).empty());
+  change([](Agent& a) { a.state = "trusted"; });
+  EXPECT_EQ(store().claim_rekeys("batch-1", orders, 4, kNow).size(), 1u);
+}
+
+TEST_P(Preconditions, Fault147_ACopyIsSealedToAKeyThatTheAgentStillHas) {
+  if (IsSkipped()) return;
+  trusted();
+  store().put_credential(sample_credential("db"), nullptr);
+  EXPECT_TRUE(store().put_sealed_copy({"db", 1, "host-1", "transport-host-1", {1}}));
+  change([](Agent& a) { a.transport_kid = "fresh", a.previous_transport_kid.clear(); });
+  EXPECT_FALSE(store().put_sealed_copy({"db", 1, "host-1", "transport-host-1", {2}}));
+  EXPECT_TRUE(store().put_sealed_copy({"db", 1, "host-1", "fresh", {2}}));
+  change([](Agent& a) { a.state = "revoked"; });
+  EXPECT_FALSE(store().put_sealed_copy({"db", 1, "host-1", "fresh", {3}}));
+}
+
+TEST_P(Preconditions, Fault147_AnImportedCertificateIsForARequestThatWaitsAndATrustedKey) {
+  if (IsSkipped()) return;
+  trusted();
+  Challenge waiting{"certificate host-1 k", "certificate", "host-1", "asked", "", kNow + 1h, {}};
+  store().add_challenge(waiting, kNow);
+  waiting.state = "certified";
+  const auto import = [&](const std::string& serial) {
+    return store().issue_certificate(
+        {serial, "host-1", "auth-host-1", kNow, kNow + 24h, std::nullopt, "", {1}}, {}, kNow,
+        &waiting, "asked");
+  };
+  change(suspend);
+  EXPECT_EQ(import("1"), IssueOutcome::kNotTrusted);
+  change([](Agent& a) { a.state = "trusted", a.auth_kid = "replaced"; });
+  EXPECT_EQ(import("1"), IssueOutcome::kNotTrusted);
+  change([](Agent& a) { a.auth_kid = "auth-host-1"; });
+  EXPECT_EQ(import("1"), IssueOutcome::kIssued);
+  EXPECT_EQ(import("2"), IssueOutcome::kGone) << "somebody imported one already";
+  EXPECT_EQ(store().certificates("host-1").size(), 1u);
+}
+
+TEST_P(Preconditions, Fault147_APolicyApprovesWhileItIsThereAndAOneTimeOneOnce) {
+  if (IsSkipped()) return;
+  Peer peer;
+  peer.identity = peer.name = "target";
+  peer.automatic = R"({"frequencies":["one-time-clone"]})";
+  store().add_peer(peer);
+  std::vector<Exchange> rows;
+  for (const char* id : {"1", "2"}) {
+    Exchange row;
+    row.id = id;
+    row.side = "source";
+    row.own = "me";
+    row.peer = "target";
+    row.frequency = "one-time-clone";
+    row.state = "pending";
+    store().add_exchange(row, 10, sample_event());
+    rows.push_back(store().exchange(id).value());
+    rows.back().state = "approved";
+  }
+  auto used = store().peer("target").value();  // both requests have read it
+  used.automatic.clear();
+  EXPECT_TRUE(store().approve_by_policy(rows[0], used, sample_event()));
+  EXPECT_FALSE(store().approve_by_policy(rows[1], used, sample_event()));
+  EXPECT_EQ(store().exchange("2")->state, "pending");
+  EXPECT_TRUE(store().peer("target")->automatic.empty());
+  auto again = store().peer("target").value();
+  rows[1].revision = 99;
+  EXPECT_EQ(code_of([&] { store().approve_by_policy(rows[1], again, sample_event()); }),
+            Code::kBusy);
+  EXPECT_EQ(store().peer("target")->revision, again.revision) << "neither, or both";
+}
+
+TEST_P(Preconditions, Fault147_WorkForAPeersOldIdentityIsNotFinishedForItsNewOne) {
+  if (IsSkipped()) return;
+  Peer peer;
+  peer.identity = peer.name = "before";
+  store().add_peer(peer);
+  Exchange row;
+  row.id = "1";
+  row.side = "source";
+  row.own = "me";
+  row.peer = "before";
+  row.state = "approved";
+  store().add_exchange(row, 10, sample_event());
+  auto working = store().exchange("1").value();
+  ASSERT_TRUE(store().replace_peer("before", "after"));
+  working.state = "exported";
+  EXPECT_FALSE(store().move_exchange(working)) << "packages wrapped for the one before";
+}
+
+}  // namespace
+}  // namespace keyagent::store
