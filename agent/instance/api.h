@@ -14,6 +14,7 @@
 #include "agent/instance/reencryption.h"
 #include "agent/instance/rekeys.h"
 #include "agent/instance/tasks.h"
+#include "agent/instance/usage.h"
 #include "agent/tls/server.h"
 
 namespace keyagent::instance {
@@ -39,6 +40,7 @@ struct Parts {
   Exchanges& exchanges;
   Decisions& decisions;
   GuardedChanges& changes;
+  Usage& usage;
 };
 
 // `listen.api`

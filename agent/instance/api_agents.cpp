@@ -97,10 +97,11 @@ class AgentLink final : public tls::LinkHandler {
                              "from " + here + " while there was a link from " + before->address);
     parts_.links.look(agent_.id);
     greeted_ = true;
-    parts_.recorder.record(Outcome::kDone, "agent " + agent_.id, "connect", agent_.id,
-                           here + ", " + link_->peer().tls_version + " with " +
-                               link_->peer().group + ", certificate " + link_->peer().serial +
-                               ", version " + text_of(message, "version", "").substr(0, 63));
+    parts_.recorder.record_repeatable(Outcome::kDone, "agent " + agent_.id, "connect", agent_.id,
+                                      here + ", " + link_->peer().tls_version + " with " +
+                                          link_->peer().group + ", certificate " +
+                                          link_->peer().serial + ", version " +
+                                          text_of(message, "version", "").substr(0, 63));
     parts_.rekeys.repeat(agent_.id);
     parts_.rekeys.pump();
     if (!parts_.epoch.restored()) parts_.tasks.greet(agent_);
@@ -115,13 +116,14 @@ class AgentLink final : public tls::LinkHandler {
 
   void note(const Json& message) {
     const auto outcome = text_of(message, "outcome", "");
-    parts_.recorder.record(outcome == "alarm"     ? Outcome::kAlarm
-                           : outcome == "failed"  ? Outcome::kFailed
-                           : outcome == "refused" ? Outcome::kRefused
-                                                  : Outcome::kDone,
-                           "agent " + agent_.id, text_of(message, "action").substr(0, 64),
-                           text_of(message, "subject", "").substr(0, 128),
-                           text_of(message, "text", "").substr(0, 500));
+    parts_.recorder.record_repeatable(outcome == "alarm"     ? Outcome::kAlarm
+                                      : outcome == "failed"  ? Outcome::kFailed
+                                      : outcome == "refused" ? Outcome::kRefused
+                                                             : Outcome::kDone,
+                                      "agent " + agent_.id,
+                                      text_of(message, "action").substr(0, 64),
+                                      text_of(message, "subject", "").substr(0, 128),
+                                      text_of(message, "text", "").substr(0, 500));
   }
 
   const Parts& parts_;

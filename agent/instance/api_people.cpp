@@ -40,6 +40,9 @@ Answer show_status(const Ask& ask) {
   out["replica"] = ask.parts.links.replica();
   out["store"] = ask.parts.store.describe();
   out["restored"] = ask.parts.epoch.describe();
+  out["limits"] = Json::array();
+  for (const auto& each : ask.parts.usage.read())
+    out["limits"].push_back({{"limit", each.limit}, {"count", each.count}, {"most", each.most}});
   out["user"] = ask.person.name;
   out["role"] = name_of(ask.person.role);
   return json(out);
@@ -56,7 +59,8 @@ Answer show_events(const Ask& ask) {
                    {"action", each.action},
                    {"subject", each.subject},
                    {"outcome", each.outcome},
-                   {"text", each.text}});
+                   {"text", each.text},
+                   {"count", each.repeats}});
   }
   return json({{"events", out}});
 }

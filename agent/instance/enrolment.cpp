@@ -178,6 +178,9 @@ Json Enrolment::begin(const Json& request, const std::string& from) {
       store_.count_challenges("enrolment", {}, wanted.now) >= kMaxUnproved + config_.limits.pending)
     throw Error(Code::kBusy, "too many enrollments are under way; try again in a few minutes");
 
+  if (store_.count_agents() >= config_.limits.agents && !store_.agent(wanted.agent.id))
+    throw Error(Code::kBusy, "this instance has all the agents that it may have (limits.agents)");
+
   const SecretBytes secret = envelope::new_challenge();
   store::Challenge challenge;
   challenge.id = to_hex(random_bytes(16));
@@ -340,6 +343,8 @@ Json Enrolment::make_token(const std::string& agent, const std::vector<std::stri
 Json Enrolment::add_token(const Bytes& hash, const std::string& agent,
                           const std::vector<std::string>& groups, std::chrono::hours life,
                           bool inherit, const std::string& by) {
+  if (store_.count_tokens(clock_.now()) >= config_.limits.tokens)
+    throw Error(Code::kBusy, "too many tokens are unused (limits.tokens); wait until some expire");
   store::EnrolmentToken token;
   token.hash = hash;
   token.agent_id = agent;

@@ -34,8 +34,8 @@ class ExchangeBook {
   store::Exchange require(const std::string& id, const std::string& own);
   // True: it happened, or had happened before; the row is as it is in the store. False: somebody
   // was faster, nothing was changed. Throws Error{kKeyState}: not from there.
-  // `keys`, unless nullptr, are all of its keys from now on. `policy`, unless nullptr: the peer whose
-  // policy lets it happen, as that policy is afterwards; false when it was changed meanwhile.
+  // `keys`, unless nullptr, are all of its keys from now on. `policy`, unless nullptr: the peer
+  // whose policy lets it happen, as that policy is afterwards; false when it was changed meanwhile.
   bool apply(store::Exchange& row, const Happening& what,
              const std::vector<store::ExchangeKey>* keys = nullptr,
              const store::Peer* policy = nullptr);

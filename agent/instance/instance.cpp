@@ -4,6 +4,7 @@
 
 #include <atomic>
 
+#include "agent/base/address_principal.h"
 #include "agent/base/error.h"
 #include "agent/base/log.h"
 #include "agent/base/log_limiter.h"
@@ -20,6 +21,7 @@ namespace {
 using namespace std::chrono_literals;
 
 constexpr auto kRenewal = 60s;  // how often certificate, CRL and what has expired are looked at
+constexpr auto kSummary = 10min, kForget = 1h;
 constexpr auto kPoll = 10s;  // how late, at most, is what other replicas' lost notices were about
 
 tls::ServerOptions options_of(const Endpoint& endpoint, tls::ClientCertificate certificate) {
@@ -37,7 +39,9 @@ struct Instance::Impl {
   const Clock& clock = system_clock();
   HostKeys keys{config};
   store::Store store{{config.store_url}};
-  Recorder recorder{store, clock};
+  Recorder recorder{store, clock, config.limits.events_per_source};
+  Usage usage{config.limits, store, recorder, clock};
+  RateBudget handshakes{clock, hourly(config.limits.handshakes)};
   Links links{store, clock, config.heartbeat};
   Authority authority{config, keys, store, clock};
   Enrolment enrolment{config, keys, authority, store, recorder, clock};
@@ -62,9 +66,11 @@ struct Instance::Impl {
       {store, recorder, decisions, exchanges, enrolment, specifications, credentials}};
   const Parts parts{config,   store,  authority, enrolment,      agents,  credentials,  rekeys,
                     tasks,    people, epoch,     specifications, records, reencryption, links,
-                    recorder, clock,  exchanges, decisions,      changes};
+                    recorder, clock,  exchanges, decisions,      changes,
+                    usage};
   std::unique_ptr<tls::Server> api_server, agents_server;
   std::atomic<SteadyTime> looked{};
+  SteadyTime summarized{clock.now_steady()}, forgot{clock.now_steady()};  // of tick() alone
   LogLimiter limiter{clock};
   std::optional<ExchangeWorker> exchange_worker;
 
@@ -149,7 +155,9 @@ struct Instance::Impl {
     const auto identity = authority.server_identity();
     const auto trust = authority.agents_trust();
     const auto refused = [this](const std::string& address, Code code, const std::string& text) {
-      // Anyone can cause this: a line in the log, and nothing in the store.
+      // Anyone can cause this: a line in the log within the address's budget, and nothing in the
+      // store.
+      if (!handshakes.take(principal_of_address(address))) return;
       log_warning("instance",
                   "refused " + address + ": " + std::string(code_name(code)) + ": " + text);
     };
@@ -194,7 +202,17 @@ struct Instance::Impl {
     }
   }
 
+  // What the budgets have kept out of events and log is said once, with its count.
+  void summarize() {
+    summarized = clock.now_steady();
+    attempt("events", [this] { recorder.summarize(); });
+    for (const auto& each : handshakes.take_refusals())
+      log_warning("instance", "refused " + each.principal + ": " + std::to_string(each.count) +
+                                  " more failed handshakes");
+  }
+
   void tick() {
+    if (clock.now_steady() - summarized > kSummary) summarize();
     attempt("rekeys", [this] { rekeys.pump(); });
     attempt("tasks", [this] { tasks.tick(); });
     if (clock.now_steady() - looked.load() <= kRenewal) return;
@@ -206,6 +224,10 @@ struct Instance::Impl {
     attempt("decisions", [this] { decisions.tick(); });
     attempt("logins", [this] { people.summarize_failures(); });
     attempt("store", [this] { store.forget_expired(clock.now()); });
+    attempt("limits", [this] { usage.check(); });
+    if (clock.now_steady() - forgot <= kForget) return;
+    forgot = clock.now_steady();
+    attempt("history", [this] { usage.forget(); });
   }
 
   std::string status_line() const {
@@ -218,6 +240,7 @@ struct Instance::Impl {
   ~Impl() {
     exchange_worker.reset();
     reencryption.stop();
+    summarize();
     store.stop_listening();
     api_server.reset();
     agents_server.reset();

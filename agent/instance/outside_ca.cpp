@@ -13,7 +13,7 @@ namespace keyagent::instance {
 namespace {
 
 constexpr auto kPatience = std::chrono::hours(24 * 30);  // of a request
-constexpr std::int64_t kMaxImports = 1000;              // of one agent in 24 h
+constexpr std::int64_t kMaxImports = 1000;               // of one agent in 24 h
 constexpr const char* kKind = "certificate";
 
 Bytes read(const std::filesystem::path& path, const std::string& what) {
@@ -136,10 +136,10 @@ Json OutsideCa::import(const std::string& agent, const std::string& file) {
         throw Error(Code::kIntegrity,
                     "the certificate is not for TLS clients: extendedKeyUsage=clientAuth");
       waiting.state = "certified";
-      const auto entered = store_.issue_certificate(
-          {facts.serial, agent, jwk_thumbprint(spki), facts.not_before, facts.not_after,
-           std::nullopt, "", leaf},
-          {.count = kMaxImports}, clock_.now(), &waiting, "asked");
+      const auto entered =
+          store_.issue_certificate({facts.serial, agent, jwk_thumbprint(spki), facts.not_before,
+                                    facts.not_after, std::nullopt, "", leaf},
+                                   {.count = kMaxImports}, clock_.now(), &waiting, "asked");
       if (entered != store::IssueOutcome::kIssued)
         throw Error(Code::kKeyState,
                     entered == store::IssueOutcome::kOverBudget

@@ -113,8 +113,8 @@ bool Rekeys::finish(store::Rekey rekey, const std::string& from, const std::stri
   rekey.state = state;
   rekey.detail = detail;
   rekey.changed = clock_.now();
-  const bool moved = state == "confirmed" ? store_.confirm_rekey(rekey, from)
-                                          : store_.move_rekey(rekey, from);
+  const bool moved =
+      state == "confirmed" ? store_.confirm_rekey(rekey, from) : store_.move_rekey(rekey, from);
   if (!moved) return false;
   if (state == "cancelled") return true;
   // There is a place for the next, which may be at another replica.

@@ -9,15 +9,16 @@ namespace keyagent::store {
 std::int64_t insert_event(Sql& sql, const Event& event) {
   const auto seq = sql.next_number("events");
   sql.run(
-      "INSERT INTO events (seq, happened, actor, action, subject, outcome, body) "
-      "VALUES (:seq, :at, :actor, :action, :subject, :outcome, :body)",
+      "INSERT INTO events (seq, happened, actor, action, subject, outcome, body, repeats) "
+      "VALUES (:seq, :at, :actor, :action, :subject, :outcome, :body, :repeats)",
       {{"seq", seq},
        {"at", event.at},
        {"actor", storable(event.actor)},
        {"action", storable(event.action)},
        {"subject", storable(event.subject)},
        {"outcome", storable(event.outcome)},
-       {"body", storable(event.text)}});
+       {"body", storable(event.text)},
+       {"repeats", event.repeats}});
   return seq;
 }
 
@@ -28,7 +29,7 @@ std::int64_t Store::add_event(const Event& event) {
 std::vector<Event> Store::events(std::int64_t after_seq, std::size_t count) {
   return impl_->db.read([&](Sql& sql) {
     return sql.all(
-        "SELECT seq, happened, actor, action, subject, outcome, body FROM events "
+        "SELECT seq, happened, actor, action, subject, outcome, body, repeats FROM events "
         "WHERE seq > :after ORDER BY seq LIMIT :count",
         {{"after", after_seq}, {"count", std::min<std::size_t>(count, 1'000'000)}},
         [](const Row& row) {
@@ -38,8 +39,77 @@ std::vector<Event> Store::events(std::int64_t after_seq, std::size_t count) {
                        .action = row.text(3),
                        .subject = row.text(4),
                        .outcome = row.text(5),
-                       .text = row.text(6)};
+                       .text = row.text(6),
+                       .repeats = row.number(7)};
         });
+  });
+}
+
+namespace {
+
+// refused and failed are one kind.
+Bounds kind_of(const std::string& outcome) {
+  return {{"outcome", outcome}, {"other", outcome == "refused" ? "failed" : outcome}};
+}
+
+}  // namespace
+
+std::int64_t Store::count_events(const std::string& outcome) {
+  return impl_->db.read([&](Sql& sql) {
+    return sql
+        .first("SELECT count(*) FROM events WHERE outcome IN (:outcome, :other)", kind_of(outcome),
+               [](const Row& row) { return row.number(0); })
+        .value_or(0);
+  });
+}
+
+std::int64_t Store::forget_events(const std::string& outcome, std::int64_t most, WallTime before) {
+  return impl_->db.write([&](Sql& sql) -> std::int64_t {
+    auto bounds = kind_of(outcome);
+    bounds.push_back({"most", most});
+    const auto beyond = sql.first(
+        "SELECT seq FROM events WHERE outcome IN (:outcome, :other) "
+        "ORDER BY seq DESC LIMIT 1 OFFSET :most",
+        bounds, [](const Row& row) { return row.number(0); });
+    bounds = kind_of(outcome);
+    bounds.push_back({"beyond", beyond.value_or(0)});
+    bounds.push_back({"before", before});
+    return sql.run(
+        "DELETE FROM events WHERE outcome IN (:outcome, :other) "
+        "AND (seq <= :beyond OR happened < :before)",
+        bounds);
+  });
+}
+
+void Store::forget_history(WallTime before) {
+  impl_->db.write([&](Sql& sql) {
+    const Bounds bounds{{"before", before}};
+    sql.run("DELETE FROM enrolment_tokens WHERE expires < :before", bounds);
+    sql.run("DELETE FROM certificates WHERE not_after < :before", bounds);
+    sql.run(
+        "DELETE FROM rekeys WHERE changed < :before "
+        "AND state IN ('confirmed', 'failed', 'cancelled')",
+        bounds);
+    sql.run(
+        "DELETE FROM settings WHERE name LIKE 'rekey-batch/%' AND NOT EXISTS "
+        "(SELECT 1 FROM rekeys WHERE 'rekey-batch/' || rekeys.batch = settings.name)");
+  });
+}
+
+std::int64_t Store::count_agents() {
+  return impl_->db.read([](Sql& sql) {
+    return sql
+        .first("SELECT count(*) FROM agents", {}, [](const Row& row) { return row.number(0); })
+        .value_or(0);
+  });
+}
+
+std::int64_t Store::count_tokens(WallTime now) {
+  return impl_->db.read([&](Sql& sql) {
+    return sql
+        .first("SELECT count(*) FROM enrolment_tokens WHERE used_by = '' AND expires > :now",
+               {{"now", now}}, [](const Row& row) { return row.number(0); })
+        .value_or(0);
   });
 }
 

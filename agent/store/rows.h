@@ -176,6 +176,7 @@ struct Event {
   std::int64_t seq = 0;
   WallTime at;
   std::string actor, action, subject, outcome, text;  // outcome: done, refused, failed, alarm
+  std::int64_t repeats = 1;                           // a summary stands for so many
 };
 
 // Another instance, with which keys are exchanged. It is its identity; where it is, is a route.

@@ -54,8 +54,8 @@ struct TaskClaim {
   Bytes lease;  // SHA-256 of its secret
   WallTime now;
   std::chrono::milliseconds life{};
-  std::string auth_kid{};  // not empty: only while the agent is trusted with this key, and for those
-                           // of its targets that are its own then
+  std::string auth_kid{};  // not empty: only while the agent is trusted with this key, and for
+                           // those of its targets that are its own then
 };
 
 // What is written together with an agent, or not at all.
@@ -284,10 +284,19 @@ class Store {
   std::vector<Certificate> revoked_certificates(WallTime now);  // not expired; without their DER
   bool revoke_certificate(const std::string& serial, WallTime when, const std::string& reason);
 
-  // Numbers have no gaps, and become visible in their order. What is not UTF-8 is escaped.
+  // Numbers are given without gaps, and become visible in their order. What is not UTF-8 is
+  // escaped.
   std::int64_t add_event(const Event& event);
   std::vector<Event> events(std::int64_t after_seq, std::size_t count);
-  std::int64_t last_event();  // its number; 0: there is none
+  // Of a kind: "done", "refused" (with "failed") or "alarm".
+  std::int64_t count_events(const std::string& outcome);
+  // Keeps the newest `most` of a kind, and none from before. How many have gone; numbers go on.
+  std::int64_t forget_events(const std::string& outcome, std::int64_t most, WallTime before);
+  // Tokens and certificates that expired before, rekeys that ended before.
+  void forget_history(WallTime before);
+  std::int64_t count_agents();
+  std::int64_t count_tokens(WallTime now);  // unused, not expired
+  std::int64_t last_event();                // its number; 0: there is none
 
   // A store that was put back from a backup, until somebody has accepted it.
   std::optional<Restored> restored();

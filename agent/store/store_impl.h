@@ -26,7 +26,7 @@ std::optional<Agent> agent_with_key(Sql& sql, const std::string& auth_kid);
 bool insert_agent(Sql& sql, const Agent& agent);  // false: as Store::add_agent()
 bool write_agent(Sql& sql, const Agent& agent);   // false: as Store::update_agent()
 bool is_trusted_with(Sql& sql, const std::string& id, const std::string& auth_kid);
-bool is_restored(Sql& sql);                       // and not accepted yet
+bool is_restored(Sql& sql);  // and not accepted yet
 bool move_challenge_in(Sql& sql, const Challenge& challenge, const std::string& from);
 void insert_certificate(Sql& sql, const Certificate& certificate);
 void revoke_certificates(Sql& sql, const std::string& agent, WallTime now,
