@@ -13,6 +13,7 @@
 #include <utility>
 
 #include "agent/base/error.h"
+#include "agent/base/trusted_path.h"
 
 namespace keyagent {
 
@@ -62,17 +63,37 @@ struct OpenFile {
   struct stat status {};
 };
 
+void require_regular(OpenFile& file, const fs::path& path) {
+  if (!file.fd.valid() || ::fstat(file.fd.get(), &file.status) != 0) fail("read", path, errno);
+  if (!S_ISREG(file.status.st_mode)) {
+    throw Error(Code::kConfiguration, fmt::format("{} is not a regular file", path.string()));
+  }
+}
+
 // O_NONBLOCK: a FIFO at this path must be refused, not waited for.
-OpenFile open_regular(const fs::path& path, int more_flags) {
-  OpenFile file{open_fd(path, O_RDONLY | O_NONBLOCK | O_NOCTTY | more_flags), {}};
-  if (!file.fd.valid() && errno == ELOOP) {
+constexpr int kReadFlags = O_RDONLY | O_NONBLOCK | O_NOCTTY | O_CLOEXEC;
+
+OpenFile open_regular(const fs::path& path) {
+  OpenFile file{open_fd(path, kReadFlags), {}};
+  require_regular(file, path);
+  return file;
+}
+
+// Opened in the folder that was judged (trusted_path.h), so that nobody can exchange it in between.
+OpenFile open_trusted(const fs::path& path, bool follow) {
+  const auto walked = walk_path(path, ::geteuid());
+  if (walked.through_link && !follow) {
     throw Error(Code::kConfiguration,
                 fmt::format("{} is a symbolic link: name the file itself", path.string()));
   }
-  if (!file.fd.valid()) fail("read", path, errno);
-  if (::fstat(file.fd.get(), &file.status) != 0) fail("read", path, errno);
-  if (!S_ISREG(file.status.st_mode)) {
-    throw Error(Code::kConfiguration, fmt::format("{} is not a regular file", path.string()));
+  if (!walked.file.valid()) fail("read", path, ENOENT);
+  OpenFile file;
+  if (!walked.name.empty())
+    file.fd = Fd(::openat(walked.folder.get(), walked.name.c_str(), kReadFlags | O_NOFOLLOW));
+  require_regular(file, path);
+  if (!walked.faults.empty()) {
+    throw Error(Code::kConfiguration, fmt::format("{} is not protected: {}", path.string(),
+                                                  walked.faults.front().line()));
   }
   return file;
 }
@@ -95,15 +116,6 @@ Buffer read_open_file(const OpenFile& file, const fs::path& path, std::size_t li
   }
   content.resize(got);
   return content;
-}
-
-void check_owner(const OpenFile& file, const fs::path& path) {
-  const uid_t owner = file.status.st_uid;
-  if (owner == 0 || owner == ::geteuid()) return;
-  throw Error(Code::kConfiguration,
-              fmt::format("{0} belongs to uid {1}, neither root nor the user that runs this: sudo "
-                          "chown root {0}",
-                          path.string(), owner));
 }
 
 std::string start_time_of_this_process() {
@@ -207,22 +219,25 @@ void replace_file(const fs::path& path, ByteView content, const FileOwner& like)
 }
 
 Bytes read_file(const fs::path& path, std::size_t limit) {
-  return read_open_file<Bytes>(open_regular(path, 0), path, limit);
+  return read_open_file<Bytes>(open_regular(path), path, limit);
 }
 
+namespace {
+
+void require_none(const std::vector<PathFault>& faults) {
+  if (!faults.empty()) throw Error(Code::kConfiguration, faults.front().line());
+}
+
+}  // namespace
+
 Bytes read_trusted_file(const fs::path& path, std::size_t limit) {
-  const OpenFile file = open_regular(path, 0);
-  if ((file.status.st_mode & (S_IWGRP | S_IWOTH)) != 0) {
-    throw Error(Code::kConfiguration,
-                fmt::format("{0} may be written by others (mode {1:04o}): chmod go-w {0}",
-                            path.string(), file.status.st_mode & 07777U));
-  }
-  check_owner(file, path);
+  const OpenFile file = open_trusted(path, true);
+  require_none(file_faults(path, file.status, ::geteuid()));
   return read_open_file<Bytes>(file, path, limit);
 }
 
 SecretBytes read_secret_file(const fs::path& path, std::size_t limit) {
-  const OpenFile file = open_regular(path, O_NOFOLLOW);
+  const OpenFile file = open_trusted(path, false);
   mode_t loose = file.status.st_mode & (S_IRWXG | S_IRWXO);
   const bool root_group = file.status.st_uid == 0 && file.status.st_gid == 0;
   if (root_group) loose &= ~static_cast<mode_t>(S_IRGRP);
@@ -232,7 +247,7 @@ SecretBytes read_secret_file(const fs::path& path, std::size_t limit) {
         fmt::format("{0} holds a secret and is open to others (mode {1:04o}): chmod 0400 {0}",
                     path.string(), file.status.st_mode & 07777U));
   }
-  check_owner(file, path);
+  require_none(file_faults(path, file.status, ::geteuid()));
   return read_open_file<SecretBytes>(file, path, limit);
 }
 
