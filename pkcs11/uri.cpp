@@ -3,7 +3,9 @@
 #include <p11-kit/pkcs11.h>
 #include <p11-kit/uri.h>
 
+#include <algorithm>
 #include <memory>
+#include <set>
 
 #include "pkcs11/error.h"
 #include "pkcs11/slot.h"
@@ -66,11 +68,27 @@ std::string percent(std::string_view text) {
   return out;
 }
 
+// RFC 7512 §2.3: an attribute stands once; p11-kit takes the last one.
+void require_unique(std::string_view text) {
+  std::set<std::string> seen;
+  auto colon = text.find(':');
+  text.remove_prefix(colon == text.npos ? text.size() : colon + 1);
+  while (!text.empty()) {
+    const auto end = std::min(text.find_first_of(";?&"), text.size());
+    const auto part = text.substr(0, end);
+    const std::string name(part.substr(0, part.find('=')));
+    if (!name.empty() && !seen.insert(name).second)
+      fail("'" + name + "' stands in it twice: it names no one key");
+    text.remove_prefix(std::min(end + 1, text.size()));
+  }
+}
+
 }  // namespace
 
 Uri parse_uri(std::string_view text) {
   if (text.size() > kLargest) fail("longer than 4 KiB");
   if (text.find('\0') != std::string_view::npos) fail("it holds a NUL byte");
+  require_unique(text);
   const Parsed parsed(p11_kit_uri_new(), p11_kit_uri_free);
   const int rc = p11_kit_uri_parse(std::string(text).c_str(), P11_KIT_URI_FOR_ANY, parsed.get());
   if (rc != P11_KIT_URI_OK)

@@ -60,16 +60,28 @@ std::string text_of(const wire::CertificateReply& reply) {
   return text;
 }
 
+// A trust bundle has more than a request can carry; the agent gets the part that could matter, in
+// DER, and judges it.
+std::vector<Bytes> authorities_for(const std::string& bundle, ByteView file) {
+  std::vector<Bytes> all;
+  try {
+    all = pki::read_authorities(read_input(bundle, pki::kMaxTrustBundle));
+  } catch (const pki::ChainError& error) {
+    throw pki::ChainError(error.fault(), bundle + ": " + error.what());
+  }
+  return pki::relevant_authorities(all, pki::read_certificates(file));
+}
+
 void run_install(Session& session, const Options& options) {
-  const auto file = read_input(options.file, pki::kLargestCertificateFile);
+  const auto file = read_input(options.file, pki::kMaxCertificateFile);
   wire::Request request;
   auto& install = *request.mutable_certificate_install();
   install.set_key(options.key);
   install.set_file(file.data(), file.size());
   install.set_host(options.host);
   if (!options.authorities.empty()) {
-    const auto authorities = read_input(options.authorities, pki::kLargestCertificateFile);
-    install.set_authorities(authorities.data(), authorities.size());
+    for (const auto& each : authorities_for(options.authorities, file))
+      install.mutable_authorities()->append(as_text(each));
   }
   const auto response = session.call(request);
   const auto& reply = response.certificate_install();
@@ -138,8 +150,10 @@ void add_key_certificate_commands(CLI::App& key, Session& session) {
   install_command
       ->add_option("FILE", install->file, "PEM, DER or PKCS#7, in any order; - is standard input")
       ->required();
-  install_command->add_option("--ca", install->authorities,
-                              "it must verify up to an authority of this file");
+  install_command->add_option(
+      "--ca", install->authorities,
+      "it must verify up to an authority of this file: roots, or a bundle such as "
+      "/etc/ssl/certs/ca-certificates.crt");
   install_command->add_option("--host", install->host,
                               "it must be for this DNS name or IP address");
 

@@ -3,6 +3,7 @@
 #include "agent/base/error.h"
 #include "agent/cli/cmd_instance.h"
 #include "agent/cli/files.h"
+#include "agent/pki/certificate_file.h"
 
 namespace keyagent::cli {
 namespace {
@@ -29,10 +30,13 @@ void run_request(Session& session, const InstanceOptions& options) {
 }
 
 void run_import(Session& session, const InstanceOptions& options) {
-  const auto file = read_input(options.from, 96 << 10);
-  const Json answer =
-      client_of(options).call("POST", "/v1/agents/" + path_segment(options.agent) + "/certificate",
-                              {{"certificate", std::string(as_text(file))}});
+  // As PEM: DER is no text, which JSON is made of.
+  std::string pem;
+  for (const auto& each :
+       pki::read_certificates(read_input(options.from, pki::kMaxCertificateFile)))
+    pem += pki::certificate_pem(each);
+  const Json answer = client_of(options).call(
+      "POST", "/v1/agents/" + path_segment(options.agent) + "/certificate", {{"certificate", pem}});
   session.tell(answer, options.agent + " has certificate " +
                            answer.at("serial").get<std::string>() + " until " +
                            answer.at("not_after").get<std::string>());

@@ -84,8 +84,9 @@ void add_key_pki_commands(CLI::App& key, Session& session) {
   csr_command->add_option("KEY", csr->key, "name or kid of an auth or sign key")->required();
   csr_command
       ->add_option("--subject", csr->subject,
-                   "/C=…/ST=…/L=…/O=…/OU=…/CN=…/emailAddress=…, what is wanted of them")
-      ->required();
+                   "/C=…/ST=…/L=…/O=…/OU=…/CN=…/emailAddress=…, what is wanted of them; "
+                   "/UID=…+CN=… joins two; may be left out when --san is given")
+      ->expected(0, 1);  // --subject= is the empty one
   csr_command->add_option("--san", csr->alternative_names,
                           "DNS:name, IP:address, email:address or URI:uri; again for more");
   csr_command->add_option("--algorithm", csr->algorithm, "of the signature (RSA: default RS256)");

@@ -1,6 +1,5 @@
 #include "agent/cli/public_file.h"
 
-#include <openssl/bio.h>
 #include <openssl/err.h>
 #include <openssl/evp.h>
 #include <openssl/pem.h>
@@ -12,6 +11,7 @@
 #include <vector>
 
 #include "agent/base/error.h"
+#include "agent/base/pem.h"
 #include "agent/cli/files.h"
 #include "agent/envelope/container.h"
 #include "agent/envelope/envelope.h"
@@ -20,11 +20,9 @@
 namespace keyagent::cli {
 namespace {
 
-constexpr std::size_t kMaxFile = pki::kLargestCertificateFile;
-constexpr std::string_view kPublicKey = "-----BEGIN PUBLIC KEY-----";
+constexpr std::size_t kMaxFile = pki::kMaxCertificateFile;
 
 struct Free {
-  void operator()(BIO* p) const { BIO_free(p); }
   void operator()(EVP_PKEY* p) const { EVP_PKEY_free(p); }
 };
 
@@ -37,25 +35,41 @@ std::optional<Bytes> spki_of(const std::unique_ptr<EVP_PKEY, Free>& key) {
   return out;
 }
 
-std::optional<Bytes> from_pem(const std::string& name, std::string_view text) {
-  const auto begin = text.find(kPublicKey);
-  if (begin == std::string_view::npos) return std::nullopt;
-  if (text.find(kPublicKey, begin + 1) != std::string_view::npos)
-    throw Error(Code::kUsage, name + " holds several public keys: give one");
-  const std::unique_ptr<BIO, Free> bio(
-      BIO_new_mem_buf(text.data() + begin, static_cast<int>(text.size() - begin)));
-  auto spki = spki_of(
-      std::unique_ptr<EVP_PKEY, Free>(PEM_read_bio_PUBKEY(bio.get(), nullptr, nullptr, nullptr)));
-  if (!spki) throw Error(Code::kUsage, "the public key in " + name + " is cut short or damaged");
+std::optional<Bytes> parse_spki(ByteView der) {
+  const unsigned char* at = der.data();
+  const std::unique_ptr<EVP_PKEY, Free> key(
+      d2i_PUBKEY(nullptr, &at, static_cast<long>(der.size())));
+  if (at != der.data() + der.size()) return std::nullopt;
+  return spki_of(key);
+}
+
+// PKCS#1 (RFC 8017 A.1.1), which some programs still write.
+std::optional<Bytes> parse_rsa(ByteView der) {
+  const unsigned char* at = der.data();
+  return spki_of(std::unique_ptr<EVP_PKEY, Free>(
+      d2i_PublicKey(EVP_PKEY_RSA, nullptr, &at, static_cast<long>(der.size()))));
+}
+
+std::optional<Bytes> from_pem(const std::string& name, ByteView file) {
+  const PemBlock* found = nullptr;
+  const auto blocks = read_pem(file);
+  for (const auto& block : blocks) {
+    if (block.label.find("PRIVATE KEY") != std::string::npos)
+      throw Error(Code::kUsage, name + " holds a private key: give the public key alone");
+    if (block.label != PEM_STRING_PUBLIC && block.label != PEM_STRING_RSA_PUBLIC) continue;
+    if (found != nullptr) throw Error(Code::kUsage, name + " holds several public keys: give one");
+    found = &block;
+  }
+  if (found == nullptr) return std::nullopt;
+  auto spki =
+      found->label == PEM_STRING_PUBLIC ? parse_spki(found->content) : parse_rsa(found->content);
+  if (!spki) throw Error(Code::kUsage, "the public key in " + name + " is truncated or corrupt");
   return spki;
 }
 
-std::optional<Bytes> from_der(ByteView bytes) {
-  const unsigned char* at = bytes.data();
-  const std::unique_ptr<EVP_PKEY, Free> key(
-      d2i_PUBKEY(nullptr, &at, static_cast<long>(bytes.size())));
-  if (at != bytes.data() + bytes.size()) return std::nullopt;
-  return spki_of(key);
+std::optional<Bytes> from_der(ByteView file) {
+  const auto der = whole_der(file);
+  return der ? parse_spki(*der) : std::nullopt;
 }
 
 Bytes from_certificates(const std::string& name, ByteView bytes) {
@@ -81,19 +95,13 @@ Bytes from_certificates(const std::string& name, ByteView bytes) {
   return ends.front();
 }
 
-bool holds_private_key(std::string_view text) {
-  return text.find("PRIVATE KEY-----") != std::string_view::npos;
-}
-
 }  // namespace
 
 PublicKeyInfo read_public_file(const std::string& name, Purpose purpose) {
   const auto bytes = read_input(name, kMaxFile);
   const std::string_view text = envelope::trimmed(as_text(bytes));
   if (text.starts_with('{')) return envelope::from_jwk(text, purpose);
-  if (holds_private_key(text))
-    throw Error(Code::kUsage, name + " holds a private key: give the public key alone");
-  auto spki = from_pem(name, text);
+  auto spki = from_pem(name, bytes);
   if (!spki) spki = from_der(bytes);
   if (!spki) spki = from_certificates(name, bytes);
   ERR_clear_error();

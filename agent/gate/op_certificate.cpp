@@ -20,8 +20,8 @@ void describe(const std::vector<Bytes>& chain, wire::CertificateReply& reply) {
     out.set_subject(facts.subject);
     out.set_issuer(facts.issuer);
     out.set_serial(facts.serial);
-    out.set_not_before(rfc3339(facts.not_before));
-    out.set_not_after(rfc3339(facts.not_after));
+    out.set_not_before(facts.valid_from);
+    out.set_not_after(facts.valid_until);
     for (const auto& name : facts.names) out.add_names(name);
     for (const auto& use : facts.uses) out.add_uses(use);
   }
@@ -39,7 +39,7 @@ void describe(const Call& call, wire::CertificateReply& reply) {
 std::vector<Bytes> read_authorities(const std::string& file) {
   if (file.empty()) return {};
   try {
-    return pki::read_certificates(as_bytes(file));
+    return pki::read_authorities(as_bytes(file));
   } catch (const pki::ChainError& error) {
     throw pki::ChainError(error.fault(), std::string("the authorities: ") + error.what());
   }
@@ -66,8 +66,8 @@ void run_certificate_install(Call& call) {
   auto& reply = *call.response.mutable_certificate_install();
   reply.set_changed(services.keys->install_certificate(
       key.kid, chain.certificates, {"certificate installed", call.principal.text()}));
-  call.detail = "serial " + facts.serial + " of " + facts.issuer + ", until " +
-                rfc3339(facts.not_after) + (reply.changed() ? "" : "; was there");
+  call.detail = "serial " + facts.serial + " of " + facts.issuer + ", until " + facts.valid_until +
+                (reply.changed() ? "" : "; was there");
   for (const auto& note : chain.notes) reply.add_notes(note);
   describe(call, reply);
 }
@@ -104,8 +104,9 @@ CertificateWatch::Seen CertificateWatch::look(const keys::KeyRecord& record) con
                   " had one";
     return seen;
   }
-  const auto until = pki::certificate_facts(found->second.chain.front()).not_after;
-  seen.until = rfc3339(until);
+  const auto facts = pki::certificate_facts(found->second.chain.front());
+  const auto until = facts.not_after;
+  seen.until = facts.valid_until;
   if (!in_force) return seen;
   const std::string date = seen.until.substr(0, 10);
   seen.ended = until <= now_;

@@ -151,8 +151,7 @@ Confirmation::Said InstanceConfirmation::ask_about_auth(Phase phase, const LinkS
     if (!crl.empty()) kept.crl = crl;
   });
   tell(keys::Happening::Weight::kInfo, "link.certificate", fresh, Code::kOk,
-       "serial " + leaf_of(chain.front()).serial + " until " +
-           rfc3339(leaf_of(chain.front()).not_after));
+       "serial " + leaf_of(chain.front()).serial + " until " + leaf_of(chain.front()).valid_until);
   return {};
 }
 

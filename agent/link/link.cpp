@@ -43,7 +43,7 @@ void describe_session(const tls::Peer& peer, wire::Link& out) {
   out.set_peer(peer.address);
   out.set_peer_kid(peer.kid);
   out.set_peer_serial(peer.serial);
-  out.set_peer_not_after(time_text(peer.not_after));
+  out.set_peer_not_after(peer.valid_until);
   out.set_tls_version(peer.tls_version);
   out.set_cipher(peer.cipher);
   out.set_tls_group(peer.group);
@@ -296,7 +296,7 @@ void Link::describe(wire::Link& reply) const {
     if (const auto chain = state->certificates.find(kid); chain != state->certificates.end()) {
       const Leaf leaf = leaf_of(certificates_of_pem(chain->second).front());
       reply.set_serial(leaf.serial);
-      reply.set_not_after(rfc3339(leaf.not_after));
+      reply.set_not_after(leaf.valid_until);
       reply.set_renew_after(rfc3339(renew_at(leaf, kid)));
     }
   } catch (const Error& error) {

@@ -271,7 +271,7 @@ void Uplink::session(const LinkState& state) {
                             {}};
   happening.detail = "instance " + state.instance + " at " + peer.address + ", " +
                      peer.tls_version + " with " + peer.group + ", its certificate " + peer.serial +
-                     " until " + rfc3339(peer.not_after);
+                     " until " + peer.valid_until;
   if (around_.tell) around_.tell(happening);
   if (handlers_.connected) handlers_.connected();
   serve(session);

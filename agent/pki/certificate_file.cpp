@@ -4,20 +4,26 @@
 #include <openssl/asn1.h>
 #include <openssl/bn.h>
 #include <openssl/pem.h>
+#include <openssl/pkcs12.h>
 #include <openssl/pkcs7.h>
 #include <openssl/x509v3.h>
 
 #include <algorithm>
 #include <array>
+#include <cctype>
+#include <initializer_list>
+#include <set>
 #include <string_view>
 
+#include "agent/base/asn1_time.h"
 #include "agent/base/encoding.h"
+#include "agent/base/pem.h"
 #include "agent/pki/x509.h"
 
 namespace keyagent::pki {
 namespace {
 
-constexpr std::size_t kMostNames = 100;
+constexpr std::size_t kMaxNames = 100;
 
 Code code_of(ChainFault fault) {
   switch (fault) {
@@ -39,9 +45,6 @@ Code code_of(ChainFault fault) {
   throw ChainError(ChainFault::kUnreadable, text);
 }
 
-void free_text(char* text) {
-  OPENSSL_free(text);
-}
 void free_bytes(unsigned char* bytes) {
   OPENSSL_free(bytes);
 }
@@ -49,24 +52,30 @@ void free_bytes(unsigned char* bytes) {
 // Certificates on their way in, each of them once.
 class Collected {
  public:
+  explicit Collected(std::size_t max_count) : max_count_(max_count) {}
   void add(Bytes der) {
-    if (std::find(all_.begin(), all_.end(), der) != all_.end()) return;
-    if (all_.size() == kMostCertificates)
-      refuse("the file holds more than " + std::to_string(kMostCertificates) + " certificates");
+    if (!seen_.insert(der).second) return;
+    if (all_.size() == max_count_)
+      refuse("the file holds more than " + std::to_string(max_count_) + " certificates");
     all_.push_back(std::move(der));
   }
   void add_all(const PKCS7* message) {
     if (!PKCS7_type_is_signed(message) || message->d.sign == nullptr)
-      refuse("the PKCS#7 message in the file is none that holds certificates");
+      refuse("the PKCS#7 message in the file is not one that holds certificates");
     const STACK_OF(X509)* held = message->d.sign->cert;
     for (int i = 0; i < sk_X509_num(held); ++i) add(der_of(sk_X509_value(held, i)));
   }
   std::vector<Bytes> take() {
-    if (all_.empty()) refuse("the file holds no certificate: PEM, DER or PKCS#7 is expected");
+    if (all_.empty()) refuse(kNone);
     return std::move(all_);
   }
 
+  static constexpr const char* kNone =
+      "the file holds no certificate: PEM, DER or PKCS#7 is expected";
+
  private:
+  const std::size_t max_count_;
+  std::set<Bytes> seen_;
   std::vector<Bytes> all_;
 };
 
@@ -79,61 +88,87 @@ Message parse_message(ByteView der) {
   return message;
 }
 
-void add_block(Collected& to, std::string_view name, ByteView der) {
-  if (name == PEM_STRING_X509 || name == PEM_STRING_X509_OLD || name == PEM_STRING_X509_TRUSTED) {
-    // A trusted certificate has its trust behind it.
-    const unsigned char* at = der.data();
-    const Certificate certificate(d2i_X509(nullptr, &at, static_cast<long>(der.size())));
-    const bool whole =
-        certificate && (name == PEM_STRING_X509_TRUSTED || at == der.data() + der.size());
-    if (!whole) refuse("a block of the file says CERTIFICATE and is none: it is cut or spoiled");
-    to.add(der_of(certificate.get()));
-  } else if (name == PEM_STRING_PKCS7 || name == PEM_STRING_PKCS7_SIGNED ||
-             name == PEM_STRING_CMS) {
-    const Message message = parse_message(der);
-    if (!message) refuse("the PKCS#7 message in the file is cut or spoiled");
+bool is_one_of(std::string_view label, std::initializer_list<std::string_view> labels) {
+  return std::find(labels.begin(), labels.end(), label) != labels.end();
+}
+
+void add_certificate(Collected& to, const PemBlock& block) {
+  const ByteView der = block.content;
+  const unsigned char* at = der.data();
+  const Certificate certificate(d2i_X509(nullptr, &at, static_cast<long>(der.size())));
+  // A trusted certificate has its trust behind it.
+  const bool whole =
+      certificate && (block.label == PEM_STRING_X509_TRUSTED || at == der.data() + der.size());
+  if (whole) return to.add(der_of(certificate.get()));
+  if (const Message message = parse_message(der)) return to.add_all(message.get());
+  refuse("a CERTIFICATE block of the file is truncated or corrupt");
+}
+
+void add_block(Collected& to, const PemBlock& block) {
+  const std::string_view label = block.label;
+  if (is_one_of(label, {PEM_STRING_X509, PEM_STRING_X509_OLD, PEM_STRING_X509_TRUSTED})) {
+    add_certificate(to, block);
+  } else if (is_one_of(label, {PEM_STRING_PKCS7, PEM_STRING_PKCS7_SIGNED, PEM_STRING_CMS})) {
+    const Message message = parse_message(block.content);
+    if (!message) refuse("the PKCS#7 message in the file is truncated or corrupt");
     to.add_all(message.get());
-  } else if (name.find("PRIVATE KEY") != name.npos) {
+  } else if (label.find("PRIVATE KEY") != label.npos) {
     refuse("the file holds a private key too: give a file with the certificates alone");
-  } else if (name == PEM_STRING_X509_REQ || name == PEM_STRING_X509_REQ_OLD) {
+  } else if (is_one_of(label, {PEM_STRING_X509_REQ, PEM_STRING_X509_REQ_OLD})) {
     refuse("this is a certification request: the certificate is what the authority makes of it");
   }
 }
 
-void read_pem(Collected& to, ByteView file) {
-  const Owned<BIO, BIO_free> bio(BIO_new_mem_buf(file.data(), static_cast<int>(file.size())));
-  char *name = nullptr, *header = nullptr;
-  unsigned char* data = nullptr;
-  long size = 0;
-  while (PEM_read_bio(bio.get(), &name, &header, &data, &size) == 1) {
-    const Owned<char, free_text> name_held(name), header_held(header);
-    const Owned<unsigned char, free_bytes> data_held(data);
-    add_block(to, name, {data, static_cast<std::size_t>(size)});
-  }
-  if (ERR_GET_REASON(ERR_peek_last_error()) != PEM_R_NO_START_LINE)
-    refuse("a block of the file is cut or spoiled");
+bool is_pkcs12(ByteView der) {
+  const unsigned char* at = der.data();
+  const Owned<PKCS12, PKCS12_free> parsed(d2i_PKCS12(nullptr, &at, static_cast<long>(der.size())));
+  return parsed != nullptr;
 }
 
 void read_der(Collected& to, ByteView file) {
-  if (const Message message = parse_message(file)) return to.add_all(message.get());
+  if (const auto whole = whole_der(file)) {
+    if (const Message message = parse_message(*whole)) return to.add_all(message.get());
+    if (is_pkcs12(*whole))
+      refuse(
+          "the file is PKCS#12, which can hold a private key: take the certificates out of it with "
+          "openssl pkcs12 -nokeys -in FILE -out chain.pem");
+  }
   const unsigned char* at = file.data();
   const unsigned char* end = at + file.size();
-  while (at != end) {
+  const auto over = [&] {
+    return std::all_of(at, end, [](int byte) { return std::isspace(byte); });
+  };
+  while (!over()) {
     const Certificate certificate(d2i_X509(nullptr, &at, end - at));
-    if (!certificate) refuse("the file holds no certificate: PEM, DER or PKCS#7 is expected");
+    if (!certificate) refuse(Collected::kNone);
     to.add(der_of(certificate.get()));
   }
 }
 
-// Beyond what WallTime holds (RFC 5280 §4.1.2.5 has 99991231235959Z for ever) the last that it
-// does.
+std::vector<Bytes> read_file(ByteView file, std::size_t max_size, std::size_t max_count) {
+  const QuietErrors quiet;
+  if (file.size() > max_size)
+    refuse("the file is larger than " + std::to_string(max_size / 1024) + " KiB");
+  Collected found(max_count);
+  try {
+    // DER has a name of its own: a certificate may hold the text "-----BEGIN ".
+    if (!whole_der(file) && has_pem(file)) {
+      for (const auto& block : read_pem(file)) add_block(found, block);
+    } else {
+      read_der(found, file);
+    }
+  } catch (const ChainError&) {
+    throw;
+  } catch (const Error& error) {
+    refuse(error.what());
+  }
+  return found.take();
+}
+
 WallTime time_of(const ASN1_TIME* time) {
-  constexpr std::int64_t kLast = 9'183'110'400;  // 2261-01-01
-  std::tm parts{};
-  if (time == nullptr || ASN1_TIME_to_tm(time, &parts) != 1)
-    refuse("a time in the certificate is none");
-  const std::int64_t seconds = std::clamp<std::int64_t>(::timegm(&parts), 0, kLast);
-  return WallTime(std::chrono::seconds(seconds));
+  const auto found = wall_time(time);
+  if (!found) refuse("a time in the certificate is not a time");
+  return *found;
 }
 
 std::string serial_of(const X509* certificate) {
@@ -178,7 +213,7 @@ std::vector<std::string> names_of(const X509* certificate) {
   const Owned<GENERAL_NAMES, GENERAL_NAMES_free> names(static_cast<GENERAL_NAMES*>(
       X509_get_ext_d2i(certificate, NID_subject_alt_name, nullptr, nullptr)));
   std::vector<std::string> out;
-  for (int i = 0; i < sk_GENERAL_NAME_num(names.get()) && out.size() < kMostNames; ++i)
+  for (int i = 0; i < sk_GENERAL_NAME_num(names.get()) && out.size() < kMaxNames; ++i)
     out.push_back(general_name_text(sk_GENERAL_NAME_value(names.get(), i)));
   return out;
 }
@@ -187,7 +222,7 @@ std::vector<std::string> uses_of(const X509* certificate) {
   const Owned<EXTENDED_KEY_USAGE, EXTENDED_KEY_USAGE_free> uses(static_cast<EXTENDED_KEY_USAGE*>(
       X509_get_ext_d2i(certificate, NID_ext_key_usage, nullptr, nullptr)));
   std::vector<std::string> out;
-  for (int i = 0; i < sk_ASN1_OBJECT_num(uses.get()) && out.size() < kMostNames; ++i) {
+  for (int i = 0; i < sk_ASN1_OBJECT_num(uses.get()) && out.size() < kMaxNames; ++i) {
     const ASN1_OBJECT* use = sk_ASN1_OBJECT_value(uses.get(), i);
     std::array<char, 80> text{};
     const int nid = OBJ_obj2nid(use);
@@ -245,13 +280,46 @@ std::string subject_of(const X509* certificate) {
 }
 
 std::vector<Bytes> read_certificates(ByteView file) {
+  return read_file(file, kMaxCertificateFile, kMaxCertificates);
+}
+
+std::vector<Bytes> read_authorities(ByteView file) {
+  return read_file(file, kMaxTrustBundle, kMaxAuthorities);
+}
+
+std::vector<Bytes> relevant_authorities(const std::vector<Bytes>& authorities,
+                                        const std::vector<Bytes>& certificates) {
   const QuietErrors quiet;
-  if (file.size() > kLargestCertificateFile)
-    refuse("the file is larger than " + std::to_string(kLargestCertificateFile / 1024) + " KiB");
-  Collected found;
-  const bool pem = as_text(file).find("-----BEGIN ") != std::string_view::npos;
-  pem ? read_pem(found, file) : read_der(found, file);
-  return found.take();
+  std::vector<Certificate> known, wanted;
+  for (const auto& each : authorities) known.push_back(parse_certificate(each));
+  for (const auto& each : certificates) wanted.push_back(parse_certificate(each));
+  std::vector<bool> taken(known.size(), false);
+  const auto take_issuers = [&](const X509* of) {
+    std::vector<std::size_t> fresh;
+    for (std::size_t i = 0; i < known.size(); ++i) {
+      if (taken[i] || !known[i] || of == nullptr) continue;
+      if (X509_NAME_cmp(X509_get_subject_name(known[i].get()), X509_get_issuer_name(of)) != 0)
+        continue;
+      taken[i] = true;
+      fresh.push_back(i);
+    }
+    return fresh;
+  };
+  std::vector<std::size_t> left;
+  for (const auto& each : wanted) {
+    for (const auto i : take_issuers(each.get())) left.push_back(i);
+  }
+  while (!left.empty()) {
+    const auto at = left.back();
+    left.pop_back();
+    for (const auto i : take_issuers(known[at].get())) left.push_back(i);
+  }
+  std::vector<Bytes> out;
+  for (std::size_t i = 0; i < known.size(); ++i) {
+    if (taken[i]) out.push_back(authorities[i]);
+  }
+  if (out.empty() && !authorities.empty()) out.push_back(authorities.front());
+  return out;
 }
 
 std::string certificate_pem(ByteView der) {
@@ -261,7 +329,7 @@ std::string certificate_pem(ByteView der) {
 CertificateFacts certificate_facts(ByteView der) {
   const QuietErrors quiet;
   const Certificate certificate = parse_certificate(der);
-  if (!certificate) refuse("a certificate is cut or spoiled");
+  if (!certificate) refuse("a certificate is truncated or corrupt");
   CertificateFacts facts;
   facts.subject = name_text(X509_get_subject_name(certificate.get()));
   facts.issuer = name_text(X509_get_issuer_name(certificate.get()));
@@ -270,6 +338,8 @@ CertificateFacts certificate_facts(ByteView der) {
   facts.uses = uses_of(certificate.get());
   facts.not_before = time_of(X509_get0_notBefore(certificate.get()));
   facts.not_after = time_of(X509_get0_notAfter(certificate.get()));
+  facts.valid_from = time_text(X509_get0_notBefore(certificate.get()));
+  facts.valid_until = time_text(X509_get0_notAfter(certificate.get()));
   facts.spki = spki_of(certificate.get());
   return facts;
 }

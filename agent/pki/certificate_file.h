@@ -32,13 +32,25 @@ class ChainError : public Error {
   ChainFault fault_;
 };
 
-inline constexpr std::size_t kMostCertificates = 32;
-inline constexpr std::size_t kLargestCertificateFile = 96 * 1024;
+inline constexpr std::size_t kMaxCertificates = 32;
+inline constexpr std::size_t kMaxCertificateFile = 96 * 1024;
+// A trust bundle is not a chain: /etc/ssl/certs/ca-certificates.crt has 140 authorities in 220 KiB.
+inline constexpr std::size_t kMaxAuthorities = 2048;
+inline constexpr std::size_t kMaxTrustBundle = 8 * 1024 * 1024;
 
-// Every certificate once, in DER and in the order of the file. Takes PEM with anything between the
-// blocks, DER (one after the other), and PKCS#7 in both. Throws ChainError{kUnreadable}: nothing
-// there, bytes that are no certificate, a private key, or more than the two limits.
+// Every certificate once, in DER and in the order of the file. The one reader of such files: takes
+// PEM (base/pem.h) with the labels CERTIFICATE, X509 CERTIFICATE, TRUSTED CERTIFICATE, PKCS7,
+// PKCS #7 SIGNED DATA and CMS, a CERTIFICATE block that holds PKCS#7, DER (one after the other) and
+// PKCS#7 in DER. Throws ChainError{kUnreadable} that says what the file is instead: nothing, a
+// private key, a request, PKCS#12, UTF-16, or more than the two limits.
 std::vector<Bytes> read_certificates(ByteView file);
+// The same with the limits of a trust bundle.
+std::vector<Bytes> read_authorities(ByteView file);
+// Those of `authorities` that a chain from one of `certificates` can lead to, by their names, in
+// their order; the first of all when there is none, so that a bundle never becomes "no authority
+// was named".
+std::vector<Bytes> relevant_authorities(const std::vector<Bytes>& authorities,
+                                        const std::vector<Bytes>& certificates);
 
 // "-----BEGIN CERTIFICATE-----" … of one.
 std::string certificate_pem(ByteView der);
@@ -48,7 +60,9 @@ struct CertificateFacts {
   std::string serial;                  // hex
   std::vector<std::string> names;      // "DNS:www.example.org", "IP:192.0.2.1", …; at most 100
   std::vector<std::string> uses;       // "serverAuth", "clientAuth", else dotted numbers
-  WallTime not_before{}, not_after{};  // nothing later than 2261
+  WallTime not_before{}, not_after{};  // for comparisons: base/asn1_time.h
+  // The same as written in the certificate, whatever the year: RFC 3339, for people.
+  std::string valid_from, valid_until;
   Bytes spki;
 };
 // Throws ChainError{kUnreadable}.

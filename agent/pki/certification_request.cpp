@@ -3,9 +3,8 @@
 #include <openssl/pem.h>
 #include <openssl/x509v3.h>
 
-#include <algorithm>
-
 #include "agent/base/error.h"
+#include "agent/pki/alternative_names.h"
 #include "agent/pki/subject.h"
 #include "agent/pki/x509.h"
 
@@ -29,27 +28,18 @@ void require(bool good, const char* what) {
   throw Error(Code::kInternal, std::string("the certification request: ") + what);
 }
 
+// Critical where nothing else names the subject (RFC 5280 §4.2.1.6).
 void set_alternative_names(X509_REQ* request, const std::vector<std::string>& names) {
-  if (names.empty()) return;
-  const std::string_view known[] = {"DNS:", "IP:", "email:", "URI:"};
-  std::string all;
-  for (const auto& name : names) {
-    const bool typed = std::any_of(std::begin(known), std::end(known),
-                                   [&](const auto& type) { return name.starts_with(type); });
-    // A comma would begin another name.
-    if (!typed || name.find(',') != std::string::npos)
-      refuse("'" + name + "' is no alternative name: DNS:, IP:, email: or URI: and the name");
-    all += (all.empty() ? "" : ",") + name;
+  const bool unnamed = X509_NAME_entry_count(X509_REQ_get_subject_name(request)) == 0;
+  if (names.empty()) {
+    if (unnamed) refuse("the request names nothing: give a subject, an alternative name, or both");
+    return;
   }
-  X509V3_CTX context;
-  X509V3_set_ctx(&context, nullptr, nullptr, request, nullptr, 0);
-  X509V3_set_ctx_nodb(&context);
-  Owned<X509_EXTENSION, X509_EXTENSION_free> extension(
-      X509V3_EXT_conf_nid(nullptr, &context, NID_subject_alt_name, all.c_str()));
-  if (!extension) refuse("an alternative name is wrong: " + all);
-  Owned<STACK_OF(X509_EXTENSION), free_extensions> extensions(sk_X509_EXTENSION_new_null());
-  sk_X509_EXTENSION_push(extensions.get(), extension.release());
-  require(X509_REQ_add_extensions(request, extensions.get()) == 1, "its extensions");
+  STACK_OF(X509_EXTENSION)* raw = nullptr;
+  const bool added = X509V3_add1_i2d(&raw, NID_subject_alt_name, general_names(names).get(),
+                                     unnamed ? 1 : 0, X509V3_ADD_DEFAULT) == 1;
+  const Owned<STACK_OF(X509_EXTENSION), free_extensions> extensions(raw);
+  require(added && X509_REQ_add_extensions(request, extensions.get()) == 1, "its extensions");
 }
 
 void sign(X509_REQ* request, const RequestSigner& signer) {

@@ -10,7 +10,9 @@
 namespace keyagent::pki {
 
 struct RequestedName {
-  // "/C=DE/O=Example/CN=www.example.org", values in UTF-8; a '/' in a value is written "\/".
+  // "/C=DE/O=Example/CN=www.example.org", values in UTF-8; '/', '+' and '\' in a value are written
+  // "\/", "\+", "\\"; "+CN=…" joins a field to the one before it. Empty: the alternative names say
+  // it all.
   std::string subject;
   // "DNS:www.example.org", "IP:192.0.2.1", "email:ops@example.org", "URI:spiffe://…" (RFC 5280
   // §4.2.1.6).

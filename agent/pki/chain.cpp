@@ -35,7 +35,7 @@ Pool parse_all(const std::vector<Bytes>& certificates) {
   Pool pool;
   for (const auto& der : certificates) {
     pool.push_back(parse_certificate(der));
-    if (!pool.back()) refuse(ChainFault::kUnreadable, "a certificate is cut or spoiled");
+    if (!pool.back()) refuse(ChainFault::kUnreadable, "a certificate is truncated or corrupt");
   }
   return pool;
 }
@@ -54,7 +54,7 @@ std::vector<X509*> pointers(const Pool& pool) {
 
 std::string time_text(const ASN1_TIME* time) {
   std::tm parts{};
-  if (ASN1_TIME_to_tm(time, &parts) != 1) return "a time that is none";
+  if (ASN1_TIME_to_tm(time, &parts) != 1) return "an invalid time";
   char text[40] = {};
   std::strftime(text, sizeof text, "%Y-%m-%d %H:%M UTC", &parts);
   return text;
@@ -338,7 +338,7 @@ Chain Maker::finish(std::vector<X509*> order) const {
   if (rules_.tls && server && facts.names.empty())
     chain.notes.push_back("it has no subjectAltName: clients that check a server's name refuse it");
   if (facts.not_after - rules_.now < kSoon)
-    chain.notes.push_back("it expires on " + rfc3339(facts.not_after).substr(0, 10));
+    chain.notes.push_back("it expires on " + facts.valid_until.substr(0, 10));
   return chain;
 }
 

@@ -9,6 +9,8 @@
 
 #include "agent/base/encoding.h"
 #include "agent/base/error.h"
+#include "agent/base/pem.h"
+#include "agent/pki/alternative_names.h"
 #include "agent/pki/subject.h"
 #include "agent/pki/x509.h"
 
@@ -53,17 +55,15 @@ std::time_t seconds(WallTime time) {
   return std::chrono::system_clock::to_time_t(time);
 }
 
-void add(X509* certificate, X509* authority, int nid, const std::string& value) {
+// `value` is one of this file's own: OpenSSL parses it as configuration, where a name from
+// elsewhere could become several.
+void add(X509* certificate, X509* authority, int nid, const char* value) {
   X509V3_CTX context;
   X509V3_set_ctx(&context, authority, certificate, nullptr, nullptr, 0);
   X509V3_set_ctx_nodb(&context);
   Owned<X509_EXTENSION, X509_EXTENSION_free> extension(
-      X509V3_EXT_conf_nid(nullptr, &context, nid, value.c_str()));
-  if (!extension) {
-    ERR_clear_error();
-    throw Error(Code::kUsage, "the certificate cannot say " + value);
-  }
-  require(X509_add_ext(certificate, extension.get(), -1) == 1, "its extensions");
+      X509V3_EXT_conf_nid(nullptr, &context, nid, value));
+  require(extension && X509_add_ext(certificate, extension.get(), -1) == 1, "its extensions");
 }
 
 Certificate begin(ByteView spki, const std::string& subject, const std::string& serial,
@@ -174,13 +174,34 @@ void add_revoked(X509_CRL* crl, const Revoked& each) {
   require(X509_CRL_add0_revoked(crl, entry.release()) == 1, "an entry of the CRL");
 }
 
+// nullptr: this is not one request.
+Owned<X509_REQ, X509_REQ_free> parse_request(ByteView file) {
+  std::vector<PemBlock> blocks;
+  try {
+    if (!whole_der(file) && has_pem(file)) blocks = read_pem(file);
+  } catch (const Error& error) {
+    throw Error(Code::kInput, error.what());
+  }
+  std::erase_if(blocks, [](const auto& block) {
+    return block.label != PEM_STRING_X509_REQ && block.label != PEM_STRING_X509_REQ_OLD;
+  });
+  const ByteView der =
+      blocks.size() == 1 ? ByteView(blocks.front().content) : whole_der(file).value_or(ByteView());
+  const unsigned char* at = der.data();
+  Owned<X509_REQ, X509_REQ_free> parsed(d2i_X509_REQ(nullptr, &at, static_cast<long>(der.size())));
+  if (parsed && at != der.data() + der.size()) parsed.reset();
+  return parsed;
+}
+
 }  // namespace
 
 Bytes make_authority(ByteView spki, const std::string& subject, const Validity& validity,
                      const RequestSigner& signer) {
   const auto certificate = begin(spki, subject, new_serial(), validity);
   X509* raw = certificate.get();
-  require(X509_set_issuer_name(raw, X509_get_subject_name(raw)) == 1, "its issuer");
+  require(X509_NAME_entry_count(X509_get_subject_name(raw)) > 0 &&
+              X509_set_issuer_name(raw, X509_get_subject_name(raw)) == 1,
+          "its issuer");
   add(raw, raw, NID_basic_constraints, "critical,CA:TRUE,pathlen:0");
   add(raw, raw, NID_key_usage, "critical,keyCertSign,cRLSign");
   add(raw, raw, NID_subject_key_identifier, "hash");
@@ -206,18 +227,15 @@ Bytes issue(ByteView authority, const Certified& certified, const RequestSigner&
       begin(certified.spki, certified.subject, certified.serial, certified.validity);
   X509* raw = certificate.get();
   require(X509_set_issuer_name(raw, X509_get_subject_name(issuer.get())) == 1, "its issuer");
-  std::string names;
-  for (const auto& name : certified.alternative_names) {
-    // A comma would begin another name.
-    if (name.find(',') != std::string::npos)
-      throw Error(Code::kUsage, "'" + name + "' is no alternative name");
-    names += (names.empty() ? "" : ",") + name;
-  }
   add(raw, issuer.get(), NID_basic_constraints, "critical,CA:FALSE");
   add(raw, issuer.get(), NID_key_usage, "critical,digitalSignature");
   add(raw, issuer.get(), NID_ext_key_usage,
       certified.use == Use::kClient ? "clientAuth" : "serverAuth");
-  add(raw, issuer.get(), NID_subject_alt_name, names);
+  const bool unnamed = X509_NAME_entry_count(X509_get_subject_name(raw)) == 0;
+  require(
+      X509_add1_ext_i2d(raw, NID_subject_alt_name, general_names(certified.alternative_names).get(),
+                        unnamed ? 1 : 0, X509V3_ADD_DEFAULT) == 1,
+      "its alternative names");
   add(raw, issuer.get(), NID_subject_key_identifier, "hash");
   add(raw, issuer.get(), NID_authority_key_identifier, "keyid:always");
   return finish(raw, issuer.get(), signer);
@@ -264,11 +282,7 @@ Bytes make_crl(ByteView authority, const std::vector<Revoked>& revoked, std::uin
 
 Bytes key_of_request(std::string_view request) {
   if (request.size() > kMaxRequest) throw Error(Code::kInput, "the request is too long");
-  Owned<BIO, BIO_free_all> in(BIO_new_mem_buf(request.data(), static_cast<int>(request.size())));
-  const bool pem = request.find("-----BEGIN") != std::string_view::npos;
-  Owned<X509_REQ, X509_REQ_free> parsed(
-      pem ? PEM_read_bio_X509_REQ(in.get(), nullptr, nullptr, nullptr)
-          : d2i_X509_REQ_bio(in.get(), nullptr));
+  Owned<X509_REQ, X509_REQ_free> parsed = parse_request(as_bytes(request));
   EVP_PKEY* key = parsed ? X509_REQ_get0_pubkey(parsed.get()) : nullptr;
   if (key == nullptr) {
     ERR_clear_error();

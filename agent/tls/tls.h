@@ -50,7 +50,8 @@ struct Peer {
   std::string subject;             // for people
   std::vector<std::string> names;  // SAN: "DNS:…", "URI:…"
   std::string serial;              // lower-case hex
-  WallTime not_before, not_after;
+  WallTime not_before, not_after;  // base/asn1_time.h
+  std::string valid_until;         // RFC 3339, as in the certificate
   std::string tls_version, cipher;
   std::string group;    // of the key exchange, as libssl names it: "X25519MLKEM768", "x25519"
   std::string address;  // "192.0.2.1:4711"

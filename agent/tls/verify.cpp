@@ -5,8 +5,8 @@
 #include <openssl/x509v3.h>
 
 #include <algorithm>
-#include <ctime>
 
+#include "agent/base/asn1_time.h"
 #include "agent/base/encoding.h"
 
 namespace keyagent::tls {
@@ -17,9 +17,7 @@ std::string whose(const Expected& expected) {
 }
 
 WallTime time_of(const ASN1_TIME* time) {
-  std::tm parts{};
-  if (ASN1_TIME_to_tm(time, &parts) != 1) return {};
-  return std::chrono::system_clock::from_time_t(::timegm(&parts));
+  return wall_time(time).value_or(WallTime{});
 }
 
 std::string subject_of(X509* certificate) {
@@ -109,10 +107,10 @@ std::string reason_of(int error, X509* at, const Expected& expected) {
   const std::string now = rfc3339(system_clock().now());
   switch (code_of(error)) {
     case Code::kPeerExpired:
-      return "expired on " + rfc3339(time_of(X509_get0_notAfter(at))) + "; it is " + now;
+      return "expired on " + time_text(X509_get0_notAfter(at)) + "; it is " + now;
     case Code::kPeerNotYetValid:
-      return "is valid from " + rfc3339(time_of(X509_get0_notBefore(at))) +
-             " on, and this clock says " + now + ": a clock is wrong (clock skew), or it is early";
+      return "is valid from " + time_text(X509_get0_notBefore(at)) + " on, and this clock says " +
+             now + ": a clock is wrong (clock skew), or it is early";
     case Code::kPeerPurpose:
       return expected.side == Side::kServer ? "is not for TLS clients (extended key usage)"
                                             : "is not for TLS servers (extended key usage)";
@@ -219,6 +217,7 @@ Peer describe(X509* certificate) {
   peer.serial = serial_of(certificate);
   peer.not_before = time_of(X509_get0_notBefore(certificate));
   peer.not_after = time_of(X509_get0_notAfter(certificate));
+  peer.valid_until = time_text(X509_get0_notAfter(certificate));
   const Owned<GENERAL_NAMES> names(static_cast<GENERAL_NAMES*>(
       X509_get_ext_d2i(certificate, NID_subject_alt_name, nullptr, nullptr)));
   for (int i = 0; names && i < sk_GENERAL_NAME_num(names.get()); ++i) {

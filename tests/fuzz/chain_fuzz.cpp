@@ -19,7 +19,7 @@ void read_files(ByteView bytes) {
   const auto read = pki::read_certificates(bytes);
   std::string pem;
   for (const auto& each : read) pem += pki::certificate_pem(each);
-  if (pem.size() <= pki::kLargestCertificateFile && pki::read_certificates(as_bytes(pem)) != read)
+  if (pem.size() <= pki::kMaxCertificateFile && pki::read_certificates(as_bytes(pem)) != read)
     std::abort();
   pki::ChainRules rules;
   rules.now = WallTime(std::chrono::seconds(1'780'315'200));  // 2026-06-01, as the seeds

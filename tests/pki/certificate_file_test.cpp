@@ -5,7 +5,11 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <openssl/pem.h>
+#include <openssl/pkcs12.h>
 #include <openssl/pkcs7.h>
+
+#include <algorithm>
+#include <sstream>
 
 #include "agent/base/encoding.h"
 #include "agent/pki/chain.h"
@@ -80,15 +84,115 @@ TEST_F(CertificateFile, WhatIsNoneIsRefused) {
   const std::string pem = certificate_pem(one_);
   EXPECT_THAT(refusal(""), HasSubstr("no certificate"));
   EXPECT_THAT(refusal("hello"), HasSubstr("no certificate"));
-  EXPECT_THAT(refusal(pem.substr(0, pem.size() / 2)), HasSubstr("spoiled"));
-  EXPECT_THAT(refusal(pem + pem.substr(0, pem.size() / 2)), HasSubstr("spoiled"));
+  EXPECT_THAT(refusal(pem.substr(0, pem.size() / 2)), HasSubstr("corrupt"));
+  EXPECT_THAT(refusal(pem + pem.substr(0, pem.size() / 2)), HasSubstr("corrupt"));
   EXPECT_THAT(refusal(std::string(as_text(one_)) + "x"), HasSubstr("no certificate"));
-  EXPECT_THAT(refusal(pem_block("CERTIFICATE", joined({one_, {0}}))), HasSubstr("spoiled"));
+  EXPECT_THAT(refusal(pem_block("CERTIFICATE", joined({one_, {0}}))), HasSubstr("corrupt"));
   EXPECT_THAT(refusal(pem + pem_block("PRIVATE KEY", two_)), HasSubstr("private key"));
   EXPECT_THAT(refusal(pem_block("CERTIFICATE REQUEST", two_)), HasSubstr("request"));
   EXPECT_THAT(refusal(pem_block("PKCS7", one_)), HasSubstr("PKCS#7"));
   EXPECT_THAT(refusal(std::string(as_text(pkcs7({})))), HasSubstr("no certificate"));
-  EXPECT_THAT(refusal(std::string(kLargestCertificateFile + 1, 'x')), HasSubstr("larger"));
+  EXPECT_THAT(refusal(std::string(kMaxCertificateFile + 1, 'x')), HasSubstr("larger"));
+}
+
+// Forms in which people hand certificates over.
+std::string each_line(const std::string& text, const std::string& before,
+                      const std::string& behind) {
+  std::string out;
+  std::istringstream in(text);
+  for (std::string line; std::getline(in, line);) out += before + line + behind + "\n";
+  return out;
+}
+
+std::string utf16(const std::string& text) {
+  std::string out = "\xff\xfe";
+  for (const char c : text) out += {c, '\0'};
+  return out;
+}
+
+TEST_F(CertificateFile, Fault176_WhatIsAroundTheDataIsNoPartOfIt) {
+  const std::vector<Bytes> both{one_, two_};
+  const std::string pem = certificate_pem(one_) + certificate_pem(two_);
+  const std::string bags = "Bag Attributes\n    localKeyID: 01\nsubject=CN = leaf\n";
+  const std::string der(as_text(joined(both)));
+  const Bytes message = pkcs7({house_.leaf(), house_.middle});
+  const std::pair<const char*, std::string> kForms[] = {
+      {"CRLF", each_line(pem, "", "\r")},
+      {"byte order mark", "\xef\xbb\xbf" + pem},
+      {"blank lines before", "\n\n" + pem},
+      {"trailing blanks", each_line(pem, "", "   ")},
+      {"indented, as in YAML", each_line(pem, "    ", "")},
+      {"bag attributes", bags + certificate_pem(one_) + bags + certificate_pem(two_)},
+      {"text behind", pem + "bye"},
+      {"DER and a line feed", der + "\n"},
+      {"DER and CRLF", der + "\r\n"},
+      {"PKCS#7 in a CERTIFICATE block",
+       pem_block("CERTIFICATE", pkcs7({house_.middle})) + certificate_pem(one_)}};
+  for (const auto& [name, file] : kForms) {
+    const auto read = read_certificates(as_bytes(file));
+    EXPECT_THAT(read, testing::UnorderedElementsAreArray(both)) << name;
+  }
+  EXPECT_EQ(read_certificates(as_bytes(std::string(as_text(message)) + "\n")).size(), 2U)
+      << "PKCS#7 in DER and a line feed";
+  unsigned char* trusted = nullptr;
+  const int size = i2d_X509_AUX(house_.middle.certificate.get(), &trusted);
+  EXPECT_EQ(read_certificates(as_bytes(
+                pem_block("TRUSTED CERTIFICATE", {trusted, static_cast<std::size_t>(size)}))),
+            std::vector<Bytes>{two_});
+  OPENSSL_free(trusted);
+}
+
+TEST_F(CertificateFile, Fault176_WhatItIsInsteadIsNamed) {
+  const std::string pem = certificate_pem(one_);
+  EXPECT_THAT(refusal(utf16(pem)), HasSubstr("UTF-16"));
+  EXPECT_THAT(refusal(utf16(pem).substr(2)), HasSubstr("UTF-16"));
+  const std::unique_ptr<PKCS12, decltype(&PKCS12_free)> store(
+      PKCS12_create("x", nullptr, nullptr, house_.middle.certificate.get(), nullptr, 0, 0, 0, 0, 0),
+      PKCS12_free);
+  unsigned char* der = nullptr;
+  const int size = i2d_PKCS12(store.get(), &der);
+  EXPECT_THAT(refusal(std::string(reinterpret_cast<char*>(der), static_cast<std::size_t>(size))),
+              HasSubstr("openssl pkcs12 -nokeys"));
+  OPENSSL_free(der);
+}
+
+TEST_F(CertificateFile, Fault176_ATrustBundleHasLimitsOfItsOwn) {
+  std::vector<Bytes> authorities;
+  std::string bundle;
+  for (int i = 0; i < 140; ++i) {
+    authorities.push_back(
+        issue({"ca " + std::to_string(i), nullptr, kAuthority, house_.key}).der());
+    bundle += "# ca\n" + certificate_pem(authorities.back());
+  }
+  authorities.push_back(house_.root.der());
+  bundle += certificate_pem(authorities.back());
+  EXPECT_EQ(read_authorities(as_bytes(bundle)), authorities);
+  const std::vector<Bytes> chain{one_, two_}, root{house_.root.der()};
+  EXPECT_EQ(relevant_authorities(authorities, chain), root);
+  EXPECT_EQ(relevant_authorities(authorities, {one_}), std::vector<Bytes>{authorities.front()})
+      << "none fits by its name: never an empty list, which would mean that none was asked for";
+  authorities.push_back(two_);
+  EXPECT_EQ(relevant_authorities(authorities, {one_}), (std::vector<Bytes>{root.front(), two_}));
+}
+
+TEST_F(CertificateFile, Fault178_TimesAreShownAsTheyAre) {
+  const std::pair<const char*, const char*> kTimes[] = {
+      {"690101000000Z", "1969-01-01T00:00:00.000Z"},
+      {"380119031408Z", "2038-01-19T03:14:08.000Z"},
+      {"491231235959Z", "2049-12-31T23:59:59.000Z"},
+      {"20500101000000Z", "2050-01-01T00:00:00.000Z"},
+      {"99991231235959Z", "9999-12-31T23:59:59.000Z"}};
+  for (const auto& [written, shown] : kTimes) {
+    const Party party = issue({"times", nullptr, kServer, house_.key});
+    ASSERT_EQ(ASN1_TIME_set_string(X509_getm_notBefore(party.certificate.get()), kTimes[0].first),
+              1);
+    ASSERT_EQ(ASN1_TIME_set_string(X509_getm_notAfter(party.certificate.get()), written), 1);
+    X509_sign(party.certificate.get(), party.key.get(), EVP_sha256());
+    const auto facts = certificate_facts(party.der());
+    EXPECT_EQ(facts.valid_from, kTimes[0].second);
+    EXPECT_EQ(facts.valid_until, shown);
+    EXPECT_GE((facts.not_after - facts.not_before).count(), 0) << "no overflow";
+  }
 }
 
 TEST_F(CertificateFile, Fault129_NoFlippedByteIsMoreThanRefused) {
@@ -108,7 +212,7 @@ TEST_F(CertificateFile, Fault129_NoFlippedByteIsMoreThanRefused) {
 
 TEST_F(CertificateFile, MoreThanTheLimitIsRefused) {
   std::string file;
-  for (std::size_t i = 0; i <= kMostCertificates; ++i)
+  for (std::size_t i = 0; i <= kMaxCertificates; ++i)
     file += certificate_pem(issue({"n", nullptr, kAuthority, house_.key}).der());
   EXPECT_THAT(refusal(file), HasSubstr("more than 32"));
 }
