@@ -3,6 +3,7 @@
 #include "agent/cli/cmd_instance.h"
 
 #include "agent/base/error.h"
+#include "agent/base/secret_text.h"
 #include "agent/base/wiping.h"
 #include "agent/cli/files.h"
 #include "agent/cli/instance_client.h"
@@ -14,9 +15,10 @@ namespace {
 void run_login(Session& session, const InstanceOptions& options) {
   InstanceProfile profile{options.url, options.fingerprint, options.user, {}};
   InstanceClient client(profile);
-  const auto password =
-      read_pin(options.password_file.empty() ? "prompt" : "file:" + options.password_file,
-               "Password of " + options.user + ": ");
+  const std::string what = "password of " + options.user;
+  const auto password = options.password_file.empty()
+                            ? read_pin("prompt", what)
+                            : read_secret_text(options.password_file, "the " + what);
   Json request{{"user", options.user}, {"password", std::string(password.begin(), password.end())}};
   const Wiping wiping(request);
   const Json answer = client.call("POST", "/v1/login", request);
@@ -210,7 +212,7 @@ void run_users(Session& session, const InstanceOptions& options) {
   if (options.disable || options.enable) body["disabled"] = options.disable;
   const Wiping wiping(body);
   if (!options.password_file.empty()) {
-    const auto password = read_pin("file:" + options.password_file, "");
+    const auto password = read_secret_text(options.password_file, "the password");
     body["password"] = std::string(password.begin(), password.end());
   }
   const Json answer = client.call("PUT", "/v1/users/" + path_segment(options.user), body);

@@ -5,6 +5,7 @@
 #include <filesystem>
 
 #include "agent/base/error.h"
+#include "agent/base/secret_text.h"
 #include "agent/cli/cli.h"
 #include "agent/cli/files.h"
 #include "agent/cli/patience.h"
@@ -29,20 +30,16 @@ struct Enrolment {
 SecretBytes read_token(const Enrolment& wish) {
   if (!wish.token.empty() && !wish.token_file.empty())
     throw Error(Code::kUsage, "either --token or --token-file");
-  SecretBytes token;
-  if (!wish.token_file.empty()) {
-    token = read_pin("file:" + std::filesystem::absolute(wish.token_file).string(), {});
-  } else if (wish.token == "-") {
-    token = read_input("-", kLongestToken);
-  } else if (wish.token == "prompt") {
-    token = read_pin("prompt", "Enrolment token: ");
-  } else if (!wish.token.empty()) {
+  const std::string what = "the enrollment token";
+  if (!wish.token_file.empty()) return read_secret_text(wish.token_file, what);
+  if (wish.token == "-") return secret_text(read_input("-", kLongestToken), what);
+  if (wish.token == "prompt") return read_pin("prompt", "enrollment token");
+  if (!wish.token.empty()) {
     throw Error(Code::kUsage,
                 "a token is a secret and no argument, others see it in the process list: give "
                 "--token-file FILE, --token - (standard input) or --token prompt");
   }
-  while (!token.empty() && (token.back() == '\n' || token.back() == '\r')) token.pop_back();
-  return token;
+  return {};
 }
 
 wire::Link look(Session& session) {

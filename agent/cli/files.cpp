@@ -4,7 +4,6 @@
 #include <fcntl.h>
 #include <openssl/evp.h>
 #include <sys/stat.h>
-#include <termios.h>
 #include <unistd.h>
 
 #include <array>
@@ -16,6 +15,8 @@
 
 #include "agent/base/disk.h"
 #include "agent/base/error.h"
+#include "agent/base/secret_text.h"
+#include "agent/process/secret_prompt.h"
 
 namespace keyagent::cli {
 namespace {
@@ -39,46 +40,9 @@ void read_all(const std::string& name, const std::function<void(ByteView)>& take
   }
 }
 
-SecretBytes first_line(int fd) {
-  SecretBytes line;
-  for (std::uint8_t byte = 0; line.size() < 256 && ::read(fd, &byte, 1) == 1 && byte != '\n';)
-    line.push_back(byte);
-  return line;
-}
-
-SecretBytes ask(const std::string& question) {
-  const Fd terminal(::open("/dev/tty", O_RDWR | O_CLOEXEC | O_NOCTTY));
-  if (!terminal.valid())
-    throw Error(Code::kUsage, "there is no terminal to ask for the PIN at; use file:/path or fd:N");
-  termios before{};
-  ::tcgetattr(terminal.get(), &before);
-  termios quiet = before;
-  quiet.c_lflag &= ~static_cast<tcflag_t>(ECHO);
-  ::tcsetattr(terminal.get(), TCSAFLUSH, &quiet);
-  const std::string text = question + ": ";
-  const bool asked = ::write(terminal.get(), text.data(), text.size()) > 0;
-  SecretBytes pin = first_line(terminal.get());
-  ::tcsetattr(terminal.get(), TCSAFLUSH, &before);
-  if (!asked || ::write(terminal.get(), "\n", 1) < 0)
-    throw Error(Code::kUsage, "the terminal cannot be written");
-  return pin;
-}
-
-SecretBytes pin_from(const std::string& source, const std::string& question) {
-  if (source == "prompt") return ask(question);
-  if (source.rfind("file:/", 0) == 0) {
-    SecretBytes pin = read_secret_file(source.substr(5));
-    if (!pin.empty() && pin.back() == '\n') pin.pop_back();
-    return pin;
-  }
-  int fd = -1;
-  const bool numbered =
-      source.rfind("fd:", 0) == 0 &&
-      std::from_chars(source.data() + 3, source.data() + source.size(), fd).ec == std::errc{};
-  if (numbered && fd >= 0) return first_line(fd);
-  throw Error(
-      Code::kUsage,
-      "a PIN source is file:/absolute/path, prompt or fd:N (a PIN itself is never an argument)");
+// "PIN of the token" as a part of a sentence: "the PIN of the token".
+std::string in_a_sentence(const std::string& question) {
+  return question.empty() ? "the secret" : "the " + question;
 }
 
 }  // namespace
@@ -133,9 +97,18 @@ void write_output(const std::string& name, ByteView bytes) {
 }
 
 SecretBytes read_pin(const std::string& source, const std::string& question) {
-  SecretBytes pin = pin_from(source, question);
-  if (pin.empty()) throw Error(Code::kUsage, "the PIN is empty");
-  return pin;
+  const std::string what = in_a_sentence(question);
+  if (source == "prompt")
+    return process::ask_secret(question + ": ", what, "use file:/path or fd:N");
+  if (source.rfind("file:/", 0) == 0) return read_secret_text(source.substr(5), what);
+  int fd = -1;
+  const bool numbered =
+      source.rfind("fd:", 0) == 0 &&
+      std::from_chars(source.data() + 3, source.data() + source.size(), fd).ec == std::errc{};
+  if (numbered && fd >= 0) return read_secret_line(fd, what);
+  throw Error(
+      Code::kUsage,
+      "a PIN source is file:/absolute/path, prompt or fd:N (a PIN itself is never an argument)");
 }
 
 std::string to_base64(ByteView bytes, std::size_t wrap) {

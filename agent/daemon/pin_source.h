@@ -7,8 +7,8 @@
 
 namespace keyagent::daemon {
 
-// The source throws Error{kConfiguration} with the cure when it cannot give a PIN. One trailing
-// newline is cut off.
+// The source throws Error{kConfiguration} with the cure when it cannot give a PIN, or gives one
+// that base/secret_text.h refuses: no try of the token is spent on it.
 pkcs11::PinSource make_pin_source(const config::PinFrom& from);
 
 }  // namespace keyagent::daemon

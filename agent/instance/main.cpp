@@ -11,6 +11,7 @@
 #include "agent/base/encoding.h"
 #include "agent/base/error.h"
 #include "agent/base/log.h"
+#include "agent/base/secret_text.h"
 #include "agent/instance/authority.h"
 #include "agent/instance/clone.h"
 #include "agent/instance/instance.h"
@@ -51,7 +52,7 @@ void check(const Arguments& arguments) {
     const auto chain =
         outside.server_chain(config.tls_key, keys.find(config.tls_key).spki, config.hosts.front());
     std::cout << "outside CA: " << pki::certificate_facts(outside.root()).subject
-              << "\ncertificate: until " << rfc3339(pki::certificate_facts(chain.front()).not_after)
+              << "\ncertificate: until " << pki::certificate_facts(chain.front()).valid_until
               << "\n";
     outside.crl();
   }
@@ -83,10 +84,7 @@ void make_request(const Arguments& arguments) {
 
 SecretBytes read_password(const std::string& file) {
   if (file.empty()) return {};
-  auto password = read_secret_file(file, 1025);
-  while (!password.empty() && (password.back() == '\n' || password.back() == '\r'))
-    password.pop_back();
-  return password;
+  return read_secret_text(file, "the password");
 }
 
 void put_user(const Arguments& arguments) {

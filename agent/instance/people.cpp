@@ -7,6 +7,7 @@
 #include "agent/base/encoding.h"
 #include "agent/base/error.h"
 #include "agent/base/ids.h"
+#include "agent/base/secret_text.h"
 #include "agent/base/wiping.h"
 
 namespace keyagent::instance {
@@ -49,6 +50,9 @@ std::string hash_password(const char* password, std::size_t size) {
 std::string new_password(const SecretBytes& password) {
   if (password.size() < kLeastPassword || password.size() > kMostPassword)
     throw Error(Code::kUsage, "a password has 12 to 1024 characters");
+  // What no reader of passwords (base/secret_text.h) would hand over could never log in.
+  if (secret_text(password, "the password") != password)
+    throw Error(Code::kUsage, "the password ends with a line end; remove it");
   return hash_password(reinterpret_cast<const char*>(password.data()), password.size());
 }
 

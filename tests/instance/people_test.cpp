@@ -65,6 +65,18 @@ TEST_F(PeopleTest, LoginsBeyondThePlacesAreBusyAtOnceAndLeaveNoTrace) {
   EXPECT_EQ(store_.events(0, 100).size(), before);
 }
 
+TEST_F(PeopleTest, Fault176_APasswordThatNoReaderHandsOverIsNotTaken) {
+  People people(store_, recorder_, clock_, std::chrono::hours(8), 1);
+  const auto put = [&](const std::string& password) {
+    people.put("alice", edit(password, "operator"), "test");
+  };
+  for (const std::string& odd : {right_ + "\r", right_ + "\n", right_ + "\r\n", " " + right_,
+                                 "\xef\xbb\xbf" + right_, right_ + "\t"})
+    EXPECT_THROW(put(odd), Error);
+  put(right_);
+  EXPECT_EQ(log_in(people, right_), Code::kOk);
+}
+
 TEST_F(PeopleTest, APlaceIsGivenBackWhateverTheAnswerWas) {
   People one(store_, recorder_, clock_, {}, {.places = 1});
   one.put("alice", edit(right_, "operator"), "test");
