@@ -23,15 +23,28 @@ namespace {
   throw Error(Error::Kind::kModule, text, rv);
 }
 
-// A module runs with our privileges and sees the PIN: whoever can write it owns the keys
-// (CVE-2016-10009's lesson).
+// Of a folder the group root may write too, and a sticky one (/tmp) is each entry's owner's.
+bool written_by_others(const struct stat& info) {
+  if (!S_ISDIR(info.st_mode)) return (info.st_mode & (S_IWGRP | S_IWOTH)) != 0;
+  if ((info.st_mode & S_ISVTX) != 0) return false;
+  return (info.st_mode & S_IWOTH) != 0 || ((info.st_mode & S_IWGRP) != 0 && info.st_gid != 0);
+}
+
+// A module runs with our privileges and sees the PIN: whoever can write or exchange it owns the
+// keys (CVE-2016-10009's lesson). REQUIRES: `path` has no symbolic links.
 void require_trusted_file(const std::filesystem::path& path) {
-  struct stat info {};
-  if (::stat(path.c_str(), &info) != 0) fail("module " + path.string() + " is not there");
-  const bool owner = info.st_uid == 0 || info.st_uid == ::geteuid();
-  if (!owner || (info.st_mode & (S_IWGRP | S_IWOTH)) != 0) {
-    fail("module " + path.string() +
-         " may be written by others; it must belong to root or this user: chmod go-w it");
+  for (auto part = path;; part = part.parent_path()) {
+    struct stat info {};
+    const std::string which =
+        part == path ? "module " + path.string()
+                     : "module " + path.string() + " could be exchanged: " + part.string();
+    if (::lstat(part.c_str(), &info) != 0) fail("module " + path.string() + " is not there");
+    if (info.st_uid != 0 && info.st_uid != ::geteuid())
+      fail(which + " belongs to uid " + std::to_string(info.st_uid) +
+           "; it must belong to root or this user: chown root " + part.string());
+    if (written_by_others(info))
+      fail(which + " may be written by others: chmod go-w " + part.string());
+    if (part == part.root_path()) return;
   }
 }
 

@@ -15,9 +15,8 @@ constexpr fsfilcnt_t kMinInodes = 8;
 
 std::string trimmed(const std::string& text) {
   const auto first = text.find_first_not_of(" \t");
-  return first == std::string::npos
-             ? std::string()
-             : text.substr(first, text.find_last_not_of(" \t") - first + 1);
+  return first == std::string::npos ? std::string()
+                                    : text.substr(first, text.find_last_not_of(" \t") - first + 1);
 }
 
 // softhsm2.conf(5): "directories.tokendir = /path"; the last one counts.

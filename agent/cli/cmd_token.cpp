@@ -5,6 +5,7 @@
 #include "agent/base/error.h"
 #include "agent/cli/cli.h"
 #include "agent/cli/files.h"
+#include "agent/config/trusted_files.h"
 #include "agent/vault/translate.h"
 #include "pkcs11/libp11_view.h"
 #include "pkcs11/probe.h"
@@ -28,17 +29,21 @@ std::filesystem::path find_profile(const std::string& name) {
               "no profile '" + name + "'; give a file, or one of those in " KEYAGENT_PROFILES);
 }
 
+std::filesystem::path state_of(const Options& options) {
+  return std::filesystem::absolute(options.state).lexically_normal();
+}
+
+// The profile and the module see the PIN: both are checked as the daemon checks them, for the user
+// that runs this command.
 pkcs11::Profile load(const Options& options) {
-  auto profile = pkcs11::load_profile(find_profile(options.profile));
+  const auto file = find_profile(options.profile);
+  auto profile = config::load_trusted_profile(file);
   if (!options.module.empty()) {
     if (options.module[0] != '/') throw Error(Code::kUsage, "--module must be an absolute path");
     profile.modules = {options.module};
   }
+  config::require_files(config::files_of_profile(file, profile, state_of(options)));
   return profile;
-}
-
-std::filesystem::path state_of(const Options& options) {
-  return std::filesystem::absolute(options.state).lexically_normal();
 }
 
 Json listing_json(const pkcs11::TokenListing& token) {

@@ -8,6 +8,7 @@
 
 #include "agent/base/error.h"
 #include "agent/base/ids.h"
+#include "agent/base/trusted_path.h"
 #include "agent/base/yaml_reader.h"
 
 namespace keyagent::cli {
@@ -45,11 +46,11 @@ void require_program(const std::filesystem::path& path, const std::string& where
     refuse(where, path.string() + " is no program that is there");
   if ((info.st_mode & (S_IXUSR | S_IXGRP | S_IXOTH)) == 0)
     refuse(where, path.string() + " cannot be executed: chmod 0755 " + path.string());
-  if ((info.st_mode & (S_IWGRP | S_IWOTH)) != 0)
-    refuse(where, path.string() + " may be written by others: chmod go-w " + path.string());
-  if (info.st_uid != 0 && info.st_uid != ::geteuid())
-    refuse(where,
-           path.string() + " belongs to another user than root: chown root " + path.string());
+  try {
+    require_trusted(path);
+  } catch (const Error& error) {
+    refuse(where, error.what());
+  }
 }
 
 std::optional<process::User> read_user(const YamlReader& reader) {

@@ -1,3 +1,4 @@
+#include <fcntl.h>
 #include <grp.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -6,7 +7,10 @@
 
 #include "agent/base/disk.h"
 #include "agent/base/error.h"
+#include "agent/base/secret_text.h"
+#include "agent/base/trusted_path.h"
 #include "agent/config/config.h"
+#include "agent/config/trusted_files.h"
 #include "agent/policy/policy.h"
 
 namespace keyagent::config {
@@ -39,16 +43,8 @@ class Check {
     if ((info.st_mode & forbidden) != 0) add("error", file, what, cure + " " + file.string());
   }
 
-  // False when it is not there. A symbolic link is judged by what it names.
-  bool trusted_file(const path& file, const std::string& what) {
-    struct stat info {};
-    if (::stat(file.c_str(), &info) != 0) {
-      add("error", file, what + " is not there", "write it, or correct its path");
-      return false;
-    }
-    owner(file, info, what);
-    mode(file, info, S_IWGRP | S_IWOTH, what + " may be written by others", "chmod go-w");
-    return true;
+  void trusted_files(const std::vector<DecidingFile>& files) {
+    for (auto& each : check_files(files, agent_)) add_once(std::move(each));
   }
 
   void secret_file(const path& file, const std::string& what) {
@@ -58,10 +54,29 @@ class Check {
                  "install -m 0400 /dev/stdin " + file.string());
     if (!S_ISREG(info.st_mode))
       return add("error", file, what + " is not a regular file", "put a regular file there");
-    owner(file, info, what);
+    // Who may write it is said by its mode below.
+    for (auto& each : check_files({{file, what}}, agent_)) {
+      if (each.where != file.string() || each.cure.starts_with("chown")) add_once(std::move(each));
+    }
     mode(file, info, S_IRWXG | S_IRWXO, what + " may be read by others", "chmod 0400");
-    if (info.st_size == 0)
-      add("error", file, what + " is empty", "install -m 0400 /dev/stdin " + file.string());
+    secret_form(file, what);
+  }
+
+  // The same reader as the agent's, where this user may read the file: no try of the token is spent
+  // on a line end of Windows.
+  void secret_form(const path& file, const std::string& what) {
+    const Fd fd(::open(file.c_str(), O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC));
+    if (!fd.valid()) return;
+    SecretBytes text(4096);
+    const ssize_t size = ::read(fd.get(), text.data(), text.size());
+    text.resize(static_cast<std::size_t>(std::max<ssize_t>(size, 0)));
+    try {
+      secret_text(std::move(text), what);
+    } catch (const Error& error) {
+      const std::string text = error.what();
+      const auto end = text.find("; ");
+      add("error", file, text.substr(0, end), "install -m 0400 /dev/stdin " + file.string());
+    }
   }
 
   // A folder that is not there yet is made by the agent.
@@ -79,19 +94,36 @@ class Check {
 
   void module_file(const AgentConfig& config) {
     const auto& modules = config.profile.modules;
-    const auto found = std::find_if(modules.begin(), modules.end(),
-                                    [](const path& file) { return std::filesystem::exists(file); });
-    if (found == modules.end()) {
-      return add("error", modules.front(),
-                 "the PKCS#11 module of profile '" + config.profile.name + "' is not installed",
-                 "install its package, or name the file as token.module");
+    const bool there = std::any_of(modules.begin(), modules.end(),
+                                   [](const path& file) { return std::filesystem::exists(file); });
+    if (there) return;  // checked among the profile's files
+    add("error", modules.front(),
+        "the PKCS#11 module of profile '" + config.profile.name + "' is not installed",
+        "install its package, or name the file as token.module");
+  }
+
+  // Who can exchange the folder can exchange the ledger in it.
+  void folders_above(const path& folder, const std::string& what) {
+    try {
+      for (const auto& fault : walk_path(folder, agent_).faults)
+        add_once({"error", fault.where.string(),
+                  what + " could be exchanged: " + fault.where.string() + " " + fault.text,
+                  fault.cure});
+    } catch (const Error&) {
+      // Not there yet: the agent makes it.
     }
-    trusted_file(std::filesystem::canonical(*found), "the PKCS#11 module");
   }
 
   std::vector<ConfigFinding> take() { return std::move(findings_); }
 
  private:
+  void add_once(ConfigFinding finding) {
+    const bool known = std::any_of(findings_.begin(), findings_.end(), [&](const auto& each) {
+      return each.where == finding.where && each.cure == finding.cure;
+    });
+    if (!known) findings_.push_back(std::move(finding));
+  }
+
   uid_t agent_ = ::geteuid();
   std::vector<ConfigFinding> findings_;
 };
@@ -120,7 +152,7 @@ void check_rules(Check& check, const path& file, const policy::Policy& policy) {
 }
 
 void check_policy(Check& check, const AgentConfig& config) {
-  if (!check.trusted_file(config.policy, "the policy")) return;
+  if (!std::filesystem::exists(config.policy)) return;  // said with the other files
   try {
     const Bytes text = read_file(config.policy);
     check_rules(check, config.policy, *policy::parse_policy(as_text(text), config.policy.string()));
@@ -140,9 +172,9 @@ void check_group(Check& check, const AgentConfig& config, const std::string& nam
               "groupadd --system " + name);
 }
 
-// One that the agent runs.
+// One that the agent runs; its owner and mode are checked with the other files.
 void check_program(Check& check, const path& program, const std::string& what) {
-  if (program.empty() || !check.trusted_file(program, what)) return;
+  if (program.empty() || !std::filesystem::exists(program)) return;
   if (::access(program.c_str(), X_OK) != 0)
     check.add("error", program, what + " cannot be executed", "chmod 0755 " + program.string());
 }
@@ -227,7 +259,8 @@ std::vector<ConfigFinding> check_config(const path& source) {
     const AgentConfig config =
         parse_config(as_text(text), std::filesystem::absolute(source).string());
     check.set_agent(config.state_folder);
-    check.trusted_file(source, "the configuration");
+    check.trusted_files(deciding_files(config));
+    check.folders_above(config.state_folder, "the state folder");
     check_pin(check, config);
     check_policy(check, config);
     check.private_folder(config.state_folder, "the state folder", S_IRWXG | S_IRWXO, "chmod 0700");

@@ -8,6 +8,7 @@
 #include "agent/base/ids.h"
 #include "agent/base/yaml_reader.h"
 #include "agent/config/rekey_config.h"
+#include "agent/config/trusted_files.h"
 #include "pkcs11/error.h"
 #include "pkcs11/uri.h"
 
@@ -95,10 +96,14 @@ pkcs11::Uri read_uri(const YamlReader& token, AgentConfig& config) {
   }
 }
 
-void read_profile(const YamlReader& token, AgentConfig& config) {
+// Whether files that the configuration names must pass the checks of trusted_files.h to be read.
+enum class Reading { kAny, kTrusted };
+
+void read_profile(const YamlReader& token, AgentConfig& config, Reading reading) {
   config.profile_path = find_profile(token, token.text("profile"));
   try {
-    config.profile = pkcs11::load_profile(config.profile_path);
+    config.profile = reading == Reading::kTrusted ? load_trusted_profile(config.profile_path)
+                                                  : pkcs11::load_profile(config.profile_path);
   } catch (const pkcs11::Error& error) {
     fail(token, "profile", error.what());
   }
@@ -109,11 +114,11 @@ void read_profile(const YamlReader& token, AgentConfig& config) {
   config.profile.deadline = token.duration("deadline", config.profile.deadline);
 }
 
-void read_token(const YamlReader& token, AgentConfig& config) {
+void read_token(const YamlReader& token, AgentConfig& config, Reading reading) {
   const pkcs11::Uri uri = read_uri(token, config);
   config.token_label = uri.token.value_or("");
   config.token_serial = uri.serial.value_or("");
-  read_profile(token, config);
+  read_profile(token, config, reading);
   config.pin = read_pin(token, uri);
   const YamlReader environment = token.child("environment");
   for (const auto& name : environment.names())
@@ -244,13 +249,13 @@ IssuingConfig read_issuing(const YamlReader& issuing) {
   return out;
 }
 
-AgentConfig read_config(const YamlReader& reader, const path& source) {
+AgentConfig read_config(const YamlReader& reader, const path& source, Reading reading) {
   AgentConfig config;
   config.source = source;
   config.state_folder = absolute(reader, "state-folder", reader.text("state-folder"));
   if (!reader.has("token"))
     fail(reader, "", "'token' is missing: give it 'uri', 'profile' and 'pin'");
-  read_token(reader.child("token"), config);
+  read_token(reader.child("token"), config, reading);
   config.agent_id = reader.text("agent-id", config.token_label);
   if (!is_agent_id(config.agent_id)) {
     fail(reader, "agent-id",
@@ -275,11 +280,14 @@ AgentConfig read_config(const YamlReader& reader, const path& source) {
 }  // namespace
 
 AgentConfig load_config(const path& source) {
-  return read_config(YamlReader::from_file(source), std::filesystem::absolute(source));
+  auto config = read_config(YamlReader::from_file(source), std::filesystem::absolute(source),
+                            Reading::kTrusted);
+  require_files(deciding_files(config));
+  return config;
 }
 
 AgentConfig parse_config(std::string_view yaml, const std::string& source) {
-  return read_config(YamlReader::from_text(yaml, source), source);
+  return read_config(YamlReader::from_text(yaml, source), source, Reading::kAny);
 }
 
 }  // namespace keyagent::config

@@ -120,13 +120,15 @@ struct ConfigFinding {
   std::string severity, where, text, cure;
 };
 
-// Parses one file and the profile it names. Throws Error{kConfiguration} with file, line and cure
-// for the first fault.
+// Parses one file and the profile it names. No other user may be able to change them, nor any other
+// file that decides (trusted_files.h). Throws Error{kConfiguration} with file, line and cure for
+// the first fault.
 AgentConfig load_config(const std::filesystem::path& path);
 AgentConfig parse_config(std::string_view yaml, const std::string& source);
 // Everything that is wrong or loose, without changing anything: modes and owners of configuration,
-// policy, PIN file, state and socket folders, module file; PIN in a URI; unknown users in the
-// policy; profile not tested; settings that contradict.
+// policy, profile, module, PIN file, programs, what the profile's environment names, all folders
+// above them, state and socket folders; the form of the PIN file; PIN in a URI; unknown users in
+// the policy; profile not tested; settings that contradict.
 std::vector<ConfigFinding> check_config(const std::filesystem::path& path);
 
 }  // namespace keyagent::config

@@ -14,6 +14,7 @@
 #include "agent/base/disk.h"
 #include "agent/base/encoding.h"
 #include "agent/base/error.h"
+#include "agent/base/trusted_path.h"
 
 namespace keyagent::daemon {
 namespace {
@@ -99,6 +100,7 @@ std::string first_line(std::string text) {
 }  // namespace
 
 ProgramEnd run_program(const Program& program) {
+  require_trusted(program.path);
   Pipe in = make_pipe(program), out = make_pipe(program);
   // Less than a pipe holds: this never blocks, whether the program reads or not.
   if (!program.input.empty() &&

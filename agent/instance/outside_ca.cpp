@@ -18,7 +18,7 @@ constexpr const char* kKind = "certificate";
 
 Bytes read(const std::filesystem::path& path, const std::string& what) {
   try {
-    return read_file(path);
+    return read_trusted_file(path);
   } catch (const Error& error) {
     throw Error(Code::kConfiguration, what + ": " + error.what());
   }
@@ -150,7 +150,7 @@ Json OutsideCa::import(const std::string& agent, const std::string& file) {
       return {{"agent", agent},
               {"kid", jwk_thumbprint(spki)},
               {"serial", facts.serial},
-              {"not_after", rfc3339(facts.not_after)}};
+              {"not_after", facts.valid_until}};
     } catch (const pki::ChainError& error) {
       // Of two requests the certificate may be for the other.
       if (!refused || error.fault() != pki::ChainFault::kOtherKey) refused = error;

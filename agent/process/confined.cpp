@@ -16,6 +16,7 @@
 #include <cstring>
 
 #include "agent/base/error.h"
+#include "agent/base/trusted_path.h"
 
 namespace keyagent::process {
 namespace {
@@ -126,6 +127,7 @@ Pipe make_pipe() {
 // fork, because posix_spawn knows neither limits nor users; not for a process with a module in it
 // (RELIABILITY 36: its atfork handlers would run).
 pid_t spawn_confined(const Confined& what) {
+  require_trusted(what.program);
   Pipe report = make_pipe();
   const std::string program = what.program.string();
   std::vector<std::string> variables = what.environment;

@@ -87,6 +87,55 @@ TEST_F(ConfigCheck, T4_EachLooseModeIsNamedWithItsCure) {
   }
 }
 
+TEST_F(ConfigCheck, Fault162_ProfileAndFoldersAboveAreNamedOnceWithTheirCure) {
+  write("profile.yml",
+        std::string(as_text(read_file(KEYAGENT_SOURCE "/hsm-profiles/softhsm2.yml"))), 0644);
+  configure("", "", at("profile.yml").string());
+  EXPECT_THAT(check(), IsEmpty());
+  for (const unsigned loose : {0666U, 0664U, 0646U}) {
+    mode("profile.yml", loose);
+    EXPECT_THAT(check(), ElementsAre(finding("error", "the profile may be written by others",
+                                             "chmod go-w " + at("profile.yml").string())));
+    EXPECT_THROW(load_config(at("keyagentd.yml")), Error);
+  }
+  mode("profile.yml", 0644);
+  ::chmod(folder_.path().c_str(), 0777);
+  EXPECT_THAT(check(), ElementsAre(finding("error", "could be exchanged",
+                                           "chmod go-w " + folder_.path().string())));
+  EXPECT_THROW(load_config(at("keyagentd.yml")), Error);
+  ::chmod(folder_.path().c_str(), 01777);
+  EXPECT_THAT(check(), IsEmpty()) << "sticky: each file is its owner's";
+  ::chmod(folder_.path().c_str(), 0755);
+}
+
+TEST_F(ConfigCheck, Fault162_WhatTheProfilesEnvironmentNamesIsChecked) {
+  std::string profile(as_text(read_file(KEYAGENT_SOURCE "/hsm-profiles/softhsm2.yml")));
+  const auto place = profile.find("environment:");
+  ASSERT_NE(place, std::string::npos);
+  profile.insert(profile.find('\n', place) + 1, "  VENDOR_CONF: ${state}/vendor.conf\n");
+  write("profile.yml", profile, 0644);
+  write("state/vendor.conf", "", 0644);
+  configure("", "", at("profile.yml").string());
+  EXPECT_THAT(check(), IsEmpty());
+  mode("state/vendor.conf", 0666);
+  EXPECT_THAT(check(), ElementsAre(finding("error", "what VENDOR_CONF of the profile names",
+                                           "chmod go-w " + at("state/vendor.conf").string())));
+}
+
+TEST_F(ConfigCheck, Fault176_TheFormOfThePinFileIsChecked) {
+  const std::pair<std::string, const char*> kForms[] = {{"1234\r\n\r\n", "line end"},
+                                                        {"\xef\xbb\xbf"
+                                                         "1234\n",
+                                                         "byte order mark"},
+                                                        {"1234 ", "white space"}};
+  for (const auto& [text, why] : kForms) {
+    write("pin", text, 0400);
+    EXPECT_THAT(check(), ElementsAre(finding("error", why, "install -m 0400")));
+  }
+  write("pin", "1234\r\n", 0400);
+  EXPECT_THAT(check(), IsEmpty());
+}
+
 TEST_F(ConfigCheck, T4_AllTrapsAtOnceAreAllNamed) {
   for (const char* file : {"keyagentd.yml", "policy.yml", "pin", "token.so", "state", "run"})
     mode(file, 0777);
