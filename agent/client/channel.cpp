@@ -65,9 +65,8 @@ void check_server(int fd, const std::filesystem::path& path) {
                           " listens there, who is neither root, nor you, nor the socket's owner");
 }
 
-}  // namespace
-
-Fd connect_agent(const std::filesystem::path& path, SteadyTime deadline) {
+// Looked up where this thread's working directory is, when it is relative.
+Fd connect_here(const std::filesystem::path& path, SteadyTime deadline) {
   sockaddr_un address{};
   address.sun_family = AF_UNIX;
   if (path.string().size() >= sizeof address.sun_path)
@@ -83,6 +82,15 @@ Fd connect_agent(const std::filesystem::path& path, SteadyTime deadline) {
   } while (result != 0 && errno == EINTR && Now::now() < deadline);
   if (result != 0) throw_unreachable(path, reason_of(errno));
   check_server(fd.get(), path);
+  return fd;
+}
+
+}  // namespace
+
+Fd connect_agent(const std::filesystem::path& path, SteadyTime deadline, const RootFolder* root) {
+  if (root == nullptr || !path.is_absolute() || !root->left()) return connect_here(path, deadline);
+  Fd fd;
+  root->run(path, [&](const auto& from_root) { fd = connect_here(from_root, deadline); });
   return fd;
 }
 

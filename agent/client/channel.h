@@ -13,6 +13,7 @@
 
 #include "agent/base/disk.h"
 #include "agent/base/error.h"
+#include "agent/client/root_folder.h"
 #include "agent/wire/frame.h"
 #include "agent/wire/keyagent.pb.h"
 
@@ -20,8 +21,10 @@ namespace keyagent::client {
 
 using SteadyTime = std::chrono::steady_clock::time_point;
 
-// Connects to `path`. Throws Error{kPeer} with the path, the reason and the cure.
-Fd connect_agent(const std::filesystem::path& path, SteadyTime deadline);
+// Connects to `path`, in `root` where that is given and this process has left it. Throws
+// Error{kPeer} with the path, the reason and the cure.
+Fd connect_agent(const std::filesystem::path& path, SteadyTime deadline,
+                 const RootFolder* root = nullptr);
 
 // The connection broke before the answer came.
 struct ConnectionLost {

@@ -5,6 +5,8 @@
 #include <atomic>
 #include <cstdlib>
 #include <mutex>
+#include <optional>
+#include <system_error>
 #include <utility>
 
 #include "agent/base/error.h"
@@ -21,6 +23,7 @@ std::filesystem::path socket_path(const std::string& given) {
 
 struct Client::Impl {
   Options options;
+  std::optional<RootFolder> root;
   std::atomic<std::uint64_t> next_id{1};
   std::mutex mutex;
   std::shared_ptr<Channel> current;  // guarded by mutex
@@ -33,8 +36,8 @@ struct Client::Impl {
       current.reset();
     }
     if (!current || current->broken() || current->closed_while_idle())
-      current =
-          std::make_shared<Channel>(connect_agent(options.socket, deadline), options.deadline);
+      current = std::make_shared<Channel>(
+          connect_agent(options.socket, deadline, root ? &*root : nullptr), options.deadline);
     return current;
   }
 
@@ -54,6 +57,13 @@ struct Client::Impl {
 
 Client::Client(Options options) : impl_(std::make_unique<Impl>()) {
   impl_->options = std::move(options);
+  if (!impl_->options.survive_chroot) return;
+  impl_->root.emplace();
+  // Links on the way are followed now: an absolute one would lead into the new root directory.
+  std::error_code error;
+  const auto& socket = impl_->options.socket;
+  const auto folder = std::filesystem::canonical(socket.parent_path(), error);
+  if (!error) impl_->options.socket = folder / socket.filename();
 }
 
 Client::~Client() = default;

@@ -24,6 +24,9 @@ class Client {
   struct Options {
     std::filesystem::path socket;
     std::chrono::milliseconds deadline{10000};  // for one call, with connecting
+    // The process may call chroot(2) later: the socket is still looked up in the root directory of
+    // now (root_folder.h).
+    bool survive_chroot = false;
   };
   explicit Client(Options options);
   ~Client();

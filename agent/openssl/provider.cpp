@@ -117,7 +117,10 @@ int start_provider(const OSSL_CORE_HANDLE* handle, const OSSL_DISPATCH* in,
                    const OSSL_DISPATCH** out, void** context, const MakeBackend& make_backend) {
   try {
     const Core core = core_of(handle, in);
-    *context = new Context(core, make_backend(parameter(core, "keyagent-socket")));
+    const std::string chroot = parameter(core, "keyagent-chroot");
+    if (!chroot.empty() && chroot != "yes" && chroot != "no") return 0;
+    *context =
+        new Context(core, make_backend({parameter(core, "keyagent-socket"), chroot != "no"}));
     *out = kProvider;
     return 1;
   } catch (const std::exception&) {

@@ -11,9 +11,12 @@
 
 namespace keyagent::openssl {
 
-// Makes the backend. `socket`: the parameter `keyagent-socket` of the provider's section in
-// openssl.cnf, or empty.
-using MakeBackend = std::function<std::shared_ptr<Backend>(const std::string& socket)>;
+// Parameters of the provider's section in openssl.cnf.
+struct ProviderOptions {
+  std::string socket;          // keyagent-socket; may be empty
+  bool survive_chroot = true;  // keyagent-chroot: yes or no
+};
+using MakeBackend = std::function<std::shared_ptr<Backend>(const ProviderOptions& options)>;
 
 // What OSSL_provider_init does (provider-base(7)): 1, with the dispatch table and the context, or
 // 0.

@@ -7,8 +7,8 @@
 extern "C" __attribute__((visibility("default"))) int OSSL_provider_init(
     const OSSL_CORE_HANDLE* handle, const OSSL_DISPATCH* in, const OSSL_DISPATCH** out,
     void** context) {
-  return keyagent::openssl::start_provider(handle, in, out, context, [](const std::string& socket) {
+  return keyagent::openssl::start_provider(handle, in, out, context, [](const auto& options) {
     return std::make_shared<keyagent::provider::RemoteBackend>(
-        keyagent::client::socket_path(socket));
+        keyagent::client::socket_path(options.socket), options.survive_chroot);
   });
 }

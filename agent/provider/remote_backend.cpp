@@ -30,8 +30,8 @@ auto patiently(Work&& work) -> decltype(work()) {
 
 }  // namespace
 
-RemoteBackend::RemoteBackend(const std::filesystem::path& socket)
-    : client_({socket, 10s}), keys_(client_) {}
+RemoteBackend::RemoteBackend(const std::filesystem::path& socket, bool survive_chroot)
+    : client_({socket, 10s, survive_chroot}), keys_(client_) {}
 
 PublicKeyInfo RemoteBackend::find(const std::string& which) {
   return patiently([&] { return keys_.find(which); });

@@ -11,7 +11,8 @@ namespace keyagent::provider {
 // may be sent twice.
 class RemoteBackend final : public openssl::Backend {
  public:
-  explicit RemoteBackend(const std::filesystem::path& socket);
+  // `survive_chroot`: client/client.h.
+  explicit RemoteBackend(const std::filesystem::path& socket, bool survive_chroot = false);
   PublicKeyInfo find(const std::string& which) override;
   PublicKeyInfo find_by_id(const Bytes& cka_id) override;
   std::vector<Bytes> certificates(const Kid& kid) override;

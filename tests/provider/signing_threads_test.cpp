@@ -23,7 +23,7 @@ std::filesystem::path g_socket;  // a builtin provider has no section in a confi
 
 int start_builtin(const OSSL_CORE_HANDLE* handle, const OSSL_DISPATCH* in,
                   const OSSL_DISPATCH** out, void** context) {
-  return openssl::start_provider(handle, in, out, context, [](const std::string&) {
+  return openssl::start_provider(handle, in, out, context, [](const auto&) {
     return std::make_shared<provider::RemoteBackend>(g_socket);
   });
 }
