@@ -74,8 +74,7 @@ class GuardedKeys final : public KeyOps {
     kPastPeriod  // a key past its originator period signs what replaces it
   };
   GuardedKeys(KeyOps& behind, CurrentSnapshot current, const Clock& clock,
-              const BelievedTime& believed, FaultyKeys& faulty,
-              Leniency leniency = Leniency::kNone)
+              const BelievedTime& believed, FaultyKeys& faulty, Leniency leniency = Leniency::kNone)
       : behind_(behind),
         current_(std::move(current)),
         clock_(clock),

@@ -130,6 +130,7 @@ class AgentProcess {
     write("keyagentd.yml", config(), 0644);
     std::filesystem::remove(socket());
     own();
+    if (before_spawn) before_spawn();
     spawn(environment);
     wait_until([&] { return serving() || ended(); });
   }
@@ -209,6 +210,7 @@ class AgentProcess {
       "open, seal, sign, public, create, destroy, rekey, suspend, reseal, status, audit, admin, "
       "credential, work, prove");
   std::vector<std::string> arguments;
+  std::function<void()> before_spawn;  // after its files are written and given to its user
 
  private:
   static std::string real_module() {

@@ -96,6 +96,102 @@ TEST_F(Certificate, T3_InstalledFromAShuffledFileAndServedFromTheAgent) {
   })) << host_.audit();
 }
 
+TEST_F(Certificate, Fault176_ATrustBundleOfASystemIsWhatCaTakes) {
+  certify("web", "web");
+  host_.shell("cat web.pem middle.pem > chain.pem");
+  const std::string system = "/etc/ssl/certs/ca-certificates.crt";
+  if (!std::filesystem::exists(system)) GTEST_SKIP() << "ca-certificates is not installed";
+  host_.shell("cat " + system + " > without.pem; cat without.pem ca.pem > bundle.pem");
+  const auto refused = host_.keyagent("key certificate install web chain.pem --ca without.pem");
+  EXPECT_EQ(refused.status, 6) << refused.output;
+  EXPECT_THAT(refused.output, HasSubstr("leads to none of the authorities"));
+  const auto installed = host_.json("key certificate install web chain.pem --ca bundle.pem");
+  EXPECT_EQ(installed.at("changed"), true);
+}
+
+TEST_F(Certificate, Fault176_FormsInWhichPeopleHandCertificatesOver) {
+  certify("web", "web");
+  host_.shell("cat web.pem middle.pem ca.pem > chain.pem");
+  const std::pair<const char*, const char*> kForms[] = {
+      {"CRLF", "sed 's/$/\\r/' chain.pem > in"},
+      {"byte order mark", "{ printf '\\357\\273\\277'; cat chain.pem; } > in"},
+      {"indented", "sed 's/^/    /' chain.pem > in"},
+      {"PKCS#7", "openssl crl2pkcs7 -nocrl -certfile chain.pem -outform DER -out in"},
+      {"PKCS#7 in a CERTIFICATE block",
+       "openssl crl2pkcs7 -nocrl -certfile chain.pem | sed 's/PKCS7/CERTIFICATE/' > in"},
+      {"TRUSTED CERTIFICATE",
+       "{ cat web.pem; openssl x509 -in middle.pem -trustout -addtrust serverAuth; } > in"},
+      {"DER and a line feed",
+       "{ for c in web middle; do openssl x509 -in $c.pem -outform DER; done; echo; } > in"}};
+  for (const auto& [name, line] : kForms) {
+    host_.shell(line);
+    const auto said = host_.keyagent("key certificate install web in --ca ca.pem");
+    EXPECT_EQ(said.status, 0) << name << said.output;
+    host_.json("key certificate remove web");
+  }
+  host_.shell("iconv -t UTF-16 chain.pem > in");
+  EXPECT_THAT(host_.keyagent("key certificate install web in --ca ca.pem").output,
+              HasSubstr("UTF-16"));
+  host_.shell("openssl pkcs12 -export -nokeys -in chain.pem -passout pass:x -out in");
+  EXPECT_THAT(host_.keyagent("key certificate install web in --ca ca.pem").output,
+              HasSubstr("PKCS#12"));
+}
+
+TEST_F(Certificate, Fault178_AYearThatNoClockReachesIsShownAsItIs) {
+  certify("web", "web");
+  host_.write(
+      "ca.cnf",
+      "[ca]\ndefault_ca = c\n[c]\ndatabase = index.txt\nserial = serial\nnew_certs_dir = .\n"
+      "default_md = sha256\npolicy = p\nunique_subject = no\n[p]\ncommonName = supplied\n");
+  host_.shell("touch index.txt; echo 01 > serial");
+  for (const std::string until :
+       {"20371231235959Z", "20491231235959Z", "20500101000000Z", "99991231235959Z"}) {
+    host_.shell(
+        "openssl ca -batch -config ca.cnf -cert middle.pem -keyfile middle.key -in web.csr "
+        "-notext -startdate 20200101000000Z -enddate " +
+        until + " -extfile web.ext -extensions server -out dated.pem 2>&1");
+    const auto installed = host_.json("key certificate install web dated.pem");
+    const std::string shown = installed.at("chain").at(0).at("not_after");
+    EXPECT_EQ(shown.substr(0, 10),
+              until.substr(0, 4) + "-" + until.substr(4, 2) + "-" + until.substr(6, 2));
+    EXPECT_EQ(host_.keyagent("doctor").output.find("expired"), std::string::npos) << until;
+  }
+}
+
+TEST_F(Certificate, Fault175_Fault177_RequestsFromTheCommandLine) {
+  const auto csr = [&](const std::string& words) {
+    return host_.keyagent("key csr web " + words + " -o out.csr");
+  };
+  for (const char* subject : {"--subject /", "--subject=", ""}) {
+    const auto made = csr(subject + std::string(" --san DNS:a.example"));
+    EXPECT_EQ(made.status, 0) << subject << made.output;
+    host_.shell("openssl req -in out.csr -noout -verify -text 2>&1 | grep -q DNS:a.example");
+  }
+  EXPECT_EQ(csr("").status, 2);
+  for (const char* end : {"\\r", "\\n", "\\t"}) {
+    const auto said = csr("--subject /CN=x --san \"$(printf 'DNS:a.example" + std::string(end) +
+                          "x')\" --san DNS:b.example");
+    EXPECT_EQ(said.status, 2) << end << said.output;
+    EXPECT_THAT(said.output, HasSubstr("not a usable alternative name"));
+  }
+  EXPECT_EQ(csr("--subject '/DC=org/UID=123456+CN=Jo Doe'").status, 0);
+  host_.shell("openssl req -in out.csr -noout -subject -nameopt RFC2253 | grep -q '+CN=Jo Doe'");
+}
+
+TEST_F(Certificate, Fault175_AUriThatNamesTwoKeysNamesNone) {
+  for (const char* name : {"one", "two"})
+    host_.json("key create " + std::string(name) + " --purpose sign --algorithm ec-p256");
+  host_.write("data", "d");
+  const auto sign = [&](const std::string& uri) {
+    return with_provider("openssl dgst -sha256 -sign '" + uri + "' -out sig data").status;
+  };
+  EXPECT_EQ(sign("pkcs11:object=one"), 0);
+  for (const char* uri :
+       {"pkcs11:object=one;object=two", "pkcs11:object=one;type=private;object=two",
+        "pkcs11:object=one;type=cert;type=private", "pkcs11:object=one;object=one"})
+    EXPECT_NE(sign(uri), 0) << uri;
+}
+
 TEST_F(Certificate, T3_WhatIsWrongIsRefusedByNameAndNothingChanges) {
   host_.json("key create other --purpose auth --algorithm ec-p256");
   certify("web", "web");
