@@ -176,7 +176,8 @@ void add_submit(CLI::App& task, TaskOptions& o, const std::function<void()>& run
       ->excludes(agent);
   submit->add_option("--input", o.input,
                      "a file with a JSON object (64 KiB), no secrets; - is standard input");
-  submit->add_option("--credential", o.credential, "the handler gets it, if its host allows it");
+  submit->add_option("--credential", o.credential,
+                     "the handler gets it, if its host's policy and worker.yml name it");
   submit->add_option("--priority", o.priority, "high first (0)")->check(CLI::Range(-100, 100));
   submit->add_flag("--repeatable", o.repeatable,
                    "start it again after a failure, or when its agent was lost while it ran");

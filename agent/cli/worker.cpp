@@ -109,15 +109,18 @@ void Worker::serve(const Name& name) {
     try {
       wire::Request request;
       request.mutable_task_take()->set_handler(handler->name);
+      if (handler->user) request.mutable_task_take()->set_runs_as(handler->user->uid);
       const auto sent = boot_now();
-      const auto response = agent_.call(request);
+      auto response = agent_.call(request);
       pause = 0ms;
       if (!response.task_take().has_task()) {
         draining_.wait(poll);
         continue;
       }
       const std::chrono::milliseconds lease(response.task_take().lease_ms());
-      do_task(agent_, *handler, {response.task_take().task(), sent + lease}, killed_);
+      const auto& grant = response.task_take().grant();
+      do_task(agent_, *handler,
+              {response.task_take().task(), sent + lease, {grant.begin(), grant.end()}}, killed_);
     } catch (const Error& error) {
       if (limiter.admit(std::string(code_name(error.code()))))
         log_warning("worker", handler->name + ": no tasks now: " + error.what());

@@ -74,6 +74,11 @@ HandlerConfig read_handler(const YamlReader& reader, const std::string& name) {
   handler.user = read_user(reader);
   handler.seconds = std::chrono::seconds(reader.integer("seconds", 600, 1, 7 * 86400));
   handler.memory = bytes_of(reader, "memory");
+  handler.credentials = reader.texts("credentials");
+  for (const auto& name : handler.credentials) {
+    if (!KeyName::parse(name))
+      refuse(reader.where("credentials"), "'" + name + "' is not the name of a credential");
+  }
   handler.parallel = static_cast<unsigned>(reader.integer("parallel", 1, 1, 64));
   return handler;
 }

@@ -14,10 +14,11 @@ namespace keyagent::cli {
 struct HandlerConfig {
   std::string name;
   std::filesystem::path program;
-  std::optional<process::User> user;  // the worker is root, and it is not to be
-  std::chrono::seconds seconds{600};  // for a task that names no time
-  std::uint64_t memory = 0;           // bytes; 0: no limit of its own
-  unsigned parallel = 1;              // so many at once
+  std::optional<process::User> user;     // the worker is root, and it is not to be
+  std::chrono::seconds seconds{600};     // for a task that names no time
+  std::uint64_t memory = 0;              // bytes; 0: no limit of its own
+  unsigned parallel = 1;                 // so many at once
+  std::vector<std::string> credentials;  // names that its tasks may have; no others
 };
 
 struct WorkerConfig {

@@ -77,14 +77,17 @@ class Keeper {
 };
 
 // Throws what the agent refuses with, at last.
-SecretBytes fetch_credential(client::Client& agent, const std::string& name, const Leash& leash,
+SecretBytes fetch_credential(client::Client& agent, const TakenTask& taken, const Leash& leash,
                              const Flag& killed) {
   wire::Request request;
-  request.mutable_credential_get()->set_name(name);
+  auto& wanted = *request.mutable_task_credential();
+  wanted.set_handler(taken.task.handler());
+  wanted.set_id(taken.task.id());
+  wanted.set_grant(taken.grant.data(), taken.grant.size());
   for (const auto end = boot_now() + kCredential;;) {
     try {
       auto response = agent.call(request);
-      const auto& value = response.credential_get().value();
+      const auto& value = response.task_credential().value();
       SecretBytes secret(value.begin(), value.end());
       wire::wipe(response);
       return secret;
@@ -96,13 +99,20 @@ SecretBytes fetch_credential(client::Client& agent, const std::string& name, con
   }
 }
 
-HandlerEnd run(client::Client& agent, const HandlerConfig& handler, const wire::Task& task,
+HandlerEnd run(client::Client& agent, const HandlerConfig& handler, const TakenTask& taken,
                const Leash& leash, const Flag& killed) {
+  const wire::Task& task = taken.task;
   HandlerWork work{task.id(), task.input(), task.attempt(), handler.seconds, std::nullopt};
   if (task.seconds() > 0) work.limit = std::chrono::seconds(task.seconds());
   if (!task.credential().empty()) {
+    const auto& listed = handler.credentials;
+    if (std::find(listed.begin(), listed.end(), task.credential()) == listed.end())
+      return {"failed",
+              "not started: worker.yml does not list the credential " + task.credential() +
+                  " for handler " + handler.name,
+              {}};
     try {
-      work.credential = fetch_credential(agent, task.credential(), leash, killed);
+      work.credential = fetch_credential(agent, taken, leash, killed);
     } catch (const Error& error) {
       return {retryable(error.code()) ? "retry" : "failed",
               "not started: no credential " + task.credential() + ": " +
@@ -161,7 +171,7 @@ void do_task(client::Client& agent, const HandlerConfig& handler, const TakenTas
     Leash leash(taken.until);
     const Keeper keeper(agent, taken, leash);
     log_info("worker", who + ": attempt " + std::to_string(taken.task.attempt()));
-    const auto end = run(agent, handler, taken.task, leash, killed);
+    const auto end = run(agent, handler, taken, leash, killed);
     log_info("worker", who + ": " + end.outcome + ", " + end.text);
     tell_end(agent, taken.task, end, killed);
   } catch (const std::exception& error) {

@@ -8,7 +8,8 @@ namespace keyagent::cli {
 
 struct TakenTask {
   wire::Task task;
-  BootTime until;  // of its lease
+  BootTime until;     // of its lease
+  SecretBytes grant;  // fetches its credential
 };
 
 // Keeps its lease, fetches its credential, runs the handler and tells the agent its outcome. Blocks

@@ -68,6 +68,10 @@ gate::LinkHooks LinkService::hooks() {
     link_.task_keep(uid, request, reply);
   };
   hooks.task_end = [this](std::uint32_t uid, const auto& request) { link_.task_end(uid, request); };
+  hooks.task_credential = [this](std::uint32_t uid, const auto& request) {
+    return link_.task_credential(uid, request);
+  };
+  hooks.runs_tasks = [this](std::uint32_t uid) { return link_.runs_tasks(uid); };
   hooks.tasks = [this](wire::TaskListReply& reply) { link_.tasks(reply); };
   return hooks;
 }

@@ -34,6 +34,12 @@ Error denied(const Call& call) {
     return Error(Code::kDenied, call.principal.text() + " may not have credential " + which +
                                     "; the deciding rule: keyagent why credential " + which);
   }
+  if (!call.query.credential.empty()) {
+    const auto credential = escape_controls(call.query.credential);
+    return Error(Code::kDenied, "tasks of handler " + which + " may not have credential " +
+                                    credential + "; to allow it: 'credentials: [" + credential +
+                                    "]' in the policy's rule that allows work as " + which);
+  }
   if (call.query.action == policy::Action::kWork) {
     return Error(Code::kDenied, call.principal.text() + " may not work as handler " + which +
                                     "; the deciding rule: keyagent why work " + which);

@@ -35,6 +35,10 @@ struct LinkHooks {
   std::function<void(std::uint32_t uid, const wire::TaskKeepRequest&, wire::TaskKeepReply&)>
       task_keep;
   std::function<void(std::uint32_t uid, const wire::TaskEndRequest&)> task_end;
+  // The name of the credential of a started task that this uid has taken. Throws Error.
+  std::function<std::string(std::uint32_t uid, const wire::TaskCredentialRequest&)> task_credential;
+  // Does a handler run as this uid now?
+  std::function<bool(std::uint32_t uid)> runs_tasks;
   std::function<void(wire::TaskListReply&)> tasks;
 };
 

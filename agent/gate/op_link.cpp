@@ -72,7 +72,16 @@ void resolve_credential(Call& call) {
   call.which = call.query.key = name;
 }
 
+// Whoever runs handlers could not tell its own question from that of a handler: while one runs,
+// credentials come with tasks alone.
 void run_credential_get(Call& call) {
+  const auto& runs_tasks = call.state.services.link.runs_tasks;
+  if (runs_tasks && call.principal.voucher == policy::Principal::Voucher::kKernel &&
+      runs_tasks(call.principal.uid))
+    throw Error(Code::kDenied,
+                "a handler of a task runs as uid " + std::to_string(call.principal.uid) +
+                    ": it has the credential of its task alone; run handlers as users of their own "
+                    "('user' in worker.yml)");
   auto& reply = *call.response.mutable_credential_get();
   there(call.state.services.link.credential)(call.which, reply);
   const auto& credential = reply.credential();

@@ -40,6 +40,22 @@ void run_task_keep(Call& call) {
   there(call.state.services.link.task_keep)(call.principal.uid, call.request.task_keep(), reply);
 }
 
+// Which one it is says the task, and whether the handler may have it the policy.
+void resolve_task_credential(Call& call) {
+  const auto& request = call.request.task_credential();
+  resolve_handler(call, request.handler());
+  call.query.credential =
+      there(call.state.services.link.task_credential)(call.principal.uid, request);
+}
+
+void run_task_credential(Call& call) {
+  auto& reply = *call.response.mutable_task_credential();
+  there(call.state.services.link.credential)(call.query.credential, reply);
+  call.detail = "credential " + escape_controls(call.query.credential) + " for task " +
+                escape_controls(call.request.task_credential().id()) + ", opened with " +
+                reply.credential().kid();
+}
+
 void resolve_task_end(Call& call) {
   resolve_handler(call, call.request.task_end().handler());
 }

@@ -127,6 +127,8 @@ const Operation kOperations[] = {
      resolve_task_take, run_task_take},
     {Request::kTaskKeep, "task.keep", Action::kWork, Record::kNever, false, never,
      resolve_task_keep, run_task_keep},
+    {Request::kTaskCredential, "task.credential", Action::kWork, Record::kUse, false, never,
+     resolve_task_credential, run_task_credential},
     {Request::kTaskEnd, "task.end", Action::kWork, Record::kUse, false, never, resolve_task_end,
      run_task_end},
     {Request::kTaskList, "task.list", Action::kStatus, Record::kNever, false, never, no_key,

@@ -197,6 +197,8 @@ void resolve_task_take(Call& call);
 void run_task_take(Call& call);
 void resolve_task_keep(Call& call);
 void run_task_keep(Call& call);
+void resolve_task_credential(Call& call);
+void run_task_credential(Call& call);
 void resolve_task_end(Call& call);
 void run_task_end(Call& call);
 void run_task_list(Call& call);

@@ -245,7 +245,7 @@ void Link::credentials(wire::CredentialListReply& reply) {
 
 void Link::task_take(std::uint32_t uid, const wire::TaskTakeRequest& request,
                      wire::TaskTakeReply& reply) {
-  impl_->tasks.take(uid, request.handler(), reply);
+  impl_->tasks.take(uid, request, reply);
 }
 
 void Link::task_keep(std::uint32_t uid, const wire::TaskKeepRequest& request,
@@ -255,6 +255,15 @@ void Link::task_keep(std::uint32_t uid, const wire::TaskKeepRequest& request,
 
 void Link::task_end(std::uint32_t uid, const wire::TaskEndRequest& request) {
   impl_->tasks.end(uid, request);
+}
+
+std::string Link::task_credential(std::uint32_t uid,
+                                  const wire::TaskCredentialRequest& request) const {
+  return impl_->tasks.credential_of(uid, request);
+}
+
+bool Link::runs_tasks(std::uint32_t uid) const {
+  return impl_->tasks.runs_tasks(uid);
 }
 
 void Link::tasks(wire::TaskListReply& reply) const {

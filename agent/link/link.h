@@ -32,6 +32,8 @@ class Link {
   void task_keep(std::uint32_t uid, const wire::TaskKeepRequest& request,
                  wire::TaskKeepReply& reply);
   void task_end(std::uint32_t uid, const wire::TaskEndRequest& request);
+  std::string task_credential(std::uint32_t uid, const wire::TaskCredentialRequest& request) const;
+  bool runs_tasks(std::uint32_t uid) const;
   void tasks(wire::TaskListReply& reply) const;
   // Goes to the instance as an event, as soon as there is a link.
   void report(const keys::Happening& alarm);

@@ -68,11 +68,21 @@ bool is_task_id(std::string_view id) {
 }
 
 std::string to_text(const TaskEntry& entry) {
-  const Json out{
-      {"format", kFormat},        {"order", entry.order},          {"id", entry.id},
-      {"handler", entry.handler}, {"stage", name_of(entry.stage)}, {"lease", entry.lease},
-      {"uid", entry.uid},         {"attempt", entry.attempt},      {"outcome", entry.end.outcome},
-      {"text", entry.end.text},   {"result", entry.end.result},    {"changed", entry.changed}};
+  const Json out{{"format", kFormat},
+                 {"order", entry.order},
+                 {"id", entry.id},
+                 {"handler", entry.handler},
+                 {"stage", name_of(entry.stage)},
+                 {"lease", entry.lease},
+                 {"uid", entry.uid},
+                 {"attempt", entry.attempt},
+                 {"outcome", entry.end.outcome},
+                 {"text", entry.end.text},
+                 {"result", entry.end.result},
+                 {"changed", entry.changed},
+                 {"credential", entry.credential},
+                 {"grant", entry.grant},
+                 {"runs_as", entry.runs_as}};
   return out.dump(2, ' ', false, Json::error_handler_t::replace) + "\n";
 }
 
@@ -81,8 +91,9 @@ TaskEntry parse_task_entry(std::string_view text) {
   if (!parsed) refuse("it is no JSON object");
   const Json& object = *parsed;
   if (member(object, "format") != kFormat) refuse("its format is not known");
-  constexpr std::size_t kFields = 12;
-  if (object.size() != kFields) refuse("it has a field that is unknown");
+  constexpr std::size_t kFields = 15, kOldFields = 12;  // until 0.1.0: no credential
+  if (object.size() != kFields && object.size() != kOldFields)
+    refuse("it has a field that is unknown");
   TaskEntry entry;
   entry.order = number_in(object, "order");
   entry.id = text_in(object, "id");
@@ -98,6 +109,12 @@ TaskEntry parse_task_entry(std::string_view text) {
   entry.attempt = static_cast<std::uint32_t>(number_in(object, "attempt", UINT32_MAX));
   entry.end = {text_in(object, "outcome"), text_in(object, "text"), text_in(object, "result")};
   entry.changed = text_in(object, "changed");
+  entry.runs_as = entry.uid;
+  if (object.size() == kFields) {
+    entry.credential = text_in(object, "credential");
+    entry.grant = text_in(object, "grant");
+    entry.runs_as = static_cast<std::uint32_t>(number_in(object, "runs_as", UINT32_MAX));
+  }
   return entry;
 }
 

@@ -29,8 +29,10 @@ struct TaskEntry {
   std::uint64_t order = 0;  // of its last change: outcomes are delivered in this order
   std::string id, handler, lease;
   std::uint32_t uid = 0, attempt = 0;
-  TaskOutcome end;      // without its result, which stays on the disk
-  std::string changed;  // RFC 3339
+  std::string credential, grant;  // its name, or empty; SHA-256 of the secret that fetches it
+  std::uint32_t runs_as = 0;      // the uid of the handler
+  TaskOutcome end;                // without its result, which stays on the disk
+  std::string changed;            // RFC 3339
 };
 // "started" "ended" "accepted" "refused"
 const char* name_of(TaskEntry::Stage stage);

@@ -15,6 +15,8 @@ using keys::Happening;
 using Stage = TaskEntry::Stage;
 
 constexpr std::size_t kMostHandlers = 256, kMostText = 500;
+constexpr std::chrono::minutes kLongestLease{1};  // that is not known after a start of the agent
+constexpr std::size_t kGrantSize = 32;
 constexpr std::chrono::milliseconds kFirstPause = 1s, kLongestPause = 30s;
 
 [[noreturn]] void gone() {
@@ -38,7 +40,8 @@ Tasks::Tasks(const Surroundings& around, LinkStore& store, OwnKeys& keys, TlsLib
       store_(store),
       uplink_(uplink),
       journal_(around.folder / "tasks", *around.clock, around.tasks),
-      line_(around, keys, library) {}
+      line_(around, keys, library),
+      leases_known_(around.clock->now_steady() + kLongestLease) {}
 
 void Tasks::tell(Happening::Weight weight, const char* what, const TaskEntry& entry, Code code,
                  const std::string& detail) const {
@@ -89,8 +92,17 @@ std::uint32_t Tasks::lease_left(const std::string& id) const {
   return static_cast<std::uint32_t>(std::max<std::int64_t>(0, left.count()));
 }
 
-void Tasks::take(std::uint32_t uid, const std::string& handler, wire::TaskTakeReply& reply) {
+void Tasks::take(std::uint32_t uid, const wire::TaskTakeRequest& request,
+                 wire::TaskTakeReply& reply) {
+  const std::string& handler = request.handler();
   require_handler(handler);
+  TaskEntry entry;
+  entry.uid = uid;
+  entry.runs_as = request.has_runs_as() ? request.runs_as() : uid;
+  if (entry.runs_as != uid && uid != 0)
+    throw Error(Code::kDenied, "only a worker that is root has handlers of another user");
+  const SecretBytes grant = random_secret(kGrantSize);
+  entry.grant = to_base64url(sha256(grant));
   const auto state = require_trusted(store_, uplink_);
   if (journal_.full())
     throw Error(Code::kBusy, "the outcomes of " + std::to_string(journal_.waiting()) +
@@ -101,7 +113,7 @@ void Tasks::take(std::uint32_t uid, const std::string& handler, wire::TaskTakeRe
   if (!asking.held()) return;
   const auto task = ask(*state, handler);
   if (!task) return found_none(handler, news, around_.timing.ask);
-  if (!is_new(*task) || !start(*state, *task, uid)) return;
+  if (!is_new(*task) || !start(*state, *task, entry)) return;
   auto& out = *reply.mutable_task();
   out.set_id(task->id);
   out.set_handler(task->handler);
@@ -111,6 +123,28 @@ void Tasks::take(std::uint32_t uid, const std::string& handler, wire::TaskTakeRe
   out.set_attempt(task->attempt);
   out.set_seconds(task->seconds);
   reply.set_lease_ms(lease_left(task->id));
+  reply.set_grant(grant.data(), grant.size());
+}
+
+std::string Tasks::credential_of(std::uint32_t uid,
+                                 const wire::TaskCredentialRequest& request) const {
+  const auto entry = require_own(uid, request.handler(), request.id());
+  const auto shown = to_base64url(sha256(as_bytes(request.grant())));
+  if (entry.stage != Stage::kStarted || !equal_secret(as_bytes(shown), as_bytes(entry.grant)))
+    gone();
+  if (entry.credential.empty())
+    throw Error(Code::kDenied, "task " + entry.id + " has no credential");
+  return entry.credential;
+}
+
+bool Tasks::runs_tasks(std::uint32_t uid) const {
+  if (journal_.started() == 0) return false;
+  const bool known = around_.clock->now_steady() >= leases_known_;
+  const auto all = journal_.list();
+  return std::any_of(all.begin(), all.end(), [&](const auto& each) {
+    return each.stage == Stage::kStarted && each.runs_as == uid &&
+           (!known || lease_left(each.id) > 0);
+  });
 }
 
 // REQUIRES its turn. What hinders it now does not hinder the next poll for long.
@@ -148,12 +182,11 @@ bool Tasks::is_new(const TakenTask& task) {
 
 // REQUIRES its turn. It is in the journal before the instance hears that it starts: an agent that
 // dies in between has started nothing.
-bool Tasks::start(const LinkState& state, const TakenTask& task, std::uint32_t uid) {
-  TaskEntry entry;
+bool Tasks::start(const LinkState& state, const TakenTask& task, TaskEntry entry) {
   entry.id = task.id;
   entry.handler = task.handler;
   entry.lease = task.lease;
-  entry.uid = uid;
+  entry.credential = task.credential;
   entry.attempt = task.attempt;
   journal_.start(entry);
   const auto sent = around_.clock->now_steady();

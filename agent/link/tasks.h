@@ -23,7 +23,12 @@ class Tasks {
   // For gate::LinkHooks. Throw Error: kKeyState (not trusted; the lease has gone), kDenied (another
   // user's task), kBusy (others ask the instance; too many outcomes wait), kPeer (it is away).
   // take() leaves the reply empty when there is no task, and while the instance is away.
-  void take(std::uint32_t uid, const std::string& handler, wire::TaskTakeReply& reply);
+  void take(std::uint32_t uid, const wire::TaskTakeRequest& request, wire::TaskTakeReply& reply);
+  // The name of the credential of a started task, for whoever shows its grant. Error{kDenied}: it
+  // has none.
+  std::string credential_of(std::uint32_t uid, const wire::TaskCredentialRequest& request) const;
+  // Does a handler run as this uid, as far as leases say?
+  bool runs_tasks(std::uint32_t uid) const;
   void keep(std::uint32_t uid, const wire::TaskKeepRequest& request, wire::TaskKeepReply& reply);
   // On the disk when it returns. The same said again changes nothing.
   void end(std::uint32_t uid, const wire::TaskEndRequest& request);
@@ -46,7 +51,7 @@ class Tasks {
   void found_none(const std::string& handler, std::uint64_t news, std::chrono::milliseconds pause);
   std::optional<TakenTask> ask(const LinkState& state, const std::string& handler);
   bool is_new(const TakenTask& task);
-  bool start(const LinkState& state, const TakenTask& task, std::uint32_t uid);
+  bool start(const LinkState& state, const TakenTask& task, TaskEntry entry);
   TaskEntry require_own(std::uint32_t uid, const std::string& handler, const std::string& id) const;
   void require_served(const LinkState& state);
   bool deliver_next(const LinkState& state);
@@ -59,7 +64,8 @@ class Tasks {
   LinkStore& store_;
   const Uplink& uplink_;
   TaskJournal journal_;
-  InstanceLine line_;  // one request to the instance at a time
+  InstanceLine line_;              // one request to the instance at a time
+  const SteadyTime leases_known_;  // before that a start of the agent may have forgotten some
   mutable std::mutex mutex_;
   std::uint64_t news_ = 1;                    // guarded by mutex_
   std::map<std::string, Look> looks_;         // guarded by mutex_, by handler

@@ -61,12 +61,22 @@ bool matches_peer(const Rule& rule, const Query& query) {
   return contains(rule.peers, query.peer);
 }
 
+// The credentials of a handler's tasks are named, or it has none.
+bool matches_credential(const Rule& rule, const Query& query) {
+  if (query.action != Action::kWork) return true;
+  if (query.credential.empty()) return rule.allow || rule.credentials.empty();
+  if (rule.credentials.empty()) return !rule.allow;
+  return std::any_of(rule.credentials.begin(), rule.credentials.end(),
+                     [&](const auto& pattern) { return matches_name(pattern, query.credential); });
+}
+
 bool matches(const Rule& rule, const Principal& principal, const Query& query) {
   return rule.actions.contains(query.action) && matches_who(rule, principal) &&
-         matches_key(rule, query) && matches_peer(rule, query);
+         matches_key(rule, query) && matches_peer(rule, query) && matches_credential(rule, query);
 }
 
 std::string of_what(const Query& query) {
+  if (!query.credential.empty()) return " as " + query.key + " with credential " + query.credential;
   return (query.key.empty() ? "" : " with key " + query.key) + (query.peer.empty() ? ""
                                                                 : query.action == Action::kImport
                                                                     ? " from " + query.peer

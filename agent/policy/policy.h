@@ -69,6 +69,9 @@ struct Rule {
   // Identities (kids) that keys may go to or come from; any where it is empty, which no allowed
   // export is. Says nothing of other actions.
   std::vector<std::string> peers;
+  // Of work: patterns on the names of credentials that tasks of these handlers may have; none where
+  // it is empty. Of a deny: only tasks with such a credential.
+  std::vector<std::string> credentials;
   std::string where;  // "policy.yml:12"
 };
 
@@ -77,9 +80,10 @@ bool matches_name(std::string_view pattern, std::string_view name);
 
 struct Query {
   Action action = Action::kStatus;
-  std::string key;        // name; empty for actions without a key
-  std::string purpose;    // of the key, or empty
-  std::string peer = {};  // kid of the other side's identity, for export and import; or empty
+  std::string key;              // name; empty for actions without a key
+  std::string purpose;          // of the key, or empty
+  std::string peer = {};        // kid of the other side's identity, for export and import; or empty
+  std::string credential = {};  // for work: that the task is to have; empty: none is asked for
 };
 
 struct Decision {

@@ -114,6 +114,12 @@ Rule read_rule(const YamlReader& reader) {
   if (rule.keys.empty()) rule.keys = {"*"};
   rule.purposes = names_in(reader, "purposes");
   read_peers(reader, rule);
+  rule.credentials = names_in(reader, "credentials");
+  if (!rule.credentials.empty() && !rule.actions.contains(Action::kWork))
+    throw Error(Code::kConfiguration,
+                reader.where("credentials") +
+                    ": 'credentials' are those of the tasks of a rule with work; for credential "
+                    "name them in 'keys'");
   for (const auto& purpose : rule.purposes) {
     if (!purpose_of(purpose))
       throw Error(Code::kConfiguration,

@@ -32,6 +32,7 @@ bool parse(ByteView bytes, google::protobuf::MessageLite& message) {
 
 void wipe(Request& request) {
   if (request.has_seal()) wipe_text(*request.mutable_seal()->mutable_plaintext());
+  if (request.has_task_credential()) wipe_text(*request.mutable_task_credential()->mutable_grant());
   if (request.has_enroll()) wipe_text(*request.mutable_enroll()->mutable_token());
 }
 
@@ -40,6 +41,9 @@ void wipe(Response& response) {
   if (response.has_decrypt()) wipe_text(*response.mutable_decrypt()->mutable_plaintext());
   if (response.has_agree()) wipe_text(*response.mutable_agree()->mutable_secret());
   if (response.has_credential_get()) wipe_text(*response.mutable_credential_get()->mutable_value());
+  if (response.has_task_credential())
+    wipe_text(*response.mutable_task_credential()->mutable_value());
+  if (response.has_task_take()) wipe_text(*response.mutable_task_take()->mutable_grant());
   if (response.has_prove()) wipe_text(*response.mutable_prove()->mutable_proof());
 }
 

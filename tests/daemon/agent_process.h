@@ -112,7 +112,9 @@ class AgentProcess {
 
   // A policy that lets this user do so much.
   static std::string allowing(const std::string& actions) {
-    return "rules:\n  - name: root\n    allow: [" + actions + "]\n    who: {user: \"" +
+    const bool works = actions.find("work") != std::string::npos;
+    return "rules:\n  - name: root\n    allow: [" + actions + "]\n" +
+           (works ? "    credentials: [\"*\"]\n" : "") + "    who: {user: \"" +
            std::to_string(::geteuid()) + "\"}\n";
   }
   // In force at the next start or reload.

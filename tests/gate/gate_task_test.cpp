@@ -21,6 +21,7 @@ rules:
   - name: workers
     allow: [work]
     keys: ["deploy-*"]
+    credentials: ["db-*"]
     who: {user: "1001"}
 )";
 
@@ -40,6 +41,11 @@ class GateTaskTest : public GateTest {
       reply.mutable_task()->set_attempt(3);
       reply.mutable_task()->set_input(R"({"canary":4711})");
     };
+    all.link.task_credential = [this](std::uint32_t, const auto&) { return credential_; };
+    all.link.credential = [](const std::string& name, wire::CredentialGetReply& reply) {
+      reply.set_value("value of " + name);
+    };
+    all.link.runs_tasks = [this](std::uint32_t uid) { return uid == runs_as_; };
     all.link.task_end = [](std::uint32_t, const auto&) {};
     gate_ = std::make_unique<Gate>(options_, all, timer_.timer());
   }
@@ -48,6 +54,8 @@ class GateTaskTest : public GateTest {
     request.mutable_task_take()->set_handler(handler);
     return request;
   }
+  std::string credential_ = "db-main";
+  std::uint32_t runs_as_ = 0;
   bool there_ = false, fails_ = false;
   std::vector<std::uint32_t> uids_;
 };
@@ -98,6 +106,31 @@ TEST_F(GateTaskTest, WhyNamesTheRuleOfAHandlerEvenWhenAKeyHasItsName) {
 
 TEST_F(GateTaskTest, AgentWithoutALinkSaysSo) {
   EXPECT_EQ(ask(kWorker, take("deploy-web")).failure().code(), wire::UNSUPPORTED);
+}
+
+TEST_F(GateTaskTest, Fault161_ATaskHasACredentialThatTheRuleOfItsHandlerNames) {
+  link();
+  wire::Request request;
+  request.mutable_task_credential()->set_handler("deploy-web");
+  EXPECT_EQ(ask(kWorker, request).task_credential().value(), "value of db-main");
+  credential_ = "root-password";
+  const auto refused = ask(kWorker, request);
+  EXPECT_EQ(refused.failure().code(), wire::DENIED);
+  EXPECT_THAT(refused.failure().text(), HasSubstr("credentials: [root-password]"));
+  credential_ = "db-main";
+  EXPECT_EQ(ask(kWorker + 1, request).failure().code(), wire::DENIED);
+}
+
+TEST_F(GateTaskTest, Fault161_WhileAHandlerRunsAsAUserThatUserHasNoOtherCredential) {
+  policy_ = policy::parse_policy(
+      "rules:\n  - name: all\n    allow: [credential]\n    who: {anyone: true}\n", "policy.yml");
+  link();
+  wire::Request request;
+  request.mutable_credential_get()->set_name("db-main");
+  EXPECT_EQ(ask(kWorker, request).credential_get().value(), "value of db-main");
+  runs_as_ = kWorker;
+  EXPECT_EQ(ask(kWorker, request).failure().code(), wire::DENIED);
+  EXPECT_EQ(ask(kWorker + 1, request).credential_get().value(), "value of db-main");
 }
 
 }  // namespace

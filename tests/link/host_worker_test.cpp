@@ -73,8 +73,10 @@ class HostWorker : public testing::Test {
 
 TEST_F(HostWorker, R4_HandlerGetsInputAndCredentialByPipesAndNothingElse) {
   instance_.put_credential("db-main", "canary-4711");
-  handler("deploy", std::string("cat >input; cat <&3 >secret; echo $$ >pid\n") + kWaits +
-                        "echo said; echo complained >&2\n");
+  handler("deploy",
+          std::string("cat >input; cat <&3 >secret; echo $$ >pid\n") + kWaits +
+              "echo said; echo complained >&2\n",
+          ", credentials: [db-main]");
   worker_.start();
   const auto id = submit({"deploy", R"({"to":"web1"})", "db-main"});
   const std::string proc = "/proc/" + line_of("pid") + "/";
@@ -245,9 +247,45 @@ TEST_F(HostWorker, LeaseIsKeptAndACancelledTaskIsKilledBeforeItIsOver) {
   EXPECT_FALSE(is_running(pid));
 }
 
+TEST_F(HostWorker, Fault161_AHandlerHasTheCredentialOfItsTaskAndNoOther) {
+  instance_.put_credential("db-main", "canary-4711");
+  instance_.put_credential("other", "canary-4712");
+  // What the handler says of both, although its uid may have every credential.
+  const std::string asks =
+      "KEYAGENT_SOCKET=" + host_.socket().string() + " " KEYAGENT " credential get ";
+  const std::string script = "for name in db-main other; do " + asks +
+                             "$name && echo got $name; done >said 2>&1\necho over\n";
+  handler("deploy", "cat <&3 >secret\n" + script, ", credentials: [db-main, not-allowed]");
+  handler("bare", script);
+  host_.set_policy(
+      "rules:\n"
+      "  - name: all\n    allow: [public, status, admin, credential, sign, open, seal, create]\n"
+      "    who: {anyone: true}\n"
+      "  - name: works\n    allow: [work]\n    credentials: [db-main]\n    who: {anyone: true}\n");
+  ASSERT_EQ(host_.keyagent("reload").status, 0);
+  worker_.start();
+  becomes(submit({"deploy", "{}", "db-main"}), "done");
+  EXPECT_EQ(host_.read("secret"), "canary-4711");
+  EXPECT_THAT(host_.read("said"), AllOf(HasSubstr("DENIED"), Not(HasSubstr("got"))));
+  EXPECT_THAT(host_.audit(), HasSubstr("task.credential"));
+  std::filesystem::remove(host_.file("said"));
+  becomes(submit({"bare", "{}", ""}), "done");
+  EXPECT_THAT(host_.read("said"), AllOf(HasSubstr("DENIED"), Not(HasSubstr("got"))));
+  // The worker's file does not list it; the policy does not give it.
+  const auto unlisted = submit({"bare", "{}", "db-main"});
+  becomes(unlisted, "failed");
+  EXPECT_THAT(instance_.tasks.text(unlisted), HasSubstr("does not list"));
+  instance_.put_credential("not-allowed", "canary-4713");
+  const auto refused = submit({"deploy", "{}", "not-allowed"});
+  becomes(refused, "failed");
+  EXPECT_THAT(instance_.tasks.text(refused), HasSubstr("DENIED"));
+  // Nothing runs: its user is a user like any other.
+  EXPECT_THAT(host_.keyagent("credential get other").output, HasSubstr("canary-4712"));
+}
+
 TEST_F(HostWorker, R5_CredentialThatThePolicyDoesNotGiveFailsTheTaskUnstarted) {
   instance_.put_credential("db-main", "canary-4711");
-  handler("deploy", "echo ran >ran\n");
+  handler("deploy", "echo ran >ran\n", ", credentials: [db-other]");
   worker_.start();
   const auto id = submit({"deploy", "{}", "db-other"});
   becomes(id, "failed");

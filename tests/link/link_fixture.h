@@ -30,6 +30,7 @@ rules:
   - name: workers
     allow: [work]
     keys: [deploy]
+    credentials: [db-main]
     who: {user: ["1001", "1002"]}
   - name: database
     allow: [credential]
@@ -89,6 +90,10 @@ class LinkTest : public gate::GateTest {
     all.link.task_keep = [this](auto uid, const auto& request, auto& reply) {
       link_->task_keep(uid, request, reply);
     };
+    all.link.task_credential = [this](auto uid, const auto& request) {
+      return link_->task_credential(uid, request);
+    };
+    all.link.runs_tasks = [this](auto uid) { return link_->runs_tasks(uid); };
     all.link.task_end = [this](auto uid, const auto& request) { link_->task_end(uid, request); };
     all.link.tasks = [this](auto& reply) { link_->tasks(reply); };
     gate_ = std::make_unique<gate::Gate>(options_, all, timer_.timer());

@@ -212,5 +212,19 @@ TEST_F(TaskJournalTest, WhatTheDiskRefusesHasNotHappened) {
   EXPECT_EQ(files(), 0u);
 }
 
+TEST_F(TaskJournalTest, Fault161_AnEntryOfAnOlderAgentHasNoCredentialAndIsOfItsUid) {
+  const auto old = parse_task_entry(
+      R"({"format":1,"order":1,"id":"00000000000000000000000000000001","handler":"deploy",)"
+      R"("stage":"started","lease":"l","uid":1001,"attempt":1,"outcome":"","text":"",)"
+      R"("result":"","changed":""})");
+  EXPECT_EQ(old.credential, "");
+  EXPECT_EQ(old.runs_as, 1001u);
+  auto now = entry(1);
+  now.credential = "db-main";
+  now.runs_as = 7;
+  EXPECT_EQ(parse_task_entry(to_text(now)).credential, "db-main");
+  EXPECT_EQ(parse_task_entry(to_text(now)).runs_as, 7u);
+}
+
 }  // namespace
 }  // namespace keyagent::link

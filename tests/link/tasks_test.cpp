@@ -340,5 +340,30 @@ TEST_F(TasksTest, LeavingForgetsTheTasks) {
   EXPECT_EQ(try_take().failure().code(), wire::KEY_STATE);
 }
 
+TEST_F(TasksTest, Fault161_TheCredentialOfATaskIsForItsUserAndAttemptAlone) {
+  instance_.put_credential("db-main", "s3cret");
+  instance_.put_credential("other", "s3cret");
+  connect();
+  submit({"deploy", "{}", "db-main"});
+  wire::TaskTakeReply taken;
+  EXPECT_TRUE(eventually([&] {
+    taken = try_take().task_take();
+    return taken.has_task();
+  }));
+  wire::Request request;
+  auto& wanted = *request.mutable_task_credential();
+  wanted.set_handler("deploy");
+  wanted.set_id(taken.task().id());
+  EXPECT_EQ(ask(kWorker, request).failure().code(), wire::KEY_STATE);  // without its grant
+  wanted.set_grant(taken.grant());
+  EXPECT_EQ(ask(kOther, request).failure().code(), wire::DENIED);
+  EXPECT_EQ(ask(kWorker, request).task_credential().value(), "s3cret");
+  // The worker's uid may have it by its own rule; not while a handler runs as it.
+  EXPECT_EQ(get(kWorker, "db-main").failure().code(), wire::DENIED);
+  end(taken.task().id());
+  EXPECT_EQ(ask(kWorker, request).failure().code(), wire::KEY_STATE);
+  EXPECT_FALSE(get(kWorker, "db-main").has_failure());
+}
+
 }  // namespace
 }  // namespace keyagent::link

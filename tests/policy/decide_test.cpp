@@ -1,5 +1,6 @@
 #include <gmock/gmock.h>
 
+#include "agent/base/error.h"
 #include "agent/policy/policy.h"
 
 namespace keyagent::policy {
@@ -248,6 +249,31 @@ TEST(Principal, TextSaysWhoVouched) {
   EXPECT_EQ(user(1000).text(), "uid 1000");
   EXPECT_EQ(by(Principal::Voucher::kTls, "1000").text(), "tls:1000");
   EXPECT_EQ(by(Principal::Voucher::kInternal, "audit").text(), "internal:audit");
+}
+
+TEST(Decide, Fault161_CredentialsOfTasksAreNamedByTheRuleThatAllowsWork) {
+  const auto policy = parse_policy(R"(
+rules:
+  - {name: deploys, allow: [work], keys: ["deploy-*"], credentials: ["db-*"], who: {user: "7"}}
+  - {name: bare, allow: [work], keys: [report], who: {user: "7"}}
+  - {name: not-root, deny: [work], credentials: [db-root], who: {anyone: true}}
+)",
+                                   "policy.yml");
+  const auto may = [&](const std::string& handler, const std::string& credential) {
+    Query query{Action::kWork, handler, {}};
+    query.credential = credential;
+    return decide(*policy, user(7), query).allowed;
+  };
+  EXPECT_TRUE(may("deploy-web", ""));
+  EXPECT_TRUE(may("deploy-web", "db-main"));
+  EXPECT_FALSE(may("deploy-web", "db-root"));
+  EXPECT_FALSE(may("deploy-web", "api"));
+  EXPECT_TRUE(may("report", ""));
+  EXPECT_FALSE(may("report", "db-main"));
+  EXPECT_THROW(parse_policy("rules:\n  - {name: a, allow: [open], credentials: [b], "
+                            "who: {user: \"7\"}}\n",
+                            "policy.yml"),
+               Error);
 }
 
 }  // namespace

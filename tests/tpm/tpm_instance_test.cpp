@@ -44,7 +44,7 @@ class TpmInstance : public TpmAgent {
     std::ofstream(state() + "/worker.yml")
         << "agent: {socket: " << state()
         << "/run/agent.sock}\nhandlers:\n  note: {program: " << state() << "/note.sh"
-        << (::geteuid() == 0 ? ", user: root}\n" : "}\n");
+        << (::geteuid() == 0 ? ", user: root" : "") << ", credentials: [backup]}\n";
     worker_ = ::fork();
     if (worker_ != 0) return;
     const std::string config = state() + "/worker.yml";
