@@ -213,6 +213,8 @@ Json Agents::apply(TrustVerb verb, const std::string& id, const std::string& fin
     refuse_fingerprint(agent.auth_kid, fingerprint);
   }
   if (*next == *trust) return show(id);
+  // The operator has decided which of two copies goes on.
+  if (verb == TrustVerb::kResume) store_.forget_session(id);
   store::AgentChange with{recorder_.make(Outcome::kDone, actor, what, id, reason)};
   if (verb == TrustVerb::kRevoke) with.revoke = "keyCompromise";
   const auto changed = change(

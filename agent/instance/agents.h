@@ -44,6 +44,11 @@ class Agents {
   // signed and after the last change of what is here (the store was put back from a backup).
   // Returns the agent as it is then.
   store::Agent catch_up(const store::Agent& agent, const Json& said);
+  // The agent's link begins. One state of an agent that went on twice (its folder was copied, or
+  // put back) is suspended until an operator resumes or enrolls it: Error{kKeyState}, an alarm.
+  // Returns the value to be acknowledged in the welcome; empty: none.
+  std::string continue_session(const store::Agent& agent, const Json& hello,
+                               const std::string& address);
   // A certificate for the session's key or for a new one.
   Json renew(const store::Agent& agent, const Json& request);
 

@@ -88,6 +88,11 @@ class AgentLink final : public tls::LinkHandler {
                  {"instance", parts_.config.id},
                  {"time", rfc3339(parts_.clock.now())},
                  {"heartbeat_s", parts_.config.heartbeat.count() / 1000}};
+    const auto session = parts_.agents.continue_session(agent_, message, link_->peer().address);
+    if (!session.empty()) welcome["session"] = session;
+    const auto age =
+        std::chrono::duration_cast<std::chrono::seconds>(parts_.config.credential_max_age);
+    if (age.count() > 0) welcome["credential_max_age_s"] = age.count();
     told_ = parts_.epoch.current();
     if (!told_.empty()) welcome["epoch"] = told_;
     const auto before = parts_.links.enter(agent_.id, link_, welcome);

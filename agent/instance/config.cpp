@@ -124,6 +124,9 @@ InstanceConfig read(const YamlReader& root) {
   config.session_life = times.duration("session", config.session_life);
   config.session_idle = times.duration("session-idle", config.session_idle);
   config.heartbeat = times.duration("heartbeat", config.heartbeat);
+  config.credential_max_age = times.duration("credential-max-age", config.credential_max_age);
+  if (config.credential_max_age > 0s && config.credential_max_age < 1min)
+    fail(times, "credential-max-age", "'credential-max-age' must be at least 1m; 0s for none");
   config.task_lease = times.duration("task-lease", config.task_lease);
   config.task_history = times.duration("task-history", config.task_history);
   if (config.session_life < 1s || config.session_idle < 1s)

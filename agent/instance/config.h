@@ -46,6 +46,7 @@ struct InstanceConfig {
   std::chrono::milliseconds session_life{std::chrono::hours(8)};
   std::chrono::milliseconds session_idle{std::chrono::hours(1)};
   std::chrono::milliseconds heartbeat{15000};
+  std::chrono::milliseconds credential_max_age{0};  // 0: each agent's own limit
   std::chrono::milliseconds task_lease{60000};
   std::chrono::milliseconds task_history{std::chrono::hours(24 * 30)};
   Limits limits;

@@ -89,7 +89,10 @@ LinkState Enrolment::begin(const EnrolmentWish& wish) {
   state.transport_key = wish.transport_key;
   state.require_bound = true;
   // What was sealed to lost keys is to be sealed anew.
-  if (wish.replace) keys_.forget_sealed();
+  if (wish.replace) {
+    keys_.forget_sealed();
+    keys_.replace_lost_audit_keys();
+  }
   const auto auth = keys_.provide(wish.auth_key, Purpose::kAuth, wish.replace);
   const auto transport = keys_.provide(wish.transport_key, Purpose::kTransport, wish.replace);
   Json body{

@@ -42,6 +42,8 @@ constexpr Text kOptionalTexts[] = {{"epoch", &LinkState::epoch},
                                    {"confirmation", &LinkState::confirmation},
                                    {"contact", &LinkState::contact},
                                    {"seen", &LinkState::seen},
+                                   {"session", &LinkState::session},
+                                   {"next_session", &LinkState::next_session},
                                    {"credential_limit", &LinkState::credential_limit}};
 
 constexpr const char* kRequireBound = "require_bound";  // written only where it is true

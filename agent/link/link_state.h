@@ -39,6 +39,10 @@ struct LinkState {
   // Envelopes of credentials must say what they are for. False: it was enrolled by a program of
   // before that.
   bool require_bound = false;
+  // The value of the last session that the instance acknowledged, and the one that it is to
+  // acknowledge next: random. A copy of this folder goes on from the same value, and the instance
+  // sees two that did.
+  std::string session, next_session;
 
   bool operator==(const LinkState&) const = default;
 };

@@ -70,6 +70,10 @@ std::vector<wire::Key> OwnKeys::generations(const std::string& name) {
 }
 
 wire::Key OwnKeys::provide(const std::string& name, Purpose purpose, bool replace) {
+  wire::Request creation;
+  auto& create = *creation.mutable_key_create();
+  create.set_name(name);
+  create.set_purpose(std::string(name_of(purpose)));
   for (const auto& key : generations(name)) {
     if (key.purpose() != name_of(purpose))
       throw Error(Code::kUsage,
@@ -83,6 +87,11 @@ wire::Key OwnKeys::provide(const std::string& name, Purpose purpose, bool replac
                       "name another one for credentials of the instance",
                   key.kid());
     if (key.usable() || !replace) continue;
+    // What takes its place is as it was: the newest generation comes first.
+    if (create.algorithm().empty()) {
+      create.set_algorithm(key.algorithm());
+      create.set_envelope(key.envelope());
+    }
     wire::Request request;
     auto& destroy = *request.mutable_key_destroy();
     destroy.set_key(key.kid());
@@ -90,12 +99,7 @@ wire::Key OwnKeys::provide(const std::string& name, Purpose purpose, bool replac
     destroy.set_reason("the token has lost it; the agent is enrolled anew");
     gate_.call(std::move(request));
   }
-  if (generations(name).empty()) {
-    wire::Request request;
-    request.mutable_key_create()->set_name(name);
-    request.mutable_key_create()->set_purpose(std::string(name_of(purpose)));
-    gate_.call(std::move(request), "link", kCreation);
-  }
+  if (generations(name).empty()) gate_.call(std::move(creation), "link", kCreation);
   auto key = show(name);
   if (!key.usable())
     throw Error(Code::kKeyLost,
@@ -105,6 +109,24 @@ wire::Key OwnKeys::provide(const std::string& name, Purpose purpose, bool replac
   if (key.state() != name_of(KeyState::kActive))
     throw Error(Code::kKeyState, "key " + name + " is " + key.state(), key.kid());
   return key;
+}
+
+// The log's earlier checkpoints verify with the old public key, which the ledger keeps.
+void OwnKeys::replace_lost_audit_keys() {
+  wire::Request list;
+  list.mutable_key_list();
+  const auto response = gate_.call(std::move(list));
+  for (const auto& key : response.key_list().keys()) {
+    const bool lost = key.purpose() == name_of(Purpose::kAudit) &&
+                      key.state() == name_of(KeyState::kActive) && !key.usable();
+    if (!lost) continue;
+    wire::Request request;
+    request.mutable_rekey()->set_name(key.name());
+    request.mutable_rekey()->set_reason(
+        "the token has lost audit key " + key.kid() +
+        "; from here on checkpoints are signed by its next generation");
+    gate_.call(std::move(request), "link", kCreation);
+  }
 }
 
 Bytes OwnKeys::sign(const Kid& kid, SignatureAlgorithm algorithm, ByteView input) {

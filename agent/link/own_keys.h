@@ -26,6 +26,8 @@ class OwnKeys {
   // destroyed in the ledger first. Throws Error{kUsage} for one of another purpose,
   // Error{kKeyLost}, Error{kKeyState}.
   wire::Key provide(const std::string& name, Purpose purpose, bool replace);
+  // An audit key that the token has lost is rekeyed, so that the log is signed again.
+  void replace_lost_audit_keys();
 
   Bytes sign(const Kid& kid, SignatureAlgorithm algorithm, ByteView input);
   Bytes sign_message(const Kid& kid, SignatureAlgorithm algorithm, ByteView message);

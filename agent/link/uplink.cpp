@@ -277,6 +277,21 @@ void Uplink::session(const LinkState& state) {
   serve(session);
 }
 
+// On the disk before it is said: what the instance has acknowledged without our hearing of it is
+// said again, and is not taken for a copy's. Where the disk refuses, the last value is said again.
+std::string Uplink::next_session() {
+  const auto state = store_.get();
+  if (!state || !state->next_session.empty()) return state ? state->next_session : std::string();
+  const std::string fresh = to_base64url(random_bytes(24));
+  try {
+    store_.update([&](LinkState& kept) { kept.next_session = fresh; });
+  } catch (const Error& error) {
+    log_warning("link", error.what());
+    return state->session;
+  }
+  return fresh;
+}
+
 // The one word of the other side that makes a session: it names the key that it knows us by.
 void Uplink::welcome(Session& session, const LinkState& state) {
   Json hello{{"type", "hello"},
@@ -286,6 +301,11 @@ void Uplink::welcome(Session& session, const LinkState& state) {
              {"transport_kid", session.transport_kid},
              {"busy", handlers_.busy && handlers_.busy()}};
   if (!state.epoch.empty()) hello["epoch"] = state.epoch;
+  const std::string next = next_session();
+  if (!next.empty()) {
+    hello["session"] = state.session;
+    hello["next_session"] = next;
+  }
   if (!state.confirmation.empty()) {
     // For an instance that was put back from a backup. It looks whether it is of this key.
     hello["transport"] = session.transport;
@@ -322,6 +342,13 @@ void Uplink::welcome(Session& session, const LinkState& state) {
   const double beat = std::clamp(said.seconds("heartbeat_s"), 0.1, 300.0);
   session.heartbeat = std::chrono::milliseconds(static_cast<long>(beat * 1000));
   epoch_.hear(state, said.text_or("epoch", {}));
+  if (!next.empty() && said.text_or("session", {}) == next) {
+    store_.update([&](LinkState& kept) {
+      if (kept.next_session != next) return;
+      kept.session = next;
+      kept.next_session.clear();
+    });
+  }
   if (handlers_.acknowledged)
     handlers_.acknowledged(std::chrono::seconds(
         std::min<std::uint64_t>(said.number_or("credential_max_age_s", 0), kMaxLimitSeconds)));

@@ -71,6 +71,7 @@ class Uplink {
   void attempt(const LinkState& state);
   void session(const LinkState& state);
   void welcome(Session& session, const LinkState& state);
+  std::string next_session();
   void serve(Session& session);
   void failed(const LinkState& state, const Error& error);
   void note(Phase phase);

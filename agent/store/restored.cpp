@@ -73,6 +73,8 @@ bool Store::accept_restored(const Event& event, std::int64_t epoch) {
     sql.run("UPDATE counters SET value = :value WHERE name = 'events'",
             {{"value", std::max<std::int64_t>(known->epoch, last_of(sql))}});
     sql.run("DELETE FROM settings WHERE name = :name", {{"name", std::string(kSetting)}});
+    // Agents went on since the backup: what they say next is taken.
+    sql.run("DELETE FROM agent_sessions", {});
     // Those that were used after the backup are unused again.
     sql.run("DELETE FROM enrolment_tokens WHERE used_by = ''", {});
     insert_event(sql, event);

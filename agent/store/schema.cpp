@@ -216,9 +216,15 @@ const Migration kDecisions = {
     R"sql(CREATE INDEX decisions_state ON decisions (state, created))sql",
 };
 
+// The last session value of each agent (sessions.cpp).
+const Migration kAgentSessions = {
+    R"sql(CREATE TABLE agent_sessions (
+      agent TEXT PRIMARY KEY, enrolled BIGINT NOT NULL, value TEXT NOT NULL))sql",
+};
+
 const Migration kAll[] = {
-    kFirst,       kTasks,    kReplicas,      kRecords,  kExchanges, kCredentialRecords,
-    kEnrollments, kSessions, kLoginFailures, kDecisions};
+    kFirst,       kTasks,    kReplicas,      kRecords,   kExchanges,    kCredentialRecords,
+    kEnrollments, kSessions, kLoginFailures, kDecisions, kAgentSessions};
 
 // The table that says which migrations ran is there before the first of them.
 void prepare(Sql& sql) {

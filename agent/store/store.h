@@ -197,6 +197,13 @@ class Store {
   // seen now.
   EnteredLink enter_link(const AgentLink& link);
   // Seen, and its agent too. False: it is not the agent's link any more.
+  // The agent's session begins. `last`: the value that it knows this store to have; `next`: the one
+  // that is to be there now; both empty: an agent that keeps none. False: the store has another,
+  // so that two have gone on from one state.
+  bool continue_session(const std::string& agent, WallTime enrolled, const std::string& last,
+                        const std::string& next);
+  // Whatever the agent says next is taken.
+  void forget_session(const std::string& agent);
   bool beat_link(const std::string& agent, std::int64_t session, WallTime now);
   void leave_link(const std::string& agent, std::int64_t session);
   void add_news(const std::string& agent);

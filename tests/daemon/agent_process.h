@@ -88,10 +88,11 @@ class AgentProcess {
     std::filesystem::permissions(path, std::filesystem::perms(mode));
   }
 
+  std::string uri() const { return "pkcs11:token=" + hsm.label() + ";serial=" + hsm.serial(); }
   std::string config() const {
     return "agent-id: test\nstate-folder: " + state().string() +
-           "\npolicy: policy.yml\ntoken:\n  uri: \"pkcs11:token=" + hsm.label() +
-           ";serial=" + hsm.serial() + "\"\n  profile: " + (folder() / "profile.yml").string() +
+           "\npolicy: policy.yml\ntoken:\n  uri: \"" + (token_uri.empty() ? uri() : token_uri) +
+           "\"\n  profile: " + (folder() / "profile.yml").string() +
            "\n  pin:\n    file: " + (folder() / "pin").string() + "\n" +
            (shimmed ? "  module: " KEYAGENT_SHIM "\n" : "") + token_extra +
            "socket:\n  path: " + socket().string() + "\n  mode: 0666\n" + extra;
@@ -207,6 +208,7 @@ class AgentProcess {
 
   SoftHsm hsm;
   bool shimmed = false;
+  std::string token_uri;           // empty: its own token's
   std::string token_extra, extra;  // further lines of the configuration
   std::string policy = allowing(
       "open, seal, sign, public, create, destroy, rekey, suspend, reseal, status, audit, admin, "

@@ -145,6 +145,26 @@ TEST_F(LinkTest, R15_LostKeysAreReplacedByOneCommand) {
   EXPECT_NE(status().transport_kid(), lost.transport_kid());
 }
 
+TEST_F(LinkTest, R15_AReplacedAgentHasTheAlgorithmsOfBeforeAndAnAuditKeyThatSigns) {
+  const auto audit = create("audit", "audit", "ec-p384");
+  connect();
+  for (const char* name : {"identity", "credentials", "audit"})
+    vault_.destroy(keys_.find(name).cka_id);
+  keys_.reconcile();
+  ASSERT_FALSE(keys_.find("audit").usable);
+  const auto replaced = enroll(instance_.make_token(), {}, true);
+  ASSERT_FALSE(replaced.has_failure()) << replaced.failure().text();
+  EXPECT_EQ(keys_.find("credentials").algorithm, KeyAlgorithm::kEcP256) << "not the default";
+  EXPECT_TRUE(told("rekey.planned", audit.kid())) << "the break is in the audit log";
+  runner_of_link_->run(0ms);
+  const auto fresh = keys_.find("audit");
+  EXPECT_TRUE(fresh.usable);
+  EXPECT_EQ(fresh.state, KeyState::kActive);
+  EXPECT_EQ(fresh.algorithm, KeyAlgorithm::kEcP384);
+  EXPECT_NO_THROW(keys_.ops().sign(fresh.kid, SignatureAlgorithm::kEs384, Bytes(48, 'c')));
+  EXPECT_EQ(keys_.find(audit.kid()).state, KeyState::kDeactivated) << "its checkpoints verify";
+}
+
 TEST_F(LinkTest, EnrolmentElsewhereIsRefusedUntilTheFirstIsLeft) {
   connect();
   test::TestInstance other;

@@ -1,0 +1,35 @@
+// How far each agent's sessions went: what tells two copies of one agent.
+
+#include "agent/store/store_impl.h"
+
+namespace keyagent::store {
+
+// The first statement has the row's lock until the end: of two copies that come at once, one is
+// second. A row of an earlier enrollment says nothing.
+bool Store::continue_session(const std::string& agent, WallTime enrolled, const std::string& last,
+                             const std::string& next) {
+  return impl_->db.write([&](Sql& sql) {
+    if (!next.empty())
+      sql.run(
+          "INSERT INTO agent_sessions (agent, enrolled, value) VALUES (:agent, :enrolled, '') "
+          "ON CONFLICT (agent) DO UPDATE SET value = agent_sessions.value",
+          {{"agent", agent}, {"enrolled", enrolled}});
+    const auto known = sql.first(
+        "SELECT value FROM agent_sessions WHERE agent = :agent AND enrolled = :enrolled",
+        {{"agent", agent}, {"enrolled", enrolled}}, [](const Row& row) { return row.text(0); });
+    // `next` is there when the answer to it was lost.
+    if (known && !known->empty() && *known != last && *known != next) return false;
+    if (!next.empty())
+      sql.run("UPDATE agent_sessions SET enrolled = :enrolled, value = :value WHERE agent = :agent",
+              {{"agent", agent}, {"enrolled", enrolled}, {"value", next}});
+    return true;
+  });
+}
+
+void Store::forget_session(const std::string& agent) {
+  impl_->db.write([&](Sql& sql) {
+    sql.run("DELETE FROM agent_sessions WHERE agent = :agent", {{"agent", agent}});
+  });
+}
+
+}  // namespace keyagent::store
