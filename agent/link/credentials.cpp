@@ -14,6 +14,10 @@ namespace {
 
 using Json = nlohmann::ordered_json;
 
+// However many an instance names: what is kept of them here is bounded (RELIABILITY 153).
+constexpr std::size_t kMaxCopies = 1000;
+constexpr std::size_t kMaxStale = 10000;
+
 // A name is a part of a path, here and at the instance.
 bool is_name(const std::string& name) {
   return !name.empty() && name.size() <= 128 && name.front() != '.' && name.front() != '-' &&
@@ -96,6 +100,16 @@ SealedCredential Credentials::fetch_for_our_keys(const LinkState& state, Instanc
   throw Error(Code::kKeyState, "no key of " + state.transport_key + " opens anything now");
 }
 
+void Credentials::require_room(const std::string& name) const {
+  if (std::filesystem::exists(path_of(name))) return;
+  const auto files = std::distance(std::filesystem::directory_iterator(folder_),
+                                   std::filesystem::directory_iterator());
+  if (static_cast<std::size_t>(files) < kMaxCopies) return;
+  throw Error(Code::kUnsupported, "this agent keeps at most " + std::to_string(kMaxCopies) +
+                                      " credentials; " + name +
+                                      " is one more: have the instance assign it fewer");
+}
+
 // REQUIRES its turn.
 Credentials::Copy Credentials::fetch(const LinkState& state, const std::string& name) {
   try {
@@ -107,6 +121,7 @@ Credentials::Copy Credentials::fetch(const LinkState& state, const std::string& 
                     {"envelope", copy.sealed.envelope},
                     {"fetched", copy.fetched}};
     make_private_folder(folder_);
+    require_room(name);
     replace_file(path_of(name), as_bytes(kept.dump(2) + "\n"), 0600);
     const std::lock_guard lock(mutex_);
     stale_.erase(name);
@@ -220,7 +235,7 @@ std::vector<std::string> Credentials::unbound() const {
 void Credentials::changed(const std::vector<std::string>& names) {
   const std::lock_guard lock(mutex_);
   for (const auto& name : names) {
-    if (is_name(name)) stale_.insert(name);
+    if (is_name(name) && stale_.size() < kMaxStale) stale_.insert(name);
   }
 }
 

@@ -58,6 +58,8 @@ class Credentials {
                                         bool has_copy, bool stale);
   void require_right(const LinkState& state, const SealedCredential& sealed);
   void open(const LinkState& state, const Copy& copy, wire::CredentialGetReply& reply);
+  // Throws Error{kUnsupported} when no further copy may be kept.
+  void require_room(const std::string& name) const;
   std::filesystem::path path_of(const std::string& name) const;
 
   const Surroundings& around_;

@@ -266,5 +266,14 @@ TEST_F(ConfigCheck, ProgramThatSshAsksIsTrustedAsTheAgentItself) {
   EXPECT_THAT(check(), ElementsAre(finding("error", "cannot be executed", "chmod 0755")));
 }
 
+TEST_F(ConfigCheck, Fault165_AGraceOfNothingIsNamed) {
+  configure("rekey: {grace: 0s}\n");
+  EXPECT_THAT(check(), Contains(finding("warning", "rekey.grace is 0s", "leave it out")));
+  configure("rekey: {keys: {releases: {grace: 0s}}}\n");
+  EXPECT_THAT(check(), Contains(finding("warning", "rekey.keys.releases.grace", "leave it out")));
+  configure("rekey: {grace: 2d}\n");
+  EXPECT_THAT(check(), Not(Contains(finding("warning", "grace", ""))));
+}
+
 }  // namespace
 }  // namespace keyagent::config

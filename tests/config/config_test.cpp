@@ -274,5 +274,27 @@ TEST(Config, R10_WrongRekeyIsNamedWithItsLine) {
   }
 }
 
+TEST(Config, Fault153_LimitsOfRekeysCensusAndCachedCredentials) {
+  const auto usual = with_rekey("  warn: 7d\n");
+  EXPECT_EQ(usual.rekey.grace, std::chrono::hours(24 * 7));
+  EXPECT_EQ(usual.rekey.max_ordered_per_day, 2);
+  EXPECT_EQ(usual.rekey.max_generations, 8);
+  EXPECT_EQ(usual.credential_max_age, std::chrono::hours(24 * 7));
+  EXPECT_EQ(usual.census.rows, 20000u);
+  const auto given = with_rekey(
+      "  grace: 1d\n  max-ordered-per-day: 0\n  max-generations: 3\n"
+      "  purposes: {sign: {grace: 2d}}\n"
+      "link: {credential-max-age: 1h}\nlimits: {census-rows: 5, census-sources-per-uid: 2}\n");
+  EXPECT_EQ(given.rekey.grace, std::chrono::hours(24));
+  EXPECT_EQ(given.rekey.purposes.at(Purpose::kSign).grace, std::chrono::hours(48));
+  EXPECT_EQ(given.rekey.max_ordered_per_day, 0);
+  EXPECT_EQ(given.rekey.max_generations, 3);
+  EXPECT_EQ(given.credential_max_age, std::chrono::hours(1));
+  EXPECT_EQ(given.census.rows, 5u);
+  EXPECT_EQ(given.census.sources_per_uid, 2u);
+  EXPECT_THROW(with_rekey("  max-generations: 1\n"), Error);
+  EXPECT_THROW(with_rekey("  warn: 7d\nlink: {credential-max-age: 0s}\n"), Error);
+}
+
 }  // namespace
 }  // namespace keyagent::config

@@ -17,7 +17,7 @@ using namespace std::chrono_literals;
 using testing::HasSubstr;
 
 constexpr const char* kShortDrain =
-    "rekey:\n  keys:\n    credentials: {drain: 10s}\n    releases: "
+    "rekey:\n  max-generations: 200\n  keys:\n    credentials: {drain: 10s}\n    releases: "
     "{drain: 10s}\n";
 
 wire::Key show(client::Client& agent, const std::string& key) {
