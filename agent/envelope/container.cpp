@@ -160,8 +160,7 @@ Bytes armor_cms(ByteView der) {
   const CleanErrorQueue clean;
   const Owned<BIO> bio(BIO_new(BIO_s_mem()));
   char* text = nullptr;
-  if (!bio ||
-      PEM_write_bio(bio.get(), "CMS", "", der.data(), static_cast<long>(der.size())) <= 0) {
+  if (!bio || PEM_write_bio(bio.get(), "CMS", "", der.data(), static_cast<long>(der.size())) <= 0) {
     throw Error(Code::kInternal, "OpenSSL: cannot write PEM");
   }
   const long size = BIO_get_mem_data(bio.get(), &text);

@@ -102,8 +102,9 @@ void require_bound(const LinkState& state, const SealedCredential& sealed,
                    const std::optional<CredentialVersions::Seen>& seen, bool required) {
   const auto header = envelope::inspect(as_bytes(sealed.envelope));
   if (header.format != envelope::Format::kJwe)
-    refuse(sealed, "it is CMS, which does not say what it is for; seal credentials as JWE: "
-                   "keyagent seal --credential NAME --agent ID");
+    refuse(sealed,
+           "it is CMS, which does not say what it is for; seal credentials as JWE: "
+           "keyagent seal --credential NAME --agent ID");
   if (seen && sealed.version < seen->version) {
     refuse(sealed, "it is version " + std::to_string(sealed.version) + ", and this agent has had " +
                        std::to_string(seen->version) +
@@ -111,8 +112,9 @@ void require_bound(const LinkState& state, const SealedCredential& sealed,
   }
   if (!header.binding) {
     if (!required && !(seen && seen->bound)) return;
-    refuse(sealed, "it does not say what it is for; have it sealed again: keyagent instance "
-                   "credential reseal (a blind one: by its author)");
+    refuse(sealed,
+           "it does not say what it is for; have it sealed again: keyagent instance "
+           "credential reseal (a blind one: by its author)");
   }
   const auto& is = *header.binding;
   if (is.instance != state.instance)

@@ -41,10 +41,10 @@ class CredentialVersions {
   std::map<std::string, Seen> known_;  // by name
 };
 
-// Does the envelope say that it is what was asked for? `name`: the credential's; `required`: one that
-// says nothing is refused. Throws Error{kIntegrity}: it is for another instance, agent, credential or
-// version, older than what was seen, or says nothing where it must. The envelope's own word is
-// authenticated only when it has been opened.
+// Does the envelope say that it is what was asked for? `name`: the credential's; `required`: one
+// that says nothing is refused. Throws Error{kIntegrity}: it is for another instance, agent,
+// credential or version, older than what was seen, or says nothing where it must. The envelope's
+// own word is authenticated only when it has been opened.
 void require_bound(const LinkState& state, const SealedCredential& sealed,
                    const std::optional<CredentialVersions::Seen>& seen, bool required);
 // Does the envelope say anything?

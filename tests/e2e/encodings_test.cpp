@@ -1,4 +1,5 @@
-// The forms in which people have envelopes, keys and signatures in files (RELIABILITY 156, 176, 177).
+// The forms in which people have envelopes, keys and signatures in files (RELIABILITY 156, 176,
+// 177).
 
 #include <gmock/gmock.h>
 
@@ -63,7 +64,8 @@ TEST_F(Encodings, Fault176_AJweOpensWithWhiteSpaceAround) {
   std::string token = host_.read("jwe");
   token.pop_back();
   for (const std::string after : {"\n\n\n", "\r\n", " \n"}) expect_opens(token + after, after);
-  for (const std::string before : {"\n", "  ", "\xEF\xBB\xBF"}) expect_opens(before + token, before);
+  for (const std::string before : {"\n", "  ", "\xEF\xBB\xBF"})
+    expect_opens(before + token, before);
 }
 
 TEST_F(Encodings, Fault176_WhatSignWritesVerifyReads) {
@@ -72,7 +74,8 @@ TEST_F(Encodings, Fault176_WhatSignWritesVerifyReads) {
     create(name, "--purpose sign --algorithm " + algorithm);
     for (const std::string format : {"openssl", "raw", "base64", "jws"}) {
       SCOPED_TRACE(name + " " + format);
-      ASSERT_EQ(host_.keyagent("sign text --key " + name + " --format " + format + " -o sig").status, 0);
+      ASSERT_EQ(
+          host_.keyagent("sign text --key " + name + " --format " + format + " -o sig").status, 0);
       const std::string verify = "verify text --signature sig --format " + format;
       EXPECT_EQ(host_.keyagent(verify + " --key " + name).status, 0);
       EXPECT_EQ(host_.keyagent(verify + " --public " + name + ".pem").status, 0);
@@ -115,10 +118,12 @@ TEST_F(Encodings, Fault177_SealsToAKeyInEveryForm) {
   Json jwk = Json::parse(host_.read("full.jwk"));
   for (const char* optional : {"alg", "use", "kid"}) jwk.erase(optional);
   host_.write("bare.jwk", jwk.dump());
-  host_.shell("openssl x509 -in k.crt -outform DER -out crt.der && "
-              "openssl crl2pkcs7 -nocrl -certfile k.crt -certfile ca.crt -out k.p7b && "
-              "cat ca.crt k.crt >chain.pem");
-  for (const std::string file : {"k.pem", "full.jwk", "bare.jwk", "k.crt", "crt.der", "k.p7b", "chain.pem"}) {
+  host_.shell(
+      "openssl x509 -in k.crt -outform DER -out crt.der && "
+      "openssl crl2pkcs7 -nocrl -certfile k.crt -certfile ca.crt -out k.p7b && "
+      "cat ca.crt k.crt >chain.pem");
+  for (const std::string file :
+       {"k.pem", "full.jwk", "bare.jwk", "k.crt", "crt.der", "k.p7b", "chain.pem"}) {
     const auto sealed = host_.keyagent("seal text --public " + file + " -o sealed");
     EXPECT_EQ(sealed.status, 0) << file << ": " << sealed.output;
     EXPECT_EQ(host_.keyagent("open sealed").output, "hello") << file;
@@ -138,9 +143,11 @@ TEST_F(Encodings, Fault156_CbcContentIsForKeysThatWereCreatedForIt) {
     EXPECT_THAT(host_.keyagent(words).output, HasSubstr("AES-CBC")) << words;
   for (const std::string name : {"k", "legacy"}) {
     certificate(name);
-    host_.shell("openssl cms -encrypt -binary -in text -outform DER -aes-256-cbc -keyid -out " + name +
-                ".cbc -recip " + name + ".crt && openssl cms -encrypt -binary -in text -outform DER "
-                "-aes-256-gcm -keyid -out " + name + ".gcm -recip " + name + ".crt");
+    host_.shell("openssl cms -encrypt -binary -in text -outform DER -aes-256-cbc -keyid -out " +
+                name + ".cbc -recip " + name +
+                ".crt && openssl cms -encrypt -binary -in text -outform DER "
+                "-aes-256-gcm -keyid -out " +
+                name + ".gcm -recip " + name + ".crt");
   }
   EXPECT_EQ(host_.keyagent("open k.gcm").output, "hello");
   EXPECT_EQ(host_.keyagent("open legacy.cbc").output, "hello");

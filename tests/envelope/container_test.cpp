@@ -1,9 +1,10 @@
 // RELIABILITY 176: one rule finds the encoding of an envelope, whatever stands around it.
 
+#include "agent/envelope/container.h"
+
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include "agent/envelope/container.h"
 #include "tests/envelope/keys.h"
 
 namespace keyagent::envelope {
@@ -53,8 +54,8 @@ class Container : public testing::Test {
 };
 
 TEST_F(Container, Fault176_PemOpensWithWhatOpensslReadsAroundIt) {
-  for (const std::string before :
-       {"", "\n", "\r\n\r\n", "\xEF\xBB\xBF", "\xEF\xBB\xBF\n", "Sealed for web1\n", "0042 ticket\n"}) {
+  for (const std::string before : {"", "\n", "\r\n\r\n", "\xEF\xBB\xBF", "\xEF\xBB\xBF\n",
+                                   "Sealed for web1\n", "0042 ticket\n"}) {
     SCOPED_TRACE(before);
     expect_opens(joined({as_bytes(before), pem_}), Format::kCms);
     expect_opens(joined({as_bytes(before), with_crlf(pem_)}), Format::kCms);

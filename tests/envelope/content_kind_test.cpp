@@ -27,7 +27,8 @@ class ContentKind : public testing::TestWithParam<test::KeyCase> {
     const std::string der = test::cbc_message(key_.spki, text);
     return Bytes(der.begin(), der.end());
   }
-  void expect_refused_untouched(const PublicKeyInfo& key, ByteView bytes, const std::string& words) {
+  void expect_refused_untouched(const PublicKeyInfo& key, ByteView bytes,
+                                const std::string& words) {
     const int before = keys_.calls().total();
     try {
       open(keys_, key, bytes);
@@ -48,7 +49,8 @@ TEST_P(ContentKind, Fault156_CbcContentIsRefusedBeforeTheTokenWithItsCure) {
   const Bytes sealed = cbc_message("from openssl");
   EXPECT_FALSE(inspect(sealed).authenticated);
   expect_refused_untouched(key_, sealed, "openssl cms -encrypt -aes-256-gcm");
-  EXPECT_EQ(text_of(open(keys_, legacy_, sealed)), "from openssl") << "control: the message is good";
+  EXPECT_EQ(text_of(open(keys_, legacy_, sealed)), "from openssl")
+      << "control: the message is good";
 }
 
 TEST_P(ContentKind, Fault156_AChangedIvOpensNothing) {

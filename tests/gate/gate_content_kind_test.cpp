@@ -63,8 +63,11 @@ TEST_F(GateContentKindTest, Fault156_AKeyThatWasCreatedForItOpensCbcContentAndNo
   EXPECT_TRUE(key.accepts_cbc());
   EXPECT_EQ(ask(kBackup, open_request(cbc(key, "the password"))).open().plaintext(),
             "the password");
-  const PublicKeyInfo other{Kid(key.kid()),        key.name(),          KeyAlgorithm::kEcP256,
-                            Purpose::kTransport,   EnvelopeAlgorithm::kEcdhEsA256Kw,
+  const PublicKeyInfo other{Kid(key.kid()),
+                            key.name(),
+                            KeyAlgorithm::kEcP256,
+                            Purpose::kTransport,
+                            EnvelopeAlgorithm::kEcdhEsA256Kw,
                             Bytes(key.spki().begin(), key.spki().end())};
   const std::string_view text = "the password";
   const auto sealed = envelope::seal_jwe(other, envelope::ContentEncryption::kA256Gcm,
@@ -110,8 +113,11 @@ TEST_F(GateContentKindTest, Fault156_ResealAnswersTheSameForEveryPaddingOfCbcCon
 
 TEST_F(GateContentKindTest, Fault156_ResealOfGarbageForTheActiveKeyIsNotUpToDate) {
   const auto key = create("backup-1", "transport", "ec-p256");
-  const PublicKeyInfo info{Kid(key.kid()),      key.name(),          KeyAlgorithm::kEcP256,
-                           Purpose::kTransport, EnvelopeAlgorithm::kEcdhEsA256Kw,
+  const PublicKeyInfo info{Kid(key.kid()),
+                           key.name(),
+                           KeyAlgorithm::kEcP256,
+                           Purpose::kTransport,
+                           EnvelopeAlgorithm::kEcdhEsA256Kw,
                            Bytes(key.spki().begin(), key.spki().end())};
   const std::string_view text = "the password";
   const auto sealed = envelope::seal_jwe(info, envelope::ContentEncryption::kA256Gcm,

@@ -24,10 +24,7 @@ class BoundTest : public WholeSystem {
     database.write([&](store::Sql& each) { each.run(statement); });
   }
   Json copies(const std::string& name) {
-    return instance_.json("alice", "credential list " + name)
-        .at("credentials")
-        .at(0)
-        .at("copies");
+    return instance_.json("alice", "credential list " + name).at("credentials").at(0).at("copies");
   }
   void expect_refused(const std::string& name, const std::string& never) {
     const auto result = host_.keyagent("credential get " + name);

@@ -1,5 +1,6 @@
 #pragma once
-// CMS EnvelopedData with AES-256-CBC content, as `openssl cms -encrypt` makes it without a GCM cipher.
+// CMS EnvelopedData with AES-256-CBC content, as `openssl cms -encrypt` makes it without a GCM
+// cipher.
 
 #include <openssl/cms.h>
 #include <openssl/evp.h>
@@ -32,7 +33,8 @@ inline void must(bool ok) {
 // A certificate for the public key, by an authority of the moment.
 inline Owner<X509, X509_free> certificate(ByteView spki) {
   const unsigned char* at = spki.data();
-  const Owner<EVP_PKEY, EVP_PKEY_free> key(d2i_PUBKEY(nullptr, &at, static_cast<long>(spki.size())));
+  const Owner<EVP_PKEY, EVP_PKEY_free> key(
+      d2i_PUBKEY(nullptr, &at, static_cast<long>(spki.size())));
   const Owner<EVP_PKEY, EVP_PKEY_free> authority(EVP_EC_gen("P-256"));
   Owner<X509, X509_free> cert(X509_new());
   must(key && authority && cert);
