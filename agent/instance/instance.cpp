@@ -66,8 +66,7 @@ struct Instance::Impl {
       {store, recorder, decisions, exchanges, enrolment, specifications, credentials}};
   const Parts parts{config,   store,  authority, enrolment,      agents,  credentials,  rekeys,
                     tasks,    people, epoch,     specifications, records, reencryption, links,
-                    recorder, clock,  exchanges, decisions,      changes,
-                    usage};
+                    recorder, clock,  exchanges, decisions,      changes, usage};
   std::unique_ptr<tls::Server> api_server, agents_server;
   std::atomic<SteadyTime> looked{};
   SteadyTime summarized{clock.now_steady()}, forgot{clock.now_steady()};  // of tick() alone
