@@ -66,7 +66,7 @@ TEST_F(PeopleTest, LoginsBeyondThePlacesAreBusyAtOnceAndLeaveNoTrace) {
 }
 
 TEST_F(PeopleTest, Fault176_APasswordThatNoReaderHandsOverIsNotTaken) {
-  People people(store_, recorder_, clock_, std::chrono::hours(8), 1);
+  People people(store_, recorder_, clock_, {}, {.places = 1});
   const auto put = [&](const std::string& password) {
     people.put("alice", edit(password, "operator"), "test");
   };

@@ -127,7 +127,7 @@ TEST_P(Enroll, Fault147_EnrollmentLooksAgainAtWhateverItDependsOn) {
       {"token expired", [](Enrollment& e) { e.now += 2h; }, kTokenRefused},
       {"token's maker disabled",
        [&](Enrollment&) {
-         store().update_user({"ada", "admin", "", "", true});
+         store().update_user(*store().user("ada"), {"ada", "admin", "", "", true}, sample_event());
        },
        kTokenRefused},
       {"challenge failed",
@@ -159,7 +159,7 @@ TEST_P(Enroll, Fault147_EnrollmentLooksAgainAtWhateverItDependsOn) {
   for (const auto& [name, withdraw, expected] : cases) {
     SCOPED_TRACE(name);
     const auto id = "host-" + std::to_string(++number);
-    store().update_user({"ada", "admin", "", ""});
+    store().update_user(*store().user("ada"), {"ada", "admin", "", ""}, sample_event());
     const auto once = token();
     auto e = sample_enrollment(store(), id, id, once);
     ASSERT_EQ(store().would_enroll(e).outcome, kEntered);
