@@ -24,7 +24,7 @@ using ::testing::HasSubstr;
 using Json = nlohmann::json;
 namespace fs = std::filesystem;
 
-std::string slurp(const fs::path& path) {
+std::string contents_of(const fs::path& path) {
   std::ifstream in(path, std::ios::binary);
   return {std::istreambuf_iterator<char>(in), {}};
 }
@@ -82,7 +82,7 @@ TEST_F(Provisioning, Fault175_UnusualFoldersAreWrittenAsTheyAre) {
     const auto made = provision(state, "--json");
     ASSERT_EQ(made.status, 0) << name << made.output;
     EXPECT_EQ(Json::parse(made.output.substr(made.output.find('{'))).at("state"), state.string());
-    EXPECT_TRUE(serves(state)) << name << slurp(folder_.path() / "log");
+    EXPECT_TRUE(serves(state)) << name << contents_of(folder_.path() / "log");
     EXPECT_THAT(provision(state).output, HasSubstr("nothing changed")) << name;
   }
 }
