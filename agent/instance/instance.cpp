@@ -21,7 +21,7 @@ namespace {
 using namespace std::chrono_literals;
 
 constexpr auto kRenewal = 60s;  // how often certificate, CRL and what has expired are looked at
-constexpr auto kSummary = 10min, kForget = 1h;
+constexpr std::chrono::minutes kSummary{10}, kForget{60};
 constexpr auto kPoll = 10s;  // how late, at most, is what other replicas' lost notices were about
 
 tls::ServerOptions options_of(const Endpoint& endpoint, tls::ClientCertificate certificate) {
