@@ -23,7 +23,7 @@ namespace {
 
 // Answers to who is refused more often than is recorded line by line: so each of its requests under
 // way waits, and with its share of these (net::Limits) it is read no faster.
-constexpr auto kFloodDelay = 200ms;
+constexpr auto kFloodDelay = 500ms;
 
 // One request for the token: shared by its job, its deadline and whoever answers.
 struct Flight {

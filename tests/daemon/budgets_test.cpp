@@ -64,6 +64,7 @@ class Flood {
         ::close(fd);
         fd = -1;
       }
+      ::usleep(1000);  // the rest of the machine is for the agent and the owner
     }
   }
   const pid_t child_;
@@ -115,14 +116,14 @@ TEST_F(Budgets, Fault148_AFloodOfRefusalsTakesLittleOfTheDiskAndNothingOfTheOwne
   const auto before = std::filesystem::file_size(log);
   {
     const Flood flood(agent_, 64, AgentProcess::sign_request("data"));
-    ASSERT_TRUE(wait_until([&] { return refused_so_far() > 500; })) << agent_.story();
-    EXPECT_EQ(owner_gets(400), 400);
-    ASSERT_TRUE(wait_until([&] { return refused_so_far() > 3000; })) << agent_.story();
+    ASSERT_TRUE(wait_until([&] { return refused_so_far() > 300; })) << agent_.story();
+    EXPECT_EQ(owner_gets(100), 100);
+    ASSERT_TRUE(wait_until([&] { return refused_so_far() > 1200; })) << agent_.story();
   }
   EXPECT_EQ(owner_gets(20), 20);
   agent_.stop();
-  // The owner's 420 signatures and some status are in it too.
-  EXPECT_LT(std::filesystem::file_size(log) - before, 512U * 1024U);
+  // The owner's 120 signatures and some status are in it too.
+  EXPECT_LT(std::filesystem::file_size(log) - before, 256U * 1024U);
   EXPECT_THAT(read_text(log), HasSubstr("\"what\":\"refused.summary\",\"who\":\"uid 61191\""));
 }
 
@@ -136,7 +137,7 @@ TEST_F(Budgets, Fault149_AFullQueueOfOneUserIsNotBusyForAnother) {
     auto client = agent_.client();
     return client.call(AgentProcess::status_request()).status().queued() > 32;
   })) << agent_.story();
-  EXPECT_EQ(owner_gets(200), 200);
+  EXPECT_EQ(owner_gets(100), 100);
 }
 
 TEST_F(Budgets, Fault149_IdleConnectionsOfOthersKeepNobodyOut) {
