@@ -75,9 +75,9 @@ HandlerConfig read_handler(const YamlReader& reader, const std::string& name) {
   handler.seconds = std::chrono::seconds(reader.integer("seconds", 600, 1, 7 * 86400));
   handler.memory = bytes_of(reader, "memory");
   handler.credentials = reader.texts("credentials");
-  for (const auto& name : handler.credentials) {
-    if (!KeyName::parse(name))
-      refuse(reader.where("credentials"), "'" + name + "' is not the name of a credential");
+  for (const auto& each : handler.credentials) {
+    if (!KeyName::parse(each))
+      refuse(reader.where("credentials"), "'" + each + "' is not the name of a credential");
   }
   handler.parallel = static_cast<unsigned>(reader.integer("parallel", 1, 1, 64));
   return handler;
