@@ -135,7 +135,7 @@ std::optional<WallTime> next_rekey(const KeyRecord& key, const Periods& periods)
 }
 
 bool enforces_period(Purpose purpose) {
-  return purpose != Purpose::kAudit;
+  return purpose != Purpose::kAudit && !vouches(purpose);
 }
 
 std::optional<WallTime> period_end(const KeyRecord& key, const Periods& periods) {

@@ -47,7 +47,8 @@ struct Periods {
 // the same at each call: a restart draws no new lot.
 std::optional<WallTime> next_rekey(const KeyRecord& key, const Periods& periods);
 
-// False for keys whose work goes on past their period: the audit log must stay signed.
+// False for keys whose work goes on past their period: the audit log must stay signed, and others
+// have pinned the keys that vouch (identity, ca, confirm).
 bool enforces_period(Purpose purpose);
 // When the originator period of an active key ends (SP 800-57 part 1 §5.3.4); nullopt: never, or it
 // is not enforced.

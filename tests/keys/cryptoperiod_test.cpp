@@ -66,6 +66,13 @@ TEST(Cryptoperiod, AKeyThatOthersHoldWaitsForAPerson) {
   EXPECT_EQ(due_at(key, periods, kBirth + 400 * kDay).size(), 1u);
 }
 
+TEST(Cryptoperiod, Fault165_KeysThatOthersHavePinnedAreReportedAndGoOn) {
+  for (const auto purpose : {Purpose::kIdentity, Purpose::kConfirm, Purpose::kAudit}) {
+    EXPECT_FALSE(refused_from(key_of(purpose), {})) << name_of(purpose);
+    EXPECT_FALSE(due_at(key_of(purpose), {}, kBirth + 4000 * kDay).empty()) << name_of(purpose);
+  }
+}
+
 TEST(Cryptoperiod, ANameOverridesItsPurpose) {
   Periods periods;
   periods.by_purpose[Purpose::kSign] = {10 * kDay, 0ms, 0ms, true};
