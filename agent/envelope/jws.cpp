@@ -127,13 +127,7 @@ std::string sign_jws(KeyOps& ops, const PublicKeyInfo& key, SignatureAlgorithm a
 }
 
 Bytes verify_jws(const PublicKeyInfo& key, std::string_view jws, std::string_view type) {
-  if (!signs(key.purpose)) {
-    throw Error(Code::kUsage,
-                "a key for " + std::string(keyagent::name_of(key.purpose)) +
-                    " signs nothing; verify "
-                    "with a key that signs",
-                key.kid.text());
-  }
+  if (!signs(key.purpose)) refuse(key, "this key is not one that signs");
   const std::size_t first = jws.find('.');
   const std::size_t last = jws.rfind('.');
   if (first == std::string_view::npos || first == last || jws.find('.', first + 1) != last) {
