@@ -274,7 +274,8 @@ TEST_F(GateStatementTest, Fault144_DoctorNamesASignKeyThatVouchesUntilItIsRetype
   wire::Request doctor;
   doctor.mutable_doctor();
   const auto finding = [&]() -> std::string {
-    for (const auto& each : ask(kAdmin, doctor).doctor().findings()) {
+    const auto response = ask(kAdmin, doctor);
+    for (const auto& each : response.doctor().findings()) {
       if (each.kid() == kid) return each.cure();
     }
     return {};

@@ -83,7 +83,8 @@ class CompromisedInstance : public testing::Test {
     wire::Request request;
     request.mutable_doctor();
     std::string cures;
-    for (const auto& each : ask(request).doctor().findings()) cures += each.cure() + "\n";
+    const auto response = ask(request);
+    for (const auto& each : response.doctor().findings()) cures += each.cure() + "\n";
     return cures;
   }
 
