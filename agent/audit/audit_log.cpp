@@ -1,8 +1,10 @@
 #include "agent/audit/audit_log.h"
 
+#include <cerrno>
 #include <condition_variable>
 #include <deque>
 #include <fstream>
+#include <iterator>
 #include <mutex>
 #include <thread>
 #include <utility>
@@ -18,6 +20,35 @@ namespace {
 
 constexpr std::size_t kMostQueued = 65536;
 constexpr std::size_t kCheckedAtStart = 1000;
+constexpr std::uint64_t kRoomOfOne = 4096;      // what is reserved for a record
+constexpr std::uint64_t kRoomAtOnce = 1 << 20;  // … and how much of the disk at a time
+constexpr std::uint64_t kRoomOfCheckpoint = 2048;
+constexpr std::size_t kMaxCut = 256;  // of each text, where a record does not fit its room
+constexpr std::chrono::seconds kAskAgain{1};
+
+// At most so many bytes has the event's line: an escaped byte takes six.
+std::uint64_t room_of(const Event& event) {
+  std::uint64_t room = 384;
+  for (const auto* text : {&event.what, &event.who, &event.key, &event.kid, &event.outcome,
+                           &event.rule, &event.detail}) {
+    for (const char c : *text) room += c >= 0x20 && c < 0x7f && c != '"' && c != '\\' ? 1 : 6;
+  }
+  return room;
+}
+
+void cut_to_fit(Event& event) {
+  if (room_of(event) <= kRoomOfOne) return;
+  for (auto* text : {&event.detail, &event.key, &event.rule, &event.who, &event.kid}) {
+    if (text->size() > kMaxCut) text->resize(kMaxCut);
+    if (room_of(event) <= kRoomOfOne) return;
+  }
+  event.detail.clear();
+}
+
+// What a disk may recover from, unlike a sync that failed.
+bool may_pass(int error) {
+  return error == ENOSPC || error == EDQUOT || error == EFBIG || error == EROFS;
+}
 
 struct Tail {
   std::uint64_t records = 0;
@@ -111,10 +142,17 @@ struct AuditLog::Impl {
 
   mutable std::mutex mutex;
   std::condition_variable wake, synced;
-  std::deque<Queued> queue;   // guarded by mutex
-  std::uint64_t queued = 0;   // events ever queued
-  std::uint64_t written = 0;  // events ever synced
+  std::deque<Queued> queue;    // guarded by mutex
+  std::uint64_t queued = 0;    // events ever queued
+  std::uint64_t written = 0;   // events ever synced
+  std::uint64_t pending = 0;   // bytes of what is queued, and of what is being written
+  std::uint64_t promised = 0;  // bytes of rooms that are out
+  std::uint64_t room_end = 0;  // as much of the file has its blocks
+  std::uint64_t size = 0;      // bytes that are synced
+  std::string full;            // why there is no room; empty: there is
+  SteadyTime ask_again{};
   bool urgent = false, stopping = false, failed = false;
+  bool broken = false;  // failed, and not to be tried again
   CheckpointSigner signer;
   std::string external;  // the last checkpoint
   bool checkpoint_wanted = false;
@@ -125,6 +163,7 @@ struct AuditLog::Impl {
   std::uint64_t records = 0;  // guarded by mutex for readers
   std::string hash;
   std::uint64_t records_at_checkpoint = 0;
+  std::optional<Event> torn_found;
   SteadyTime last_checkpoint{};
   std::thread writer;
 
@@ -138,7 +177,9 @@ struct AuditLog::Impl {
     last_checkpoint = options.clock->now_steady();
     if (!tail.torn.empty()) quarantine(tail.torn);
     file = std::make_unique<AppendFile>(path);
+    size = room_end = file->size();
     writer = std::thread([this] { run(); });
+    if (torn_found) push(*torn_found);
   }
 
   // A record that a crash cut in two is kept as evidence and taken out of the chain, so that the
@@ -155,18 +196,70 @@ struct AuditLog::Impl {
     event.detail = std::to_string(torn.size()) + " bytes of a cut record were moved to " +
                    aside.filename().string() + ", sha256 " + to_hex(sha256(as_bytes(torn)));
     log_warning("audit", event.detail);
-    push(std::move(event));
+    torn_found = std::move(event);
   }
 
-  std::uint64_t push(Event event) {
-    const std::lock_guard lock(mutex);
+  // REQUIRES mutex.
+  void require_open() const {
     if (failed)
       throw Error(Code::kInternal, "the audit log cannot be written; nothing is done unrecorded");
+  }
+
+  // REQUIRES mutex. Throws unless the disk has `bytes` more than it has promised already.
+  void require_room(std::uint64_t bytes) {
+    const std::uint64_t end = size + pending + promised + kRoomOfCheckpoint + bytes;
+    if (end <= room_end) return;
+    const auto now = options.clock->now_steady();
+    if (full.empty() || now >= ask_again) {
+      for (const std::uint64_t more : {kRoomAtOnce, kRoomAtOnce / 16, std::uint64_t{0}}) {
+        if (!file->reserve(size, end + more)) continue;
+        room_end = end + more;
+        if (!full.empty()) log_info("audit", "there is room again: keys are used");
+        full.clear();
+        return;
+      }
+      if (full.empty()) {
+        full =
+            "the disk of the audit log " + path.string() +
+            " is full; nothing is done unrecorded: make room, the agent goes on without a restart";
+        log_error("audit", full);
+      }
+      ask_again = now + kAskAgain;
+    }
+    throw Error(Code::kInternal, full);
+  }
+
+  void reserve() {
+    const std::lock_guard lock(mutex);
+    require_open();
+    require_room(kRoomOfOne);
+    promised += kRoomOfOne;
+  }
+  void give_back() {
+    const std::lock_guard lock(mutex);
+    promised -= kRoomOfOne;
+  }
+
+  std::uint64_t push(Event event, bool reserved = false) {
+    if (reserved) cut_to_fit(event);
+    const auto room = room_of(event);
+    const std::lock_guard lock(mutex);
+    require_open();
+    if (!reserved) require_room(room);
     if (queue.size() >= kMostQueued)
       throw Error(Code::kInternal, "the audit log's queue is full; nothing is done unrecorded");
+    pending += room;
     queue.push_back({std::move(event), options.clock->now()});
     if (queue.size() == 1) wake.notify_one();
     return ++queued;
+  }
+
+  void flush() {
+    std::unique_lock lock(mutex);
+    const auto upto = queued;
+    urgent = true;
+    wake.notify_one();
+    synced.wait(lock, [&] { return written >= upto || failed; });
   }
 
   void wait_until_synced(std::uint64_t number) {
@@ -183,18 +276,24 @@ struct AuditLog::Impl {
     while (true) {
       // Asleep until there is something; then a moment more, so that one sync serves all that came
       // meanwhile.
-      wake.wait_for(lock, options.checkpoint_interval,
-                    [&] { return !queue.empty() || urgent || stopping; });
+      if (failed) {
+        wake.wait_for(lock, kAskAgain, [&] { return stopping; });
+      } else {
+        wake.wait_for(lock, options.checkpoint_interval,
+                      [&] { return !queue.empty() || urgent || stopping; });
+      }
       if (!urgent && !stopping)
         wake.wait_for(lock, options.commit_interval, [&] { return urgent || stopping; });
       urgent = false;
       if (failed) {
         synced.notify_all();
         if (stopping) return;
+        recover(lock);
         continue;
       }
       std::deque<Queued> batch;
       batch.swap(queue);
+      const auto taken = pending;
       const std::uint64_t upto = queued;
       const auto signer_now = signer;
       const bool wanted = std::exchange(checkpoint_wanted, false);
@@ -203,11 +302,40 @@ struct AuditLog::Impl {
       const bool good = write(batch, signer_now, wanted || checkpoint_due(batch));
       lock.lock();
       failed = failed || !good;
-      if (good) written = upto;
+      if (good) {
+        written = upto;
+        pending -= taken;
+        size = file->size();
+      } else {
+        queue.insert(queue.begin(), std::make_move_iterator(batch.begin()),
+                     std::make_move_iterator(batch.end()));
+        broken = !may_pass(file->error());
+      }
       checkpoint_done = asked;
       synced.notify_all();
       if (stopping && queue.empty() && !checkpoint_wanted) return;
     }
+  }
+
+  // After a full or read-only disk: what was not synced is cut off and written anew, in its place.
+  void recover(std::unique_lock<std::mutex>& lock) {
+    if (broken) return;
+    lock.unlock();
+    bool good = false;
+    try {
+      auto fresh = std::make_unique<AppendFile>(path);
+      fresh->rewind(size);
+      good = fresh->reserve(size, size + pending + kRoomAtOnce / 16);
+      lock.lock();
+      if (good) file = std::move(fresh);
+    } catch (const std::exception&) {
+      lock.lock();
+    }
+    if (!good) return;
+    room_end = size + pending + kRoomAtOnce / 16;
+    failed = false;
+    urgent = true;
+    log_info("audit", "the log is written again: keys are used");
   }
 
   bool checkpoint_due(const std::deque<Queued>& batch) const {
@@ -220,6 +348,8 @@ struct AuditLog::Impl {
   bool write(const std::deque<Queued>& batch, const CheckpointSigner& signer_now,
              bool with_checkpoint) {
     if (batch.empty() && !(with_checkpoint && signer_now)) return true;
+    const auto hash_before = hash;
+    const auto checkpoint_before = records_at_checkpoint;
     try {
       std::string lines;
       std::uint64_t seq = records;
@@ -236,11 +366,22 @@ struct AuditLog::Impl {
         records = seq;
         if (!made.empty()) external = made;
       }
-      if (!made.empty()) replace_file(options.folder / kCheckpointName, as_bytes(made), 0644);
+      if (!made.empty()) publish(made);
       return true;
     } catch (const std::exception& error) {
-      log_error("audit", std::string("the log cannot be written any more: ") + error.what());
+      log_error("audit", std::string("the log cannot be written: ") + error.what());
+      hash = hash_before;
+      records_at_checkpoint = checkpoint_before;
       return false;
+    }
+  }
+
+  // The record of the checkpoint is in the log: a file beside it that is older is no fault.
+  void publish(const std::string& made) {
+    try {
+      replace_file(options.folder / kCheckpointName, as_bytes(made), 0644);
+    } catch (const std::exception& error) {
+      log_warning("audit", error.what());
     }
   }
 
@@ -283,8 +424,37 @@ struct AuditLog::Impl {
 AuditLog::AuditLog(Options options) : impl_(std::make_unique<Impl>(std::move(options))) {}
 AuditLog::~AuditLog() = default;
 
+AuditLog::Room::~Room() {
+  if (log_ != nullptr) log_->impl_->give_back();
+}
+
+AuditLog::Room AuditLog::reserve() {
+  impl_->reserve();
+  return Room(this);
+}
+
 void AuditLog::record(Event event) {
   impl_->push(std::move(event));
+}
+
+// The room goes back when the event has its bytes: `pending` holds them from then on.
+void AuditLog::record(Event event, Room room) {
+  impl_->push(std::move(event), room.log_ != nullptr);
+}
+
+void AuditLog::flush() {
+  impl_->flush();
+}
+
+std::string AuditLog::newest_checkpoint() const {
+  const std::lock_guard lock(impl_->mutex);
+  return impl_->external;
+}
+
+std::string AuditLog::fault() const {
+  const std::lock_guard lock(impl_->mutex);
+  return impl_->failed ? "the audit log cannot be written; nothing is done unrecorded"
+                       : impl_->full;
 }
 
 void AuditLog::record_now(Event event) {
@@ -313,7 +483,7 @@ std::optional<std::string> AuditLog::checkpoint() {
 
 bool AuditLog::healthy() const {
   const std::lock_guard lock(impl_->mutex);
-  return !impl_->failed;
+  return !impl_->failed && impl_->full.empty();
 }
 
 std::uint64_t AuditLog::size() const {

@@ -10,6 +10,7 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "agent/base/bytes.h"
@@ -56,10 +57,36 @@ class AuditLog {
   explicit AuditLog(Options options);
   ~AuditLog();
 
-  // Queues an event and returns: it is on disk within commit_interval. Never blocks on the disk.
-  // Throws Error{kInternal} when the log cannot be written any more or its bounded queue is full:
-  // the caller then refuses the operation (fail closed).
+  // Room on the disk for one record, kept free from before an operation begins until it is
+  // recorded: what was admitted can be recorded, whatever else fills the disk (RELIABILITY 166).
+  // Given back when it is destroyed. The log must outlive it.
+  class Room {
+   public:
+    Room() = default;
+    Room(Room&& other) noexcept : log_(std::exchange(other.log_, nullptr)) {}
+    Room& operator=(Room&& other) noexcept {
+      std::swap(log_, other.log_);
+      return *this;
+    }
+    ~Room();
+
+   private:
+    friend class AuditLog;
+    explicit Room(AuditLog* log) : log_(log) {}
+    AuditLog* log_ = nullptr;
+  };
+  // Throws Error{kInternal} when the log cannot be written or its disk is full. It is asked again a
+  // second later, so that service resumes when there is room.
+  Room reserve();
+
+  // Queues an event and returns: it is on disk within commit_interval. Never waits for a sync.
+  // Throws Error{kInternal} when the log cannot be written any more, its disk or its bounded queue
+  // is full: the caller then refuses the operation (fail closed).
   void record(Event event);
+  // With the room that was reserved for it; a longer text is cut to fit.
+  void record(Event event, Room room);
+  // Returns when all that was queued before is synced, or cannot be.
+  void flush();
   // The same, and returns only when it is synced: refusals, changes of keys, start and stop.
   void record_now(Event event);
 
@@ -70,7 +97,12 @@ class AuditLog {
   // signer.
   std::optional<std::string> checkpoint();
 
+  // The newest checkpoint, in the form of checkpoint.json; empty before the first.
+  std::string newest_checkpoint() const;
+
   bool healthy() const;
+  // Why nothing is recorded at the moment; empty when it is.
+  std::string fault() const;
   std::uint64_t size() const;  // records so far
 
  private:
@@ -78,12 +110,22 @@ class AuditLog {
   std::unique_ptr<Impl> impl_;
 };
 
+// The newest checkpoint as it is known outside the folder: in the token, at the instance.
+struct Anchor {
+  std::string where;  // "the token"
+  std::uint64_t size = 0;
+  std::string hash, kid;
+};
+
 struct VerifyOptions {
   std::optional<std::string>
       external_checkpoint;  // JSON of a checkpoint that left the host: detects a cut tail
-  // SPKI of audit keys by kid; a checkpoint by another kid is "unverified". Empty: signatures are
-  // not checked (said in the result).
-  std::map<std::string, Bytes> keys;
+  // SPKI of audit keys by kid. A checkpoint by any other key does not verify.
+  std::map<std::string, Bytes> keys = {};
+  std::vector<Anchor> anchors = {};
+  std::uint64_t records = UINT64_MAX;  // what is after them is still being written
+  // At a start: a crash may have kept the first checkpoint from checkpoint.json.
+  bool after_crash = false;
 };
 struct VerifyResult {
   bool ok = false;
@@ -91,7 +133,8 @@ struct VerifyResult {
   std::optional<std::uint64_t> first_bad_seq;
   std::string text;  // one line: what is wrong, or what was verified
 };
-// Reads only. Verifies sequence, chain, checkpoints, and the external checkpoint where given.
+// Reads only. Verifies sequence, chain, checkpoints, checkpoint.json beside them, and the external
+// checkpoint and anchors where given. What is unknown or missing does not verify.
 VerifyResult verify(const std::filesystem::path& folder, const VerifyOptions& options);
 // The last `count` records as JSON lines. Reads the end of the file only.
 std::vector<std::string> tail(const std::filesystem::path& folder, std::size_t count);

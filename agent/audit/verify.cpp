@@ -5,9 +5,11 @@
 #include <deque>
 #include <fstream>
 #include <memory>
+#include <vector>
 
 #include "agent/audit/audit_log.h"
 #include "agent/audit/record.h"
+#include "agent/base/disk.h"
 #include "agent/base/encoding.h"
 #include "agent/base/error.h"
 
@@ -43,9 +45,24 @@ bool verify_signature(const Bytes& spki, const std::string& algorithm, std::stri
                           bytes.size()) == 1;
 }
 
+// A checkpoint that is known from elsewhere and must be in the log as a record.
+struct Expected {
+  std::string what;  // "the external checkpoint"
+  External checkpoint;
+  bool is_signed = true;
+  bool found = false;
+};
+
 class Verifier {
  public:
-  explicit Verifier(const VerifyOptions& options) : options_(options) {}
+  explicit Verifier(const VerifyOptions& options) : options_(options) {
+    for (const auto& anchor : options.anchors)
+      expected_.push_back({"the checkpoint that " + anchor.where + " keeps",
+                           {anchor.size, anchor.hash, anchor.kid, {}, {}},
+                           false});
+  }
+
+  bool is_done() const { return result_.records >= limit_; }
 
   // False ends the walk.
   bool take(std::string_view text) {
@@ -56,9 +73,10 @@ class Verifier {
     if (line->seq != seq) return bad(seq, "carries number " + std::to_string(line->seq));
     if (line->prev != prev_) return bad(seq, "does not follow the record before it");
     if (line->is_checkpoint && !take_checkpoint(*line, seq)) return false;
-    if (external_ && seq == external_->size) {
-      external_found_ = line->is_checkpoint && prev_ == external_->hash &&
-                        line->signature == external_->signature;
+    for (auto& each : expected_) {
+      if (seq != each.checkpoint.size) continue;
+      each.found = line->is_checkpoint && prev_ == each.checkpoint.hash &&
+                   (!each.is_signed || line->signature == each.checkpoint.signature);
     }
     prev_ = line->hash;
     ++result_.records;
@@ -66,21 +84,31 @@ class Verifier {
   }
 
   bool set_external(const std::string& text) {
-    external_ = parse_external(text);
-    if (external_) return true;
-    result_.text = "the external checkpoint is not one";
-    return false;
+    return expect("the external checkpoint", parse_external(text));
+  }
+  // The newest may be of records that came after those that the caller asks for.
+  bool set_beside(const std::string& text) {
+    beside_ = true;
+    const auto checkpoint = parse_external(text);
+    if (checkpoint && limit_ != UINT64_MAX) limit_ = std::max(limit_, checkpoint->size + 1);
+    return expect(std::string(kCheckpointName), checkpoint);
   }
 
   VerifyResult finish(bool complete, bool torn) {
     if (!complete) return result_;
     if (torn) return (bad(result_.records, "is cut in two"), result_);
-    if (external_ && !external_fits()) return result_;
+    for (const auto& each : expected_)
+      if (!fits(each)) return result_;
+    const std::uint64_t excused = options_.after_crash ? 1 : 0;
+    if (!beside_ && result_.checkpoints > excused) {
+      result_.text = std::string(kCheckpointName) + " is missing, and the log has " +
+                     std::to_string(result_.checkpoints) + " checkpoints";
+      return result_;
+    }
     result_.ok = true;
     result_.text = std::to_string(result_.records) + " records chain, " +
                    std::to_string(result_.checkpoints_verified) + " of " +
-                   std::to_string(result_.checkpoints) + " checkpoint signatures verified" +
-                   (options_.keys.empty() ? " (no audit key at hand)" : "") + external_note();
+                   std::to_string(result_.checkpoints) + " checkpoint signatures verified" + note();
     return result_;
   }
 
@@ -91,11 +119,25 @@ class Verifier {
     return false;
   }
 
+  bool expect(const std::string& what, const std::optional<External>& checkpoint) {
+    if (!checkpoint) {
+      result_.text = what + " is not a checkpoint";
+      return false;
+    }
+    expected_.push_back({what, *checkpoint});
+    return true;
+  }
+
   bool take_checkpoint(const Line& line, std::uint64_t seq) {
     ++result_.checkpoints;
     if (line.size != seq) return bad(seq, "is a checkpoint of another place");
     const auto key = options_.keys.find(line.kid);
-    if (key == options_.keys.end()) return true;
+    if (key == options_.keys.end()) {
+      return bad(seq,
+                 options_.keys.empty()
+                     ? "is a checkpoint, and no audit key was given to verify it: --public FILE"
+                     : "is a checkpoint by an unknown key, kid " + escape_controls(line.kid));
+    }
     if (!verify_signature(key->second, line.algorithm, checkpoint_payload(line.size, line.prev),
                           line.signature)) {
       return bad(seq, "is a checkpoint whose signature does not verify");
@@ -104,40 +146,49 @@ class Verifier {
     return true;
   }
 
-  bool external_fits() {
-    const auto key = options_.keys.find(external_->kid);
-    if (key != options_.keys.end() &&
-        !verify_signature(key->second, external_->algorithm,
-                          checkpoint_payload(external_->size, external_->hash),
-                          external_->signature)) {
-      result_.text = "the external checkpoint's signature does not verify";
+  // An anchor is believed because of where it is, any other checkpoint because of its signature.
+  bool is_genuine(const Expected& each) const {
+    if (!each.is_signed) return true;
+    const auto key = options_.keys.find(each.checkpoint.kid);
+    return key != options_.keys.end() &&
+           verify_signature(key->second, each.checkpoint.algorithm,
+                            checkpoint_payload(each.checkpoint.size, each.checkpoint.hash),
+                            each.checkpoint.signature);
+  }
+
+  bool fits(const Expected& each) {
+    if (!is_genuine(each)) {
+      result_.text = each.what + "'s signature does not verify";
       return false;
     }
     // The record of a checkpoint is synced before the checkpoint can leave.
-    if (result_.records <= external_->size) {
-      bad(result_.records,
-          "and later ones are missing: a checkpoint of " + std::to_string(external_->size) +
-              " records was signed, the log has " + std::to_string(result_.records));
+    if (result_.records <= each.checkpoint.size) {
+      bad(result_.records, "and later ones are missing: " + each.what + " is of " +
+                               std::to_string(each.checkpoint.size) + " records, the log has " +
+                               std::to_string(result_.records));
       return false;
     }
-    if (!external_found_) {
-      bad(external_->size, "is not the external checkpoint, or covers other records");
+    if (!each.found) {
+      bad(each.checkpoint.size, "is not " + each.what + ", or covers other records");
       return false;
     }
     return true;
   }
 
-  std::string external_note() const {
-    if (!external_) return {};
-    return std::string(", and the log holds all of the external checkpoint") +
-           (options_.keys.contains(external_->kid) ? "" : " (its signature was not checked)");
+  std::string note() const {
+    std::string text;
+    for (const auto& each : expected_) {
+      if (each.what != kCheckpointName) text += ", and the log holds " + each.what;
+    }
+    return text;
   }
 
   const VerifyOptions& options_;
   VerifyResult result_;
   std::string prev_{kGenesis};
-  std::optional<External> external_;
-  bool external_found_ = false;
+  std::uint64_t limit_ = options_.records;
+  std::vector<Expected> expected_;
+  bool beside_ = false;
 };
 
 }  // namespace
@@ -146,12 +197,16 @@ VerifyResult verify(const std::filesystem::path& folder, const VerifyOptions& op
   Verifier verifier(options);
   if (options.external_checkpoint && !verifier.set_external(*options.external_checkpoint))
     return verifier.finish(false, false);
+  const auto beside = folder / kCheckpointName;
+  if (std::filesystem::exists(beside) &&
+      !verifier.set_beside(std::string(as_text(read_file(beside)))))
+    return verifier.finish(false, false);
   std::ifstream in(folder / kLogName, std::ios::binary);
-  if (!in && !options.external_checkpoint) {
+  if (!in && !options.external_checkpoint && options.anchors.empty()) {
     throw Error(Code::kConfiguration, "no audit log in " + folder.string());
   }
   std::string line;
-  while (std::getline(in, line)) {
+  while (!verifier.is_done() && std::getline(in, line)) {
     if (in.eof()) return verifier.finish(true, !line.empty());
     if (!verifier.take(line)) return verifier.finish(false, false);
   }

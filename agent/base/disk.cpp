@@ -2,7 +2,9 @@
 
 #include <fcntl.h>
 #include <fmt/format.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
+#include <sys/statvfs.h>
 #include <unistd.h>
 
 #include <cerrno>
@@ -165,6 +167,7 @@ void AppendFile::append(ByteView bytes) {
   }
   if (const int code = write_all(fd_.get(), bytes); code != 0) {
     failed_ = true;
+    error_ = code;
     throw Error(Code::kInternal,
                 fmt::format("cannot append to {}: {}", path_.string(), errno_text(code)));
   }
@@ -177,10 +180,40 @@ void AppendFile::sync() {
   // second with success.
   if (::fdatasync(fd_.get()) != 0) {
     failed_ = true;
+    error_ = errno;
     throw Error(Code::kInternal,
                 fmt::format("cannot sync {}: {}; what was written last may be lost", path_.string(),
                             errno_text(errno)));
   }
+}
+
+bool AppendFile::reserve(std::uint64_t from, std::uint64_t end) const {
+  rlimit limit{};
+  if (::getrlimit(RLIMIT_FSIZE, &limit) == 0 && limit.rlim_cur != RLIM_INFINITY &&
+      end > limit.rlim_cur)
+    return false;
+  if (::fallocate(fd_.get(), FALLOC_FL_KEEP_SIZE, static_cast<off_t>(from),
+                  static_cast<off_t>(end - from)) == 0)
+    return true;
+  if (errno != EOPNOTSUPP && errno != ENOSYS && errno != EINVAL) return false;
+  // A file system without preallocation: what is free is all that can be known.
+  struct statvfs disk {};
+  return ::fstatvfs(fd_.get(), &disk) == 0 &&
+         static_cast<std::uint64_t>(disk.f_bavail) * disk.f_frsize > 2 * (end - from);
+}
+
+void AppendFile::rewind(std::uint64_t size) {
+  struct stat status {};
+  const bool whole =
+      ::fstat(fd_.get(), &status) == 0 && static_cast<std::uint64_t>(status.st_size) >= size;
+  if (!whole || ::ftruncate(fd_.get(), static_cast<off_t>(size)) != 0 ||
+      ::fdatasync(fd_.get()) != 0) {
+    throw Error(Code::kInternal, fmt::format("{} cannot be brought back to its {} good bytes",
+                                             path_.string(), size));
+  }
+  size_ = size;
+  failed_ = false;
+  error_ = 0;
 }
 
 namespace {

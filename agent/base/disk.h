@@ -35,6 +35,14 @@ class AppendFile {
   explicit AppendFile(const std::filesystem::path& path);
   void append(ByteView bytes);  // whole, or throws Error{kInternal}; short writes are completed
   void sync();                  // fdatasync
+  // Blocks for all bytes of the file up to `end`, `from` which it has none for sure, so that
+  // writing them does not fail for a full disk; does not change size(). False when the disk, a
+  // quota or the process's limit has no room. Thread-safe.
+  bool reserve(std::uint64_t from, std::uint64_t end) const;
+  // After a failed append or sync: cuts what was written beyond `size`, and the file is good again.
+  // Throws Error{kInternal} when it is shorter, or cannot be cut.
+  void rewind(std::uint64_t size);
+  int error() const { return error_; }  // errno of what failed; 0: nothing did
   std::uint64_t size() const { return size_; }
 
  private:
@@ -42,6 +50,7 @@ class AppendFile {
   std::filesystem::path path_;
   std::uint64_t size_ = 0;
   bool failed_ = false;
+  int error_ = 0;
 };
 
 // Replaces `path` as a whole: temporary file in the same folder, write, fsync, rename, fsync of the

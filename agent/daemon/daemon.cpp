@@ -14,6 +14,7 @@
 #include "agent/base/encoding.h"
 #include "agent/base/error.h"
 #include "agent/base/log.h"
+#include "agent/daemon/audit_history.h"
 #include "agent/daemon/caretaker.h"
 #include "agent/daemon/checkpoint_signer.h"
 #include "agent/daemon/chronicle.h"
@@ -66,6 +67,7 @@ struct Daemon::Impl {
   std::shared_ptr<pkcs11::Token> token;
   vault::TokenVault vault;
   keys::KeyStore keys;
+  AuditHistory history;
   std::mutex signer_mutex;
   std::unique_ptr<CheckpointSigner> signer;  // guarded by signer_mutex
   // The caretaker's: why not reconciled, and what was found, for the log once.
@@ -98,6 +100,7 @@ struct Daemon::Impl {
         token(std::make_shared<pkcs11::Token>(config.profile, token_options())),
         vault(token),
         keys({config.state_folder, &system_clock(), config.agent_id}, vault),
+        history(audit, keys, vault, config.audit_folder, [this](const auto& each) { tell(each); }),
         link(config, asker(), [this](const keys::Happening& each) { chronicle.key(each); }),
         rekeys(
             keys, config.rekey, link.confirmation(), [this](const auto& each) { tell(each); },
@@ -166,6 +169,7 @@ struct Daemon::Impl {
       const auto made =
           keys.create({KeyName(config.audit_key), Purpose::kAudit, std::nullopt, std::nullopt});
       if (made.created) chronicle.daemon("key.create", "audit key " + made.record.kid.text());
+      history.check_at_start();
       follow_audit_key();
       reconciled = true;
       setback.clear();
@@ -276,11 +280,16 @@ struct Daemon::Impl {
     out.audit = &audit;
     out.clock = &system_clock();
     out.audit_folder = config.audit_folder;
+    out.audit_anchors = [this] { return history.anchors(); };
     out.policy = [this] { return current_policy(); };
     out.describe = [this](wire::StatusReply& reply) { describe(reply); };
     out.diagnose = [this] { return diagnose(); };
     out.issuing = [this] { return issuing.get(); };
-    out.reload = [this] { return reload(); };
+    out.reload = [this] {
+      const auto accepted = history.accept();
+      if (!accepted.empty()) chronicle.daemon("audit.accept", accepted);
+      return reload() + (accepted.empty() ? "" : "; " + accepted);
+    };
     out.link = link.hooks();
     return out;
   }
@@ -319,6 +328,7 @@ struct Daemon::Impl {
       diagnosis.set_cure("set the clock; if it is right as it is: keyagent reload");
       out.push_back(std::move(diagnosis));
     }
+    for (auto& each : history.diagnose()) out.push_back(std::move(each));
     for (auto& each : link.diagnose()) out.push_back(std::move(each));
     return out;
   }
@@ -368,6 +378,7 @@ struct Daemon::Impl {
     rechecks = reconciled && recheck.due(keys.misses_keys(), system_clock().now_steady());
     if (rechecks) reconciled = false;
     if (!reconciled) bring_up_keys();
+    if (reconciled) history.anchor();
   }
 
   // Ends a process whose module hangs, and one that must not have this token.
@@ -414,9 +425,10 @@ struct Daemon::Impl {
       ::_exit(4);
     }).detach();
     end_service();
-    audit.checkpoint();
-    release_token(vault);
     chronicle.daemon("stop", "orderly");
+    audit.checkpoint();
+    if (reconciled) history.anchor(true);
+    release_token(vault);
   }
 
   ~Impl() {

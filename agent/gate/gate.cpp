@@ -210,8 +210,8 @@ void Gate::Impl::finish(const Held& flight) {
   const Operation& operation = *flight->operation;
   auto& audit = *state.services.audit;
   try {
-    if (operation.record != Record::kNever && !audit.healthy())
-      throw Error(Code::kInternal, "the audit log cannot be written; nothing is done unrecorded");
+    audit::AuditLog::Room room;
+    if (operation.record != Record::kNever) room = audit.reserve();
     if (operation.record == Record::kChange) {
       require_room_for_change(flight);
       audit::Event begun = flight->event;
@@ -230,7 +230,7 @@ void Gate::Impl::finish(const Held& flight) {
     if (flight->abandoned && *flight->abandoned) done.detail = "after its deadline; not delivered";
     const bool happened = operation.record == Record::kEvent && !call.detail.empty();
     if (operation.record == Record::kUse || happened) {
-      audit.record(std::move(done));
+      audit.record(std::move(done), std::move(room));
     } else if (operation.record == Record::kChange) {
       audit.record_now(std::move(done));
     }

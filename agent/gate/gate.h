@@ -52,6 +52,8 @@ struct Services {
   audit::AuditLog* audit = nullptr;
   const Clock* clock = nullptr;
   std::filesystem::path audit_folder;
+  std::function<std::vector<audit::Anchor>()>
+      audit_anchors;  // checkpoints that are known elsewhere
   std::function<std::shared_ptr<const policy::Policy>()> policy;  // the current snapshot
   std::function<void(wire::StatusReply&)>
       describe;  // adds version, agent id, configuration, listener counts

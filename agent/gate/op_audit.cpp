@@ -18,6 +18,7 @@ constexpr std::size_t kMaxRecordBytes = 16 * 1024;
 // What does not fit is counted, so that nobody takes a part for the whole.
 void run_audit_tail(Call& call) {
   const auto wanted = std::clamp(call.request.audit_tail().count(), 1u, kMaxRecords);
+  call.state.services.audit->flush();  // what was answered before is in it
   auto records = audit::tail(call.state.services.audit_folder, wanted);
   auto& reply = *call.response.mutable_audit_tail();
   for (auto& record : records) {
@@ -46,6 +47,8 @@ void run_audit_verify(Call& call) {
   }
   // A checkpoint now covers all that is there: without a signer the chain alone is verified.
   const auto checkpoint = services.audit->checkpoint();
+  options.records = services.audit->size();
+  if (services.audit_anchors) options.anchors = services.audit_anchors();
   const auto result = audit::verify(services.audit_folder, options);
   auto& reply = *call.response.mutable_audit_verify();
   reply.set_ok(result.ok);

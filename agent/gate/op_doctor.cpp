@@ -214,10 +214,10 @@ void diagnose_pauses(State& state, wire::DoctorReply& reply) {
 }
 
 void diagnose_use(State& state, wire::DoctorReply& reply) {
-  if (!state.services.audit->healthy()) {
-    *reply.add_findings() = diagnosis("error", "INTERNAL", "", state.services.audit_folder.string(),
-                                      "the audit log cannot be written; keys are not used",
-                                      "make room or repair the disk, then restart the agent");
+  if (const auto fault = state.services.audit->fault(); !fault.empty()) {
+    *reply.add_findings() =
+        diagnosis("error", "INTERNAL", "", state.services.audit_folder.string(), fault,
+                  "make room; a disk that was repaired also needs a restart of the agent");
   }
   const auto rows = state.services.keys->census().size();
   if (rows * 5 >= state.options.census.rows * 4) {

@@ -116,8 +116,8 @@ TEST_F(AuditVerify, Fault138_CutTailIsFoundByTheCheckpointThatLeftTheHost) {
     ASSERT_FALSE(result.ok) << keep;
     EXPECT_EQ(result.first_bad_seq, keep);
     EXPECT_THAT(result.text, HasSubstr("missing"));
-    EXPECT_TRUE(verify(folder_.folder(), {{}, auditor_.public_keys()}).ok)
-        << "a chain alone cannot show a cut tail";
+    EXPECT_FALSE(verify(folder_.folder(), {{}, auditor_.public_keys()}).ok)
+        << "checkpoint.json shows it too";
   }
 }
 
@@ -156,11 +156,10 @@ TEST_F(AuditVerify, Fault138_RewrittenHistoryFailsAtTheFirstSignedCheckpoint) {
   EXPECT_LE(*result.first_bad_seq, std::max<std::uint64_t>(first_checkpoint, 9));
   EXPECT_THAT(result.text, HasSubstr("signature does not verify"));
 
-  // Without the keys the rewritten chain is consistent: the external checkpoint still gives it
-  // away.
-  const auto by_hash = verify(folder_.folder(), {external_, {}});
-  EXPECT_FALSE(by_hash.ok);
-  EXPECT_THAT(by_hash.text, HasSubstr("external checkpoint"));
+  // Without the keys nothing is known of any checkpoint.
+  const auto without = verify(folder_.folder(), {external_, {}});
+  EXPECT_FALSE(without.ok);
+  EXPECT_THAT(without.text, HasSubstr("no audit key was given"));
 }
 
 TEST_F(AuditVerify, Fault138_ForgedExternalCheckpointIsNotBelieved) {
@@ -174,14 +173,81 @@ TEST_F(AuditVerify, Fault138_ForgedExternalCheckpointIsNotBelieved) {
   }
 }
 
-TEST_F(AuditVerify, CheckpointOfAnUnknownKeyIsCountedAsNotVerified) {
+TEST_F(AuditVerify, Fault157_ACheckpointByAnUnknownKeyDoesNotVerify) {
   folder_.write(joined(lines_));
   const Auditor other;
-  const auto result = verify(folder_.folder(), {external_, other.public_keys()});
-  EXPECT_TRUE(result.ok);
-  EXPECT_EQ(result.checkpoints_verified, 0U);
-  EXPECT_THAT(result.text, HasSubstr("0 of"));
-  EXPECT_THAT(result.text, HasSubstr("was not checked"));
+  for (const auto& keys : {other.public_keys(), std::map<std::string, Bytes>{}}) {
+    const auto result = verify(folder_.folder(), {{}, keys});
+    EXPECT_FALSE(result.ok);
+    EXPECT_EQ(result.checkpoints_verified, 0U);
+    EXPECT_TRUE(result.first_bad_seq.has_value());
+  }
+}
+
+TEST_F(AuditVerify, Fault157_AMissingCheckpointFileIsFound) {
+  folder_.write(joined(lines_));
+  std::filesystem::remove(folder_.folder() / kCheckpointName);
+  VerifyOptions options{{}, auditor_.public_keys()};
+  const auto result = verify(folder_.folder(), options);
+  EXPECT_FALSE(result.ok);
+  EXPECT_THAT(result.text, HasSubstr("checkpoint.json is missing"));
+  options.after_crash = true;
+  EXPECT_FALSE(verify(folder_.folder(), options).ok) << "a crash keeps at most the first from it";
+}
+
+// The attacker writes a history of their own without a checkpoint, and the agent that finds it
+// signs the next one.
+TEST_F(AuditVerify, Fault157_ARewrittenHistoryIsFoundByTheAnchor) {
+  const auto newest = parse_external(external_);
+  ASSERT_TRUE(newest);
+  std::string text, prev(kGenesis);
+  for (std::uint64_t seq = 0; seq < 40; ++seq) {
+    const auto line = format_event(seq, WallTime{}, prev, event("sign", "forged"));
+    prev = line.substr(line.rfind(",\"hash\":\"") + 9, 64);
+    text += line + '\n';
+  }
+  folder_.write(text);
+  std::filesystem::remove(folder_.folder() / kCheckpointName);
+  {
+    AuditLog log(folder_.options());
+    log.set_signer(auditor_.signer());
+    log.checkpoint();
+  }
+  VerifyOptions options{{}, auditor_.public_keys()};
+  EXPECT_TRUE(verify(folder_.folder(), options).ok) << "nothing in the folder shows it";
+  options.anchors = {{"the token", newest->size, newest->hash, newest->kid}};
+  const auto result = verify(folder_.folder(), options);
+  EXPECT_FALSE(result.ok);
+  EXPECT_EQ(result.first_bad_seq, newest->size);
+  EXPECT_THAT(result.text, HasSubstr("the token"));
+}
+
+TEST_F(AuditVerify, Fault157_AnOlderCopyOfTheFolderIsFoundByTheAnchor) {
+  // As the folder was at an earlier checkpoint.
+  const auto newest = parse_external(external_);
+  std::size_t last = 0;
+  for (std::size_t i = 0; i + 1 < lines_.size(); ++i)
+    if (parse_line(lines_[i])->is_checkpoint) last = i;
+  const auto old = parse_line(lines_[last]);
+  folder_.write(joined({lines_.begin(), lines_.begin() + static_cast<long>(last) + 1}));
+  replace_file(folder_.folder() / kCheckpointName,
+               as_bytes(format_external(old->size, old->prev, WallTime{},
+                                        {old->kid, old->algorithm, old->signature})));
+  VerifyOptions options{{}, auditor_.public_keys()};
+  EXPECT_TRUE(verify(folder_.folder(), options).ok) << "nothing in the folder shows it";
+  options.anchors = {{"the token", newest->size, newest->hash, newest->kid}};
+  const auto result = verify(folder_.folder(), options);
+  EXPECT_FALSE(result.ok);
+  EXPECT_THAT(result.text, HasSubstr("missing"));
+}
+
+// What is written while it is verified is not part of the question.
+TEST_F(AuditVerify, RecordsBeyondThoseAskedForAreLeftOut) {
+  folder_.write(joined(lines_) + "{\"seq\":");
+  VerifyOptions options{{}, auditor_.public_keys()};
+  EXPECT_FALSE(verify(folder_.folder(), options).ok);
+  options.records = lines_.size();
+  EXPECT_TRUE(verify(folder_.folder(), options).ok);
 }
 
 }  // namespace

@@ -2,7 +2,6 @@
 // (RELIABILITY 2.1, 2.3).
 
 #include <gmock/gmock.h>
-#include <sys/mount.h>
 
 #include <fstream>
 #include <future>
@@ -12,6 +11,7 @@
 #include "pkcs11/token_folder.h"
 #include "tests/pkcs11/token_fixture.h"
 #include "tests/support/command.h"
+#include "tests/support/small_disk.h"
 
 namespace keyagent::pkcs11 {
 namespace {
@@ -308,33 +308,9 @@ TEST_F(RecoveryTest, Fault164_AMissingObjectIsLookedForInAFreshRunAndNotMoreOfte
   EXPECT_EQ(shim::count("C_Initialize"), 0u) << "there was one a moment ago";
 }
 
-// A file system of 1 MiB, for as long as it is there.
-class SmallDisk {
- public:
-  explicit SmallDisk(std::filesystem::path folder) : folder_(std::move(folder)) {
-    std::filesystem::create_directories(folder_);
-    mounted_ = ::mount("tmpfs", folder_.c_str(), "tmpfs", 0, "size=1m,mode=0777") == 0;
-  }
-  ~SmallDisk() {
-    if (mounted_) ::umount2(folder_.c_str(), MNT_DETACH);
-  }
-  bool mounted() const { return mounted_; }
-  void fill() const {
-    std::ofstream out(folder_ / "filler", std::ios::binary);
-    const std::string block(4096, 'x');
-    while (out.write(block.data(), 4096).flush()) {
-    }
-  }
-  void make_room() const { std::filesystem::remove(folder_ / "filler"); }
-
- private:
-  std::filesystem::path folder_;
-  bool mounted_ = false;
-};
-
 TEST_F(RecoveryTest, Fault167_AFullDiskIsRefusedBeforeTheTokenActs) {
   const auto folder = hsm_.folder() / "small";
-  const SmallDisk disk(folder);
+  const test::SmallDisk disk(folder);
   if (!disk.mounted()) GTEST_SKIP() << "only root may mount a file system";
   profile_.token_folder = folder.string();
   open_with_key();

@@ -1,0 +1,163 @@
+#include "agent/daemon/audit_history.h"
+
+#include <fmt/format.h>
+
+#include <charconv>
+#include <sstream>
+#include <utility>
+
+#include "agent/audit/record.h"
+#include "agent/base/error.h"
+#include "agent/base/log.h"
+
+namespace keyagent::daemon {
+namespace {
+
+constexpr const char* kFact = "audit-anchor";
+constexpr std::chrono::minutes kBetween{1};
+constexpr std::uintmax_t kReadByDoctor = 16 << 20;  // a longer log is for `keyagent audit verify`
+
+// Of one width, so that the greater text is the newer one (TokenVault::read_fact).
+std::string text_of(const audit::Anchor& anchor) {
+  return fmt::format("{:020} {} {}", anchor.size, anchor.hash, anchor.kid);
+}
+
+std::optional<audit::Anchor> parse(const std::string& text, const char* where) {
+  std::istringstream in(text);
+  audit::Anchor anchor;
+  anchor.where = where;
+  std::string size;
+  in >> size >> anchor.hash >> anchor.kid;
+  const auto end = size.data() + size.size();
+  if (!in || std::from_chars(size.data(), end, anchor.size).ptr != end) return std::nullopt;
+  return anchor;
+}
+
+}  // namespace
+
+AuditHistory::AuditHistory(audit::AuditLog& audit, keys::KeyStore& keys, vault::TokenVault& vault,
+                           std::filesystem::path folder, keys::Tell tell)
+    : audit_(audit),
+      keys_(keys),
+      vault_(vault),
+      folder_(std::move(folder)),
+      tell_(std::move(tell)) {}
+
+audit::VerifyResult AuditHistory::verify(bool with_anchor, bool after_crash) const {
+  audit::VerifyOptions options;
+  for (const auto& key : keys_.list())
+    if (key.purpose == Purpose::kAudit) options.keys[key.kid.text()] = key.spki;
+  options.records = audit_.size();
+  options.after_crash = after_crash;
+  if (with_anchor) options.anchors = anchors();
+  try {
+    return audit::verify(folder_, options);
+  } catch (const Error& error) {
+    audit::VerifyResult result;
+    result.text = error.what();
+    return result;
+  }
+}
+
+void AuditHistory::check_at_start() {
+  {
+    const std::lock_guard lock(mutex_);
+    if (std::exchange(checked_, true)) return;
+  }
+  const bool in_token = vault_.keeps_facts();
+  const auto text = in_token ? vault_.read_fact(kFact).value_or("") : keys_.noted(kFact);
+  if (!text.empty()) {
+    auto anchor = parse(text, in_token ? "the token" : "the ledger");
+    const std::lock_guard lock(mutex_);
+    anchor_ = anchor;
+    if (!anchor) fault_ = "the token's copy of the newest checkpoint is not one";
+  }
+  const auto result = verify(true, true);
+  const std::lock_guard lock(mutex_);
+  if (fault_.empty() && !result.ok) fault_ = result.text;
+  if (fault_.empty()) return;
+  tell_({keys::Happening::Weight::kAlarm,
+         "audit.history",
+         {},
+         {},
+         "internal:audit",
+         std::string(code_name(Code::kIntegrity)),
+         fault_});
+}
+
+void AuditHistory::write(const std::string& checkpoint) {
+  const auto newest = audit::parse_external(checkpoint);
+  if (!newest) return;
+  const bool in_token = vault_.keeps_facts();
+  const audit::Anchor anchor{in_token ? "the token" : "the ledger", newest->size, newest->hash,
+                             newest->kid};
+  if (in_token) {
+    vault_.write_fact(kFact, text_of(anchor));
+  } else {
+    keys_.note(kFact, text_of(anchor));
+  }
+  const std::lock_guard lock(mutex_);
+  anchor_ = anchor;
+}
+
+void AuditHistory::anchor(bool now) {
+  const auto checkpoint = audit_.newest_checkpoint();
+  {
+    const std::lock_guard lock(mutex_);
+    const auto time = system_clock().now_steady();
+    if (!checked_ || !fault_.empty() || checkpoint.empty() || (!now && time < next_)) return;
+    next_ = time + kBetween;
+    const auto newest = audit::parse_external(checkpoint);
+    if (newest && anchor_ && newest->size <= anchor_->size) return;
+  }
+  try {
+    write(checkpoint);
+  } catch (const Error& error) {
+    log_warning("audit", std::string("the newest checkpoint is not in the token: ") + error.what());
+  }
+}
+
+std::string AuditHistory::accept() {
+  {
+    const std::lock_guard lock(mutex_);
+    if (fault_.empty()) return {};
+  }
+  const auto checkpoint = audit_.checkpoint();
+  const auto result = verify(false, false);
+  if (!result.ok || !checkpoint) return "the audit log is not accepted: " + result.text;
+  if (vault_.keeps_facts()) vault_.erase_fact(kFact);
+  write(*checkpoint);
+  const std::lock_guard lock(mutex_);
+  return "the audit log is accepted as it is; it was: " + std::exchange(fault_, {});
+}
+
+std::vector<audit::Anchor> AuditHistory::anchors() const {
+  const std::lock_guard lock(mutex_);
+  if (!anchor_) return {};
+  return {*anchor_};
+}
+
+std::vector<wire::Diagnosis> AuditHistory::diagnose() const {
+  std::string fault;
+  {
+    const std::lock_guard lock(mutex_);
+    fault = fault_;
+  }
+  std::error_code error;
+  const auto size = std::filesystem::file_size(folder_ / audit::kLogName, error);
+  if (fault.empty() && (error || size <= kReadByDoctor)) {
+    if (const auto result = verify(true, true); !result.ok) fault = result.text;
+  }
+  if (fault.empty()) return {};
+  wire::Diagnosis diagnosis;
+  diagnosis.set_severity("error");
+  diagnosis.set_code(std::string(code_name(Code::kIntegrity)));
+  diagnosis.set_subject(folder_.string());
+  diagnosis.set_text("the audit log does not verify: " + fault);
+  diagnosis.set_cure(
+      "keep a copy of the folder as evidence and compare it with checkpoints kept elsewhere; a log "
+      "that was put back or begun anew on purpose: keyagent reload accepts it, and records that");
+  return {diagnosis};
+}
+
+}  // namespace keyagent::daemon

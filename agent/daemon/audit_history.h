@@ -1,0 +1,54 @@
+#pragma once
+// Whether the audit log is still the one that its newest checkpoint was made of.
+
+#include <filesystem>
+#include <mutex>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "agent/audit/audit_log.h"
+#include "agent/keys/key_store.h"
+#include "agent/keys/rekey_runner.h"
+#include "agent/vault/token_vault.h"
+#include "agent/wire/keyagent.pb.h"
+
+namespace keyagent::daemon {
+
+// Thread-safe. Keeps the newest checkpoint (records, hash, kid) outside the audit folder: as a data
+// object in the token, or in the ledger's notes where the token keeps none. A log that was
+// rewritten, cut or put back from a copy does not hold it (RELIABILITY 157).
+class AuditHistory {
+ public:
+  AuditHistory(audit::AuditLog& audit, keys::KeyStore& keys, vault::TokenVault& vault,
+               std::filesystem::path folder, keys::Tell tell);
+
+  // Once, when ledger and token agree and before the first checkpoint of this run.
+  void check_at_start();
+  // Writes the anchor when there is a newer checkpoint, at most once a minute unless `now`. A
+  // history that does not verify keeps the old one.
+  void anchor(bool now = false);
+  // The administrator takes the log as it is: it must chain, and its newest checkpoint becomes the
+  // anchor. Returns what it says of it; empty when there was nothing to accept.
+  std::string accept();
+
+  std::vector<audit::Anchor> anchors() const;
+  std::vector<wire::Diagnosis> diagnose() const;
+
+ private:
+  audit::VerifyResult verify(bool with_anchor, bool after_crash) const;
+  void write(const std::string& checkpoint);
+
+  audit::AuditLog& audit_;
+  keys::KeyStore& keys_;
+  vault::TokenVault& vault_;
+  const std::filesystem::path folder_;
+  const keys::Tell tell_;
+  mutable std::mutex mutex_;
+  bool checked_ = false;                 // guarded by mutex_
+  std::string fault_;                    // guarded by mutex_
+  std::optional<audit::Anchor> anchor_;  // guarded by mutex_
+  SteadyTime next_{};                    // guarded by mutex_
+};
+
+}  // namespace keyagent::daemon
