@@ -208,24 +208,23 @@ struct AuditLog::Impl {
   // REQUIRES mutex. Throws unless the disk has `bytes` more than it has promised already.
   void require_room(std::uint64_t bytes) {
     const std::uint64_t end = size + pending + promised + kRoomOfCheckpoint + bytes;
-    if (end <= room_end) return;
+    if (full.empty() && end <= room_end) return;
     const auto now = options.clock->now_steady();
-    if (full.empty() || now >= ask_again) {
-      for (const std::uint64_t more : {kRoomAtOnce, kRoomAtOnce / 16, std::uint64_t{0}}) {
-        if (!file->reserve(size, end + more)) continue;
-        room_end = end + more;
-        if (!full.empty()) log_info("audit", "there is room again: keys are used");
-        full.clear();
-        return;
-      }
-      if (full.empty()) {
-        full =
-            "the disk of the audit log " + path.string() +
-            " is full; nothing is done unrecorded: make room, the agent goes on without a restart";
-        log_error("audit", full);
-      }
-      ask_again = now + kAskAgain;
+    if (!full.empty() && now < ask_again) throw Error(Code::kInternal, full);
+    // After a full disk a little room is none: one record more each second helps nobody.
+    for (const std::uint64_t more : {kRoomAtOnce, kRoomAtOnce / 16, std::uint64_t{0}}) {
+      if ((more == 0 && !full.empty()) || !file->reserve(size, end + more)) continue;
+      room_end = end + more;
+      if (!full.empty()) log_info("audit", "there is room again: keys are used");
+      full.clear();
+      return;
     }
+    if (full.empty()) {
+      full = "the disk of the audit log " + path.string() +
+             " is full; nothing is done unrecorded: make room, the agent goes on without a restart";
+      log_error("audit", full);
+    }
+    ask_again = now + kAskAgain;
     throw Error(Code::kInternal, full);
   }
 
