@@ -59,7 +59,8 @@ class History : public testing::TestWithParam<Tampering> {
         return;
       case Tampering::kOlderCopy:
         std::filesystem::copy(agent.folder() / "copy", folder(),
-                              std::filesystem::copy_options::overwrite_existing);
+                              std::filesystem::copy_options::recursive |
+                                  std::filesystem::copy_options::overwrite_existing);
         return;
       case Tampering::kTruncated: {
         auto text = read_text(log());
