@@ -66,10 +66,15 @@ TEST(Cryptoperiod, AKeyThatOthersHoldWaitsForAPerson) {
   EXPECT_EQ(due_at(key, periods, kBirth + 400 * kDay).size(), 1u);
 }
 
-TEST(Cryptoperiod, Fault165_KeysThatOthersHavePinnedAreReportedAndGoOn) {
-  for (const auto purpose : {Purpose::kIdentity, Purpose::kConfirm, Purpose::kAudit}) {
+TEST(Cryptoperiod, Fault165_KeysThatOthersDependOnAreNotRefused) {
+  for (const auto purpose : {Purpose::kIdentity, Purpose::kAudit}) {
     EXPECT_FALSE(refused_from(key_of(purpose), {})) << name_of(purpose);
     EXPECT_FALSE(due_at(key_of(purpose), {}, kBirth + 4000 * kDay).empty()) << name_of(purpose);
+  }
+  // Agents pinned these: they have no period.
+  for (const auto purpose : {Purpose::kCa, Purpose::kConfirm}) {
+    EXPECT_FALSE(refused_from(key_of(purpose), {})) << name_of(purpose);
+    EXPECT_TRUE(due_at(key_of(purpose), {}, kBirth + 4000 * kDay).empty()) << name_of(purpose);
   }
 }
 

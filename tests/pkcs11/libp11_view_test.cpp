@@ -39,7 +39,7 @@ TEST_F(View, NewTokenTakesItsPin) {
 TEST_F(View, LabelOfAnotherTokenIsRefused) {
   auto libp11 = view();
   EXPECT_EQ(kind_of([&] { libp11.init_token(hsm_.label(), secret("so"), secret("pin")); }),
-            Error::Kind::kObject);
+            Error::Kind::kExists);
   EXPECT_EQ(libp11.tokens().size(), 2u);
 }
 
