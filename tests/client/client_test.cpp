@@ -1,3 +1,4 @@
+#include "agent/client/channel.h"
 #include "agent/client/client.h"
 
 #include <signal.h>
@@ -137,6 +138,10 @@ TEST(Client, AgentsWordOnTheConnectionIsTheError) {
   net::Limits none;
   none.connections = 0;
   agent.server().set_limits(none);
+  std::vector<Fd> held;  // the places that root and the agent's own user have beyond the limit
+  for (int i = 0; i < 16; ++i)
+    held.push_back(connect_agent(agent.socket(), std::chrono::steady_clock::now() + 5s));
+  while (agent.server().stats().accepted < held.size()) std::this_thread::yield();
   Client client({agent.socket()});
   const auto error = error_of([&] { client.call(sign_request("x")); });
   EXPECT_EQ(error.code(), Code::kBusy);
