@@ -137,7 +137,7 @@ void add_instance_credential_commands(CLI::App& instance, Session& session,
       "seal again what does not say which credential, version and agent it is for (\"unbound\" "
       "in list)",
       "  keyagent instance credential reseal --all", with(run_reseal))
-      ->add_flag("--all", "all of them: the default, and the only choice");
+      ->add_flag("--all", o.all, "all of them: the default, and the only choice");
   auto* assign =
       add_command(*credential, "assign", "who gets it, as it is to be",
                   "  keyagent instance credential assign backup --group web", with(run_assign));

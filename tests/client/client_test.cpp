@@ -1,4 +1,3 @@
-#include "agent/client/channel.h"
 #include "agent/client/client.h"
 
 #include <signal.h>
@@ -14,6 +13,7 @@
 #include <vector>
 
 #include "agent.h"
+#include "agent/client/channel.h"
 
 namespace keyagent::client {
 namespace {

@@ -103,18 +103,29 @@ Postgres::Postgres() : programs_(find_programs()) {
   start();
 }
 
-// No fsync: a test ends processes, not the machine's power.
+// A server that was killed may leave a child for a moment, and its shared memory with it: a new one
+// refuses to start meanwhile.
 void Postgres::start() {
+  for (int attempt = 0; attempt < 300; ++attempt) {
+    if (started()) return;
+    std::this_thread::sleep_for(std::chrono::milliseconds(100));
+  }
+  throw std::runtime_error("PostgreSQL did not start:\n" + slurp(folder_.path() / "server.log"));
+}
+
+// No fsync: a test ends processes, not the machine's power.
+bool Postgres::started() {
   const auto log = folder_.path() / "server.log";
   server_ = start_as({programs_ + "/postgres", "-D", data_.string(), "-k", sockets_.string(), "-h",
                       "", "-c", "max_connections=200", "-c", "fsync=off"},
                      user_, group_, log);
   for (int attempt = 0; attempt < 600; ++attempt) {
-    if (try_command("psql -X -q -c '' '" + url("postgres") + "' 2>&1").status == 0) return;
+    if (try_command("psql -X -q -c '' '" + url("postgres") + "' 2>&1").status == 0) return true;
     if (::waitpid(server_, nullptr, WNOHANG) == server_) break;
     std::this_thread::sleep_for(std::chrono::milliseconds(50));
   }
-  throw std::runtime_error("PostgreSQL did not start:\n" + slurp(log));
+  server_ = 0;
+  return false;
 }
 
 Postgres::~Postgres() {

@@ -33,6 +33,7 @@ class Postgres {
 
  private:
   void start();
+  bool started();  // false: the server ended at once
   std::string url(const std::string& database) const;
 
   TempFolder folder_;
