@@ -92,6 +92,17 @@ bool wait_for(const Program& program, const Fd& process, const Fd& output, std::
   }
 }
 
+// One that is not there (a package is being replaced) may come back: that is a fault of the peer's,
+// and retried. One that another user could change is refused.
+void require_runnable(const Program& program) {
+  std::error_code fault;
+  std::filesystem::status(program.path, fault);
+  if (fault)
+    throw Error(Code::kPeer,
+                program.what + " " + program.path.string() + " cannot be run: " + fault.message());
+  require_trusted(program.path);
+}
+
 std::string first_line(std::string text) {
   text = text.substr(0, std::min(text.find('\n'), kMostText));
   return escape_controls(text);
@@ -100,7 +111,7 @@ std::string first_line(std::string text) {
 }  // namespace
 
 ProgramEnd run_program(const Program& program) {
-  require_trusted(program.path);
+  require_runnable(program);
   Pipe in = make_pipe(program), out = make_pipe(program);
   // Less than a pipe holds: this never blocks, whether the program reads or not.
   if (!program.input.empty() &&
