@@ -9,7 +9,7 @@ namespace {
 
 using namespace std::chrono_literals;
 
-constexpr const char* kPolicy = R"(
+constexpr const char* kBeatPolicy = R"(
 rules:
   - name: admin
     allow: [open, sign, public, create, status, audit, admin]
@@ -25,7 +25,7 @@ class GateBeatTest : public GateTest {
   static constexpr std::uint32_t kUser = 1001;
 
   GateBeatTest() {
-    policy_ = policy::parse_policy(kPolicy, "policy.yml");
+    policy_ = policy::parse_policy(kBeatPolicy, "policy.yml");
     options_.failure_quantum = 40ms;
     options_.wait_until = [this](SteadyTime when) {
       std::unique_lock lock(mutex_);

@@ -13,7 +13,7 @@ using namespace std::chrono_literals;
 using testing::HasSubstr;
 using testing::Not;
 
-constexpr const char* kPolicy = R"(
+constexpr const char* kBudgetPolicy = R"(
 rules:
   - name: admin
     allow: [open, seal, sign, public, create, destroy, rekey, suspend, reseal, status, audit, admin, prove]
@@ -34,7 +34,7 @@ class GateBudgetTest : public GateTest {
   static constexpr std::uint32_t kOpener = 1001, kOwner = 1002, kSees = 1003, kDestroyer = 1004;
 
   GateBudgetTest() {
-    policy_ = policy::parse_policy(kPolicy, "policy.yml");
+    policy_ = policy::parse_policy(kBudgetPolicy, "policy.yml");
     options_.failure_quantum = 1us;
   }
   std::string seal(const std::string& name, const std::string& text) {

@@ -9,14 +9,14 @@ namespace {
 
 using namespace std::chrono_literals;
 using ::testing::HasSubstr;
-constexpr auto kDay = std::chrono::hours(24);
+constexpr auto kOneDay = std::chrono::hours(24);
 
 class PeriodTest : public RekeyTest {
  protected:
   PeriodTest() {
     periods_.jitter_percent = 0;
     periods_.by_name["one"] = [](const Cryptoperiod& base) {
-      return Cryptoperiod{90 * kDay, 30 * kDay, base.idle, false};
+      return Cryptoperiod{90 * kOneDay, 30 * kOneDay, base.idle, false};
     };
     apply();
   }
@@ -44,7 +44,7 @@ class PeriodTest : public RekeyTest {
 
 TEST_F(PeriodTest, Fault165_PastPeriodAndGraceAKeySignsNothingAndARekeyCuresIt) {
   const auto old = make("one", Purpose::kSign);
-  clock_.advance(97 * kDay - 1min);
+  clock_.advance(97 * kOneDay - 1min);
   scheduler_->accept_clock();
   scheduler_->look();
   EXPECT_EQ(sign(old), Code::kOk);
@@ -70,7 +70,7 @@ TEST_F(PeriodTest, Fault165_WhatWasSealedOpensAndNothingIsSealedAnew) {
   const SecretBytes text{'t', 'e', 'x', 't'};
   const auto content = envelope::ContentEncryption::kA256Gcm;
   const Bytes sealed = envelope::seal_jwe(store_->ops(), info_of(key), content, text);
-  clock_.advance(98 * kDay);
+  clock_.advance(98 * kOneDay);
   scheduler_->accept_clock();
   scheduler_->look();
   EXPECT_EQ(envelope::open(store_->ops(), info_of(key), sealed), text);
@@ -98,7 +98,7 @@ TEST_F(PeriodTest, Fault165_WarnsAt30And14And7And1DaysThenDailyInTheGraceThenAla
 
 TEST_F(PeriodTest, Fault165_AClockThatJumpsExpiresNothing) {
   const auto key = make("one", Purpose::kSign);
-  clock_.set(clock_.now() + 400 * kDay);
+  clock_.set(clock_.now() + 400 * kOneDay);
   EXPECT_EQ(sign(key), Code::kOk);
   scheduler_->look();
   EXPECT_EQ(sign(key), Code::kOk);
@@ -112,13 +112,13 @@ TEST_F(PeriodTest, Fault165_AClockThatJumpsExpiresNothing) {
 
 TEST_F(PeriodTest, Fault165_AnOldStateFolderHasItsGraceFromTheFirstStart) {
   const auto key = make("one", Purpose::kSign);
-  periods_.enforced_since = clock_.now() + 200 * kDay;
+  periods_.enforced_since = clock_.now() + 200 * kOneDay;
   store_->set_periods(periods_);
-  clock_.advance(206 * kDay);
+  clock_.advance(206 * kOneDay);
   scheduler_->accept_clock();
   scheduler_->look();
   EXPECT_EQ(sign(key), Code::kOk);
-  clock_.advance(1 * kDay);
+  clock_.advance(1 * kOneDay);
   scheduler_->accept_clock();
   scheduler_->look();
   EXPECT_EQ(sign(key), Code::kKeyState);
@@ -129,7 +129,7 @@ TEST_F(PeriodTest, Fault165_AuditKeysAndKeysWithoutAPeriodGoOn) {
   periods_.by_name["two"] = [](const Cryptoperiod&) { return Cryptoperiod{0ms, 1h, 0ms, false}; };
   apply();
   const auto endless = make("two", Purpose::kSign);
-  clock_.advance(4000 * kDay);
+  clock_.advance(4000 * kOneDay);
   scheduler_->accept_clock();
   store_->believe(clock_.now());
   EXPECT_EQ(sign(audit), Code::kOk);
@@ -141,7 +141,7 @@ TEST_F(PeriodTest, Fault165_WhileItIsReplacedTheOldKeySignsForItsSuccessorOnly) 
   open();
   apply();
   const auto old = make("one", Purpose::kAuth);
-  store_->believe(clock_.now() + 98 * kDay);
+  store_->believe(clock_.now() + 98 * kOneDay);
   const auto sign_with = [&](KeyOps& ops) {
     return code_of([&] { ops.sign(old.kid, SignatureAlgorithm::kEs256, random_bytes(32)); });
   };
@@ -175,7 +175,7 @@ TEST_F(PeriodTest, Fault153_AnInstanceOrdersTwoRekeysADayAlsoAcrossARestart) {
   EXPECT_EQ(store_->find("one").generation, 3);
   rekey("one");  // the operator's own is no order
   EXPECT_EQ(store_->find("one").generation, 4);
-  clock_.advance(kDay + 1s);
+  clock_.advance(kOneDay + 1s);
   EXPECT_EQ(order(), Code::kOk);
 }
 
@@ -197,7 +197,7 @@ TEST_F(PeriodTest, Fault153_GenerationsInTheTokenAreBoundedWhoeverAsks) {
 TEST_F(PeriodTest, Fault153_AKeyAtItsBoundDoesNotHoldUpOthers) {
   periods_.rekeys.generations = 2;
   periods_.by_name["one"] = periods_.by_name["two"] = [](const Cryptoperiod&) {
-    return Cryptoperiod{10 * kDay, 300 * kDay, 0ms, true};
+    return Cryptoperiod{10 * kOneDay, 300 * kOneDay, 0ms, true};
   };
   apply();
   make("one", Purpose::kSign);
