@@ -73,8 +73,9 @@ class HostWorker : public testing::Test {
 
 TEST_F(HostWorker, R4_HandlerGetsInputAndCredentialByPipesAndNothingElse) {
   instance_.put_credential("db-main", "canary-4711");
+  // The shell has its own output back when mv runs, and "pid" is there no sooner.
   handler("deploy",
-          std::string("cat >input; cat <&3 >secret; echo $$ >pid\n") + kWaits +
+          std::string("cat >input; cat <&3 >secret; echo $$ >pid.new; mv pid.new pid\n") + kWaits +
               "echo said; echo complained >&2\n",
           ", credentials: [db-main]");
   worker_.start();
