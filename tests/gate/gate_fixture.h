@@ -155,6 +155,16 @@ class GateTest : public testing::Test {
     return principal;
   }
 
+  // False: nothing runs a minute later, because what was asked had its answer already.
+  bool comes_to_run() {
+    const auto end = std::chrono::steady_clock::now() + std::chrono::minutes(1);
+    while (gate().counters().running == 0) {
+      if (std::chrono::steady_clock::now() > end) return false;
+      std::this_thread::sleep_for(std::chrono::milliseconds(1));
+    }
+    return true;
+  }
+
   std::shared_ptr<Asked> ask_later(std::uint32_t uid, wire::Request request) {
     auto asked = std::make_shared<Asked>();
     gate().handle(user(uid), std::move(request), asked);
