@@ -113,10 +113,16 @@ TEST_F(InstanceTaskTest, R11_ATaskGoesFromAPersonToAnAgentAndItsOutcomeBack) {
   const auto command = waiting.get();
   EXPECT_EQ(command.status, 0) << command.output;
   EXPECT_THAT(command.output, HasSubstr("line 1"));
-  const Json ended = instance().show(id_of(taken));
+  const Json ended = instance().process.json("ops", "task show " + id_of(taken));
   EXPECT_EQ(ended.at("text"), "in 3 s");
   EXPECT_EQ(ended.at("result"), "line 1\n");
+  EXPECT_EQ(ended.at("input"), (Json{{"release", {{"number", 7}}}}));
   EXPECT_EQ(ended.at("submitted_by"), "ops");
+  // Whoever may only see that there are tasks sees its end, and not what it carried.
+  const Json seen = instance().show(id_of(taken));
+  EXPECT_EQ(seen.at("text"), "in 3 s");
+  EXPECT_EQ(seen.at("input"), nullptr);
+  EXPECT_EQ(seen.at("result"), nullptr);
 }
 
 TEST_F(InstanceTaskTest, WhoWaitsForATaskThatFailsIsTold) {

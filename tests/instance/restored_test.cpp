@@ -48,11 +48,11 @@ class RestoredTest : public WholeSystem {
     return {{"instance", instance}, {"epoch", 1'000'000}, {"at", rfc3339(system_clock().now())}};
   }
   // Signed by the instance's own confirmation key.
-  std::string sign(const Json& payload) {
+  std::string sign(const Json& payload,
+                   envelope::Statement statement = envelope::Statement::kEpoch) {
     instance::InstanceConfig config;
     config.agent_socket = instance_.agent.socket();
-    return instance::HostKeys(config).sign_confirmation(envelope::Statement::kEpoch,
-                                                        payload.dump());
+    return instance::HostKeys(config).sign_confirmation(statement, payload.dump());
   }
   // A link that says this in its hello, once it is welcome.
   static Json greet(SimulatedAgent& agent, Json hello) {
@@ -184,7 +184,8 @@ TEST_F(RestoredTest, Fault132_AnOldConfirmationOrAnothersMovesNoTransportKey) {
   EXPECT_EQ(transport_of("mine"), now);
   EXPECT_EQ(alarms("transport.catch-up"), 0);
   // Signed by the instance itself, after the row's last change: believed.
-  EXPECT_EQ(greet(*mine, hello(before, sign(later))).at("transport_kid"), before.kid.text());
+  const auto signed_later = sign(later, envelope::Statement::kRotation);
+  EXPECT_EQ(greet(*mine, hello(before, signed_later)).at("transport_kid"), before.kid.text());
   EXPECT_EQ(transport_of("mine"), before.kid.text());
   EXPECT_EQ(alarms("transport.catch-up"), 1);
 }
