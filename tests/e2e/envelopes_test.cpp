@@ -2,6 +2,7 @@
 // socket, and opens nothing that was changed or whose key may not.
 
 #include <gmock/gmock.h>
+#include <unistd.h>
 
 #include <set>
 
@@ -154,9 +155,11 @@ TEST_F(Envelopes, R4_WhatNpmJoseSealsOpensAndNoChangedByteDoes) {
   const std::string folder = KEYAGENT_INTEROP_BUILD;
   std::filesystem::create_directories(folder);
   for (const char* name : {"package.json", "package-lock.json", "jose.mjs"}) {
-    std::filesystem::copy_file(std::string(KEYAGENT_INTEROP_SOURCE) + "/" + name,
-                               folder + "/" + name,
+    // Whole at any time: other tests read it meanwhile.
+    const std::string copy = folder + "/" + name + "." + std::to_string(::getpid());
+    std::filesystem::copy_file(std::string(KEYAGENT_INTEROP_SOURCE) + "/" + name, copy,
                                std::filesystem::copy_options::overwrite_existing);
+    std::filesystem::rename(copy, folder + "/" + name);
   }
   // flock: test programs may start at the same time.
   if (try_command("cd '" + folder +

@@ -2,6 +2,7 @@
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <unistd.h>
 
 #include <filesystem>
 #include <nlohmann/json.hpp>
@@ -23,8 +24,11 @@ std::filesystem::path node_folder() {
   const std::filesystem::path folder = KEYAGENT_INTEROP_BUILD;
   std::filesystem::create_directories(folder);
   for (const char* name : {"package.json", "package-lock.json", "jose.mjs"}) {
-    std::filesystem::copy_file(std::filesystem::path(KEYAGENT_INTEROP_SOURCE) / name, folder / name,
+    // Whole at any time: other tests read it meanwhile.
+    const auto copy = folder / (std::string(name) + "." + std::to_string(::getpid()));
+    std::filesystem::copy_file(std::filesystem::path(KEYAGENT_INTEROP_SOURCE) / name, copy,
                                std::filesystem::copy_options::overwrite_existing);
+    std::filesystem::rename(copy, folder / name);
   }
   return folder;
 }

@@ -62,14 +62,17 @@ class InstanceProcess final : public InstanceAddress {
     }
     std::smatch found;
     const std::regex line("people on port (\\d+), agents on (\\d+), fingerprint ([\\w-]+)");
-    if (!wait_until([&] {
-          const auto text = read_text(log());
-          if (!std::regex_search(text, found, line)) return ::waitpid(pid_, nullptr, WNOHANG) != 0;
-          api_port_ = std::stoi(found[1]);
-          agents_port_ = std::stoi(found[2]);
-          fingerprint = found[3];
-          return true;
-        }) ||
+    if (!wait_until(
+            [&] {
+              const auto text = read_text(log());
+              if (!std::regex_search(text, found, line))
+                return ::waitpid(pid_, nullptr, WNOHANG) != 0;
+              api_port_ = std::stoi(found[1]);
+              agents_port_ = std::stoi(found[2]);
+              fingerprint = found[3];
+              return true;
+            },
+            std::chrono::minutes(2)) ||
         fingerprint.empty())
       throw std::runtime_error("keyinstanced did not start:\n" + read_text(log()));
   }
