@@ -20,8 +20,11 @@ TEST_P(Credentials, VersionsCountUpAndTheNewestIsRead) {
   credential.type = "ssh-key";
   credential.agents.clear();
   credential.changed_by = "ada";
-  EXPECT_EQ(store().put_credential(credential, nullptr).version, 2);
+  // A version that another one has already is not taken; the next one is.
+  EXPECT_EQ(store().put_credential(credential, nullptr).outcome, RecordPut::Outcome::kMoved);
+  EXPECT_EQ(store().credential(kAwkward)->type, "password");
   credential.version = 2;
+  EXPECT_EQ(store().put_credential(credential, nullptr).version, 2);
   expect_equal(store().credential(kAwkward).value(), credential);
   ASSERT_EQ(store().credentials().size(), 1u);
   expect_equal(store().credentials()[0], credential);
