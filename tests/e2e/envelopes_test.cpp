@@ -173,10 +173,13 @@ TEST_F(Envelopes, R4_WhatNpmJoseSealsOpensAndNoChangedByteDoes) {
                                                                {"ec-p256", "ECDH-ES+A256KW"},
                                                                {"ec-p384", "ECDH-ES"}};
   int number = 0;
+  // First: who has asked for so much that failed waits before a change.
+  for (const auto& [algorithm, envelope] : kinds)
+    create("k" + std::to_string(++number), "--algorithm " + algorithm + " --envelope " + envelope);
+  number = 0;
   for (const auto& [algorithm, envelope] : kinds) {
     SCOPED_TRACE(algorithm + " " + envelope);
     const std::string name = "k" + std::to_string(++number);
-    create(name, "--algorithm " + algorithm + " --envelope " + envelope);
     public_jwk(name);
     host_.shell("node '" + folder + "/jose.mjs' seal " + envelope + " A256GCM");
     EXPECT_EQ(open("sealed"), kSecret);
@@ -202,11 +205,14 @@ TEST_F(Envelopes, R4_WhatOpensslCmsSealsOpensAndNoChangedByteDoes) {
       {"rsa-2048", "-keyopt rsa_padding_mode:oaep -keyopt rsa_oaep_md:sha256"},
       {"rsa-3072", "-keyopt rsa_padding_mode:oaep"},
       {"ec-p256", "-keyopt ecdh_kdf_md:sha256"}};
+  // First: who has asked for so much that failed waits before a change.
+  for (const auto& [algorithm, options] : kinds) {
+    const bool sha1 = algorithm == "rsa-3072";
+    create("k-" + algorithm, "--algorithm " + algorithm + (sha1 ? " --envelope RSA-OAEP" : ""));
+  }
   for (const auto& [algorithm, options] : kinds) {
     SCOPED_TRACE(algorithm);
     const std::string name = "k-" + algorithm;
-    const bool sha1 = algorithm == "rsa-3072";
-    create(name, "--algorithm " + algorithm + (sha1 ? " --envelope RSA-OAEP" : ""));
     certificate(name);
     host_.shell(
         "openssl cms -encrypt -binary -in text -outform DER -aes-256-gcm -keyid -out sealed "

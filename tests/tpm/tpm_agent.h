@@ -44,7 +44,7 @@ class TpmAgent : public ::testing::Test {
     const std::string user = std::to_string(::geteuid());
     return std::string(KEYAGENT_SOURCE) + "/scripts/provision-token --state " + state() +
            " --label tpm --profile tpm2 --allow-credential '" + user + ":*' --allow-work '" + user +
-           ":*' --keyagent " KEYAGENT;
+           ":*:*' --keyagent " KEYAGENT;
   }
   std::string state() const { return folder_.path().string() + "/state"; }
 
