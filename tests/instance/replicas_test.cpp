@@ -184,7 +184,9 @@ TEST_F(ReplicasTest, AFailureOfACanaryAtOneHaltsTheOther) {
   EXPECT_EQ(Replicas::states(a(), batch)["failed"], 1);
 }
 
-TEST_F(ReplicasTest, FailedLoginsAtBothPauseAName) {
+// Each replica counts by itself: what an address has spent at one it may still try at the other,
+// and no name is locked.
+TEST_F(ReplicasTest, Fault151_WrongPasswordsPauseAnAddressAtTheReplicaThatItAsked) {
   SimulatedAgent anyone(a(), "anyone");
   const auto attempt = [&](InstanceProcess& replica) {
     anyone.use(replica);
@@ -192,9 +194,10 @@ TEST_F(ReplicasTest, FailedLoginsAtBothPauseAName) {
       anyone.api("POST", "/v1/login", {{"user", "guessed"}, {"password", "wrong password"}});
     });
   };
-  for (auto* replica : {&a(), &b(), &a(), &b(), &a()}) EXPECT_EQ(attempt(*replica), Code::kDenied);
-  EXPECT_EQ(attempt(b()), Code::kBusy);
-  EXPECT_EQ(attempt(a()), Code::kBusy);
+  for (auto* replica : {&a(), &b()}) {
+    EXPECT_EQ(attempt(*replica), Code::kDenied);
+    EXPECT_TRUE(wait_until([&] { return attempt(*replica) == Code::kBusy; }));
+  }
 }
 
 TEST_F(ReplicasTest, AHostWithOtherKeysIsNoReplicaAndMakesNone) {
