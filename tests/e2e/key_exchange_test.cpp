@@ -66,7 +66,7 @@ TEST_F(KeyExchangeTest, X2_X6_ARecordOfTheSourceOpensAtTheTargetOnceThePolicyNam
   EXPECT_EQ(denied.status, 3) << "default deny";
   EXPECT_THAT(denied.output, HasSubstr("--peer " + target_identity_));
   allow(target_identity_);
-  EXPECT_EQ(source_.keyagent("why export data.customers --peer " + target_identity_).status, 0);
+  EXPECT_EQ(source_.keyagent("why export data.customers --peer=" + target_identity_).status, 0);
   ASSERT_EQ(export_it().status, 0);
   const auto imported = import_it();
   EXPECT_EQ(imported.status, 0) << imported.output;
