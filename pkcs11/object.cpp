@@ -9,7 +9,7 @@ namespace keyagent::pkcs11 {
 namespace {
 
 constexpr CK_ULONG kPage = 64;
-constexpr std::size_t kMostObjects = 1'000'000;  // beyond it, the search has no end
+constexpr std::size_t kMaxObjects = 1'000'000;  // beyond it, the search has no end
 constexpr CK_ULONG kLargestAttribute = 16384;
 
 std::vector<CK_OBJECT_HANDLE> find_all(Session& session, Attributes& wanted) {
@@ -25,7 +25,7 @@ std::vector<CK_OBJECT_HANDLE> find_all(Session& session, Attributes& wanted) {
     CK_ULONG count = 0;
     rv = session.c().C_FindObjects(session.handle(), page, kPage, &count);
     if (rv != CKR_OK || count == 0) break;
-    impossible = count > kPage || all.size() > kMostObjects;
+    impossible = count > kPage || all.size() > kMaxObjects;
     if (impossible) break;
     all.insert(all.end(), page, page + count);
   }

@@ -83,7 +83,7 @@ bool opens(Session& session, const Bytes& id, const Bytes& iv, const Bytes& aad,
     return gcm_decrypt(session, id, iv, aad, sealed.ciphertext, sealed.tag).has_value();
   } catch (const Error& error) {
     if (error.rv_class() != RvClass::kAmbiguous && error.rv_class() != RvClass::kInput) throw;
-    session.soil();
+    session.mark_unusable();
     return false;
   }
 }

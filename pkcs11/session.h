@@ -51,7 +51,7 @@ class Session {
   void forget(const KeyId& id);
   // An operation was started and may still be active: the lease closes this session instead of
   // pooling it.
-  void soil() { soiled_ = true; }
+  void mark_unusable() { soiled_ = true; }
   bool soiled() const { return soiled_; }
 
  private:

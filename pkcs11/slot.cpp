@@ -18,13 +18,13 @@ std::string describe(const TokenSelector& selector) {
 
 // More than any machine has: a count beyond it is a broken module's, and no size to allocate
 // (RELIABILITY 52).
-constexpr CK_ULONG kMostSlots = 4096;
+constexpr CK_ULONG kMaxSlots = 4096;
 
 std::vector<CK_SLOT_ID> slots_with_tokens(CK_FUNCTION_LIST& c) {
   for (;;) {
     CK_ULONG count = 0;
     check(c.C_GetSlotList(CK_TRUE, nullptr, &count), "C_GetSlotList");
-    if (count > kMostSlots) throw Error(Error::Kind::kOutput, "C_GetSlotList: impossible count");
+    if (count > kMaxSlots) throw Error(Error::Kind::kOutput, "C_GetSlotList: impossible count");
     std::vector<CK_SLOT_ID> slots(count);
     if (count == 0) return slots;
     // The list may grow between the two calls.

@@ -341,10 +341,10 @@ struct Token::Impl : std::enable_shared_from_this<Token::Impl> {
       // A call that ended with a verdict on its input ended its operation too; after anything else
       // one may still be active.
       if (error.rv_class() != RvClass::kInput && error.rv_class() != RvClass::kAmbiguous)
-        (*lease).soil();
+        (*lease).mark_unusable();
       throw;
     } catch (...) {
-      (*lease).soil();
+      (*lease).mark_unusable();
       throw;
     }
   }

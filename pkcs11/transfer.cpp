@@ -32,13 +32,14 @@ struct RsaAesKeyWrapParams {
 };
 
 // An object of the session that does not outlive its use.
-class Scratch {
+class ScopedObject {
  public:
-  Scratch(Session& session, CK_OBJECT_HANDLE handle) : session_(session), handle_(handle) {}
-  Scratch(const Scratch&) = delete;
-  ~Scratch() {
+  ScopedObject(Session& session, CK_OBJECT_HANDLE handle) : session_(session), handle_(handle) {}
+  ScopedObject(const ScopedObject&) = delete;
+  ~ScopedObject() {
     // What cannot be destroyed goes with its session.
-    if (session_.c().C_DestroyObject(session_.handle(), handle_) != CKR_OK) session_.soil();
+    if (session_.c().C_DestroyObject(session_.handle(), handle_) != CKR_OK)
+      session_.mark_unusable();
   }
   CK_OBJECT_HANDLE handle() const { return handle_; }
 
@@ -186,8 +187,8 @@ CK_OBJECT_HANDLE unwrap_here(Session& session, const KeyId& unwrapping, std::siz
     RsaAesKeyWrapParams both{kKeySize * 8, &params};
     return unwrap_by(session, {CKM_RSA_AES_KEY_WRAP, &both, sizeof both}, under, wrapped, forced);
   }
-  const Scratch one_time(session,
-                         unwrap_one_time_key(session, under, oaep, wrapped.first(modulus)));
+  const ScopedObject one_time(session,
+                              unwrap_one_time_key(session, under, oaep, wrapped.first(modulus)));
   require_size(session, one_time.handle());
   return unwrap_by(session, {session.profile().aes_kwp_mechanism, nullptr, 0}, one_time.handle(),
                    wrapped.subspan(modulus), forced);
@@ -281,14 +282,14 @@ Bytes wrap_for(Session& session, ByteView spki, Hash oaep, const KeyId& target) 
   require_transfer(session.profile(), oaep);
   const CK_OBJECT_HANDLE key = session.key(target);
   const Recipient recipient = bring_recipient(session, spki);
-  const Scratch wrapping(session, recipient.handle);
+  const ScopedObject wrapping(session, recipient.handle);
   auto params = oaep_params(oaep);
   if (session.profile().rsa_aes_key_wrap) {
     RsaAesKeyWrapParams both{kKeySize * 8, &params};
     return wrap_exactly(session, {CKM_RSA_AES_KEY_WRAP, &both, sizeof both}, wrapping.handle(), key,
                         recipient.modulus + kKwpSize);
   }
-  const Scratch one_time(session, make_one_time_key(session));
+  const ScopedObject one_time(session, make_one_time_key(session));
   Bytes out = wrap_exactly(session, {CKM_RSA_PKCS_OAEP, &params, sizeof params}, wrapping.handle(),
                            one_time.handle(), recipient.modulus);
   const Bytes inner = wrap_exactly(session, {session.profile().aes_kwp_mechanism, nullptr, 0},
@@ -298,26 +299,27 @@ Bytes wrap_for(Session& session, ByteView spki, Hash oaep, const KeyId& target) 
 }
 
 CK_OBJECT_HANDLE unwrap_from(Session& session, const KeyId& unwrapping, KeyKind pair, Hash oaep,
-                             ByteView wrapped, const KeySpec& spec, Stay stay, Layout layout) {
+                             ByteView wrapped, const KeySpec& spec, Persistence stay,
+                             Layout layout) {
   require_transfer(session.profile(), oaep);
   const std::size_t modulus = modulus_bits(pair) / 8;
   const std::size_t expected = modulus + (layout == Layout::kOneTimeKey ? kKwpSize : 0);
   if (modulus == 0 || wrapped.size() != expected)
     throw Error(Error::Kind::kRv, "C_UnwrapKey: not the size of this layout",
                 CKR_WRAPPED_KEY_LEN_RANGE);
-  const bool copied = stay == Stay::kToken && settles_by_copy(session.profile());
+  const bool copied = stay == Persistence::kToken && settles_by_copy(session.profile());
   Attributes forced;
-  transferred_template(forced, spec, session.profile(), stay == Stay::kToken && !copied);
+  transferred_template(forced, spec, session.profile(), stay == Persistence::kToken && !copied);
   const CK_OBJECT_HANDLE key = unwrap_here(session, unwrapping, modulus, oaep, wrapped, forced);
   if (copied) {
-    const Scratch here(session, key);
+    const ScopedObject here(session, key);
     require_whole_key(session, key);
     return settle(session, key, spec);
   }
   try {
     require_whole_key(session, key);
   } catch (...) {
-    const Scratch gone(session, key);
+    const ScopedObject gone(session, key);
     throw;
   }
   return key;
@@ -328,8 +330,8 @@ bool holds_same(Session& session, const KeyId& unwrapping, KeyKind pair, Hash oa
   KeySpec spec;
   spec.kind = KeyKind::kAes256;
   spec.usage = Usage::kEncrypt;
-  const Scratch other(session,
-                      unwrap_from(session, unwrapping, pair, oaep, wrapped, spec, Stay::kSession));
+  const ScopedObject other(
+      session, unwrap_from(session, unwrapping, pair, oaep, wrapped, spec, Persistence::kSession));
   // One text under one IV, so that nothing is learned of a key by its using an IV twice.
   const Bytes iv = random_bytes(12), text = random_bytes(32);
   return encrypt_under(session, other.handle(), iv, text) ==

@@ -22,7 +22,7 @@ Bytes wrap_for(Session& session, ByteView spki, Hash oaep, const KeyId& target);
 
 // Where a transferred key goes: a token object of `spec` for good, or an object of the session for
 // the time of a look.
-enum class Stay { kToken, kSession };
+enum class Persistence { kToken, kSession };
 
 // What `wrapped` is: that layout, or the key itself under RSAES-OAEP, as people bring keys.
 enum class Layout { kOneTimeKey, kOaepAlone };
@@ -32,7 +32,7 @@ enum class Layout { kOneTimeKey, kOaepAlone };
 // is not a whole AES-256 key under an AES-256 key is Error{kRv} of class kInput or kAmbiguous, and
 // nothing of it is left.
 CK_OBJECT_HANDLE unwrap_from(Session& session, const KeyId& unwrapping, KeyKind pair, Hash oaep,
-                             ByteView wrapped, const KeySpec& spec, Stay stay,
+                             ByteView wrapped, const KeySpec& spec, Persistence stay,
                              Layout layout = Layout::kOneTimeKey);
 
 // Is what `wrapped` holds the AES key `known`, which the token has? Asks by one encryption and one

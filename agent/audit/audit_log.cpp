@@ -18,7 +18,7 @@
 namespace keyagent::audit {
 namespace {
 
-constexpr std::size_t kMostQueued = 65536;
+constexpr std::size_t kMaxQueued = 65536;
 constexpr std::size_t kCheckedAtStart = 1000;
 constexpr std::uint64_t kRoomOfOne = 4096;      // what is reserved for a record
 constexpr std::uint64_t kRoomAtOnce = 1 << 20;  // … and how much of the disk at a time
@@ -245,7 +245,7 @@ struct AuditLog::Impl {
     const std::lock_guard lock(mutex);
     require_open();
     if (!reserved) require_room(room);
-    if (queue.size() >= kMostQueued)
+    if (queue.size() >= kMaxQueued)
       throw Error(Code::kInternal, "the audit log's queue is full; nothing is done unrecorded");
     pending += room;
     queue.push_back({std::move(event), options.clock->now()});

@@ -5,18 +5,18 @@
 namespace keyagent {
 
 namespace {
-constexpr std::size_t kMostTopics = 1024;
+constexpr std::size_t kMaxTopics = 1024;
 }
 
 std::optional<std::uint64_t> LogLimiter::admit(const std::string& topic) {
   const SteadyTime now = clock_.now_steady();
   const std::lock_guard lock(mutex_);
-  if (topics_.size() >= kMostTopics && !topics_.contains(topic)) {
+  if (topics_.size() >= kMaxTopics && !topics_.contains(topic)) {
     std::erase_if(topics_, [&](const auto& entry) {
       return now - entry.second.last >= interval_ && entry.second.withheld == 0;
     });
   }
-  const bool room = topics_.size() < kMostTopics || topics_.contains(topic);
+  const bool room = topics_.size() < kMaxTopics || topics_.contains(topic);
   const auto [entry, is_new] = topics_.try_emplace(room ? topic : "", Topic{now, 0});
   Topic& seen = entry->second;
   if (!is_new && now - seen.last < interval_) {

@@ -36,7 +36,7 @@ std::optional<audit::Anchor> parse(const std::string& text, const char* where) {
 }  // namespace
 
 AuditHistory::AuditHistory(audit::AuditLog& audit, keys::KeyStore& keys, vault::TokenVault& vault,
-                           std::filesystem::path folder, keys::Tell tell)
+                           std::filesystem::path folder, keys::EventSink tell)
     : audit_(audit),
       keys_(keys),
       vault_(vault),
@@ -76,7 +76,7 @@ void AuditHistory::check_at_start() {
   const std::lock_guard lock(mutex_);
   if (fault_.empty() && !result.ok) fault_ = result.text;
   if (fault_.empty()) return;
-  tell_({keys::Happening::Weight::kAlarm,
+  tell_({keys::KeyEvent::Weight::kAlarm,
          "audit.history",
          {},
          {},

@@ -21,7 +21,7 @@ namespace keyagent::daemon {
 class AuditHistory {
  public:
   AuditHistory(audit::AuditLog& audit, keys::KeyStore& keys, vault::TokenVault& vault,
-               std::filesystem::path folder, keys::Tell tell);
+               std::filesystem::path folder, keys::EventSink tell);
 
   // Once, when ledger and token agree and before the first checkpoint of this run.
   void check_at_start();
@@ -43,7 +43,7 @@ class AuditHistory {
   keys::KeyStore& keys_;
   vault::TokenVault& vault_;
   const std::filesystem::path folder_;
-  const keys::Tell tell_;
+  const keys::EventSink tell_;
   mutable std::mutex mutex_;
   bool checked_ = false;                 // guarded by mutex_
   std::string fault_;                    // guarded by mutex_

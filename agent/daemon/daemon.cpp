@@ -15,9 +15,8 @@
 #include "agent/base/error.h"
 #include "agent/base/log.h"
 #include "agent/daemon/audit_history.h"
-#include "agent/daemon/caretaker.h"
 #include "agent/daemon/checkpoint_signer.h"
-#include "agent/daemon/chronicle.h"
+#include "agent/daemon/event_reporter.h"
 #include "agent/daemon/issuing_rules.h"
 #include "agent/daemon/link_service.h"
 #include "agent/daemon/options.h"
@@ -26,6 +25,7 @@
 #include "agent/daemon/rekey_service.h"
 #include "agent/daemon/socket_folder.h"
 #include "agent/daemon/ssh_face.h"
+#include "agent/daemon/token_health_monitor.h"
 #include "agent/gate/gate.h"
 #include "agent/keys/key_store.h"
 #include "agent/net/unix_server.h"
@@ -62,7 +62,7 @@ struct Daemon::Impl {
   const FileLock state_lock;
   const SteadyTime started = system_clock().now_steady();
   audit::AuditLog audit;
-  Chronicle chronicle{audit};
+  EventReporter chronicle{audit};
   std::atomic<bool> reconciled{false};
   std::shared_ptr<pkcs11::Token> token;
   vault::TokenVault vault;
@@ -91,7 +91,7 @@ struct Daemon::Impl {
   LinkService link;
   // Threads of their own, because all of this may hang in the module.
   RekeyService rekeys;
-  Caretaker caretaker;
+  TokenHealthMonitor caretaker;
 
   explicit Impl(config::AgentConfig config_in)
       : config(std::move(config_in)),
@@ -101,7 +101,7 @@ struct Daemon::Impl {
         vault(token),
         keys({config.state_folder, &system_clock(), config.agent_id}, vault),
         history(audit, keys, vault, config.audit_folder, [this](const auto& each) { tell(each); }),
-        link(config, asker(), [this](const keys::Happening& each) { chronicle.key(each); }),
+        link(config, asker(), [this](const keys::KeyEvent& each) { chronicle.key(each); }),
         rekeys(
             keys, config.rekey, link.confirmation(), [this](const auto& each) { tell(each); },
             [this] { return reconciled.load(); }, [this] { follow_audit_key(); }),
@@ -126,9 +126,9 @@ struct Daemon::Impl {
   }
 
   // Of a key: into log and audit log, an alarm to the instance too.
-  void tell(const keys::Happening& happening) {
+  void tell(const keys::KeyEvent& happening) {
     chronicle.key(happening);
-    if (happening.weight == keys::Happening::Weight::kAlarm) link.report(happening);
+    if (happening.weight == keys::KeyEvent::Weight::kAlarm) link.report(happening);
   }
 
   pkcs11::TokenOptions token_options() {

@@ -5,9 +5,9 @@
 namespace keyagent::daemon {
 namespace {
 
-link::Surroundings surroundings(const config::AgentConfig& config, link::GateClient::Ask ask,
-                                keys::Tell tell) {
-  link::Surroundings around;
+link::LinkContext surroundings(const config::AgentConfig& config, link::GateClient::Ask ask,
+                               keys::EventSink tell) {
+  link::LinkContext around;
   around.folder = config.state_folder;
   around.agent_id = config.agent_id;
   around.version = KEYAGENT_VERSION;
@@ -37,7 +37,7 @@ class LinkService::Place {
 };
 
 LinkService::LinkService(const config::AgentConfig& config, link::GateClient::Ask ask,
-                         keys::Tell tell)
+                         keys::EventSink tell)
     : link_(surroundings(config, std::move(ask), std::move(tell))) {}
 
 gate::LinkHooks LinkService::hooks() {

@@ -14,12 +14,12 @@ class LinkService {
   // How many of the gate's threads it may keep waiting for the instance at once.
   static constexpr unsigned kThreads = 2;
 
-  LinkService(const config::AgentConfig& config, link::GateClient::Ask ask, keys::Tell tell);
+  LinkService(const config::AgentConfig& config, link::GateClient::Ask ask, keys::EventSink tell);
 
   // Once the gate is open; stop() before it ends.
   void start() { link_.start(); }
   void stop() { link_.stop(); }
-  void report(const keys::Happening& alarm) { link_.report(alarm); }
+  void report(const keys::KeyEvent& alarm) { link_.report(alarm); }
   gate::LinkHooks hooks();
   keys::Confirmation* confirmation() { return &link_.confirmation(); }
   void describe(wire::Link& out) const { link_.describe(out); }

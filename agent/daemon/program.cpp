@@ -19,7 +19,7 @@
 namespace keyagent::daemon {
 namespace {
 
-constexpr std::size_t kMostText = 512;
+constexpr std::size_t kMaxText = 512;
 
 struct Pipe {
   Fd read, write;
@@ -81,11 +81,10 @@ bool wait_for(const Program& program, const Fd& process, const Fd& output, std::
     if (::poll(watched, 3, static_cast<int>(left.count())) < 0 && errno != EINTR) return false;
     if (watched[2].revents != 0) return false;
     if (watched[1].revents != 0) {
-      char buffer[kMostText];
+      char buffer[kMaxText];
       const ssize_t count = ::read(output.get(), buffer, sizeof buffer);
       if (count <= 0) open = false;
-      if (count > 0 && text.size() < kMostText)
-        text.append(buffer, static_cast<std::size_t>(count));
+      if (count > 0 && text.size() < kMaxText) text.append(buffer, static_cast<std::size_t>(count));
     } else if (watched[0].revents != 0) {
       return true;
     }
@@ -104,7 +103,7 @@ void require_runnable(const Program& program) {
 }
 
 std::string first_line(std::string text) {
-  text = text.substr(0, std::min(text.find('\n'), kMostText));
+  text = text.substr(0, std::min(text.find('\n'), kMaxText));
   return escape_controls(text);
 }
 

@@ -40,7 +40,7 @@ keys::Periods periods_of(const config::RekeyConfig& config) {
 }
 
 RekeyService::RekeyService(keys::KeyStore& keys, const config::RekeyConfig& config,
-                           keys::Confirmation* instance, keys::Tell tell,
+                           keys::Confirmation* instance, keys::EventSink tell,
                            std::function<bool()> ready, std::function<void()> after)
     : keys_(keys),
       hook_(config.hook.empty() ? nullptr : std::make_unique<HookConfirmation>(config.hook)),
@@ -116,7 +116,7 @@ void RekeyService::run() {
 void RekeyService::look() {
   try {
     for (const auto& key : keys_.suspend_faulty())
-      tell_({keys::Happening::Weight::kAlarm, "key.suspend", key.name.text(), key.kid.text(),
+      tell_({keys::KeyEvent::Weight::kAlarm, "key.suspend", key.name.text(), key.kid.text(),
              key.actor, std::string(code_name(Code::kIntegrity)), key.reason});
     scheduler_.look();
     setback_.clear();

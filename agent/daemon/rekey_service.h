@@ -22,7 +22,7 @@ class RekeyService {
   // `instance` must confirm too, after the hook; may be null. `ready`: ledger and token agree.
   // `after`: called when something may have changed.
   RekeyService(keys::KeyStore& keys, const config::RekeyConfig& config,
-               keys::Confirmation* instance, keys::Tell tell, std::function<bool()> ready,
+               keys::Confirmation* instance, keys::EventSink tell, std::function<bool()> ready,
                std::function<void()> after);
   ~RekeyService();
 
@@ -43,7 +43,7 @@ class RekeyService {
   keys::KeyStore& keys_;
   std::unique_ptr<HookConfirmation> hook_;
   link::BothConfirm confirmation_;
-  keys::Tell tell_;
+  keys::EventSink tell_;
   const std::function<bool()> ready_;
   const std::function<void()> after_;
   mutable std::mutex mutex_;

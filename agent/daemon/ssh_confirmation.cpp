@@ -13,7 +13,7 @@ namespace keyagent::daemon {
 namespace {
 
 // Nobody answers more at once.
-constexpr std::size_t kMostOfAll = 64, kMostOfOne = 4;
+constexpr std::size_t kMaxOfAll = 64, kMaxOfOne = 4;
 
 std::vector<std::string> environment_of(const sshagent::Question& question) {
   return {"KEYAGENT_KEY=" + question.key,
@@ -66,7 +66,7 @@ std::string SshConfirmation::why_refused(std::uint32_t uid) const {
   if (config_.program.empty()) return "ssh.confirm names no program";
   if (stopping_) return "the agent ends";
   const auto found = asked_.find(uid);
-  if (threads_.size() >= kMostOfAll || (found != asked_.end() && found->second >= kMostOfOne))
+  if (threads_.size() >= kMaxOfAll || (found != asked_.end() && found->second >= kMaxOfOne))
     return "too many questions wait for an answer";
   return {};
 }

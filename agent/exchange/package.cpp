@@ -15,7 +15,7 @@ using Json = nlohmann::json;
 
 constexpr JsonLimits kLimits{kMaxPackage, 3};
 constexpr std::size_t kSecretKid = 32;  // characters of a secret key's kid
-constexpr std::size_t kMostRequest = 64, kMostSpecification = 41;
+constexpr std::size_t kMaxRequest = 64, kMaxSpecification = 41;
 
 [[noreturn]] void refuse(const std::string& why) {
   throw Error(Code::kIntegrity, "this is no text of a key exchange: " + why);
@@ -26,12 +26,12 @@ bool is_lower(char c) {
 }
 bool is_request_id(std::string_view text) {
   const auto plain = [](char c) { return is_lower(c) || (c >= 'A' && c <= 'Z'); };
-  return !text.empty() && text.size() <= kMostRequest && plain(text.front()) &&
+  return !text.empty() && text.size() <= kMaxRequest && plain(text.front()) &&
          std::all_of(text.begin(), text.end(),
                      [&](char c) { return plain(c) || c == '.' || c == '_' || c == '-'; });
 }
 bool is_specification(std::string_view text) {
-  return !text.empty() && text.size() <= kMostSpecification && is_lower(text.front()) &&
+  return !text.empty() && text.size() <= kMaxSpecification && is_lower(text.front()) &&
          std::all_of(text.begin(), text.end(),
                      [](char c) { return is_lower(c) || c == '.' || c == '_' || c == '-'; });
 }

@@ -3,7 +3,7 @@
 
 #include "agent/base/encoding.h"
 #include "agent/exchange/exchange.h"
-#include "agent/exchange/outside.h"
+#include "agent/exchange/key_import.h"
 #include "agent/gate/operation.h"
 
 namespace keyagent::gate {

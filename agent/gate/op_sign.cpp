@@ -9,7 +9,7 @@
 namespace keyagent::gate {
 namespace {
 
-constexpr std::size_t kMostMessage = 128 * 1024;
+constexpr std::size_t kMaxMessage = 128 * 1024;
 
 // A digest that a caller chooses may be that of a TLS handshake, a CSR or an audit checkpoint
 // (RELIABILITY 98): an auth key is shown the whole message and signs what it recognises, an audit
@@ -57,7 +57,7 @@ SignatureAlgorithm algorithm_for(const keys::KeyRecord& key, const std::string& 
 void check_input(SignatureAlgorithm algorithm, std::size_t size) {
   const auto digest = digest_of(algorithm);
   if (digest == DigestAlgorithm::kNone) {
-    if (size <= kMostMessage) return;
+    if (size <= kMaxMessage) return;
     throw Error(Code::kUsage, "EdDSA signs messages of at most 128 KiB");
   }
   if (size == digest_size(digest)) return;
@@ -69,7 +69,7 @@ void check_input(SignatureAlgorithm algorithm, std::size_t size) {
 // What KeyOps::sign() takes: the digest, or for EdDSA the message.
 Bytes input_of(const wire::SignRequest& request, SignatureAlgorithm algorithm) {
   const auto given = as_bytes(request.message().empty() ? request.input() : request.message());
-  if (given.size() > kMostMessage)
+  if (given.size() > kMaxMessage)
     throw Error(Code::kUsage, "a message that is signed whole has at most 128 KiB");
   if (request.message().empty()) return {given.begin(), given.end()};
   return signing_input(algorithm, given);

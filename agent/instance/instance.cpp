@@ -8,10 +8,10 @@
 #include "agent/base/error.h"
 #include "agent/base/log.h"
 #include "agent/base/log_limiter.h"
-#include "agent/instance/api.h"
-#include "agent/instance/exchange_worker.h"
-#include "agent/instance/host_door.h"
-#include "agent/instance/named_keys.h"
+#include "agent/instance/api/api.h"
+#include "agent/instance/ca/named_keys.h"
+#include "agent/instance/exchange/agent_key_exchange.h"
+#include "agent/instance/exchange/exchange_worker.h"
 #include "agent/process/service_manager.h"
 #include "agent/provider/remote_backend.h"
 
@@ -44,11 +44,11 @@ struct Instance::Impl {
   RateBudget handshakes{clock, hourly(config.limits.handshakes)};
   Links links{store, clock, config.heartbeat};
   Authority authority{config, keys, store, clock};
-  Enrolment enrolment{config, keys, authority, store, recorder, clock};
+  Enrollment enrollment{config, keys, authority, store, recorder, clock};
   Agents agents{keys, authority, store, links, recorder, clock};
   Rekeys rekeys{store, links, recorder, clock};
   Tasks tasks{store, links, recorder, clock, {config.task_lease, config.task_history}};
-  People people{store, recorder, clock, {config.session_life, config.session_idle}};
+  Users people{store, recorder, clock, {config.session_life, config.session_idle}};
   Epoch epoch{config, keys, store, recorder, clock};
   DataKeys data_keys{config};
   Specifications specifications{data_keys, store, recorder, clock};
@@ -57,16 +57,16 @@ struct Instance::Impl {
   Reencryption reencryption{data_keys, store, specifications, recorder, clock, links.replica()};
   std::shared_ptr<tls::Library> library = std::make_shared<tls::Library>(
       std::make_shared<provider::RemoteBackend>(config.agent_socket));
-  HostDoor door{config, clock};
+  AgentKeyExchange door{config, clock};
   HttpsLine peer_line{library};
   Exchanges exchanges{door, peer_line, store, recorder, clock, epoch_of_exchanges()};
   Decisions decisions{store, recorder, clock};
   GuardedChanges changes{
       config.approvals,
-      {store, recorder, decisions, exchanges, enrolment, specifications, credentials}};
-  const Parts parts{config,   store,  authority, enrolment,      agents,  credentials,  rekeys,
-                    tasks,    people, epoch,     specifications, records, reencryption, links,
-                    recorder, clock,  exchanges, decisions,      changes, usage};
+      {store, recorder, decisions, exchanges, enrollment, specifications, credentials}};
+  const Services parts{config,   store,  authority, enrollment,     agents,  credentials,  rekeys,
+                       tasks,    people, epoch,     specifications, records, reencryption, links,
+                       recorder, clock,  exchanges, decisions,      changes, usage};
   std::unique_ptr<tls::Server> api_server, agents_server;
   std::atomic<SteadyTime> looked{};
   SteadyTime summarized{clock.now_steady()}, forgot{clock.now_steady()};  // of tick() alone
@@ -112,7 +112,7 @@ struct Instance::Impl {
       if (agents_server) agents_server->end_sessions(with_kid, why);
       look_at_certificates();  // a revocation is in the CRL of the next session
     };
-    enrolment.on_replaced = [this](const std::string& id, const store::Agent& before) {
+    enrollment.on_replaced = [this](const std::string& id, const store::Agent& before) {
       const std::string why = "the agent was replaced";
       links.close(id, why);
       agents.end_sessions(before.auth_kid, why);
@@ -123,7 +123,7 @@ struct Instance::Impl {
     };
     // The agent's link may be at another replica: the store says that there is news, and where.
     credentials.on_change = [this](const std::string& agent) {
-      store.add_news(agent);
+      store.bump_generation(agent);
       store.notify(agent);
     };
     links.on_news = [this](const std::string& id) {
@@ -171,7 +171,7 @@ struct Instance::Impl {
     agents_server = std::make_unique<tls::Server>(
         library, identity, trust, options_of(config.agents, tls::ClientCertificate::kRequired),
         for_agents);
-    enrolment.set_agents_port(agents_server->port());
+    enrollment.set_agents_port(agents_server->port());
     tls::Handlers for_people;
     for_people.request = [this](const tls::HttpRequest& request) {
       return answer_people(parts, request);

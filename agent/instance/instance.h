@@ -3,7 +3,7 @@
 
 #include <memory>
 
-#include "agent/instance/config.h"
+#include "agent/instance/common/config.h"
 
 namespace keyagent::instance {
 

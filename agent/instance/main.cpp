@@ -12,11 +12,11 @@
 #include "agent/base/error.h"
 #include "agent/base/log.h"
 #include "agent/base/secret_text.h"
-#include "agent/instance/authority.h"
-#include "agent/instance/clone.h"
+#include "agent/instance/ca/authority.h"
+#include "agent/instance/ca/named_keys.h"
+#include "agent/instance/common/users.h"
+#include "agent/instance/exchange/clone.h"
 #include "agent/instance/instance.h"
-#include "agent/instance/named_keys.h"
-#include "agent/instance/people.h"
 #include "agent/process/hardening.h"
 
 namespace {
@@ -35,7 +35,7 @@ constexpr const char* kFooter =
 struct Arguments {
   std::string config, user, role, password_file, spki_sha256, backup, request = "-";
   bool allow_root = false, disable = false, enable = false;
-  instance::CloneWish clone;
+  instance::CloneOptions clone;
 };
 
 void check(const Arguments& arguments) {
@@ -48,7 +48,7 @@ void check(const Arguments& arguments) {
             << "\n";
   instance::HostKeys keys(config);
   if (config.outside) {
-    instance::OutsideCa outside(*config.outside, store, system_clock());
+    instance::ExternalCa outside(*config.outside, store, system_clock());
     const auto chain =
         outside.server_chain(config.tls_key, keys.find(config.tls_key).spki, config.hosts.front());
     std::cout << "outside CA: " << pki::certificate_facts(outside.root()).subject
@@ -91,8 +91,8 @@ void put_user(const Arguments& arguments) {
   const auto config = instance::load_config(arguments.config);
   store::Store store({config.store_url});
   instance::Recorder recorder(store, system_clock());
-  instance::People people(store, recorder, system_clock(),
-                          {config.session_life, config.session_idle});
+  instance::Users people(store, recorder, system_clock(),
+                         {config.session_life, config.session_idle});
   instance::UserEdit edit;
   edit.password = read_password(arguments.password_file);
   if (!arguments.role.empty()) edit.role = arguments.role;

@@ -34,10 +34,10 @@ RekeyRunner::RekeyRunner(KeyStore& keys, Options options)
       options_(std::move(options)),
       order_alarms_(*options_.clock, {1, std::chrono::hours(1), 256}) {}
 
-void RekeyRunner::tell(const RekeyRecord& rekey, Happening::Weight weight, const std::string& what,
+void RekeyRunner::tell(const RekeyRecord& rekey, KeyEvent::Weight weight, const std::string& what,
                        const std::string& outcome, const std::string& detail) const {
   if (!options_.tell) return;
-  Happening happening;
+  KeyEvent happening;
   happening.weight = weight;
   happening.what = what;
   happening.key = rekey.name.text();
@@ -61,14 +61,14 @@ RekeyRecord RekeyRunner::begin(RekeyRequest request, const Cause& cause) {
     throw;
   }
   if (rekey.step == RekeyStep::kPlanned)
-    tell(rekey, Happening::Weight::kInfo, "rekey.planned", "ok", cause.reason);
+    tell(rekey, KeyEvent::Weight::kInfo, "rekey.planned", "ok", cause.reason);
   return rekey;
 }
 
 // Once an hour a key: an instance that orders in a loop does not fill the audit log.
 void RekeyRunner::tell_order_refused(const KeyName& name, const std::string& why) {
   if (!options_.tell || !order_alarms_.take(name.text())) return;
-  options_.tell({Happening::Weight::kAlarm,
+  options_.tell({KeyEvent::Weight::kAlarm,
                  "rekey.order-refused",
                  name.text(),
                  {},
@@ -138,7 +138,7 @@ void RekeyRunner::advance(RekeyRecord rekey) {
       attempts_.erase(rekey.id);
     }
     const bool given_up = rekey.step == RekeyStep::kAborted;
-    tell(rekey, given_up ? Happening::Weight::kWarning : Happening::Weight::kInfo,
+    tell(rekey, given_up ? KeyEvent::Weight::kWarning : KeyEvent::Weight::kInfo,
          "rekey." + std::string(name_of(rekey.step)), "ok", rekey.reason);
   }
 }
@@ -221,7 +221,7 @@ std::optional<RekeyRecord> RekeyRunner::retire(const RekeyRecord& rekey) {
 }
 
 RekeyRecord RekeyRunner::refuse(const RekeyRecord& rekey, const std::string& why) {
-  tell(rekey, Happening::Weight::kAlarm, "rekey.refused", "KEY_STATE", why);
+  tell(rekey, KeyEvent::Weight::kAlarm, "rekey.refused", "KEY_STATE", why);
   return keys_.record_rekey(rekey.id, RekeyEvent::kRefused, {why, rekey.actor});
 }
 
@@ -235,7 +235,7 @@ void RekeyRunner::put_off(const RekeyRecord& rekey, const std::string& why, bool
     if (failed) attempt.not_before = options_.clock->now_steady() + pause_after(++attempt.failures);
   }
   if (news) {
-    tell(rekey, Happening::Weight::kWarning, "rekey.waits", "TOKEN_FAULT",
+    tell(rekey, KeyEvent::Weight::kWarning, "rekey.waits", "TOKEN_FAULT",
          "at " + std::string(name_of(rekey.step)) + ": " + why);
   }
 }

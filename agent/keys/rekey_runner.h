@@ -32,12 +32,12 @@ class Confirmation {
 };
 
 // Something that log and audit log must have.
-struct Happening {
+struct KeyEvent {
   enum class Weight { kInfo, kWarning, kAlarm } weight = Weight::kInfo;
   std::string what;  // "rekey.generated", "key.suspend", "rekey.due"
   std::string key, kid, actor, outcome = "ok", detail;
 };
-using Tell = std::function<void(const Happening&)>;
+using EventSink = std::function<void(const KeyEvent&)>;
 
 // A rekey as people see it.
 struct Progress {
@@ -53,7 +53,7 @@ class RekeyRunner {
     const Clock* clock = nullptr;          // never null
     std::function<Periods()> periods;      // the current ones
     Confirmation* confirmation = nullptr;  // null: the self-test confirms
-    Tell tell;
+    EventSink tell;
   };
   RekeyRunner(KeyStore& keys, Options options);
 
@@ -86,7 +86,7 @@ class RekeyRunner {
   Confirmation::Said ask(Confirmation::Phase phase, const RekeyRecord& rekey) const;
   RekeyRecord refuse(const RekeyRecord& rekey, const std::string& why);
   void put_off(const RekeyRecord& rekey, const std::string& why, bool failed);
-  void tell(const RekeyRecord& rekey, Happening::Weight weight, const std::string& what,
+  void tell(const RekeyRecord& rekey, KeyEvent::Weight weight, const std::string& what,
             const std::string& outcome, const std::string& detail) const;
   void drain(const RekeyRecord& rekey, Span believed);
   void tell_order_refused(const KeyName& name, const std::string& why);

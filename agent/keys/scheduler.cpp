@@ -49,8 +49,8 @@ void Scheduler::watch_clock() {
   }
   if (fault == told_fault_) return;
   told_fault_ = fault;
-  Happening happening;
-  happening.weight = fault.empty() ? Happening::Weight::kInfo : Happening::Weight::kAlarm;
+  KeyEvent happening;
+  happening.weight = fault.empty() ? KeyEvent::Weight::kInfo : KeyEvent::Weight::kAlarm;
   happening.what = "clock";
   happening.actor = kActor;
   happening.outcome = fault.empty() ? "ok" : "KEY_STATE";
@@ -89,17 +89,16 @@ void Scheduler::begin_due() {
 
 // One rekey at a time: a token is no place for a stampede, and the next look comes in a minute.
 void Scheduler::handle(const Due& each) {
-  if (each.kind == Due::Kind::kWarn)
-    return say_daily(each, Happening::Weight::kInfo, "rekey.comes");
+  if (each.kind == Due::Kind::kWarn) return say_daily(each, KeyEvent::Weight::kInfo, "rekey.comes");
   if (each.kind == Due::Kind::kOverdue)
-    return say_daily(each, Happening::Weight::kWarning, "rekey.due");
+    return say_daily(each, KeyEvent::Weight::kWarning, "rekey.due");
   if (each.kind == Due::Kind::kGrace)
-    return say_daily(each, Happening::Weight::kWarning, "key.past-period");
+    return say_daily(each, KeyEvent::Weight::kWarning, "key.past-period");
   if (each.kind == Due::Kind::kExpired)
-    return say_daily(each, Happening::Weight::kAlarm, "key.expired");
+    return say_daily(each, KeyEvent::Weight::kAlarm, "key.expired");
   if (each.kind == Due::Kind::kSuspend) {
     const auto key = keys_.change_state(each.kid.text(), KeyState::kSuspended, {each.text, kActor});
-    return options_.tell({Happening::Weight::kWarning, "key.suspend", key.name.text(),
+    return options_.tell({KeyEvent::Weight::kWarning, "key.suspend", key.name.text(),
                           key.kid.text(), kActor, "ok", each.text});
   }
   const auto rekeys = keys_.rekeys();
@@ -113,11 +112,11 @@ void Scheduler::handle(const Due& each) {
     if (error.code() != Code::kKeyState) throw;
     Due refused = each;
     refused.text = error.what();
-    say_daily(refused, Happening::Weight::kWarning, "rekey.refused");
+    say_daily(refused, KeyEvent::Weight::kWarning, "rekey.refused");
   }
 }
 
-void Scheduler::say_daily(const Due& each, Happening::Weight weight, const std::string& what) {
+void Scheduler::say_daily(const Due& each, KeyEvent::Weight weight, const std::string& what) {
   const auto now = options_.clock->now_steady();
   auto& [text, when] = said_[{each.kid, what}];
   // A warning changes its text at 30, 14, 7 and 1 days; only what is due is repeated.

@@ -17,7 +17,7 @@ class Scheduler {
   struct Options {
     const Clock* clock = nullptr;      // never null
     std::function<Periods()> periods;  // the current ones
-    Tell tell;
+    EventSink tell;
   };
   Scheduler(KeyStore& keys, RekeyRunner& runner, Options options);
 
@@ -35,7 +35,7 @@ class Scheduler {
   void watch_clock();
   void begin_due();
   void handle(const Due& due);
-  void say_daily(const Due& due, Happening::Weight weight, const std::string& what);
+  void say_daily(const Due& due, KeyEvent::Weight weight, const std::string& what);
 
   KeyStore& keys_;
   RekeyRunner& runner_;

@@ -4,7 +4,7 @@
 
 namespace keyagent::link {
 
-void Alarms::add(const keys::Happening& alarm) {
+void Alarms::add(const keys::KeyEvent& alarm) {
   const std::lock_guard lock(mutex_);
   waiting_.push_back(alarm);
   if (waiting_.size() <= kMaxWaiting) return;

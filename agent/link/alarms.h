@@ -6,22 +6,22 @@
 #include <mutex>
 
 #include "agent/keys/rekey_runner.h"
-#include "agent/link/uplink.h"
+#include "agent/link/instance_connection.h"
 
 namespace keyagent::link {
 
 // Thread-safe. Bounded: of too many the oldest are dropped, and their number is sent.
 class Alarms {
  public:
-  void add(const keys::Happening& alarm);
+  void add(const keys::KeyEvent& alarm);
   // Sends what waits; an alarm that could not be sent waits on.
   void deliver(const UplinkHandlers::Send& send);
 
  private:
   static constexpr std::size_t kMaxWaiting = 64;
   std::mutex mutex_;
-  std::deque<keys::Happening> waiting_;  // guarded by mutex_
-  std::size_t dropped_ = 0;              // guarded by mutex_
+  std::deque<keys::KeyEvent> waiting_;  // guarded by mutex_
+  std::size_t dropped_ = 0;             // guarded by mutex_
 };
 
 }  // namespace keyagent::link

@@ -35,24 +35,25 @@ std::string span_of(milliseconds span) {
 
 }  // namespace
 
-LastContact::LastContact(const Surroundings& around, LinkStore& store)
-    : around_(around), store_(store) {
-  const auto now = around_.clock->now();
+LastContact::LastContact(const LinkContext& around, LinkStore& store)
+    : context_(around), store_(store) {
+  const auto now = context_.clock->now();
   const auto state = store_.get();
   contact_ = state ? time_or(state->contact, now) : now;
   seen_ = std::max(now, state ? time_or(state->seen, now) : now);
   theirs_ = state ? milliseconds_in(state->credential_limit) : 0ms;
-  steady_ = around_.clock->now_steady();
+  steady_ = context_.clock->now_steady();
   if (state && state->contact.empty()) write();
 }
 
 milliseconds LastContact::limit() const {
-  return theirs_ > 0ms ? std::min(theirs_, around_.credential_max_age) : around_.credential_max_age;
+  return theirs_ > 0ms ? std::min(theirs_, context_.credential_max_age)
+                       : context_.credential_max_age;
 }
 
 void LastContact::advance() {
-  const auto steady = around_.clock->now_steady();
-  seen_ = std::max(around_.clock->now(), seen_ + (steady - steady_));
+  const auto steady = context_.clock->now_steady();
+  seen_ = std::max(context_.clock->now(), seen_ + (steady - steady_));
   steady_ = steady;
 }
 
@@ -72,8 +73,8 @@ void LastContact::write() {
 void LastContact::acknowledged(milliseconds limit) {
   const std::lock_guard lock(mutex_);
   const auto before = contact_;
-  contact_ = seen_ = around_.clock->now();
-  steady_ = around_.clock->now_steady();
+  contact_ = seen_ = context_.clock->now();
+  steady_ = context_.clock->now_steady();
   const bool other = limit > 0ms && limit != theirs_;
   if (limit > 0ms) theirs_ = limit;
   const auto passed = contact_ - written_;

@@ -4,8 +4,8 @@
 
 #include <mutex>
 
+#include "agent/link/link_context.h"
 #include "agent/link/link_state.h"
-#include "agent/link/surroundings.h"
 
 namespace keyagent::link {
 
@@ -14,7 +14,7 @@ namespace keyagent::link {
 // more of it. A state file of an earlier program begins now.
 class LastContact {
  public:
-  LastContact(const Surroundings& around, LinkStore& store);
+  LastContact(const LinkContext& around, LinkStore& store);
 
   // The instance has acknowledged us. `limit`: its own for cached credentials; 0: as it was.
   void acknowledged(std::chrono::milliseconds limit = {});
@@ -35,7 +35,7 @@ class LastContact {
   void write();    // REQUIRES mutex_
   std::chrono::milliseconds limit() const;
 
-  const Surroundings& around_;
+  const LinkContext& context_;
   LinkStore& store_;
   std::mutex mutex_;
   // Guarded by mutex_:

@@ -49,9 +49,10 @@ bool is_final(Code code) {
 
 }  // namespace
 
-Credentials::Credentials(const Surroundings& around, LinkStore& store, OwnKeys& keys,
-                         TlsLibrary& library, const Uplink& uplink, LastContact& contact)
-    : around_(around),
+Credentials::Credentials(const LinkContext& around, LinkStore& store, OwnKeys& keys,
+                         TlsLibrary& library, const InstanceConnection& uplink,
+                         LastContact& contact)
+    : context_(around),
       store_(store),
       keys_(keys),
       uplink_(uplink),
@@ -113,7 +114,7 @@ void Credentials::require_room(const std::string& name) const {
 // REQUIRES its turn.
 Credentials::Copy Credentials::fetch(const LinkState& state, const std::string& name) {
   try {
-    Copy copy{fetch_for_our_keys(state, line_.api(state), name), rfc3339(around_.clock->now())};
+    Copy copy{fetch_for_our_keys(state, line_.api(state), name), rfc3339(context_.clock->now())};
     require_right(state, copy.sealed);
     const Json kept{{"type", copy.sealed.type},
                     {"version", copy.sealed.version},
@@ -142,7 +143,7 @@ std::optional<Credentials::Copy> Credentials::fetch_if_possible(const LinkState&
                                                                 const std::string& name,
                                                                 bool has_copy, bool stale) {
   if (has_copy && uplink_.report().phase == Phase::kUnreachable) return std::nullopt;
-  const Turn::Lease asking(line_.turn(), around_.timing.answer);
+  const TimedMutex::Lock asking(line_.turn(), context_.timing.answer);
   if (!asking.held()) {
     if (has_copy && !stale) return std::nullopt;
     throw Error(Code::kBusy, "another credential is being fetched; try again");
@@ -158,7 +159,7 @@ std::optional<Credentials::Copy> Credentials::fetch_if_possible(const LinkState&
 // RELIABILITY 158. A copy that is refused takes the place of none that is here.
 void Credentials::require_right(const LinkState& state, const SealedCredential& sealed) {
   require_bound(state, sealed, versions_.seen(state.instance, sealed.name),
-                around_.require_bound.value_or(state.require_bound));
+                context_.require_bound.value_or(state.require_bound));
 }
 
 void Credentials::open(const LinkState& state, const Copy& copy, wire::CredentialGetReply& reply) {
@@ -193,7 +194,7 @@ void Credentials::get(const std::string& name, wire::CredentialGetReply& reply) 
 
 void Credentials::list(wire::CredentialListReply& reply) {
   const auto state = require_trusted(store_, uplink_);
-  const Turn::Lease asking(line_.turn(), around_.timing.answer);
+  const TimedMutex::Lock asking(line_.turn(), context_.timing.answer);
   if (asking.held() && uplink_.report().phase != Phase::kUnreachable) {
     try {
       for (const auto& each : line_.api(*state).credentials()) {
@@ -246,13 +247,13 @@ void Credentials::work() {
   if (fetch_next(*state)) {
     count_ = true;
   } else if (std::exchange(count_, false)) {
-    const Turn::Lease asking(line_.turn());
+    const TimedMutex::Lock asking(line_.turn());
     count(*state, line_.api(*state).credentials());
   }
 }
 
 void Credentials::look_all(const LinkState& state) {
-  const Turn::Lease asking(line_.turn());
+  const TimedMutex::Lock asking(line_.turn());
   const auto all = line_.api(state).credentials();
   const std::string kid = keys_.show(state.transport_key).kid();
   std::set<std::string> known;
@@ -298,7 +299,7 @@ bool Credentials::fetch_next(const LinkState& state) {
     if (stale_.empty()) return false;
     name = *stale_.begin();
   }
-  const Turn::Lease asking(line_.turn());
+  const TimedMutex::Lock asking(line_.turn());
   try {
     fetch(state, name);
   } catch (const Error& error) {
@@ -311,7 +312,7 @@ bool Credentials::fetch_next(const LinkState& state) {
 }
 
 void Credentials::forget_all() {
-  const Turn::Lease asking(line_.turn());
+  const TimedMutex::Lock asking(line_.turn());
   line_.drop();
   std::error_code none;
   std::filesystem::remove_all(folder_, none);

@@ -22,8 +22,8 @@ namespace keyagent::link {
 // gets the last copy, or BUSY.
 class Credentials {
  public:
-  Credentials(const Surroundings& around, LinkStore& store, OwnKeys& keys, TlsLibrary& library,
-              const Uplink& uplink, LastContact& contact);
+  Credentials(const LinkContext& around, LinkStore& store, OwnKeys& keys, TlsLibrary& library,
+              const InstanceConnection& uplink, LastContact& contact);
 
   // Throws Error: kKeyState (not enrolled, not approved), kDenied (not for this agent),
   // kKeyNotPresent (there is no copy for our key), kPeer (away, and never fetched), kBusy, and what
@@ -62,10 +62,10 @@ class Credentials {
   void require_room(const std::string& name) const;
   std::filesystem::path path_of(const std::string& name) const;
 
-  const Surroundings& around_;
+  const LinkContext& context_;
   LinkStore& store_;
   OwnKeys& keys_;
-  const Uplink& uplink_;
+  const InstanceConnection& uplink_;
   LastContact& contact_;
   const std::filesystem::path folder_;
   CredentialVersions versions_;

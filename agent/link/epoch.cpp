@@ -45,14 +45,14 @@ void Epoch::hear(const LinkState& state, const std::string& jws) {
 void Epoch::alarm(Code code, const std::string& text) {
   if (alarmed_ == text) return;
   alarmed_ = text;
-  if (!around_.tell) return;
-  keys::Happening happening;
-  happening.weight = keys::Happening::Weight::kAlarm;
+  if (!context_.tell) return;
+  keys::KeyEvent happening;
+  happening.weight = keys::KeyEvent::Weight::kAlarm;
   happening.what = "link.instance-restored";
   happening.actor = "internal:link";
   happening.outcome = code_name(code);
   happening.detail = text;
-  around_.tell(happening);
+  context_.tell(happening);
 }
 
 }  // namespace keyagent::link

@@ -5,15 +5,15 @@
 #include <cstdint>
 #include <string>
 
+#include "agent/link/link_context.h"
 #include "agent/link/link_state.h"
-#include "agent/link/surroundings.h"
 
 namespace keyagent::link {
 
 // Of the link's thread.
 class Epoch {
  public:
-  Epoch(const Surroundings& around, LinkStore& store) : around_(around), store_(store) {}
+  Epoch(const LinkContext& around, LinkStore& store) : context_(around), store_(store) {}
 
   // The greatest that the instance has ever said stays; a smaller one is an alarm, once. What the
   // pinned confirmation key has not signed for this instance is none, and told once.
@@ -22,7 +22,7 @@ class Epoch {
  private:
   void alarm(Code code, const std::string& text);
 
-  const Surroundings& around_;
+  const LinkContext& context_;
   LinkStore& store_;
   std::string alarmed_;
 };

@@ -8,8 +8,8 @@
 
 #include "agent/base/key_ops.h"
 #include "agent/link/answer.h"
+#include "agent/link/link_context.h"
 #include "agent/link/link_state.h"
-#include "agent/link/surroundings.h"
 
 namespace keyagent::link {
 

@@ -51,18 +51,18 @@ Confirmation::Said InstanceConfirmation::ask(Phase phase, const keys::RekeyRecor
     const std::string text = std::string(code_name(error.code())) + ": " + error.what();
     if (may_pass(error.code())) return {Answer::kLater, text};
     if (alarmed_ != text)
-      tell(keys::Happening::Weight::kAlarm, "link.confirmation", fresh, error.code(), error.what());
+      tell(keys::KeyEvent::Weight::kAlarm, "link.confirmation", fresh, error.code(), error.what());
     alarmed_ = text;
     return {Answer::kRefused, text};
   }
 }
 
-void InstanceConfirmation::tell(keys::Happening::Weight weight, const char* what,
+void InstanceConfirmation::tell(keys::KeyEvent::Weight weight, const char* what,
                                 const keys::KeyRecord& key, Code code,
                                 const std::string& detail) const {
-  if (!around_.tell) return;
+  if (!context_.tell) return;
   const std::string outcome = code == Code::kOk ? "ok" : std::string(code_name(code));
-  around_.tell({weight, what, key.name.text(), key.kid.text(), "internal:link", outcome, detail});
+  context_.tell({weight, what, key.name.text(), key.kid.text(), "internal:link", outcome, detail});
 }
 
 // Tells the instance the new key and opens a challenge with each of the two. Returns the rotation.
@@ -83,7 +83,7 @@ Confirmation::Said InstanceConfirmation::ask_about_transport(Phase phase, const 
                                                              const keys::KeyRecord& old,
                                                              const keys::KeyRecord& fresh) {
   InstanceApi api(library_.get(),
-                  options_for(state, keys_.show(state.auth_key).kid(), around_.timing));
+                  options_for(state, keys_.show(state.auth_key).kid(), context_.timing));
   if (phase == Phase::kProve) {
     prove(api, old, fresh);
     return {};
@@ -105,7 +105,7 @@ Confirmation::Said InstanceConfirmation::ask_about_transport(Phase phase, const 
     kept.rotation_kid.clear();
   });
   switched_();
-  tell(keys::Happening::Weight::kInfo, "link.confirmed", fresh, Code::kOk,
+  tell(keys::KeyEvent::Weight::kInfo, "link.confirmed", fresh, Code::kOk,
        "the instance trusts the new key instead of " + old.kid.text() + ", signed: " + jws);
   return {};
 }
@@ -138,19 +138,19 @@ Confirmation::Said InstanceConfirmation::ask_about_auth(Phase phase, const LinkS
   }
   if (state.certificates.contains(kid)) return {};
   const std::string now = keys_.show(state.auth_key).kid();
-  InstanceApi api(library_.get(), options_for(state, now, around_.timing));
+  InstanceApi api(library_.get(), options_for(state, now, context_.timing));
   std::string crl;
   const auto sent = certificates_of_pem(
       api.renew(keys_.certification_request(keys_.show(kid), state.agent), crl));
   const Bytes ca = certificates_of_pem(state.ca).front();
-  const auto chain = require_ours(sent, ca, fresh.spki, state.agent, around_.clock->now());
+  const auto chain = require_ours(sent, ca, fresh.spki, state.agent, context_.clock->now());
   if (!crl.empty()) revocation_list_of_pem(crl, ca);
   store_.update([&](LinkState& kept) {
     std::erase_if(kept.certificates, [&](const auto& each) { return each.first != now; });
     kept.certificates[kid] = pem_of_certificates(chain);
     if (!crl.empty()) kept.crl = crl;
   });
-  tell(keys::Happening::Weight::kInfo, "link.certificate", fresh, Code::kOk,
+  tell(keys::KeyEvent::Weight::kInfo, "link.certificate", fresh, Code::kOk,
        "serial " + leaf_of(chain.front()).serial + " until " + leaf_of(chain.front()).valid_until);
   return {};
 }

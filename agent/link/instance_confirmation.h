@@ -4,21 +4,22 @@
 
 #include "agent/keys/rekey_runner.h"
 #include "agent/link/instance_api.h"
+#include "agent/link/instance_connection.h"
 #include "agent/link/own_keys.h"
-#include "agent/link/uplink.h"
 
 namespace keyagent::link {
 
 // Called by the rekey thread. For the transport key: both generations open a challenge of the
-// instance, and after the switch its confirmation, signed by the key that was pinned at enrolment,
+// instance, and after the switch its confirmation, signed by the key that was pinned at enrollment,
 // is verified. For the auth key: a certificate of the new one is fetched in a session of the old
 // one, and after the switch the link must be up with it (MISSION R7, T8). Other keys, and agents
 // that are not enrolled, are none of its business. An instance that is away: later.
 class InstanceConfirmation final : public keys::Confirmation {
  public:
-  InstanceConfirmation(const Surroundings& around, LinkStore& store, OwnKeys& keys,
-                       TlsLibrary& library, Uplink& uplink, std::function<void()> switched)
-      : around_(around),
+  InstanceConfirmation(const LinkContext& around, LinkStore& store, OwnKeys& keys,
+                       TlsLibrary& library, InstanceConnection& uplink,
+                       std::function<void()> switched)
+      : context_(around),
         store_(store),
         keys_(keys),
         library_(library),
@@ -35,14 +36,14 @@ class InstanceConfirmation final : public keys::Confirmation {
   std::string prove(InstanceApi& api, const keys::KeyRecord& old, const keys::KeyRecord& fresh);
   void require_confirmation(const LinkState& state, const std::string& jws,
                             const keys::KeyRecord& old, const keys::KeyRecord& fresh);
-  void tell(keys::Happening::Weight weight, const char* what, const keys::KeyRecord& key, Code code,
+  void tell(keys::KeyEvent::Weight weight, const char* what, const keys::KeyRecord& key, Code code,
             const std::string& detail) const;
 
-  const Surroundings& around_;
+  const LinkContext& context_;
   LinkStore& store_;
   OwnKeys& keys_;
   TlsLibrary& library_;
-  Uplink& uplink_;
+  InstanceConnection& uplink_;
   const std::function<void()> switched_;  // the instance seals to another key now
   std::string alarmed_;                   // the same refusal is said once
 };

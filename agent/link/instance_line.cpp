@@ -9,13 +9,14 @@ InstanceApi& InstanceLine::api(const LinkState& state) {
   const std::string wanted = kid + " " + state.agents_url + " " + state.crl;
   if (!api_ || api_for_ != wanted) {
     api_.reset();
-    api_ = std::make_unique<InstanceApi>(library_.get(), options_for(state, kid, around_.timing));
+    api_ = std::make_unique<InstanceApi>(library_.get(), options_for(state, kid, context_.timing));
     api_for_ = wanted;
   }
   return *api_;
 }
 
-std::shared_ptr<const LinkState> require_trusted(const LinkStore& store, const Uplink& uplink) {
+std::shared_ptr<const LinkState> require_trusted(const LinkStore& store,
+                                                 const InstanceConnection& uplink) {
   auto state = store.get();
   if (!state)
     throw Error(Code::kKeyState,

@@ -3,10 +3,10 @@
 #include "agent/base/encoding.h"
 #include "agent/base/log.h"
 #include "agent/link/alarms.h"
-#include "agent/link/care.h"
+#include "agent/link/certificate_renewer.h"
 #include "agent/link/contact.h"
 #include "agent/link/credentials.h"
-#include "agent/link/enrolment.h"
+#include "agent/link/enrollment.h"
 #include "agent/link/instance_confirmation.h"
 #include "agent/link/orders.h"
 #include "agent/link/renewal.h"
@@ -26,8 +26,8 @@ bool is_trusted(const std::shared_ptr<const LinkState>& state) {
   return state && state->stage == LinkState::Stage::kTrusted;
 }
 
-EnrolmentWish wish_of(const wire::EnrollRequest& request, const std::string& agent_id) {
-  EnrolmentWish wish;
+EnrollmentRequest wish_of(const wire::EnrollRequest& request, const std::string& agent_id) {
+  EnrollmentRequest wish;
   wish.url = request.url();
   while (!wish.url.empty() && wish.url.back() == '/') wish.url.pop_back();
   wish.token.assign(request.token().begin(), request.token().end());
@@ -52,16 +52,16 @@ void describe_session(const tls::Peer& peer, wire::Link& out) {
 }  // namespace
 
 struct Link::Impl {
-  const Surroundings around;
+  const LinkContext around;
   GateClient gate;
   OwnKeys keys{gate};
   TlsLibrary library{gate};
   LinkStore store;
   LastContact contact{around, store};
-  Enrolment enrolment{around, keys, library};
+  Enrollment enrollment{around, keys, library};
   Orders orders{around, store, keys};
-  CertificateCare care{around, store, keys};
-  Uplink uplink;
+  CertificateRenewer care{around, store, keys};
+  InstanceConnection uplink;
   Credentials credentials{around, store, keys, library, uplink, contact};
   Tasks tasks{around, store, keys, library, uplink};
   InstanceConfirmation confirmation{around,  store,  keys,
@@ -69,7 +69,7 @@ struct Link::Impl {
   Alarms alarms;
   std::mutex enrolling;  // one at a time
 
-  explicit Impl(Surroundings given)
+  explicit Impl(LinkContext given)
       : around(std::move(given)),
         gate(around.ask),
         store(around.folder),
@@ -94,7 +94,7 @@ struct Link::Impl {
     return out;
   }
 
-  void tell(keys::Happening::Weight weight, const char* what, const std::string& kid, Code code,
+  void tell(keys::KeyEvent::Weight weight, const char* what, const std::string& kid, Code code,
             const std::string& detail) const {
     const std::string outcome = code == Code::kOk ? "ok" : std::string(code_name(code));
     if (around.tell) around.tell({weight, what, {}, kid, "internal:link", outcome, detail});
@@ -118,10 +118,10 @@ struct Link::Impl {
     const auto state = store.get();
     if (!state || state->stage != LinkState::Stage::kPending) return true;
     try {
-      const auto trusted = enrolment.poll(*state);
+      const auto trusted = enrollment.poll(*state);
       if (!trusted) return false;
       store.put(*trusted);
-      tell(keys::Happening::Weight::kInfo, "link.enrolled", trusted->certificates.begin()->first,
+      tell(keys::KeyEvent::Weight::kInfo, "link.enrolled", trusted->certificates.begin()->first,
            Code::kOk, "as " + trusted->agent + " with instance " + trusted->instance);
       return true;
     } catch (const Error& error) {
@@ -129,7 +129,7 @@ struct Link::Impl {
                         error.code() == Code::kKeyNotPresent;
       if (!over) throw;
       uplink.note_failure(error);
-      tell(keys::Happening::Weight::kAlarm, "link.rejected", {}, error.code(), error.what());
+      tell(keys::KeyEvent::Weight::kAlarm, "link.rejected", {}, error.code(), error.what());
       store.remove();
       return true;
     }
@@ -170,7 +170,7 @@ struct Link::Impl {
   }
 };
 
-Link::Link(Surroundings around) : impl_(std::make_unique<Impl>(std::move(around))) {}
+Link::Link(LinkContext around) : impl_(std::make_unique<Impl>(std::move(around))) {}
 
 Link::~Link() {
   stop();
@@ -203,7 +203,7 @@ void Link::enroll(const wire::EnrollRequest& request, wire::EnrollReply& reply) 
       throw Error(Code::kExists, "this agent is enrolled at " + known->url + " as " + known->agent +
                                      "; end that first: keyagent leave, or use --replace");
   }
-  auto fresh = impl_->enrolment.begin(wish);
+  auto fresh = impl_->enrollment.begin(wish);
   const bool pending = fresh.stage == LinkState::Stage::kPending;
   // Leases are the other side's: to another, or as another, they mean nothing.
   const bool others =
@@ -313,7 +313,7 @@ void Link::describe(wire::Link& reply) const {
   }
 }
 
-void Link::report(const keys::Happening& alarm) {
+void Link::report(const keys::KeyEvent& alarm) {
   impl_->alarms.add(alarm);
 }
 

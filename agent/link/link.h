@@ -4,19 +4,19 @@
 #include <memory>
 
 #include "agent/keys/rekey_runner.h"
-#include "agent/link/surroundings.h"
-#include "agent/link/uplink.h"
+#include "agent/link/instance_connection.h"
+#include "agent/link/link_context.h"
 
 namespace keyagent::link {
 
-// Thread-safe. Without an enrolment it is a file that is not there: no thread, no socket, no
+// Thread-safe. Without an enrollment it is a file that is not there: no thread, no socket, no
 // library. What `around.ask` needs must live until stop() has returned.
 class Link {
  public:
-  explicit Link(Surroundings around);
+  explicit Link(LinkContext around);
   ~Link();
 
-  // Goes on with the enrolment that is there, if there is one.
+  // Goes on with the enrollment that is there, if there is one.
   void start();
   // No request to the gate begins any more when it returns.
   void stop();
@@ -36,7 +36,7 @@ class Link {
   bool runs_tasks(std::uint32_t uid) const;
   void tasks(wire::TaskListReply& reply) const;
   // Goes to the instance as an event, as soon as there is a link.
-  void report(const keys::Happening& alarm);
+  void report(const keys::KeyEvent& alarm);
   // What doctor says of it.
   std::vector<wire::Diagnosis> diagnose() const;
 

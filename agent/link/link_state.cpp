@@ -26,7 +26,7 @@ constexpr Text kTexts[] = {
     {"agent", &LinkState::agent},
     {"auth_key", &LinkState::auth_key},
     {"transport_key", &LinkState::transport_key},
-    {"enrolment", &LinkState::enrolment},
+    {"enrolment", &LinkState::enrollment},
     {"challenge", &LinkState::challenge},
     {"instance", &LinkState::instance},
     {"agents_url", &LinkState::agents_url},

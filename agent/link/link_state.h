@@ -1,5 +1,5 @@
 #pragma once
-// What an enrolment left: who the instance is, who we are there. No secret is in it.
+// What an enrollment left: who the instance is, who we are there. No secret is in it.
 
 #include <cstdint>
 #include <filesystem>
@@ -14,12 +14,12 @@ namespace keyagent::link {
 
 struct LinkState {
   enum class Stage { kPending, kTrusted } stage = Stage::kPending;
-  std::string url;             // of the enrolment: "https://host:8443"
+  std::string url;             // of the enrollment: "https://host:8443"
   std::string ca_fingerprint;  // base64url of the SHA-256 of the CA's SubjectPublicKeyInfo: pinned
   std::string agent;           // our id there
   std::string auth_key, transport_key;  // names of ours
   // kPending: what the approval is waited for with. The challenge is sealed to the transport key.
-  std::string enrolment, challenge;
+  std::string enrollment, challenge;
   // kTrusted:
   std::string instance, agents_url;
   std::string ca, crl;           // PEM
@@ -55,7 +55,7 @@ LinkState parse_link_state(std::string_view text);
 // immutable snapshot.
 class LinkStore {
  public:
-  // A file that cannot be understood is no enrolment, and fault() says why.
+  // A file that cannot be understood is no enrollment, and fault() says why.
   explicit LinkStore(const std::filesystem::path& folder);
 
   std::shared_ptr<const LinkState> get() const;  // null: not enrolled

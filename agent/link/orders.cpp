@@ -12,7 +12,7 @@ namespace {
 
 using Json = nlohmann::json;
 
-constexpr std::size_t kMostKept = 64;
+constexpr std::size_t kMaxKept = 64;
 constexpr std::size_t kMaxUnderWay = 16;
 
 std::string reason_of(const std::string& id) {
@@ -34,7 +34,7 @@ bool is_over(const std::string& step) {
 // The newest are kept: ids of rekeys grow.
 void keep(LinkState& state, const std::string& id, std::uint64_t rekey) {
   state.orders[id] = rekey;
-  while (state.orders.size() > kMostKept) {
+  while (state.orders.size() > kMaxKept) {
     state.orders.erase(
         std::min_element(state.orders.begin(), state.orders.end(),
                          [](const auto& a, const auto& b) { return a.second < b.second; }));

@@ -6,9 +6,9 @@
 #include <string>
 
 #include "agent/base/rate_budget.h"
+#include "agent/link/instance_connection.h"
 #include "agent/link/link_state.h"
 #include "agent/link/own_keys.h"
-#include "agent/link/uplink.h"
 
 namespace keyagent::link {
 
@@ -16,7 +16,7 @@ namespace keyagent::link {
 // says which rekey an order became.
 class Orders {
  public:
-  Orders(const Surroundings& around, LinkStore& store, OwnKeys& keys)
+  Orders(const LinkContext& around, LinkStore& store, OwnKeys& keys)
       : store_(store), keys_(keys), budget_(*around.clock, {8, std::chrono::hours(1), 4}) {}
 
   // `key`: "transport" or "auth". Throws nothing that the gate refuses with: that is reported. An

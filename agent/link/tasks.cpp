@@ -11,10 +11,10 @@ namespace keyagent::link {
 namespace {
 
 using namespace std::chrono_literals;
-using keys::Happening;
+using keys::KeyEvent;
 using Stage = TaskEntry::Stage;
 
-constexpr std::size_t kMostHandlers = 256, kMostText = 500;
+constexpr std::size_t kMaxHandlers = 256, kMaxText = 500;
 constexpr std::chrono::minutes kLongestLease{1};  // that is not known after a start of the agent
 constexpr std::size_t kGrantSize = 32;
 constexpr std::chrono::milliseconds kFirstPause = 1s, kLongestPause = 30s;
@@ -34,26 +34,26 @@ bool is_outcome(const std::string& text) {
 
 }  // namespace
 
-Tasks::Tasks(const Surroundings& around, LinkStore& store, OwnKeys& keys, TlsLibrary& library,
-             const Uplink& uplink)
-    : around_(around),
+Tasks::Tasks(const LinkContext& around, LinkStore& store, OwnKeys& keys, TlsLibrary& library,
+             const InstanceConnection& uplink)
+    : context_(around),
       store_(store),
       uplink_(uplink),
       journal_(around.folder / "tasks", *around.clock, around.tasks),
       line_(around, keys, library),
       leases_known_(around.clock->now_steady() + kLongestLease) {}
 
-void Tasks::tell(Happening::Weight weight, const char* what, const TaskEntry& entry, Code code,
+void Tasks::tell(KeyEvent::Weight weight, const char* what, const TaskEntry& entry, Code code,
                  const std::string& detail) const {
   const std::string outcome = code == Code::kOk ? "ok" : std::string(code_name(code));
-  if (around_.tell)
-    around_.tell({weight,
-                  what,
-                  entry.handler,
-                  {},
-                  "internal:link",
-                  outcome,
-                  "task " + entry.id + ": " + detail});
+  if (context_.tell)
+    context_.tell({weight,
+                   what,
+                   entry.handler,
+                   {},
+                   "internal:link",
+                   outcome,
+                   "task " + entry.id + ": " + detail});
 }
 
 void Tasks::news() {
@@ -66,19 +66,19 @@ bool Tasks::is_due(const std::string& handler, std::uint64_t& news) {
   news = news_;
   const auto look = looks_.find(handler);
   return look == looks_.end() || look->second.seen != news_ ||
-         around_.clock->now_steady() >= look->second.next;
+         context_.clock->now_steady() >= look->second.next;
 }
 
 void Tasks::found_none(const std::string& handler, std::uint64_t news,
                        std::chrono::milliseconds pause) {
   const std::lock_guard lock(mutex_);
-  if (looks_.size() >= kMostHandlers) looks_.clear();
-  looks_[handler] = {news, around_.clock->now_steady() + pause};
+  if (looks_.size() >= kMaxHandlers) looks_.clear();
+  looks_[handler] = {news, context_.clock->now_steady() + pause};
 }
 
 void Tasks::note_lease(const std::string& id, SteadyTime sent, std::chrono::milliseconds lease) {
   const std::lock_guard lock(mutex_);
-  const auto now = around_.clock->now_steady();
+  const auto now = context_.clock->now_steady();
   std::erase_if(leases_, [now](const auto& each) { return each.second < now; });
   leases_[id] = sent + lease;
 }
@@ -88,7 +88,7 @@ std::uint32_t Tasks::lease_left(const std::string& id) const {
   const auto found = leases_.find(id);
   if (found == leases_.end()) return 0;
   const auto left = std::chrono::duration_cast<std::chrono::milliseconds>(
-      found->second - around_.clock->now_steady());
+      found->second - context_.clock->now_steady());
   return static_cast<std::uint32_t>(std::max<std::int64_t>(0, left.count()));
 }
 
@@ -109,10 +109,10 @@ void Tasks::take(std::uint32_t uid, const wire::TaskTakeRequest& request,
                                  " tasks wait for the instance; nothing is taken before");
   std::uint64_t news = 0;
   if (uplink_.report().phase != Phase::kConnected || !is_due(handler, news)) return;
-  const Turn::Lease asking(line_.turn(), around_.timing.answer);
+  const TimedMutex::Lock asking(line_.turn(), context_.timing.answer);
   if (!asking.held()) return;
   const auto task = ask(*state, handler);
-  if (!task) return found_none(handler, news, around_.timing.ask);
+  if (!task) return found_none(handler, news, context_.timing.ask);
   if (!is_new(*task) || !start(*state, *task, entry)) return;
   auto& out = *reply.mutable_task();
   out.set_id(task->id);
@@ -139,7 +139,7 @@ std::string Tasks::credential_of(std::uint32_t uid,
 
 bool Tasks::runs_tasks(std::uint32_t uid) const {
   if (journal_.started() == 0) return false;
-  const bool known = around_.clock->now_steady() >= leases_known_;
+  const bool known = context_.clock->now_steady() >= leases_known_;
   const auto all = journal_.list();
   return std::any_of(all.begin(), all.end(), [&](const auto& each) {
     return each.stage == Stage::kStarted && each.runs_as == uid &&
@@ -175,7 +175,7 @@ bool Tasks::is_new(const TakenTask& task) {
   const bool told = known->stage != Stage::kEnded;
   if (told && known->end.outcome != "done" && task.attempt > known->attempt) return true;
   journal_.deliver_again(task.id, task.lease);
-  tell(Happening::Weight::kWarning, "task.known", *known, Code::kOk,
+  tell(KeyEvent::Weight::kWarning, "task.known", *known, Code::kOk,
        "it came again and is not run again; its outcome was " + known->end.outcome);
   return false;
 }
@@ -189,7 +189,7 @@ bool Tasks::start(const LinkState& state, const TakenTask& task, TaskEntry entry
   entry.credential = task.credential;
   entry.attempt = task.attempt;
   journal_.start(entry);
-  const auto sent = around_.clock->now_steady();
+  const auto sent = context_.clock->now_steady();
   try {
     note_lease(task.id, sent, line_.api(state).start_task(task.id, task.lease));
     return true;
@@ -238,9 +238,9 @@ void Tasks::keep(std::uint32_t uid, const wire::TaskKeepRequest& request,
   // Refused as an agent, it may be trusted again before the lease is over.
   if (phase == Phase::kUnreachable || phase == Phase::kRefusedByPeer)
     throw Error(Code::kPeer, std::string("the instance is ") + name_of(phase));
-  const Turn::Lease asking(line_.turn(), around_.timing.answer);
+  const TimedMutex::Lock asking(line_.turn(), context_.timing.answer);
   if (!asking.held()) throw Error(Code::kBusy, "others ask the instance; try again");
-  const auto sent = around_.clock->now_steady();
+  const auto sent = context_.clock->now_steady();
   try {
     note_lease(entry.id, sent, line_.api(*state).keep_task(entry.id, entry.lease));
   } catch (const Error& error) {
@@ -255,14 +255,14 @@ void Tasks::end(std::uint32_t uid, const wire::TaskEndRequest& request) {
   const auto entry = require_own(uid, request.handler(), request.id());
   if (!is_outcome(request.outcome()))
     throw Error(Code::kUsage, "an outcome is done, failed or retry");
-  if (request.result().size() > kMostResult)
+  if (request.result().size() > kMaxResult)
     throw Error(Code::kUsage, "a result has at most 64 KiB");
   if (entry.stage != Stage::kStarted) {
     if (entry.end.outcome == request.outcome()) return;
     throw Error(Code::kKeyState, "this task has ended with another outcome");
   }
   std::string text = escape_controls(request.text());
-  if (text.size() > kMostText) text = escape_controls(text.substr(0, kMostText));
+  if (text.size() > kMaxText) text = escape_controls(text.substr(0, kMaxText));
   journal_.end(entry.id, {request.outcome(), text, request.result()});
   const std::lock_guard lock(mutex_);
   leases_.erase(entry.id);
@@ -286,25 +286,25 @@ void Tasks::list(wire::TaskListReply& reply) const {
 }
 
 void Tasks::deliver() {
-  const auto now = around_.clock->now_steady();
+  const auto now = context_.clock->now_steady();
   const auto state = store_.get();
   if (!state || state->stage != LinkState::Stage::kTrusted || now < next_delivery_) return;
   try {
     // The link has more to do than this.
-    while (around_.clock->now_steady() - now < kFirstPause && deliver_next(*state)) continue;
+    while (context_.clock->now_steady() - now < kFirstPause && deliver_next(*state)) continue;
     failures_ = 0;
   } catch (const Error& error) {
     if (failures_ == 0)
       log_warning("link", std::string("the outcome of a task waits: ") + error.what());
     const auto doubled = kFirstPause * (1 << std::min(failures_++, 5));
     next_delivery_ =
-        around_.clock->now_steady() + std::min<SteadyTime::duration>(doubled, kLongestPause);
+        context_.clock->now_steady() + std::min<SteadyTime::duration>(doubled, kLongestPause);
   }
 }
 
 bool Tasks::deliver_next(const LinkState& state) {
   if (journal_.waiting() == 0) return false;
-  const Turn::Lease asking(line_.turn());
+  const TimedMutex::Lock asking(line_.turn());
   // Not before its turn: a take may have brought it another lease.
   const auto entry = journal_.next();
   if (!entry) return false;
@@ -322,7 +322,7 @@ bool Tasks::deliver_next(const LinkState& state) {
     // An agent that gets nothing for now is refused with the same code: then it throws here too.
     line_.api(state).credentials();
     journal_.answered(*entry, false);
-    tell(Happening::Weight::kAlarm, "task.refused", *entry, error.code(),
+    tell(KeyEvent::Weight::kAlarm, "task.refused", *entry, error.code(),
          "its outcome, " + entry->end.outcome + ", is not taken: " + error.what());
     return true;
   }

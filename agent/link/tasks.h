@@ -15,10 +15,10 @@ namespace keyagent::link {
 // clock: the instance gives a task to nobody else before it is over here.
 class Tasks {
  public:
-  static constexpr std::size_t kMostResult = 64 << 10;
+  static constexpr std::size_t kMaxResult = 64 << 10;
 
-  Tasks(const Surroundings& around, LinkStore& store, OwnKeys& keys, TlsLibrary& library,
-        const Uplink& uplink);
+  Tasks(const LinkContext& around, LinkStore& store, OwnKeys& keys, TlsLibrary& library,
+        const InstanceConnection& uplink);
 
   // For gate::LinkHooks. Throw Error: kKeyState (not trusted; the lease has gone), kDenied (another
   // user's task), kBusy (others ask the instance; too many outcomes wait), kPeer (it is away).
@@ -57,12 +57,12 @@ class Tasks {
   bool deliver_next(const LinkState& state);
   void note_lease(const std::string& id, SteadyTime sent, std::chrono::milliseconds lease);
   std::uint32_t lease_left(const std::string& id) const;  // milliseconds
-  void tell(keys::Happening::Weight weight, const char* what, const TaskEntry& entry, Code code,
+  void tell(keys::KeyEvent::Weight weight, const char* what, const TaskEntry& entry, Code code,
             const std::string& detail) const;
 
-  const Surroundings& around_;
+  const LinkContext& context_;
   LinkStore& store_;
-  const Uplink& uplink_;
+  const InstanceConnection& uplink_;
   TaskJournal journal_;
   InstanceLine line_;              // one request to the instance at a time
   const SteadyTime leases_known_;  // before that a start of the agent may have forgotten some

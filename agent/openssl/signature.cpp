@@ -20,7 +20,7 @@
 namespace keyagent::openssl {
 namespace {
 
-constexpr std::size_t kMostMessage = 128 * 1024;  // of what is sent whole
+constexpr std::size_t kMaxMessage = 128 * 1024;  // of what is sent whole
 
 struct Signing {
   const Context* context = nullptr;
@@ -187,7 +187,7 @@ int digest_sign_update(void* data, const unsigned char* part, std::size_t size) 
       signing.hash->update(part, size);
       return 1;
     }
-    if (signing.message.size() + size > kMostMessage)
+    if (signing.message.size() + size > kMaxMessage)
       throw Error(Code::kUsage, "this key signs messages of at most 128 KiB");
     signing.message.insert(signing.message.end(), part, part + size);
     return 1;

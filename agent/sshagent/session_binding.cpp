@@ -9,8 +9,8 @@
 namespace keyagent::sshagent {
 namespace {
 
-constexpr std::size_t kMostSessions = 16;    // hops, as OpenSSH has it
-constexpr std::size_t kMostSessionId = 128;  // a digest: at most 64 bytes today
+constexpr std::size_t kMaxSessions = 16;    // hops, as OpenSSH has it
+constexpr std::size_t kMaxSessionId = 128;  // a digest: at most 64 bytes today
 
 [[noreturn]] void refuse(const char* why) {
   throw Error(Code::kUsage, std::string("session-bind: ") + why);
@@ -31,7 +31,7 @@ void SessionBindings::bind(ByteView message) {
   reader.finish();
   believe.forwarding = forwarding;
 
-  if (id.empty() || id.size() > kMostSessionId) refuse("no session identifier");
+  if (id.empty() || id.size() > kMaxSessionId) refuse("no session identifier");
   if (!verify_blob(host_key, signature, id)) refuse("the host key has not signed the session");
   for (const auto& known : sessions_) {
     if (!known.forwarding) refuse("this connection is bound to an authentication already");
@@ -40,7 +40,7 @@ void SessionBindings::bind(ByteView message) {
       refuse("the session is bound to another host key");
     return;
   }
-  if (sessions_.size() >= kMostSessions) refuse("too many sessions");
+  if (sessions_.size() >= kMaxSessions) refuse("too many sessions");
   sessions_.push_back({{id.begin(), id.end()}, {host_key.begin(), host_key.end()}, forwarding});
 }
 

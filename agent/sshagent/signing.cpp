@@ -21,7 +21,7 @@ bool for_ssh(const wire::Key& key) {
 
 Signing::Signing(Around around, const policy::Principal& principal, ByteView fields,
                  const SessionBindings& bindings, SshAgent::Answer answer)
-    : around_(std::move(around)), answer_(std::move(answer)) {
+    : context_(std::move(around)), answer_(std::move(answer)) {
   Reader reader(fields);
   const ByteView blob = reader.string(), data = reader.string();
   flags_ = reader.uint32();
@@ -29,7 +29,7 @@ Signing::Signing(Around around, const policy::Principal& principal, ByteView fie
   data_.assign(data.begin(), data.end());
   blob_.assign(blob.begin(), blob.end());
   // The key's kid follows from its blob.
-  const auto known = around_.known->kid(blob);
+  const auto known = context_.known->kid(blob);
   question_ = {principal,         {}, known ? *known : jwk_thumbprint(spki_of_blob(blob)),
                fingerprint(blob), {}, bindings.forwarded()};
   if (const auto* host_key = bindings.host_of(data)) question_.destination = fingerprint(*host_key);
@@ -48,9 +48,9 @@ void Signing::shown(const wire::Response& response) {
   const auto algorithm = key_algorithm_of(key.algorithm());
   how_ = algorithm ? signature_for(*algorithm, flags_) : std::nullopt;
   if (!for_ssh(key) || !how_) return refuse();
-  around_.known->remember(blob_, question_.kid);
+  context_.known->remember(blob_, question_.kid);
   question_.key = key.name();
-  if (!around_.confirmation || !around_.confirmation->wanted(key.name())) return sign();
+  if (!context_.confirmation || !context_.confirmation->wanted(key.name())) return sign();
   // Nobody is bothered by someone who may not sign.
   wire::Request why;
   why.mutable_why()->set_action(std::string(policy::name_of(policy::Action::kSign)));
@@ -61,10 +61,10 @@ void Signing::shown(const wire::Response& response) {
 void Signing::decided(const wire::Response& response) {
   // The gate refuses, and records what its policy says.
   if (!response.why().allowed()) return sign();
-  around_.confirmation->ask(question_, [self = shared_from_this()](bool yes) {
+  context_.confirmation->ask(question_, [self = shared_from_this()](bool yes) {
     try {
       // The answer may take a minute, in which its user has locked the agent.
-      const bool locked = self->around_.locks->locked(self->question_.principal.uid);
+      const bool locked = self->context_.locks->locked(self->question_.principal.uid);
       return yes && !locked ? self->sign() : self->refuse();
     } catch (const std::exception& error) {
       log_warning("sshagent", error.what());
@@ -92,8 +92,8 @@ void Signing::ask(wire::Request request, void (Signing::*step)(const wire::Respo
   auto then = [self = shared_from_this(), step](const wire::Response& response) {
     (self.get()->*step)(response);
   };
-  around_.ask(question_.principal, std::move(request),
-              std::make_shared<Continued>(std::move(then), answer_));
+  context_.ask(question_.principal, std::move(request),
+               std::make_shared<Continued>(std::move(then), answer_));
 }
 
 }  // namespace keyagent::sshagent

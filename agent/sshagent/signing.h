@@ -19,8 +19,8 @@ class Signing : public std::enable_shared_from_this<Signing> {
   struct Around {
     SshAgent::Ask ask;
     std::shared_ptr<Confirmation> confirmation;  // may be null: nobody is asked
-    std::shared_ptr<const Locks> locks;
-    std::shared_ptr<KnownBlobs> known;
+    std::shared_ptr<const AgentLock> locks;
+    std::shared_ptr<FingerprintCache> known;
   };
   // `fields`: what follows the type. Throws Error{kUsage} when it is malformed.
   Signing(Around around, const policy::Principal& principal, ByteView fields,
@@ -36,7 +36,7 @@ class Signing : public std::enable_shared_from_this<Signing> {
   void signed_by(const wire::Response& response);
   void refuse() const { answer_(failure()); }
 
-  const Around around_;
+  const Around context_;
   const SshAgent::Answer answer_;
   Question question_;
   Bytes blob_, data_;

@@ -29,8 +29,8 @@ enum Message : std::uint8_t {
 };
 
 // What OpenSSH's clients take in a list.
-constexpr std::uint32_t kMostIdentities = 2048;
-constexpr std::size_t kMostPassphrase = 1024;
+constexpr std::uint32_t kMaxIdentities = 2048;
+constexpr std::size_t kMaxPassphrase = 1024;
 
 SecretBytes success() {
   return {kSuccess};
@@ -43,7 +43,7 @@ SecretBytes identities(const wire::KeyListReply& reply) {
     if (!for_ssh(key) || key.spki().empty()) continue;
     Writer one;
     one.string(key_blob(as_bytes(key.spki()))).string(key.name());
-    if (count == kMostIdentities || keys.size() + one.size() + 5 > wire::kMaxFrame) {
+    if (count == kMaxIdentities || keys.size() + one.size() + 5 > wire::kMaxFrame) {
       static std::atomic_flag told;
       if (!told.test_and_set())
         log_warning("sshagent", "more sign keys than ssh takes in a list: the rest is left out");
@@ -59,7 +59,7 @@ ByteView passphrase_of(ByteView fields) {
   Reader reader(fields);
   const ByteView passphrase = reader.string();
   reader.finish();
-  if (passphrase.size() > kMostPassphrase) throw Error(Code::kUsage, "the passphrase is too long");
+  if (passphrase.size() > kMaxPassphrase) throw Error(Code::kUsage, "the passphrase is too long");
   return passphrase;
 }
 

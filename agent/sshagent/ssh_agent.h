@@ -11,9 +11,9 @@
 #include "agent/base/bytes.h"
 #include "agent/gate/gate.h"
 #include "agent/policy/policy.h"
+#include "agent/sshagent/agent_lock.h"
 #include "agent/sshagent/confirmation.h"
-#include "agent/sshagent/known_blobs.h"
-#include "agent/sshagent/locks.h"
+#include "agent/sshagent/fingerprint_cache.h"
 #include "agent/sshagent/session_binding.h"
 
 namespace keyagent::sshagent {
@@ -59,8 +59,8 @@ class SshAgent {
   const Ask ask_;
   const bool forwarding_;
   const std::shared_ptr<Confirmation> confirmation_;
-  const std::shared_ptr<Locks> locks_ = std::make_shared<Locks>();
-  const std::shared_ptr<KnownBlobs> known_ = std::make_shared<KnownBlobs>();
+  const std::shared_ptr<AgentLock> locks_ = std::make_shared<AgentLock>();
+  const std::shared_ptr<FingerprintCache> known_ = std::make_shared<FingerprintCache>();
 };
 
 // The answer that says no more.

@@ -39,8 +39,8 @@ constexpr Curve kCurves[] = {{"nistp256", "prime256v1", 32, EVP_sha256},
                              {"nistp521", "secp521r1", 66, EVP_sha512}};
 constexpr std::string_view kEcdsa = "ecdsa-sha2-", kEd25519 = "ssh-ed25519", kRsa = "ssh-rsa";
 constexpr std::size_t kEd25519Size = 32, kEd25519Signature = 64;
-constexpr int kLeastRsa = 1024, kMostRsa = 16384;  // bits
-constexpr std::size_t kMostExponent = 8;           // bytes: verification must stay cheap
+constexpr int kLeastRsa = 1024, kMaxRsa = 16384;  // bits
+constexpr std::size_t kMaxExponent = 8;           // bytes: verification must stay cheap
 
 [[noreturn]] void refuse(const std::string& why) {
   ERR_clear_error();
@@ -101,12 +101,12 @@ Owned<EVP_PKEY> from_params(const char* type, const Owned<OSSL_PARAM_BLD>& build
 
 Owned<EVP_PKEY> read_rsa(Reader& reader) {
   const ByteView exponent = reader.positive(), modulus = reader.positive();
-  if (exponent.size() > kMostExponent) refuse("its exponent is too large");
+  if (exponent.size() > kMaxExponent) refuse("its exponent is too large");
   const auto number = [](ByteView bytes) {
     return Owned<BIGNUM>(BN_bin2bn(bytes.data(), static_cast<int>(bytes.size()), nullptr));
   };
   const auto n = number(modulus), e = number(exponent);
-  if (!n || !e || BN_num_bits(n.get()) < kLeastRsa || BN_num_bits(n.get()) > kMostRsa ||
+  if (!n || !e || BN_num_bits(n.get()) < kLeastRsa || BN_num_bits(n.get()) > kMaxRsa ||
       BN_is_odd(n.get()) == 0 || BN_is_odd(e.get()) == 0 || BN_is_one(e.get()) == 1)
     refuse("an RSA key of a size or form that is not used");
   const Owned<OSSL_PARAM_BLD> build(OSSL_PARAM_BLD_new());

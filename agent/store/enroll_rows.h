@@ -51,9 +51,9 @@ enum class EnrollOutcome {
 };
 struct Enrolled {
   EnrollOutcome outcome = EnrollOutcome::kGone;
-  std::optional<Agent> before;          // who has the id, or the key (kKeyInUse)
-  std::optional<EnrolmentToken> token;  // the one that was used
-  std::vector<std::string> unassigned;  // credentials that a replaced agent does not get
+  std::optional<Agent> before;           // who has the id, or the key (kKeyInUse)
+  std::optional<EnrollmentToken> token;  // the one that was used
+  std::vector<std::string> unassigned;   // credentials that a replaced agent does not get
 };
 
 // Certificates of one agent within a time, above which none is issued.

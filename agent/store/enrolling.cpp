@@ -14,9 +14,9 @@ using enum EnrollOutcome;
 
 const std::string kTokens =
     "SELECT hash, agent_id, group_names, created_by, expires, used_by, inherit "
-    "FROM enrolment_tokens ";
+    "FROM enrollment_tokens ";
 
-EnrolmentToken token_of(const Row& row) {
+EnrollmentToken token_of(const Row& row) {
   return {.hash = row.bytes(0),
           .agent_id = row.text(1),
           .groups = row.list(2),
@@ -27,8 +27,8 @@ EnrolmentToken token_of(const Row& row) {
 }
 
 // A token is as good as the right of who made it: a user who was disabled since gives nothing.
-std::optional<EnrolmentToken> token_in(Sql& sql, const Bytes& hash, const std::string& agent_id,
-                                       WallTime now, const char* lock) {
+std::optional<EnrollmentToken> token_in(Sql& sql, const Bytes& hash, const std::string& agent_id,
+                                        WallTime now, const char* lock) {
   return sql.first(kTokens +
                        "WHERE hash = :hash AND used_by = '' AND expires > :now "
                        "AND (agent_id = '' OR agent_id = :agent) AND NOT EXISTS (SELECT 1 "
@@ -40,7 +40,7 @@ std::optional<EnrolmentToken> token_in(Sql& sql, const Bytes& hash, const std::s
 bool is_reserved(Sql& sql, const std::string& agent_id, WallTime now) {
   return sql
       .first(
-          "SELECT 1 FROM enrolment_tokens WHERE agent_id = :agent AND used_by = '' "
+          "SELECT 1 FROM enrollment_tokens WHERE agent_id = :agent AND used_by = '' "
           "AND expires > :now LIMIT 1",
           {{"agent", agent_id}, {"now", now}}, [](const Row&) { return true; })
       .has_value();
@@ -134,8 +134,8 @@ bool prove(Sql& sql, const Enrollment& e) {
 
 }  // namespace
 
-std::optional<EnrolmentToken> Store::enrolment_token(const Bytes& hash, const std::string& agent_id,
-                                                     WallTime now) {
+std::optional<EnrollmentToken> Store::enrollment_token(const Bytes& hash,
+                                                       const std::string& agent_id, WallTime now) {
   return impl_->db.read([&](Sql& sql) { return token_in(sql, hash, agent_id, now, ""); });
 }
 
@@ -151,7 +151,7 @@ Enrolled Store::enroll(const Enrollment& e, const EnrolledEvent& event) {
       found.outcome = kGone;
       return found;
     }
-    sql.run("UPDATE enrolment_tokens SET used_by = :agent WHERE hash = :hash",
+    sql.run("UPDATE enrollment_tokens SET used_by = :agent WHERE hash = :hash",
             {{"agent", e.agent.id}, {"hash", e.token}});
     found.token->used_by = e.agent.id;
     if (found.outcome != kKnown) {

@@ -141,7 +141,7 @@ void put_key(Sql& sql, const std::string& id, const ExchangeKey& key) {
 
 // The counter's row is locked until the commit: of two that would be the last one allowed, the
 // second sees the first.
-bool Store::add_exchange(const Exchange& exchange, std::size_t most_open, const Event& event) {
+bool Store::add_exchange(const Exchange& exchange, std::size_t max_open, const Event& event) {
   return impl_->db.write([&](Sql& sql) {
     auto added = exchange;
     added.number = sql.next_number("exchanges");
@@ -151,7 +151,7 @@ bool Store::add_exchange(const Exchange& exchange, std::size_t most_open, const 
     const auto open =
         sql.first(std::string("SELECT count(*) FROM exchanges WHERE own = :own AND ") + kOpen,
                   {{"own", exchange.own}}, [](const Row& row) { return row.number(0); });
-    if (open.value() >= static_cast<long long>(most_open))
+    if (open.value() >= static_cast<long long>(max_open))
       throw Error(Code::kBusy, "too many requests for keys have not ended");
     insert(sql, added);
     insert_event(sql, event);

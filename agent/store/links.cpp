@@ -25,7 +25,7 @@ AgentLink link_of(const Row& row) {
           .news = row.number(8)};
 }
 
-Standing standing_of(const Row& row) {
+LinkStatus standing_of(const Row& row) {
   return {link_of(row), row.text(9), row.text(10), row.text(11)};
 }
 
@@ -37,7 +37,7 @@ std::optional<AgentLink> find(Sql& sql, const std::string& agent) {
 }  // namespace
 
 // The first statement has the row's lock until the end: who comes second sees who came first.
-EnteredLink Store::enter_link(const AgentLink& link) {
+EnteredLink Store::open_link(const AgentLink& link) {
   return impl_->db.write([&](Sql& sql) {
     sql.run(
         "INSERT INTO links (agent, replica, session, address, tls_version, serial, since, seen, "
@@ -63,7 +63,7 @@ EnteredLink Store::enter_link(const AgentLink& link) {
   });
 }
 
-bool Store::beat_link(const std::string& agent, std::int64_t session, WallTime now) {
+bool Store::record_heartbeat(const std::string& agent, std::int64_t session, WallTime now) {
   return impl_->db.write([&](Sql& sql) {
     const bool alive = sql.run(
                            "UPDATE links SET seen = :now WHERE agent = :agent AND "
@@ -76,14 +76,14 @@ bool Store::beat_link(const std::string& agent, std::int64_t session, WallTime n
   });
 }
 
-void Store::leave_link(const std::string& agent, std::int64_t session) {
+void Store::close_link(const std::string& agent, std::int64_t session) {
   impl_->db.write([&](Sql& sql) {
     sql.run("UPDATE links SET replica = '' WHERE agent = :agent AND session = :session",
             {{"agent", agent}, {"session", session}});
   });
 }
 
-void Store::add_news(const std::string& agent) {
+void Store::bump_generation(const std::string& agent) {
   impl_->db.write([&](Sql& sql) {
     sql.run("UPDATE links SET news = news + 1 WHERE agent = :agent", {{"agent", agent}});
   });
@@ -93,7 +93,7 @@ std::optional<AgentLink> Store::link(const std::string& agent) {
   return impl_->db.read([&](Sql& sql) { return find(sql, agent); });
 }
 
-std::vector<Standing> Store::standings(const std::string& replica, const std::string& agent) {
+std::vector<LinkStatus> Store::link_status(const std::string& replica, const std::string& agent) {
   return impl_->db.read([&](Sql& sql) {
     if (agent.empty()) return sql.all(kStandings, {{"replica", replica}}, standing_of);
     return sql.all(kStandings + " AND links.agent = :agent",

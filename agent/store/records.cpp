@@ -21,19 +21,19 @@ Record record_of(const Row& row) {
           .changed = row.time(6)};
 }
 
-struct Standing {
+struct RecordStatus {
   std::int64_t version = 0;  // of the row; 0: there is none
   bool there = false;
 };
 
-Standing standing_of(Sql& sql, const std::string& specification, const std::string& id) {
+RecordStatus status_of(Sql& sql, const std::string& specification, const std::string& id) {
   return sql
       .first("SELECT version, kid FROM records WHERE specification = :specification AND id = :id",
              {{"specification", specification}, {"id", id}},
              [](const Row& row) {
-               return Standing{row.number(0), !row.text(1).empty()};
+               return RecordStatus{row.number(0), !row.text(1).empty()};
              })
-      .value_or(Standing{});
+      .value_or(RecordStatus{});
 }
 
 // Writes it over the row that has `version`, or as a new one. False: somebody was faster.
@@ -73,7 +73,7 @@ RecordPut Store::put_record(const Record& record, const std::optional<std::int64
     using Outcome = RecordPut::Outcome;
     for (;;) {
       if (!takes_records(sql, record.kid)) return {Outcome::kClosed, 0};
-      const auto now = standing_of(sql, record.specification, record.id);
+      const auto now = status_of(sql, record.specification, record.id);
       const auto seen = now.there ? now.version : 0;
       if (expected && *expected != seen) return {Outcome::kConflict, seen};
       if (record.version != 0 && record.version != now.version + 1)
@@ -91,7 +91,7 @@ std::optional<Record> Store::record(const std::string& specification, const std:
 }
 
 std::int64_t Store::record_version(const std::string& specification, const std::string& id) {
-  return impl_->db.read([&](Sql& sql) { return standing_of(sql, specification, id).version; });
+  return impl_->db.read([&](Sql& sql) { return status_of(sql, specification, id).version; });
 }
 
 bool Store::replace_envelope(const Record& record, const Record& fresh) {

@@ -32,7 +32,7 @@ struct Agent {
   std::int64_t revision = 0;              // for compare-and-set
 };
 
-struct EnrolmentToken {
+struct EnrollmentToken {
   Bytes hash;            // SHA-256 of the secret
   std::string agent_id;  // only for this agent; empty: any
   std::vector<std::string> groups;
@@ -42,10 +42,10 @@ struct EnrolmentToken {
   bool inherit = false;  // who replaces an agent gets its groups and credentials too
 };
 
-// Something that a peer must answer in time: an enrolment, a new transport key.
+// Something that a peer must answer in time: an enrollment, a new transport key.
 struct Challenge {
   std::string id;    // 128 random bits, hex
-  std::string kind;  // enrolment, transport
+  std::string kind;  // enrollment, transport
   std::string agent;
   std::string state;
   std::string data;  // JSON: what was asked, and SHA-256 of the right answers
@@ -145,7 +145,7 @@ struct EnteredLink {
   AgentLink now, before;
 };
 // A link, and whether its agent may have it.
-struct Standing {
+struct LinkStatus {
   AgentLink link;
   std::string agent_state, auth_kid, next_auth_kid;
 };

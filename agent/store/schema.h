@@ -4,7 +4,7 @@
 #include <span>
 #include <vector>
 
-#include "agent/store/database.h"
+#include "agent/store/engine/database.h"
 
 namespace keyagent::store {
 

@@ -68,13 +68,13 @@ void Store::forget_expired(WallTime now) {
     sql.run("DELETE FROM logins WHERE expires <= :now", {{"now", now}});
     sql.run("DELETE FROM peer_nonces WHERE expires <= :now", {{"now", now}});
     sql.run("DELETE FROM challenges WHERE expires <= :now", {{"now", now}});
-    sql.run("DELETE FROM enrolment_tokens WHERE expires <= :now AND used_by = ''", {{"now", now}});
+    sql.run("DELETE FROM enrollment_tokens WHERE expires <= :now AND used_by = ''", {{"now", now}});
     sql.run("DELETE FROM pending_agents WHERE expires <= :now", {{"now", now}});
   });
 }
 
-void Store::listen(Look look, std::chrono::milliseconds poll) {
-  impl_->wakeups.listen(std::move(look), poll);
+void Store::listen(NotificationHandler handler, std::chrono::milliseconds poll) {
+  impl_->wakeups.listen(std::move(handler), poll);
 }
 
 void Store::stop_listening() {
@@ -86,7 +86,8 @@ void Store::notify(const std::string& what) {
     if (impl_->db.place().engine == Engine::kSqlite) return impl_->wakeups.wake(what);
     impl_->db.write([&](Sql& sql) {
       sql.all("SELECT pg_notify(:channel, :what)::text",
-              {{"channel", Wakeups::kChannel}, {"what", what}}, [](const Row&) { return 0; });
+              {{"channel", ChangeNotifications::kChannel}, {"what", what}},
+              [](const Row&) { return 0; });
     });
   } catch (const Error& error) {
     log_warning("store", std::string("the other replicas were not woken: ") + error.what());

@@ -1,5 +1,5 @@
 #pragma once
-// The instance's store: agents and their trust, enrolment tokens, people, credentials, sealed
+// The instance's store: agents and their trust, enrollment tokens, people, credentials, sealed
 // copies, rekeys, tasks, certificates and events. One schema on SQLite and on PostgreSQL.
 //
 // Replicas share one PostgreSQL: every change that depends on what was read happens in one
@@ -93,10 +93,10 @@ class Store {
   bool update_agent(const Agent& agent, const AgentChange& with = {});
   void seen(const std::string& agent_id, WallTime when);
 
-  void add_enrolment_token(const EnrolmentToken& token);
+  void add_enrolment_token(const EnrollmentToken& token);
   // Not used, not expired at `now`, good for this id.
-  std::optional<EnrolmentToken> enrolment_token(const Bytes& hash, const std::string& agent_id,
-                                                WallTime now);
+  std::optional<EnrollmentToken> enrollment_token(const Bytes& hash, const std::string& agent_id,
+                                                  WallTime now);
 
   using EnrolledEvent = std::function<Event(const Enrolled&)>;
   // What enroll() or ask_approval() would find now; nothing is changed.
@@ -143,7 +143,7 @@ class Store {
   void remove_login(const Bytes& hash);
   // All sessions of a user; returns how many there were. The event is recorded with it.
   std::int64_t remove_logins(const std::string& user, const Event& event);
-  // Deletes logins, challenges and unused enrolment tokens that are expired.
+  // Deletes logins, challenges and unused enrollment tokens that are expired.
   void forget_expired(WallTime now);
 
   // Adds a version, which is set by the store and returned, with its value (of kCredentialData; its
@@ -195,7 +195,7 @@ class Store {
 
   // The newest link of an agent is its only one; `session` and `news` are set by the store. It is
   // seen now.
-  EnteredLink enter_link(const AgentLink& link);
+  EnteredLink open_link(const AgentLink& link);
   // Seen, and its agent too. False: it is not the agent's link any more.
   // The agent's session begins. `last`: the value that it knows this store to have; `next`: the one
   // that is to be there now; both empty: an agent that keeps none. False: the store has another,
@@ -204,17 +204,17 @@ class Store {
                         const std::string& next);
   // Whatever the agent says next is taken.
   void forget_session(const std::string& agent);
-  bool beat_link(const std::string& agent, std::int64_t session, WallTime now);
-  void leave_link(const std::string& agent, std::int64_t session);
-  void add_news(const std::string& agent);
+  bool record_heartbeat(const std::string& agent, std::int64_t session, WallTime now);
+  void close_link(const std::string& agent, std::int64_t session);
+  void bump_generation(const std::string& agent);
   std::optional<AgentLink> link(const std::string& agent);
   // The links that are at this replica; all, or of one agent.
-  std::vector<Standing> standings(const std::string& replica, const std::string& agent);
+  std::vector<LinkStatus> link_status(const std::string& replica, const std::string& agent);
 
   // The task as it is in the store: the new one, numbered, or the one that the same submitter has
-  // given the same key. nullopt, and nothing is changed: `most_open` have not ended. The event is
+  // given the same key. nullopt, and nothing is changed: `max_open` have not ended. The event is
   // recorded with a new one.
-  std::optional<Task> add_task(const Task& task, std::size_t most_open, const Event& event);
+  std::optional<Task> add_task(const Task& task, std::size_t max_open, const Event& event);
   std::optional<Task> task(const std::string& id);
   std::vector<Task> tasks(const TaskFilter& filter);  // without inputs and results
   // Takes the next queued task for one of these targets and handlers, by priority and submission,
@@ -260,8 +260,8 @@ class Store {
   bool use_nonce(const std::string& peer, const std::string& nonce, WallTime expires);
 
   // Numbered, with the event. False, and nothing is changed: there is one of this id.
-  // Error{kBusy}: `most_open` of this end have not ended.
-  bool add_exchange(const Exchange& exchange, std::size_t most_open, const Event& event);
+  // Error{kBusy}: `max_open` of this end have not ended.
+  bool add_exchange(const Exchange& exchange, std::size_t max_open, const Event& event);
   std::optional<Exchange> exchange(const std::string& id);
   std::vector<Exchange> exchanges(const ExchangeFilter& filter);  // the newest first
   // Changes what changes in its life if the row still has exchange.revision, and raises it. `keys`
@@ -310,7 +310,7 @@ class Store {
   // Nothing unless it is beyond the last event and what is known. True: it was not known, and the
   // event was recorded.
   bool note_restored(const Restored& seen, const Event& event);
-  // Counts events on from beyond the greatest one seen, drops enrolment tokens that are not used
+  // Counts events on from beyond the greatest one seen, drops enrollment tokens that are not used
   // here (they may have been, since the backup), and records the event. False: it is not restored,
   // or a greater `epoch` than the one that is accepted was seen meanwhile.
   bool accept_restored(const Event& event, std::int64_t epoch);
@@ -378,11 +378,11 @@ class Store {
   void forget_decisions(WallTime changed_before);  // that are not pending
 
   // Where to look, for what it is called with: text of at most 200 bytes. Empty: everywhere.
-  using Look = std::function<void(const std::string& what)>;
+  using NotificationHandler = std::function<void(const std::string& what)>;
   // Calls `look` on a thread of its own until the store ends or stop_listening() returns: with what
   // any replica notified, and everywhere at its start, after notices may have been lost, and each
   // `poll`. On SQLite there is one replica, and it hears itself. At most once.
-  void listen(Look look, std::chrono::milliseconds poll);
+  void listen(NotificationHandler look, std::chrono::milliseconds poll);
   void stop_listening();
   // A hint: it may be lost, anyone at the database may send one, and no decision rests on it. Never
   // throws; what it is about must be in the store already.

@@ -1,16 +1,16 @@
 #pragma once
 // What the files of this room share of Store.
 
-#include "agent/store/database.h"
+#include "agent/store/engine/change_notifications.h"
+#include "agent/store/engine/database.h"
 #include "agent/store/store.h"
-#include "agent/store/wakeups.h"
 
 namespace keyagent::store {
 
 struct Store::Impl {
   explicit Impl(const Options& options) : db(options) {}
   Database db;
-  Wakeups wakeups{db.place()};
+  ChangeNotifications wakeups{db.place()};
 };
 
 // Text that others chose and that is shown to people only: what cannot be stored is escaped, so

@@ -89,7 +89,7 @@ void insert(Sql& sql, const Task& t) {
 
 // The counter's row stays locked until the commit: two submissions of one key are one after the
 // other, and so are two that would be the last one allowed.
-std::optional<Task> Store::add_task(const Task& task, std::size_t most_open, const Event& event) {
+std::optional<Task> Store::add_task(const Task& task, std::size_t max_open, const Event& event) {
   return impl_->db.write([&](Sql& sql) -> std::optional<Task> {
     auto added = task;
     added.number = sql.next_number("tasks");
@@ -103,7 +103,7 @@ std::optional<Task> Store::add_task(const Task& task, std::size_t most_open, con
     const auto open =
         sql.first("SELECT count(*) FROM tasks WHERE state IN ('queued', 'leased', 'started')", {},
                   [](const Row& row) { return row.number(0); });
-    if (open.value() >= static_cast<long long>(most_open)) return std::nullopt;
+    if (open.value() >= static_cast<long long>(max_open)) return std::nullopt;
     insert(sql, added);
     insert_event(sql, event);
     return added;

@@ -9,7 +9,7 @@ namespace keyagent::tls {
 
 struct ClientOptions {
   std::string url;                   // "https://host:port"
-  std::optional<Identity> identity;  // none: no client certificate (enrolment, people)
+  std::optional<Identity> identity;  // none: no client certificate (enrollment, people)
   Trust trust;
   std::string expected_kid;  // the server's key must be this one; empty: any that `trust` certifies
   std::chrono::milliseconds connect_timeout{10000}, timeout{30000};

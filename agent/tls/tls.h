@@ -37,7 +37,7 @@ struct Identity {
 struct Trust {
   std::vector<Bytes> anchors;      // DER certificates
   std::vector<Bytes> crls;         // DER; a session's certificate is looked up in them
-  std::string anchor_spki_sha256;  // base64url: instead of `anchors`, at enrolment: the root
+  std::string anchor_spki_sha256;  // base64url: instead of `anchors`, at enrollment: the root
                                    // that the server sends must have this key
 };
 

@@ -64,7 +64,7 @@ void TokenVault::import(const CkaId& cka_id, const std::string& label,
           [&](pkcs11::Session& session) {
             pkcs11::unwrap_from(
                 session, private_id(*under), kind_of(under->info.algorithm),
-                hash_of(transferred.oaep), transferred.wrapped, spec, pkcs11::Stay::kToken,
+                hash_of(transferred.oaep), transferred.wrapped, spec, pkcs11::Persistence::kToken,
                 transferred.oaep_alone ? pkcs11::Layout::kOaepAlone : pkcs11::Layout::kOneTimeKey);
           },
           true);

@@ -21,7 +21,7 @@ SecretBytes serialise(const google::protobuf::MessageLite& message);
 bool parse(ByteView bytes, google::protobuf::MessageLite& message);
 
 // Overwrites the fields that may hold a secret (what is sealed, opened, decrypted or agreed on, a
-// credential, a token of enrolment). Call it when the message has been used.
+// credential, a token of enrollment). Call it when the message has been used.
 void wipe(Request& request);
 void wipe(Response& response);
 

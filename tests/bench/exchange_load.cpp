@@ -6,8 +6,8 @@
 #include <cstdio>
 #include <nlohmann/json.hpp>
 
-#include "agent/instance/data_keys.h"
-#include "agent/instance/host_door.h"
+#include "agent/instance/data/data_keys.h"
+#include "agent/instance/exchange/agent_key_exchange.h"
 #include "tests/bench/measure.h"
 
 namespace keyagent::bench {
@@ -28,7 +28,8 @@ instance::InstanceConfig host(const std::string& socket) {
 int body(const Arguments& arguments) {
   const auto source_host = host(arguments.text("source")),
              target_host = host(arguments.text("target"));
-  instance::HostDoor source(source_host, system_clock()), target(target_host, system_clock());
+  instance::AgentKeyExchange source(source_host, system_clock()),
+      target(target_host, system_clock());
   source.make_keys();
   target.make_keys();
   const auto from = source.identity(), to = target.identity();

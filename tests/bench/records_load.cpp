@@ -8,8 +8,8 @@
 #include <nlohmann/json.hpp>
 #include <thread>
 
-#include "agent/instance/data_keys.h"
-#include "agent/store/database.h"
+#include "agent/instance/data/data_keys.h"
+#include "agent/store/engine/database.h"
 #include "agent/store/store.h"
 #include "agent/tls/client.h"
 #include "tests/bench/measure.h"

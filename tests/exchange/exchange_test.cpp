@@ -12,7 +12,7 @@
 #include "agent/base/encoding.h"
 #include "agent/base/error.h"
 #include "agent/envelope/envelope.h"
-#include "agent/exchange/outside.h"
+#include "agent/exchange/key_import.h"
 #include "agent/keys/guarded_keys.h"
 #include "tests/support/fake_clock.h"
 #include "tests/support/soft_hsm.h"

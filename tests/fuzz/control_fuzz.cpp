@@ -6,8 +6,8 @@
 #include <cstdlib>
 
 #include "agent/base/error.h"
-#include "agent/instance/json.h"
-#include "agent/instance/paths.h"
+#include "agent/instance/api/paths.h"
+#include "agent/instance/common/json.h"
 #include "agent/link/answer.h"
 
 namespace {

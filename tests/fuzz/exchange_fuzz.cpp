@@ -6,7 +6,7 @@
 
 #include "agent/base/encoding.h"
 #include "agent/base/error.h"
-#include "agent/instance/exchange_wire.h"
+#include "agent/instance/exchange/exchange_wire.h"
 #include "tests/support/software_keys.h"
 
 namespace {

@@ -1,6 +1,6 @@
 // The access policy of a specification, as a table.
 
-#include "agent/instance/access.h"
+#include "agent/instance/data/access.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>

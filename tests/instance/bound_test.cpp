@@ -2,8 +2,8 @@
 // Nothing is ever given as what it is not.
 
 #include "agent/envelope/envelope.h"
-#include "agent/instance/agents.h"
-#include "agent/store/database.h"
+#include "agent/instance/fleet/agents.h"
+#include "agent/store/engine/database.h"
 #include "agent/store/store.h"
 #include "tests/instance/whole_system.h"
 

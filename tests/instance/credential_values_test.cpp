@@ -4,7 +4,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include "agent/store/database.h"
+#include "agent/store/engine/database.h"
 #include "tests/instance/data_instance.h"
 #include "tests/instance/simulated_agent.h"
 

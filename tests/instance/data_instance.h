@@ -5,9 +5,9 @@
 #include <gtest/gtest.h>
 
 #include "agent/base/error.h"
-#include "agent/instance/data_keys.h"
-#include "agent/instance/reencryption.h"
-#include "agent/store/database.h"
+#include "agent/instance/data/data_keys.h"
+#include "agent/instance/data/reencryption.h"
+#include "agent/store/engine/database.h"
 #include "agent/store/store.h"
 #include "tests/instance/instance_process.h"
 #include "tests/support/postgres.h"

@@ -1,6 +1,6 @@
 // What waits for a second person, on a real store.
 
-#include "agent/instance/decisions.h"
+#include "agent/instance/common/decisions.h"
 
 #include <gtest/gtest.h>
 
@@ -15,8 +15,9 @@
 namespace keyagent::instance {
 namespace {
 
-const Person kAlice{"alice", Role::kCryptographicManager}, kBob{"bob", Role::kCryptographicManager};
-const Person kOps{"ops", Role::kOperator}, kAudit{"audit", Role::kAuditor};
+const AuthenticatedUser kAlice{"alice", Role::kCryptographicManager},
+    kBob{"bob", Role::kCryptographicManager};
+const AuthenticatedUser kOps{"ops", Role::kOperator}, kAudit{"audit", Role::kAuditor};
 
 class DecisionsTest : public testing::Test {
  protected:
@@ -26,23 +27,23 @@ class DecisionsTest : public testing::Test {
     decisions_.handle("peers", {Right::kExchange, Right::kExchange,
                                 [this](const std::string&, const Json&) { return Json(fact_); },
                                 [this](const std::string& subject, const Json&, const std::string&,
-                                       const Person&) {
+                                       const AuthenticatedUser&) {
                                   store_.set_setting("peer", subject);
                                   ++acts_;
                                   if (fails_) throw Error(Code::kBusy, "not now");
                                 }});
   }
-  std::string ask(const std::string& subject = "berlin", const Person& by = kAlice) {
+  std::string ask(const std::string& subject = "berlin", const AuthenticatedUser& by = kAlice) {
     const Json asked = decisions_.ask("peers", subject, {{"identity", "k"}}, "a peer", by);
     return asked.at("decision").at("id");
   }
   std::string state(const std::string& id) {
     return decisions_.show(id).at("decision").at("state");
   }
-  Code approve(const std::string& id, const Person& by) {
+  Code approve(const std::string& id, const AuthenticatedUser& by) {
     return code_of([&] { decisions_.approve(id, by); });
   }
-  void disable(const Person& person) {
+  void disable(const AuthenticatedUser& person) {
     auto user = store_.user(person.name).value();
     const auto before = user;
     user.disabled = true;
@@ -109,7 +110,7 @@ TEST_F(DecisionsTest, Fault159_OfTwoThatApproveAtOnceOneDoes) {
     const auto id = ask("peer" + std::to_string(i));
     std::atomic<int> done = 0;
     std::vector<std::thread> both;
-    for (const auto& person : {kBob, Person{"carl", Role::kAdmin}})
+    for (const auto& person : {kBob, AuthenticatedUser{"carl", Role::kAdmin}})
       both.emplace_back([&, person] { done += approve(id, person) == Code::kOk ? 1 : 0; });
     for (auto& each : both) each.join();
     EXPECT_EQ(done, 1);

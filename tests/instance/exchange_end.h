@@ -13,8 +13,8 @@
 #include "agent/base/encoding.h"
 #include "agent/base/error.h"
 #include "agent/envelope/envelope.h"
-#include "agent/instance/exchange_wire.h"
-#include "agent/instance/exchanges.h"
+#include "agent/instance/exchange/exchange_wire.h"
+#include "agent/instance/exchange/exchanges.h"
 #include "tests/support/fake_clock.h"
 #include "tests/support/software_keys.h"
 #include "tests/support/temp_folder.h"
@@ -28,7 +28,7 @@ inline Json verified_json(const Bytes& spki, const std::string& jws) {
 }
 
 // Packages are as real as their signature: it names source, target, request, specification and key.
-class MemoryDoor final : public KeyDoor {
+class MemoryDoor final : public KeyExchangeBackend {
  public:
   MemoryDoor()
       : identity_(keys_.add("exchange-identity", Purpose::kIdentity, KeyAlgorithm::kEcP256)),
@@ -110,7 +110,7 @@ class MemoryDoor final : public KeyDoor {
 struct ExchangeEnd;
 
 // To whoever listens at the peer's URL.
-class MemoryLine final : public PeerLine {
+class MemoryLine final : public PeerTransport {
  public:
   std::string post(const store::Peer& peer, const std::string& text) override;
 

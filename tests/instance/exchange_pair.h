@@ -3,7 +3,7 @@
 
 #include <gtest/gtest.h>
 
-#include "agent/store/database.h"
+#include "agent/store/engine/database.h"
 #include "agent/store/store.h"
 #include "tests/instance/instance_process.h"
 #include "tests/instance/simulated_agent.h"

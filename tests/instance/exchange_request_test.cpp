@@ -1,6 +1,6 @@
 // The table of requests for keys: whole, by walks over it, and as two ends that lose messages.
 
-#include "agent/instance/exchange_request.h"
+#include "agent/instance/exchange/exchange_request.h"
 
 #include <gtest/gtest.h>
 

@@ -5,7 +5,7 @@
 
 #include <algorithm>
 
-#include "agent/instance/host_keys.h"
+#include "agent/instance/common/host_keys.h"
 #include "tests/instance/instance_process.h"
 #include "tests/instance/simulated_agent.h"
 

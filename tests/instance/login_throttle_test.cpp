@@ -1,6 +1,6 @@
 // Who waits after wrong passwords, and who gets a place to have one hashed.
 
-#include "agent/instance/login_throttle.h"
+#include "agent/instance/common/login_throttle.h"
 
 #include <gtest/gtest.h>
 
@@ -8,7 +8,7 @@
 #include <thread>
 
 #include "agent/base/error.h"
-#include "agent/instance/hashing_places.h"
+#include "agent/instance/common/hashing_places.h"
 #include "tests/support/code_of.h"
 #include "tests/support/fake_clock.h"
 

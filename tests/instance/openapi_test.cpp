@@ -61,7 +61,7 @@ class OpenApi : public testing::Test {
     return out;
   }
 
-  void enrolment(SimulatedAgent& web1) {
+  void enrollment(SimulatedAgent& web1) {
     const auto web2 = agent("web2");
     web1.enrol(ask("POST", "/v1/tokens", {{"groups", {"web"}}}).at("token"));
     web2->enrol();
@@ -217,7 +217,7 @@ class OpenApi : public testing::Test {
 
 TEST_F(OpenApi, EveryRequestIsAnsweredAsTheDocumentsSay) {
   const auto web1 = agent("web1");
-  enrolment(*web1);
+  enrollment(*web1);
   credentials(*web1);
   rekeys(*web1);
   tasks(*web1);

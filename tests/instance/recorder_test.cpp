@@ -1,8 +1,8 @@
-#include "agent/instance/recorder.h"
+#include "agent/instance/common/recorder.h"
 
 #include <gtest/gtest.h>
 
-#include "agent/instance/usage.h"
+#include "agent/instance/api/usage.h"
 #include "tests/support/fake_clock.h"
 #include "tests/support/temp_folder.h"
 
@@ -59,7 +59,7 @@ TEST_F(RecorderTest, Fault152_ALimitThatIsUsedTo80PercentIsAnAlarmOnce) {
   limits.tokens = 10;
   Usage usage(limits, store_, recorder_, clock_);
   const auto add = [&](std::uint8_t n) {
-    store::EnrolmentToken token;
+    store::EnrollmentToken token;
     token.hash = {n};
     token.expires = clock_.now() + std::chrono::hours(1);
     store_.add_enrolment_token(token);

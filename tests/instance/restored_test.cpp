@@ -1,8 +1,8 @@
 // An instance whose store is put back from a backup (RELIABILITY 132).
 
 #include "agent/envelope/envelope.h"
-#include "agent/instance/config.h"
-#include "agent/instance/host_keys.h"
+#include "agent/instance/common/config.h"
+#include "agent/instance/common/host_keys.h"
 #include "tests/instance/simulated_agent.h"
 #include "tests/instance/whole_system.h"
 

@@ -6,7 +6,7 @@
 #include <fstream>
 #include <regex>
 
-#include "agent/instance/api_routes.h"
+#include "agent/instance/api/api_routes.h"
 
 namespace keyagent::instance {
 namespace {

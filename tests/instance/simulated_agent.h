@@ -112,12 +112,12 @@ class SimulatedAgent {
   }
   Json enrol(const std::string& token = {}, bool replace = false) {
     const Json asked = ask(token, replace);
-    enrolment_ = asked.at("enrolment");
+    enrollment_ = asked.at("enrolment");
     answer_ = open(asked.at("challenge"), transport);
-    return take(api("POST", "/v1/enrolments/" + enrolment_ + "/proof", {{"answer", answer_}}));
+    return take(api("POST", "/v1/enrolments/" + enrollment_ + "/proof", {{"answer", answer_}}));
   }
   Json poll() {
-    return take(api("GET", "/v1/enrolments/" + enrolment_ + "?answer=" + answer_, nullptr));
+    return take(api("GET", "/v1/enrolments/" + enrollment_ + "?answer=" + answer_, nullptr));
   }
   Json take(const Json& answer) {
     if (answer.contains("certificate"))
@@ -260,7 +260,7 @@ class SimulatedAgent {
 
   const InstanceAddress* instance_;
   const std::string id_, prefix_;  // prefix_: of the names of its keys
-  std::string enrolment_, answer_;
+  std::string enrollment_, answer_;
   std::unique_ptr<tls::Client> api_, agents_;
 };
 

@@ -1,11 +1,11 @@
 #include <gtest/gtest.h>
 
 #include "agent/base/error.h"
-#include "agent/instance/config.h"
-#include "agent/instance/json.h"
-#include "agent/instance/paths.h"
-#include "agent/instance/people.h"
-#include "agent/instance/trust.h"
+#include "agent/instance/api/paths.h"
+#include "agent/instance/common/config.h"
+#include "agent/instance/common/json.h"
+#include "agent/instance/common/users.h"
+#include "agent/instance/fleet/trust.h"
 
 namespace keyagent::instance {
 namespace {

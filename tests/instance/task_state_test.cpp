@@ -1,6 +1,6 @@
 // The table of tasks, whole: each state, each event, each of the facts.
 
-#include "agent/instance/task_state.h"
+#include "agent/instance/tasks/task_state.h"
 
 #include <gtest/gtest.h>
 

@@ -1,6 +1,6 @@
 // Tasks on a real store, with a clock that the test moves.
 
-#include "agent/instance/tasks.h"
+#include "agent/instance/tasks/tasks.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -60,7 +60,8 @@ class TasksTest : public testing::Test {
   Code keep(const Json& taken) {
     return code_of([&] { tasks_.keep("web1", id_of(taken), lease_of(taken)); });
   }
-  Json show(const std::string& id, const Person& person = {"ops", Role::kOperator}) const {
+  Json show(const std::string& id,
+            const AuthenticatedUser& person = {"ops", Role::kOperator}) const {
     return tasks_.show(id, person);
   }
   std::string state(const std::string& id) const { return show(id).at("state"); }
@@ -88,7 +89,7 @@ TEST_F(TasksTest, Fault161_InputAndResultAreForTheSubmitterOperatorsAndAdminsOnl
   const std::string id =
       tasks_.submit({{"handler", "deploy"}, {"agent", "web1"}, {"input", {{"n", 1}}}}, "ci")
           .at("id");
-  const auto sees = [&](const Person& person) {
+  const auto sees = [&](const AuthenticatedUser& person) {
     const Json task = show(id, person);
     EXPECT_EQ(task.at("handler"), "deploy");
     EXPECT_EQ(task.at("input").is_null(), task.at("result").is_null());
@@ -346,7 +347,7 @@ TEST_F(TasksTest, LimitsAreToldAndNothingIsKeptBeyondThem) {
               tasks_.submit({{"handler", "deploy"}, {"agent", "web1"}, {"group", "web"}}, "ops");
             }),
             Code::kUsage);
-  for (std::size_t i = 0; i < rules_.most_open; ++i) submit();
+  for (std::size_t i = 0; i < rules_.max_open; ++i) submit();
   EXPECT_EQ(refused(Json::object()), Code::kBusy);
   const Json taken = run();
   Json request = lease_of(taken);

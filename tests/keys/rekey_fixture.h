@@ -46,7 +46,7 @@ class RekeyTest : public ::testing::Test {
     store_.reset();
     store_ = std::make_unique<KeyStore>(KeyStore::Options{state(), &clock_, "test-agent"}, vault_);
     store_->reconcile();
-    const Tell tell = [this](const Happening& happening) {
+    const EventSink tell = [this](const KeyEvent& happening) {
       const std::lock_guard lock(told_mutex_);
       told_.push_back(happening);
     };
@@ -96,7 +96,7 @@ class RekeyTest : public ::testing::Test {
   FakePeer the_peer_;
   Confirmation* peer_ = nullptr;
   std::mutex told_mutex_;
-  std::vector<Happening> told_;
+  std::vector<KeyEvent> told_;
   std::unique_ptr<KeyStore> store_;
   std::unique_ptr<RekeyRunner> runner_;
   std::unique_ptr<Scheduler> scheduler_;

@@ -9,9 +9,9 @@ namespace {
 
 using ::testing::HasSubstr;
 
-keys::Happening alarm(const std::string& key) {
-  keys::Happening happening;
-  happening.weight = keys::Happening::Weight::kAlarm;
+keys::KeyEvent alarm(const std::string& key) {
+  keys::KeyEvent happening;
+  happening.weight = keys::KeyEvent::Weight::kAlarm;
   happening.what = "key.suspend";
   happening.key = key;
   happening.detail = "the token gave a signature that does not verify";

@@ -18,7 +18,7 @@ constexpr auto kDay = std::chrono::hours(24);
 class ContactTest : public ::testing::Test {
  protected:
   ContactTest() {
-    around_.clock = &clock_;
+    context_.clock = &clock_;
     LinkState state;
     state.stage = LinkState::Stage::kTrusted;
     store_.put(state);
@@ -26,14 +26,14 @@ class ContactTest : public ::testing::Test {
   }
   void restart() {
     contact_.reset();
-    contact_ = std::make_unique<LastContact>(around_, store_);
+    contact_ = std::make_unique<LastContact>(context_, store_);
   }
   Code use() {
     return code_of([this] { contact_->require_fresh("db"); });
   }
   test::TempFolder folder_;
   test::FakeClock clock_;
-  Surroundings around_;
+  LinkContext context_;
   LinkStore store_{folder_.path()};
   std::unique_ptr<LastContact> contact_;
 };

@@ -91,9 +91,9 @@ struct Lie {
   bool by_token;
 };
 
-class EnrolmentLie : public LinkTest, public testing::WithParamInterface<Lie> {};
+class EnrollmentLie : public LinkTest, public testing::WithParamInterface<Lie> {};
 
-TEST_P(EnrolmentLie, R7_IsNotBelievedAndNothingIsKept) {
+TEST_P(EnrollmentLie, R7_IsNotBelievedAndNothingIsKept) {
   instance_.mischief.*GetParam().told = true;
   const auto refused =
       enroll(GetParam().by_token ? instance_.make_token() : instance_.fingerprint());
@@ -103,7 +103,7 @@ TEST_P(EnrolmentLie, R7_IsNotBelievedAndNothingIsKept) {
 }
 
 INSTANTIATE_TEST_SUITE_P(
-    Instance, EnrolmentLie,
+    Instance, EnrollmentLie,
     testing::Values(Lie{"other_ca", &test::Mischief::other_ca, true},
                     Lie{"certificate_for_another_key", &test::Mischief::other_key, true},
                     Lie{"certificate_for_another_id", &test::Mischief::other_name, true},
@@ -165,7 +165,7 @@ TEST_F(LinkTest, R15_AReplacedAgentHasTheAlgorithmsOfBeforeAndAnAuditKeyThatSign
   EXPECT_EQ(keys_.find(audit.kid()).state, KeyState::kDeactivated) << "its checkpoints verify";
 }
 
-TEST_F(LinkTest, EnrolmentElsewhereIsRefusedUntilTheFirstIsLeft) {
+TEST_F(LinkTest, EnrollmentElsewhereIsRefusedUntilTheFirstIsLeft) {
   connect();
   test::TestInstance other;
   EXPECT_EQ(enroll(other.make_token(), other.url()).failure().code(), wire::EXISTS);

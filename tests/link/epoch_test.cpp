@@ -21,7 +21,7 @@ using testing::HasSubstr;
 class EpochTest : public testing::Test {
  protected:
   EpochTest() {
-    around_.tell = [this](const keys::Happening& each) { told_.push_back(each); };
+    context_.tell = [this](const keys::KeyEvent& each) { told_.push_back(each); };
     LinkState state;
     state.stage = LinkState::Stage::kTrusted;
     state.instance = "keys-example";
@@ -40,10 +40,10 @@ class EpochTest : public testing::Test {
   test::SoftwareKeys keys_;
   PublicKeyInfo pinned_ = keys_.add("pinned", Purpose::kSign, KeyAlgorithm::kEcP256);
   PublicKeyInfo other_ = keys_.add("other", Purpose::kSign, KeyAlgorithm::kEcP256);
-  std::vector<keys::Happening> told_;
-  Surroundings around_;
+  std::vector<keys::KeyEvent> told_;
+  LinkContext context_;
   LinkStore store_{folder_.path()};
-  Epoch epoch_{around_, store_};
+  Epoch epoch_{context_, store_};
 };
 
 TEST_F(EpochTest, Fault132_TheGreatestStaysAndASmallerOneIsAnAlarmOnce) {
@@ -59,7 +59,7 @@ TEST_F(EpochTest, Fault132_TheGreatestStaysAndASmallerOneIsAnAlarmOnce) {
   EXPECT_EQ(kept(), greater);
   ASSERT_EQ(told_.size(), 1u);
   EXPECT_EQ(told_[0].what, "link.instance-restored");
-  EXPECT_EQ(told_[0].weight, keys::Happening::Weight::kAlarm);
+  EXPECT_EQ(told_[0].weight, keys::KeyEvent::Weight::kAlarm);
   EXPECT_THAT(told_[0].detail, HasSubstr("at event 8 and was at 9"));
   EXPECT_EQ(LinkStore(folder_.path()).get()->epoch, greater) << "after a restart too";
 }

@@ -101,7 +101,7 @@ class LinkTest : public gate::GateTest {
 
   // As at a start of the agent. REQUIRES: the link before it has stopped.
   void open_link() {
-    Surroundings around;
+    LinkContext around;
     around.folder = hsm_.folder() / "state";
     around.agent_id = "web1";
     around.version = "0.1.0";
@@ -109,7 +109,7 @@ class LinkTest : public gate::GateTest {
     around.ask = [this](const auto& who, wire::Request request, std::shared_ptr<gate::Reply> to) {
       gate_->handle(who, std::move(request), std::move(to));
     };
-    const auto tell = [this](const keys::Happening& happening) {
+    const auto tell = [this](const keys::KeyEvent& happening) {
       const std::lock_guard lock(told_mutex_);
       told_.push_back(happening);
     };
@@ -193,7 +193,7 @@ class LinkTest : public gate::GateTest {
   std::optional<bool> require_bound_;
   test::TestInstance instance_;
   std::mutex told_mutex_;
-  std::vector<keys::Happening> told_;
+  std::vector<keys::KeyEvent> told_;
   std::unique_ptr<Link> link_;
   std::unique_ptr<keys::RekeyRunner> runner_of_link_;
   std::atomic<bool> pumping_{true};

@@ -1,4 +1,4 @@
-// What is kept of an enrolment, and the arithmetic of a certificate's life.
+// What is kept of an enrollment, and the arithmetic of a certificate's life.
 
 #include "agent/link/link_state.h"
 

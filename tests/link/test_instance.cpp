@@ -57,7 +57,7 @@ struct TestInstance::Impl {
 
   explicit Impl(TestInstance& owner) : outer(owner) {
     tls::Handlers handlers;
-    handlers.request = [this](const HttpRequest& request) { return enrolment(request); };
+    handlers.request = [this](const HttpRequest& request) { return enrollment(request); };
     auto options = at(0);
     options.client_certificate = tls::ClientCertificate::kOptional;
     api = std::make_unique<tls::Server>(library, identity(), trust(), options, handlers);
@@ -116,9 +116,9 @@ struct TestInstance::Impl {
     return crl_pem((outer.mischief.other_ca ? outer.other_ : outer.ca_).revoke({}));
   }
 
-  // --- enrolment
+  // --- enrollment
 
-  HttpResponse enrolment(const HttpRequest& request) {
+  HttpResponse enrollment(const HttpRequest& request) {
     const std::lock_guard lock(mutex);
     paths.push_back(request.path);
     const std::string prefix = "/v1/enrolments";

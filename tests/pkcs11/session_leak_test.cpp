@@ -124,7 +124,7 @@ TEST_F(SessionLeakTest, Fault044_RacingCloseOfTheLastSessionAndOpenOfTheNextKeep
   const int failed = run_threads(2, each, [&] {
     token_->run([&](Session& session) {
       session.require_login();
-      session.soil();
+      session.mark_unusable();
     });
   });
   EXPECT_EQ(failed, 0);

@@ -164,9 +164,9 @@ TEST_F(SshAgentTest, LockHoldsForItsUidUntilItsPassphraseComes) {
   EXPECT_TRUE(signs(ed_, 0));
 }
 
-TEST(Locks, OneUidKeepsOneThreadBusyWithPassphrases) {
+TEST(AgentLock, OneUidKeepsOneThreadBusyWithPassphrases) {
   constexpr int kThreads = 6;
-  Locks locks;
+  AgentLock locks;
   ASSERT_TRUE(locks.lock(1, as_bytes("secret")));
   std::barrier start(kThreads);
   std::atomic<int> refused{0}, wrong{0};

@@ -1,6 +1,6 @@
 #include <gtest/gtest.h>
 
-#include "agent/store/database.h"
+#include "agent/store/engine/database.h"
 #include "tests/store/both.h"
 #include "tests/store/samples.h"
 

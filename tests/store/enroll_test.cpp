@@ -15,7 +15,7 @@ class Enroll : public BothTest {
  protected:
   Bytes token(const std::string& agent = {}, bool inherit = false,
               std::vector<std::string> groups = {}) {
-    EnrolmentToken made;
+    EnrollmentToken made;
     made.hash = random_bytes(32);
     made.agent_id = agent;
     made.groups = std::move(groups);
@@ -61,7 +61,7 @@ class Enroll : public BothTest {
     EXPECT_EQ(store().rekeys("web1", true).size(), 1u);
   }
   bool is_unused(const Bytes& token) {
-    return store().enrolment_token(token, "web1", kNow).has_value();
+    return store().enrollment_token(token, "web1", kNow).has_value();
   }
 };
 KEYAGENT_ON_BOTH(Enroll);

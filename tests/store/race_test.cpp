@@ -47,7 +47,7 @@ KEYAGENT_ON_BOTH(Race);
 
 TEST_P(Race, OneOfManyUsesAnEnrolmentToken) {
   for (int round = 0; round < 5; ++round) {
-    EnrolmentToken token;
+    EnrollmentToken token;
     token.hash = random_bytes(32);
     token.expires = kNow;
     store().add_enrolment_token(token);
@@ -249,17 +249,18 @@ TEST_P(Race, OneLinkOfAnAgentIsLeftAndEveryReplicaKnowsWhich) {
     link.agent = "host-1";
     link.replica = std::to_string(replica);
     link.since = link.seen = kNow;
-    sessions[static_cast<std::size_t>(replica)] = own.enter_link(link).now.session;
+    sessions[static_cast<std::size_t>(replica)] = own.open_link(link).now.session;
   });
   EXPECT_EQ(winners([&](Store& own, int replica) {
-              return own.beat_link("host-1", sessions[static_cast<std::size_t>(replica)], kNow);
+              return own.record_heartbeat("host-1", sessions[static_cast<std::size_t>(replica)],
+                                          kNow);
             }),
             1);
   std::sort(sessions.begin(), sessions.end());
   EXPECT_EQ(std::unique(sessions.begin(), sessions.end()), sessions.end());
   const auto left = store().link("host-1").value();
   EXPECT_EQ(left.session, sessions.back());
-  EXPECT_EQ(store().standings(left.replica, "host-1").size(), 1u);
+  EXPECT_EQ(store().link_status(left.replica, "host-1").size(), 1u);
 }
 
 TEST_P(Race, OneOfManyClaimsTheOnlyPlaceOfABatch) {

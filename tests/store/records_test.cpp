@@ -3,7 +3,7 @@
 #include <atomic>
 #include <thread>
 
-#include "agent/store/database.h"
+#include "agent/store/engine/database.h"
 #include "tests/store/both.h"
 #include "tests/store/samples.h"
 

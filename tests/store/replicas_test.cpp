@@ -18,7 +18,7 @@ constexpr auto kNever = std::chrono::hours(1);
 // What a listener was called with.
 class Heard {
  public:
-  Store::Look look() {
+  Store::NotificationHandler look() {
     return [this](const std::string& what) {
       const std::lock_guard lock(mutex_);
       heard_.push_back(what);
@@ -62,36 +62,36 @@ KEYAGENT_ON_BOTH(Replicas);
 
 TEST_P(Replicas, TheNewestLinkOfAnAgentIsItsOnlyOne) {
   store().add_agent(sample_agent("host-1"));
-  const auto first = store().enter_link(sample_link("host-1", "a"));
+  const auto first = store().open_link(sample_link("host-1", "a"));
   EXPECT_TRUE(first.before.replica.empty());
-  EXPECT_TRUE(store().beat_link("host-1", first.now.session, kNow + 1s));
-  const auto second = store().enter_link(sample_link("host-1", "b"));
+  EXPECT_TRUE(store().record_heartbeat("host-1", first.now.session, kNow + 1s));
+  const auto second = store().open_link(sample_link("host-1", "b"));
   EXPECT_EQ(second.before.replica, "a");
   EXPECT_EQ(second.before.address, "192.0.2.1:4711");
   EXPECT_EQ(second.before.seen, kNow + 1s);
   EXPECT_GT(second.now.session, first.now.session);
-  EXPECT_FALSE(store().beat_link("host-1", first.now.session, kNow + 2s));
-  store().leave_link("host-1", first.now.session);  // not its own any more
-  EXPECT_TRUE(store().standings("a", {}).empty());
-  const auto standings = store().standings("b", "host-1");
-  ASSERT_EQ(standings.size(), 1u);
-  EXPECT_EQ(standings[0].link.session, second.now.session);
-  EXPECT_EQ(standings[0].agent_state, "pending");
-  EXPECT_EQ(standings[0].auth_kid, "auth-host-1");
-  EXPECT_EQ(standings[0].next_auth_kid, "next-auth");
+  EXPECT_FALSE(store().record_heartbeat("host-1", first.now.session, kNow + 2s));
+  store().close_link("host-1", first.now.session);  // not its own any more
+  EXPECT_TRUE(store().link_status("a", {}).empty());
+  const auto link_status = store().link_status("b", "host-1");
+  ASSERT_EQ(link_status.size(), 1u);
+  EXPECT_EQ(link_status[0].link.session, second.now.session);
+  EXPECT_EQ(link_status[0].agent_state, "pending");
+  EXPECT_EQ(link_status[0].auth_kid, "auth-host-1");
+  EXPECT_EQ(link_status[0].next_auth_kid, "next-auth");
   EXPECT_EQ(store().agent("host-1")->last_seen, kNow + 1s);
-  store().leave_link("host-1", second.now.session);
-  EXPECT_FALSE(store().beat_link("host-1", second.now.session, kNow + 3s));
+  store().close_link("host-1", second.now.session);
+  EXPECT_FALSE(store().record_heartbeat("host-1", second.now.session, kNow + 3s));
   EXPECT_TRUE(store().link("host-1")->replica.empty());
 }
 
 TEST_P(Replicas, NewsOfAnAgentAreCountedAndALinkBeginsWithWhatWasToldBefore) {
   store().add_agent(sample_agent("host-1"));
-  store().add_news("host-1");  // no link yet: it will ask for itself
-  const auto link = store().enter_link(sample_link("host-1", "a")).now;
-  store().add_news("host-1");
-  EXPECT_EQ(store().standings("a", "host-1").at(0).link.news, link.news + 1);
-  EXPECT_EQ(store().enter_link(sample_link("host-1", "b")).now.news, link.news + 1);
+  store().bump_generation("host-1");  // no link yet: it will ask for itself
+  const auto link = store().open_link(sample_link("host-1", "a")).now;
+  store().bump_generation("host-1");
+  EXPECT_EQ(store().link_status("a", "host-1").at(0).link.news, link.news + 1);
+  EXPECT_EQ(store().open_link(sample_link("host-1", "b")).now.news, link.news + 1);
 }
 
 TEST_P(Replicas, AnOrderIsClaimedWithinTheLimitsOfItsBatch) {
@@ -141,7 +141,7 @@ TEST_P(Replicas, OrdersThatAreClaimedTogetherStayWithinTheLimitsOfTheirBatch) {
     order.canary = i == 0;
     orders.push_back(order);
     store().add_agent(sample_agent(id));
-    if (i != 3) store().enter_link(sample_link(id, i == 4 ? "b" : "a"));
+    if (i != 3) store().open_link(sample_link(id, i == 4 ? "b" : "a"));
   }
   store().add_rekeys(orders, "how", "");
   EXPECT_EQ(store().ordered_batches(), std::vector<std::string>{"batch"});

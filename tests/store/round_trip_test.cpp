@@ -11,8 +11,8 @@ namespace {
 
 constexpr std::chrono::hours kIdle{1};
 
-EnrolmentToken token_of(const Bytes& hash, WallTime expires) {
-  EnrolmentToken token;
+EnrollmentToken token_of(const Bytes& hash, WallTime expires) {
+  EnrollmentToken token;
   token.hash = hash;
   token.expires = expires;
   return token;
@@ -119,13 +119,13 @@ TEST_P(RoundTrip, LastSeenMovesForwardOnlyAndLeavesTheRevision) {
   EXPECT_EQ(agent.revision, 7);
 }
 
-TEST_P(RoundTrip, EnrolmentTokenIsUsedOnceByItsAgentBeforeItExpires) {
-  const EnrolmentToken token{.hash = random_bytes(32),
-                             .agent_id = "host-1",
-                             .groups = {"web", kAwkward},
-                             .created_by = kAwkward,
-                             .expires = kNow,
-                             .used_by = ""};
+TEST_P(RoundTrip, EnrollmentTokenIsUsedOnceByItsAgentBeforeItExpires) {
+  const EnrollmentToken token{.hash = random_bytes(32),
+                              .agent_id = "host-1",
+                              .groups = {"web", kAwkward},
+                              .created_by = kAwkward,
+                              .expires = kNow,
+                              .used_by = ""};
   store().add_enrolment_token(token);
   const auto before = kNow - std::chrono::milliseconds(1);
   EXPECT_FALSE(use_token(store(), random_bytes(32), "host-1", before));
@@ -143,7 +143,7 @@ TEST_P(RoundTrip, EnrolmentTokenIsUsedOnceByItsAgentBeforeItExpires) {
   EXPECT_FALSE(use_token(store(), token.hash, "host-1", before));
 }
 
-TEST_P(RoundTrip, EnrolmentTokenForAnyAgentIsUsedByTheFirst) {
+TEST_P(RoundTrip, EnrollmentTokenForAnyAgentIsUsedByTheFirst) {
   const auto token = token_of(random_bytes(32), kNow);
   store().add_enrolment_token(token);
   EXPECT_EQ(code_of([&] { store().add_enrolment_token(token); }), Code::kExists);
@@ -399,7 +399,7 @@ TEST_P(RoundTrip, LoginOfNobodyIsRefused) {
 }
 
 TEST_P(RoundTrip, ErrorTextHasNoValueInIt) {
-  EnrolmentToken token;
+  EnrollmentToken token;
   token.hash = {'c', 'a', 'n', 'a', 'r', 'y'};
   token.created_by = "canary";
   store().add_enrolment_token(token);

@@ -71,8 +71,8 @@ inline Enrollment sample_enrollment(Store& store, const std::string& id, const s
 }
 
 // Enrolls with a token and keys of its own.
-inline std::optional<EnrolmentToken> use_token(Store& store, const Bytes& hash,
-                                               const std::string& id, WallTime now) {
+inline std::optional<EnrollmentToken> use_token(Store& store, const Bytes& hash,
+                                                const std::string& id, WallTime now) {
   const auto e = sample_enrollment(store, id, to_hex(random_bytes(8)), hash, now);
   const auto found = store.enroll(e, [](const auto&) { return Event{}; });
   return found.outcome == EnrollOutcome::kEntered ? found.token : std::nullopt;

@@ -192,7 +192,7 @@ TEST_P(ExtractionTest, Fault089_Fault090_Fault091_Fault092_NotAByteOfAnAgentsKey
             EXPECT_THAT(read_value(s, target, CKA_PRIME_1), ::testing::IsEmpty());
             EXPECT_THAT(read_value(s, target), ::testing::IsEmpty());
           }
-          s.soil();
+          s.mark_unusable();
         },
         true);
     EXPECT_TRUE(vault_->prove_custody(key).holds()) << "after the attack";

@@ -1,0 +1,265 @@
+// keyagent census: what is sealed to which key. keyagent reseal: seal it again to the next one.
+
+#include <chrono>
+
+#include "agent/base/disk.h"
+#include "agent/base/encoding.h"
+#include "agent/base/error.h"
+#include "agent/cli/cli.h"
+#include "agent/cli/commands/sealed_files.h"
+
+namespace keyagent::cli {
+namespace {
+
+using Counts = std::map<std::string, std::uint64_t>;  // by kid; empty: not a key of this agent
+
+struct Options {
+  std::vector<std::string> paths;
+  std::string list, source;
+  bool dry_run = false;
+};
+
+// Says how far it is, once a second.
+class Ticker {
+ public:
+  Ticker(Session& session, std::string what, std::size_t all)
+      : session_(session), what_(std::move(what)), all_(all) {}
+  void tick() {
+    ++done_;
+    const auto now = std::chrono::steady_clock::now();
+    if (now - last_ < std::chrono::seconds(1)) return;
+    last_ = now;
+    session_.note(what_ + " " + std::to_string(done_) + " of " + std::to_string(all_) + " files");
+  }
+
+ private:
+  Session& session_;
+  const std::string what_;
+  const std::size_t all_;
+  std::size_t done_ = 0;
+  std::chrono::steady_clock::time_point last_ = std::chrono::steady_clock::now();
+};
+
+std::string source_of(const Options& options) {
+  if (!options.source.empty()) return options.source;
+  if (options.paths.size() == 1 && options.list.empty())
+    return std::filesystem::weakly_canonical(options.paths.front()).string();
+  throw Error(Code::kUsage, "several paths or a list need a name for their census: --source NAME");
+}
+
+void report(Session& session, const std::string& source, const Counts& counts) {
+  wire::Request request;
+  auto& census = *request.mutable_census_report();
+  census.set_source(source);
+  for (const auto& [kid, count] : counts) {
+    auto& entry = *census.add_entries();
+    entry.set_kid(kid);
+    entry.set_count(count);
+  }
+  const auto response = session.call(request);
+  const auto& refused = response.census_report().refused();
+  if (refused.empty()) return;
+  session.note(std::to_string(refused.size()) +
+               " keys are not counted: you may neither rekey nor reseal them");
+}
+
+std::string counts_text(const Recipients& recipients, const Counts& counts) {
+  std::string text;
+  for (const auto& [kid, count] : counts) {
+    const auto* key = recipients.key(kid);
+    text += "  " + std::to_string(count) + " for " +
+            (key == nullptr ? "keys that this agent does not have"
+                            : key->name() + " generation " + std::to_string(key->generation()) +
+                                  " (" + key->state() + ") " + kid) +
+            "\n";
+  }
+  return text;
+}
+
+Json counts_json(const Counts& counts) {
+  Json out = Json::array();
+  for (const auto& [kid, count] : counts) out.push_back({{"kid", kid}, {"count", count}});
+  return out;
+}
+
+void run_scan(Session& session, const Options& options) {
+  const std::string source = source_of(options);
+  const auto files = files_under(options.paths, options.list);
+  const Recipients recipients(session);
+  Ticker ticker(session, "looked at", files.size());
+  Counts counts;
+  std::uint64_t sealed = 0;
+  for (const auto& path : files) {
+    if (const auto file = recipients.read(path)) {
+      ++counts[file->kid];
+      ++sealed;
+    }
+    ticker.tick();
+  }
+  report(session, source, counts);
+  session.tell({{"source", source},
+                {"files", files.size()},
+                {"envelopes", sealed},
+                {"keys", counts_json(counts)}},
+               source + ": " + std::to_string(sealed) + " envelopes in " +
+                   std::to_string(files.size()) + " files\n" + counts_text(recipients, counts));
+}
+
+void run_list(Session& session) {
+  wire::Request request;
+  request.mutable_census_list();
+  const auto response = session.call(request);
+  Json list = Json::array();
+  std::string text;
+  for (const auto& entry : response.census_list().entries()) {
+    list.push_back({{"source", entry.source()},
+                    {"kid", entry.kid()},
+                    {"count", entry.count()},
+                    {"at", entry.at()},
+                    {"actor", entry.actor()}});
+    text += entry.source() + "  " + std::to_string(entry.count()) + "  " +
+            (entry.kid().empty() ? "(no key of this agent)" : entry.kid()) + "  " + entry.at() +
+            "\n";
+  }
+  const auto& reply = response.census_list();
+  Json others = Json::array();
+  for (const auto& entry : reply.others()) {
+    others.push_back({{"kid", entry.kid()}, {"count", entry.count()}});
+    text += "(other users)  " + std::to_string(entry.count()) + "  " + entry.kid() + "\n";
+  }
+  if (reply.other_sources() > 0)
+    text += std::to_string(reply.other_sources()) + " sources of other users are not shown\n";
+  session.tell({{"census", list}, {"others", others}, {"other_sources", reply.other_sources()}},
+               text.empty() ? "No census was made: keyagent census scan PATH" : text);
+}
+
+void run_forget(Session& session, const std::string& source) {
+  wire::Request request;
+  request.mutable_census_report()->set_source(source);
+  request.mutable_census_report()->set_forget(true);
+  session.call(request);
+  session.tell({{"source", source}, {"forgotten", true}},
+               "the census of " + source + " is forgotten; its keys may be destroyed");
+}
+
+struct Outcome {
+  std::uint64_t resealed = 0, current = 0, foreign = 0;
+  std::vector<std::pair<std::string, std::string>> failed;  // path, why
+  Counts counts;
+};
+
+// The agent opens every envelope, also one that is up to date, and the new one before it gives it
+// out; the file is replaced as a whole.
+void reseal_file(Session& session, const SealedFile& file, Outcome& outcome) {
+  wire::Request request;
+  request.mutable_reseal()->set_envelope(file.envelope.data(), file.envelope.size());
+  const auto response = session.call(request);
+  const auto& reply = response.reseal();
+  ++outcome.counts[reply.kid()];
+  if (!reply.changed()) {
+    ++outcome.current;
+    return;
+  }
+  std::string fresh = reply.envelope();
+  if (file.line) fresh += '\n';
+  replace_file(file.path, as_bytes(fresh), owner_of(file.path));
+  ++outcome.resealed;
+}
+
+void reseal_one(Session& session, const Recipients& recipients, const SealedFile& file,
+                bool dry_run, Outcome& outcome) {
+  const auto* key = recipients.key(file.kid);
+  if (key == nullptr) {
+    ++outcome.foreign;
+    ++outcome.counts[""];
+  } else if (dry_run) {
+    ++(key->state() == "active" ? outcome.current : outcome.resealed);
+  } else {
+    try {
+      reseal_file(session, file, outcome);
+    } catch (const Error& error) {
+      // What one file has does not stop the others; an agent or token that is away does.
+      const bool away = error.layer() == Layer::kPeer || error.layer() == Layer::kToken;
+      if (away && error.code() != Code::kUnsupported) throw;
+      ++outcome.counts[file.kid];
+      outcome.failed.emplace_back(file.path.string(), error.what());
+    }
+  }
+}
+
+void tell_outcome(Session& session, const std::string& source, const Options& options,
+                  const Outcome& outcome) {
+  Json failed = Json::array();
+  std::string text = source + ": " + std::to_string(outcome.resealed) +
+                     (options.dry_run ? " to be sealed again, " : " sealed again, ") +
+                     std::to_string(outcome.current) + " up to date, " +
+                     std::to_string(outcome.foreign) + " for keys that this agent does not have\n";
+  for (const auto& [path, why] : outcome.failed) {
+    failed.push_back({{"file", path}, {"text", why}});
+    text += "  failed: " + escape_controls(path) + ": " + why + "\n";
+  }
+  session.tell({{"source", source},
+                {"resealed", outcome.resealed},
+                {"current", outcome.current},
+                {"foreign", outcome.foreign},
+                {"failed", failed}},
+               text);
+  if (!outcome.failed.empty()) session.exit_status = exit_code(Code::kPartial);
+}
+
+void run_reseal(Session& session, const Options& options) {
+  const std::string source = source_of(options);
+  const auto files = files_under(options.paths, options.list);
+  const Recipients recipients(session);
+  Ticker ticker(session, "resealed", files.size());
+  Outcome outcome;
+  for (const auto& path : files) {
+    if (const auto file = recipients.read(path))
+      reseal_one(session, recipients, *file, options.dry_run, outcome);
+    ticker.tick();
+  }
+  if (!options.dry_run) report(session, source, outcome.counts);
+  tell_outcome(session, source, options, outcome);
+}
+
+void add_paths(CLI::App& command, Options& options) {
+  command.add_option("PATH", options.paths, "files, or folders with everything below them");
+  command.add_option("--list", options.list, "a file with a path a line; - is standard input");
+  command.add_option("--source", options.source, "the name of this census (default: the one path)");
+}
+
+}  // namespace
+
+void add_census_commands(CLI::App& app, Session& session) {
+  CLI::App* census = app.add_subcommand("census", "what is sealed to which key");
+  census->require_subcommand(1);
+  census->footer("Examples:\n  keyagent census scan /srv/credentials\n  keyagent census list");
+  auto scan = std::make_shared<Options>();
+  auto* scan_command =
+      add_command(*census, "scan",
+                  "count the envelopes in files, and tell the agent: it keeps a key that something "
+                  "is sealed to",
+                  "  keyagent census scan /srv/credentials\n"
+                  "  find /srv -name '*.jwe' | keyagent census scan --list - --source nightly",
+                  [&session, scan] { run_scan(session, *scan); });
+  add_paths(*scan_command, *scan);
+  add_command(*census, "list", "what was counted, by source",
+              "  keyagent census list\n  keyagent --json census list",
+              [&session] { run_list(session); });
+  auto source = std::make_shared<std::string>();
+  auto* forget = add_command(*census, "forget", "a source that is no more",
+                             "  keyagent census forget /srv/credentials",
+                             [&session, source] { run_forget(session, *source); });
+  forget->add_option("SOURCE", *source, "its name in census list")->required();
+
+  auto reseal = std::make_shared<Options>();
+  auto* reseal_command = add_command(
+      app, "reseal",
+      "seal envelopes again to the key that is active now; the plaintext stays in the agent",
+      "  keyagent reseal /srv/credentials\n  keyagent reseal /srv/credentials --dry-run",
+      [&session, reseal] { run_reseal(session, *reseal); });
+  add_paths(*reseal_command, *reseal);
+  reseal_command->add_flag("--dry-run", reseal->dry_run, "only say what would be done");
+}
+
+}  // namespace keyagent::cli

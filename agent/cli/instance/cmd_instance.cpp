@@ -1,0 +1,386 @@
+// keyagent instance: what people do with an instance. Login, agents, tokens, rekeys, events, users.
+
+#include "agent/cli/instance/cmd_instance.h"
+
+#include "agent/base/error.h"
+#include "agent/base/secret_text.h"
+#include "agent/base/wiping.h"
+#include "agent/cli/files.h"
+#include "agent/cli/instance/instance_client.h"
+#include "agent/cli/poll_until_timeout.h"
+
+namespace keyagent::cli {
+namespace {
+
+void run_login(Session& session, const InstanceOptions& options) {
+  InstanceProfile profile{options.url, options.fingerprint, options.user, {}};
+  InstanceClient client(profile);
+  const std::string what = "password of " + options.user;
+  const auto password = options.password_file.empty()
+                            ? read_pin("prompt", what)
+                            : read_secret_text(options.password_file, "the " + what);
+  Json request{{"user", options.user}, {"password", std::string(password.begin(), password.end())}};
+  const Wiping wiping(request);
+  const Json answer = client.call("POST", "/v1/login", request);
+  profile.session = answer.at("session").get<std::string>();
+  save_instance_profile(instance_profile_path(options.profile), profile);
+  session.tell({{"user", options.user}, {"role", answer["role"]}, {"expires", answer["expires"]}},
+               options.user + " is " + answer["role"].get<std::string>() + " until " +
+                   answer["expires"].get<std::string>());
+}
+
+void run_logout(Session& session, const InstanceOptions& options) {
+  if (!options.user.empty()) {
+    const Json answer = client_of(options).call(
+        "POST", "/v1/users/" + path_segment(options.user) + "/logout", Json::object());
+    return session.tell(answer,
+                        "ended " + answer.at("ended").dump() + " sessions of " + options.user);
+  }
+  const auto path = instance_profile_path(options.profile);
+  auto profile = load_instance_profile(path);
+  InstanceClient(profile).call("POST", "/v1/logout", {{"all", options.all}});
+  profile.session.clear();
+  save_instance_profile(path, profile);
+  session.tell(Json::object(), options.all ? "logged out everywhere" : "logged out");
+}
+
+std::string agent_line(const Json& agent) {
+  std::string line = text_at(agent, "id") + "  " + text_at(agent, "shown") + "  " +
+                     text_at(agent, "auth_kid") + "  last seen " + text_at(agent, "last_seen");
+  if (agent.contains("tls"))
+    line += "  " + text_at(agent["tls"], "version") + " from " + text_at(agent["tls"], "address");
+  return line + "\n";
+}
+
+std::string rekey_line(const Json& rekey) {
+  return text_at(rekey, "agent") + "  " + text_at(rekey, "key") + "  " + text_at(rekey, "state") +
+         (rekey.value("canary", false) ? "  (canary)" : "") + "  " + text_at(rekey, "old_kid") +
+         " -> " + text_at(rekey, "new_kid") + "  " + text_at(rekey, "detail") + "\n";
+}
+
+std::string event_line(const Json& event) {
+  return text_at(event, "seq") + "  " + text_at(event, "at") + "  " + text_at(event, "actor") +
+         ": " + text_at(event, "action") + " " + text_at(event, "subject") + ": " +
+         text_at(event, "outcome") + "  " + text_at(event, "text") + "\n";
+}
+
+std::string lines(const Json& list, std::string (*line)(const Json&)) {
+  std::string text;
+  for (const auto& each : list) text += line(each);
+  return text.empty() ? "none\n" : text;
+}
+
+std::string restored_text(const Json& status) {
+  const Json restored = status.value("restored", Json());
+  if (!restored.is_object()) return "";
+  return "RESTORED: the store was put back from a backup: agents know of event " +
+         text_at(restored, "epoch") + ", it has " + text_at(restored, "last") + ", seen " +
+         text_at(restored, "since") + " by " + text_at(restored, "agent") +
+         "\nagents get nothing: revoke again what was revoked since, then: keyagent instance "
+         "restored --accept\n";
+}
+
+void run_status(Session& session, const InstanceOptions& options) {
+  const Json status = client_of(options).call("GET", "/v1/status");
+  std::string counts;
+  for (const auto& [shown, count] : status.at("agents").items())
+    counts += "  " + shown + " " + count.dump();
+  session.tell(status, "instance " + text_at(status, "instance") + ", version " +
+                           text_at(status, "version") + "\nfingerprint " +
+                           text_at(status, "ca_fingerprint") + "\nstore " +
+                           text_at(status, "store") + "\nagents" +
+                           (counts.empty() ? "  none" : counts) + "\nyou are " +
+                           text_at(status, "user") + " (" + text_at(status, "role") + ")\n" +
+                           restored_text(status));
+}
+
+void run_restored(Session& session, const InstanceOptions& options) {
+  auto client = client_of(options);
+  if (options.accept) {
+    // What was learned since is not accepted unseen.
+    const Json seen = client.call("GET", "/v1/status").value("restored", Json());
+    const Json answer = client.call(
+        "POST", "/v1/restored/accept",
+        {{"epoch", seen.is_object() ? seen.value("epoch", std::int64_t{0}) : std::int64_t{0}}});
+    return session.tell(answer, "accepted; events count on from " + text_at(answer, "epoch"));
+  }
+  const Json status = client.call("GET", "/v1/status");
+  const auto text = restored_text(status);
+  session.tell({{"restored", status.value("restored", Json())}},
+               text.empty() ? "the store was not put back from a backup\n" : text);
+}
+
+void run_agents(Session& session, const InstanceOptions& options) {
+  const auto target =
+      options.agent.empty() ? "/v1/agents" : "/v1/agents/" + path_segment(options.agent);
+  const Json answer = client_of(options).call("GET", target);
+  session.tell(answer, lines(answer.at("agents"), agent_line));
+}
+
+void run_trust(Session& session, const InstanceOptions& options, const std::string& verb) {
+  Json body{{"reason", options.reason}};
+  if (verb == "approve" || !options.fingerprint.empty()) body["fingerprint"] = options.fingerprint;
+  const Json answer = client_of(options).call(
+      "POST", "/v1/agents/" + path_segment(options.agent) + "/" + verb, body);
+  session.tell(answer, lines(answer.at("agents"), agent_line));
+}
+
+void run_groups(Session& session, const InstanceOptions& options) {
+  const Json answer =
+      client_of(options).call("POST", "/v1/agents/" + path_segment(options.agent) + "/groups",
+                              {{"groups", options.groups}});
+  session.tell(answer, lines(answer.at("agents"), agent_line));
+}
+
+void run_token(Session& session, const InstanceOptions& options) {
+  const Json answer = client_of(options).call("POST", "/v1/tokens",
+                                              {{"agent", options.agent},
+                                               {"groups", options.groups},
+                                               {"hours", options.hours},
+                                               {"inherit", options.inherit}});
+  const auto token = answer.at("token").get<std::string>();
+  if (options.output != "-") write_output(options.output, as_bytes(token + "\n"));
+  if (answer.contains("decision"))
+    session.note("good once another person has approved it: keyagent instance decision approve " +
+                 text_at(answer["decision"], "id"));
+  else
+    session.note("good once, until " + text_at(answer, "expires") +
+                 ": keyagent enroll URL --token-file FILE");
+  if (options.output == "-") session.tell(answer, token);
+}
+
+bool all_ended(const Json& rekeys) {
+  for (const auto& each : rekeys) {
+    const auto state = text_at(each, "state");
+    if (state != "confirmed" && state != "failed" && state != "cancelled") return false;
+  }
+  return true;
+}
+
+void run_rekey(Session& session, const InstanceOptions& options) {
+  auto client = client_of(options);
+  Json answer = client.call("POST", "/v1/rekeys",
+                            {{"agents", options.agents},
+                             {"groups", options.groups},
+                             {"all", options.all},
+                             {"key", options.key},
+                             {"canary_percent", options.canary},
+                             {"parallel", options.parallel}});
+  const auto batch = answer.at("batch").get<std::string>();
+  const PollUntilTimeout patience(options.timeout);
+  while (options.wait && !all_ended(answer.at("rekeys"))) {
+    patience.rest("not all have ended; the orders stay: keyagent instance rekeys " + batch);
+    answer = client.call("GET", "/v1/rekeys?batch=" + batch);
+    answer["batch"] = batch;
+  }
+  for (const auto& each : answer.at("rekeys")) {
+    if (options.wait && text_at(each, "state") != "confirmed")
+      session.exit_status = exit_code(Code::kPartial);
+  }
+  session.tell(answer, "batch " + batch + "\n" + lines(answer.at("rekeys"), rekey_line));
+}
+
+void run_rekeys(Session& session, const InstanceOptions& options) {
+  auto client = client_of(options);
+  const Json answer =
+      options.cancel ? client.call("POST", "/v1/rekeys/" + path_segment(options.batch) + "/cancel")
+                     : client.call("GET", "/v1/rekeys?batch=" + path_segment(options.batch));
+  session.tell(answer, lines(answer.at("rekeys"), rekey_line));
+}
+
+void run_events(Session& session, const InstanceOptions& options) {
+  const Json answer =
+      client_of(options).call("GET", "/v1/events?after=" + std::to_string(options.after) +
+                                         "&count=" + std::to_string(options.count));
+  session.tell(answer, lines(answer.at("events"), event_line));
+}
+
+void run_users(Session& session, const InstanceOptions& options) {
+  auto client = client_of(options);
+  if (options.user.empty()) {
+    const Json answer = client.call("GET", "/v1/users");
+    session.tell(answer, lines(answer.at("users"), [](const Json& user) {
+                   return text_at(user, "name") + "  " + text_at(user, "role") +
+                          (user.value("disabled", false) ? "  disabled" : "") + "\n";
+                 }));
+    return;
+  }
+  Json body = Json::object();
+  if (!options.role.empty()) body["role"] = options.role;
+  if (!options.fingerprint.empty())
+    body["spki_sha256"] = options.fingerprint == "none" ? std::string() : options.fingerprint;
+  if (options.disable || options.enable) body["disabled"] = options.disable;
+  const Wiping wiping(body);
+  if (!options.password_file.empty()) {
+    const auto password = read_secret_text(options.password_file, "the password");
+    body["password"] = std::string(password.begin(), password.end());
+  }
+  const Json answer = client.call("PUT", "/v1/users/" + path_segment(options.user), body);
+  session.tell(answer, options.user + " is " + text_at(answer, "role") +
+                           (answer.value("disabled", false) ? ", disabled" : "") + "; ended " +
+                           text_at(answer, "ended") + " sessions");
+}
+
+void run_backup(Session& session, const InstanceOptions& options) {
+  const Json answer = client_of(options).call("POST", "/v1/backup", {{"path", options.output}});
+  session.tell(answer, "written to " + text_at(answer, "path") + " on the instance's host");
+}
+
+using Run = void (*)(Session&, const InstanceOptions&);
+
+struct Adder {
+  CLI::App& parent;
+  Session& session;
+  std::shared_ptr<InstanceOptions> options;
+  CLI::App* add(const char* name, const char* what, const char* example, Run run) const {
+    auto* command =
+        add_command(parent, name, what, example, [run, &s = session, o = options] { run(s, *o); });
+    return command;
+  }
+};
+
+void add_agent_commands(const Adder& adder) {
+  auto& o = *adder.options;
+  adder
+      .add("agents", "the agents and what the instance thinks of them",
+           "  keyagent instance agents\n  keyagent instance agents web1 --json", run_agents)
+      ->add_option("AGENT", o.agent, "one of them");
+  static constexpr std::pair<const char*, const char*> kVerbs[] = {
+      {"approve", "trust an agent that waits, by its fingerprint"},
+      {"reject", "do not trust an agent that waits"},
+      {"suspend", "an agent gets nothing until it is resumed"},
+      {"resume", "an agent that was suspended gets its credentials again"},
+      {"revoke", "end the trust in an agent, for ever"}};
+  for (const auto& [verb, what] : kVerbs) {
+    const std::string name = verb;
+    const std::string example =
+        "  keyagent instance " + name + " web1" +
+        (name == "approve" ? " --fingerprint KID     # from keyagent enroll or keyagent status"
+                           : "");
+    auto* command = add_command(
+        adder.parent, name, what, example,
+        [&s = adder.session, options = adder.options, name] { run_trust(s, *options, name); });
+    command->add_option("AGENT", o.agent)->required();
+    command->add_option("--reason", o.reason, "for the record");
+    if (name == "approve")
+      command->add_option("--fingerprint", o.fingerprint, "the agent's auth kid")->required();
+    if (name == "reject")
+      command->add_option("--fingerprint", o.fingerprint,
+                          "only the one with this auth kid; otherwise all that wait for this id");
+  }
+  auto* groups = adder.add("groups", "the groups of an agent, as they are to be",
+                           "  keyagent instance groups web1 web production", run_groups);
+  groups->add_option("AGENT", o.agent)->required();
+  groups->add_option("GROUP", o.groups, "none: it is in no group");
+  auto* token = adder.add("token", "a single-use enrollment token",
+                          "  keyagent instance token --agent web1 -o web1.token", run_token);
+  token->add_option("--agent", o.agent, "good for this agent only; needed to replace one");
+  token->add_option("--group", o.groups, "the agent's groups; again for more");
+  token->add_flag("--inherit", o.inherit,
+                  "the agent that replaces --agent also gets its groups and credentials");
+  token->add_option("--hours", o.hours, "how long it is good, 24 at most")
+      ->check(CLI::Range(1, 24));
+  token->add_option("-o,--output", o.output, "a file (0600); - is standard output");
+}
+
+void add_rekey_commands(const Adder& adder) {
+  auto& o = *adder.options;
+  auto* rekey = adder.add("rekey", "order a rekey: of agents, of groups, of all",
+                          "  keyagent instance rekey web1 --wait\n"
+                          "  keyagent instance rekey --all --canary 5 --parallel 20",
+                          run_rekey);
+  rekey->add_option("AGENT", o.agents);
+  rekey->add_option("--group", o.groups, "all agents of a group; again for more");
+  rekey->add_flag("--all", o.all, "every trusted agent");
+  rekey->add_option("--key", o.key, "transport or auth");
+  rekey->add_option("--canary", o.canary,
+                    "so many per cent first; a failure among them halts the rest");
+  rekey->add_option("--parallel", o.parallel, "so many at once");
+  rekey->add_flag("--wait", o.wait, "until all have ended; exit 7 when one has failed");
+  rekey->add_option("--timeout", o.timeout, "seconds to wait; 0: for ever");
+  auto* rekeys = adder.add("rekeys", "ordered rekeys and how far they are",
+                           "  keyagent instance rekeys 8f1c…", run_rekeys);
+  rekeys->add_option("BATCH", o.batch);
+  rekeys->add_flag("--cancel", o.cancel, "the orders of the batch that no agent has yet");
+}
+
+}  // namespace
+
+std::string text_at(const Json& object, const char* name) {
+  const auto found = object.find(name);
+  if (found == object.end() || found->is_null()) return "-";
+  return found->is_string() ? found->get<std::string>() : found->dump();
+}
+
+InstanceClient client_of(const InstanceOptions& options) {
+  return InstanceClient(load_instance_profile(instance_profile_path(options.profile)));
+}
+
+void add_instance_commands(CLI::App& app, Session& session) {
+  auto* instance =
+      app.add_subcommand("instance", "an instance: agents, credentials, rekeys, tasks");
+  instance->require_subcommand(1);
+  instance->footer(
+      "Examples:\n  keyagent instance login https://keys.example.org:8443 --user alice "
+      "--fingerprint FINGERPRINT\n  keyagent instance agents");
+  const auto options = std::make_shared<InstanceOptions>();
+  auto& o = *options;
+  instance->add_option("--profile", o.profile,
+                       "where the login is kept (default: ~/.config/keyagent/instance.json)");
+  const Adder adder{*instance, session, options};
+  auto* login = adder.add("login", "log in; the session is kept in a file of yours",
+                          "  keyagent instance login https://keys.example.org:8443 --user alice "
+                          "--fingerprint FINGERPRINT",
+                          run_login);
+  login->add_option("URL", o.url)->required();
+  login->add_option("--user", o.user)->required();
+  login->add_option("--fingerprint", o.fingerprint, "of the instance's CA, as keyinstanced says it")
+      ->required();
+  login->add_option("--password-file", o.password_file, "mode 0400 (default: asks)");
+  auto* logout =
+      adder.add("logout", "end the session",
+                "  keyagent instance logout\n  keyagent instance logout --all\n"
+                "  keyagent instance logout --user bob        # an admin ends all sessions of bob",
+                run_logout);
+  auto* everywhere = logout->add_flag("--all", o.all, "all of your sessions, on every host");
+  logout->add_option("--user", o.user, "all sessions of this user (admin)")->excludes(everywhere);
+  adder.add("status", "the instance itself", "  keyagent instance status", run_status);
+  add_agent_commands(adder);
+  add_rekey_commands(adder);
+  add_instance_certificate_commands(*instance, session, options);
+  add_instance_credential_commands(*instance, session, options);
+  add_instance_task_commands(*instance, session, options);
+  add_instance_specification_commands(*instance, session, options);
+  add_instance_record_commands(*instance, session, options);
+  add_instance_exchange_commands(*instance, session, options);
+  add_instance_decision_commands(*instance, session, options);
+  auto* events = adder.add("events", "what was done, refused and alarming",
+                           "  keyagent instance events --after 1000", run_events);
+  events->add_option("--after", o.after, "the number of the last one that is known");
+  events->add_option("--count", o.count, "at most so many (1000)");
+  auto* users = adder.add(
+      "users", "list users, or add or change one; a change ends all of the user's sessions",
+      "  keyagent instance users\n"
+      "  keyagent instance users bob --role operator --password-file bob.pw\n"
+      "  keyagent instance users bob --disable",
+      run_users);
+  users->add_option("NAME", o.user);
+  users->add_option("--role", o.role, "admin, cryptographic-manager, operator or auditor");
+  users->add_option("--password-file", o.password_file, "12 characters at least, mode 0400");
+  users->add_option("--certificate-key", o.fingerprint,
+                    "base64url SHA-256 of the public key of a client certificate; none: no longer");
+  auto* disable = users->add_flag("--disable", o.disable, "may not log in");
+  users->add_flag("--enable", o.enable, "may log in again")->excludes(disable);
+  adder
+      .add("restored", "a store that was put back from a backup: what is known of it",
+           "  keyagent instance restored\n  keyagent instance restored --accept", run_restored)
+      ->add_flag("--accept", o.accept,
+                 "what was revoked since was looked at: agents get what this store has");
+  adder
+      .add("backup", "copy the instance's store (SQLite) to a new file on its host",
+           "  keyagent instance backup -o /var/backups/instance.db", run_backup)
+      ->add_option("-o,--output", o.output, "an absolute path there; no file may be at it")
+      ->required();
+}
+
+}  // namespace keyagent::cli

@@ -1,0 +1,153 @@
+// keyagent instance credential: sealed to agents, by the instance or, blind, right here.
+
+#include "agent/base/error.h"
+#include "agent/base/wiping.h"
+#include "agent/cli/files.h"
+#include "agent/cli/instance/cmd_instance.h"
+#include "agent/envelope/envelope.h"
+
+namespace keyagent::cli {
+namespace {
+
+constexpr std::size_t kMaxValue = 64 * 1024;
+
+std::string line(const Json& credential) {
+  std::size_t sealed = 0, unbound = 0;
+  for (const auto& copy : credential.at("copies")) {
+    if (copy.at("version").is_null()) continue;
+    ++sealed;
+    unbound += copy.value("bound", false) ? 0 : 1;
+  }
+  return credential.at("name").get<std::string>() + "  " +
+         credential.at("type").get<std::string>() + "  version " + credential.at("version").dump() +
+         (credential.value("blind", false) ? "  blind" : "") + "  sealed to " +
+         std::to_string(sealed) + " of " + std::to_string(credential.at("copies").size()) +
+         " keys" + (unbound == 0 ? "" : ", " + std::to_string(unbound) + " unbound") + "\n";
+}
+
+std::string lines(const Json& list) {
+  std::string text;
+  for (const auto& each : list) text += line(each);
+  return text.empty() ? "none\n" : text;
+}
+
+void run_list(Session& session, const InstanceOptions& options) {
+  const auto target = options.name.empty() ? std::string("/v1/credentials")
+                                           : "/v1/credentials/" + path_segment(options.name);
+  const Json answer = client_of(options).call("GET", target);
+  session.tell(answer, lines(answer.at("credentials")));
+}
+
+// Sealed here, to the keys that the instance trusts: it never has the plaintext. Each envelope says
+// what it is for.
+Json sealed_for(InstanceClient& client, const std::string& name,
+                const std::vector<std::string>& agents, const SecretBytes& value) {
+  if (agents.empty()) throw Error(Code::kUsage, "--blind needs --agent: whom it is sealed to");
+  const Json next = client.call("GET", "/v1/credentials/" + path_segment(name) + "/next");
+  Json out = Json::array();
+  for (const auto& agent : agents) {
+    auto key = envelope::from_jwk(
+        client.call_text("GET", "/v1/agents/" + path_segment(agent) + "/key"), Purpose::kTransport);
+    const envelope::Binding binding{next.at("instance"), name, next.at("version"), agent};
+    const Bytes sealed =
+        envelope::seal_jwe(key, envelope::ContentEncryption::kA256Gcm, value, binding);
+    out.push_back(
+        {{"agent", agent}, {"kid", key.kid.text()}, {"envelope", std::string(as_text(sealed))}});
+  }
+  return out;
+}
+
+void run_put(Session& session, const InstanceOptions& options) {
+  const SecretBytes value = read_input(options.from, kMaxValue);
+  Json parsed = Json::parse(value.begin(), value.end(), nullptr, false);
+  const Wiping wiping_parsed(parsed);
+  if (!parsed.is_object())
+    throw Error(Code::kUsage, options.from +
+                                  " is no JSON object such as "
+                                  "{\"username\":\"…\",\"password\":\"…\"}");
+  auto client = client_of(options);
+  Json body{{"type", options.type}};
+  const Wiping wiping_body(body);
+  if (!options.agents.empty()) body["agents"] = options.agents;
+  if (!options.groups.empty()) body["groups"] = options.groups;
+  if (options.blind) {
+    body["sealed"] = sealed_for(client, options.name, options.agents, value);
+  } else {
+    body["value"] = parsed;
+  }
+  const Json answer = client.call("PUT", "/v1/credentials/" + path_segment(options.name), body);
+  session.tell(answer, options.name + " has version " + answer.at("version").dump());
+}
+
+void run_reseal(Session& session, const InstanceOptions& options) {
+  const Json answer = client_of(options).call("POST", "/v1/credentials/reseal", Json::object());
+  std::string text = answer.at("values").dump() + " credentials are sealed to what they are for\n";
+  for (const auto& each : answer.at("blind"))
+    text += "  blind, to be sealed by its author: " + each.get<std::string>() + "\n";
+  for (const auto& each : answer.at("unreadable"))
+    text += "  cannot be read here, see the log: " + each.get<std::string>() + "\n";
+  session.tell(answer, text);
+  if (!answer.at("blind").empty() || !answer.at("unreadable").empty())
+    session.exit_status = exit_code(Code::kPartial);
+}
+
+void run_assign(Session& session, const InstanceOptions& options) {
+  const Json answer =
+      client_of(options).call("POST", "/v1/credentials/" + path_segment(options.name) + "/assign",
+                              {{"agents", options.agents}, {"groups", options.groups}});
+  session.tell(answer, lines(answer.at("credentials")));
+}
+
+void run_remove(Session& session, const InstanceOptions& options) {
+  const Json answer =
+      client_of(options).call("DELETE", "/v1/credentials/" + path_segment(options.name));
+  if (tell_pending(session, answer)) return;
+  session.tell(Json::object(), options.name + " is removed, with every sealed copy");
+}
+
+}  // namespace
+
+void add_instance_credential_commands(CLI::App& instance, Session& session,
+                                      const std::shared_ptr<InstanceOptions>& options) {
+  auto* credential = instance.add_subcommand("credential", "what agents get, and which");
+  credential->require_subcommand(1);
+  credential->footer(
+      "Examples:\n  keyagent instance credential put backup --type password --from backup.json "
+      "--agent web1\n  keyagent instance credential list");
+  auto& o = *options;
+  const auto with = [&session, options](void (*run)(Session&, const InstanceOptions&)) {
+    return [run, &session, options] { run(session, *options); };
+  };
+  add_command(*credential, "list", "names, types, and to how many keys each is sealed",
+              "  keyagent instance credential list", with(run_list))
+      ->add_option("NAME", o.name, "one of them");
+  auto* put = add_command(
+      *credential, "put", "a new credential, or a new version of one",
+      "  keyagent instance credential put backup --type password --from backup.json --agent web1\n"
+      "  keyagent instance credential put backup --from - --blind --agent web1   # sealed here",
+      with(run_put));
+  put->add_option("NAME", o.name)->required();
+  put->add_option("--type", o.type, "password, ssh-key, api-token, certificate or json");
+  put->add_option("--from", o.from, "a file with a JSON object; - is standard input")->required();
+  put->add_option("--agent", o.agents, "who gets it; again for more");
+  put->add_option("--group", o.groups, "all agents of a group; again for more");
+  put->add_flag("--blind", o.blind, "seal it here: the instance never sees it");
+  add_command(
+      *credential, "reseal",
+      "seal again what does not say which credential, version and agent it is for (\"unbound\" "
+      "in list)",
+      "  keyagent instance credential reseal --all", with(run_reseal))
+      ->add_flag("--all", o.all, "all of them: the default, and the only choice");
+  auto* assign =
+      add_command(*credential, "assign", "who gets it, as it is to be",
+                  "  keyagent instance credential assign backup --group web", with(run_assign));
+  assign->add_option("NAME", o.name)->required();
+  assign->add_option("--agent", o.agents);
+  assign->add_option("--group", o.groups);
+  add_command(*credential, "remove", "nobody gets it any more; its sealed copies go",
+              "  keyagent instance credential remove backup", with(run_remove))
+      ->add_option("NAME", o.name)
+      ->required();
+}
+
+}  // namespace keyagent::cli

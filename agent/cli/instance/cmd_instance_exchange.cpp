@@ -1,0 +1,334 @@
+// keyagent instance peer, exchange: keys from and to other instances.
+
+#include <algorithm>
+
+#include "agent/base/error.h"
+#include "agent/cli/instance/cmd_instance.h"
+#include "agent/cli/poll_until_timeout.h"
+
+namespace keyagent::cli {
+namespace {
+
+struct ExchangeOptions {
+  std::string name, identity, replaces, url, ca, until, peer, id, reason, state, side,
+      frequency = "adhoc";
+  std::vector<std::string> specifications, frequencies, ids;
+  bool all = false, rekey = false, wait = false, always = false;
+  long hours = 24 * 7, period = 24, timeout = 0, count = 100;
+};
+
+std::string joined(const Json& list) {
+  std::string out;
+  for (const auto& each : list) out += (out.empty() ? "" : ", ") + each.get<std::string>();
+  return out;
+}
+
+std::string target_of(const std::string& id, const char* verb = "") {
+  return "/v1/exchanges/" + path_segment(id) + verb;
+}
+
+std::string specifications_of(const Json& exchange) {
+  const auto& names = exchange.at("specifications");
+  return names.empty() ? "all specifications" : joined(names);
+}
+
+std::string line(const Json& exchange) {
+  const auto code = text_at(exchange, "code");
+  return text_at(exchange, "id") + "  " + text_at(exchange, "state") +
+         (code.empty() ? "" : "(" + code + ")") + "  " + text_at(exchange, "side") + " with " +
+         text_at(exchange, "peer") + "  " + text_at(exchange, "frequency") + "  " +
+         specifications_of(exchange) + "  " + text_at(exchange, "imported") + " of " +
+         text_at(exchange, "total") + " keys  " + text_at(exchange, "created") + "\n";
+}
+
+std::string details(const Json& exchange) {
+  std::string out = line(exchange);
+  for (const char* name : {"source", "target", "requested_by", "approved_by", "text", "next_step",
+                           "expires", "next", "transcript"}) {
+    const auto text = text_at(exchange, name);
+    if (!text.empty() && text != "-") out += std::string(name) + ": " + text + "\n";
+  }
+  if (exchange.value("rekey", false)) out += "data are put under new keys after the import\n";
+  for (const auto& key : exchange.at("keys")) {
+    const auto code = text_at(key, "code"), text = text_at(key, "text");
+    out += "  " + text_at(key, "specification") + "  " + text_at(key, "kid") + "  " +
+           text_at(key, "outcome") + (code.empty() ? "" : "(" + code + ")") +
+           (text.empty() ? "" : "  " + text) + "\n";
+  }
+  return out;
+}
+
+bool has_ended(const Json& exchange) {
+  const auto state = text_at(exchange, "state");
+  for (const char* each : {"pending", "approved", "exported", "imported", "verified"}) {
+    if (state == each) return false;
+  }
+  return true;
+}
+
+// Of a request that has ended.
+int exit_of(const Json& exchange) {
+  const auto state = text_at(exchange, "state");
+  if (state == "failed") return exit_code(code_of_name(text_at(exchange, "code")));
+  if (state != "complete") return exit_code(Code::kDenied);
+  return exchange.at("imported") == exchange.at("total") ? 0 : exit_code(Code::kPartial);
+}
+
+std::string peer_line(const Json& peer) {
+  const Json& automatic = peer.at("automatic");
+  std::string out = text_at(peer, "name") + "  " + text_at(peer, "identity") + "  " +
+                    text_at(peer, "url") + "  seen " + text_at(peer, "seen");
+  if (automatic.is_object()) {
+    const auto& names = automatic.at("specifications");
+    out += "  exports without a person: " + joined(automatic.at("frequencies")) + " of " +
+           (names.empty() ? "all specifications" : joined(names)) + ", by " +
+           text_at(automatic, "by");
+  }
+  return out + "\n";
+}
+
+void run_peer_add(Session& session, const InstanceOptions& instance, const ExchangeOptions& o) {
+  const Json answer = client_of(instance).call(
+      "PUT", "/v1/peers/" + path_segment(o.name),
+      {{"identity", o.identity}, {"url", o.url}, {"ca", o.ca}, {"replaces", o.replaces}});
+  if (!tell_pending(session, answer)) session.tell(answer, peer_line(answer));
+}
+
+void run_peer_list(Session& session, const InstanceOptions& instance, const ExchangeOptions&) {
+  const Json answer = client_of(instance).call("GET", "/v1/peers");
+  std::string text;
+  for (const auto& each : answer.at("peers")) text += peer_line(each);
+  session.tell(answer, text.empty() ? "none\n" : text);
+}
+
+void run_peer_remove(Session& session, const InstanceOptions& instance, const ExchangeOptions& o) {
+  const Json answer = client_of(instance).call("DELETE", "/v1/peers/" + path_segment(o.name));
+  session.tell(answer, o.name + " is no peer any more");
+}
+
+void run_automatic(Session& session, const InstanceOptions& instance, const ExchangeOptions& o) {
+  const Json answer = client_of(instance).call(
+      "PUT", "/v1/peers/" + path_segment(o.name) + "/automatic",
+      {{"frequencies", o.frequencies}, {"specifications", o.specifications}, {"until", o.until}});
+  if (!tell_pending(session, answer)) session.tell(answer, peer_line(answer));
+}
+
+void run_identity(Session& session, const InstanceOptions& instance, const ExchangeOptions&) {
+  auto client = client_of(instance);
+  Json answer = client.call("POST", "/v1/exchange/identity");
+  const Json status = client.call("GET", "/v1/status");
+  answer["ca"] = status.at("ca_fingerprint");
+  answer["url"] = load_instance_profile(instance_profile_path(instance.profile)).url;
+  session.tell(answer, "identity " + text_at(answer, "identity") +
+                           "\nat the other instance, once this was compared: keyagent instance "
+                           "peer add NAME --identity=" +
+                           text_at(answer, "identity") + " --url " + text_at(answer, "url") +
+                           " --ca=" + text_at(answer, "ca") + "\n");
+}
+
+void run_check(Session& session, const InstanceOptions& instance, const ExchangeOptions& o) {
+  const Json answer = client_of(instance).call(
+      "POST", "/v1/exchange/check", {{"peer", o.peer}, {"specifications", o.specifications}});
+  std::string text;
+  for (const auto& each : answer.at("checks")) {
+    const bool passed = each.at("passed").get<bool>();
+    const auto code = text_at(each, "code");
+    text += std::string(passed ? "pass  " : "FAIL  ") + text_at(each, "what") + ": " +
+            (code.empty() ? "" : code + ": ") + text_at(each, "text") + "\n";
+    if (!passed) session.exit_status = std::max(session.exit_status, exit_code(code_of_name(code)));
+  }
+  session.tell(answer, text);
+}
+
+void wait_for(Session& session, InstanceClient& client, const ExchangeOptions& o,
+              const std::string& id) {
+  const PollUntilTimeout patience(o.timeout);
+  Json exchange = client.call("GET", target_of(id));
+  while (!has_ended(exchange)) {
+    patience.rest("the request is " + text_at(exchange, "state") +
+                  " and goes on: keyagent instance exchange show " + id);
+    exchange = client.call("GET", target_of(id));
+  }
+  session.exit_status = exit_of(exchange);
+  session.tell(exchange, details(exchange));
+}
+
+void run_request(Session& session, const InstanceOptions& instance, const ExchangeOptions& o) {
+  auto client = client_of(instance);
+  const Json answer = client.call("POST", "/v1/exchanges",
+                                  {{"peer", o.peer},
+                                   {"specifications", o.specifications},
+                                   {"all", o.all},
+                                   {"frequency", o.frequency},
+                                   {"rekey", o.rekey},
+                                   {"hours", o.hours},
+                                   {"period_hours", o.period}});
+  const auto id = text_at(answer, "id");
+  if (!o.wait) return session.tell(answer, details(answer));
+  session.note("the request " + id + " is " + text_at(answer, "state"));
+  wait_for(session, client, o, id);
+}
+
+void run_list(Session& session, const InstanceOptions& instance, const ExchangeOptions& o) {
+  const Json answer = client_of(instance).call(
+      "GET", "/v1/exchanges?count=" + std::to_string(o.count) + "&state=" + path_segment(o.state) +
+                 "&side=" + path_segment(o.side) + "&peer=" + path_segment(o.peer));
+  std::string text;
+  for (const auto& each : answer.at("exchanges")) text += line(each);
+  session.tell(answer, text.empty() ? "none\n" : text);
+}
+
+void run_show(Session& session, const InstanceOptions& instance, const ExchangeOptions& o) {
+  auto client = client_of(instance);
+  if (o.wait) return wait_for(session, client, o, o.id);
+  const Json answer = client.call("GET", target_of(o.id));
+  session.tell(answer, details(answer));
+}
+
+// Each by itself: what cannot be done does not keep the others from it.
+void run_verb(Session& session, const InstanceOptions& instance, const ExchangeOptions& o,
+              const char* verb) {
+  auto client = client_of(instance);
+  Json done = Json::array();
+  std::string text;
+  for (const auto& id : o.ids) {
+    try {
+      done.push_back(
+          client.call("POST", target_of(id, verb), {{"reason", o.reason}, {"always", o.always}}));
+      text += line(done.back());
+      if (done.back().contains("decision"))
+        text += "always: another person has to approve it: keyagent instance decision approve " +
+                text_at(done.back()["decision"], "id") + "\n";
+    } catch (const Error& error) {
+      if (o.ids.size() == 1 || layer_of(error.code()) == Layer::kPeer) throw;
+      done.push_back({{"id", id}, {"error", error.what()}, {"code", code_name(error.code())}});
+      text += id + "  " + std::string(code_name(error.code())) + ": " + error.what() + "\n";
+      session.exit_status = exit_code(Code::kPartial);
+    }
+  }
+  session.tell({{"exchanges", done}}, text);
+}
+
+using Run = void (*)(Session&, const InstanceOptions&, const ExchangeOptions&);
+using With = std::function<std::function<void()>(Run)>;
+
+void add_peer_commands(CLI::App& instance, ExchangeOptions& o, const With& with) {
+  auto* peer = instance.add_subcommand("peer", "other instances, by their identity");
+  peer->require_subcommand(1);
+  auto* add = add_command(*peer, "add", "pin an instance's identity, and say where it is",
+                          "  keyagent instance peer add berlin --identity=KID --url "
+                          "https://keys.example.org:8443 --ca=FINGERPRINT",
+                          with(run_peer_add));
+  add->add_option("NAME", o.name, "what it is called here")->required();
+  add->add_option("--identity", o.identity, "as keyagent instance exchange identity says it there")
+      ->required();
+  add->add_option("--url", o.url, "its listen.api; a source that only answers needs none");
+  add->add_option("--ca", o.ca, "the fingerprint of its CA");
+  add->add_option("--replaces", o.replaces,
+                  "its identity until now, after a rekey: its policy and requests go on");
+  add_command(*peer, "list", "the peers, and what is exported to them without a person",
+              "  keyagent instance peer list", with(run_peer_list));
+  add_command(*peer, "remove", "nothing more is exchanged with it",
+              "  keyagent instance peer remove berlin", with(run_peer_remove))
+      ->add_option("NAME", o.name)
+      ->required();
+  auto* automatic =
+      add_command(*peer, "automatic", "which requests of this target need no person",
+                  "  keyagent instance peer automatic berlin --frequency recurring-clone "
+                  "--specification cards --until 2027-01-01T00:00:00Z\n"
+                  "  keyagent instance peer automatic berlin           # none",
+                  with(run_automatic));
+  automatic->add_option("NAME", o.name)->required();
+  automatic->add_option("--frequency", o.frequencies,
+                        "one-time-clone (once), recurring-clone; again for more");
+  automatic->add_option("--specification", o.specifications, "again for more; none: all");
+  automatic->add_option("--until", o.until, "such as 2027-01-01T00:00:00Z");
+}
+
+void add_request(CLI::App& exchange, ExchangeOptions& o, const With& with) {
+  auto* check = add_command(exchange, "check", "what an exchange with a source needs, each tried",
+                            "  keyagent instance exchange check berlin cards", with(run_check));
+  check->add_option("PEER", o.peer)->required();
+  check->add_option("SPECIFICATION", o.specifications);
+  auto* request = add_command(
+      exchange, "request", "ask an instance for its data keys",
+      "  keyagent instance exchange request berlin cards pins --wait\n"
+      "  keyagent instance exchange request berlin --all --frequency one-time-clone --rekey",
+      with(run_request));
+  request->add_option("PEER", o.peer, "who has the keys")->required();
+  request->add_option("SPECIFICATION", o.specifications);
+  request->add_flag("--all", o.all, "whatever the source has");
+  request->add_option("--frequency", o.frequency, "adhoc, one-time-clone or recurring-clone");
+  request->add_option("--period", o.period, "hours between recurring requests (24)")
+      ->check(CLI::Range(1, 24 * 366));
+  request->add_flag("--rekey", o.rekey, "put the data under new keys after the import");
+  request->add_option("--hours", o.hours, "how long it waits for an approval (168)")
+      ->check(CLI::Range(1, 720));
+  request->add_flag("--wait", o.wait, "until it has ended; exit 7 when not every key was imported");
+  request->add_option("--timeout", o.timeout, "seconds to wait; 0: for ever");
+}
+
+void add_exchange_commands(CLI::App& exchange, ExchangeOptions& o, const With& with) {
+  add_command(exchange, "identity", "this instance's identity; makes its keys once",
+              "  keyagent instance exchange identity", with(run_identity));
+  add_request(exchange, o, with);
+  auto* list = add_command(exchange, "list", "requests for keys, of both directions",
+                           "  keyagent instance exchange list --state pending --side source",
+                           with(run_list));
+  list->add_option("--state", o.state);
+  list->add_option("--side", o.side, "source or target: what this instance is in it");
+  list->add_option("--peer", o.peer);
+  list->add_option("--count", o.count, "the newest so many (100)")->check(CLI::Range(1, 1000));
+  auto* show = add_command(exchange, "show", "one request with the result of each key",
+                           "  keyagent instance exchange show 5f0c…", with(run_show));
+  show->add_option("ID", o.id)->required();
+  show->add_flag("--wait", o.wait, "until it has ended; exit 7 when not every key was imported");
+  show->add_option("--timeout", o.timeout, "seconds to wait; 0: for ever");
+  const auto verb = [&](const char* name, const char* what, Run run) {
+    auto* command =
+        add_command(exchange, name, what,
+                    std::string("  keyagent instance exchange ") + name + " 5f0c…", with(run));
+    command->add_option("ID", o.ids, "again for more")->required();
+    return command;
+  };
+  verb("approve", "at the source: the keys may leave for this target",
+       [](Session& s, const InstanceOptions& i, const ExchangeOptions& e) {
+         run_verb(s, i, e, "/approve");
+       })
+      ->add_flag("--always", o.always,
+                 "and this target's requests of this kind need no person from now on");
+  verb("reject", "at the source: they may not",
+       [](Session& s, const InstanceOptions& i, const ExchangeOptions& e) {
+         run_verb(s, i, e, "/reject");
+       })
+      ->add_option("--reason", o.reason, "the target is told");
+  verb("cancel", "at either end: not to be done",
+       [](Session& s, const InstanceOptions& i, const ExchangeOptions& e) {
+         run_verb(s, i, e, "/cancel");
+       })
+      ->add_option("--reason", o.reason, "the other end is told");
+  verb("retry", "try a failed request again, or a waiting one now",
+       [](Session& s, const InstanceOptions& i, const ExchangeOptions& e) {
+         run_verb(s, i, e, "/retry");
+       });
+  verb("stop", "a recurring request does not come again",
+       [](Session& s, const InstanceOptions& i, const ExchangeOptions& e) {
+         run_verb(s, i, e, "/stop");
+       });
+}
+
+}  // namespace
+
+void add_instance_exchange_commands(CLI::App& instance, Session& session,
+                                    const std::shared_ptr<InstanceOptions>& options) {
+  const auto own = std::make_shared<ExchangeOptions>();
+  const With with = [&session, options, own](Run run) {
+    return [run, &session, options, own] { run(session, *options, *own); };
+  };
+  add_peer_commands(instance, *own, with);
+  auto* exchange = instance.add_subcommand("exchange", "data keys from and to other instances");
+  exchange->require_subcommand(1);
+  add_exchange_commands(*exchange, *own, with);
+}
+
+}  // namespace keyagent::cli

@@ -1,0 +1,176 @@
+// keyagent instance record: encrypted values. keyagent instance reencrypt: all of them to the
+// active key.
+
+#include "agent/base/encoding.h"
+#include "agent/base/error.h"
+#include "agent/base/wiping.h"
+#include "agent/cli/files.h"
+#include "agent/cli/instance/cmd_instance.h"
+#include "agent/cli/poll_until_timeout.h"
+
+namespace keyagent::cli {
+namespace {
+
+constexpr std::size_t kMaxValue = 64 * 1024, kPage = 1000;
+
+struct RecordOptions {
+  std::string specification, id, from, output = "-";
+  long version = -1, rate = 0, timeout = 0;
+  bool wait = false;
+};
+
+using Run = void (*)(Session&, const InstanceOptions&, const RecordOptions&);
+
+std::string record_target(const RecordOptions& options) {
+  return "/v1/specifications/" + path_segment(options.specification) + "/records/" +
+         path_segment(options.id);
+}
+
+void run_put(Session& session, const InstanceOptions& instance, const RecordOptions& options) {
+  const SecretBytes value = read_input(options.from, kMaxValue);
+  Json body{{"value", to_base64url(value)}};
+  const Wiping wiping(body);
+  if (options.version >= 0) body["version"] = options.version;
+  const Json answer = client_of(instance).call("PUT", record_target(options), body);
+  session.tell(answer, options.id + " has version " + text_at(answer, "version") + ", under " +
+                           text_at(answer, "kid"));
+}
+
+void run_get(Session& session, const InstanceOptions& instance, const RecordOptions& options) {
+  Json answer = client_of(instance).call("GET", record_target(options));
+  const Wiping wiping(answer);
+  if (session.globals.json) return session.tell(answer, "");
+  auto value = from_base64url(answer.at("value").get_ref<const std::string&>());
+  if (!value) throw Error(Code::kPeer, "the instance's answer has no value");
+  write_output(options.output, *value);
+  OPENSSL_cleanse(value->data(), value->size());
+}
+
+void run_list(Session& session, const InstanceOptions& instance, const RecordOptions& options) {
+  auto client = client_of(instance);
+  const auto target = "/v1/specifications/" + path_segment(options.specification) +
+                      "/records?count=" + std::to_string(kPage) + "&after=";
+  Json answer = client.call("GET", target);
+  for (Json page = answer; page.at("records").size() == kPage;) {
+    page = client.call("GET", target + path_segment(text_at(page.at("records").back(), "id")));
+    for (const auto& each : page.at("records")) answer["records"].push_back(each);
+  }
+  std::string text;
+  for (const auto& each : answer.at("records"))
+    text += text_at(each, "id") + "  version " + text_at(each, "version") + "  " +
+            text_at(each, "kid") +
+            (each.at("readable").get<bool>() ? "" : "  UNREADABLE: its key is not usable here") +
+            "  " + text_at(each, "changed") + " by " + text_at(each, "changed_by") + "\n";
+  session.tell(answer, text.empty() ? "none\n" : text);
+}
+
+void run_remove(Session& session, const InstanceOptions& instance, const RecordOptions& options) {
+  client_of(instance).call("DELETE", record_target(options));
+  session.tell(Json::object(), options.id + " is removed");
+}
+
+std::string job_target(const RecordOptions& options, const char* verb = "") {
+  return "/v1/reencryptions/" + path_segment(options.specification) + verb;
+}
+
+std::string job_text(const Json& job) {
+  std::string out = text_at(job, "specification") + "  " + text_at(job, "state") + "  " +
+                    text_at(job, "done") + " of " + text_at(job, "total") + " done, " +
+                    text_at(job, "left") + " left";
+  if (job.value("failed", 0) > 0) out += ", " + text_at(job, "failed") + " could not be opened";
+  if (job.at("speed").is_number())
+    out += "  " + std::to_string(static_cast<long>(job.at("speed").get<double>())) +
+           "/s, until about " + text_at(job, "ends");
+  out += "\n";
+  for (const auto& each : job.at("census"))
+    out += "  " + text_at(each, "records") + " under " + text_at(each, "kid") + " (" +
+           text_at(each, "state") + ")\n";
+  const auto text = text_at(job, "text");
+  return out + (text.empty() ? "" : "  " + text + "\n");
+}
+
+void tell_jobs(Session& session, const Json& answer) {
+  std::string text;
+  for (const auto& each : answer.at("reencryptions")) text += job_text(each);
+  session.tell(answer, text.empty() ? "none\n" : text);
+}
+
+void run_start(Session& session, const InstanceOptions& instance, const RecordOptions& options) {
+  auto client = client_of(instance);
+  Json answer = client.call("POST", job_target(options), {{"rate", options.rate}});
+  const PollUntilTimeout patience(options.timeout);
+  const auto state = [&] { return text_at(answer.at("reencryptions").at(0), "state"); };
+  while (options.wait && (state() == "running" || state() == "paused")) {
+    patience.rest("it is " + state() + " and goes on: keyagent instance reencrypt status " +
+                  options.specification);
+    answer = client.call("GET", job_target(options));
+  }
+  if (options.wait && state() != "complete") session.exit_status = exit_code(Code::kPartial);
+  tell_jobs(session, answer);
+}
+
+void run_status(Session& session, const InstanceOptions& instance, const RecordOptions& options) {
+  tell_jobs(session, client_of(instance).call("GET", options.specification.empty()
+                                                         ? std::string("/v1/reencryptions")
+                                                         : job_target(options)));
+}
+
+void run_pause(Session& session, const InstanceOptions& instance, const RecordOptions& options) {
+  tell_jobs(session, client_of(instance).call("POST", job_target(options, "/pause")));
+}
+
+void run_resume(Session& session, const InstanceOptions& instance, const RecordOptions& options) {
+  tell_jobs(session, client_of(instance).call("POST", job_target(options, "/resume")));
+}
+
+}  // namespace
+
+void add_instance_record_commands(CLI::App& instance, Session& session,
+                                  const std::shared_ptr<InstanceOptions>& options) {
+  auto* record = instance.add_subcommand("record", "encrypted values of a specification");
+  record->require_subcommand(1);
+  const auto own = std::make_shared<RecordOptions>();
+  auto& o = *own;
+  const auto add = [&](CLI::App& group, const char* name, const char* what, const char* example,
+                       Run run) {
+    auto* command = add_command(group, name, what, example,
+                                [run, &session, options, own] { run(session, *options, *own); });
+    return command;
+  };
+  auto* put = add(*record, "put", "encrypt a value; a new record or a new version of one",
+                  "  keyagent instance record put payroll 4711 --from salary.json", run_put);
+  auto* get = add(*record, "get", "the value",
+                  "  keyagent instance record get payroll 4711 -o salary.json", run_get);
+  auto* list = add(*record, "list", "ids, versions and keys; never a value",
+                   "  keyagent instance record list payroll", run_list);
+  auto* remove = add(*record, "remove", "it is there no more",
+                     "  keyagent instance record remove payroll 4711", run_remove);
+  for (auto* each : {put, get, list, remove})
+    each->add_option("SPECIFICATION", o.specification)->required();
+  for (auto* each : {put, get, remove}) each->add_option("ID", o.id)->required();
+  put->add_option("--from", o.from, "a file (64 KiB); - is standard input")->required();
+  put->add_option("--version", o.version, "only over this version; 0: only where there is none")
+      ->check(CLI::NonNegativeNumber);
+  get->add_option("-o,--output", o.output, "a file (0600); - is standard output");
+
+  auto* job =
+      instance.add_subcommand("reencrypt", "all records of a specification to its active key");
+  job->require_subcommand(1);
+  auto* start = add(*job, "start", "begin; it goes on by itself, also after a restart",
+                    "  keyagent instance reencrypt start payroll --rate 500 --wait", run_start);
+  start->add_option("--rate", o.rate, "records a second at most; 0: as fast as it goes")
+      ->check(CLI::NonNegativeNumber);
+  start->add_flag("--wait", o.wait, "until it has ended; exit 7 unless all are done");
+  start->add_option("--timeout", o.timeout, "seconds to wait; 0: for ever");
+  auto* status = add(*job, "status", "how far it is, and what is under which key",
+                     "  keyagent instance reencrypt status payroll", run_status);
+  status->add_option("SPECIFICATION", o.specification);
+  auto* pause =
+      add(*job, "pause", "stop for now", "  keyagent instance reencrypt pause payroll", run_pause);
+  auto* resume =
+      add(*job, "resume", "go on", "  keyagent instance reencrypt resume payroll", run_resume);
+  for (auto* each : {start, pause, resume})
+    each->add_option("SPECIFICATION", o.specification)->required();
+}
+
+}  // namespace keyagent::cli

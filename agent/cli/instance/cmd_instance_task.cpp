@@ -1,0 +1,238 @@
+// keyagent instance task: work for the handlers of agents' hosts.
+
+#include "agent/base/encoding.h"
+#include "agent/base/error.h"
+#include "agent/cli/files.h"
+#include "agent/cli/instance/cmd_instance.h"
+#include "agent/cli/poll_until_timeout.h"
+
+namespace keyagent::cli {
+namespace {
+
+constexpr std::size_t kMaxInput = 64 * 1024, kPage = 1000;
+
+struct TaskOptions {
+  std::string id, handler, agent, group, input, credential, at, key, state, what;
+  long priority = 0, attempts = 5, seconds = 0, timeout = 0;
+  bool repeatable = false, wait = false;
+};
+
+std::string attempts_of(const Json& task) {
+  return "attempt " + text_at(task, "attempt") + " of " + text_at(task, "attempts");
+}
+
+std::string line(const Json& task) {
+  const auto text = text_at(task, "text"), agent = text_at(task, "agent");
+  return text_at(task, "id") + "  " + text_at(task, "state") +
+         (task.value("cancelling", false) ? " (to be cancelled)" : "") + "  " +
+         text_at(task, "handler") + "  " + text_at(task, "target") +
+         (agent.empty() ? "" : " -> " + agent) + "  " + attempts_of(task) + "  submitted " +
+         text_at(task, "submitted") + " by " + text_at(task, "submitted_by") +
+         (text.empty() ? "" : "  " + text) + "\n";
+}
+
+// What a handler printed may hold anything.
+std::string shown_result(const std::string& result) {
+  std::string out;
+  for (std::size_t from = 0; from < result.size();) {
+    const auto end = std::min(result.find('\n', from), result.size());
+    out += "  " + escape_controls(result.substr(from, end - from)) + "\n";
+    from = end + 1;
+  }
+  return out;
+}
+
+std::string details(const Json& task) {
+  std::string out = line(task);
+  for (const char* name :
+       {"priority", "repeatable", "credential", "seconds", "not_before", "changed"}) {
+    const auto text = text_at(task, name);
+    if (!text.empty()) out += std::string(name) + ": " + text + "\n";
+  }
+  if (task.contains("input") && task["input"].is_null())
+    return out + "input and result: visible to the submitter, operators and admins only\n";
+  out += "input: " + text_at(task, "input") + "\n";
+  const auto result = text_at(task, "result");
+  return out + (result.empty() ? "" : "result:\n" + shown_result(result));
+}
+
+std::string target_of(const std::string& id, const char* verb = "") {
+  return "/v1/tasks/" + path_segment(id) + verb;
+}
+
+Json read_input_object(const std::string& source) {
+  if (source.empty()) return Json::object();
+  const SecretBytes text = read_input(source, kMaxInput);
+  Json parsed = Json::parse(text.begin(), text.end(), nullptr, false);
+  if (!parsed.is_object())
+    throw Error(Code::kUsage, source + " is no JSON object such as {\"release\":\"7\"}");
+  return parsed;
+}
+
+bool has_ended(const Json& task) {
+  const auto state = text_at(task, "state");
+  return state != "queued" && state != "leased" && state != "started";
+}
+
+// Until it has ended; its exit status says whether it was done.
+void wait_for(Session& session, InstanceClient& client, const TaskOptions& options,
+              const std::string& id) {
+  const PollUntilTimeout patience(options.timeout);
+  Json task = client.call("GET", target_of(id));
+  while (!has_ended(task)) {
+    patience.rest("the task is " + text_at(task, "state") +
+                  " and goes on: keyagent instance task show " + id);
+    task = client.call("GET", target_of(id));
+  }
+  if (text_at(task, "state") != "done") session.exit_status = exit_code(Code::kPartial);
+  session.tell(task, details(task));
+}
+
+void run_submit(Session& session, const InstanceOptions& instance, const TaskOptions& options) {
+  Json body{{"handler", options.handler},
+            {"agent", options.agent},
+            {"group", options.group},
+            {"input", read_input_object(options.input)},
+            {"credential", options.credential},
+            {"priority", options.priority},
+            {"repeatable", options.repeatable},
+            {"attempts", options.attempts},
+            {"seconds", options.seconds},
+            {"not_before", options.at},
+            {"key", options.key}};
+  auto client = client_of(instance);
+  const Json answer = client.call("POST", "/v1/tasks", body);
+  const auto id = text_at(answer, "id");
+  if (!options.wait) return session.tell(answer, "task " + id + " is " + text_at(answer, "state"));
+  session.note("task " + id + " is " + text_at(answer, "state"));
+  wait_for(session, client, options, id);
+}
+
+void run_list(Session& session, const InstanceOptions& instance, const TaskOptions& options) {
+  auto client = client_of(instance);
+  const auto target = "/v1/tasks?count=" + std::to_string(kPage) +
+                      "&state=" + path_segment(options.state) +
+                      "&agent=" + path_segment(options.agent) +
+                      "&handler=" + path_segment(options.handler) + "&after=";
+  Json answer = client.call("GET", target);
+  for (Json page = answer; page.at("tasks").size() == kPage;) {
+    page = client.call("GET", target + text_at(page.at("tasks").back(), "id"));
+    for (const auto& each : page.at("tasks")) answer["tasks"].push_back(each);
+  }
+  std::string text;
+  for (const auto& each : answer.at("tasks")) text += line(each);
+  if (text.empty()) text = "none\n";
+  std::string counts;
+  for (const auto& [state, count] : answer.at("waiting").items())
+    counts += "  " + state + " " + count.dump();
+  if (!counts.empty()) text += "all:" + counts + "\n";
+  for (const auto& pause : answer.at("pauses"))
+    text += "paused: " + pause.get<std::string>() + "\n";
+  session.tell(answer, text);
+}
+
+void run_show(Session& session, const InstanceOptions& instance, const TaskOptions& options) {
+  const Json task = client_of(instance).call("GET", target_of(options.id));
+  session.tell(task, details(task));
+}
+
+void run_cancel(Session& session, const InstanceOptions& instance, const TaskOptions& options) {
+  const Json answer = client_of(instance).call("POST", target_of(options.id, "/cancel"));
+  const auto state = text_at(answer, "state");
+  session.tell(answer, state == "cancelled"
+                           ? "task " + options.id + " is cancelled"
+                           : "task " + options.id +
+                                 " runs: its agent is told to end it, then it is cancelled");
+}
+
+void run_retry(Session& session, const InstanceOptions& instance, const TaskOptions& options) {
+  const Json answer = client_of(instance).call("POST", target_of(options.id, "/retry"));
+  session.tell(answer, "task " + options.id + " is " + text_at(answer, "state") + " again");
+}
+
+void run_pause(Session& session, const InstanceOptions& instance, const TaskOptions& options,
+               const char* verb) {
+  const Json answer =
+      client_of(instance).call("POST", std::string("/v1/tasks/") + verb, {{"what", options.what}});
+  std::string paused;
+  for (const auto& each : answer.at("pauses")) paused += " " + each.get<std::string>();
+  session.tell(answer, "paused:" + (paused.empty() ? " nothing" : paused) + "\n" + options.what +
+                           ": " + text_at(answer, "running") + " still to end\n");
+}
+
+using Run = void (*)(Session&, const InstanceOptions&, const TaskOptions&);
+
+void add_submit(CLI::App& task, TaskOptions& o, const std::function<void()>& run) {
+  auto* submit = add_command(
+      task, "submit", "give a handler work, on one agent or on one of a group",
+      "  keyagent instance task submit deploy --agent web1 --input release.json --wait\n"
+      "  echo '{\"release\":\"7\"}' | keyagent instance task submit deploy --group web --input -\n"
+      "  keyagent instance task submit report --agent web1 --repeatable --at "
+      "2026-12-01T04:00:00Z --key report-2026-12",
+      run);
+  submit->add_option("HANDLER", o.handler, "as the agent's worker.yml names it")->required();
+  auto* agent = submit->add_option("--agent", o.agent, "who is to do it");
+  submit->add_option("--group", o.group, "or whoever of this group takes it first")
+      ->excludes(agent);
+  submit->add_option("--input", o.input,
+                     "a file with a JSON object (64 KiB), no secrets; - is standard input");
+  submit->add_option("--credential", o.credential,
+                     "the handler gets it, if its host's policy and worker.yml name it");
+  submit->add_option("--priority", o.priority, "high first (0)")->check(CLI::Range(-100, 100));
+  submit->add_flag("--repeatable", o.repeatable,
+                   "start it again after a failure, or when its agent was lost while it ran");
+  submit->add_option("--attempts", o.attempts, "at most so many (5)")->check(CLI::Range(1, 100));
+  submit->add_option("--seconds", o.seconds, "how long it may run; 0: as the worker says")
+      ->check(CLI::Range(0, 7 * 24 * 3600));
+  submit->add_option("--at", o.at, "not before this time, such as 2026-12-01T04:00:00Z");
+  submit->add_option("--key", o.key, "the same key again is the same task, not another one");
+  submit->add_flag("--wait", o.wait, "until it has ended; exit 7 unless it was done");
+  submit->add_option("--timeout", o.timeout, "seconds to wait; 0: for ever");
+}
+
+}  // namespace
+
+void add_instance_task_commands(CLI::App& instance, Session& session,
+                                const std::shared_ptr<InstanceOptions>& options) {
+  auto* task = instance.add_subcommand("task", "work for the programs on agents' hosts");
+  task->require_subcommand(1);
+  const auto own = std::make_shared<TaskOptions>();
+  auto& o = *own;
+  const auto with = [&session, options, own](Run run) {
+    return [run, &session, options, own] { run(session, *options, *own); };
+  };
+  add_submit(*task, o, with(run_submit));
+  auto* list = add_command(*task, "list", "tasks, what waits, and what is paused",
+                           "  keyagent instance task list --state failed\n"
+                           "  keyagent instance task list --agent web1 --json",
+                           with(run_list));
+  list->add_option("--state", o.state,
+                   "queued, leased, started, done, failed, unknown or cancelled");
+  list->add_option("--agent", o.agent, "who has it, or whom it is for");
+  list->add_option("--handler", o.handler);
+  const auto of_one = [&](const char* name, const char* what, const char* example, Run run) {
+    add_command(*task, name, what, example, with(run))->add_option("ID", o.id)->required();
+  };
+  of_one("show", "one task, with its input and result", "  keyagent instance task show 5f0c…",
+         run_show);
+  of_one("cancel", "not to be done; one that runs is ended by its agent",
+         "  keyagent instance task cancel 5f0c…", run_cancel);
+  of_one("retry", "try a failed or unknown task again, although it may have been done",
+         "  keyagent instance task retry 5f0c…", run_retry);
+  const auto of_what = [&](const char* name, const char* what, const char* example, Run run) {
+    add_command(*task, name, what, example, with(run))
+        ->add_option("WHAT", o.what, "all, agent:ID or handler:NAME")
+        ->required();
+  };
+  of_what("pause", "hand nothing out; what runs goes on to its end (0 left: drained)",
+          "  keyagent instance task pause agent:web1\n  keyagent instance task pause all",
+          [](Session& s, const InstanceOptions& i, const TaskOptions& t) {
+            run_pause(s, i, t, "pause");
+          });
+  of_what("resume", "hand out again what was paused", "  keyagent instance task resume agent:web1",
+          [](Session& s, const InstanceOptions& i, const TaskOptions& t) {
+            run_pause(s, i, t, "resume");
+          });
+}
+
+}  // namespace keyagent::cli

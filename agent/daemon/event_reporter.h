@@ -1,0 +1,26 @@
+#pragma once
+// What happens in the daemon by itself, in log and audit log.
+
+#include <string>
+
+#include "agent/audit/audit_log.h"
+#include "agent/keys/rekey_runner.h"
+#include "pkcs11/token.h"
+
+namespace keyagent::daemon {
+
+// Thread-safe, as the audit log is. What only tells (token, key) never fails because of the disk.
+class EventReporter {
+ public:
+  explicit EventReporter(audit::AuditLog& audit) : audit_(audit) {}
+  // Each transition once (RELIABILITY 23).
+  void token(pkcs11::TokenState state, const std::string& detail);
+  void key(const keys::KeyEvent& happening);
+  // A step of the daemon's own; synced. Throws Error{kInternal} when it cannot be recorded.
+  void daemon(const char* what, const std::string& detail);
+
+ private:
+  audit::AuditLog& audit_;
+};
+
+}  // namespace keyagent::daemon

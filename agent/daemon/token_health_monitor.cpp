@@ -1,0 +1,40 @@
+#include "agent/daemon/token_health_monitor.h"
+
+namespace keyagent::daemon {
+
+using namespace std::chrono_literals;
+
+void TokenHealthMonitor::start() {
+  thread_ = std::thread([this] { run(); });
+}
+
+void TokenHealthMonitor::run() {
+  std::unique_lock lock(mutex_);
+  while (!changed_.wait_for(lock, 1s, [this] { return ended_; })) {
+    lock.unlock();
+    std::exception_ptr failure;
+    try {
+      care_();
+    } catch (const std::exception&) {
+      failure = std::current_exception();
+    }
+    lock.lock();
+    if (failure) failure_ = failure;
+  }
+}
+
+void TokenHealthMonitor::rethrow_failure() {
+  const std::lock_guard lock(mutex_);
+  if (failure_) std::rethrow_exception(failure_);
+}
+
+void TokenHealthMonitor::stop() {
+  {
+    const std::lock_guard lock(mutex_);
+    ended_ = true;
+    changed_.notify_all();
+  }
+  if (thread_.joinable()) thread_.join();
+}
+
+}  // namespace keyagent::daemon

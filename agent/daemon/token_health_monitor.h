@@ -1,0 +1,59 @@
+#pragma once
+// A thread that does one thing once a second, and may hang in the module while it does it.
+
+#include <algorithm>
+#include <chrono>
+#include <condition_variable>
+#include <exception>
+#include <functional>
+#include <mutex>
+#include <thread>
+
+#include "agent/base/clock.h"
+
+namespace keyagent::daemon {
+
+// When keys that the token lacks are looked for again: at once, then after 5 s, doubling to 5
+// minutes.
+class Recheck {
+ public:
+  bool due(bool wanted, SteadyTime now) {
+    if (!wanted) {
+      pause_ = kFirst;
+      next_ = {};
+      return false;
+    }
+    if (now < next_) return false;
+    next_ = now + pause_;
+    pause_ = std::min(2 * pause_, kLongest);
+    return true;
+  }
+
+ private:
+  static constexpr std::chrono::seconds kFirst{5}, kLongest{300};
+  std::chrono::seconds pause_ = kFirst;
+  SteadyTime next_{};
+};
+
+// Thread-safe.
+class TokenHealthMonitor {
+ public:
+  explicit TokenHealthMonitor(std::function<void()> care) : care_(std::move(care)) {}
+  ~TokenHealthMonitor() { stop(); }
+  void start();
+  void stop();
+  // Throws what the last round threw.
+  void rethrow_failure();
+
+ private:
+  void run();
+
+  const std::function<void()> care_;
+  std::mutex mutex_;
+  std::condition_variable changed_;
+  bool ended_ = false;          // guarded by mutex_
+  std::exception_ptr failure_;  // guarded by mutex_
+  std::thread thread_;
+};
+
+}  // namespace keyagent::daemon

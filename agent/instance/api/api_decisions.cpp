@@ -1,0 +1,39 @@
+// The requests about what waits for a second person.
+
+#include <algorithm>
+
+#include "agent/instance/api/api_routes.h"
+
+namespace keyagent::instance {
+namespace {
+
+constexpr std::int64_t kMaxListed = 1000;
+
+Answer list(const PeopleAsk& ask) {
+  const auto count = std::min<std::int64_t>(ask.number("count", 100), kMaxListed);
+  return json_answer(ask.parts.decisions.list(ask.query("state"), static_cast<std::size_t>(count)));
+}
+
+// kDecide is a first look: each kind says which right its decision needs.
+const PeopleRoute kRoutes[] = {
+    {"GET", "/v1/decisions", Right::kRead, list},
+    {"GET", "/v1/decisions/{}", Right::kRead,
+     [](const PeopleAsk& ask) { return json_answer(ask.parts.decisions.show(ask.ids[0])); }},
+    {"POST", "/v1/decisions/{}/approve", Right::kDecide,
+     [](const PeopleAsk& ask) {
+       return json_answer(ask.parts.decisions.approve(ask.ids[0], ask.person));
+     }},
+    {"POST", "/v1/decisions/{}/reject", Right::kDecide,
+     [](const PeopleAsk& ask) {
+       return json_answer(
+           ask.parts.decisions.reject(ask.ids[0], text_of(ask.body, "reason", ""), ask.person));
+     }},
+};
+
+}  // namespace
+
+std::span<const PeopleRoute> decision_routes_of_people() {
+  return kRoutes;
+}
+
+}  // namespace keyagent::instance

@@ -1,0 +1,59 @@
+#pragma once
+// Changes that give somebody more than before: who may make them alone, and which need a second
+// person (README.md, "Rights").
+
+#include <string>
+#include <vector>
+
+#include "agent/instance/common/config.h"
+#include "agent/instance/common/decisions.h"
+#include "agent/instance/data/credentials.h"
+#include "agent/instance/data/specifications.h"
+#include "agent/instance/exchange/exchanges.h"
+#include "agent/instance/fleet/enrollment.h"
+
+namespace keyagent::instance {
+
+// Thread-safe. Each answer is that of the change, or {"decision":{…}} where it waits for a second
+// person.
+class GuardedChanges {
+ public:
+  struct Services {
+    store::Store& store;
+    Recorder& recorder;
+    Decisions& decisions;
+    Exchanges& exchanges;
+    Enrollment& enrollment;
+    Specifications& specifications;
+    Credentials& credentials;
+  };
+  GuardedChanges(const Approvals& approvals, const Services& parts);
+
+  Json put_peer(const std::string& name, Json request, const AuthenticatedUser& person);
+  Json set_automatic(const std::string& name, const Json& request, const AuthenticatedUser& person);
+  // Where "always" waits for a second person, the answer has its "decision" too.
+  Json approve_exchange(const std::string& id, const Json& request,
+                        const AuthenticatedUser& person);
+  // {"token","expires"}; a token that brings groups or credentials along is made by somebody who
+  // may give groups, or waits for one: {"token","decision"}.
+  Json make_token(const Json& request, const AuthenticatedUser& person);
+  // Error{kDenied}: the person who decides would be given access to records by it.
+  Json create_specification(const Json& request, const AuthenticatedUser& person);
+  Json set_access(const std::string& name, const Json& request, const AuthenticatedUser& person);
+  Json remove_credential(const std::string& name, const AuthenticatedUser& person);
+
+ private:
+  void handle_peers();
+  void handle_tokens();
+  void handle_access();
+  void handle_credentials();
+  void require_no_gain(const std::string& name, const Json& request,
+                       const AuthenticatedUser& decider);
+  std::string access_of(const std::string& name) const;
+  Json change_access(const std::string& name, const Json& request, const std::string& by);
+
+  const Approvals approvals_;
+  const Services parts_;
+};
+
+}  // namespace keyagent::instance

@@ -1,0 +1,27 @@
+#include "agent/instance/api/paths.h"
+
+namespace keyagent::instance {
+
+std::optional<std::vector<std::string>> match_path(std::string_view pattern,
+                                                   std::string_view path) {
+  std::vector<std::string> ids;
+  while (!pattern.empty()) {
+    if (pattern.starts_with("{}")) {
+      const auto end = path.find('/');
+      const auto id = path.substr(0, end);
+      if (id.empty()) return std::nullopt;
+      ids.emplace_back(id);
+      path.remove_prefix(id.size());
+      pattern.remove_prefix(2);
+    } else if (!path.empty() && path.front() == pattern.front()) {
+      path.remove_prefix(1);
+      pattern.remove_prefix(1);
+    } else {
+      return std::nullopt;
+    }
+  }
+  if (!path.empty()) return std::nullopt;
+  return ids;
+}
+
+}  // namespace keyagent::instance

@@ -1,0 +1,18 @@
+#pragma once
+// Which keys the instance's data are for. The store names them, so that a replica whose host has
+// others ends at its start, and makes none.
+
+#include "agent/instance/common/host_keys.h"
+#include "agent/store/store.h"
+
+namespace keyagent::instance {
+
+// REQUIRES nothing: before HostKeys::create_missing(). Throws Error{kIntegrity} when the store
+// names a key that the host's agent does not know.
+void require_named_keys(const InstanceConfig& config, HostKeys& keys, store::Store& store);
+
+// Writes down the keys in force, once the CA is up; again after a rekey of one of them. Throws as
+// above when another replica has just named others.
+void name_keys(const InstanceConfig& config, HostKeys& keys, store::Store& store);
+
+}  // namespace keyagent::instance

@@ -1,0 +1,98 @@
+#include "agent/instance/common/epoch.h"
+
+#include "agent/base/error.h"
+#include "agent/base/log.h"
+
+namespace keyagent::instance {
+namespace {
+
+constexpr std::chrono::seconds kFresh{60};
+
+std::int64_t number_in(const Json& payload) {
+  return number_of(payload, "epoch", 0, 0, INT64_MAX);
+}
+
+}  // namespace
+
+std::string Epoch::current() {
+  const std::lock_guard lock(mutex_);
+  const auto now = clock_.now_steady();
+  if (looked_ && now - looked_at_ < kFresh) return jws_;
+  looked_ = true;
+  looked_at_ = now;
+  try {
+    const auto last = store_.last_event();
+    if (last == number_) return jws_;
+    const Json payload{{"instance", config_.id}, {"epoch", last}, {"at", rfc3339(clock_.now())}};
+    jws_ = keys_.sign_confirmation(envelope::Statement::kEpoch, payload.dump());
+    number_ = last;
+  } catch (const Error& error) {
+    log_warning("instance", std::string("the epoch is not signed: ") + error.what());
+  }
+  return jws_;
+}
+
+void Epoch::forget() {
+  const std::lock_guard lock(mutex_);
+  looked_ = false;
+}
+
+void Epoch::judge(const std::string& agent, const std::string& jws) {
+  const auto said = keys_.verify_confirmation(envelope::Statement::kEpoch, jws);
+  if (!said) {
+    log_warning("instance", "agent " + agent + " says an epoch that this instance did not sign");
+    return;
+  }
+  const Json payload = parse_object(*said);
+  if (text_of(payload, "instance", "") != config_.id) return;
+  const auto number = number_in(payload);
+  {
+    // Another replica has said more than this one last signed: so does this one now.
+    const std::lock_guard lock(mutex_);
+    if (number > number_) looked_ = false;
+  }
+  if (number <= store_.last_event()) return;
+  const store::Restored seen{number, agent, clock_.now()};
+  const auto event = recorder_.make(
+      Outcome::kAlarm, "instance", "restored", agent,
+      "this agent was told of event " + std::to_string(number) +
+          ", which this store does not have: it was put back from a backup; agents get nothing "
+          "until an admin accepts it");
+  if (store_.note_restored(seen, event)) Recorder::say(event);
+}
+
+void Epoch::require_accepted() {
+  if (!restored()) return;
+  throw Error(Code::kKeyState,
+              "the instance's store was put back from a backup: it may trust what was revoked "
+              "since; an admin looks at that, then: keyagent instance restored --accept");
+}
+
+Json Epoch::describe() {
+  const auto now = store_.restored();
+  if (!now) return nullptr;
+  return {{"epoch", now->epoch},
+          {"agent", now->agent},
+          {"since", rfc3339(now->since)},
+          {"last", store_.last_event()}};
+}
+
+Json Epoch::accept(std::int64_t epoch, const std::string& by) {
+  const auto known = store_.restored();
+  if (known && epoch != 0 && known->epoch != epoch)
+    throw Error(Code::kKeyState, "an agent knows of event " + std::to_string(known->epoch) +
+                                     ", not only of " + std::to_string(epoch) +
+                                     ": look again (keyagent instance restored), then accept");
+  const auto event = recorder_.make(
+      Outcome::kDone, "user " + by, "restored.accept", config_.id,
+      known ? "events count on from " + std::to_string(known->epoch) : std::string());
+  if (!known || !store_.accept_restored(event, known->epoch))
+    throw Error(Code::kKeyState,
+                "this store was not put back from a backup, or more was learned of it just now: "
+                "look again (keyagent instance restored)");
+  Recorder::say(event);
+  forget();
+  return {{"epoch", store_.last_event()}};
+}
+
+}  // namespace keyagent::instance

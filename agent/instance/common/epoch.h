@@ -1,0 +1,52 @@
+#pragma once
+// How old the store is: the number of its last event, signed, which agents keep and say again. A
+// store that is older than what they were told was put back from a backup.
+
+#include <mutex>
+#include <string>
+
+#include "agent/base/clock.h"
+#include "agent/instance/common/host_keys.h"
+#include "agent/instance/common/json.h"
+#include "agent/instance/common/recorder.h"
+#include "agent/store/store.h"
+
+namespace keyagent::instance {
+
+// Thread-safe. Whether the store was put back is in the store: all replicas know it.
+class Epoch {
+ public:
+  Epoch(const InstanceConfig& config, HostKeys& keys, store::Store& store, Recorder& recorder,
+        const Clock& clock)
+      : config_(config), keys_(keys), store_(store), recorder_(recorder), clock_(clock) {}
+
+  // The newest signed number, at most a minute old; empty while it cannot be signed.
+  std::string current();
+  // What an agent was told before, by any replica. What this instance has not signed is nothing.
+  void judge(const std::string& agent, const std::string& jws);
+
+  bool restored() { return store_.restored().has_value(); }
+  // Throws Error{kKeyState} while it is so.
+  void require_accepted();
+  // null, or {"epoch","agent","since","last"}.
+  Json describe();
+  // `epoch`: the one that the person has seen; 0: whatever is known. Throws Error{kKeyState} when
+  // there is nothing to accept, or a greater one is known by now.
+  Json accept(std::int64_t epoch, const std::string& by);
+
+ private:
+  void forget();  // the next number is signed anew
+
+  const InstanceConfig& config_;
+  HostKeys& keys_;
+  store::Store& store_;
+  Recorder& recorder_;
+  const Clock& clock_;
+  std::mutex mutex_;
+  bool looked_ = false;  // guarded by mutex_, as all that follows
+  SteadyTime looked_at_{};
+  std::int64_t number_ = -1;
+  std::string jws_;
+};
+
+}  // namespace keyagent::instance

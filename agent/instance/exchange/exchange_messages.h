@@ -1,0 +1,70 @@
+#pragma once
+// Messages between instances: signed by the identity of whoever says them, for one other alone,
+// once, and soon. API.md, "Between instances".
+
+#include <functional>
+#include <string>
+
+#include "agent/base/error.h"
+#include "agent/instance/common/json.h"
+#include "agent/instance/common/recorder.h"
+#include "agent/instance/exchange/exchange_wire.h"
+#include "agent/instance/exchange/key_exchange_backend.h"
+#include "agent/store/store.h"
+
+namespace keyagent::instance {
+
+// How old the stores of both sides are (epoch.h).
+struct ExchangeEpoch {
+  std::function<std::string()> current;
+  // (who, JWS): what was told of this store before.
+  std::function<void(const std::string&, const std::string&)> judge;
+  std::function<void()> require_accepted;  // throws Error{kKeyState} while it is restored
+};
+
+struct PeerMessage {
+  store::Peer peer;
+  std::string type, nonce;
+  Json body;
+};
+
+// Thread-safe.
+class ExchangeMessages {
+ public:
+  ExchangeMessages(KeyExchangeBackend& door, store::Store& store, Recorder& recorder,
+                   const Clock& clock, ExchangeEpoch epoch)
+      : door_(door), store_(store), recorder_(recorder), clock_(clock), epoch_(std::move(epoch)) {}
+
+  // What is sent, with the nonce that its answer has to repeat.
+  struct Question {
+    std::string text, nonce;
+  };
+  Question ask(const store::Peer& to, const std::string& type, const Json& body);
+  std::string answer(const PeerMessage& question, const Json& body);
+  std::string refuse(const PeerMessage& question, const Error& error);
+
+  // Who says it, before anything else of it is believed. Throws Error{kDenied} with this side's
+  // identity when it is no peer, Error{kIntegrity} when the message is not for this side.
+  PeerMessage open(const std::string& text);
+  // That it is new, in time, and said by a store that was not put back from a backup.
+  void judge(const PeerMessage& question);
+  // The answer's body. Throws what was refused, and Error{kIntegrity} with both fingerprints when
+  // somebody else answers.
+  Json read_answer(const store::Peer& from, const std::string& nonce, const std::string& text);
+
+  const ExchangeEpoch& epoch() const { return epoch_; }
+
+ private:
+  std::string make(const store::Peer& to, const char* kind, const std::string& type,
+                   const std::string& nonce, const Json& body);
+  Json verified(const SignedMessage& message, const char* kind);
+  void learn_epoch(store::Peer& peer, const Bytes& spki, const Json& payload);
+
+  KeyExchangeBackend& door_;
+  store::Store& store_;
+  Recorder& recorder_;
+  const Clock& clock_;
+  const ExchangeEpoch epoch_;
+};
+
+}  // namespace keyagent::instance

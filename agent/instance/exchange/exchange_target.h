@@ -1,0 +1,54 @@
+#pragma once
+// The end of an exchange that wants the keys: asks, fetches, has the host's agent unwrap them, and
+// tells the source what became of each. It does everything by itself; the source is only asked.
+
+#include <functional>
+#include <string>
+
+#include "agent/instance/exchange/exchange_messages.h"
+#include "agent/instance/exchange/exchange_repository.h"
+#include "agent/instance/exchange/key_exchange_backend.h"
+#include "agent/instance/exchange/peer_transport.h"
+
+namespace keyagent::instance {
+
+// Thread-safe.
+class ExchangeTarget {
+ public:
+  // (specification, request): its data are to be put under a new key of this instance. May be
+  // called again for the same.
+  using Rekey = std::function<void(const std::string&, const std::string&)>;
+
+  ExchangeTarget(KeyExchangeBackend& door, PeerTransport& line, store::Store& store,
+                 ExchangeMessages& messages, ExchangeRepository& book, const Clock& clock)
+      : door_(door), line_(line), store_(store), messages_(messages), book_(book), clock_(clock) {}
+  Rekey rekey;
+
+  // Does what work_of() says, once. Throws what may be tried again, and what never may.
+  void work(store::Exchange row);
+  // Asks and reads the verified answer. Throws Error{kIntegrity} with both fingerprints when
+  // another instance is there.
+  Json ask(const store::Peer& peer, const std::string& type, const Json& body);
+  // When a series goes on: the next request of it, once over all replicas.
+  void go_on(store::Exchange row);
+
+ private:
+  store::Peer peer_of(const store::Exchange& row);
+  void request(store::Exchange& row);
+  void fetch(store::Exchange& row);
+  void import(store::Exchange& row);
+  void report(store::Exchange& row);
+  void finish(store::Exchange& row);
+  void tell(store::Exchange& row);
+  void fail(store::Exchange& row, const Json& answer, const ExchangeCause& what);
+  void learn(store::Exchange& row, const Json& answer);
+
+  KeyExchangeBackend& door_;
+  PeerTransport& line_;
+  store::Store& store_;
+  ExchangeMessages& messages_;
+  ExchangeRepository& book_;
+  const Clock& clock_;
+};
+
+}  // namespace keyagent::instance

@@ -1,0 +1,87 @@
+#pragma once
+// The agents that the instance knows: what people do with its trust in them, and how they change
+// their keys.
+
+#include <functional>
+#include <string>
+
+#include "agent/instance/ca/authority.h"
+#include "agent/instance/common/json.h"
+#include "agent/instance/common/recorder.h"
+#include "agent/instance/fleet/links.h"
+#include "agent/instance/fleet/trust.h"
+#include "agent/store/store.h"
+
+namespace keyagent::instance {
+
+// Thread-safe; what lasts is in the store.
+class Agents {
+ public:
+  Agents(HostKeys& keys, Authority& authority, store::Store& store, Links& links,
+         Recorder& recorder, const Clock& clock);
+
+  // Who an mTLS session is. Throws Error{kDenied} for a key that no agent has (alarm) and for a
+  // revoked one, kIntegrity when the certificate names another agent (alarm), kKeyState while
+  // pending or suspended. A first session with a renewed key ends the trust in the old one.
+  store::Agent identify(const tls::Peer& peer);
+
+  Json list() const;
+  Json show(const std::string& id) const;
+  // The transport key as a JWK, to seal to.
+  std::string jwk(const std::string& id) const;
+
+  // `fingerprint`: for approve, the agent's auth kid.
+  Json apply(TrustVerb verb, const std::string& id, const std::string& fingerprint,
+             const std::string& reason, const std::string& by);
+  Json set_groups(const std::string& id, const std::vector<std::string>& groups,
+                  const std::string& by);
+
+  // R7, in three steps: API.md, POST /v1/transport…
+  Json begin_rotation(const store::Agent& agent, const Json& request);
+  Json prove_rotation(const store::Agent& agent, const std::string& id, const Json& request);
+  Json switch_rotation(const store::Agent& agent, const std::string& id);
+  // The transport key that the agent says it has: taken over when this instance has confirmed it,
+  // signed and after the last change of what is here (the store was put back from a backup).
+  // Returns the agent as it is then.
+  store::Agent catch_up(const store::Agent& agent, const Json& said);
+  // The agent's link begins. One state of an agent that went on twice (its folder was copied, or
+  // put back) is suspended until an operator resumes or enrolls it: Error{kKeyState}, an alarm.
+  // Returns the value to be acknowledged in the welcome; empty: none.
+  std::string continue_session(const store::Agent& agent, const Json& hello,
+                               const std::string& address);
+  // A certificate for the session's key or for a new one.
+  Json renew(const store::Agent& agent, const Json& request);
+
+  // Called after a transport key came (staged), or went: credentials follow.
+  std::function<void(const std::string& agent)> on_transport;
+  // Ends the TLS sessions of a key.
+  std::function<void(const std::string& kid, const std::string& why)> end_sessions;
+
+ private:
+  store::Agent require(const std::string& id) const;
+  void require_key(const store::Agent& agent, const tls::Peer& peer);
+  std::optional<Json> apply_pending(TrustVerb verb, const std::string& id,
+                                    const std::string& fingerprint, const std::string& reason,
+                                    const std::string& actor);
+  void approve_pending(const std::string& id, const std::string& fingerprint,
+                       const std::string& actor);
+  // Changes the agent as it is now, with what belongs to it; again when another replica was faster.
+  // `edit` looks at all that must hold: what was read before may be over.
+  store::Agent change(const std::string& id, const std::function<void(store::Agent&)>& edit,
+                      const store::AgentChange& with = {});
+  Json describe(const store::Agent& agent) const;
+  Json describe(const store::PendingAgent& pending) const;
+  std::string shown(const store::Agent& agent, bool live) const;
+
+  HostKeys& keys_;
+  Authority& authority_;
+  store::Store& store_;
+  Links& links_;
+  Recorder& recorder_;
+  const Clock& clock_;
+};
+
+// The agent's transport key as envelopes are sealed to it; `next`: the staged one.
+PublicKeyInfo transport_of(const store::Agent& agent, bool next = false);
+
+}  // namespace keyagent::instance

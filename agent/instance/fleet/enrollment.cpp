@@ -1,0 +1,361 @@
+#include "agent/instance/fleet/enrollment.h"
+
+#include <algorithm>
+
+#include "agent/base/address_principal.h"
+#include "agent/base/encoding.h"
+#include "agent/base/error.h"
+#include "agent/envelope/challenge.h"
+
+namespace keyagent::instance {
+namespace {
+
+using namespace std::chrono_literals;
+using enum store::EnrollOutcome;
+
+constexpr auto kProofTime = 10min;
+constexpr std::size_t kSecretSize = 32;
+constexpr std::int64_t kMaxUnproved = 10'000;  // enrollments under way without a token
+
+[[noreturn]] void deny_token() {
+  throw Error(Code::kDenied,
+              "the enrollment token is unknown, used, expired or for another agent; ask for a new "
+              "one: keyagent instance token create");
+}
+
+std::string hash_text(ByteView bytes) {
+  return to_base64url(sha256(bytes));
+}
+
+bool is_answer(const Json& asked, const std::string& answer) {
+  const auto bytes = from_base64url(answer);
+  return bytes && equal_secret(as_bytes(hash_text(*bytes)), as_bytes(text_of(asked, "answer")));
+}
+
+bool has_been_proved(const store::Challenge& challenge) {
+  return challenge.state == "proved" || challenge.state == Authority::kCertified;
+}
+
+std::string moved_text(const store::Agent& before, const store::Agent& after) {
+  return "key " + before.auth_kid + " -> " + after.auth_kid;
+}
+
+// What the event of an enrollment that was decided says.
+std::string decided_text(const store::Enrolled& found, const store::Agent& agent) {
+  const std::string by = found.token ? "a token of " + found.token->created_by : std::string();
+  switch (found.outcome) {
+    case kReplaced: {
+      std::string text = "replaced by " + by + ": " + moved_text(*found.before, agent);
+      if (found.token->inherit) return text + "; it inherits groups and credentials";
+      for (std::size_t i = 0; i < found.unassigned.size(); ++i)
+        text += (i == 0 ? "; no longer assigned: " : ", ") + found.unassigned[i];
+      return text;
+    }
+    case kKnown:
+      return "enrolled again with the keys that it has" + (by.empty() ? by : " by " + by);
+    case kPending:
+      return "waits for an approval";
+    default:
+      return "trusted by " + by;
+  }
+}
+
+}  // namespace
+
+Enrollment::Enrollment(const InstanceConfig& config, HostKeys& keys, Authority& authority,
+                       store::Store& store, Recorder& recorder, const Clock& clock)
+    : config_(config),
+      keys_(keys),
+      authority_(authority),
+      store_(store),
+      recorder_(recorder),
+      clock_(clock),
+      strangers_(clock, hourly(config.limits.enrollments)),
+      polls_(clock, {.burst = 60, .refill = 1s, .max_principals = 20'000}) {}
+
+void Enrollment::charge(const std::string& from) {
+  const auto decision = strangers_.take(principal_of_address(from));
+  if (decision) return;
+  throw Error(Code::kBusy, "too many enrollments from this address; try again in " +
+                               std::to_string(decision.retry_after.count() / 1000 + 1) +
+                               " s, or use an enrollment token");
+}
+
+// Another agent's place was asked for: that is an alarm, whatever else is wrong.
+void Enrollment::refuse(const store::Enrolled& found, const store::Enrollment& wanted,
+                        const std::string& from) {
+  const auto& agent = wanted.agent;
+  const auto& before = found.before;
+  const auto alarm = [&](const std::string& text) {
+    recorder_.record(Outcome::kAlarm, from, "enrol", agent.id, text);
+  };
+  switch (found.outcome) {
+    case kKeyInUse:
+      alarm("its auth key is the agent " + before->id);
+      throw Error(Code::kExists, "this auth key is the agent " + before->id, agent.auth_kid);
+    case kOtherKey:
+      alarm("the agent is there with key " + before->auth_kid + ", not " + agent.auth_kid);
+      throw Error(Code::kExists,
+                  "an agent " + agent.id +
+                      " is there with another key; if it lost its token: keyagent enroll --replace "
+                      "with a token made for it",
+                  agent.auth_kid);
+    case kOtherTransport:
+      alarm("another transport key than that of " + agent.auth_kid + ": " + agent.transport_kid);
+      throw Error(Code::kKeyState,
+                  "the agent " + agent.id +
+                      " is there with another transport key; a new one is trusted by a rekey only",
+                  agent.transport_kid);
+    case kRevoked:
+      alarm("the agent was revoked");
+      throw Error(Code::kDenied, "the agent " + agent.id + " was revoked", agent.auth_kid);
+    case kReserved:
+      alarm("a token for any agent, while an unused one was made for this id");
+      throw Error(Code::kExists,
+                  "an enrollment token was made for the id " + agent.id +
+                      ", and this is another one; use that token, or wait until it has expired",
+                  agent.auth_kid);
+    case kTokenRefused:
+      if (wanted.replace) {
+        alarm("a replacement without a valid token made for this id");
+      } else {
+        recorder_.record(Outcome::kRefused, from, "enrol", agent.id, "the token is not good");
+      }
+      deny_token();
+    case kFull:
+      recorder_.record(Outcome::kRefused, from, "enrol", agent.id, "too many wait for an approval");
+      throw Error(Code::kBusy,
+                  "too many agents wait for an approval, from this address or in all; approve or "
+                  "reject some (keyagent instance agents), or use an enrollment token");
+    case kRestored:
+      throw Error(Code::kKeyState,
+                  "the instance's store was put back from a backup, and is not accepted yet");
+    default:
+      throw Error(Code::kIntegrity, "this enrollment has ended; begin it again");
+  }
+}
+
+// Asked now so that the agent hears of it at once; it is the store that decides, later.
+void Enrollment::require_possible(const store::Enrollment& wanted, const std::string& from) {
+  const auto found = store_.would_enroll(wanted);
+  const bool possible = found.outcome == kEntered || found.outcome == kReplaced ||
+                        found.outcome == kKnown || found.outcome == kPending;
+  if (!possible) refuse(found, wanted, from);
+}
+
+Json Enrollment::begin(const Json& request, const std::string& from) {
+  store::Enrollment wanted;
+  wanted.now = clock_.now();
+  wanted.agent.id = text_of(request, "agent");
+  if (!is_id(wanted.agent.id)) throw Error(Code::kUsage, "an agent's id is [a-z0-9.-]{1,63}");
+  const std::string token = text_of(request, "token", "");
+  if (!token.empty()) {
+    const auto bytes = from_base64url(token);
+    if (bytes && bytes->size() == kSecretSize) wanted.token = sha256(*bytes);
+  }
+  // A valid token vouches for its bearer; everybody else shares the budget of the address.
+  const bool vouched =
+      !wanted.token.empty() &&
+      store_.enrollment_token(wanted.token, wanted.agent.id, wanted.now).has_value();
+  if (!vouched) charge(from);
+  if (!token.empty() && wanted.token.empty()) deny_token();
+
+  wanted.agent.auth_spki = pki::key_of_request(text_of(request, "csr"));
+  wanted.agent.auth_kid = envelope::key_of_spki(wanted.agent.auth_spki, Purpose::kAuth).kid.text();
+  const Json transport = request.value("transport", Json::object());
+  auto key = envelope::key_of_spki(bytes_of(transport, "spki"), Purpose::kTransport);
+  const auto algorithm = envelope_algorithm_of(text_of(transport, "envelope"));
+  if (!algorithm || !can_seal(key.algorithm, *algorithm))
+    throw Error(Code::kUsage, "'envelope' does not fit the transport key");
+  key.envelope = *algorithm;
+  wanted.agent.transport_spki = key.spki;
+  wanted.agent.transport_kid = key.kid.text();
+  wanted.replace = flag_of(request, "replace", false);
+  require_possible(wanted, from);
+  if (wanted.replace && token.empty())
+    throw Error(Code::kDenied, "'replace' needs an enrollment token that was made for this agent");
+  if (!vouched &&
+      store_.count_challenges("enrolment", {}, wanted.now) >= kMaxUnproved + config_.limits.pending)
+    throw Error(Code::kBusy, "too many enrollments are under way; try again in a few minutes");
+
+  if (store_.count_agents() >= config_.limits.agents && !store_.agent(wanted.agent.id))
+    throw Error(Code::kBusy, "this instance has all the agents that it may have (limits.agents)");
+
+  const SecretBytes secret = envelope::new_challenge();
+  store::Challenge challenge;
+  challenge.id = to_hex(random_bytes(16));
+  challenge.kind = "enrolment";
+  challenge.agent = wanted.agent.id;
+  challenge.state = "asked";
+  challenge.expires = wanted.now + kProofTime;
+  challenge.address = principal_of_address(from);
+  Json data{{"auth", to_base64url(wanted.agent.auth_spki)},
+            {"csr", text_of(request, "csr")},
+            {"transport", to_base64url(wanted.agent.transport_spki)},
+            {"envelope", name_of(*algorithm)},
+            {"host", text_of(request, "host", "").substr(0, 253)},
+            {"version", text_of(request, "version", "").substr(0, 63)},
+            {"replace", wanted.replace},
+            {"answer", hash_text(secret)}};
+  if (!wanted.token.empty()) data["token"] = to_base64url(wanted.token);
+  challenge.data = data.dump();
+  store_.add_challenge(challenge, wanted.now);
+  const Bytes sealed = envelope::seal_challenge(key, secret);
+  return {{"enrolment", challenge.id}, {"challenge", std::string(as_text(sealed))}};
+}
+
+// What an enrollment asked for, from its challenge.
+store::Enrollment Enrollment::read_asked(const store::Challenge& challenge) const {
+  const Json asked = parse_object(challenge.data);
+  store::Enrollment wanted;
+  wanted.challenge = challenge.id;
+  wanted.data = challenge.data;
+  wanted.now = clock_.now();
+  wanted.expires = wanted.now + config_.limits.pending_time;
+  wanted.agent.id = challenge.agent;
+  wanted.agent.auth_spki = bytes_of(asked, "auth");
+  wanted.agent.auth_kid = jwk_thumbprint(wanted.agent.auth_spki);
+  wanted.agent.transport_spki = bytes_of(asked, "transport");
+  wanted.agent.transport_kid = jwk_thumbprint(wanted.agent.transport_spki);
+  wanted.agent.envelope = text_of(asked, "envelope");
+  wanted.agent.host = text_of(asked, "host", "");
+  wanted.agent.version = text_of(asked, "version", "");
+  wanted.agent.enrolled = wanted.agent.changed = wanted.now;
+  if (asked.contains("token")) wanted.token = bytes_of(asked, "token");
+  wanted.replace = flag_of(asked, "replace", false);
+  wanted.address = challenge.address;
+  return wanted;
+}
+
+store::Enrolled Enrollment::decide(const store::Enrollment& wanted, const std::string& from) {
+  std::optional<store::Event> recorded;
+  const auto event = [&](const store::Enrolled& found) {
+    const auto outcome = found.outcome == kReplaced ? Outcome::kAlarm : Outcome::kDone;
+    recorded =
+        recorder_.make(outcome, from, "enrol", wanted.agent.id, decided_text(found, wanted.agent));
+    return *recorded;
+  };
+  const store::PendingLimits limits{config_.limits.pending_per_address, config_.limits.pending};
+  auto found = wanted.token.empty() ? store_.ask_approval(wanted, limits, event)
+                                    : store_.enroll(wanted, event);
+  const bool acted = found.outcome == kEntered || found.outcome == kReplaced ||
+                     found.outcome == kKnown || found.outcome == kPending;
+  if (!acted) refuse(found, wanted, from);
+  if (recorded) Recorder::say(*recorded);
+  return found;
+}
+
+Json Enrollment::prove(const std::string& id, const Json& request, const std::string& from) {
+  auto challenge = store_.challenge(id, clock_.now());
+  if (!challenge || challenge->kind != "enrolment") {
+    charge(from);
+    throw Error(Code::kUsage, "there is no such enrollment; it is good for 10 minutes");
+  }
+  if (!is_answer(parse_object(challenge->data), text_of(request, "answer"))) {
+    challenge->state = "failed";
+    store_.move_challenge(*challenge, "asked");
+    recorder_.record(Outcome::kAlarm, from, "enrol", challenge->agent,
+                     "the transport key did not open its challenge");
+    charge(from);
+    throw Error(Code::kIntegrity, "the transport key did not open its challenge");
+  }
+  if (has_been_proved(*challenge)) return poll(id, text_of(request, "answer"), from);  // said again
+  if (challenge->state != "asked")
+    throw Error(Code::kIntegrity, "a wrong answer ended this enrollment; begin it again");
+  const auto wanted = read_asked(*challenge);
+  const auto found = decide(wanted, from);
+  if (found.outcome == kReplaced && on_replaced) on_replaced(wanted.agent.id, *found.before);
+  challenge->state = "proved";
+  return answer_for(*challenge);
+}
+
+Json Enrollment::poll(const std::string& id, const std::string& answer, const std::string& from) {
+  const auto challenge = store_.challenge(id, clock_.now());
+  if (!challenge || challenge->kind != "enrolment" || !has_been_proved(*challenge) ||
+      !is_answer(parse_object(challenge->data), answer)) {
+    charge(from);
+    throw Error(Code::kDenied, "there is no such enrolment");
+  }
+  if (!polls_.take(id))
+    throw Error(Code::kBusy, "this enrollment is polled too often; once in 5 s is enough");
+  return answer_for(*challenge);
+}
+
+Json Enrollment::answer_for(const store::Challenge& challenge) {
+  const Bytes spki = bytes_of(parse_object(challenge.data), "auth");
+  const auto kid = jwk_thumbprint(spki);
+  const auto agent = store_.agent(challenge.agent);
+  const bool decided = agent && agent->auth_spki == spki;
+  if (decided && agent->state == name_of(Trust::kTrusted)) return trusted_answer(challenge, *agent);
+  if (decided && agent->state != name_of(Trust::kPending) &&
+      agent->state != name_of(Trust::kRejected))
+    throw Error(Code::kKeyState, "the agent " + agent->id + " is " + agent->state);
+  std::string reason = decided ? agent->reason : std::string();
+  for (const auto& each : store_.pending_agents(challenge.agent, clock_.now())) {
+    if (each.agent.auth_kid != kid) continue;
+    if (each.agent.state == name_of(Trust::kPending))
+      return {{"state", each.agent.state}, {"fingerprint", kid}};
+    reason = each.agent.reason;
+  }
+  if (decided && agent->state == name_of(Trust::kPending))
+    return {{"state", agent->state}, {"fingerprint", kid}};
+  throw Error(Code::kDenied, "the enrollment was rejected" + (reason.empty() ? "" : ": " + reason));
+}
+
+Json Enrollment::trusted_answer(const store::Challenge& challenge, const store::Agent& agent) {
+  const Json asked = parse_object(challenge.data);
+  const auto chain =
+      authority_.certify_enrolled(agent.id, agent.auth_spki, text_of(asked, "csr"), challenge.id);
+  if (!chain)  // trusted; an outside CA has to certify its key
+    return {{"state", name_of(Trust::kPending)}, {"fingerprint", agent.auth_kid}};
+  return {{"state", agent.state},
+          {"agent", agent.id},
+          {"certificate", *chain},
+          {"ca", authority_.certificate_pem()},
+          {"crl", authority_.crl_pem()},
+          {"instance", config_.id},
+          {"agents_url", config_.agents_url.empty() ? https_url(config_.hosts.front(), agents_port_)
+                                                    : config_.agents_url},
+          {"confirmation_key", to_base64url(keys_.find(config_.confirmation_key).spki)}};
+}
+
+void Enrollment::check_token(const std::string& agent, bool inherit) {
+  if (!agent.empty() && !is_id(agent))
+    throw Error(Code::kUsage, "an agent's id is [a-z0-9.-]{1,63}");
+  if (inherit && agent.empty())
+    throw Error(Code::kUsage, "'inherit' needs the id of the agent that is replaced: 'agent'");
+}
+
+Enrollment::TokenDraft Enrollment::draft_token() const {
+  const SecretBytes secret = random_secret(kSecretSize);
+  return {"ka1." + authority_.fingerprint() + "." + to_base64url(secret), sha256(secret)};
+}
+
+Json Enrollment::make_token(const std::string& agent, const std::vector<std::string>& groups,
+                            std::chrono::hours life, bool inherit, const std::string& by) {
+  check_token(agent, inherit);
+  const auto draft = draft_token();
+  Json out{{"token", draft.text}};
+  out.update(add_token(draft.hash, agent, groups, life, inherit, by));
+  return out;
+}
+
+Json Enrollment::add_token(const Bytes& hash, const std::string& agent,
+                           const std::vector<std::string>& groups, std::chrono::hours life,
+                           bool inherit, const std::string& by) {
+  if (store_.count_tokens(clock_.now()) >= config_.limits.tokens)
+    throw Error(Code::kBusy, "too many tokens are unused (limits.tokens); wait until some expire");
+  store::EnrollmentToken token;
+  token.hash = hash;
+  token.agent_id = agent;
+  token.groups = groups;
+  token.created_by = by;
+  token.expires = clock_.now() + life;
+  token.inherit = inherit;
+  store_.add_enrolment_token(token);
+  recorder_.record(Outcome::kDone, "user " + by, "token.create", agent.empty() ? "*" : agent,
+                   inherit ? "who replaces it inherits its groups and credentials" : "");
+  return {{"expires", rfc3339(token.expires)}};
+}
+
+}  // namespace keyagent::instance

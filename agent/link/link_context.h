@@ -1,0 +1,59 @@
+#pragma once
+// What all parts of the link have around them.
+
+#include <chrono>
+#include <filesystem>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <string>
+
+#include "agent/base/clock.h"
+#include "agent/keys/rekey_runner.h"
+#include "agent/link/gate_client.h"
+#include "agent/link/task_journal.h"
+#include "agent/tls/client.h"
+
+namespace keyagent::link {
+
+struct Timing {
+  std::chrono::milliseconds first_pause{1000}, longest_pause{60000};  // between attempts
+  std::chrono::milliseconds poll{5000};                               // for an approval
+  std::chrono::milliseconds connect{3000}, answer{4000};  // an ending agent waits for so much
+  std::chrono::milliseconds welcome{10000};
+  std::chrono::milliseconds ask{30000};  // for tasks, when the instance says nothing of any
+};
+
+struct LinkContext {
+  std::filesystem::path folder;  // the agent's state folder
+  std::string agent_id;          // where an enrollment names none
+  std::string version;
+  const Clock* clock = &system_clock();
+  GateClient::Ask ask;   // Gate::handle
+  keys::EventSink tell;  // log and audit log
+  Timing timing;
+  TaskJournal::Limits tasks;
+  // Cached credentials are used for so long after the last contact; the instance may want less.
+  std::chrono::milliseconds credential_max_age{std::chrono::hours(24 * 7)};
+  // Refuse credentials whose envelopes do not say what they are for; nullopt: as the enrollment
+  // says.
+  std::optional<bool> require_bound;
+};
+
+// TLS with the agent's own keys, made when it is first needed: an agent without an instance pays
+// for nothing. Thread-safe.
+class TlsLibrary {
+ public:
+  explicit TlsLibrary(GateClient& gate) : gate_(gate) {}
+  std::shared_ptr<tls::Library> get();
+
+ private:
+  GateClient& gate_;
+  std::mutex mutex_;
+  std::shared_ptr<tls::Library> library_;  // guarded by mutex_
+};
+
+// "web1.example.org": for people who look at the instance; identifies nothing (MISSION R14).
+std::string host_name();
+
+}  // namespace keyagent::link

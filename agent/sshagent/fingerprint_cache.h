@@ -1,0 +1,35 @@
+#pragma once
+// The kids of keys that were asked for before.
+
+#include <map>
+#include <mutex>
+#include <optional>
+#include <string>
+
+#include "agent/base/bytes.h"
+
+namespace keyagent::sshagent {
+
+// To read a key blob and make its thumbprint takes longer than to sign with P-256. Thread-safe;
+// holds keys that the gate has shown to somebody, so that nobody fills it with others.
+class FingerprintCache {
+ public:
+  std::optional<std::string> kid(ByteView blob) const {
+    const std::lock_guard guard(mutex_);
+    const auto found = kids_.find(Bytes(blob.begin(), blob.end()));
+    return found == kids_.end() ? std::nullopt : std::optional(found->second);
+  }
+  void remember(const Bytes& blob, const std::string& kid) {
+    const std::lock_guard guard(mutex_);
+    if (kids_.size() >= kMost) kids_.clear();
+    kids_.emplace(blob, kid);
+  }
+
+ private:
+  static constexpr std::size_t kMost = 4096;
+
+  mutable std::mutex mutex_;
+  std::map<Bytes, std::string> kids_;  // guarded by mutex_
+};
+
+}  // namespace keyagent::sshagent

@@ -1,0 +1,50 @@
+#pragma once
+// Wake-ups between the replicas that share a store: hints where to look, which may be lost.
+
+#include <chrono>
+#include <mutex>
+#include <set>
+#include <string>
+#include <thread>
+
+#include "agent/base/disk.h"
+#include "agent/store/engine/dialect.h"
+#include "agent/store/store.h"
+
+namespace keyagent::store {
+
+// PostgreSQL's LISTEN on a connection of its own; for SQLite, which has one process, a queue.
+// Thread-safe, apart from listen() and stop().
+class ChangeNotifications {
+ public:
+  // What PostgreSQL calls it.
+  static constexpr const char* kChannel = "keyagent";
+
+  explicit ChangeNotifications(const Place& place);
+  ChangeNotifications(const ChangeNotifications&) = delete;
+  ~ChangeNotifications();
+
+  void listen(Store::NotificationHandler look, std::chrono::milliseconds poll);
+  // Returns when `look` is not being called and will not be. May wait for a connection attempt.
+  void stop();
+  // To the listener of this process.
+  void wake(const std::string& what);
+
+ private:
+  class Connection;
+  void run();
+  void wait(Connection& connection, SteadyTime until) const;
+  std::set<std::string> take();
+  bool ended();
+
+  const Place& place_;
+  const Fd event_;  // eventfd: there is something in waiting_, or the end
+  Store::NotificationHandler look_;
+  std::chrono::milliseconds poll_{};
+  std::thread thread_;
+  std::mutex mutex_;
+  std::set<std::string> waiting_;  // guarded by mutex_
+  bool ended_ = false;             // guarded by mutex_
+};
+
+}  // namespace keyagent::store

@@ -1,0 +1,53 @@
+#pragma once
+// `keyagent worker`: takes tasks from the agent and has its handlers do them, so many at once as
+// its file says.
+
+#include <map>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <thread>
+
+#include "agent/client/client.h"
+#include "agent/worker/worker_config.h"
+#include "agent/worker/worker_handler.h"
+
+namespace keyagent::worker {
+
+// Thread-safe. Each place of each handler has a thread, which is the parent of what it runs: when
+// the worker dies, so do its handlers.
+class Worker {
+ public:
+  // `socket`: the agent's.
+  Worker(WorkerConfig config, const std::filesystem::path& socket);
+  ~Worker();  // as kill()
+
+  // Takes nothing more; what runs goes on to its end.
+  void drain();
+  // Kills what runs, and says so to the agent.
+  void kill();
+  // For what is taken from now on.
+  void use(WorkerConfig config);
+  // Nothing runs any more. REQUIRES drain() before.
+  bool is_done();
+  std::size_t places();
+
+ private:
+  struct Place {
+    std::thread thread;
+    bool done = false;  // guarded by mutex_
+  };
+  using Name = std::pair<std::string, unsigned>;
+  void open_places();  // REQUIRES mutex_
+  void serve(const Name& name);
+  // nullopt: this place is there no more.
+  std::optional<HandlerConfig> current(const Name& name);
+
+  client::Client agent_;
+  Flag draining_, killed_;
+  std::mutex mutex_;
+  std::shared_ptr<const WorkerConfig> config_;  // guarded by mutex_
+  std::map<Name, Place> places_;                // guarded by mutex_
+};
+
+}  // namespace keyagent::worker

@@ -1,0 +1,37 @@
+#pragma once
+// worker.yml: which programs of this host do which tasks (keyagent-worker(1)).
+
+#include <chrono>
+#include <filesystem>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "agent/process/confined.h"
+
+namespace keyagent::worker {
+
+struct HandlerConfig {
+  std::string name;
+  std::filesystem::path program;
+  std::optional<process::User> user;     // the worker is root, and it is not to be
+  std::chrono::seconds seconds{600};     // for a task that names no time
+  std::uint64_t memory = 0;              // bytes; 0: no limit of its own
+  unsigned parallel = 1;                 // so many at once
+  std::vector<std::string> credentials;  // names that its tasks may have; no others
+};
+
+struct WorkerConfig {
+  std::filesystem::path socket;          // empty: not said
+  std::chrono::milliseconds poll{1000};  // how often the agent is asked for tasks
+  std::vector<HandlerConfig> handlers;
+
+  const HandlerConfig* find(const std::string& name) const;
+};
+
+// Throws Error{kConfiguration} with file and line: also for a program that is not there, may be
+// changed by others, or would run as root without saying so.
+WorkerConfig load_worker_config(const std::filesystem::path& path);
+WorkerConfig parse_worker_config(const std::string& text, const std::string& source);
+
+}  // namespace keyagent::worker
