@@ -31,6 +31,8 @@ struct QuietErrors {
 };
 
 std::string_view trimmed(std::string_view line) {
+  // Files that were joined have a byte order mark in the middle.
+  if (line.starts_with(kUtf8Mark)) line.remove_prefix(kUtf8Mark.size());
   const auto first = line.find_first_not_of(kBlanks);
   if (first == line.npos) return {};
   return line.substr(first, line.find_last_not_of(kBlanks) - first + 1);
@@ -75,10 +77,13 @@ bool has_pem(ByteView file) {
 
 std::vector<PemBlock> read_pem(ByteView file) {
   const QuietErrors quiet;
-  // OpenSSL's reader takes no indented lines.
+  // OpenSSL's reader takes no indented lines, and has a rule of its own for the first one.
   SecretBytes text;
   text.reserve(file.size() + 1);
+  bool begun = false;
   for_each_line(as_text(without_byte_order_mark(file)), [&](std::string_view line) {
+    begun = begun || line.starts_with(kBegin);
+    if (!begun) return true;
     text.insert(text.end(), line.begin(), line.end());
     text.push_back('\n');
     return true;
