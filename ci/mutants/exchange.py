@@ -1,0 +1,18 @@
+MUTANTS = [
+    ("exchange-request", "agent/exchange/exchange.cpp",
+     '  require_same("request", package.request, order.request);\n', "", "exchange_test", "ExchangeTest"),
+    ("exchange-specification", "agent/exchange/exchange.cpp",
+     '  require_same("specification", package.specification, order.specification);\n', "", "exchange_test", "ExchangeTest"),
+    ("exchange-time", "agent/exchange/exchange.cpp",
+     '  require_time(package.issued, package.expires, clock.now(), "the package");\n', "", "exchange_test", "ExchangeTest"),
+    ("exchange-target", "agent/exchange/exchange.cpp", "if (!target || !is_identity(target->purpose))", "if (false)",
+     "exchange_test", "ExchangeTest"),
+    ("exchange-own-wrapping-key", "agent/exchange/exchange.cpp",
+     "if (!unwrapping || unwrapping->name.text() != order.exchange_key)", "if (false)", "exchange_test", "ExchangeTest"),
+    ("exchange-wrapping-key", "agent/exchange/exchange.cpp", "if (offer.exchange_kid != exchange.kid) {", "if (false) {",
+     "exchange_test", "ExchangeTest"),
+    ("exchange-pinned-target", "agent/exchange/exchange.cpp", "if (target.kid != order.target) {", "if (false) {",
+     "exchange_test", "ExchangeTest"),
+    ("ticket-life", "agent/exchange/key_import.cpp", "if (!is_over(key, clock)) return", "if (true) return", "exchange_test",
+     "ExchangeTest"),
+]

@@ -1,0 +1,4 @@
+MUTANTS = [
+    ("a-name-is-one-name", "agent/pki/alternative_names.cpp",
+     "      if (const char* fault = kind.fault(value)) refuse(name, fault);\n", "", "pki_test", "Fault175"),
+]

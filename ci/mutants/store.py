@@ -1,0 +1,16 @@
+MUTANTS = [
+    ("replacement-needs-its-token", "agent/store/enrolling.cpp", "if (outcome == kReplaced && !right)", "if (false && !right)",
+     "store_test", "store_test"),
+    ("reserved-id", "agent/store/enrolling.cpp", "if (found.token->agent_id.empty() && is_reserved(", "if (false && is_reserved(",
+     "store_test", "store_test"),
+    ("trusted-at-issue", "agent/store/certificates.cpp", 'if (!agent || agent->state != "trusted" || c.kid.empty() ||',
+     "if (!agent || c.kid.empty() ||", "store_test", "store_test"),
+    ("policy-approves-once", "agent/store/exchanges.cpp", "    if (!covered) return false;\n", "", "store_test", "store_test"),
+    ("task-of-a-group-left", "agent/store/task_queue.cpp", "      return !own && !grouped;", "      return false;",
+     "store_test", "store_test"),
+    ("sessions-of-a-copy", "agent/store/sessions.cpp", "*known != last && *known != next", "false", "restored_test", "Fault168"),
+    ("session-after-a-change", "agent/store/users.cpp", "const auto ended = end_logins(sql, before.name);",
+     "const std::int64_t ended = 0;", "store_test", "Fault160"),
+    ("session-of-the-row-before", "agent/store/users.cpp", "if (!now || *now != checked) return false;", "if (!now) return false;",
+     "store_test", "Fault160"),
+]
