@@ -95,7 +95,7 @@ bool wait_for(const Program& program, const Fd& process, const Fd& output, std::
 // and retried. One that another user could change is refused.
 void require_runnable(const Program& program) {
   std::error_code fault;
-  std::filesystem::status(program.path, fault);
+  (void)std::filesystem::status(program.path, fault);
   if (fault)
     throw Error(Code::kPeer,
                 program.what + " " + program.path.string() + " cannot be run: " + fault.message());
