@@ -221,6 +221,22 @@ TEST_F(GateDecryptTest, Fault107_FailedDecryptionsSpendTheBudgetOfTheKey) {
   EXPECT_EQ(ask(kMail, decrypt_request("mail", good)).decrypt().plaintext(), "x");
 }
 
+TEST_F(GateDecryptTest, Fault107_FailedAgreementsSpendTheBudgetOfTheKey) {
+  options_.failures_per_key_per_day = 3;
+  options_.failure_quantum = 1us;
+  create("ec", "transport", "ec-p256");
+  const auto good = point_of(software_peer("P-256").get());
+  auto bad = good;
+  bad.back() = static_cast<char>(bad.back() ^ 1);
+  for (int i = 0; i < 3; ++i)
+    EXPECT_EQ(ask(kMail, agree_request("ec", bad)).failure().code(), wire::INPUT);
+  test::shim::reset_counts();
+  EXPECT_EQ(ask(kMail, agree_request("ec", good)).failure().code(), wire::KEY_STATE);
+  EXPECT_EQ(test::shim::count("C_DeriveKey"), 0u);
+  gate().forgive(3);
+  EXPECT_FALSE(ask(kMail, agree_request("ec", good)).agree().secret().empty());
+}
+
 TEST_F(GateDecryptTest, Fault108_BadCiphertextsNeverReloadTheModule) {
   options_.failures_per_key_per_day = 1000000;
   options_.failure_quantum = 1us;
