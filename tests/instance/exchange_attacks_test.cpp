@@ -118,6 +118,49 @@ TEST_F(ExchangeAttacks, Fault96_TheSameMessageIsTakenOnceAndOnlyInTime) {
   EXPECT_GE(source_.events("exchange.request", "alarm"), 2);
 }
 
+// The source's own key signs each of these answers: what differs is what they are for.
+TEST_F(ExchangeAttacks, Fault96_AnAnswerIsTakenForItsQuestionAndOnlyInTime) {
+  const auto later = [&](std::chrono::minutes time) { return rfc3339(clock_.now() + time); };
+  const std::pair<const char*, std::function<void(Json&)>> kCases[] = {
+      {"as it was", [](Json&) {}},
+      {"of another question", renew},
+      {"of another kind", [](Json& payload) { payload["kind"] = kExchangeQuestion; }},
+      {"for another instance", [](Json& payload) { payload["to"] = payload["from"]; }},
+      {"of yesterday",
+       [&](Json& payload) {
+         payload["issued"] = later(-24h);
+         payload["expires"] = later(-24h + 2min);
+       }},
+      {"of tomorrow",
+       [&](Json& payload) {
+         payload["issued"] = later(24h);
+         payload["expires"] = later(24h + 2min);
+       }},
+      {"good for ever", [&](Json& payload) { payload["expires"] = later(2h); }},
+  };
+  for (const auto& each : kCases) {
+    const std::string what = each.first;
+    line_.meddle = [&](const std::string& answer) {
+      return forge(source_.door, answer, each.second);
+    };
+    const auto id = ask();
+    target_.exchanges.work();
+    const bool good = what == "as it was";
+    EXPECT_EQ(show(id).at("state") == "failed", !good) << what;
+    if (!good) EXPECT_EQ(show(id).at("code"), "INTEGRITY") << what;
+  }
+}
+
+TEST_F(ExchangeAttacks, Fault96_AQuestionThatWouldBeGoodForHoursIsRefused) {
+  const auto text = said();
+  EXPECT_EQ(refusal(forge(target_.door, text,
+                          [&](Json& payload) {
+                            renew(payload);
+                            payload["expires"] = rfc3339(clock_.now() + 2h);
+                          })),
+            "INTEGRITY");
+}
+
 TEST_F(ExchangeAttacks, Fault96_AMessageForAnotherInstanceIsRefused) {
   ExchangeEnd third("third", line_, clock_);
   third.knows(target_);
