@@ -1,0 +1,10 @@
+MUTANTS = [
+    ("root-only-when-told", "agent/daemon/main.cpp", "if (::geteuid() == 0 && !arguments.allow_root)", "if (false)", "daemon_test", "RunsAsRootOnly"),
+    ("errors-of-the-configuration-end-the-start", "agent/daemon/main.cpp",
+     'if (finding.severity == "error")\n      throw Error(Code::kConfiguration, finding.where + ": " + finding.text + "; " + finding.cure);',
+     'if (false)\n      throw Error(Code::kConfiguration, finding.where + ": " + finding.text + "; " + finding.cure);', "daemon_test", "DaemonTrap"),
+    ("trusted-hook", "agent/daemon/program.cpp", "  require_trusted(program.path);\n", "", "daemon_test", "HookTest|Hook"),
+    ("checkpoint-of-a-hung-token", "agent/daemon/checkpoint_signer.cpp", "if (inside_ || asked_)", "if (false)", "daemon_test", "Fault045"),
+    ("hash-of-checkpoints", "agent/daemon/checkpoint_signer.cpp", "if (digest != DigestAlgorithm::kSha256 && digest != DigestAlgorithm::kNone)",
+     "if (false)", "daemon_test", "KeyOfAnotherDigest"),
+]
