@@ -26,6 +26,16 @@ std::string hash_pin(const SecretBytes& pin, const SecretBytes& salt) {
   return Botan::hex_encode(out.data(), out.size(), false);
 }
 
+// A name is on the disk when its folder is.
+bool sync_folder_of(const std::filesystem::path& path) {
+  const auto folder = path.has_parent_path() ? path.parent_path() : std::filesystem::path(".");
+  const int fd = ::open(folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+  if (fd < 0) return false;
+  const bool synced = ::fsync(fd) == 0;
+  ::close(fd);
+  return synced;
+}
+
 bool write_private(const std::filesystem::path& path, const std::string& text) {
   const auto temporary = path.string() + ".new";
   const int fd =
@@ -34,7 +44,8 @@ bool write_private(const std::filesystem::path& path, const std::string& text) {
   const bool written = ::write(fd, text.data(), text.size()) == static_cast<ssize_t>(text.size());
   const bool synced = ::fsync(fd) == 0;
   ::close(fd);
-  return written && synced && ::rename(temporary.c_str(), path.c_str()) == 0;
+  return written && synced && ::rename(temporary.c_str(), path.c_str()) == 0 &&
+         sync_folder_of(path);
 }
 
 [[noreturn]] void refuse_last_try(const Profile& profile) {
@@ -110,7 +121,7 @@ void RefusedPin::clear() {
   memory_.clear();
   locked_ = false;
   std::error_code ignored;
-  if (!file_.empty()) std::filesystem::remove(file_, ignored);
+  if (!file_.empty() && std::filesystem::remove(file_, ignored)) sync_folder_of(file_);
 }
 
 void log_in(CK_FUNCTION_LIST& functions, CK_SESSION_HANDLE session, const CK_TOKEN_INFO& info,

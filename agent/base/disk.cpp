@@ -251,6 +251,13 @@ void replace_file(const fs::path& path, ByteView content, const FileOwner& like)
   });
 }
 
+bool remove_file(const fs::path& path) {
+  const bool removed = ::unlink(path.c_str()) == 0;
+  if (!removed && errno != ENOENT) fail("remove", path, errno);
+  if (fs::is_directory(folder_of(path))) sync_folder(folder_of(path));
+  return removed;
+}
+
 Bytes read_file(const fs::path& path, std::size_t limit) {
   return read_open_file<Bytes>(open_regular(path), path, limit);
 }

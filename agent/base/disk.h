@@ -64,6 +64,10 @@ struct FileOwner {
 FileOwner owner_of(const std::filesystem::path& path);
 void replace_file(const std::filesystem::path& path, ByteView content, const FileOwner& like);
 
+// Removes the file; after a crash it stays removed. False: it was not there. Throws
+// Error{kConfiguration}: it may be there still.
+bool remove_file(const std::filesystem::path& path);
+
 // The whole file, at most `limit` bytes. Throws Error{kConfiguration}: absent, too large, not a
 // regular file.
 Bytes read_file(const std::filesystem::path& path, std::size_t limit = 1 << 20);

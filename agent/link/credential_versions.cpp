@@ -67,24 +67,25 @@ std::optional<CredentialVersions::Seen> CredentialVersions::seen(const std::stri
 void CredentialVersions::note(const std::string& instance, const std::string& name, Seen fresh) {
   const std::lock_guard lock(mutex_);
   load();
-  if (instance_ != instance) known_.clear();
-  const Seen before = known_[name];
+  std::map<std::string, Seen> next = instance_ == instance ? known_ : std::map<std::string, Seen>();
+  const Seen before = next[name];
   fresh.version = std::max(fresh.version, before.version);
   fresh.bound = fresh.bound || before.bound;
   if (fresh == before && instance_ == instance) return;
-  instance_ = instance;
-  known_[name] = fresh;
+  next[name] = fresh;
   Json all = Json::object();
-  for (const auto& [each, seen] : known_)
+  for (const auto& [each, seen] : next)
     all[each] = {{"version", seen.version}, {"bound", seen.bound}};
-  const Json out{{"instance", instance_}, {"credentials", all}};
+  const Json out{{"instance", instance}, {"credentials", all}};
   replace_file(path_, as_bytes(out.dump(2) + "\n"), 0600);
+  // Only now: what a full disk refused is written the next time.
+  instance_ = instance;
+  known_ = std::move(next);
 }
 
 void CredentialVersions::forget_all() {
   const std::lock_guard lock(mutex_);
-  std::error_code none;
-  std::filesystem::remove(path_, none);
+  remove_file(path_);
   known_.clear();
   instance_.clear();
   loaded_ = true;

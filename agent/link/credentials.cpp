@@ -130,7 +130,7 @@ Credentials::Copy Credentials::fetch(const LinkState& state, const std::string& 
   } catch (const Error& error) {
     line_.drop();
     if (is_final(error.code())) {
-      std::filesystem::remove(path_of(name));
+      remove_file(path_of(name));
       const std::lock_guard lock(mutex_);
       stale_.erase(name);
     }
@@ -267,7 +267,7 @@ void Credentials::look_all(const LinkState& state) {
   std::error_code none;
   for (const auto& entry : std::filesystem::directory_iterator(folder_, none)) {
     const bool copy = entry.path().extension() == ".json";
-    if (copy && !known.contains(entry.path().stem())) std::filesystem::remove(entry.path(), none);
+    if (copy && !known.contains(entry.path().stem())) remove_file(entry.path());
   }
   count(state, all);
 }

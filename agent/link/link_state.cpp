@@ -157,7 +157,7 @@ void LinkStore::update(const std::function<void(LinkState&)>& change) {
 
 void LinkStore::remove() {
   const std::lock_guard lock(mutex_);
-  std::filesystem::remove(path_);
+  remove_file(path_);
   state_.reset();
 }
 

@@ -190,7 +190,11 @@ std::optional<TaskEntry> TaskJournal::next() {
     if (first == nullptr || kept.entry.order < first->entry.order) first = &kept;
   }
   if (first == nullptr) return std::nullopt;
-  return read(first->entry.id);
+  // The file may be ahead: a write that failed in its last step is not known to have been done, and
+  // is done again.
+  TaskEntry entry = first->entry;
+  entry.end.result = read(entry.id).end.result;
+  return entry;
 }
 
 // REQUIRES mutex_.
@@ -227,7 +231,9 @@ void TaskJournal::end(const std::string& id, const TaskOutcome& outcome) {
 
 void TaskJournal::deliver_again(const std::string& id, const std::string& lease) {
   const std::lock_guard lock(mutex_);
-  TaskEntry entry = read(id);
+  const auto found = entries_.find(id);
+  TaskEntry entry = found == entries_.end() ? read(id) : found->second.entry;
+  entry.end = read(id).end;
   entry.stage = Stage::kEnded;
   entry.lease = lease;
   put(std::move(entry));

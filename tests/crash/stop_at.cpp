@@ -2,15 +2,16 @@
 // somebody something. strace's fault injection counts the calls of each thread by itself, which
 // enumerates nothing in a program of ten threads; here one count goes through all of them.
 //
-// usage: stop_at --root FOLDER --report FILE [--at N --do kill|power|enospc|eio] [--keep FOLDER]
-//                -- PROGRAM ARG...
+// usage: stop_at --root FOLDER --report FILE [--at N --do kill|power|torn|enospc|eio]
+//                [--keep FOLDER] -- PROGRAM ARG...
 //
-// A point is a write, fsync, truncation, rename, link or unlink below FOLDER, or a send to a
-// socket. Without --at every point is counted and named in FILE. With it, at point N, before the
+// A point is a write, fsync, truncation, rename, link or unlink in FOLDER, or a send to a socket. Without --at every point is counted and named in FILE. With it, at point N, before the
 // call:
 //   kill    SIGKILL
 //   power   the same, and what was not fsynced is gone: contents, new names, renames, removals.
 //           Below --keep (the token's own store) everything is taken as written.
+//   torn    the other way a disk may lose power: names, renames and removals are kept, and of
+//           contents that were not fsynced half of what was written.
 //   enospc  the call answers ENOSPC instead; eio: EIO (sends are no points then). x86-64 only.
 // FILE then says "reached CALL PATH". Ends as the program ends; 128 + signal when it was killed.
 
@@ -29,6 +30,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <csignal>
 #include <cstddef>
@@ -100,26 +102,34 @@ class Disk {
   void will_change(const fs::path& path) {
     if (is_durable(path) || before_.contains(path)) return;
     std::error_code error;
-    if (fs::is_regular_file(path, error)) before_[path] = slurp(path);
+    if (!fs::is_regular_file(path, error)) return;
+    before_[path] = slurp(path);
+    half_.emplace(path, before_[path]);
   }
   void will_create(const fs::path& path) {
     if (is_durable(path) || before_.contains(path) || fs::exists(path)) return;
     before_[path] = std::nullopt;
+    half_.emplace(path, std::nullopt);
   }
   void will_rename(const fs::path& from, const fs::path& to) {
     if (is_durable(to)) return;
     // Not kept: the old name with its contents, and whatever the new name was.
     pending_[to.parent_path()].push_back({to, contents(to)});
     pending_[from.parent_path()].push_back({from, contents(from)});
+    const auto unsynced = half_.find(from);
+    if (unsynced != half_.end()) half_[to] = unsynced->second;
+    half_.erase(from);
     before_.erase(from);
   }
   void will_remove(const fs::path& path) {
     if (is_durable(path)) return;
     pending_[path.parent_path()].push_back({path, kept(path)});
     before_.erase(path);
+    half_.erase(path);
   }
   void synced(const fs::path& path) {
     before_.erase(path);
+    half_.erase(path);
     pending_.erase(path);
   }
   void lose_power() {
@@ -127,6 +137,18 @@ class Disk {
     for (auto& [folder, names] : pending_) {
       for (auto name = names.rbegin(); name != names.rend(); ++name)
         restore(name->path, name->bytes);
+    }
+  }
+  void tear() {
+    for (const auto& [path, old] : half_) {
+      const auto now = contents(path);
+      if (!now || now == old) continue;
+      const std::string before = old.value_or("");
+      const auto same = static_cast<std::size_t>(
+          std::mismatch(now->begin(), now->end(), before.begin(), before.end()).first -
+          now->begin());
+      const std::size_t half = same + (now->size() - same) / 2;
+      put(path, now->substr(0, half) + (before.size() > half ? before.substr(half) : ""));
     }
   }
 
@@ -154,6 +176,7 @@ class Disk {
   }
   const fs::path durable_;
   std::map<fs::path, Contents> before_;
+  std::map<fs::path, Contents> half_;  // not fsynced, by the names of now: as it was kept
   std::map<fs::path, std::vector<Name>> pending_;  // by directory, in their order
 };
 
@@ -181,7 +204,7 @@ class Tracer {
       if (thread < 0) return 0;
       if (WIFEXITED(status) || WIFSIGNALED(status)) {
         if (thread != main_) continue;
-        if (power_lost_) disk_.lose_power();
+        if (power_lost_) options_.action == "torn" ? disk_.tear() : disk_.lose_power();
         return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
       }
       handle(thread, status);
@@ -248,17 +271,20 @@ class Tracer {
     if (++count_ == options_.at) {
       report_ << "reached " << name << " " << path.string() << std::endl;
       act(thread);
-      if (options_.action == "kill" || options_.action == "power") return;
+      if (stops()) return;
     } else if (options_.at == 0) {
       report_ << name << " " << path.string() << "\n" << std::flush;
     }
     follow(name, path, target);
   }
 
+  bool stops() const {
+    return options_.action == "kill" || options_.action == "power" || options_.action == "torn";
+  }
   bool is_point(const std::string& name, const fs::path& path) const {
     const bool fails = options_.action == "enospc" || options_.action == "eio";
     if (name.rfind("send", 0) == 0) return !fails && path.string().rfind("socket:", 0) == 0;
-    return path.string().rfind(options_.root.string() + "/", 0) == 0;
+    return path == options_.root || path.string().rfind(options_.root.string() + "/", 0) == 0;
   }
 
   void will_open(const fs::path& path, unsigned long flags) {
@@ -276,8 +302,8 @@ class Tracer {
   }
 
   void act(pid_t thread) {
-    if (options_.action == "kill" || options_.action == "power") {
-      power_lost_ = options_.action == "power";
+    if (stops()) {
+      power_lost_ = options_.action != "kill";
       ::kill(main_, SIGKILL);
       return;
     }
