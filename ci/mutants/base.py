@@ -37,4 +37,6 @@ MUTANTS = [
     ("exhausted-principals-are-kept", "agent/base/rate_budget.cpp",
      "if (fullest->first - now > tokens(limits_.burst - 1)) return shared_;  // it has no token", "", "base_test", "RateBudget"),
     ("escaped-log-lines", "agent/base/secret_text.cpp", "if (line.size() == kMaxLine)", "if (false)", "base_test", "SecretText"),
+    ("replaced-files-are-synced", "agent/base/disk.cpp", "  if (code == 0 && ::fsync(fd.get()) != 0) code = errno;\n  if (code == 0 && ::rename", "  if (code == 0 && ::rename",
+     "power_test", "power_test --subject link --mode torn"),
 ]

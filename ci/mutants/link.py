@@ -51,4 +51,10 @@ MUTANTS = [
     ("state-file-of-a-known-format", "agent/link/link_state.cpp", 'if (member(object, "format") != kFormat)', "if (false)", "link_state_test",
      "LinkState"),
     ("state-file-of-known-members", "agent/link/link_state.cpp", "  require_known_names(object);\n", "", "link_state_test", "LinkState"),
+    ("a-left-instance-stays-left", "agent/link/link_state.cpp", "  remove_file(path_);", "  std::filesystem::remove(path_);", "power_test",
+     "power_test --subject link --mode power"),
+    ("versions-are-written-before-they-are-known", "agent/link/credential_versions.cpp", "  next[name] = fresh;", "  known_[name] = next[name] = fresh;",
+     "power_test", "power_test --subject versions --mode enospc"),
+    ("an-outcome-in-doubt-is-answered", "agent/link/task_journal.cpp", "  TaskEntry entry = first->entry;\n", "  TaskEntry entry = read(first->entry.id);\n",
+     "power_test", "power_test --subject tasks --mode eio"),
 ]

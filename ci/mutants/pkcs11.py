@@ -24,4 +24,6 @@ MUTANTS = [
     ("slot-count-is-believed", "pkcs11/slot.cpp", "if (count > kMaxSlots)", "if (false)", "pkcs11_module_test", "Fault052"),
     ("disk-before-a-write", "pkcs11/token.cpp", '  require_token_room(impl_->profile, impl_->options.state_folder, "a write");\n', "",
      "pkcs11_recovery_test", "Fault167"),
+    ("refused-pin-outlives-a-power-cut", "pkcs11/login.cpp", "== 0 &&\n         sync_folder_of(path);", "== 0;", "power_test",
+     "power_test --subject pin --mode power"),
 ]

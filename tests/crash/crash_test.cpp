@@ -1,7 +1,8 @@
 // scripts/crash-test: stops the agent at every point of a rekey, in every way that a host can stop
 // it, and looks at what is left.
 //
-// usage: crash_test [--token softhsm|tpm] [--mode kill|power|torn|enospc|eio|call] [--act rekey|retire]
+// usage: crash_test [--token softhsm|tpm] [--mode kill|power|torn|enospc|eio|call] [--act
+// rekey|retire]
 //                   [--from N] [--step N] [--verbose]
 //
 // Prints one line: the points, those that were reached, and the violations of what R8 promises.

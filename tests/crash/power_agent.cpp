@@ -156,8 +156,7 @@ class VersionsSubject final : public Listed {
 
 class PinSubject final : public Listed {
  public:
-  explicit PinSubject(const fs::path& folder)
-      : file_(folder / "refused-pin"), refused_(file_) {
+  explicit PinSubject(const fs::path& folder) : file_(folder / "refused-pin"), refused_(file_) {
     for (const std::string pin : {"1111", "2222"})
       steps_.emplace_back([this, pin] { refused_.remember(secret(pin)); });
     steps_.emplace_back([this] { refused_.clear(); });

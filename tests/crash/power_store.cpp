@@ -17,7 +17,8 @@ using namespace std::chrono_literals;
 const WallTime kThen{std::chrono::milliseconds(1'795'257'296'789)};
 
 store::Event happened(const std::string& action) {
-  return {.at = kThen, .actor = "ada", .action = action, .subject = "", .outcome = "done", .text = ""};
+  return {
+      .at = kThen, .actor = "ada", .action = action, .subject = "", .outcome = "done", .text = ""};
 }
 
 void must(bool done, const char* what) {
@@ -50,8 +51,8 @@ class StoreSubject final : public PowerSubject {
     out << "setting " << store_.setting("id").value_or("-") << "\n";
     for (const auto& each : store_.users()) out << "user " << each.name << " " << each.role << "\n";
     for (const auto& each : store_.agents())
-      out << "agent " << each.id << " " << each.state << " " << each.revision << " " << each.auth_kid
-          << "\n";
+      out << "agent " << each.id << " " << each.state << " " << each.revision << " "
+          << each.auth_kid << "\n";
     for (const auto& each : store_.certificates({}))
       out << "certificate " << each.serial << " " << each.revoked.has_value() << "\n";
     for (const auto& each : store_.credentials())
@@ -71,8 +72,8 @@ class StoreSubject final : public PowerSubject {
   void require_whole() const {
     store::Database database(store::Options{url_});
     database.read([](store::Sql& sql) {
-      const auto said = sql.all("PRAGMA integrity_check", {},
-                                [](const store::Row& row) { return row.text(0); });
+      const auto said =
+          sql.all("PRAGMA integrity_check", {}, [](const store::Row& row) { return row.text(0); });
       if (said != std::vector<std::string>{"ok"})
         throw std::runtime_error("integrity_check: " + said.at(0));
     });
@@ -166,12 +167,13 @@ class StoreSubject final : public PowerSubject {
       must(store_.add_task(task, 10, happened("task.submit")).has_value(), "task");
     });
     steps_.emplace_back([this] {
-      must(store_.take_task({.agent = "web1",
-                             .targets = {"agent:web1"},
-                             .handlers = {"deploy"},
-                             .lease = Bytes(32, 4),
-                             .now = kThen,
-                             .life = 60s})
+      must(store_
+               .take_task({.agent = "web1",
+                           .targets = {"agent:web1"},
+                           .handlers = {"deploy"},
+                           .lease = Bytes(32, 4),
+                           .now = kThen,
+                           .life = 60s})
                .has_value(),
            "take");
     });

@@ -29,7 +29,6 @@ std::unique_ptr<PowerSubject> open_task_journal(const std::filesystem::path& fol
 std::unique_ptr<PowerSubject> open_versions(const std::filesystem::path& folder);
 std::unique_ptr<PowerSubject> open_refused_pin(const std::filesystem::path& folder);
 // Not `used`: its schema is made, and little else.
-std::unique_ptr<PowerSubject> open_instance_store(const std::filesystem::path& folder,
-                                                  bool used);
+std::unique_ptr<PowerSubject> open_instance_store(const std::filesystem::path& folder, bool used);
 
 }  // namespace keyagent::test

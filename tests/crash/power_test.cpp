@@ -1,5 +1,5 @@
-// Stops a process at every point of its writes and looks whether what it keeps is whole, and whether
-// every write that was acknowledged is there (RELIABILITY 76, 78, 80).
+// Stops a process at every point of its writes and looks whether what it keeps is whole, and
+// whether every write that was acknowledged is there (RELIABILITY 76, 78, 80).
 //
 // usage: power_test [--subject NAME] [--mode kill|power|torn|enospc|eio] [--from N] [--step N]
 //                   [--verbose]
@@ -26,8 +26,8 @@
 namespace keyagent::test {
 
 const std::vector<std::string>& PowerSubject::names() {
-  static const std::vector<std::string> kNames{"link", "tasks", "versions", "pin", "schema",
-                                               "store"};
+  static const std::vector<std::string> kNames{"link", "tasks",  "versions",
+                                               "pin",  "schema", "store"};
   return kNames;
 }
 
@@ -139,8 +139,8 @@ class Examiner {
     std::vector<std::string> words{STOP_AT, "--root", folder_.string(), "--report",
                                    (temp_.path() / "points").string()};
     words.insert(words.end(), how.begin(), how.end());
-    words.insert(words.end(), {"--", "/proc/self/exe", "--act", name_, folder_.string(),
-                               acks().string()});
+    words.insert(words.end(),
+                 {"--", "/proc/self/exe", "--act", name_, folder_.string(), acks().string()});
     *std::find(words.begin(), words.end(), "/proc/self/exe") = fs::read_symlink("/proc/self/exe");
     std::vector<char*> argv;
     for (auto& each : words) argv.push_back(each.data());

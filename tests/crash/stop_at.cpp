@@ -5,8 +5,8 @@
 // usage: stop_at --root FOLDER --report FILE [--at N --do kill|power|torn|enospc|eio]
 //                [--keep FOLDER] -- PROGRAM ARG...
 //
-// A point is a write, fsync, truncation, rename, link or unlink in FOLDER, or a send to a socket. Without --at every point is counted and named in FILE. With it, at point N, before the
-// call:
+// A point is a write, fsync, truncation, rename, link or unlink in FOLDER, or a send to a socket.
+// Without --at every point is counted and named in FILE. With it, at point N, before the call:
 //   kill    SIGKILL
 //   power   the same, and what was not fsynced is gone: contents, new names, renames, removals.
 //           Below --keep (the token's own store) everything is taken as written.
