@@ -17,7 +17,7 @@ MUTANTS = [
     ("reseal-opened-again", "agent/gate/op_census.cpp",
      "if (!opens_to(ops, info_of(fresh), again, plaintext))", "if (false)", "gate_test", "Reseal"),
     ("refusals-without-a-budget", "agent/gate/refusals.cpp",
-     "  if (!budget_.take(caller)) {\n    count(caller, event);\n    return answer(true);\n  }\n", "", "admission_test", "Fault148"),
+     "  if (!budget_.take(caller)) {\n    count(caller, event);\n    return answer(true);\n  }\n", "", "admission_test", "Fault148_TheBudgetOfOne|Fault148_FailuresOfOther|RefusalsWithin"),
     ("failures-without-a-budget", "agent/gate/refusals.cpp",
      "  if (!budget_.take(caller)) {\n    count(caller, event);\n    return true;\n  }\n", "", "admission_test", "Fault148"),
     ("failed-changes-without-a-budget", "agent/gate/gate.cpp", "      require_room_for_change(flight);\n", "", "gate_test",

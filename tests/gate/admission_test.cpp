@@ -217,5 +217,20 @@ TEST(Deadlines, LateRequestIsCalledOnceAndRemovedOneNever) {
   EXPECT_TRUE(timer.tasks.empty()) << "no timer while nothing waits";
 }
 
+// A gate that has ended answers nobody.
+TEST(Deadlines, NothingIsCalledAfterStop) {
+  test::FakeClock clock;
+  ManualTimer timer;
+  const auto deadlines = std::make_shared<Deadlines>(clock, timer.timer());
+  int late = 0;
+  const auto entry = deadlines->add(clock.now_steady(), [&] { ++late; });
+  deadlines->stop();
+  clock.advance(std::chrono::seconds(1));
+  timer.fire();
+  EXPECT_EQ(late, 0);
+  EXPECT_TRUE(timer.tasks.empty());
+  deadlines->remove(entry);
+}
+
 }  // namespace
 }  // namespace keyagent::gate
