@@ -167,9 +167,44 @@ TEST_F(AuditVerify, Fault138_ForgedExternalCheckpointIsNotBelieved) {
   const auto at = forged.find("\"signature\":\"") + 13;
   forged[at] = forged[at] == 'A' ? 'B' : 'A';
   folder_.write(joined(lines_));
-  EXPECT_FALSE(verify(folder_.folder(), {forged, auditor_.public_keys()}).ok);
+  const auto result = verify(folder_.folder(), {forged, auditor_.public_keys()});
+  EXPECT_FALSE(result.ok);
+  EXPECT_THAT(result.text, HasSubstr("signature does not verify"));
   for (const char* text : {"", "{}", "[]", "null", R"({"size":"x"})", R"({"size":-1,"hash":1})"}) {
     EXPECT_FALSE(verify(folder_.folder(), {text, auditor_.public_keys()}).ok) << text;
+  }
+}
+
+// Whoever can write the log can compute hashes: each record also says which one it is.
+TEST_F(AuditVerify, Fault137_ARecordThatCarriesAnotherNumberIsFound) {
+  const AuditFolder folder;
+  std::filesystem::create_directories(folder.folder());
+  const auto first =
+      format_event(0, folder.options().clock->now(), std::string(kGenesis), event("open"));
+  const auto hash = parse_line(first)->hash;
+  for (const std::uint64_t number : {1u, 0u, 2u}) {
+    const auto second = format_event(number, folder.options().clock->now(), hash, event("sign"));
+    folder.write(first + "\n" + second + "\n");
+    const auto result = verify(folder.folder(), {});
+    EXPECT_EQ(result.ok, number == 1) << number << ": " << result.text;
+    if (number != 1) EXPECT_EQ(result.first_bad_seq, 1U);
+  }
+}
+
+// A signature of the audit key over another number of records than are there.
+TEST_F(AuditVerify, Fault138_ACheckpointOfAnotherPlaceIsFound) {
+  const AuditFolder folder;
+  std::filesystem::create_directories(folder.folder());
+  const auto now = folder.options().clock->now();
+  const auto first = format_event(0, now, std::string(kGenesis), event("open"));
+  const auto hash = parse_line(first)->hash;
+  for (const std::uint64_t size : {1u, 2u}) {
+    const auto signature = auditor_.signer()(as_bytes(checkpoint_payload(size, hash)));
+    folder.write(first + "\n" + format_checkpoint(1, now, hash, size, signature) + "\n");
+    std::ofstream(folder.folder() / kCheckpointName) << format_external(size, hash, now, signature);
+    const auto result = verify(folder.folder(), {{}, auditor_.public_keys()});
+    EXPECT_EQ(result.ok, size == 1) << result.text;
+    if (size != 1) EXPECT_THAT(result.text, HasSubstr("another place"));
   }
 }
 

@@ -9,6 +9,7 @@
 
 #include <atomic>
 #include <cerrno>
+#include <functional>
 
 #include "agent/base/error.h"
 #include "tests/support/temp_folder.h"
@@ -166,6 +167,19 @@ TEST(ReadTrustedFile, Fault122_WritableOrForeignFilesAreRefusedWithTheCure) {
   ASSERT_EQ(::chown(path.c_str(), 65534, 65534), 0);
   EXPECT_THAT(message_of(Code::kConfiguration, [&] { read_trusted_file(path); }),
               HasSubstr("chown "));
+}
+
+// Who may rename in the folder decides what the file says, whatever the file's own mode is.
+TEST(ReadTrustedFile, Fault162_AFileInAFolderThatOthersMayWriteIsRefused) {
+  const TempFolder folder;
+  const auto open = folder.path() / "open";
+  make_private_folder(open);
+  replace_file(open / "pin", as_bytes("1234"), 0400);
+  EXPECT_NO_THROW(read_secret_file(open / "pin"));
+  ASSERT_EQ(::chmod(open.c_str(), 0777), 0);
+  for (const auto& read : {std::function<void()>([&] { read_secret_file(open / "pin"); }),
+                           std::function<void()>([&] { read_trusted_file(open / "pin"); })})
+    EXPECT_THAT(message_of(Code::kConfiguration, read), HasSubstr("is not protected"));
 }
 
 TEST(MakePrivateFolder, EveryNewFolderIsPrivate) {

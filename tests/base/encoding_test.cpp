@@ -25,7 +25,8 @@ TEST(Base64url, OneTextForOneValue) {
                            "Zm9v=", "Zm9vYg\0", "\xC3\xA4"}) {
     EXPECT_FALSE(from_base64url(text) && to_base64url(*from_base64url(text)) != text) << text;
   }
-  for (const char* text : {"Zg==", "Zh", "Zm9", "Z", "Zg ", "Z g", "Zg\n", "+_8", "-/8", "Zm9v="}) {
+  for (const char* text : {"Zg==", "Zh", "Zm9", "Z", "Zg ", "Z g", "Zg\n", "+_8", "-/8",
+                           "Zm9v=", "Zm+v", "Zm/v", "++++", "Zm8=Zm9v"}) {
     EXPECT_FALSE(from_base64url(text)) << text;
   }
   EXPECT_FALSE(from_base64url(std::string_view("Zg\0\0", 4)));

@@ -100,6 +100,12 @@ TEST(YamlReader, Fault122_NestedAliasesCostNothing) {
   EXPECT_THAT(fault_of([&] { read(text); }), HasSubstr("f.yml:1: anchors"));
 }
 
+TEST(YamlReader, Fault122_ATextOfMoreThanAMebibyteIsNotParsed) {
+  const std::string comment = "# " + std::string(1024 * 1024 - 10, 'x') + "\n";
+  EXPECT_EQ(read(comment + "a: 1\n").text("a"), "1");
+  EXPECT_THAT(fault_of([&] { read(comment + "abcdefgh: 1\n"); }), HasSubstr("f.yml: longer than"));
+}
+
 TEST(YamlReader, Fault122_ValuesOfTheWrongKindNameTheirLine) {
   const auto reader = read(
       "text: {}\nnumber: 7x\nlarge: 99999999999999999999\nflag: maybe\nwait: 5\nlong: 999999999d\n"
