@@ -13,7 +13,7 @@ MUTANTS = [
     ("secret-files-are-private", "agent/base/disk.cpp", "if (loose != 0)", "if (false)", "base_test", "ReadSecretFile"),
     ("links-to-secret-files", "agent/base/disk.cpp", "if (walked.through_link && !follow)", "if (false)", "base_test",
      "SymbolicLink|ReadSecret|ReadTrusted"),
-    ("faults-of-a-trusted-file", "agent/base/disk.cpp", "if (!walked.faults.empty())", "if (false)", "base_test", "ReadSecret|Read"),
+    ("faults-of-a-trusted-file", "agent/base/disk.cpp", "if (!walked.faults.empty())", "if (false)", "base_test", "Fault162_AFileInAFolder"),
     ("size-of-a-file", "agent/base/disk.cpp", "if (std::cmp_greater(file.status.st_size, limit))", "if (false)", "base_test", "ReadFile"),
     ("failed-file-is-not-written", "agent/base/disk.cpp", "if (failed_)", "if (false)", "base_test", "AppendFile"),
     ("only-regular-files", "agent/base/disk.cpp", "if (!S_ISREG(file.status.st_mode))", "if (false)", "base_test", "ReadFile"),
