@@ -96,7 +96,7 @@ MUTANTS = [
     ("rules-gain-their-decider-nothing", "agent/instance/api/guarded_changes.cpp", "                   require_no_gain(name, request, decider);\n",
      "", "approvals_test", "Fault159_Rules"),
     ("rules-gain-their-author-nothing", "agent/instance/api/guarded_changes.cpp", "    require_no_gain(name, wanted, person);\n", "",
-     "approvals_test", "Fault159_Rules"),
+     "records_test", "Fault159_WhoDecidesAlone"),
     ("name-in-the-certificate", "agent/instance/fleet/agents.cpp", "  require_key(*agent, peer);\n", "", "instance_test", "T9_"),
     ("suspended-agents-are-refused", "agent/instance/fleet/agents.cpp", "if (agent->state != name_of(Trust::kTrusted))", "if (false)",
      "instance_test", "R3_"),

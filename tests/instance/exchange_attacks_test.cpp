@@ -82,10 +82,17 @@ TEST_F(ExchangeAttacks, X3_TheRightHostWithTheWrongKeyIsRefusedWithBothFingerpri
 
 TEST_F(ExchangeAttacks, X3_AnAnswerByAnotherKeyInTheSourcesNameIsRefused) {
   MemoryDoor eve;
-  line_.meddle = [&](const std::string& answer) { return forge(eve, answer, [](Json&) {}); };
-  const auto id = ask();
-  target_.exchanges.work();
-  EXPECT_EQ(show(id).at("code"), "INTEGRITY");
+  for (const bool as_itself : {false, true}) {
+    line_.meddle = [&](const std::string& answer) {
+      return forge(eve, answer, [&](Json& payload) {
+        if (as_itself) payload["from"] = eve.identity().kid.text();
+      });
+    };
+    const auto id = ask();
+    target_.exchanges.work();
+    EXPECT_EQ(show(id).at("state"), "failed") << as_itself;
+    EXPECT_EQ(show(id).at("code"), "INTEGRITY") << as_itself;
+  }
 }
 
 TEST_F(ExchangeAttacks, X3_WhoIsNoPeerIsDeniedAndLeavesNothing) {
@@ -180,6 +187,58 @@ TEST_F(ExchangeAttacks, Fault95_ARequestDoesNotChangeUnderItsId) {
     payload["body"]["exchange_spki"] = to_base64url(Bytes(91, 1));
   });
   EXPECT_EQ(refusal(other_key), "INTEGRITY");
+}
+
+TEST_F(ExchangeAttacks, X8_ARequestThatHasExpiredIsNotTaken) {
+  const auto late = forge(target_.door, said(), [&](Json& payload) {
+    renew(payload);
+    payload["body"]["request"] = to_hex(random_bytes(16));
+    payload["body"]["expires"] = rfc3339(clock_.now() - 1min);
+  });
+  EXPECT_EQ(refusal(late), "KEY_STATE");
+}
+
+// A body beside the message is the one whose hash was signed, and stands there once.
+TEST_F(ExchangeAttacks, Fault95_ABodyThatWasNotSignedIsRefused) {
+  const auto text = said();
+  const auto beside = [&](const std::string& signed_text, const std::string& sent, bool twice) {
+    Json outer = parse_object(forge(target_.door, text, [&](Json& payload) {
+      renew(payload);
+      if (!twice) payload.erase("body");
+      if (!signed_text.empty())
+        payload["body_sha256"] = to_base64url(sha256(as_bytes(signed_text)));
+    }));
+    outer["body"] = sent;
+    return refusal(outer.dump());
+  };
+  const Json payload =
+      verified_json(bytes_of(parse_object(text), "spki"), text_of(parse_object(text), "message"));
+  const auto body = payload.at("body").dump();
+  EXPECT_EQ(beside(body, body, false), "OK");
+  EXPECT_EQ(beside("{}", body, false), "unsigned INTEGRITY");
+  EXPECT_EQ(beside("", body, true), "unsigned INTEGRITY");
+  EXPECT_EQ(beside(body, body, true), "unsigned INTEGRITY");
+}
+
+// The target ends a request with a transcript that both sides have signed.
+TEST_F(ExchangeAttacks, X1_ASourceThatSignsAnotherTranscriptFailsTheRequest) {
+  for (const std::string what : {"transcript", "statement"}) {
+    const auto id = ask();
+    target_.exchanges.work();
+    source_.exchanges.approve(id, Json::object(), "sam");
+    line_.meddle = [&](const std::string& answer) {
+      return forge(source_.door, answer, [&](Json& payload) {
+        Json& body = payload["body"];
+        if (!body.contains("statement")) return;
+        if (what == "transcript") body[what] = transcript_hash("another");
+        if (what == "statement") body[what] = source_.door.sign(R"({"transcript":"another"})");
+      });
+    };
+    pass(10s);
+    line_.meddle = nullptr;
+    EXPECT_NE(show(id).at("state"), "complete") << what;
+    EXPECT_EQ(show(id).at("code"), "INTEGRITY") << what;
+  }
 }
 
 TEST_F(ExchangeAttacks, X16_ARequestOfAnotherPeerIsNotThere) {

@@ -109,6 +109,24 @@ TEST_P(RecordsTest, X13_OnlyWhomTheSpecificationNamesMayLetItsKeysLeave) {
   EXPECT_EQ(asked("pay", "crypto"), Code::kDenied);
 }
 
+// Where one person decides alone, that person gives access to others only.
+TEST_P(RecordsTest, Fault159_WhoDecidesAloneGivesNoAccessToThemselves) {
+  const std::pair<const char*, const char*> kCases[] = {
+      {R"("roles":["cryptographic-manager"])", "your own role"},
+      {R"("users":["crypto"])", "yourself"}};
+  for (const auto& [whom, said] : kCases) {
+    it().write("own.json",
+               std::string(R"([{"rule":"own","effect":"allow","uses":["decrypt"],)") + whom + "}]");
+    for (const char* words : {"specification access pay --from own.json",
+                              "specification create own --access own.json"}) {
+      const auto refused = it().run("crypto", words);
+      EXPECT_EQ(refused.status, 3) << words;
+      EXPECT_THAT(refused.output, HasSubstr(said));
+    }
+  }
+  EXPECT_THAT(it().run("app", "specification list").output, ::testing::Not(HasSubstr("own")));
+}
+
 TEST_P(RecordsTest, ASpecificationShowsItsKeyAndCryptoperiodAndIsMadeOnce) {
   it().specify("once");
   const auto again = it().run("crypto", "specification create once");
