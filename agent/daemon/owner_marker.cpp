@@ -13,7 +13,7 @@
 namespace keyagent::daemon {
 namespace {
 
-constexpr const char* kFact = "owner";
+constexpr const char* kOwnerFact = "owner";
 
 std::string first_line(const std::filesystem::path& path) {
   std::ifstream in(path);
@@ -75,7 +75,7 @@ bool Owner::alive() const {
 }
 
 void claim_token(vault::TokenVault& vault, const Owner& self, bool take_over) {
-  const auto marked = vault.read_fact(kFact);
+  const auto marked = vault.read_fact(kOwnerFact);
   const auto owner = marked ? Owner::parse(*marked) : std::nullopt;
   const bool ours = owner && owner->text() == self.text();
   if (owner && !ours && owner->alive() && !take_over) {
@@ -88,15 +88,15 @@ void claim_token(vault::TokenVault& vault, const Owner& self, bool take_over) {
                           : "; stop it, or set token.take-over if that machine is gone"));
   }
   if (ours) return;
-  vault.write_fact(kFact, self.text());
+  vault.write_fact(kOwnerFact, self.text());
   // Of two that start at once the later writer has it.
-  if (vault.keeps_facts() && vault.read_fact(kFact) != self.text())
+  if (vault.keeps_facts() && vault.read_fact(kOwnerFact) != self.text())
     throw Error(Code::kBusy, "another agent took this token at the same moment; start again");
 }
 
 void release_token(vault::TokenVault& vault) {
   try {
-    vault.erase_fact(kFact);
+    vault.erase_fact(kOwnerFact);
   } catch (const Error& error) {
     log_info("daemon", std::string("the owner marker stays in the token: ") + error.what());
   }

@@ -102,7 +102,7 @@ void require_runnable(const Program& program) {
   require_trusted(program.path);
 }
 
-std::string first_line(std::string text) {
+std::string first_line_of(std::string text) {
   text = text.substr(0, std::min(text.find('\n'), kMaxText));
   return escape_controls(text);
 }
@@ -128,7 +128,7 @@ ProgramEnd run_program(const Program& program) {
   int status = 0;
   while (::waitpid(pid, &status, 0) < 0 && errno == EINTR) continue;
   if (WIFEXITED(status)) end.code = WEXITSTATUS(status);
-  end.said = first_line(std::move(text));
+  end.said = first_line_of(std::move(text));
   return end;
 }
 

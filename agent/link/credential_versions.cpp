@@ -14,7 +14,7 @@ namespace {
 
 using Json = nlohmann::json;
 
-constexpr JsonLimits kLimits{4 << 20, 4};
+constexpr JsonLimits kVersionsLimits{4 << 20, 4};
 
 [[noreturn]] void refuse(const SealedCredential& sealed, const std::string& why) {
   throw Error(Code::kIntegrity,
@@ -38,7 +38,7 @@ void CredentialVersions::load() {
     return;
   }
   const Bytes bytes = read_trusted_file(path_, 4 << 20);
-  const auto object = parse_strict_object<Json>(as_text(bytes), kLimits);
+  const auto object = parse_strict_object<Json>(as_text(bytes), kVersionsLimits);
   std::map<std::string, Seen> known;
   try {
     if (!object) throw std::invalid_argument("no object");

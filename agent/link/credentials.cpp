@@ -12,7 +12,7 @@
 namespace keyagent::link {
 namespace {
 
-using Json = nlohmann::ordered_json;
+using OrderedJson = nlohmann::ordered_json;
 
 // However many an instance names: what is kept of them here is bounded (RELIABILITY 153).
 constexpr std::size_t kMaxCopies = 1000;
@@ -116,11 +116,11 @@ Credentials::Copy Credentials::fetch(const LinkState& state, const std::string& 
   try {
     Copy copy{fetch_for_our_keys(state, line_.api(state), name), rfc3339(context_.clock->now())};
     require_right(state, copy.sealed);
-    const Json kept{{"type", copy.sealed.type},
-                    {"version", copy.sealed.version},
-                    {"kid", copy.sealed.kid},
-                    {"envelope", copy.sealed.envelope},
-                    {"fetched", copy.fetched}};
+    const OrderedJson kept{{"type", copy.sealed.type},
+                           {"version", copy.sealed.version},
+                           {"kid", copy.sealed.kid},
+                           {"envelope", copy.sealed.envelope},
+                           {"fetched", copy.fetched}};
     make_private_folder(folder_);
     require_room(name);
     replace_file(path_of(name), as_bytes(kept.dump(2) + "\n"), 0600);

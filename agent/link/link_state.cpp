@@ -11,10 +11,10 @@
 namespace keyagent::link {
 namespace {
 
-using Json = nlohmann::ordered_json;
+using OrderedJson = nlohmann::ordered_json;
 
 constexpr int kFormat = 1;
-constexpr JsonLimits kLimits{4 << 20, 2};
+constexpr JsonLimits kStateLimits{4 << 20, 2};
 
 struct Text {
   const char* name;
@@ -48,36 +48,36 @@ constexpr Text kOptionalTexts[] = {{"epoch", &LinkState::epoch},
 
 constexpr const char* kRequireBound = "require_bound";  // written only where it is true
 
-[[noreturn]] void refuse(const std::string& why) {
+[[noreturn]] void refuse_state(const std::string& why) {
   throw Error(Code::kIntegrity, "what is known of the instance cannot be read: " + why +
                                     "; enrol again, with keyagent enroll --replace");
 }
 
-const Json& member(const Json& object, const char* name) {
+const OrderedJson& member(const OrderedJson& object, const char* name) {
   const auto found = object.find(name);
-  if (found == object.end()) refuse(std::string("'") + name + "' is missing");
+  if (found == object.end()) refuse_state(std::string("'") + name + "' is missing");
   return *found;
 }
 
-std::string text_in(const Json& value, const char* name) {
-  if (!value.is_string()) refuse(std::string("'") + name + "' is no text");
+std::string text_in_state(const OrderedJson& value, const char* name) {
+  if (!value.is_string()) refuse_state(std::string("'") + name + "' is no text");
   return value.get<std::string>();
 }
 
-void require_known_names(const Json& object) {
+void require_known_names(const OrderedJson& object) {
   std::set<std::string> known{"format", "stage", "certificates", "orders", kRequireBound};
   for (const auto& each : kTexts) known.insert(each.name);
   for (const auto& each : kOptionalTexts) known.insert(each.name);
   for (const auto& [name, value] : object.items()) {
-    if (!known.contains(name)) refuse("'" + name + "' is unknown");
+    if (!known.contains(name)) refuse_state("'" + name + "' is unknown");
   }
 }
 
 }  // namespace
 
 std::string to_text(const LinkState& state) {
-  Json out{{"format", kFormat},
-           {"stage", state.stage == LinkState::Stage::kPending ? "pending" : "trusted"}};
+  OrderedJson out{{"format", kFormat},
+                  {"stage", state.stage == LinkState::Stage::kPending ? "pending" : "trusted"}};
   for (const auto& each : kTexts) out[each.name] = state.*each.member;
   for (const auto& each : kOptionalTexts) {
     if (!(state.*each.member).empty()) out[each.name] = state.*each.member;
@@ -89,32 +89,32 @@ std::string to_text(const LinkState& state) {
 }
 
 LinkState parse_link_state(std::string_view text) {
-  const auto parsed = parse_strict_object<Json>(text, kLimits);
-  if (!parsed) refuse("it is no JSON object");
-  const Json& object = *parsed;
+  const auto parsed = parse_strict_object<OrderedJson>(text, kStateLimits);
+  if (!parsed) refuse_state("it is no JSON object");
+  const OrderedJson& object = *parsed;
   require_known_names(object);
-  if (member(object, "format") != kFormat) refuse("its format is not known");
+  if (member(object, "format") != kFormat) refuse_state("its format is not known");
   LinkState state;
-  const std::string stage = text_in(member(object, "stage"), "stage");
-  if (stage != "pending" && stage != "trusted") refuse("'stage' is unknown");
+  const std::string stage = text_in_state(member(object, "stage"), "stage");
+  if (stage != "pending" && stage != "trusted") refuse_state("'stage' is unknown");
   state.stage = stage == "pending" ? LinkState::Stage::kPending : LinkState::Stage::kTrusted;
   for (const auto& each : kTexts)
-    state.*each.member = text_in(member(object, each.name), each.name);
+    state.*each.member = text_in_state(member(object, each.name), each.name);
   for (const auto& each : kOptionalTexts) {
     if (object.contains(each.name))
-      state.*each.member = text_in(member(object, each.name), each.name);
+      state.*each.member = text_in_state(member(object, each.name), each.name);
   }
   if (const auto bound = object.find(kRequireBound); bound != object.end()) {
-    if (!bound->is_boolean()) refuse("'require_bound' is not true or false");
+    if (!bound->is_boolean()) refuse_state("'require_bound' is not true or false");
     state.require_bound = bound->get<bool>();
   }
-  const Json& certificates = member(object, "certificates");
-  const Json& orders = member(object, "orders");
-  if (!certificates.is_object() || !orders.is_object()) refuse("a list is none");
+  const OrderedJson& certificates = member(object, "certificates");
+  const OrderedJson& orders = member(object, "orders");
+  if (!certificates.is_object() || !orders.is_object()) refuse_state("a list is none");
   for (const auto& [kid, chain] : certificates.items())
-    state.certificates[kid] = text_in(chain, "certificates");
+    state.certificates[kid] = text_in_state(chain, "certificates");
   for (const auto& [order, rekey] : orders.items()) {
-    if (!rekey.is_number_unsigned()) refuse("'orders' holds no number");
+    if (!rekey.is_number_unsigned()) refuse_state("'orders' holds no number");
     state.orders[order] = rekey.get<std::uint64_t>();
   }
   return state;

@@ -11,31 +11,32 @@
 namespace keyagent::link {
 namespace {
 
-using Json = nlohmann::ordered_json;
+using OrderedJson = nlohmann::ordered_json;
 using Stage = TaskEntry::Stage;
 
-constexpr int kFormat = 1;
-constexpr JsonLimits kLimits{1 << 20, 2};
+constexpr int kJournalFormat = 1;
+constexpr JsonLimits kJournalLimits{1 << 20, 2};
 constexpr Stage kStages[] = {Stage::kStarted, Stage::kEnded, Stage::kAccepted, Stage::kRefused};
 
 [[noreturn]] void refuse(const std::string& why) {
   throw Error(Code::kIntegrity, "the entry of a task cannot be read: " + why);
 }
 
-const Json& member(const Json& object, const char* name) {
+const OrderedJson& journal_member(const OrderedJson& object, const char* name) {
   const auto found = object.find(name);
   if (found == object.end()) refuse(std::string("'") + name + "' is missing");
   return *found;
 }
 
-std::string text_in(const Json& object, const char* name) {
-  const Json& value = member(object, name);
+std::string text_in(const OrderedJson& object, const char* name) {
+  const OrderedJson& value = journal_member(object, name);
   if (!value.is_string()) refuse(std::string("'") + name + "' is no text");
   return value.get<std::string>();
 }
 
-std::uint64_t number_in(const Json& object, const char* name, std::uint64_t most = UINT64_MAX) {
-  const Json& value = member(object, name);
+std::uint64_t number_in(const OrderedJson& object, const char* name,
+                        std::uint64_t most = UINT64_MAX) {
+  const OrderedJson& value = journal_member(object, name);
   if (!value.is_number_unsigned() || value.get<std::uint64_t>() > most)
     refuse(std::string("'") + name + "' is no number that it may be");
   return value.get<std::uint64_t>();
@@ -68,29 +69,29 @@ bool is_task_id(std::string_view id) {
 }
 
 std::string to_text(const TaskEntry& entry) {
-  const Json out{{"format", kFormat},
-                 {"order", entry.order},
-                 {"id", entry.id},
-                 {"handler", entry.handler},
-                 {"stage", name_of(entry.stage)},
-                 {"lease", entry.lease},
-                 {"uid", entry.uid},
-                 {"attempt", entry.attempt},
-                 {"outcome", entry.end.outcome},
-                 {"text", entry.end.text},
-                 {"result", entry.end.result},
-                 {"changed", entry.changed},
-                 {"credential", entry.credential},
-                 {"grant", entry.grant},
-                 {"runs_as", entry.runs_as}};
-  return out.dump(2, ' ', false, Json::error_handler_t::replace) + "\n";
+  const OrderedJson out{{"format", kJournalFormat},
+                        {"order", entry.order},
+                        {"id", entry.id},
+                        {"handler", entry.handler},
+                        {"stage", name_of(entry.stage)},
+                        {"lease", entry.lease},
+                        {"uid", entry.uid},
+                        {"attempt", entry.attempt},
+                        {"outcome", entry.end.outcome},
+                        {"text", entry.end.text},
+                        {"result", entry.end.result},
+                        {"changed", entry.changed},
+                        {"credential", entry.credential},
+                        {"grant", entry.grant},
+                        {"runs_as", entry.runs_as}};
+  return out.dump(2, ' ', false, OrderedJson::error_handler_t::replace) + "\n";
 }
 
 TaskEntry parse_task_entry(std::string_view text) {
-  const auto parsed = parse_strict_object<Json>(text, kLimits);
+  const auto parsed = parse_strict_object<OrderedJson>(text, kJournalLimits);
   if (!parsed) refuse("it is no JSON object");
-  const Json& object = *parsed;
-  if (member(object, "format") != kFormat) refuse("its format is not known");
+  const OrderedJson& object = *parsed;
+  if (journal_member(object, "format") != kJournalFormat) refuse("its format is not known");
   constexpr std::size_t kFields = 15, kOldFields = 12;  // until 0.1.0: no credential
   if (object.size() != kFields && object.size() != kOldFields)
     refuse("it has a field that is unknown");

@@ -4,7 +4,7 @@
 namespace keyagent::store {
 namespace {
 
-const std::string kSelect =
+const std::string kSelectAgents =
     "SELECT id, state, auth_spki, transport_spki, auth_kid, transport_kid, "
     "previous_transport_kid, envelope, host, version, group_names, approved_by, reason, enrolled, "
     "changed, last_seen, revision, next_auth_spki, next_auth_kid, next_transport_spki, "
@@ -83,11 +83,11 @@ bool Store::add_agent(const Agent& a) {
 }
 
 std::optional<Agent> agent_in(Sql& sql, const std::string& id, const char* lock) {
-  return sql.first(kSelect + "WHERE id = :id" + lock, {{"id", id}}, agent_of);
+  return sql.first(kSelectAgents + "WHERE id = :id" + lock, {{"id", id}}, agent_of);
 }
 
 std::optional<Agent> agent_with_key(Sql& sql, const std::string& auth_kid) {
-  return sql.first(kSelect + "WHERE auth_kid = :kid AND auth_kid <> ''", {{"kid", auth_kid}},
+  return sql.first(kSelectAgents + "WHERE auth_kid = :kid AND auth_kid <> ''", {{"kid", auth_kid}},
                    agent_of);
 }
 
@@ -106,7 +106,8 @@ std::optional<Agent> Store::agent_by_auth_kid(const std::string& kid) {
 }
 
 std::vector<Agent> Store::agents() {
-  return impl_->db.read([](Sql& sql) { return sql.all(kSelect + "ORDER BY id", {}, agent_of); });
+  return impl_->db.read(
+      [](Sql& sql) { return sql.all(kSelectAgents + "ORDER BY id", {}, agent_of); });
 }
 
 bool write_agent(Sql& sql, const Agent& a) {

@@ -3,7 +3,7 @@
 namespace keyagent::store {
 namespace {
 
-const std::string kSelect =
+const std::string kSelectCertificates =
     "SELECT serial, agent, kid, not_before, not_after, revoked, reason, der FROM certificates ";
 
 Certificate certificate_of(const Row& row) {
@@ -61,15 +61,17 @@ IssueOutcome Store::issue_certificate(const Certificate& c, const IssueBudget& b
 
 std::vector<Certificate> Store::certificates(const std::string& agent) {
   return impl_->db.read([&](Sql& sql) {
-    if (agent.empty()) return sql.all(kSelect + "ORDER BY not_before, serial", {}, certificate_of);
-    return sql.all(kSelect + "WHERE agent = :agent ORDER BY not_before, serial", {{"agent", agent}},
-                   certificate_of);
+    if (agent.empty())
+      return sql.all(kSelectCertificates + "ORDER BY not_before, serial", {}, certificate_of);
+    return sql.all(kSelectCertificates + "WHERE agent = :agent ORDER BY not_before, serial",
+                   {{"agent", agent}}, certificate_of);
   });
 }
 
 std::vector<Certificate> Store::own_certificates() {
   return impl_->db.read([&](Sql& sql) {
-    return sql.all(kSelect + "WHERE agent = '' ORDER BY not_before, serial", {}, certificate_of);
+    return sql.all(kSelectCertificates + "WHERE agent = '' ORDER BY not_before, serial", {},
+                   certificate_of);
   });
 }
 

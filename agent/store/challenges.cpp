@@ -3,7 +3,7 @@
 namespace keyagent::store {
 namespace {
 
-constexpr const char* kSelect =
+constexpr const char* kSelectChallenges =
     "SELECT id, kind, agent, state, data, expires, address FROM challenges ";
 
 Challenge challenge_of(const Row& row) {
@@ -36,15 +36,16 @@ void Store::add_challenge(const Challenge& challenge, WallTime now) {
 
 std::optional<Challenge> Store::challenge(const std::string& id, WallTime now) {
   return impl_->db.read([&](Sql& sql) {
-    return sql.first(std::string(kSelect) + "WHERE id = :id AND expires > :now",
+    return sql.first(std::string(kSelectChallenges) + "WHERE id = :id AND expires > :now",
                      {{"id", id}, {"now", now}}, challenge_of);
   });
 }
 
 std::vector<Challenge> Store::challenges(const std::string& kind, WallTime now) {
   return impl_->db.read([&](Sql& sql) {
-    return sql.all(std::string(kSelect) + "WHERE kind = :kind AND expires > :now ORDER BY id",
-                   {{"kind", kind}, {"now", now}}, challenge_of);
+    return sql.all(
+        std::string(kSelectChallenges) + "WHERE kind = :kind AND expires > :now ORDER BY id",
+        {{"kind", kind}, {"now", now}}, challenge_of);
   });
 }
 

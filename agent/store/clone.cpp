@@ -13,7 +13,7 @@ namespace keyagent::store {
 namespace {
 
 constexpr int kPage = 500;
-constexpr const char* kSetting = "cloned-from";
+constexpr const char* kCloneSetting = "cloned-from";
 
 struct Table {
   const char* name;
@@ -27,7 +27,7 @@ const Table kSpecifications{"specifications",
                             1,
                             {"created", "changed", "revision"}};
 const Table kDataKeys{"data_keys", {"kid", "specification", "source"}, 1, {"noted", "closed"}};
-const Table kRecords{
+const Table kRecordTables{
     "records", {"specification", "id", "kid", "envelope", "changed_by"}, 2, {"version", "changed"}};
 const Table kCredentials{"credentials",
                          {"name", "type", "envelope", "agent_names", "group_names", "changed_by"},
@@ -121,26 +121,26 @@ CloneCounts Store::clone(const CloneOrder& order, const std::function<Event(Clon
   Database from({order.url, 1});
   require_same_schema(from);
   return impl_->db.write([&](Sql& to) {
-    for (const auto* table : {&kRecords, &kCredentials, &kDataKeys}) require_empty(to, *table);
+    for (const auto* table : {&kRecordTables, &kCredentials, &kDataKeys}) require_empty(to, *table);
     drop_unused(to);
     require_empty(to, kSpecifications);
     if (order.users) require_empty(to, kUsers);
     const auto counts = from.snapshot([&](Sql& sql) {
       require_moved(sql);
       return CloneCounts{copy(sql, to, kSpecifications), copy(sql, to, kDataKeys),
-                         copy(sql, to, kRecords), copy(sql, to, kCredentials),
+                         copy(sql, to, kRecordTables), copy(sql, to, kCredentials),
                          order.users ? copy(sql, to, kUsers) : 0};
     });
     assign_to_nobody(to);
     to.run("INSERT INTO settings (name, value) VALUES (:name, :source)",
-           {{"name", kSetting}, {"source", order.source}});
+           {{"name", kCloneSetting}, {"source", order.source}});
     insert_event(to, event(counts));
     return counts;
   });
 }
 
 std::optional<std::string> Store::cloned_from() {
-  return setting(kSetting);
+  return setting(kCloneSetting);
 }
 
 }  // namespace keyagent::store

@@ -3,7 +3,7 @@
 namespace keyagent::store {
 namespace {
 
-const std::string kSelect =
+const std::string kSelectCredentials =
     "SELECT c.name, c.type, c.version, c.blind, coalesce(r.kid, ''), c.envelope, c.agent_names, "
     "c.group_names, c.changed_by, c.changed, c.removed FROM credentials c LEFT JOIN records r "
     "ON r.specification = '" +
@@ -103,13 +103,13 @@ bool Store::assign_credential(const std::string& name, const std::vector<std::st
 
 std::optional<Credential> Store::credential(const std::string& name) {
   return impl_->db.read([&](Sql& sql) {
-    return sql.first(kSelect + "WHERE c.name = :name", {{"name", name}}, credential_of);
+    return sql.first(kSelectCredentials + "WHERE c.name = :name", {{"name", name}}, credential_of);
   });
 }
 
 std::vector<Credential> Store::credentials() {
   return impl_->db.read([](Sql& sql) {
-    return sql.all(kSelect + "WHERE c.removed = 0 ORDER BY c.name", {}, credential_of);
+    return sql.all(kSelectCredentials + "WHERE c.removed = 0 ORDER BY c.name", {}, credential_of);
   });
 }
 

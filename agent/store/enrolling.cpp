@@ -14,7 +14,7 @@ using enum EnrollOutcome;
 
 const std::string kTokens =
     "SELECT hash, agent_id, group_names, created_by, expires, used_by, inherit "
-    "FROM enrollment_tokens ";
+    "FROM enrolment_tokens ";
 
 EnrollmentToken token_of(const Row& row) {
   return {.hash = row.bytes(0),
@@ -40,7 +40,7 @@ std::optional<EnrollmentToken> token_in(Sql& sql, const Bytes& hash, const std::
 bool is_reserved(Sql& sql, const std::string& agent_id, WallTime now) {
   return sql
       .first(
-          "SELECT 1 FROM enrollment_tokens WHERE agent_id = :agent AND used_by = '' "
+          "SELECT 1 FROM enrolment_tokens WHERE agent_id = :agent AND used_by = '' "
           "AND expires > :now LIMIT 1",
           {{"agent", agent_id}, {"now", now}}, [](const Row&) { return true; })
       .has_value();
@@ -151,7 +151,7 @@ Enrolled Store::enroll(const Enrollment& e, const EnrolledEvent& event) {
       found.outcome = kGone;
       return found;
     }
-    sql.run("UPDATE enrollment_tokens SET used_by = :agent WHERE hash = :hash",
+    sql.run("UPDATE enrolment_tokens SET used_by = :agent WHERE hash = :hash",
             {{"agent", e.agent.id}, {"hash", e.token}});
     found.token->used_by = e.agent.id;
     if (found.outcome != kKnown) {

@@ -5,7 +5,7 @@ namespace keyagent::store {
 void Store::add_enrolment_token(const EnrollmentToken& token) {
   impl_->db.write([&](Sql& sql) {
     sql.run(
-        "INSERT INTO enrollment_tokens (hash, agent_id, group_names, created_by, expires, used_by, "
+        "INSERT INTO enrolment_tokens (hash, agent_id, group_names, created_by, expires, used_by, "
         "inherit) VALUES (:hash, :agent, :groups, :created_by, :expires, :used_by, :inherit)",
         {{"hash", token.hash},
          {"agent", token.agent_id},

@@ -84,7 +84,7 @@ std::int64_t Store::forget_events(const std::string& outcome, std::int64_t most,
 void Store::forget_history(WallTime before) {
   impl_->db.write([&](Sql& sql) {
     const Bounds bounds{{"before", before}};
-    sql.run("DELETE FROM enrollment_tokens WHERE expires < :before", bounds);
+    sql.run("DELETE FROM enrolment_tokens WHERE expires < :before", bounds);
     sql.run("DELETE FROM certificates WHERE not_after < :before", bounds);
     sql.run(
         "DELETE FROM rekeys WHERE changed < :before "
@@ -107,7 +107,7 @@ std::int64_t Store::count_agents() {
 std::int64_t Store::count_tokens(WallTime now) {
   return impl_->db.read([&](Sql& sql) {
     return sql
-        .first("SELECT count(*) FROM enrollment_tokens WHERE used_by = '' AND expires > :now",
+        .first("SELECT count(*) FROM enrolment_tokens WHERE used_by = '' AND expires > :now",
                {{"now", now}}, [](const Row& row) { return row.number(0); })
         .value_or(0);
   });

@@ -8,13 +8,13 @@
 namespace keyagent::store {
 namespace {
 
-const std::string kSelect =
+const std::string kSelectExchanges =
     "SELECT id, number, side, own, peer, frequency, specifications, rekey, state, code, detail, "
     "digest, requested_by, approved_by, period, series, next_at, created, changed, expires, "
     "faults, looks, due, exported, told, retried, offer, transcript, own_statement, "
     "peer_statement, revision, taken FROM exchanges ";
 // As in the index exchanges_open.
-constexpr const char* kOpen =
+constexpr const char* kOpenExchanges =
     "state IN ('pending', 'approved', 'exported', 'imported', 'verified')";
 
 Exchange exchange_of(const Row& row) {
@@ -148,9 +148,9 @@ bool Store::add_exchange(const Exchange& exchange, std::size_t max_open, const E
     if (sql.first("SELECT id FROM exchanges WHERE id = :id", {{"id", exchange.id}},
                   [](const Row& row) { return row.text(0); }))
       return false;
-    const auto open =
-        sql.first(std::string("SELECT count(*) FROM exchanges WHERE own = :own AND ") + kOpen,
-                  {{"own", exchange.own}}, [](const Row& row) { return row.number(0); });
+    const auto open = sql.first(
+        std::string("SELECT count(*) FROM exchanges WHERE own = :own AND ") + kOpenExchanges,
+        {{"own", exchange.own}}, [](const Row& row) { return row.number(0); });
     if (open.value() >= static_cast<long long>(max_open))
       throw Error(Code::kBusy, "too many requests for keys have not ended");
     insert(sql, added);
@@ -161,13 +161,13 @@ bool Store::add_exchange(const Exchange& exchange, std::size_t max_open, const E
 
 std::optional<Exchange> Store::exchange(const std::string& id) {
   return impl_->db.read([&](Sql& sql) {
-    return sql.first(kSelect + "WHERE id = :id", {{"id", id}}, exchange_of);
+    return sql.first(kSelectExchanges + "WHERE id = :id", {{"id", id}}, exchange_of);
   });
 }
 
 std::vector<Exchange> Store::exchanges(const ExchangeFilter& filter) {
   return impl_->db.read([&](Sql& sql) {
-    return sql.all(kSelect +
+    return sql.all(kSelectExchanges +
                        "WHERE own = :own AND (:state = '' OR state = :state) "
                        "AND (:peer = '' OR peer = :peer) AND (:side = '' OR side = :side) "
                        "ORDER BY number DESC LIMIT :count",
@@ -231,13 +231,14 @@ std::vector<Exchange> Store::due_exchanges(const std::string& own, WallTime now,
                                            std::size_t count) {
   return impl_->db.read([&](Sql& sql) {
     const Bounds bounds{{"own", own}, {"now", now}, {"count", count}};
-    auto found = sql.all(kSelect +
+    auto found = sql.all(kSelectExchanges +
                              "WHERE own = :own AND due > 0 AND due <= :now "
                              "ORDER BY due LIMIT :count",
                          bounds, exchange_of);
-    for (auto& each : sql.all(kSelect + "WHERE own = :own AND next_at > 0 AND next_at <= :now "
-                                        "ORDER BY next_at LIMIT :count",
-                              bounds, exchange_of)) {
+    for (auto& each :
+         sql.all(kSelectExchanges + "WHERE own = :own AND next_at > 0 AND next_at <= :now "
+                                    "ORDER BY next_at LIMIT :count",
+                 bounds, exchange_of)) {
       const bool known = std::any_of(found.begin(), found.end(),
                                      [&](const auto& other) { return other.id == each.id; });
       if (!known) found.push_back(std::move(each));

@@ -3,7 +3,7 @@
 namespace keyagent::store {
 namespace {
 
-const std::string kSelect =
+const std::string kSelectPeers =
     "SELECT identity, name, spki, url, ca, automatic, owner, epoch, epoch_jws, added_by, added, "
     "seen, revision FROM peers ";
 
@@ -50,12 +50,14 @@ bool Store::add_peer(const Peer& peer) {
 
 std::optional<Peer> Store::peer(const std::string& identity) {
   return impl_->db.read([&](Sql& sql) {
-    return sql.first(kSelect + "WHERE identity = :identity", {{"identity", identity}}, peer_of);
+    return sql.first(kSelectPeers + "WHERE identity = :identity", {{"identity", identity}},
+                     peer_of);
   });
 }
 
 std::vector<Peer> Store::peers() {
-  return impl_->db.read([](Sql& sql) { return sql.all(kSelect + "ORDER BY name", {}, peer_of); });
+  return impl_->db.read(
+      [](Sql& sql) { return sql.all(kSelectPeers + "ORDER BY name", {}, peer_of); });
 }
 
 bool Store::update_peer(const Peer& peer) {

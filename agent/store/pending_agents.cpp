@@ -3,7 +3,7 @@
 namespace keyagent::store {
 namespace {
 
-const std::string kSelect =
+const std::string kSelectPendingAgents =
     "SELECT id, auth_kid, state, auth_spki, transport_spki, transport_kid, envelope, host, "
     "version, reason, address, asked, expires FROM pending_agents ";
 
@@ -70,9 +70,9 @@ EnrollOutcome add_pending(Sql& sql, const Enrollment& e, const PendingLimits& li
 
 std::optional<PendingAgent> pending_in(Sql& sql, const std::string& id, const std::string& auth_kid,
                                        WallTime now) {
-  return sql.first(
-      kSelect + "WHERE id = :id AND auth_kid = :kid AND expires > :now" + sql.for_update(),
-      {{"id", id}, {"kid", auth_kid}, {"now", now}}, pending_of);
+  return sql.first(kSelectPendingAgents + "WHERE id = :id AND auth_kid = :kid AND expires > :now" +
+                       sql.for_update(),
+                   {{"id", id}, {"kid", auth_kid}, {"now", now}}, pending_of);
 }
 
 void drop_pending(Sql& sql, const std::string& id) {
@@ -81,7 +81,7 @@ void drop_pending(Sql& sql, const std::string& id) {
 
 std::vector<PendingAgent> Store::pending_agents(const std::string& id, WallTime now) {
   return impl_->db.read([&](Sql& sql) {
-    return sql.all(kSelect +
+    return sql.all(kSelectPendingAgents +
                        "WHERE expires > :now AND (:id = '' OR id = :id) ORDER BY id, asked, "
                        "auth_kid",
                    {{"now", now}, {"id", id}}, pending_of);

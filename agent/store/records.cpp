@@ -6,7 +6,7 @@
 namespace keyagent::store {
 namespace {
 
-const std::string kSelect =
+const std::string kSelectRecords =
     "SELECT specification, id, kid, version, envelope, changed_by, changed FROM records ";
 const std::string kSelectShort =
     "SELECT specification, id, kid, version, '', changed_by, changed FROM records ";
@@ -85,8 +85,9 @@ RecordPut Store::put_record(const Record& record, const std::optional<std::int64
 
 std::optional<Record> Store::record(const std::string& specification, const std::string& id) {
   return impl_->db.read([&](Sql& sql) {
-    return sql.first(kSelect + "WHERE specification = :specification AND id = :id AND kid <> ''",
-                     {{"specification", specification}, {"id", id}}, record_of);
+    return sql.first(
+        kSelectRecords + "WHERE specification = :specification AND id = :id AND kid <> ''",
+        {{"specification", specification}, {"id", id}}, record_of);
   });
 }
 
@@ -125,7 +126,7 @@ std::vector<Record> Store::records_under(const std::string& specification, const
                                          const std::string& after, std::size_t count) {
   return impl_->db.read([&](Sql& sql) {
     return sql.all(
-        kSelect +
+        kSelectRecords +
             "WHERE specification = :specification AND kid = :kid AND id > :after "
             "ORDER BY id LIMIT :count",
         {{"specification", specification}, {"kid", kid}, {"after", after}, {"count", count}},

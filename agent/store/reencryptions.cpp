@@ -6,7 +6,7 @@
 namespace keyagent::store {
 namespace {
 
-const std::string kSelect =
+const std::string kSelectReencryptions =
     "SELECT specification, state, started_by, body, rate, total, done, failed, kid, position, "
     "started, changed, since, since_done, holder, lease_until, fence FROM reencryptions ";
 
@@ -56,8 +56,8 @@ constexpr const char* kSet =
     "position = :position, started = :started, changed = :changed, since = :since, "
     "since_done = :since_done, holder = :holder, lease_until = :lease_until, ";
 
-std::optional<Reencryption> find(Sql& sql, const std::string& specification) {
-  return sql.first(kSelect + "WHERE specification = :specification",
+std::optional<Reencryption> find_reencryption(Sql& sql, const std::string& specification) {
+  return sql.first(kSelectReencryptions + "WHERE specification = :specification",
                    {{"specification", specification}}, reencryption_of);
 }
 
@@ -92,12 +92,13 @@ bool Store::begin_reencryption(const Reencryption& job, const Event& event) {
 }
 
 std::optional<Reencryption> Store::reencryption(const std::string& specification) {
-  return impl_->db.read([&](Sql& sql) { return find(sql, specification); });
+  return impl_->db.read([&](Sql& sql) { return find_reencryption(sql, specification); });
 }
 
 std::vector<Reencryption> Store::reencryptions() {
-  return impl_->db.read(
-      [](Sql& sql) { return sql.all(kSelect + "ORDER BY specification", {}, reencryption_of); });
+  return impl_->db.read([](Sql& sql) {
+    return sql.all(kSelectReencryptions + "ORDER BY specification", {}, reencryption_of);
+  });
 }
 
 std::optional<Reencryption> Store::claim_reencryption(const std::string& holder, WallTime now,
@@ -107,8 +108,8 @@ std::optional<Reencryption> Store::claim_reencryption(const std::string& holder,
   // No lease lasts longer, whatever the clock was that gave it; replicas' clocks differ a little.
   const Bounds when{{"now", now}, {"latest", now + 2 * life}};
   const auto free = impl_->db.read([&](Sql& sql) {
-    return sql.first(kSelect + "WHERE " + kFree + " ORDER BY specification LIMIT 1", when,
-                     reencryption_of);
+    return sql.first(kSelectReencryptions + "WHERE " + kFree + " ORDER BY specification LIMIT 1",
+                     when, reencryption_of);
   });
   if (!free) return std::nullopt;
   auto job = *free;

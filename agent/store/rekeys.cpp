@@ -3,7 +3,7 @@
 namespace keyagent::store {
 namespace {
 
-const std::string kSelect =
+const std::string kSelectRekeys =
     "SELECT id, batch, agent, key_name, state, old_kid, new_kid, ordered_by, detail, ordered, "
     "changed, canary FROM rekeys ";
 // As in the index rekeys_open.
@@ -88,18 +88,19 @@ void Store::add_rekeys(const std::vector<Rekey>& rekeys, const std::string& sett
 
 std::vector<Rekey> Store::rekey_batch(const std::string& batch) {
   return impl_->db.read([&](Sql& sql) {
-    return sql.all(kSelect + "WHERE batch = :batch ORDER BY id", {{"batch", batch}}, rekey_of);
+    return sql.all(kSelectRekeys + "WHERE batch = :batch ORDER BY id", {{"batch", batch}},
+                   rekey_of);
   });
 }
 
 std::optional<Rekey> Store::rekey(std::int64_t id) {
   return impl_->db.read([&](Sql& sql) {
-    return sql.first(kSelect + "WHERE id = :id", {{"id", id}}, rekey_of);
+    return sql.first(kSelectRekeys + "WHERE id = :id", {{"id", id}}, rekey_of);
   });
 }
 
 std::vector<Rekey> Store::rekeys(const std::string& agent, bool open_only) {
-  std::string query = kSelect + "WHERE " + (open_only ? kOpen : "1 = 1");
+  std::string query = kSelectRekeys + "WHERE " + (open_only ? kOpen : "1 = 1");
   return impl_->db.read([&](Sql& sql) {
     if (agent.empty()) return sql.all(query + " ORDER BY id", {}, rekey_of);
     return sql.all(query + " AND agent = :agent ORDER BY id", {{"agent", agent}}, rekey_of);
@@ -107,7 +108,7 @@ std::vector<Rekey> Store::rekeys(const std::string& agent, bool open_only) {
 }
 
 std::vector<Rekey> Store::sent_rekeys(const std::string& agent) {
-  const std::string query = kSelect + "WHERE " + kOpen + " AND " + kUnderWay;
+  const std::string query = kSelectRekeys + "WHERE " + kOpen + " AND " + kUnderWay;
   return impl_->db.read([&](Sql& sql) {
     if (agent.empty()) return sql.all(query + " ORDER BY id", {}, rekey_of);
     return sql.all(query + " AND agent = :agent ORDER BY id", {{"agent", agent}}, rekey_of);
@@ -129,7 +130,7 @@ RekeyCounts Store::count_rekeys(const std::string& batch) {
 std::vector<Rekey> Store::ready_rekeys(const std::string& batch, const std::string& replica,
                                        bool canaries, std::size_t count) {
   return impl_->db.read([&](Sql& sql) {
-    return sql.all(kSelect +
+    return sql.all(kSelectRekeys +
                        "WHERE batch = :batch AND state = 'ordered' AND canary >= :canary AND "
                        "EXISTS (SELECT 1 FROM links WHERE links.agent = rekeys.agent AND "
                        "links.replica = :replica) ORDER BY id LIMIT :count",

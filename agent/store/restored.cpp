@@ -76,7 +76,7 @@ bool Store::accept_restored(const Event& event, std::int64_t epoch) {
     // Agents went on since the backup: what they say next is taken.
     sql.run("DELETE FROM agent_sessions", {});
     // Those that were used after the backup are unused again.
-    sql.run("DELETE FROM enrollment_tokens WHERE used_by = ''", {});
+    sql.run("DELETE FROM enrolment_tokens WHERE used_by = ''", {});
     insert_event(sql, event);
     return true;
   });

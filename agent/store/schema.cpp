@@ -26,10 +26,10 @@ const Migration kFirst = {
       last_seen BIGINT NOT NULL, revision BIGINT NOT NULL))sql",
     R"sql(CREATE UNIQUE INDEX agents_auth_kid ON agents (auth_kid) WHERE auth_kid <> '')sql",
 
-    R"sql(CREATE TABLE enrollment_tokens (
+    R"sql(CREATE TABLE enrolment_tokens (
       hash TEXT PRIMARY KEY, agent_id TEXT NOT NULL, group_names TEXT NOT NULL,
       created_by TEXT NOT NULL, expires BIGINT NOT NULL, used_by TEXT NOT NULL))sql",
-    R"sql(CREATE INDEX enrollment_tokens_expires ON enrollment_tokens (expires))sql",
+    R"sql(CREATE INDEX enrolment_tokens_expires ON enrolment_tokens (expires))sql",
 
     R"sql(CREATE TABLE challenges (
       id TEXT PRIMARY KEY, kind TEXT NOT NULL, agent TEXT NOT NULL, state TEXT NOT NULL,
@@ -179,7 +179,7 @@ const Migration kCredentialRecords = {};
 
 // Agents that wait for a person have rows of their own, one per key; older ones stay in `agents`.
 const Migration kEnrollments = {
-    R"sql(ALTER TABLE enrollment_tokens ADD COLUMN inherit BIGINT NOT NULL DEFAULT 0)sql",
+    R"sql(ALTER TABLE enrolment_tokens ADD COLUMN inherit BIGINT NOT NULL DEFAULT 0)sql",
     R"sql(ALTER TABLE challenges ADD COLUMN address TEXT NOT NULL DEFAULT '')sql",
     R"sql(CREATE INDEX challenges_kind ON challenges (kind, address))sql",
     R"sql(CREATE TABLE pending_agents (

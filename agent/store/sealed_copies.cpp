@@ -3,7 +3,7 @@
 namespace keyagent::store {
 namespace {
 
-const std::string kSelect =
+const std::string kSelectSealedCopies =
     "SELECT s.credential, s.version, s.agent, s.kid, s.envelope FROM sealed_copies s ";
 
 SealedCopy copy_of(const Row& row) {
@@ -45,7 +45,7 @@ bool Store::put_sealed_copy(const SealedCopy& copy) {
 std::optional<SealedCopy> Store::sealed_copy(const std::string& credential,
                                              const std::string& agent, const std::string& kid) {
   return impl_->db.read([&](Sql& sql) {
-    return sql.first(kSelect +
+    return sql.first(kSelectSealedCopies +
                          "JOIN credentials c ON c.name = s.credential AND c.version = s.version "
                          "WHERE s.agent = :agent AND s.kid = :kid AND s.credential = :credential",
                      {{"agent", agent}, {"kid", kid}, {"credential", credential}}, copy_of);
@@ -54,8 +54,9 @@ std::optional<SealedCopy> Store::sealed_copy(const std::string& credential,
 
 std::vector<SealedCopy> Store::sealed_copies(const std::string& agent, const std::string& kid) {
   return impl_->db.read([&](Sql& sql) {
-    return sql.all(kSelect + "WHERE s.agent = :agent AND s.kid = :kid ORDER BY s.credential",
-                   {{"agent", agent}, {"kid", kid}}, copy_of);
+    return sql.all(
+        kSelectSealedCopies + "WHERE s.agent = :agent AND s.kid = :kid ORDER BY s.credential",
+        {{"agent", agent}, {"kid", kid}}, copy_of);
   });
 }
 

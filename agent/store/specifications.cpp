@@ -5,7 +5,7 @@
 namespace keyagent::store {
 namespace {
 
-const std::string kSelect =
+const std::string kSelectSpecifications =
     "SELECT name, access, created_by, changed_by, created, changed, revision FROM specifications ";
 
 Specification specification_of(const Row& row) {
@@ -39,13 +39,15 @@ bool Store::add_specification(const Specification& s, const Event& event) {
 
 std::optional<Specification> Store::specification(const std::string& name) {
   return impl_->db.read([&](Sql& sql) {
-    return sql.first(kSelect + "WHERE name = :name", {{"name", name}}, specification_of);
+    return sql.first(kSelectSpecifications + "WHERE name = :name", {{"name", name}},
+                     specification_of);
   });
 }
 
 std::vector<Specification> Store::specifications() {
-  return impl_->db.read(
-      [](Sql& sql) { return sql.all(kSelect + "ORDER BY name", {}, specification_of); });
+  return impl_->db.read([](Sql& sql) {
+    return sql.all(kSelectSpecifications + "ORDER BY name", {}, specification_of);
+  });
 }
 
 bool Store::update_specification(const Specification& s, const Event& event) {

@@ -68,7 +68,7 @@ void Store::forget_expired(WallTime now) {
     sql.run("DELETE FROM logins WHERE expires <= :now", {{"now", now}});
     sql.run("DELETE FROM peer_nonces WHERE expires <= :now", {{"now", now}});
     sql.run("DELETE FROM challenges WHERE expires <= :now", {{"now", now}});
-    sql.run("DELETE FROM enrollment_tokens WHERE expires <= :now AND used_by = ''", {{"now", now}});
+    sql.run("DELETE FROM enrolment_tokens WHERE expires <= :now AND used_by = ''", {{"now", now}});
     sql.run("DELETE FROM pending_agents WHERE expires <= :now", {{"now", now}});
   });
 }

@@ -3,7 +3,7 @@
 namespace keyagent::store {
 namespace {
 
-const std::string kSelect = "SELECT name, role, password, spki_sha256, disabled FROM users ";
+const std::string kSelectUsers = "SELECT name, role, password, spki_sha256, disabled FROM users ";
 
 User user_of(const Row& row) {
   return {.name = row.text(0),
@@ -58,17 +58,18 @@ std::optional<std::int64_t> Store::update_user(const User& before, const User& a
 
 std::optional<User> Store::user(const std::string& name) {
   return impl_->db.read([&](Sql& sql) {
-    return sql.first(kSelect + "WHERE name = :name", {{"name", name}}, user_of);
+    return sql.first(kSelectUsers + "WHERE name = :name", {{"name", name}}, user_of);
   });
 }
 
 std::vector<User> Store::users() {
-  return impl_->db.read([](Sql& sql) { return sql.all(kSelect + "ORDER BY name", {}, user_of); });
+  return impl_->db.read(
+      [](Sql& sql) { return sql.all(kSelectUsers + "ORDER BY name", {}, user_of); });
 }
 
 bool Store::add_login(const LoginSession& session, const User& checked) {
   return impl_->db.write([&](Sql& sql) {
-    const auto now = sql.first(kSelect + "WHERE name = :name" + sql.for_share(),
+    const auto now = sql.first(kSelectUsers + "WHERE name = :name" + sql.for_share(),
                                {{"name", checked.name}}, user_of);
     if (!now || *now != checked) return false;
     sql.run(

@@ -11,7 +11,7 @@
 namespace keyagent::cli {
 namespace {
 
-struct Options {
+struct AuditOptions {
   std::string folder, checkpoint, save;
   std::vector<std::string> keys;
   unsigned count = 10;
@@ -24,13 +24,13 @@ struct Outcome {
   std::string text, checkpoint;
 };
 
-std::string read_checkpoint(const Options& options) {
+std::string read_checkpoint(const AuditOptions& options) {
   if (options.checkpoint.empty()) return {};
   const auto bytes = read_input(options.checkpoint, 64 * 1024);
   return std::string(as_text(bytes));
 }
 
-Outcome verify_offline(const Options& options) {
+Outcome verify_offline(const AuditOptions& options) {
   audit::VerifyOptions wanted;
   if (!options.checkpoint.empty()) wanted.external_checkpoint = read_checkpoint(options);
   for (const auto& file : options.keys) {
@@ -47,7 +47,7 @@ Outcome verify_offline(const Options& options) {
           {}};
 }
 
-Outcome verify_by_agent(Session& session, const Options& options) {
+Outcome verify_by_agent(Session& session, const AuditOptions& options) {
   wire::Request request;
   request.mutable_audit_verify()->set_external_checkpoint(read_checkpoint(options));
   const auto response = session.call(request);
@@ -58,7 +58,7 @@ Outcome verify_by_agent(Session& session, const Options& options) {
   return outcome;
 }
 
-void run_verify(Session& session, const Options& options) {
+void run_verify(Session& session, const AuditOptions& options) {
   const Outcome outcome =
       options.folder.empty() ? verify_by_agent(session, options) : verify_offline(options);
   if (!options.save.empty()) {
@@ -86,7 +86,7 @@ struct Tail {
 // Longer lines are cut before they are parsed and shown.
 constexpr std::size_t kMaxLine = 16 * 1024;
 
-Tail read_tail(Session& session, const Options& options) {
+Tail read_tail(Session& session, const AuditOptions& options) {
   Tail tail;
   if (options.folder.empty()) {
     wire::Request request;
@@ -124,7 +124,7 @@ std::string record_text(const Json& record) {
   return text + "\n";
 }
 
-void run_tail(Session& session, const Options& options) {
+void run_tail(Session& session, const AuditOptions& options) {
   const Tail tail = read_tail(session, options);
   Json records = Json::array();
   std::string text;
@@ -157,7 +157,7 @@ void add_audit_commands(CLI::App& app, Session& session) {
   CLI::App* audit = app.add_subcommand("audit", "read and verify the audit log");
   audit->require_subcommand(1);
   audit->footer("Examples:\n  keyagent audit verify\n  keyagent audit tail --count 20");
-  auto verify = std::make_shared<Options>();
+  auto verify = std::make_shared<AuditOptions>();
   auto* verify_command = add_command(
       *audit, "verify", "verify chain and checkpoints; exit 6 when something was changed",
       "  keyagent audit verify --save-checkpoint /mnt/other-host/checkpoint.json\n"
@@ -172,7 +172,7 @@ void add_audit_commands(CLI::App& app, Session& session) {
                              "public keys that sign checkpoints (with --folder)");
   verify_command->add_option("--save-checkpoint", verify->save,
                              "write the newest checkpoint there; keep it off this host");
-  auto tail = std::make_shared<Options>();
+  auto tail = std::make_shared<AuditOptions>();
   auto* tail_command =
       add_command(*audit, "tail", "the last records",
                   "  keyagent audit tail\n  keyagent --json audit tail --count 100",

@@ -13,7 +13,7 @@ namespace {
 
 using Counts = std::map<std::string, std::uint64_t>;  // by kid; empty: not a key of this agent
 
-struct Options {
+struct CensusOptions {
   std::vector<std::string> paths;
   std::string list, source;
   bool dry_run = false;
@@ -40,7 +40,7 @@ class Ticker {
   std::chrono::steady_clock::time_point last_ = std::chrono::steady_clock::now();
 };
 
-std::string source_of(const Options& options) {
+std::string source_of(const CensusOptions& options) {
   if (!options.source.empty()) return options.source;
   if (options.paths.size() == 1 && options.list.empty())
     return std::filesystem::weakly_canonical(options.paths.front()).string();
@@ -82,7 +82,7 @@ Json counts_json(const Counts& counts) {
   return out;
 }
 
-void run_scan(Session& session, const Options& options) {
+void run_scan(Session& session, const CensusOptions& options) {
   const std::string source = source_of(options);
   const auto files = files_under(options.paths, options.list);
   const Recipients recipients(session);
@@ -142,7 +142,7 @@ void run_forget(Session& session, const std::string& source) {
                "the census of " + source + " is forgotten; its keys may be destroyed");
 }
 
-struct Outcome {
+struct CensusOutcome {
   std::uint64_t resealed = 0, current = 0, foreign = 0;
   std::vector<std::pair<std::string, std::string>> failed;  // path, why
   Counts counts;
@@ -150,7 +150,7 @@ struct Outcome {
 
 // The agent opens every envelope, also one that is up to date, and the new one before it gives it
 // out; the file is replaced as a whole.
-void reseal_file(Session& session, const SealedFile& file, Outcome& outcome) {
+void reseal_file(Session& session, const SealedFile& file, CensusOutcome& outcome) {
   wire::Request request;
   request.mutable_reseal()->set_envelope(file.envelope.data(), file.envelope.size());
   const auto response = session.call(request);
@@ -167,7 +167,7 @@ void reseal_file(Session& session, const SealedFile& file, Outcome& outcome) {
 }
 
 void reseal_one(Session& session, const Recipients& recipients, const SealedFile& file,
-                bool dry_run, Outcome& outcome) {
+                bool dry_run, CensusOutcome& outcome) {
   const auto* key = recipients.key(file.kid);
   if (key == nullptr) {
     ++outcome.foreign;
@@ -187,8 +187,8 @@ void reseal_one(Session& session, const Recipients& recipients, const SealedFile
   }
 }
 
-void tell_outcome(Session& session, const std::string& source, const Options& options,
-                  const Outcome& outcome) {
+void tell_outcome(Session& session, const std::string& source, const CensusOptions& options,
+                  const CensusOutcome& outcome) {
   Json failed = Json::array();
   std::string text = source + ": " + std::to_string(outcome.resealed) +
                      (options.dry_run ? " to be sealed again, " : " sealed again, ") +
@@ -207,12 +207,12 @@ void tell_outcome(Session& session, const std::string& source, const Options& op
   if (!outcome.failed.empty()) session.exit_status = exit_code(Code::kPartial);
 }
 
-void run_reseal(Session& session, const Options& options) {
+void run_reseal(Session& session, const CensusOptions& options) {
   const std::string source = source_of(options);
   const auto files = files_under(options.paths, options.list);
   const Recipients recipients(session);
   Ticker ticker(session, "resealed", files.size());
-  Outcome outcome;
+  CensusOutcome outcome;
   for (const auto& path : files) {
     if (const auto file = recipients.read(path))
       reseal_one(session, recipients, *file, options.dry_run, outcome);
@@ -222,7 +222,7 @@ void run_reseal(Session& session, const Options& options) {
   tell_outcome(session, source, options, outcome);
 }
 
-void add_paths(CLI::App& command, Options& options) {
+void add_paths(CLI::App& command, CensusOptions& options) {
   command.add_option("PATH", options.paths, "files, or folders with everything below them");
   command.add_option("--list", options.list, "a file with a path a line; - is standard input");
   command.add_option("--source", options.source, "the name of this census (default: the one path)");
@@ -234,7 +234,7 @@ void add_census_commands(CLI::App& app, Session& session) {
   CLI::App* census = app.add_subcommand("census", "what is sealed to which key");
   census->require_subcommand(1);
   census->footer("Examples:\n  keyagent census scan /srv/credentials\n  keyagent census list");
-  auto scan = std::make_shared<Options>();
+  auto scan = std::make_shared<CensusOptions>();
   auto* scan_command =
       add_command(*census, "scan",
                   "count the envelopes in files, and tell the agent: it keeps a key that something "
@@ -252,7 +252,7 @@ void add_census_commands(CLI::App& app, Session& session) {
                              [&session, source] { run_forget(session, *source); });
   forget->add_option("SOURCE", *source, "its name in census list")->required();
 
-  auto reseal = std::make_shared<Options>();
+  auto reseal = std::make_shared<CensusOptions>();
   auto* reseal_command = add_command(
       app, "reseal",
       "seal envelopes again to the key that is active now; the plaintext stays in the agent",

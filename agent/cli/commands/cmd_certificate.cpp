@@ -8,7 +8,7 @@
 namespace keyagent::cli {
 namespace {
 
-struct Options {
+struct CertificateOptions {
   std::string key, file, authorities, host, format = "text", output = "-";
 };
 
@@ -72,7 +72,7 @@ std::vector<Bytes> authorities_for(const std::string& bundle, ByteView file) {
   return pki::relevant_authorities(all, pki::read_certificates(file));
 }
 
-void run_install(Session& session, const Options& options) {
+void run_install(Session& session, const CertificateOptions& options) {
   const auto file = read_input(options.file, pki::kMaxCertificateFile);
   wire::Request request;
   auto& install = *request.mutable_certificate_install();
@@ -93,7 +93,7 @@ void run_install(Session& session, const Options& options) {
                         reply.key().name() + text_of(reply));
 }
 
-void run_show(Session& session, const Options& options) {
+void run_show(Session& session, const CertificateOptions& options) {
   wire::Request request;
   request.mutable_certificate_show()->set_key(options.key);
   const auto response = session.call(request);
@@ -113,7 +113,7 @@ void run_show(Session& session, const Options& options) {
   if (session.globals.json) session.tell(json_of(reply), {});
 }
 
-void run_remove(Session& session, const Options& options) {
+void run_remove(Session& session, const CertificateOptions& options) {
   wire::Request request;
   request.mutable_certificate_remove()->set_key(options.key);
   const auto response = session.call(request);
@@ -139,7 +139,7 @@ void add_key_certificate_commands(CLI::App& key, Session& session) {
   certificate->require_subcommand(1);
   certificate->footer("Examples:\n  keyagent key certificate install web web.pem --ca ca.pem");
 
-  auto install = std::make_shared<Options>();
+  auto install = std::make_shared<CertificateOptions>();
   auto* install_command =
       add_command(*certificate, "install",
                   "check a certificate and those above it, and keep them beside the key",
@@ -157,7 +157,7 @@ void add_key_certificate_commands(CLI::App& key, Session& session) {
   install_command->add_option("--host", install->host,
                               "it must be for this DNS name or IP address");
 
-  auto show = std::make_shared<Options>();
+  auto show = std::make_shared<CertificateOptions>();
   auto* show_command =
       add_command(*certificate, "show", "the certificate and those above it, the key's own first",
                   "  keyagent key certificate show web\n"
@@ -168,7 +168,7 @@ void add_key_certificate_commands(CLI::App& key, Session& session) {
       ->check(CLI::IsMember({"text", "pem", "json"}));
   show_command->add_option("-o,--output", show->output, "a file; - is standard output");
 
-  auto remove = std::make_shared<Options>();
+  auto remove = std::make_shared<CertificateOptions>();
   auto* remove_command =
       add_command(*certificate, "remove", "forget the certificate of a key; the key stays",
                   "  keyagent key certificate remove web",

@@ -13,14 +13,14 @@
 namespace keyagent::cli {
 namespace {
 
-struct Options {
+struct EnvelopeOptions {
   std::string file = "-", output = "-", key, public_file, format = "jwe", encryption = "A256GCM";
   std::string credential, agent, instance;  // what the envelope says it is for
   std::uint64_t version = 1;
 };
 
 // The instance that the agent of this host is enrolled at, where none is named.
-std::string instance_of(Session& session, const Options& options) {
+std::string instance_of(Session& session, const EnvelopeOptions& options) {
   if (!options.instance.empty()) return options.instance;
   wire::Request request;
   request.mutable_link_status();
@@ -30,7 +30,7 @@ std::string instance_of(Session& session, const Options& options) {
   return response.link_status().link().instance();
 }
 
-std::optional<envelope::Binding> binding_of(Session& session, const Options& options) {
+std::optional<envelope::Binding> binding_of(Session& session, const EnvelopeOptions& options) {
   if (options.credential.empty() != options.agent.empty())
     throw Error(Code::kUsage, "--credential and --agent belong together");
   if (options.credential.empty()) return std::nullopt;
@@ -40,7 +40,8 @@ std::optional<envelope::Binding> binding_of(Session& session, const Options& opt
                            options.agent};
 }
 
-Bytes seal_by_agent(Session& session, const Options& options, const SecretBytes& plaintext) {
+Bytes seal_by_agent(Session& session, const EnvelopeOptions& options,
+                    const SecretBytes& plaintext) {
   wire::Request request;
   auto& seal = *request.mutable_seal();
   seal.set_key(options.key);
@@ -69,7 +70,7 @@ PublicKeyInfo key_to_seal_to(Session& session, const std::string& name) {
   return client::RemoteKeys(session.agent()).find(key.kid());
 }
 
-void run_seal(Session& session, const Options& options) {
+void run_seal(Session& session, const EnvelopeOptions& options) {
   if (options.key.empty() == options.public_file.empty())
     throw Error(Code::kUsage, "seal to one key: --key NAME of the agent, or --public FILE");
   const auto info = options.public_file.empty()
@@ -92,7 +93,7 @@ void run_seal(Session& session, const Options& options) {
   write_output(options.output, sealed);
 }
 
-void run_open(Session& session, const Options& options) {
+void run_open(Session& session, const EnvelopeOptions& options) {
   const auto sealed = read_input(options.file, envelope::kMaxEnvelope);
   wire::Request request;
   request.mutable_open()->set_envelope(sealed.data(), sealed.size());
@@ -108,7 +109,7 @@ void run_open(Session& session, const Options& options) {
 }  // namespace
 
 void add_envelope_commands(CLI::App& app, Session& session) {
-  auto seal = std::make_shared<Options>();
+  auto seal = std::make_shared<EnvelopeOptions>();
   auto* seal_command = add_command(
       app, "seal", "seal a secret to a key, here; only a storage key needs the agent for it",
       "  printf %s \"$SECRET\" | keyagent seal - --key backup-credentials -o backup.jwe\n"
@@ -138,7 +139,7 @@ void add_envelope_commands(CLI::App& app, Session& session) {
       ->check(CLI::PositiveNumber);
   seal_command->add_option("-o,--output", seal->output, "a file; - is standard output");
 
-  auto open = std::make_shared<Options>();
+  auto open = std::make_shared<EnvelopeOptions>();
   auto* open_command =
       add_command(app, "open", "open an envelope (JWE or CMS) with the key it was sealed to",
                   "  keyagent open backup.jwe | restic --password-file /dev/stdin …\n"

@@ -15,7 +15,7 @@ namespace {
 constexpr std::size_t kLargestOffer = 16 * 1024;
 constexpr const char* kPrefix = "data.";
 
-struct Options {
+struct KeyExchangeOptions {
   std::string key, request, specification, source, target, package, brought, output = "-";
   std::string exchange_key = "exchange", identity = "exchange-identity";
 };
@@ -24,7 +24,7 @@ std::string text_of(const std::string& bytes) {
   return to_base64url(as_bytes(bytes));
 }
 
-void run_offer(Session& session, const Options& options) {
+void run_offer(Session& session, const KeyExchangeOptions& options) {
   wire::Request request;
   request.mutable_exchange_offer()->set_exchange_key(options.exchange_key);
   request.mutable_exchange_offer()->set_identity(options.identity);
@@ -49,7 +49,7 @@ std::string member(const nlohmann::json& offer, const char* name, bool decode) {
   return {bytes->begin(), bytes->end()};
 }
 
-void run_export(Session& session, const Options& options) {
+void run_export(Session& session, const KeyExchangeOptions& options) {
   const auto file = read_input(options.target, kLargestOffer);
   const auto offer = parse_strict_object(as_text(file), {kLargestOffer, 2});
   if (!offer) throw Error(Code::kUsage, options.target + " is no offer (keyagent key offer)");
@@ -69,7 +69,7 @@ void run_export(Session& session, const Options& options) {
   session.note("Key " + reply.kid() + ", wrapped for " + order.target());
 }
 
-void run_import(Session& session, const Options& options) {
+void run_import(Session& session, const KeyExchangeOptions& options) {
   const auto file = read_input(options.package, kLargestOffer);
   std::string package(as_text(file));
   while (!package.empty() && (package.back() == '\n' || package.back() == '\r')) package.pop_back();
@@ -91,7 +91,7 @@ void run_import(Session& session, const Options& options) {
                         reply.key().name() + ": it opens, and seals nothing");
 }
 
-void run_ticket(Session& session, const Options& options) {
+void run_ticket(Session& session, const KeyExchangeOptions& options) {
   session.note("Making an RSA key in the token; this may take some seconds …");
   wire::Request request;
   request.mutable_import_ticket()->set_name(options.key);
@@ -112,7 +112,7 @@ void run_ticket(Session& session, const Options& options) {
                {});
 }
 
-void run_bring(Session& session, const Options& options) {
+void run_bring(Session& session, const KeyExchangeOptions& options) {
   const auto file = read_input(options.package, kLargestOffer);
   wire::Request request;
   request.mutable_import_outside()->set_name(options.brought);
@@ -123,14 +123,14 @@ void run_bring(Session& session, const Options& options) {
 }
 
 // One of two ways, each with what it needs.
-void run_either(Session& session, const Options& options) {
+void run_either(Session& session, const KeyExchangeOptions& options) {
   if (!options.brought.empty()) return run_bring(session, options);
   if (options.source.empty() || options.request.empty() || options.specification.empty())
     throw Error(Code::kUsage, "give --from, --request and --specification, or --from-outside NAME");
   run_import(session, options);
 }
 
-void add_binding(CLI::App& command, Options& options, bool required) {
+void add_binding(CLI::App& command, KeyExchangeOptions& options, bool required) {
   command.add_option("--request", options.request, "the id that both sides know it by")
       ->required(required);
   command
@@ -142,7 +142,7 @@ void add_binding(CLI::App& command, Options& options, bool required) {
 }  // namespace
 
 void add_key_exchange_commands(CLI::App& key, Session& session) {
-  auto offer = std::make_shared<Options>();
+  auto offer = std::make_shared<KeyExchangeOptions>();
   auto* offer_command = add_command(
       key, "offer", "at the target: the key that others wrap theirs for",
       "  keyagent key offer -o offer.json", [&session, offer] { run_offer(session, *offer); });
@@ -150,7 +150,7 @@ void add_key_exchange_commands(CLI::App& key, Session& session) {
   offer_command->add_option("--identity", offer->identity, "the identity key that vouches for it");
   offer_command->add_option("-o,--output", offer->output, "a file; - is standard output");
 
-  auto out = std::make_shared<Options>();
+  auto out = std::make_shared<KeyExchangeOptions>();
   auto* export_command = add_command(
       key, "export", "at the source: an exchangeable storage key, wrapped for a pinned target",
       "  keyagent key export --to offer.json --request 2026-1 --specification customers -o package",
@@ -161,7 +161,7 @@ void add_key_exchange_commands(CLI::App& key, Session& session) {
   export_command->add_option("--identity", out->identity, "the identity key of this side");
   export_command->add_option("-o,--output", out->output, "a file; - is standard output");
 
-  auto in = std::make_shared<Options>();
+  auto in = std::make_shared<KeyExchangeOptions>();
   auto* import_command = add_command(
       key, "import", "at the target: a key that was exported for it; again changes nothing",
       "  keyagent key import package --from source.pem --request 2026-1 --specification customers\n"
@@ -177,7 +177,7 @@ void add_key_exchange_commands(CLI::App& key, Session& session) {
       ->excludes(from);
   import_command->add_option("--exchange-key", in->exchange_key, "the key that was offered");
 
-  auto ticket = std::make_shared<Options>();
+  auto ticket = std::make_shared<KeyExchangeOptions>();
   auto* ticket_command =
       add_command(key, "ticket", "to bring a key of your own: the public key to wrap it for",
                   "  keyagent key ticket data.customers -o ticket.pem\n"

@@ -26,11 +26,11 @@ constexpr Verb kVerbs[] = {
      "  keyagent key revoke backup-credentials --reason 'token was stolen'\n"
      "  keyagent rekey backup-credentials --wait"}};
 
-struct Options {
+struct KeyStateOptions {
   std::string key, reason;
 };
 
-void run(Session& session, const Verb& verb, const Options& options) {
+void run(Session& session, const Verb& verb, const KeyStateOptions& options) {
   wire::Request request;
   auto& change = *request.mutable_key_state();
   change.set_key(options.key);
@@ -85,7 +85,7 @@ std::string life_text(const wire::Key& key) {
 
 void add_key_state_commands(CLI::App& key, Session& session) {
   for (const auto& verb : kVerbs) {
-    auto options = std::make_shared<Options>();
+    auto options = std::make_shared<KeyStateOptions>();
     auto* command = add_command(key, verb.name, verb.description, verb.example,
                                 [&session, &verb, options] { run(session, verb, *options); });
     command->add_option("KEY", options->key, "name or kid")->required();

@@ -146,7 +146,7 @@ void run_get(Session& session, const std::string& name, const std::string& outpu
   wire::wipe(response);
 }
 
-void run_list(Session& session) {
+void run_link_list(Session& session) {
   wire::Request request;
   request.mutable_credential_list();
   const auto response = call_patiently(session, request);
@@ -274,7 +274,7 @@ void add_link_commands(CLI::App& app, Session& session) {
   get->add_option("NAME", *name, "as the instance calls it")->required();
   get->add_option("-o,--output", *output, "a file (0600); - is standard output");
   add_command(*credential, "list", "the credentials of this agent that you may have",
-              "  keyagent credential list", [&session] { run_list(session); });
+              "  keyagent credential list", [&session] { run_link_list(session); });
 }
 
 }  // namespace keyagent::cli

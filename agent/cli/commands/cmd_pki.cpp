@@ -11,12 +11,12 @@
 namespace keyagent::cli {
 namespace {
 
-struct Options {
+struct PkiOptions {
   std::string key, subject, output = "-", algorithm;
   std::vector<std::string> alternative_names;
 };
 
-void run_reference(Session& session, const Options& options) {
+void run_reference(Session& session, const PkiOptions& options) {
   const auto info = client::RemoteKeys(session.agent()).find(options.key);
   const bool serves = signs(info.purpose) && !vouches(info.purpose);
   if (!serves && info.purpose != Purpose::kTransport)
@@ -30,7 +30,7 @@ void run_reference(Session& session, const Options& options) {
   if (session.globals.json) session.tell({{"name", info.name}, {"uri", uri}, {"pem", pem}}, {});
 }
 
-SignatureAlgorithm algorithm_of(const Options& options, const PublicKeyInfo& info) {
+SignatureAlgorithm algorithm_of(const PkiOptions& options, const PublicKeyInfo& info) {
   // RS256 is what every certification authority takes.
   const auto algorithm = !options.algorithm.empty() ? signature_algorithm_of(options.algorithm)
                          : is_rsa(info.algorithm)   ? SignatureAlgorithm::kRs256
@@ -43,7 +43,7 @@ SignatureAlgorithm algorithm_of(const Options& options, const PublicKeyInfo& inf
   return *algorithm;
 }
 
-void run_csr(Session& session, const Options& options) {
+void run_csr(Session& session, const PkiOptions& options) {
   client::RemoteKeys keys(session.agent());
   const auto info = keys.find(options.key);
   const auto algorithm = algorithm_of(options, info);
@@ -66,7 +66,7 @@ void run_csr(Session& session, const Options& options) {
 }  // namespace
 
 void add_key_pki_commands(CLI::App& key, Session& session) {
-  auto reference = std::make_shared<Options>();
+  auto reference = std::make_shared<PkiOptions>();
   auto* reference_command =
       add_command(key, "reference",
                   "a PEM file that stands for the private key, for programs that want a key file",
@@ -75,7 +75,7 @@ void add_key_pki_commands(CLI::App& key, Session& session) {
   reference_command->add_option("KEY", reference->key, "name or kid")->required();
   reference_command->add_option("-o,--output", reference->output, "a file; - is standard output");
 
-  auto csr = std::make_shared<Options>();
+  auto csr = std::make_shared<PkiOptions>();
   auto* csr_command =
       add_command(key, "csr", "a certification request (PKCS#10) that the key signs in its token",
                   "  keyagent key csr web --subject /C=DE/O=Example/CN=www.example.org --san "

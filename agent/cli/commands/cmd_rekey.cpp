@@ -13,9 +13,9 @@ namespace {
 using namespace std::chrono_literals;
 
 // How long an agent may be away (restarting) while somebody waits for its rekey.
-constexpr auto kPatience = 30s;
+constexpr auto kRekeyTimeout = 30s;
 
-struct Options {
+struct RekeyOptions {
   std::string name, algorithm, envelope, reason;
   bool beyond_limits = false, wait = false, status = false, abort = false, all = false;
   long timeout = 0;
@@ -102,7 +102,7 @@ wire::Rekey wait_for(Session& session, wire::Rekey rekey, long timeout) {
       if (auto fresh = look_up(session, rekey.name(), rekey.id())) rekey = *fresh;
       reached = std::chrono::steady_clock::now();
     } catch (const Error& error) {
-      if (error.code() != Code::kPeer || now - reached > kPatience) throw;
+      if (error.code() != Code::kPeer || now - reached > kRekeyTimeout) throw;
     }
   }
 }
@@ -117,7 +117,7 @@ void tell_end(Session& session, const wire::Rekey& rekey) {
   session.tell(rekey_json(rekey), "rekeyed " + rekey_text(rekey));
 }
 
-void run_begin(Session& session, const Options& options) {
+void run_begin(Session& session, const RekeyOptions& options) {
   wire::Request request;
   auto& rekey = *request.mutable_rekey();
   rekey.set_name(options.name);
@@ -133,7 +133,7 @@ void run_begin(Session& session, const Options& options) {
                                       options.name);
 }
 
-void run_abort(Session& session, const Options& options) {
+void run_abort(Session& session, const RekeyOptions& options) {
   wire::Request request;
   request.mutable_rekey_abort()->set_name(options.name);
   request.mutable_rekey_abort()->set_reason(options.reason);
@@ -142,7 +142,7 @@ void run_abort(Session& session, const Options& options) {
                "the rekey of " + options.name + " is given up; the old key stays in force");
 }
 
-void run_status(Session& session, const Options& options) {
+void run_status(Session& session, const RekeyOptions& options) {
   wire::Request request;
   request.mutable_rekey_status()->set_name(options.name);
   request.mutable_rekey_status()->set_all(options.all);
@@ -157,7 +157,7 @@ void run_status(Session& session, const Options& options) {
                text.empty() ? "No rekey is under way (--all shows finished ones)." : text);
 }
 
-void run(Session& session, const Options& options) {
+void run(Session& session, const RekeyOptions& options) {
   if (options.status && options.abort) throw Error(Code::kUsage, "either --status or --abort");
   if (options.status) return run_status(session, options);
   if (options.name.empty()) throw Error(Code::kUsage, "name the key: keyagent rekey NAME");
@@ -167,7 +167,7 @@ void run(Session& session, const Options& options) {
 }  // namespace
 
 void add_rekey_command(CLI::App& app, Session& session) {
-  auto options = std::make_shared<Options>();
+  auto options = std::make_shared<RekeyOptions>();
   auto* rekey = add_command(
       app, "rekey", "make a key's next generation and put it in force, with no gap",
       "  keyagent rekey backup-credentials --wait\n"

@@ -15,7 +15,7 @@
 namespace keyagent::cli {
 namespace {
 
-struct Options {
+struct SignOptions {
   std::string key, public_file, algorithm, file = "-", output = "-", format = "openssl", signature;
 };
 
@@ -58,7 +58,7 @@ bool is_ecdsa(SignatureAlgorithm algorithm) {
   return algorithm == SignatureAlgorithm::kEs256 || algorithm == SignatureAlgorithm::kEs384;
 }
 
-void run_sign(Session& session, const Options& options) {
+void run_sign(Session& session, const SignOptions& options) {
   client::RemoteKeys keys(session.agent());
   const auto info = keys.find(options.key);
   const auto algorithm = choose(info, options.algorithm);
@@ -82,7 +82,7 @@ void run_sign(Session& session, const Options& options) {
                {});
 }
 
-void run_verify(Session& session, const Options& options) {
+void run_verify_jws(Session& session, const SignOptions& options) {
   const auto info = options.public_file.empty()
                         ? client::RemoteKeys(session.agent()).find(options.key)
                         : read_public_file(options.public_file, Purpose::kSign);
@@ -121,7 +121,7 @@ constexpr const char* kFormats =
 }  // namespace
 
 void add_sign_commands(CLI::App& app, Session& session) {
-  auto sign = std::make_shared<Options>();
+  auto sign = std::make_shared<SignOptions>();
   auto* sign_command = add_command(
       app, "sign", "sign a file with a sign key; it is hashed here, signed in the token",
       "  keyagent sign release.tar --key releases -o release.sig\n"
@@ -141,12 +141,12 @@ void add_sign_commands(CLI::App& app, Session& session) {
       ->check(CLI::IsMember({"openssl", "raw", "base64", "jws"}));
   sign_command->add_option("-o,--output", sign->output, "a file; - is standard output");
 
-  auto verify = std::make_shared<Options>();
+  auto verify = std::make_shared<SignOptions>();
   auto* verify_command = add_command(
       app, "verify", "verify a signature with a public key; exit 6 when it does not verify",
       "  keyagent verify release.tar --signature release.sig --key releases\n"
       "  keyagent verify release.tar --signature release.sig --public releases.pem",
-      [&session, verify] { run_verify(session, *verify); });
+      [&session, verify] { run_verify_jws(session, *verify); });
   verify_command->add_option("FILE", verify->file,
                              "what was signed; - is standard input (not needed for jws)");
   verify_command->add_option("--signature", verify->signature, "the signature's file")->required();

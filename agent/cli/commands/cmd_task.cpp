@@ -6,7 +6,7 @@
 namespace keyagent::cli {
 namespace {
 
-void run_list(Session& session) {
+void run_task_list(Session& session) {
   wire::Request request;
   request.mutable_task_list();
   const auto response = session.call(request);
@@ -42,7 +42,7 @@ void add_task_commands(CLI::App& app, Session& session) {
               "those that run, those whose outcome the instance does not know yet, and what it "
               "knows of the last day",
               "  keyagent task list\n  keyagent --json task list | jq .waiting",
-              [&session] { run_list(session); });
+              [&session] { run_task_list(session); });
 }
 
 }  // namespace keyagent::cli

@@ -13,7 +13,7 @@
 namespace keyagent::cli {
 namespace {
 
-struct Options {
+struct TokenOptions {
   std::string profile, module, state = ".", label, serial, pin = "prompt", so_pin = "prompt",
                                new_pin = "prompt";
   bool of_so = false;
@@ -29,13 +29,13 @@ std::filesystem::path find_profile(const std::string& name) {
               "no profile '" + name + "'; give a file, or one of those in " KEYAGENT_PROFILES);
 }
 
-std::filesystem::path state_of(const Options& options) {
+std::filesystem::path state_of(const TokenOptions& options) {
   return std::filesystem::absolute(options.state).lexically_normal();
 }
 
 // The profile and the module see the PIN: both are checked as the daemon checks them, for the user
 // that runs this command.
-pkcs11::Profile load(const Options& options) {
+pkcs11::Profile load(const TokenOptions& options) {
   const auto file = find_profile(options.profile);
   auto profile = config::load_trusted_profile(file);
   if (!options.module.empty()) {
@@ -68,7 +68,7 @@ std::string listing_text(const pkcs11::TokenListing& token) {
          (token.user_pin_set ? "" : "  no user PIN") + "\n";
 }
 
-void run_list(Session& session, const Options& options) {
+void run_list(Session& session, const TokenOptions& options) {
   pkcs11::Libp11View view(load(options), state_of(options));
   Json list = Json::array();
   std::string text;
@@ -79,7 +79,7 @@ void run_list(Session& session, const Options& options) {
   session.tell({{"tokens", list}}, text.empty() ? "The module shows no token." : text);
 }
 
-void run_init(Session& session, const Options& options) {
+void run_init(Session& session, const TokenOptions& options) {
   pkcs11::Libp11View view(load(options), state_of(options));
   for (const auto& token : view.tokens()) {
     if (!token.initialised || token.label != options.label) continue;
@@ -95,7 +95,7 @@ void run_init(Session& session, const Options& options) {
   session.tell(out, "initialised " + listing_text(made));
 }
 
-void run_change_pin(Session& session, const Options& options) {
+void run_change_pin(Session& session, const TokenOptions& options) {
   pkcs11::Libp11View view(load(options), state_of(options));
   const auto before = read_pin(options.pin, "present PIN");
   const auto after = read_pin(options.new_pin, "new PIN");
@@ -122,7 +122,7 @@ const char* outcome_text(pkcs11::ProbeResult::Outcome outcome) {
   return "LEAKS";
 }
 
-void run_probe(Session& session, const Options& options) {
+void run_probe(Session& session, const TokenOptions& options) {
   pkcs11::TokenOptions wanted;
   wanted.selector = {options.label, options.serial};
   wanted.state_folder = state_of(options);
@@ -161,16 +161,16 @@ void run_probe(Session& session, const Options& options) {
   if (!report.sound()) session.exit_status = exit_code(Code::kIntegrity);
 }
 
-void add_common(CLI::App* command, const std::shared_ptr<Options>& options) {
+void add_common(CLI::App* command, const std::shared_ptr<TokenOptions>& options) {
   command->add_option("--profile", options->profile, "softhsm2, tpm2, … or a file")->required();
   command->add_option("--module", options->module, "another module file (absolute)");
   command->add_option("--state", options->state,
                       "the folder that ${state} of the profile stands for");
 }
 
-CLI::App* add(CLI::App& parent, Session& session, const std::shared_ptr<Options>& options,
+CLI::App* add(CLI::App& parent, Session& session, const std::shared_ptr<TokenOptions>& options,
               const char* name, const char* description, const char* examples,
-              void (*run)(Session&, const Options&)) {
+              void (*run)(Session&, const TokenOptions&)) {
   auto* command = add_command(parent, name, description, examples, [&session, options, run] {
     vault::translated({}, [&] { run(session, *options); });
   });
@@ -185,11 +185,11 @@ void add_token_commands(CLI::App& app, Session& session) {
   token->require_subcommand(1);
   token->footer("Examples:\n  keyagent token list --profile softhsm2 --state /var/lib/keyagent/ci");
 
-  auto list = std::make_shared<Options>();
+  auto list = std::make_shared<TokenOptions>();
   add(*token, session, list, "list", "the tokens that the module shows",
       "  keyagent token list --profile tpm2 --state /var/lib/keyagent/tpm", run_list);
 
-  auto init = std::make_shared<Options>();
+  auto init = std::make_shared<TokenOptions>();
   auto* init_command =
       add(*token, session, init, "init",
           "initialise a free token; again with the same label: says that it is there",
@@ -205,7 +205,7 @@ void add_token_commands(CLI::App& app, Session& session) {
   init_command->add_option("--pin-source", init->pin, "file:/path (0400), prompt or fd:N");
   init_command->add_option("--so-pin-source", init->so_pin, "file:/path (0400), prompt or fd:N");
 
-  auto probe = std::make_shared<Options>();
+  auto probe = std::make_shared<TokenOptions>();
   auto* probe_command = add(
       *token, session, probe, "probe",
       "try every mechanism and try to take a key out; says what the token can do",
@@ -215,7 +215,7 @@ void add_token_commands(CLI::App& app, Session& session) {
   probe_command->add_option("--serial", probe->serial, "which token");
   probe_command->add_option("--pin-source", probe->pin, "file:/path (0400), prompt or fd:N");
 
-  auto change = std::make_shared<Options>();
+  auto change = std::make_shared<TokenOptions>();
   auto* change_command = add(*token, session, change, "change-pin",
                              "change the user PIN; one attempt, never the last one",
                              "  keyagent token change-pin --profile softhsm2 --state DIR --label "

@@ -31,7 +31,7 @@ std::string lines(const Json& list) {
   return text.empty() ? "none\n" : text;
 }
 
-void run_list(Session& session, const InstanceOptions& options) {
+void run_credential_list(Session& session, const InstanceOptions& options) {
   const auto target = options.name.empty() ? std::string("/v1/credentials")
                                            : "/v1/credentials/" + path_segment(options.name);
   const Json answer = client_of(options).call("GET", target);
@@ -119,7 +119,7 @@ void add_instance_credential_commands(CLI::App& instance, Session& session,
     return [run, &session, options] { run(session, *options); };
   };
   add_command(*credential, "list", "names, types, and to how many keys each is sealed",
-              "  keyagent instance credential list", with(run_list))
+              "  keyagent instance credential list", with(run_credential_list))
       ->add_option("NAME", o.name, "one of them");
   auto* put = add_command(
       *credential, "put", "a new credential, or a new version of one",

@@ -11,7 +11,7 @@ struct DecisionOptions {
   std::string id, state = "pending", reason;
 };
 
-std::string line(const Json& decision) {
+std::string decision_line(const Json& decision) {
   const auto text = text_at(decision, "text"), by = text_at(decision, "decided_by");
   return text_at(decision, "id") + "  " + text_at(decision, "state") + "  " +
          text_at(decision, "kind") + "  " + text_at(decision, "subject") + "  asked for by " +
@@ -28,14 +28,14 @@ void run_list(Session& session, const InstanceOptions& instance, const DecisionO
   const Json answer = client_of(instance).call(
       "GET", "/v1/decisions?count=1000&state=" + (state.empty() ? state : path_segment(state)));
   std::string text;
-  for (const auto& each : answer.at("decisions")) text += line(each);
+  for (const auto& each : answer.at("decisions")) text += decision_line(each);
   session.tell(answer, text.empty() ? "none\n" : text);
 }
 
 void run_show(Session& session, const InstanceOptions& instance, const DecisionOptions& options) {
   const Json answer = client_of(instance).call("GET", target_of(options.id));
   const Json& decision = answer.at("decision");
-  session.tell(answer, line(decision) + decision.at("request").dump(2) + "\n");
+  session.tell(answer, decision_line(decision) + decision.at("request").dump(2) + "\n");
 }
 
 // One after the other; one that fails does not stop the rest.
@@ -48,7 +48,7 @@ void run_each(Session& session, const InstanceOptions& instance, const DecisionO
     try {
       const Json answer = client.call("POST", target_of(id, verb), {{"reason", options.reason}});
       done.push_back(answer.at("decision"));
-      text += line(done.back());
+      text += decision_line(done.back());
     } catch (const Error& error) {
       if (options.ids.size() == 1 || layer_of(error.code()) == Layer::kPeer) throw;
       done.push_back({{"id", id}, {"error", error.what()}, {"code", code_name(error.code())}});
@@ -65,7 +65,7 @@ bool tell_pending(Session& session, const Json& answer) {
   const auto found = answer.find("decision");
   if (found == answer.end() || answer.contains("id")) return false;
   const auto id = text_at(*found, "id");
-  session.tell(answer, line(*found) + "another person has to approve it before " +
+  session.tell(answer, decision_line(*found) + "another person has to approve it before " +
                            text_at(*found, "expires") + ": keyagent instance decision approve " +
                            id + "\n");
   return true;

@@ -23,7 +23,7 @@ std::string joined(const Json& list) {
   return out;
 }
 
-std::string target_of(const std::string& id, const char* verb = "") {
+std::string exchange_path(const std::string& id, const char* verb = "") {
   return "/v1/exchanges/" + path_segment(id) + verb;
 }
 
@@ -32,7 +32,7 @@ std::string specifications_of(const Json& exchange) {
   return names.empty() ? "all specifications" : joined(names);
 }
 
-std::string line(const Json& exchange) {
+std::string exchange_line(const Json& exchange) {
   const auto code = text_at(exchange, "code");
   return text_at(exchange, "id") + "  " + text_at(exchange, "state") +
          (code.empty() ? "" : "(" + code + ")") + "  " + text_at(exchange, "side") + " with " +
@@ -41,8 +41,8 @@ std::string line(const Json& exchange) {
          text_at(exchange, "total") + " keys  " + text_at(exchange, "created") + "\n";
 }
 
-std::string details(const Json& exchange) {
-  std::string out = line(exchange);
+std::string exchange_details(const Json& exchange) {
+  std::string out = exchange_line(exchange);
   for (const char* name : {"source", "target", "requested_by", "approved_by", "text", "next_step",
                            "expires", "next", "transcript"}) {
     const auto text = text_at(exchange, name);
@@ -58,7 +58,7 @@ std::string details(const Json& exchange) {
   return out;
 }
 
-bool has_ended(const Json& exchange) {
+bool exchange_has_ended(const Json& exchange) {
   const auto state = text_at(exchange, "state");
   for (const char* each : {"pending", "approved", "exported", "imported", "verified"}) {
     if (state == each) return false;
@@ -143,14 +143,14 @@ void run_check(Session& session, const InstanceOptions& instance, const Exchange
 void wait_for(Session& session, InstanceClient& client, const ExchangeOptions& o,
               const std::string& id) {
   const PollUntilTimeout patience(o.timeout);
-  Json exchange = client.call("GET", target_of(id));
-  while (!has_ended(exchange)) {
+  Json exchange = client.call("GET", exchange_path(id));
+  while (!exchange_has_ended(exchange)) {
     patience.rest("the request is " + text_at(exchange, "state") +
                   " and goes on: keyagent instance exchange show " + id);
-    exchange = client.call("GET", target_of(id));
+    exchange = client.call("GET", exchange_path(id));
   }
   session.exit_status = exit_of(exchange);
-  session.tell(exchange, details(exchange));
+  session.tell(exchange, exchange_details(exchange));
 }
 
 void run_request(Session& session, const InstanceOptions& instance, const ExchangeOptions& o) {
@@ -164,7 +164,7 @@ void run_request(Session& session, const InstanceOptions& instance, const Exchan
                                    {"hours", o.hours},
                                    {"period_hours", o.period}});
   const auto id = text_at(answer, "id");
-  if (!o.wait) return session.tell(answer, details(answer));
+  if (!o.wait) return session.tell(answer, exchange_details(answer));
   session.note("the request " + id + " is " + text_at(answer, "state"));
   wait_for(session, client, o, id);
 }
@@ -174,15 +174,15 @@ void run_list(Session& session, const InstanceOptions& instance, const ExchangeO
       "GET", "/v1/exchanges?count=" + std::to_string(o.count) + "&state=" + path_segment(o.state) +
                  "&side=" + path_segment(o.side) + "&peer=" + path_segment(o.peer));
   std::string text;
-  for (const auto& each : answer.at("exchanges")) text += line(each);
+  for (const auto& each : answer.at("exchanges")) text += exchange_line(each);
   session.tell(answer, text.empty() ? "none\n" : text);
 }
 
 void run_show(Session& session, const InstanceOptions& instance, const ExchangeOptions& o) {
   auto client = client_of(instance);
   if (o.wait) return wait_for(session, client, o, o.id);
-  const Json answer = client.call("GET", target_of(o.id));
-  session.tell(answer, details(answer));
+  const Json answer = client.call("GET", exchange_path(o.id));
+  session.tell(answer, exchange_details(answer));
 }
 
 // Each by itself: what cannot be done does not keep the others from it.
@@ -193,9 +193,9 @@ void run_verb(Session& session, const InstanceOptions& instance, const ExchangeO
   std::string text;
   for (const auto& id : o.ids) {
     try {
-      done.push_back(
-          client.call("POST", target_of(id, verb), {{"reason", o.reason}, {"always", o.always}}));
-      text += line(done.back());
+      done.push_back(client.call("POST", exchange_path(id, verb),
+                                 {{"reason", o.reason}, {"always", o.always}}));
+      text += exchange_line(done.back());
       if (done.back().contains("decision"))
         text += "always: another person has to approve it: keyagent instance decision approve " +
                 text_at(done.back()["decision"], "id") + "\n";
@@ -209,8 +209,8 @@ void run_verb(Session& session, const InstanceOptions& instance, const ExchangeO
   session.tell({{"exchanges", done}}, text);
 }
 
-using Run = void (*)(Session&, const InstanceOptions&, const ExchangeOptions&);
-using With = std::function<std::function<void()>(Run)>;
+using RunOnExchange = void (*)(Session&, const InstanceOptions&, const ExchangeOptions&);
+using With = std::function<std::function<void()>(RunOnExchange)>;
 
 void add_peer_commands(CLI::App& instance, ExchangeOptions& o, const With& with) {
   auto* peer = instance.add_subcommand("peer", "other instances, by their identity");
@@ -284,7 +284,7 @@ void add_exchange_commands(CLI::App& exchange, ExchangeOptions& o, const With& w
   show->add_option("ID", o.id)->required();
   show->add_flag("--wait", o.wait, "until it has ended; exit 7 when not every key was imported");
   show->add_option("--timeout", o.timeout, "seconds to wait; 0: for ever");
-  const auto verb = [&](const char* name, const char* what, Run run) {
+  const auto verb = [&](const char* name, const char* what, RunOnExchange run) {
     auto* command =
         add_command(exchange, name, what,
                     std::string("  keyagent instance exchange ") + name + " 5f0c…", with(run));
@@ -322,7 +322,7 @@ void add_exchange_commands(CLI::App& exchange, ExchangeOptions& o, const With& w
 void add_instance_exchange_commands(CLI::App& instance, Session& session,
                                     const std::shared_ptr<InstanceOptions>& options) {
   const auto own = std::make_shared<ExchangeOptions>();
-  const With with = [&session, options, own](Run run) {
+  const With with = [&session, options, own](RunOnExchange run) {
     return [run, &session, options, own] { run(session, *options, *own); };
   };
   add_peer_commands(instance, *own, with);

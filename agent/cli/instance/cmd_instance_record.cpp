@@ -11,7 +11,7 @@
 namespace keyagent::cli {
 namespace {
 
-constexpr std::size_t kMaxValue = 64 * 1024, kPage = 1000;
+constexpr std::size_t kMaxRecord = 64 * 1024, kRecordsPage = 1000;
 
 struct RecordOptions {
   std::string specification, id, from, output = "-";
@@ -19,7 +19,7 @@ struct RecordOptions {
   bool wait = false;
 };
 
-using Run = void (*)(Session&, const InstanceOptions&, const RecordOptions&);
+using RunOnRecord = void (*)(Session&, const InstanceOptions&, const RecordOptions&);
 
 std::string record_target(const RecordOptions& options) {
   return "/v1/specifications/" + path_segment(options.specification) + "/records/" +
@@ -27,7 +27,7 @@ std::string record_target(const RecordOptions& options) {
 }
 
 void run_put(Session& session, const InstanceOptions& instance, const RecordOptions& options) {
-  const SecretBytes value = read_input(options.from, kMaxValue);
+  const SecretBytes value = read_input(options.from, kMaxRecord);
   Json body{{"value", to_base64url(value)}};
   const Wiping wiping(body);
   if (options.version >= 0) body["version"] = options.version;
@@ -49,9 +49,9 @@ void run_get(Session& session, const InstanceOptions& instance, const RecordOpti
 void run_list(Session& session, const InstanceOptions& instance, const RecordOptions& options) {
   auto client = client_of(instance);
   const auto target = "/v1/specifications/" + path_segment(options.specification) +
-                      "/records?count=" + std::to_string(kPage) + "&after=";
+                      "/records?count=" + std::to_string(kRecordsPage) + "&after=";
   Json answer = client.call("GET", target);
-  for (Json page = answer; page.at("records").size() == kPage;) {
+  for (Json page = answer; page.at("records").size() == kRecordsPage;) {
     page = client.call("GET", target + path_segment(text_at(page.at("records").back(), "id")));
     for (const auto& each : page.at("records")) answer["records"].push_back(each);
   }
@@ -132,7 +132,7 @@ void add_instance_record_commands(CLI::App& instance, Session& session,
   const auto own = std::make_shared<RecordOptions>();
   auto& o = *own;
   const auto add = [&](CLI::App& group, const char* name, const char* what, const char* example,
-                       Run run) {
+                       RunOnRecord run) {
     auto* command = add_command(group, name, what, example,
                                 [run, &session, options, own] { run(session, *options, *own); });
     return command;

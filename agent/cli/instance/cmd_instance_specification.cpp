@@ -40,7 +40,7 @@ std::string rule_line(const Json& rule) {
   return out + "\n";
 }
 
-std::string details(const Json& specification) {
+std::string specification_details(const Json& specification) {
   std::string out = text_at(specification, "name") + "  key " + text_at(specification, "key") +
                     "  active " + text_at(specification, "active") + "\n";
   for (const auto& each : specification.at("keys")) out += key_line(each);
@@ -56,7 +56,7 @@ std::string details(const Json& specification) {
 void tell_all(Session& session, const Json& answer) {
   if (tell_pending(session, answer)) return;
   std::string text;
-  for (const auto& each : answer.at("specifications")) text += details(each);
+  for (const auto& each : answer.at("specifications")) text += specification_details(each);
   session.tell(answer, text.empty() ? "none\n" : text);
 }
 
@@ -71,11 +71,11 @@ Json read_rules(const std::string& file) {
   return parsed;
 }
 
-std::string target_of(const std::string& name, const char* verb = "") {
+std::string specification_path(const std::string& name, const char* verb = "") {
   return "/v1/specifications/" + path_segment(name) + verb;
 }
 
-using Run = void (*)(Session&, const InstanceOptions&, const SpecificationOptions&);
+using RunOnSpecification = void (*)(Session&, const InstanceOptions&, const SpecificationOptions&);
 
 void run_create(Session& session, const InstanceOptions& instance,
                 const SpecificationOptions& options) {
@@ -90,20 +90,20 @@ void run_list(Session& session, const InstanceOptions& instance, const Specifica
 
 void run_show(Session& session, const InstanceOptions& instance,
               const SpecificationOptions& options) {
-  tell_all(session, client_of(instance).call("GET", target_of(options.name)));
+  tell_all(session, client_of(instance).call("GET", specification_path(options.name)));
 }
 
 void run_access(Session& session, const InstanceOptions& instance,
                 const SpecificationOptions& options) {
-  tell_all(session, client_of(instance).call("PUT", target_of(options.name, "/access"),
+  tell_all(session, client_of(instance).call("PUT", specification_path(options.name, "/access"),
                                              {{"access", read_rules(options.access)}}));
 }
 
 void run_why(Session& session, const InstanceOptions& instance,
              const SpecificationOptions& options) {
-  const Json answer = client_of(instance).call("GET", target_of(options.name, "/why?use=") +
-                                                          path_segment(options.use) +
-                                                          "&user=" + path_segment(options.user));
+  const Json answer = client_of(instance).call(
+      "GET", specification_path(options.name, "/why?use=") + path_segment(options.use) +
+                 "&user=" + path_segment(options.user));
   session.tell(answer, text_at(answer, "user") + " (" + text_at(answer, "role") + ") may " +
                            (answer.at("allowed").get<bool>() ? "" : "not ") + options.use +
                            (answer.at("tracked").get<bool>() ? ", and it is recorded" : "") +
@@ -113,11 +113,12 @@ void run_why(Session& session, const InstanceOptions& instance,
 void run_rekey(Session& session, const InstanceOptions& instance,
                const SpecificationOptions& options) {
   auto client = client_of(instance);
-  Json answer = client.call("POST", target_of(options.name, "/rekey"));
+  Json answer = client.call("POST", specification_path(options.name, "/rekey"));
   const auto old_kid = text_at(answer, "old_kid");
   const PollUntilTimeout patience(options.timeout);
   while (options.wait) {
-    const Json now = client.call("GET", target_of(options.name)).at("specifications").at(0);
+    const Json now =
+        client.call("GET", specification_path(options.name)).at("specifications").at(0);
     answer["active"] = now.at("active");
     if (text_at(now, "active") != old_kid) break;
     if (now.at("rekey").is_null())
@@ -140,7 +141,8 @@ void add_instance_specification_commands(CLI::App& instance, Session& session,
   group->require_subcommand(1);
   const auto own = std::make_shared<SpecificationOptions>();
   auto& o = *own;
-  const auto add = [&](const char* name, const char* what, const char* example, Run run) {
+  const auto add = [&](const char* name, const char* what, const char* example,
+                       RunOnSpecification run) {
     auto* command = add_command(*group, name, what, example,
                                 [run, &session, options, own] { run(session, *options, *own); });
     return command;

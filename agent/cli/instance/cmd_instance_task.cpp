@@ -21,7 +21,7 @@ std::string attempts_of(const Json& task) {
   return "attempt " + text_at(task, "attempt") + " of " + text_at(task, "attempts");
 }
 
-std::string line(const Json& task) {
+std::string task_line(const Json& task) {
   const auto text = text_at(task, "text"), agent = text_at(task, "agent");
   return text_at(task, "id") + "  " + text_at(task, "state") +
          (task.value("cancelling", false) ? " (to be cancelled)" : "") + "  " +
@@ -43,7 +43,7 @@ std::string shown_result(const std::string& result) {
 }
 
 std::string details(const Json& task) {
-  std::string out = line(task);
+  std::string out = task_line(task);
   for (const char* name :
        {"priority", "repeatable", "credential", "seconds", "not_before", "changed"}) {
     const auto text = text_at(task, name);
@@ -56,7 +56,7 @@ std::string details(const Json& task) {
   return out + (result.empty() ? "" : "result:\n" + shown_result(result));
 }
 
-std::string target_of(const std::string& id, const char* verb = "") {
+std::string task_path(const std::string& id, const char* verb = "") {
   return "/v1/tasks/" + path_segment(id) + verb;
 }
 
@@ -78,11 +78,11 @@ bool has_ended(const Json& task) {
 void wait_for(Session& session, InstanceClient& client, const TaskOptions& options,
               const std::string& id) {
   const PollUntilTimeout patience(options.timeout);
-  Json task = client.call("GET", target_of(id));
+  Json task = client.call("GET", task_path(id));
   while (!has_ended(task)) {
     patience.rest("the task is " + text_at(task, "state") +
                   " and goes on: keyagent instance task show " + id);
-    task = client.call("GET", target_of(id));
+    task = client.call("GET", task_path(id));
   }
   if (text_at(task, "state") != "done") session.exit_status = exit_code(Code::kPartial);
   session.tell(task, details(task));
@@ -120,7 +120,7 @@ void run_list(Session& session, const InstanceOptions& instance, const TaskOptio
     for (const auto& each : page.at("tasks")) answer["tasks"].push_back(each);
   }
   std::string text;
-  for (const auto& each : answer.at("tasks")) text += line(each);
+  for (const auto& each : answer.at("tasks")) text += task_line(each);
   if (text.empty()) text = "none\n";
   std::string counts;
   for (const auto& [state, count] : answer.at("waiting").items())
@@ -132,12 +132,12 @@ void run_list(Session& session, const InstanceOptions& instance, const TaskOptio
 }
 
 void run_show(Session& session, const InstanceOptions& instance, const TaskOptions& options) {
-  const Json task = client_of(instance).call("GET", target_of(options.id));
+  const Json task = client_of(instance).call("GET", task_path(options.id));
   session.tell(task, details(task));
 }
 
 void run_cancel(Session& session, const InstanceOptions& instance, const TaskOptions& options) {
-  const Json answer = client_of(instance).call("POST", target_of(options.id, "/cancel"));
+  const Json answer = client_of(instance).call("POST", task_path(options.id, "/cancel"));
   const auto state = text_at(answer, "state");
   session.tell(answer, state == "cancelled"
                            ? "task " + options.id + " is cancelled"
@@ -146,7 +146,7 @@ void run_cancel(Session& session, const InstanceOptions& instance, const TaskOpt
 }
 
 void run_retry(Session& session, const InstanceOptions& instance, const TaskOptions& options) {
-  const Json answer = client_of(instance).call("POST", target_of(options.id, "/retry"));
+  const Json answer = client_of(instance).call("POST", task_path(options.id, "/retry"));
   session.tell(answer, "task " + options.id + " is " + text_at(answer, "state") + " again");
 }
 
@@ -160,7 +160,7 @@ void run_pause(Session& session, const InstanceOptions& instance, const TaskOpti
                            ": " + text_at(answer, "running") + " still to end\n");
 }
 
-using Run = void (*)(Session&, const InstanceOptions&, const TaskOptions&);
+using RunOnTask = void (*)(Session&, const InstanceOptions&, const TaskOptions&);
 
 void add_submit(CLI::App& task, TaskOptions& o, const std::function<void()>& run) {
   auto* submit = add_command(
@@ -198,7 +198,7 @@ void add_instance_task_commands(CLI::App& instance, Session& session,
   task->require_subcommand(1);
   const auto own = std::make_shared<TaskOptions>();
   auto& o = *own;
-  const auto with = [&session, options, own](Run run) {
+  const auto with = [&session, options, own](RunOnTask run) {
     return [run, &session, options, own] { run(session, *options, *own); };
   };
   add_submit(*task, o, with(run_submit));
@@ -210,7 +210,7 @@ void add_instance_task_commands(CLI::App& instance, Session& session,
                    "queued, leased, started, done, failed, unknown or cancelled");
   list->add_option("--agent", o.agent, "who has it, or whom it is for");
   list->add_option("--handler", o.handler);
-  const auto of_one = [&](const char* name, const char* what, const char* example, Run run) {
+  const auto of_one = [&](const char* name, const char* what, const char* example, RunOnTask run) {
     add_command(*task, name, what, example, with(run))->add_option("ID", o.id)->required();
   };
   of_one("show", "one task, with its input and result", "  keyagent instance task show 5f0c…",
@@ -219,7 +219,7 @@ void add_instance_task_commands(CLI::App& instance, Session& session,
          "  keyagent instance task cancel 5f0c…", run_cancel);
   of_one("retry", "try a failed or unknown task again, although it may have been done",
          "  keyagent instance task retry 5f0c…", run_retry);
-  const auto of_what = [&](const char* name, const char* what, const char* example, Run run) {
+  const auto of_what = [&](const char* name, const char* what, const char* example, RunOnTask run) {
     add_command(*task, name, what, example, with(run))
         ->add_option("WHAT", o.what, "all, agent:ID or handler:NAME")
         ->required();

@@ -7,16 +7,16 @@
 namespace keyagent::instance {
 namespace {
 
-constexpr std::int64_t kMaxListed = 1000;
+constexpr std::int64_t kMaxDecisionsListed = 1000;
 
-Answer list(const PeopleAsk& ask) {
-  const auto count = std::min<std::int64_t>(ask.number("count", 100), kMaxListed);
+Answer list_decisions(const PeopleAsk& ask) {
+  const auto count = std::min<std::int64_t>(ask.number("count", 100), kMaxDecisionsListed);
   return json_answer(ask.parts.decisions.list(ask.query("state"), static_cast<std::size_t>(count)));
 }
 
 // kDecide is a first look: each kind says which right its decision needs.
-const PeopleRoute kRoutes[] = {
-    {"GET", "/v1/decisions", Right::kRead, list},
+const PeopleRoute kDecisionRoutes[] = {
+    {"GET", "/v1/decisions", Right::kRead, list_decisions},
     {"GET", "/v1/decisions/{}", Right::kRead,
      [](const PeopleAsk& ask) { return json_answer(ask.parts.decisions.show(ask.ids[0])); }},
     {"POST", "/v1/decisions/{}/approve", Right::kDecide,
@@ -33,7 +33,7 @@ const PeopleRoute kRoutes[] = {
 }  // namespace
 
 std::span<const PeopleRoute> decision_routes_of_people() {
-  return kRoutes;
+  return kDecisionRoutes;
 }
 
 }  // namespace keyagent::instance

@@ -10,7 +10,7 @@ namespace {
 
 constexpr std::int64_t kMaxListed = 1000;
 
-Answer list(const PeopleAsk& ask) {
+Answer list_exchanges(const PeopleAsk& ask) {
   store::ExchangeFilter filter;
   filter.state = ask.query("state");
   filter.side = ask.query("side");
@@ -50,7 +50,7 @@ const PeopleRoute kPeople[] = {
      [](const PeopleAsk& ask) {
        return json_answer(ask.parts.exchanges.request(ask.body, ask.person.name));
      }},
-    {"GET", "/v1/exchanges", Right::kRead, list},
+    {"GET", "/v1/exchanges", Right::kRead, list_exchanges},
     {"GET", "/v1/exchanges/{}", Right::kRead,
      [](const PeopleAsk& ask) { return json_answer(ask.parts.exchanges.show(ask.ids[0])); }},
     {"POST", "/v1/exchanges/{}/approve", Right::kExchange,

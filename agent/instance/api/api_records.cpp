@@ -9,7 +9,7 @@
 namespace keyagent::instance {
 namespace {
 
-constexpr std::int64_t kMaxListed = 1000;
+constexpr std::int64_t kMaxRecordsListed = 1000;
 
 Answer why(const PeopleAsk& ask) {
   auto person = ask.person;
@@ -23,14 +23,14 @@ Answer why(const PeopleAsk& ask) {
 }
 
 Answer list_records(const PeopleAsk& ask) {
-  const auto count = std::min<std::int64_t>(ask.number("count", 100), kMaxListed);
+  const auto count = std::min<std::int64_t>(ask.number("count", 100), kMaxRecordsListed);
   return json_answer(
       ask.parts.records.list(ask.ids[0], ask.query("after"), static_cast<std::size_t>(count)));
 }
 
 // What may be done with a record is the specification's to say: kRead stands for anyone who is
 // known.
-const PeopleRoute kRoutes[] = {
+const PeopleRoute kRecordRoutes[] = {
     {"GET", "/v1/specifications", Right::kRead,
      [](const PeopleAsk& ask) { return json_answer(ask.parts.specifications.list()); }},
     {"POST", "/v1/specifications", Right::kSpecifications,
@@ -82,7 +82,7 @@ const PeopleRoute kRoutes[] = {
 }  // namespace
 
 std::span<const PeopleRoute> record_routes_of_people() {
-  return kRoutes;
+  return kRecordRoutes;
 }
 
 }  // namespace keyagent::instance

@@ -7,24 +7,24 @@
 namespace keyagent::instance {
 namespace {
 
-constexpr std::int64_t kMaxListed = 1000;
+constexpr std::int64_t kMaxTasksListed = 1000;
 
-Answer list(const PeopleAsk& ask) {
+Answer list_tasks(const PeopleAsk& ask) {
   store::TaskFilter filter;
   filter.state = ask.query("state");
   filter.agent = ask.query("agent");
   filter.handler = ask.query("handler");
   filter.count =
-      static_cast<std::size_t>(std::min<std::int64_t>(ask.number("count", 100), kMaxListed));
+      static_cast<std::size_t>(std::min<std::int64_t>(ask.number("count", 100), kMaxTasksListed));
   return json_answer(ask.parts.tasks.list(filter, ask.query("after")));
 }
 
-const PeopleRoute kPeople[] = {
+const PeopleRoute kTaskRoutes[] = {
     {"POST", "/v1/tasks", Right::kTasks,
      [](const PeopleAsk& ask) {
        return json_answer(ask.parts.tasks.submit(ask.body, ask.person.name));
      }},
-    {"GET", "/v1/tasks", Right::kRead, list},
+    {"GET", "/v1/tasks", Right::kRead, list_tasks},
     {"GET", "/v1/tasks/{}", Right::kRead,
      [](const PeopleAsk& ask) {
        return json_answer(ask.parts.tasks.show(ask.ids[0], ask.person));
@@ -61,7 +61,7 @@ const AgentRoute kAgents[] = {
 }  // namespace
 
 std::span<const PeopleRoute> task_routes_of_people() {
-  return kPeople;
+  return kTaskRoutes;
 }
 
 std::span<const AgentRoute> task_routes_of_agents() {

@@ -9,7 +9,7 @@
 namespace keyagent::instance {
 namespace {
 
-constexpr int kTries = 8;
+constexpr int kMaxTries = 8;
 constexpr std::int64_t kMaxRate = 1'000'000;
 
 bool has_ended(const store::Reencryption& job) {
@@ -82,7 +82,7 @@ void Reencryption::begin(const std::string& specification, std::int64_t rate, co
 void Reencryption::follow_import(const std::string& specification, const std::string& by) {
   specifications_.require(specification);
   if (!DataKeys::active(keys_.generations(specification))) keys_.create(specification, true);
-  for (int i = 0; i < kTries; ++i) {
+  for (int i = 0; i < kMaxTries; ++i) {
     auto job = store_.reencryption(specification);
     if (!job || has_ended(*job)) {
       return begin(specification, 0, by, by);
@@ -143,7 +143,7 @@ Json Reencryption::list() {
 // The fence goes up with it: what the replica that works at it is about to write is not written.
 Json Reencryption::move(const std::string& specification, const std::string& from,
                         const std::string& to, const std::string& action, const std::string& by) {
-  for (int i = 0; i < kTries; ++i) {
+  for (int i = 0; i < kMaxTries; ++i) {
     auto job = require(specification);
     if (job.state == to) return show(specification);
     if (job.state != from)

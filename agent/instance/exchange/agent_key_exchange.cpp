@@ -14,7 +14,7 @@ constexpr auto kFresh =
     60s;  // a rekey of the identity, or its first making elsewhere, is seen then
 constexpr const char* kExchange = "exchange";
 
-std::string text_of(ByteView bytes) {
+std::string string_of(ByteView bytes) {
   return std::string(as_text(bytes));
 }
 
@@ -112,9 +112,9 @@ std::string AgentKeyExchange::export_key(const ExportOrder& order) {
   wanted.set_specification(order.specification);
   wanted.set_identity(kExchangeIdentity);
   wanted.set_target(order.target);
-  wanted.set_exchange_spki(text_of(order.offer.exchange_spki));
+  wanted.set_exchange_spki(string_of(order.offer.exchange_spki));
   wanted.set_proof(order.offer.proof);
-  wanted.set_target_spki(text_of(order.target_spki));
+  wanted.set_target_spki(string_of(order.target_spki));
   return client_.call(std::move(request)).exchange_export().package();
 }
 
@@ -124,7 +124,7 @@ bool AgentKeyExchange::import_key(const ImportOrder& order) {
   wanted.set_package(order.package);
   wanted.set_request(order.request);
   wanted.set_specification(order.specification);
-  wanted.set_source_spki(text_of(order.source_spki));
+  wanted.set_source_spki(string_of(order.source_spki));
   wanted.set_exchange_key(kExchange);
   wanted.set_name(data_key_name(order.specification));
   return client_.call(std::move(request)).exchange_import().imported();

@@ -12,7 +12,7 @@
 namespace keyagent::instance {
 namespace {
 
-std::string text_of(const store::CloneCounts& counts) {
+std::string counts_text(const store::CloneCounts& counts) {
   return std::to_string(counts.specifications) + " specifications, " +
          std::to_string(counts.data_keys) + " names of keys, " + std::to_string(counts.records) +
          " records, " + std::to_string(counts.credentials) + " credentials, " +
@@ -59,7 +59,8 @@ Cloned clone(const InstanceConfig& config, const CloneOptions& wish, const Clock
   done.before = store.cloned_from() == wish.identity;
   if (!done.before)
     done.counts = store.clone({wish.store, wish.identity, wish.users}, [&](const auto& counts) {
-      return recorder.make(Outcome::kDone, by, "instance.clone", wish.identity, text_of(counts));
+      return recorder.make(Outcome::kDone, by, "instance.clone", wish.identity,
+                           counts_text(counts));
     });
   done.specifications = without_keys(store);
   const auto asked =

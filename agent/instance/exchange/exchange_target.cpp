@@ -14,7 +14,7 @@ namespace {
 
 using enum ExchangeEvent;
 
-constexpr std::int64_t kMaxKeys = 4096;
+constexpr std::int64_t kMaxKeysTaken = 4096;
 
 std::string actor_of(const store::Peer& peer) {
   return "peer " + peer.name;
@@ -165,7 +165,7 @@ void ExchangeTarget::fetch(store::Exchange& row) {
   for (std::int64_t count = 1; static_cast<std::int64_t>(keys.size()) < count;) {
     const Json answer = ask(peer, "fetch", {{"request", row.id}, {"from", keys.size()}});
     if (!answer.contains("keys")) return learn(row, answer);
-    count = number_of(answer, "count", 0, 1, kMaxKeys);
+    count = number_of(answer, "count", 0, 1, kMaxKeysTaken);
     const Json& batch = answer["keys"];
     if (!batch.is_array() || batch.empty())
       throw Error(Code::kIntegrity, "the source gives fewer keys than it says");

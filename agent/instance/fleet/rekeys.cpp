@@ -9,7 +9,7 @@
 namespace keyagent::instance {
 namespace {
 
-constexpr int kTries = 5;
+constexpr int kMaxTries = 5;
 
 bool contains(const std::vector<std::string>& list, const std::string& value) {
   return std::find(list.begin(), list.end(), value) != list.end();
@@ -165,7 +165,7 @@ void Rekeys::report(const std::string& agent_id, const Json& message) {
   if (id.empty() || id.size() > 18 || id.find_first_not_of("0123456789") != std::string::npos)
     throw Error(Code::kUsage, "'id' is none of an order");
   // Again when something else was said of it, at another replica.
-  for (int i = 0; i < kTries; ++i) {
+  for (int i = 0; i < kMaxTries; ++i) {
     auto rekey = store_.rekey(std::stoll(id));
     if (!rekey || rekey->agent != agent_id || ended(*rekey)) return;
     if (note(*std::move(rekey), message)) return;

@@ -13,7 +13,7 @@ using namespace std::chrono_literals;
 
 constexpr auto kRotationTime = std::chrono::hours(24 * 7);
 
-std::string hash_text(ByteView bytes) {
+std::string hash_of_text(ByteView bytes) {
   return to_base64url(sha256(bytes));
 }
 
@@ -24,7 +24,7 @@ std::string sealed_text(const PublicKeyInfo& key, const SecretBytes& secret) {
 
 bool answers(const Json& request, const char* name, const Json& asked) {
   const auto given = from_base64url(text_of(request, name));
-  return given && equal_secret(as_bytes(hash_text(*given)), as_bytes(text_of(asked, name)));
+  return given && equal_secret(as_bytes(hash_of_text(*given)), as_bytes(text_of(asked, name)));
 }
 
 // Trust may have ended since the session's agent was looked up.
@@ -67,8 +67,8 @@ Json Agents::begin_rotation(const store::Agent& agent, const Json& request) {
                         {"new_kid", fresh.kid.text()},
                         {"spki", to_base64url(fresh.spki)},
                         {"envelope", name_of(*algorithm)},
-                        {"old", hash_text(old_secret)},
-                        {"new", hash_text(new_secret)}}
+                        {"old", hash_of_text(old_secret)},
+                        {"new", hash_of_text(new_secret)}}
                        .dump();
   store_.add_challenge(challenge, clock_.now());
   return {{"rotation", challenge.id},

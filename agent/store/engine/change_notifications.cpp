@@ -16,9 +16,9 @@ namespace {
 using namespace std::chrono_literals;
 using std::chrono::steady_clock;
 
-constexpr auto kAgain = 1s;            // between attempts to connect
-constexpr std::size_t kMost = 1000;    // different notices at once; beyond it: look everywhere
-const std::set<std::string> kAll{{}};  // one empty text
+constexpr auto kAgain = 1s;          // between attempts to connect
+constexpr std::size_t kMost = 1000;  // different notices at once; beyond it: look everywhere
+const std::set<std::string> kAllTopics{{}};  // one empty text
 
 }  // namespace
 
@@ -134,7 +134,7 @@ void ChangeNotifications::run() {
     auto found = take();
     connection.read(found);
     if (steady_clock::now() >= next || found.contains(std::string())) {
-      found = kAll;
+      found = kAllTopics;
       next = steady_clock::now() + poll_;
     }
     for (const auto& what : found) {
