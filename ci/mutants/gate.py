@@ -38,7 +38,7 @@ MUTANTS = [
     ("texts-of-any-kind", "agent/gate/request_check.cpp", "if (!is_allowed(text, limit.form))", "if (false)", "admission_test",
      "Fault155"),
     ("place-given-back-early", "agent/gate/gate.cpp", "  if (failed_open) state.options.wait_until(when);\n", "", "gate_test",
-     "GateBeatTest.Fault104_AFailed"),
+     "GateBeatTest.Fault104_AFailed", "hangs"),
     ("reseal-of-cbc-content", "agent/gate/op_census.cpp", "if (header.authenticated && !key.accepts_cbc) return;", "return;",
      "gate_test", "Fault156"),
     ("reseal-opens", "agent/gate/op_census.cpp",

@@ -141,5 +141,32 @@ TEST_F(GateTest, R13_LostKeyIsOneFindingWithItsKid) {
   EXPECT_THAT(reply.findings(0).cure(), HasSubstr("keyagent key destroy"));
 }
 
+// A queue of envelopes to a key that has gone: the token is asked once, not once an item.
+TEST_F(GateTest, R13_ALostKeyIsNotAskedForAgainAtOnce) {
+  const auto key = create("data", "sign", "ec-p256");
+  vault_.destroy(CkaId::from_hex(key.cka_id()));
+  EXPECT_EQ(ask(kAdmin, sign_request("data")).failure().code(), wire::KEY_LOST);
+  test::shim::reset_counts();
+  for (int i = 0; i < 10; ++i)
+    EXPECT_EQ(ask(kAdmin, sign_request("data")).failure().code(), wire::KEY_LOST);
+  EXPECT_EQ(test::shim::count("C_FindObjectsInit"), 0u);
+  EXPECT_EQ(test::shim::count("C_SignInit"), 0u);
+}
+
+TEST_F(GateTest, Fault155_TextsBesideTheKeysNameAreCheckedToo) {
+  create("data", "sign", "ec-p256");
+  const auto before = audit_lines().size();
+  for (const std::string& reason :
+       {std::string(1 << 20, 'r'), std::string("a\nb"), std::string("\xff")}) {
+    wire::Request request;
+    request.mutable_key_state()->set_key("data");
+    request.mutable_key_state()->set_state("suspended");
+    request.mutable_key_state()->set_reason(reason);
+    EXPECT_EQ(ask(kAdmin, request).failure().code(), wire::USAGE);
+  }
+  EXPECT_EQ(audit_lines().size(), before + 1) << "the mark alone";
+  EXPECT_FALSE(ask(kAdmin, sign_request("data")).has_failure());
+}
+
 }  // namespace
 }  // namespace keyagent::gate
