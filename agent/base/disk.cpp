@@ -298,25 +298,69 @@ void make_private_folder(const fs::path& path) {
   if (!fs::is_directory(path)) fail("create the folder", path, ENOTDIR);
 }
 
-FileLock::FileLock(const fs::path& path) : fd_(open_fd(path, O_RDWR | O_CREAT | O_NOFOLLOW, 0600)) {
-  if (!fd_.valid()) fail("open the lock", path, errno);
-  // An open-file-description lock: unlike POSIX locks it is not dropped when another part of the
-  // process closes the file.
+std::string why_unwritable(const fs::path& path) {
+  const int mode = fs::is_directory(path) ? W_OK | X_OK : W_OK;
+  if (::faccessat(AT_FDCWD, path.c_str(), mode, AT_EACCESS) == 0 || errno == ENOENT) return {};
+  return errno_text(errno);
+}
+
+namespace {
+
+// An open-file-description lock: unlike POSIX locks it is not dropped when another part of the
+// process closes the file.
+bool set_lock(int fd, short type) {
   struct flock lock {};
-  lock.l_type = F_WRLCK;
+  lock.l_type = type;
   lock.l_whence = SEEK_SET;
-  if (::fcntl(fd_.get(), F_OFD_SETLK, &lock) != 0) {
-    if (errno != EAGAIN && errno != EACCES) fail("lock", path, errno);
-    char text[64] = {};
-    const ssize_t n = ::pread(fd_.get(), text, sizeof text - 1, 0);
-    long pid = 0;
-    std::from_chars(text, text + (n > 0 ? n : 0), pid);
-    throw Error(Code::kBusy,
-                fmt::format("{} is held by process {}: stop that one first", path.string(), pid));
-  }
+  return ::fcntl(fd, F_OFD_SETLK, &lock) == 0;
+}
+
+void take_lock(int fd, short type, const fs::path& path) {
+  if (set_lock(fd, type)) return;
+  if (errno != EAGAIN && errno != EACCES) fail("lock", path, errno);
+  char text[64] = {};
+  const ssize_t n = ::pread(fd, text, sizeof text - 1, 0);
+  long pid = 0;
+  std::from_chars(text, text + (n > 0 ? n : 0), pid);
+  throw Error(Code::kBusy,
+              fmt::format("{} is held by process {}: stop that one first", path.string(), pid));
+}
+
+void write_holder(int fd, const fs::path& path) {
   const std::string holder = fmt::format("{} {}\n", ::getpid(), start_time_of_this_process());
-  if (::ftruncate(fd_.get(), 0) != 0) fail("write", path, errno);
-  if (const int code = write_all(fd_.get(), as_bytes(holder)); code != 0) fail("write", path, code);
+  if (::ftruncate(fd, 0) != 0) fail("write", path, errno);
+  if (const int code = write_all(fd, as_bytes(holder)); code != 0) fail("write", path, code);
+}
+
+}  // namespace
+
+FileLock::FileLock(const fs::path& path)
+    : path_(path), fd_(open_fd(path, O_RDWR | O_CREAT | O_NOFOLLOW, 0600)) {
+  if (!fd_.valid() && (errno == EROFS || errno == EACCES)) {
+    const int why = errno;
+    fd_ = open_fd(path, O_RDONLY | O_NOFOLLOW);
+    shared_ = fd_.valid();
+    errno = why;
+  }
+  if (!fd_.valid()) fail("open the lock", path, errno);
+  take_lock(fd_.get(), shared_ ? F_RDLCK : F_WRLCK, path);
+  if (!shared_) write_holder(fd_.get(), path);
+}
+
+void FileLock::make_exclusive() {
+  if (!shared_) return;
+  Fd fresh = open_fd(path_, O_RDWR | O_NOFOLLOW);
+  if (!fresh.valid()) fail("open the lock", path_, errno);
+  set_lock(fd_.get(), F_UNLCK);
+  try {
+    take_lock(fresh.get(), F_WRLCK, path_);
+  } catch (...) {
+    set_lock(fd_.get(), F_RDLCK);
+    throw;
+  }
+  write_holder(fresh.get(), path_);
+  fd_ = std::move(fresh);
+  shared_ = false;
 }
 
 }  // namespace keyagent

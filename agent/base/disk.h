@@ -83,15 +83,26 @@ SecretBytes read_secret_file(const std::filesystem::path& path, std::size_t limi
 // Creates the folder (0700) and its parents where missing.
 void make_private_folder(const std::filesystem::path& path);
 
+// Why this process cannot write the file, or change what the folder holds: "Read-only file system".
+// Empty: it can, or nothing is there.
+std::string why_unwritable(const std::filesystem::path& path);
+
 // An open-file-description lock that says who holds it. Released with the object or the process.
 class FileLock {
  public:
-  // Creates `path` (0600) and writes "pid start-time". Throws Error{kBusy} naming the holder's pid
-  // when it is taken.
+  // Creates `path` (0600) and writes "pid start-time". Where an existing one cannot be written, it
+  // is shared with others that cannot either. Throws Error{kBusy} naming the holder's pid when it
+  // is taken.
   explicit FileLock(const std::filesystem::path& path);
+  bool shared() const { return shared_; }
+  // Of a shared one, once its file can be written. Throws as the constructor; it is shared then as
+  // before.
+  void make_exclusive();
 
  private:
+  std::filesystem::path path_;
   Fd fd_;
+  bool shared_ = false;
 };
 
 }  // namespace keyagent

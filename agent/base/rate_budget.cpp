@@ -97,4 +97,43 @@ std::size_t RateBudget::principals() const {
   return buckets_.size();
 }
 
+RateBudget::Limits RateBudget::limits() const {
+  const std::lock_guard lock(mutex_);
+  return limits_;
+}
+
+void RateBudget::set_limits(const Limits& limits) {
+  const SteadyTime now = clock_.now_steady();
+  const std::lock_guard lock(mutex_);
+  const auto before = limits_.refill;
+  limits_ = limits;
+  // A bucket is a time: as many tokens are missing as before.
+  by_fullness_.clear();
+  for (auto& [principal, bucket] : buckets_) {
+    const nanoseconds missing = std::max(nanoseconds(bucket.full_at - now), nanoseconds(0));
+    const double tokens_missing =
+        static_cast<double>(missing.count()) / static_cast<double>(nanoseconds(before).count());
+    bucket.full_at =
+        now + nanoseconds(static_cast<std::int64_t>(
+                  tokens_missing * static_cast<double>(nanoseconds(limits.refill).count())));
+    by_fullness_.emplace(bucket.full_at, principal);
+  }
+  while (buckets_.size() > limits.max_principals) {
+    const auto gone = buckets_.find(by_fullness_.begin()->second);
+    forgotten_refusals_ += gone->second.refused;
+    buckets_.erase(gone);
+    by_fullness_.erase(by_fullness_.begin());
+  }
+}
+
+std::optional<RateBudget::Spender> RateBudget::largest_spender() const {
+  const SteadyTime now = clock_.now_steady();
+  const std::lock_guard lock(mutex_);
+  if (by_fullness_.empty() || by_fullness_.rbegin()->first <= now) return std::nullopt;
+  const auto& [full_at, principal] = *by_fullness_.rbegin();
+  const auto spent =
+      static_cast<std::uint64_t>((full_at - now + tokens(1) - nanoseconds(1)) / tokens(1));
+  return Spender{principal, std::min<std::uint64_t>(spent, limits_.burst)};
+}
+
 }  // namespace keyagent

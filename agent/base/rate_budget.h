@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <map>
 #include <mutex>
+#include <optional>
 #include <set>
 #include <string>
 #include <string_view>
@@ -55,7 +56,16 @@ class RateBudget {
   // What was refused since the last call, for summary records; counting begins again.
   std::vector<Refusals> take_refusals();
   std::size_t principals() const;  // never more than max_principals
-  const Limits& limits() const { return limits_; }
+  Limits limits() const;
+  // In force from now on: what was spent stays spent.
+  void set_limits(const Limits& limits);
+  // The principal that has the fewest tokens left, and how many it has spent. Nobody: none has
+  // spent any.
+  struct Spender {
+    std::string principal;
+    std::uint64_t spent = 0;  // at most `burst`
+  };
+  std::optional<Spender> largest_spender() const;
 
  private:
   // A bucket is one time: when it will be full. Full buckets are in the past.
@@ -65,14 +75,14 @@ class RateBudget {
   };
   using Buckets = std::map<std::string, Bucket, std::less<>>;
 
-  std::chrono::nanoseconds tokens(std::uint64_t count) const;
+  std::chrono::nanoseconds tokens(std::uint64_t count) const;  // REQUIRES: mutex_ is held
   Bucket& bucket(std::string_view principal, SteadyTime now);  // REQUIRES: mutex_ is held
   void set_full_at(std::string_view principal, Bucket& bucket, SteadyTime full_at);
 
   const Clock& clock_;
-  const Limits limits_;
   mutable std::mutex mutex_;
   // Guarded by mutex_:
+  Limits limits_;
   Buckets buckets_;
   std::set<std::pair<SteadyTime, std::string>> by_fullness_;  // of buckets_
   Bucket shared_;                                             // of newcomers without a place

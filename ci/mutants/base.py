@@ -1,7 +1,7 @@
 MUTANTS = [
     ("fsync-audit", "agent/base/disk.cpp", "if (::fdatasync(fd_.get()) != 0) {", "if (false) {", "crash_test",
      "crash_test --act rekey --mode power"),
-    ("lock-of-the-state-folder", "agent/base/disk.cpp", "if (::fcntl(fd_.get(), F_OFD_SETLK, &lock) != 0) {", "if (false) {",
+    ("lock-of-the-state-folder", "agent/base/disk.cpp", "  if (set_lock(fd, type)) return;\n", "  if (set_lock(fd, type) || true) return;\n",
      "key_store_test", "Fault085"),
     ("folders-above-a-file", "agent/base/trusted_path.cpp",
      "    if (!sticky && (group || (status.st_mode & S_IWOTH) != 0)) add(mode_fault(path, status));\n", "", "base_test", "Fault162"),
@@ -39,4 +39,6 @@ MUTANTS = [
     ("escaped-log-lines", "agent/base/secret_text.cpp", "if (line.size() == kMaxLine)", "if (false)", "base_test", "SecretText"),
     ("replaced-files-are-synced", "agent/base/disk.cpp", "  if (code == 0 && ::fsync(fd.get()) != 0) code = errno;\n  if (code == 0 && ::rename", "  if (code == 0 && ::rename",
      "power_test", "power_test --subject link --mode torn"),
+    ("lock-of-a-read-only-folder", "agent/base/disk.cpp", "  take_lock(fd_.get(), shared_ ? F_RDLCK : F_WRLCK, path);\n",
+     "  if (!shared_) take_lock(fd_.get(), F_WRLCK, path);\n", "base_test", "Fault081"),
 ]

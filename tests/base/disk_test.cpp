@@ -12,6 +12,8 @@
 #include <functional>
 
 #include "agent/base/error.h"
+#include "tests/support/code_of.h"
+#include "tests/support/small_disk.h"
 #include "tests/support/temp_folder.h"
 
 namespace {
@@ -227,6 +229,34 @@ TEST(FileLock, Fault085_LockOfAKilledProcessIsFree) {
   EXPECT_NO_THROW(FileLock{path});
   ::close(ready[0]);
   ::close(ready[1]);
+}
+
+TEST(FileLock, Fault081_ALockThatCannotBeWrittenIsSharedUntilItCan) {
+  const test::TempFolder folder;
+  const test::SmallDisk disk(folder.path() / "disk");
+  if (!disk.mounted()) GTEST_SKIP() << "only root may mount a file system";
+  const auto path = folder.path() / "disk/lock";
+  const auto remount = [&](unsigned long flags) {
+    return ::mount(nullptr, (folder.path() / "disk").c_str(), nullptr, MS_REMOUNT | flags, nullptr);
+  };
+  { const FileLock lock(path); }
+  EXPECT_TRUE(why_unwritable(path).empty());
+  ASSERT_EQ(remount(MS_RDONLY), 0);
+  EXPECT_EQ(why_unwritable(path), "Read-only file system");
+  EXPECT_EQ(why_unwritable(folder.path() / "disk"), "Read-only file system");
+  EXPECT_TRUE(why_unwritable(folder.path() / "disk/absent").empty());
+  FileLock first(path);
+  EXPECT_TRUE(first.shared());
+  {
+    const FileLock second(path);
+    EXPECT_TRUE(second.shared());
+    ASSERT_EQ(remount(0), 0);
+    EXPECT_EQ(code_of([&] { first.make_exclusive(); }), Code::kBusy);
+    EXPECT_EQ(code_of([&] { const FileLock third(path); }), Code::kBusy);
+  }
+  first.make_exclusive();
+  EXPECT_FALSE(first.shared());
+  EXPECT_EQ(code_of([&] { const FileLock third(path); }), Code::kBusy);
 }
 
 }  // namespace

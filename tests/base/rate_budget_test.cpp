@@ -122,5 +122,37 @@ TEST(RateBudget, Fault152_AnAddressIsOneIPv4OrOneIPv6Slash64) {
   EXPECT_EQ(principal_of_address(""), "");
 }
 
+TEST(RateBudget, Fault149_NewLimitsKeepWhatWasSpent) {
+  FakeClock clock;
+  RateBudget budget(clock, {.burst = 10, .refill = 1s, .max_principals = 8});
+  for (int i = 0; i < 8; ++i) EXPECT_TRUE(budget.take("a"));
+  budget.set_limits({.burst = 5, .refill = 10s, .max_principals = 8});
+  EXPECT_FALSE(budget.take("a")) << "eight are spent of five";
+  clock.advance(40s);
+  EXPECT_TRUE(budget.take("a"));
+  EXPECT_FALSE(budget.take("a"));
+  for (const char* other : {"b", "c", "d"}) EXPECT_TRUE(budget.take(other));
+  budget.set_limits({.burst = 5, .refill = 10s, .max_principals = 2});
+  EXPECT_EQ(budget.principals(), 2U);
+  EXPECT_FALSE(budget.take("a")) << "the flooder is not the one that is forgotten";
+}
+
+TEST(RateBudget, Fault153_TheLargestSpenderIsKnown) {
+  FakeClock clock;
+  RateBudget budget(clock, {.burst = 10, .refill = 1s});
+  EXPECT_FALSE(budget.largest_spender());
+  budget.take("a");
+  for (int i = 0; i < 8; ++i) budget.take("b");
+  ASSERT_TRUE(budget.largest_spender());
+  EXPECT_EQ(budget.largest_spender()->principal, "b");
+  EXPECT_EQ(budget.largest_spender()->spent, 8U);
+  clock.advance(3500ms);
+  EXPECT_EQ(budget.largest_spender()->spent, 5U);
+  budget.charge("b", 100);
+  EXPECT_EQ(budget.largest_spender()->spent, 10U) << "a debt counts as the whole";
+  clock.advance(1h);
+  EXPECT_FALSE(budget.largest_spender());
+}
+
 }  // namespace
 }  // namespace keyagent::test
