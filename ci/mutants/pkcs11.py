@@ -1,5 +1,5 @@
 MUTANTS = [
-    ("token-disk-room", "pkcs11/token.cpp", '      require_token_room(profile, options.state_folder, "C_Login");\n      const', "      const",
+    ("token-disk-room", "pkcs11/token_attempt.cpp", '    require_token_room(profile, options.state_folder, "C_Login");\n    const', "    const",
      "pkcs11_recovery_test", "Fault167"),
     ("an-attribute-stands-once", "pkcs11/uri.cpp", "  require_unique(text);\n", "", "pki_test", "Reference"),
     ("locked-pin", "pkcs11/login.cpp", "  if (profile.pin_flags && (info.flags & CKF_USER_PIN_LOCKED) != 0) refuse_locked(profile);\n", "",

@@ -1,0 +1,94 @@
+#pragma once
+// What token.cpp, token_attempt.cpp and token_recovery.cpp share; nobody else includes it.
+
+#include <atomic>
+#include <future>
+#include <mutex>
+#include <optional>
+#include <string>
+
+#include "pkcs11/error.h"
+#include "pkcs11/login.h"
+#include "pkcs11/module.h"
+#include "pkcs11/session_pool.h"
+#include "pkcs11/slot.h"
+#include "pkcs11/token.h"
+
+namespace keyagent::pkcs11 {
+
+// Why an attempt failed, as a value: what one thread found is thrown by many.
+struct Fault {
+  Error::Kind kind;
+  std::string text;
+  CK_RV rv = CKR_OK;
+  [[noreturn]] void raise() const { throw Error(kind, text, rv); }
+};
+
+// Shared with the thread of an attempt to bring the token up: a module may hang there for ever, and
+// whoever waits must not (RELIABILITY 45).
+struct Token::Impl : std::enable_shared_from_this<Token::Impl> {
+  using SteadyClock = std::chrono::steady_clock;
+  using TimePoint = SteadyClock::time_point;
+
+  // Constant after construction.
+  const Profile profile;
+  const TokenOptions options;
+  const std::shared_ptr<Module> module;
+
+  // Own synchronisation.
+  SessionPool pool;
+  std::atomic<std::uint64_t> ready_epoch{0};
+  std::atomic<CK_SLOT_ID> slot{0};
+  std::atomic<bool> has_rng{false};
+  std::atomic<std::uint64_t> operations{0}, faults{0}, recoveries{0}, logins{0}, canaries{0};
+
+  // Used by one attempt at a time.
+  RefusedPin refused;
+  std::unique_ptr<Session> login_session;  // pinned: closing the last session would log out
+
+  std::mutex attempt_mutex;                              // guards the six that follow
+  std::shared_future<std::optional<Fault>> attempt_now;  // valid while an attempt runs
+  bool reload_first = false;
+  TimePoint next_attempt{}, recovered_at{}, looked_at{};
+  std::chrono::milliseconds pause;
+  std::optional<Fault> last_fault;
+
+  // Guarded by status_mutex.
+  mutable std::mutex status_mutex;
+  TokenStatus shown;
+  bool ever_shown = false;
+
+  std::recursive_mutex callback_mutex;  // a callback may use the token
+  bool closed = false;                  // guarded by callback_mutex: whoever listened is gone
+
+  DeadlineMutex canary_mutex;
+  bool canary_passed = false;  // guarded by canary_mutex
+
+  Impl(Profile profile_in, TokenOptions options_in);
+  ~Impl();
+
+  // token.cpp: work in a session.
+  bool ready() const;
+  void show(TokenState state, const std::string& detail);
+  void attempt(const std::function<void(Session&)>& work, TimePoint until, std::uint64_t& epoch);
+  void run(const std::function<void(Session&)>& work, bool once, bool changes);
+
+  // token_attempt.cpp: the token becomes usable.
+  void bring_up(TimePoint until);
+  void start_attempt();
+  void attempt_to_connect();
+  void connect(TimePoint until);
+  void remember(const SlotMatch& match, std::uint64_t epoch);
+  void end_attempt(const std::optional<Fault>& fault);
+  void put_off();
+
+  // token_recovery.cpp: what a fault means, and what it takes.
+  bool recovered_lately();
+  void recover(std::uint64_t seen, const Error& fault, TimePoint until);
+  bool look_again(std::uint64_t seen, TimePoint until);
+  bool canary(TimePoint until);
+  bool try_canary(TimePoint until);
+  bool cure(const Error& error, std::uint64_t epoch, bool changes, int round, TimePoint until);
+};
+
+}  // namespace keyagent::pkcs11
