@@ -6,6 +6,7 @@
 #include "agent/base/disk.h"
 #include "agent/base/encoding.h"
 #include "agent/base/error.h"
+#include "agent/base/log.h"
 #include "agent/base/strict_json.h"
 #include "agent/envelope/envelope.h"
 
@@ -71,13 +72,18 @@ void CredentialVersions::note(const std::string& instance, const std::string& na
   const Seen before = next[name];
   fresh.version = std::max(fresh.version, before.version);
   fresh.bound = fresh.bound || before.bound;
-  if (fresh == before && instance_ == instance) return;
+  if (fresh == before && instance_ == instance && !unsaved_) return;
   next[name] = fresh;
   Json all = Json::object();
   for (const auto& [each, seen] : next)
     all[each] = {{"version", seen.version}, {"bound", seen.bound}};
   const Json out{{"instance", instance}, {"credentials", all}};
-  replace_file(path_, as_bytes(out.dump(2) + "\n"), 0600);
+  // Read-only: known until the process ends, and written as soon as it can be; what is used is not
+  // refused for it.
+  const std::string why = why_unwritable(path_.parent_path());
+  if (why.empty()) replace_file(path_, as_bytes(out.dump(2) + "\n"), 0600);
+  if (!why.empty() && !unsaved_) log_warning("link", path_.string() + " is not written: " + why);
+  unsaved_ = !why.empty();
   // Only now: what a full disk refused is written the next time.
   instance_ = instance;
   known_ = std::move(next);

@@ -39,6 +39,7 @@ class CredentialVersions {
   bool loaded_ = false;                // guarded by mutex_, with those below
   std::string instance_;               // whose credentials these are
   std::map<std::string, Seen> known_;  // by name
+  bool unsaved_ = false;               // the folder could not be written
 };
 
 // Does the envelope say that it is what was asked for? `name`: the credential's; `required`: one

@@ -121,11 +121,10 @@ Credentials::Copy Credentials::fetch(const LinkState& state, const std::string& 
                            {"kid", copy.sealed.kid},
                            {"envelope", copy.sealed.envelope},
                            {"fetched", copy.fetched}};
-    make_private_folder(folder_);
-    require_room(name);
-    replace_file(path_of(name), as_bytes(kept.dump(2) + "\n"), 0600);
+    keep(name, kept.dump(2) + "\n");
     const std::lock_guard lock(mutex_);
     stale_.erase(name);
+    absent_.erase(name);
     return copy;
   } catch (const Error& error) {
     line_.drop();
@@ -133,9 +132,21 @@ Credentials::Copy Credentials::fetch(const LinkState& state, const std::string& 
       remove_file(path_of(name));
       const std::lock_guard lock(mutex_);
       stale_.erase(name);
+      if (error.code() != Code::kKeyState) absent_.insert(name);
     }
     throw;
   }
+}
+
+// A copy that cannot be written stays away: the caller has what was fetched.
+void Credentials::keep(const std::string& name, const std::string& text) const {
+  if (const auto why = why_unwritable(context_.folder); !why.empty()) {
+    log_warning("link", "no copy of credential " + name + " is kept: " + why);
+    return;
+  }
+  make_private_folder(folder_);
+  require_room(name);
+  replace_file(path_of(name), as_bytes(text), 0600);
 }
 
 // nullopt: the instance is away, or somebody else asks it; the copy will do.
@@ -237,24 +248,41 @@ void Credentials::changed(const std::vector<std::string>& names) {
   const std::lock_guard lock(mutex_);
   for (const auto& name : names) {
     if (is_name(name) && stale_.size() < kMaxStale) stale_.insert(name);
+    absent_.erase(name);
   }
 }
 
 void Credentials::work() {
   const auto state = store_.get();
   if (!state || state->stage != LinkState::Stage::kTrusted) return;
-  if (look_.exchange(false)) return look_all(*state);
-  if (fetch_next(*state)) {
-    count_ = true;
-  } else if (std::exchange(count_, false)) {
-    const TimedMutex::Lock asking(line_.turn());
-    count(*state, line_.api(*state).credentials());
+  if (look_.exchange(false)) {
+    try {
+      return look_all(*state);
+    } catch (const Error&) {
+      look_ = true;
+      throw;
+    }
+  }
+  if (const auto name = next_stale()) return fetch_stale(*state, *name);
+  if (!count_) return;
+  const TimedMutex::Lock asking(line_.turn());
+  count(*state, listing(*state));
+  count_ = false;
+}
+
+// REQUIRES its turn.
+std::vector<CredentialInfo> Credentials::listing(const LinkState& state) {
+  try {
+    return line_.api(state).credentials();
+  } catch (const Error&) {
+    line_.drop();
+    throw;
   }
 }
 
 void Credentials::look_all(const LinkState& state) {
   const TimedMutex::Lock asking(line_.turn());
-  const auto all = line_.api(state).credentials();
+  const auto all = listing(state);
   const std::string kid = keys_.show(state.transport_key).kid();
   std::set<std::string> known;
   for (const auto& each : all) {
@@ -272,33 +300,50 @@ void Credentials::look_all(const LinkState& state) {
   count(state, all);
 }
 
-// A credential counts for the newest of our keys that it is sealed to: one that only an older key
-// opens keeps that key, until its author has sealed it anew.
+// A credential counts for the newest of our keys that the instance's copies are sealed to, and for
+// the key of the copy here until that is replaced. The instance lists its copies for the current
+// keys only: a blind one that an older key opens is known by the copy here alone. While that copy
+// is still to be fetched, no count falls: counts keep keys from being destroyed.
 void Credentials::count(const LinkState& state, const std::vector<CredentialInfo>& all) {
   const auto ours = keys_.generations(state.transport_key);
   std::map<std::string, std::uint64_t> counts;
+  bool complete = true;
   for (const auto& credential : all) {
-    const auto newest = std::find_if(ours.begin(), ours.end(), [&](const auto& key) {
-      return std::find(credential.kids.begin(), credential.kids.end(), key.kid()) !=
-             credential.kids.end();
-    });
-    if (newest != ours.end()) {
-      ++counts[newest->kid()];
-    } else if (const auto kept = is_name(credential.name) ? read(credential.name) : std::nullopt) {
-      // The instance lists its copies for the keys of now; the one that we were given is older.
-      ++counts[kept->sealed.kid];
+    if (!is_name(credential.name)) continue;
+    const auto kept = read(credential.name);
+    bool known = kept.has_value() || is_absent(credential.name);
+    bool listed = false;
+    for (const auto& key : ours) {
+      const auto& kids = credential.kids;
+      const bool newest = !listed && std::find(kids.begin(), kids.end(), key.kid()) != kids.end();
+      listed = listed || newest;
+      if (newest || (kept && kept->sealed.kid == key.kid())) ++counts[key.kid()];
     }
+    known = known || listed;
+    complete = complete && known;
   }
-  keys_.report_sealed(counts);
+  keys_.report_sealed(counts, complete);
 }
 
-bool Credentials::fetch_next(const LinkState& state) {
-  std::string name;
-  {
-    const std::lock_guard lock(mutex_);
-    if (stale_.empty()) return false;
-    name = *stale_.begin();
+// The instance said that it has no copy for any of our keys, or that this one is not for us.
+bool Credentials::is_absent(const std::string& name) const {
+  const std::lock_guard lock(mutex_);
+  return absent_.contains(name);
+}
+
+// Each in its turn: one that cannot be had now holds up neither the others nor the count.
+std::optional<std::string> Credentials::next_stale() {
+  const std::lock_guard lock(mutex_);
+  const auto next = stale_.upper_bound(last_tried_);
+  if (next == stale_.end()) {
+    last_tried_.clear();
+    if (count_ || stale_.empty()) return std::nullopt;
+    return last_tried_ = *stale_.begin();
   }
+  return last_tried_ = *next;
+}
+
+void Credentials::fetch_stale(const LinkState& state, const std::string& name) {
   const TimedMutex::Lock asking(line_.turn());
   try {
     fetch(state, name);
@@ -308,7 +353,7 @@ bool Credentials::fetch_next(const LinkState& state) {
     const std::lock_guard lock(mutex_);
     stale_.erase(name);
   }
-  return true;
+  count_ = true;
 }
 
 void Credentials::forget_all() {
@@ -319,6 +364,7 @@ void Credentials::forget_all() {
   versions_.forget_all();
   const std::lock_guard lock(mutex_);
   stale_.clear();
+  absent_.clear();
 }
 
 }  // namespace keyagent::link

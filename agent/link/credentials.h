@@ -47,11 +47,15 @@ class Credentials {
     SealedCredential sealed;
     std::string fetched;
   };
+  std::vector<CredentialInfo> listing(const LinkState& state);
   void look_all(const LinkState& state);
-  bool fetch_next(const LinkState& state);
+  std::optional<std::string> next_stale();
+  void fetch_stale(const LinkState& state, const std::string& name);
+  bool is_absent(const std::string& name) const;
   void count(const LinkState& state, const std::vector<CredentialInfo>& all);
   std::optional<Copy> read(const std::string& name) const;
   Copy fetch(const LinkState& state, const std::string& name);
+  void keep(const std::string& name, const std::string& text) const;
   SealedCredential fetch_for_our_keys(const LinkState& state, InstanceApi& api,
                                       const std::string& name);
   std::optional<Copy> fetch_if_possible(const LinkState& state, const std::string& name,
@@ -71,7 +75,9 @@ class Credentials {
   CredentialVersions versions_;
   InstanceLine line_;  // one request to the instance at a time
   mutable std::mutex mutex_;
-  std::set<std::string> stale_;  // guarded by mutex_
+  std::set<std::string> stale_;   // guarded by mutex_
+  std::set<std::string> absent_;  // without a copy for our keys at the instance; guarded by mutex_
+  std::string last_tried_;        // guarded by mutex_
   std::atomic<bool> look_{false};
   bool count_ = false;  // the link's thread's
 };

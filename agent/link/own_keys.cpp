@@ -190,7 +190,7 @@ SecretBytes OwnKeys::open(const std::string& kid, const std::string& envelope,
   return plaintext;
 }
 
-void OwnKeys::report_sealed(const std::map<std::string, std::uint64_t>& counts) {
+void OwnKeys::report_sealed(std::map<std::string, std::uint64_t> counts, bool complete) {
   wire::Request look;
   look.mutable_census_list();
   std::map<std::string, std::uint64_t> known;
@@ -198,6 +198,10 @@ void OwnKeys::report_sealed(const std::map<std::string, std::uint64_t>& counts) 
   for (const auto& entry : listed.census_list().entries()) {
     if (entry.source() == kCensus && entry.count() > 0) known[entry.kid()] = entry.count();
   }
+  if (!complete) {
+    for (const auto& [kid, count] : known) counts[kid] = std::max(counts[kid], count);
+  }
+  std::erase_if(counts, [](const auto& entry) { return entry.second == 0; });
   if (known == counts) return;
   wire::Request request;
   request.mutable_census_report()->set_source(kCensus);

@@ -40,8 +40,9 @@ class OwnKeys {
   SecretBytes open(const std::string& kid, const std::string& envelope, const std::string& subject);
 
   // How many credentials of the instance name which key, so that none of these is destroyed
-  // (MISSION R12). Written when it differs from what the ledger has.
-  void report_sealed(const std::map<std::string, std::uint64_t>& counts);
+  // (MISSION R12). Written when it differs from what the ledger has. Not `complete`: there may be
+  // more, and no count in the ledger is lowered.
+  void report_sealed(std::map<std::string, std::uint64_t> counts, bool complete);
   void forget_sealed();
 
   GateClient& gate() { return gate_; }

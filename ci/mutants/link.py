@@ -57,4 +57,6 @@ MUTANTS = [
      "power_test", "power_test --subject versions --mode enospc"),
     ("an-outcome-in-doubt-is-answered", "agent/link/task_journal.cpp", "  TaskEntry entry = first->entry;\n", "  TaskEntry entry = read(first->entry.id);\n",
      "power_test", "power_test --subject tasks --mode eio"),
+    ("count-of-a-copy-to-be-fetched", "agent/link/credentials.cpp", "    complete = complete && known;\n", "", "link_test",
+     "R12_CountOfTheOldKeyStays"),
 ]

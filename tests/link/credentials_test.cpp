@@ -246,6 +246,55 @@ TEST_F(LinkTest, R12_BlindCredentialKeepsTheOldKeyThatAloneOpensIt) {
   EXPECT_EQ(value("db-main"), "s3cret");
 }
 
+// Its copy is not here yet when the key is switched: the instance no longer lists it for any key.
+TEST_F(LinkTest, R12_CountOfTheOldKeyStaysWhileABlindCopyIsStillToBeFetched) {
+  connect();
+  instance_.hold_credential("db-main");
+  instance_.put_blind("db-main", "web1", "s3cret");
+  instance_.go_away();
+  ASSERT_TRUE(reaches("unreachable"));
+  instance_.come_back();
+  ASSERT_TRUE(reaches("connected"));
+  const auto old = keys_.find("credentials").kid;
+  ASSERT_TRUE(eventually([&] { return keys_.sealed_count(old) == 1; })) << "it is listed";
+  const auto copy = hsm_.folder() / "state/credentials/db-main.json";
+  ASSERT_FALSE(std::filesystem::exists(copy));
+  pump();
+  const auto id = begin_rekey("credentials");
+  ASSERT_TRUE(eventually([&] { return keys_.rekey(id).step == keys::RekeyStep::kDraining; }));
+  // It is fetched and counted although the one before it is held back.
+  instance_.put_credential("db-other", "x");
+  ASSERT_TRUE(eventually([&] { return keys_.sealed_count(keys_.find("credentials").kid) == 1; }));
+  EXPECT_EQ(keys_.sealed_count(old), 1u);
+  EXPECT_FALSE(std::filesystem::exists(copy));
+  instance_.hold_credential("db-main", false);
+  ASSERT_TRUE(eventually([&] { return std::filesystem::exists(copy); }));
+  EXPECT_EQ(value("db-main"), "s3cret");
+  EXPECT_EQ(keys_.sealed_count(old), 1u);
+  instance_.put_blind("db-main", "web1", "s3cret");
+  EXPECT_TRUE(eventually([&] { return keys_.sealed_count(old) == 0; })) << "sealed to the new key";
+  EXPECT_EQ(keys_.sealed_count(keys_.find("credentials").kid), 2u);
+}
+
+TEST_F(LinkTest, R12_CredentialThatTheInstanceHasForNoKeyOfOursHoldsNoCount) {
+  instance_.put_credential("db-main", "s3cret");
+  connect();
+  const auto key = keys_.find("credentials").kid;
+  ASSERT_TRUE(eventually([&] { return keys_.sealed_count(key) == 1; }));
+  create("other", "transport", "ec-p256");
+  const auto other = keys_.find("other");
+  instance_.put_blind_for(
+      {other.kid, "other", other.algorithm, other.purpose, other.envelope, other.spki}, "db-blind",
+      "of another key");
+  instance_.withdraw_credential("db-main");
+  instance_.put_credential("db-more", "x");
+  instance_.put_credential("db-most", "x");
+  ASSERT_TRUE(eventually([&] { return keys_.sealed_count(key) == 2; }));
+  instance_.withdraw_credential("db-more");
+  instance_.put_credential("db-most", "y");
+  EXPECT_TRUE(eventually([&] { return keys_.sealed_count(key) == 1; }));
+}
+
 TEST_F(LinkTest, LeavingForgetsTheCopies) {
   instance_.put_credential("db-main", "s3cret");
   connect();

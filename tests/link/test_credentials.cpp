@@ -29,6 +29,7 @@ tls::HttpResponse TestCredentials::give(const tls::HttpRequest& request, const s
   const std::string name = request.path.substr(std::string("/v1/credentials/").size());
   const auto found = values_.find(name);
   if (found == values_.end()) throw Error(Code::kDenied, "not for this agent");
+  if (held_.contains(name)) throw Error(Code::kBusy, "held back; try again");
   const std::string kid = request.query.at("kid");
   PublicKeyInfo key = transport;
   if (staged != nullptr && kid == staged->kid.text()) key = *staged;

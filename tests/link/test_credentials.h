@@ -3,6 +3,7 @@
 
 #include <map>
 #include <optional>
+#include <set>
 #include <string>
 #include <utility>
 
@@ -32,6 +33,11 @@ class TestCredentials {
     versions_[name] = version;
   }
   void withdraw(const std::string& name) { values_.erase(name); }
+  // It is listed, and every request for it is answered BUSY.
+  void hold(const std::string& name, bool held) {
+    if (held) held_.insert(name);
+    if (!held) held_.erase(name);
+  }
 
   // For an agent with this key.
   tls::HttpResponse list(const PublicKeyInfo& transport) const;
@@ -43,6 +49,7 @@ class TestCredentials {
   std::map<std::string, std::string> values_;
   std::map<std::string, int> versions_;
   std::map<std::string, PublicKeyInfo> blind_;
+  std::set<std::string> held_;
   std::map<std::string, std::optional<envelope::Binding>> bindings_;
   std::map<std::string, std::pair<PublicKeyInfo, std::string>> envelopes_;
 };

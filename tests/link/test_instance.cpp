@@ -393,6 +393,15 @@ void TestInstance::put_blind(const std::string& name, const std::string& agent,
   put_credential(name, value);
 }
 
+void TestInstance::put_blind_for(const PublicKeyInfo& key, const std::string& name,
+                                 const std::string& value) {
+  {
+    const std::lock_guard lock(impl_->mutex);
+    impl_->credentials.put_blind(name, key);
+  }
+  put_credential(name, value);
+}
+
 void TestInstance::put_binding(const std::string& name,
                                const std::optional<envelope::Binding>& binding) {
   const std::lock_guard lock(impl_->mutex);
@@ -407,6 +416,11 @@ void TestInstance::roll_back(const std::string& name, int version, const std::st
 void TestInstance::withdraw_credential(const std::string& name) {
   const std::lock_guard lock(impl_->mutex);
   impl_->credentials.withdraw(name);
+}
+
+void TestInstance::hold_credential(const std::string& name, bool held) {
+  const std::lock_guard lock(impl_->mutex);
+  impl_->credentials.hold(name, held);
 }
 
 void TestInstance::put_envelope(const std::string& name, const PublicKeyInfo& key,

@@ -58,10 +58,14 @@ class TestInstance {
   void put_credential(const std::string& name, const std::string& value);
   // Sealed by its author, to the key that the agent has now and to no other.
   void put_blind(const std::string& name, const std::string& agent, const std::string& value);
+  // To this key, whosever it is.
+  void put_blind_for(const PublicKeyInfo& key, const std::string& name, const std::string& value);
   // What its envelopes say of themselves instead; nullopt: nothing.
   void put_binding(const std::string& name, const std::optional<envelope::Binding>& binding);
   void roll_back(const std::string& name, int version, const std::string& value);
   void withdraw_credential(const std::string& name);
+  // It is listed, and every request for it is answered BUSY.
+  void hold_credential(const std::string& name, bool held = true);
   // Says to every agent that there may be work.
   void announce_tasks();
   void order_rekey(const std::string& id, const std::string& key);
