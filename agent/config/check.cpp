@@ -25,14 +25,18 @@ class Check {
     findings_.push_back({severity, where.string(), text, cure});
   }
 
-  // Who the agent runs as: the caller, or for root who owns the state folder.
+  // Who the agent runs as: the caller, or for root who owns the state folder. Before the agent's
+  // first start root does not know.
   void set_agent(const path& state_folder) {
     struct stat info {};
-    if (::geteuid() == 0 && ::stat(state_folder.c_str(), &info) == 0) agent_ = info.st_uid;
+    if (::geteuid() != 0) return;
+    known_ = ::stat(state_folder.c_str(), &info) == 0;
+    if (known_) agent_ = info.st_uid;
   }
 
   void owner(const path& file, const struct stat& info, const std::string& what) {
     if (info.st_uid == 0 || info.st_uid == agent_) return;
+    if (!known_) return add_unknown(file, what + " belongs to uid " + std::to_string(info.st_uid));
     add("error", file,
         what + " belongs to uid " + std::to_string(info.st_uid) + ", who could change it",
         "chown " + std::to_string(agent_) + " " + file.string());
@@ -44,7 +48,7 @@ class Check {
   }
 
   void trusted_files(const std::vector<DecidingFile>& files) {
-    for (auto& each : check_files(files, agent_)) add_once(std::move(each));
+    for (auto& each : check_files(files, agent_)) add_fault(std::move(each));
   }
 
   void secret_file(const path& file, const std::string& what) {
@@ -56,7 +60,7 @@ class Check {
       return add("error", file, what + " is not a regular file", "put a regular file there");
     // Who may write it is said by its mode below.
     for (auto& each : check_files({{file, what}}, agent_)) {
-      if (each.where != file.string() || each.cure.starts_with("chown")) add_once(std::move(each));
+      if (each.where != file.string() || each.cure.starts_with("chown")) add_fault(std::move(each));
     }
     mode(file, info, S_IRWXG | S_IRWXO, what + " may be read by others", "chmod 0400");
     secret_form(file, what);
@@ -106,9 +110,9 @@ class Check {
   void folders_above(const path& folder, const std::string& what) {
     try {
       for (const auto& fault : walk_path(folder, agent_).faults)
-        add_once({"error", fault.where.string(),
-                  what + " could be exchanged: " + fault.where.string() + " " + fault.text,
-                  fault.cure});
+        add_fault({"error", fault.where.string(),
+                   what + " could be exchanged: " + fault.where.string() + " " + fault.text,
+                   fault.cure});
     } catch (const Error&) {
       // Not there yet: the agent makes it.
     }
@@ -117,6 +121,18 @@ class Check {
   std::vector<ConfigFinding> take() { return std::move(findings_); }
 
  private:
+  // Right when the agent runs as that user, wrong for anybody else.
+  void add_unknown(const path& where, const std::string& text) {
+    add_once({"warning", where.string(),
+              text + "; whether the agent runs as that user is not known before its first start",
+              "check again as the user that keyagentd runs as: runuser -u USER -- keyagent config "
+              "check FILE; if that is another user: chown USER " +
+                  where.string()});
+  }
+  void add_fault(ConfigFinding finding) {
+    if (known_ || !finding.cure.starts_with("chown")) return add_once(std::move(finding));
+    add_unknown(finding.where, finding.text);
+  }
   void add_once(ConfigFinding finding) {
     const bool known = std::any_of(findings_.begin(), findings_.end(), [&](const auto& each) {
       return each.where == finding.where && each.cure == finding.cure;
@@ -125,6 +141,7 @@ class Check {
   }
 
   uid_t agent_ = ::geteuid();
+  bool known_ = true;  // agent_ is the agent's user, not only a guess
   std::vector<ConfigFinding> findings_;
 };
 
@@ -147,6 +164,13 @@ void check_rules(Check& check, const path& file, const policy::Policy& policy) {
       check.add("warning", rule.where,
                 "rule '" + rule.name + "' lets every user of the host use keys",
                 "name users or groups");
+    }
+    if (rule.allow && rule.actions.contains(policy::Action::kWork) && !rule.names_credentials) {
+      check.add("warning", rule.where,
+                "rule '" + rule.name +
+                    "' allows work and names no credentials: a task of its handlers that names a "
+                    "credential fails",
+                "add credentials: [NAME, …], or credentials: [] where these tasks need none");
     }
   }
 }

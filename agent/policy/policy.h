@@ -72,7 +72,8 @@ struct Rule {
   // Of work: patterns on the names of credentials that tasks of these handlers may have; none where
   // it is empty. Of a deny: only tasks with such a credential.
   std::vector<std::string> credentials;
-  std::string where;  // "policy.yml:12"
+  bool names_credentials = false;  // `credentials` is given, if only as []
+  std::string where;               // "policy.yml:12"
 };
 
 // Does a pattern of Rule::keys match this name? '*' alone is special.

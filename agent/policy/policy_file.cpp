@@ -114,8 +114,9 @@ Rule read_rule(const YamlReader& reader) {
   if (rule.keys.empty()) rule.keys = {"*"};
   rule.purposes = names_in(reader, "purposes");
   read_peers(reader, rule);
-  rule.credentials = names_in(reader, "credentials");
-  if (!rule.credentials.empty() && !rule.actions.contains(Action::kWork))
+  rule.names_credentials = reader.has("credentials");
+  rule.credentials = reader.texts("credentials");
+  if (rule.names_credentials && !rule.actions.contains(Action::kWork))
     throw Error(Code::kConfiguration,
                 reader.where("credentials") +
                     ": 'credentials' are those of the tasks of a rule with work; for credential "

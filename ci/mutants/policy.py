@@ -22,7 +22,7 @@ MUTANTS = [
     ("a-peer-is-a-thumbprint", "agent/policy/policy_file.cpp", "if (peer != kOutside && (!kid || peer.size() != kThumbprint))", "if (false)",
      "policy_test", "PolicyFile"),
     ("export-names-peers", "agent/policy/policy_file.cpp", "if (leaves && rule.peers.empty())", "if (false)", "policy_test", "PolicyFile"),
-    ("credentials-need-work", "agent/policy/policy_file.cpp", "if (!rule.credentials.empty() && !rule.actions.contains(Action::kWork))", "if (false)",
+    ("credentials-need-work", "agent/policy/policy_file.cpp", "if (rule.names_credentials && !rule.actions.contains(Action::kWork))", "if (false)",
      "policy_test", "PolicyFile"),
     ("purposes-are-known", "agent/policy/policy_file.cpp", "if (!purpose_of(purpose))", "if (false)", "policy_test", "PolicyFile"),
     ("rule-names-are-free", "agent/policy/policy_file.cpp",

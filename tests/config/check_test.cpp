@@ -158,6 +158,32 @@ TEST_F(ConfigCheck, T4_FilesOfAnotherUserAreNamed) {
   EXPECT_THAT(check(), IsEmpty());
 }
 
+// Root checks for an agent that has never run: its user's own PIN file is no error, and no advice
+// takes it away from it.
+TEST_F(ConfigCheck, T4_BeforeTheFirstStartRootIsNotToldToTakeTheAgentsFiles) {
+  if (::geteuid() != 0) GTEST_SKIP() << "only root can give a file away";
+  std::filesystem::remove_all(at("state"));
+  for (const char* file : {"pin", "run"}) ASSERT_EQ(::chown(at(file).c_str(), 65534, 65534), 0);
+  const auto findings = check();
+  EXPECT_THAT(findings, ElementsAre(finding("warning", "belongs to uid 65534", "runuser -u USER"),
+                                    finding("warning", "belongs to uid 65534", "runuser -u USER")));
+  for (const auto& each : findings) EXPECT_THAT(each.cure, Not(HasSubstr("chown 0")));
+  mode("pin", 0444);
+  EXPECT_THAT(check(), Contains(finding("error", "may be read by others", "chmod 0400")));
+}
+
+TEST_F(ConfigCheck, T4_ARuleWithWorkSaysWhichCredentialsItsTasksMayHave) {
+  const auto with = [&](const std::string& more) {
+    write("policy.yml",
+          "rules:\n  - {name: w, allow: work, keys: [deploy], who: {user: root}" + more + "}\n",
+          0644);
+    return check();
+  };
+  EXPECT_THAT(with(""), ElementsAre(finding("warning", "names no credentials", "credentials:")));
+  EXPECT_THAT(with(", credentials: [db-main]"), IsEmpty());
+  EXPECT_THAT(with(", credentials: []"), IsEmpty());
+}
+
 TEST_F(ConfigCheck, T4_MissingPartsAreNamed) {
   const std::pair<const char*, const char*> kParts[] = {{"policy.yml", "the policy is not there"},
                                                         {"pin", "the PIN file is not there"},
