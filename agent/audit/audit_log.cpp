@@ -3,12 +3,12 @@
 #include <cerrno>
 #include <condition_variable>
 #include <deque>
-#include <fstream>
 #include <iterator>
 #include <mutex>
 #include <thread>
 #include <utility>
 
+#include "agent/audit/log_tail.h"
 #include "agent/audit/record.h"
 #include "agent/base/disk.h"
 #include "agent/base/encoding.h"
@@ -19,7 +19,7 @@ namespace keyagent::audit {
 namespace {
 
 constexpr std::size_t kMaxQueued = 65536;
-constexpr std::size_t kCheckedAtStart = 1000;
+constexpr std::size_t kMaxBeforeOpen = 1000;    // events that wait for a log that is not open yet
 constexpr std::uint64_t kRoomOfOne = 4096;      // what is reserved for a record
 constexpr std::uint64_t kRoomAtOnce = 1 << 20;  // … and how much of the disk at a time
 constexpr std::uint64_t kRoomOfCheckpoint = 2048;
@@ -50,85 +50,6 @@ bool may_pass(int error) {
   return error == ENOSPC || error == EDQUOT || error == EFBIG || error == EROFS;
 }
 
-struct Tail {
-  std::uint64_t records = 0;
-  std::string hash{kGenesis};
-  std::string torn;  // what follows the last newline
-};
-
-[[noreturn]] void refuse(const std::filesystem::path& path, const std::string& what) {
-  const std::string folder = path.parent_path().string();
-  throw Error(Code::kIntegrity, path.string() + ": " + what +
-                                    "; keep it as evidence, run: keyagent audit verify --folder " +
-                                    folder + ", and move " + folder + " aside to start a new log");
-}
-
-// The log is synced before its checkpoint is written, so one that is shorter has lost its end to
-// something else than a crash. (Who can cut the log can delete the file too: the copy that left
-// the host is what proves it.)
-class CheckpointBeside {
- public:
-  explicit CheckpointBeside(const std::filesystem::path& folder) {
-    const auto path = folder / kCheckpointName;
-    if (!std::filesystem::exists(path)) return;
-    expected_ = parse_external(as_text(read_file(path)));
-    if (!expected_) refuse(path, "this is not a checkpoint");
-  }
-
-  void look_at(std::uint64_t records, const std::string& line) {
-    if (!expected_ || records != expected_->size + 1) return;
-    const auto record = parse_line(line);
-    found_ = record && record->hash_fits && record->is_checkpoint &&
-             record->prev == expected_->hash && record->signature == expected_->signature;
-  }
-
-  void require_found(const std::filesystem::path& log, std::uint64_t records) const {
-    if (!expected_ || found_) return;
-    refuse(log, "its checkpoint covers " + std::to_string(expected_->size) + " records, and the " +
-                    std::to_string(records) + " that are here are not those");
-  }
-
- private:
-  std::optional<External> expected_;
-  bool found_ = false;
-};
-
-void require_chain(const std::filesystem::path& path, const std::deque<std::string>& last,
-                   Tail& tail) {
-  std::uint64_t seq = tail.records - last.size();
-  std::string prev = seq == 0 ? std::string(kGenesis) : std::string();
-  for (const auto& text : last) {
-    const auto record = parse_line(text);
-    const bool chains =
-        record && record->hash_fits && record->seq == seq && (prev.empty() || record->prev == prev);
-    if (!chains) refuse(path, "record " + std::to_string(seq) + " does not belong to its chain");
-    prev = record->hash;
-    ++seq;
-  }
-  if (!prev.empty()) tail.hash = prev;
-}
-
-// Reads the whole file, keeps the last records for the check at start.
-Tail read_tail(const std::filesystem::path& path) {
-  Tail tail;
-  CheckpointBeside checkpoint(path.parent_path());
-  std::ifstream in(path, std::ios::binary);
-  std::deque<std::string> last;
-  std::string line;
-  while (std::getline(in, line)) {
-    if (in.eof()) {  // no newline: the write was cut
-      tail.torn = line;
-      break;
-    }
-    checkpoint.look_at(++tail.records, line);
-    last.push_back(std::move(line));
-    if (last.size() > kCheckedAtStart) last.pop_front();
-  }
-  require_chain(path, last, tail);
-  checkpoint.require_found(path, tail.records);
-  return tail;
-}
-
 }  // namespace
 
 struct AuditLog::Impl {
@@ -153,6 +74,8 @@ struct AuditLog::Impl {
   SteadyTime ask_again{};
   bool urgent = false, stopping = false, failed = false;
   bool broken = false;  // failed, and not to be tried again
+  bool opened = false;  // not: the folder could not be written since the start
+  std::string why;      // it failed
   CheckpointSigner signer;
   std::string external;  // the last checkpoint
   bool checkpoint_wanted = false;
@@ -163,46 +86,75 @@ struct AuditLog::Impl {
   std::uint64_t records = 0;  // guarded by mutex for readers
   std::string hash;
   std::uint64_t records_at_checkpoint = 0;
-  std::optional<Event> torn_found;
+  std::string failure;  // of the last write
   SteadyTime last_checkpoint{};
   std::thread writer;
 
   explicit Impl(Options options_in)
       : options(std::move(options_in)), path(options.folder / kLogName) {
+    last_checkpoint = options.clock->now_steady();
+    try {
+      open();
+    } catch (const std::exception& error) {
+      const auto* fault = dynamic_cast<const Error*>(&error);
+      if (fault != nullptr && fault->code() == Code::kIntegrity) throw;
+      failed = true;
+      why = error.what();
+      log_error("audit", cannot_write());
+    }
+    writer = std::thread([this] { run(); });
+  }
+
+  // Takes up the log where it ends.
+  void open() {
     make_private_folder(options.folder);
     const Tail tail = read_tail(path);
-    records = tail.records;
+    auto fresh = std::make_unique<AppendFile>(path);
+    std::optional<Event> torn;
+    if (!tail.torn.empty()) {
+      torn = quarantine(tail);
+      fresh = std::make_unique<AppendFile>(path);
+    }
+    const std::lock_guard lock(mutex);
+    records = records_at_checkpoint = tail.records;
     hash = tail.hash;
-    records_at_checkpoint = records;
-    last_checkpoint = options.clock->now_steady();
-    if (!tail.torn.empty()) quarantine(tail.torn);
-    file = std::make_unique<AppendFile>(path);
+    file = std::move(fresh);
     size = room_end = file->size();
-    writer = std::thread([this] { run(); });
-    if (torn_found) push(*torn_found);
+    opened = true;
+    failed = false;
+    if (!torn) return;
+    pending += room_of(*torn);
+    queue.push_front({std::move(*torn), options.clock->now()});
+    ++queued;
   }
 
   // A record that a crash cut in two is kept as evidence and taken out of the chain, so that the
   // next one does not fuse with it.
-  void quarantine(const std::string& torn) {
-    const auto aside = options.folder / ("audit.torn-" + std::to_string(records));
-    replace_file(aside, as_bytes(torn));
-    const auto whole = std::filesystem::file_size(path) - torn.size();
+  Event quarantine(const Tail& tail) const {
+    const auto aside = options.folder / ("audit.torn-" + std::to_string(tail.records));
+    replace_file(aside, as_bytes(tail.torn));
+    const auto whole = std::filesystem::file_size(path) - tail.torn.size();
     std::filesystem::resize_file(path, whole);
     Event event;
     event.what = "audit.torn";
     event.who = "internal:audit";
     event.outcome = "ok";
-    event.detail = std::to_string(torn.size()) + " bytes of a cut record were moved to " +
-                   aside.filename().string() + ", sha256 " + to_hex(sha256(as_bytes(torn)));
+    event.detail = std::to_string(tail.torn.size()) + " bytes of a cut record were moved to " +
+                   aside.filename().string() + ", sha256 " + to_hex(sha256(as_bytes(tail.torn)));
     log_warning("audit", event.detail);
-    torn_found = std::move(event);
+    return event;
+  }
+
+  // REQUIRES mutex.
+  std::string cannot_write() const {
+    return "the audit log cannot be written; nothing is done unrecorded" +
+           (why.empty() ? "" : ": " + why) +
+           (broken ? "" : "; once it can be written the agent resumes without a restart");
   }
 
   // REQUIRES mutex.
   void require_open() const {
-    if (failed)
-      throw Error(Code::kInternal, "the audit log cannot be written; nothing is done unrecorded");
+    if (failed) throw Error(Code::kInternal, cannot_write());
   }
 
   // REQUIRES mutex. Throws unless the disk has `bytes` more than it has promised already.
@@ -243,8 +195,10 @@ struct AuditLog::Impl {
     if (reserved) cut_to_fit(event);
     const auto room = room_of(event);
     const std::lock_guard lock(mutex);
-    require_open();
-    if (!reserved) require_room(room);
+    // What is reported before the log could be opened is written then; nothing is used meanwhile.
+    const bool early = !opened && !reserved && queue.size() < kMaxBeforeOpen;
+    if (!early) require_open();
+    if (!early && !reserved) require_room(room);
     if (queue.size() >= kMaxQueued)
       throw Error(Code::kInternal, "the audit log's queue is full; nothing is done unrecorded");
     pending += room;
@@ -266,8 +220,7 @@ struct AuditLog::Impl {
     urgent = true;
     wake.notify_one();
     synced.wait(lock, [&] { return written >= number || failed; });
-    if (written < number)
-      throw Error(Code::kInternal, "the audit log cannot be written; nothing is done unrecorded");
+    if (written < number) throw Error(Code::kInternal, cannot_write());
   }
 
   void run() {
@@ -309,6 +262,7 @@ struct AuditLog::Impl {
         queue.insert(queue.begin(), std::make_move_iterator(batch.begin()),
                      std::make_move_iterator(batch.end()));
         broken = !may_pass(file->error());
+        why = failure;
       }
       checkpoint_done = asked;
       synced.notify_all();
@@ -316,9 +270,31 @@ struct AuditLog::Impl {
     }
   }
 
+  // What could not be opened at the start is tried as a start does.
+  void open_again(std::unique_lock<std::mutex>& lock) {
+    lock.unlock();
+    std::string fault;
+    bool lasting = false;
+    try {
+      open();
+    } catch (const std::exception& error) {
+      const auto* known = dynamic_cast<const Error*>(&error);
+      lasting = known != nullptr && known->code() == Code::kIntegrity;
+      fault = error.what();
+    }
+    lock.lock();
+    broken = lasting;
+    if (why != fault && !fault.empty()) log_error("audit", fault);
+    why = fault;
+    if (!opened) return;
+    urgent = true;
+    log_info("audit", "the log is open: keys are used");
+  }
+
   // After a full or read-only disk: what was not synced is cut off and written anew, in its place.
   void recover(std::unique_lock<std::mutex>& lock) {
     if (broken) return;
+    if (!opened) return open_again(lock);
     lock.unlock();
     bool good = false;
     try {
@@ -333,6 +309,7 @@ struct AuditLog::Impl {
     if (!good) return;
     room_end = size + pending + kRoomAtOnce / 16;
     failed = false;
+    why.clear();
     urgent = true;
     log_info("audit", "the log is written again: keys are used");
   }
@@ -368,7 +345,8 @@ struct AuditLog::Impl {
       if (!made.empty()) publish(made);
       return true;
     } catch (const std::exception& error) {
-      log_error("audit", std::string("the log cannot be written: ") + error.what());
+      failure = error.what();
+      log_error("audit", "the log cannot be written: " + failure);
       hash = hash_before;
       records_at_checkpoint = checkpoint_before;
       return false;
@@ -452,8 +430,7 @@ std::string AuditLog::newest_checkpoint() const {
 
 std::string AuditLog::fault() const {
   const std::lock_guard lock(impl_->mutex);
-  return impl_->failed ? "the audit log cannot be written; nothing is done unrecorded"
-                       : impl_->full;
+  return impl_->failed ? impl_->cannot_write() : impl_->full;
 }
 
 void AuditLog::record_now(Event event) {
@@ -478,6 +455,11 @@ std::optional<std::string> AuditLog::checkpoint() {
   impl_->synced.wait(lock, [&] { return impl_->checkpoint_done >= asked || impl_->failed; });
   if (impl_->external.empty()) return std::nullopt;
   return impl_->external;
+}
+
+bool AuditLog::opened() const {
+  const std::lock_guard lock(impl_->mutex);
+  return impl_->opened;
 }
 
 bool AuditLog::healthy() const {

@@ -54,6 +54,8 @@ class AuditLog {
   // Opens the log, verifies its tail, quarantines a torn last record (to audit.torn-SEQ, with an
   // event that says so), and goes on with the chain. Throws Error{kIntegrity} when the last 1,000
   // records do not chain, or when the log is shorter than the newest checkpoint beside it.
+  // A folder that cannot be written does not throw: fault() says why, reserve() throws, and the
+  // log is opened as soon as it can be, with the events that were queued meanwhile (1,000 at most).
   explicit AuditLog(Options options);
   ~AuditLog();
 
@@ -100,6 +102,7 @@ class AuditLog {
   // The newest checkpoint, in the form of checkpoint.json; empty before the first.
   std::string newest_checkpoint() const;
 
+  bool opened() const;
   bool healthy() const;
   // Why nothing is recorded at the moment; empty when it is.
   std::string fault() const;

@@ -10,6 +10,7 @@
 
 #include "agent/base/encoding.h"
 #include "agent/base/log.h"
+#include "agent/base/shell_argument.h"
 #include "agent/keys/key_store_impl.h"
 
 namespace keyagent::keys {
@@ -88,7 +89,7 @@ KeyStore::Impl::Impl(Options options_in, vault::TokenVault& vault_in)
     : options(std::move(options_in)),
       vault(vault_in),
       lock((make_private_folder(options.state_folder), options.state_folder / "lock")),
-      ledger(options.state_folder / "ledger.db"),
+      ledger(options.state_folder / "ledger.db", options.history_rows),
       guarded(
           vault, [this] { return current(); }, *options.clock, believed, faulty),
       proving(
@@ -103,6 +104,7 @@ KeyStore::Impl::Impl(Options options_in, vault::TokenVault& vault_in)
     if (const auto known = Kid::parse(kid))
       used.slot(*known) = std::strtoll(seconds.c_str(), nullptr, 10);
   }
+  use_only = ledger.read_only();
   begin_enforcement();
   publish(ledger.load(), [](KeyRecord& record) {
     record.usable = false;
@@ -116,6 +118,7 @@ std::shared_ptr<const Snapshot> KeyStore::Impl::current() const {
 }
 
 void KeyStore::Impl::publish(LedgerState state, const std::function<void(KeyRecord&)>& mark) {
+  history_size = ledger.history_size();
   auto fresh = std::make_shared<Snapshot>();
   fresh->records = std::move(state.keys);
   fresh->rekeys = std::move(state.rekeys);
@@ -287,7 +290,7 @@ void KeyStore::Impl::require_destroyable(const KeyRecord& record) const {
       refuse(
           "it is in its drain period, what is on its way still needs it; a key that must not "
           "be used any more: keyagent key revoke " +
-          record.kid.text());
+          as_argument(record.kid.text()));
     }
   }
 }

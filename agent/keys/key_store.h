@@ -105,13 +105,24 @@ class KeyStore {
   struct Options {
     std::filesystem::path state_folder;  // holds ledger.db; created 0700
     const Clock* clock = nullptr;        // never null
-    std::string agent_id;  // goes into CKA_LABEL, so that a person sees whose key it is
+    std::string agent_id;              // goes into CKA_LABEL, so that a person sees whose key it is
+    std::size_t history_rows = 10000;  // of changes of states, and of finished rekeys
   };
   // Opens or creates the ledger. Throws Error{kIntegrity} for one that is damaged, newer than this
   // program, or older than the token's epoch (a restored backup): nothing is used then, and nothing
   // is changed.
+  // A folder that cannot be written: keys are used, every change throws Error{kKeyState}.
   KeyStore(Options options, vault::TokenVault& vault);
   ~KeyStore();
+
+  // Why nothing is changed since the ledger was opened; empty: it is written.
+  std::string use_only() const;
+  // Opens the ledger for writing, when it was opened without and can be written now. True: then
+  // reconcile() is due. Throws Error.
+  bool resume_changes();
+  // Changes of states, or finished rekeys, that the ledger keeps.
+  std::uint64_t history_size() const;
+  void set_history_rows(std::size_t rows);
 
   // Compares ledger and token and finishes what a crash left (orphans of our journaled ids are
   // removed, strangers are never touched). Called at start, and again when the token comes back.

@@ -1,6 +1,7 @@
 #pragma once
 // What key_store.cpp, reconciliation.cpp and key_rekey.cpp share; nobody else includes it.
 
+#include <atomic>
 #include <functional>
 #include <map>
 #include <mutex>
@@ -28,12 +29,14 @@ void narrow_by_name(KeyRecord& record);
 struct KeyStore::Impl {
   const Options options;
   vault::TokenVault& vault;
-  const FileLock lock;
+  FileLock lock;                    // guarded by change_mutex
   mutable std::mutex change_mutex;  // one change at a time; held across the token's work
   mutable Ledger ledger;            // guarded by change_mutex
   mutable std::mutex snapshot_mutex;
   std::shared_ptr<const Snapshot> snapshot;  // guarded by snapshot_mutex
   std::vector<Finding> findings;             // guarded by snapshot_mutex
+  std::string use_only;                      // guarded by snapshot_mutex
+  std::atomic<std::uint64_t> history_size{0};
   std::optional<Error> refusal;  // guarded by change_mutex: why nothing may be changed; none after
                                  // a good reconciliation
   std::shared_ptr<const Periods> periods;  // guarded by snapshot_mutex; null: none are enforced

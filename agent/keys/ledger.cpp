@@ -2,8 +2,12 @@
 
 #include <sys/stat.h>
 
+#include <utility>
+
+#include "agent/base/disk.h"
 #include "agent/base/encoding.h"
 #include "agent/base/error.h"
+#include "agent/keys/ledger_copy.h"
 #include "agent/keys/ledger_rows.h"
 #include "agent/keys/sqlite.h"
 
@@ -90,25 +94,47 @@ int digest_columns(std::int64_t format, int columns) {
 
 }  // namespace
 
-Ledger::Ledger(const std::filesystem::path& file) : file_(file) {
-  const mode_t before = ::umask(0077);
-  const int rc = sqlite3_open_v2(
-      file.c_str(), &db_,
-      SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE | SQLITE_OPEN_NOMUTEX | SQLITE_OPEN_NOFOLLOW,
-      nullptr);
-  ::umask(before);
-  if (rc != SQLITE_OK) {
-    const std::string why = db_ != nullptr ? sqlite3_errmsg(db_) : "out of memory";
-    sqlite3_close(db_);
-    throw Error(Code::kConfiguration, "the ledger " + file.string() + " cannot be opened: " + why);
+Ledger::Ledger(const std::filesystem::path& file, std::size_t history_rows)
+    : file_(file), history_rows_(history_rows) {
+  if (std::filesystem::exists(file)) {
+    read_only_ = why_unwritable(file.parent_path());
+    if (read_only_.empty()) read_only_ = why_unwritable(file);
   }
   try {
+    read_only_.empty() ? open() : open_copy();
     sqlite3_busy_timeout(db_, 5000);
     prepare_schema();
   } catch (...) {
     sqlite3_close(db_);
     throw;
   }
+}
+
+void Ledger::open() {
+  const mode_t before = ::umask(0077);
+  const int rc = sqlite3_open_v2(
+      file_.c_str(), &db_,
+      SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE | SQLITE_OPEN_NOMUTEX | SQLITE_OPEN_NOFOLLOW,
+      nullptr);
+  ::umask(before);
+  if (rc == SQLITE_OK) return;
+  const std::string why = db_ != nullptr ? sqlite3_errmsg(db_) : "out of memory";
+  throw Error(Code::kConfiguration, "the ledger " + file_.string() + " cannot be opened: " + why);
+}
+
+void Ledger::open_copy() {
+  db_ = open_in_memory(file_);
+}
+
+bool Ledger::reopen() {
+  Ledger fresh(file_, history_rows_);
+  if (!fresh.read_only_.empty()) return false;
+  for (const auto& [name, value] : noted_under("")) fresh.note(name, value);
+  std::swap(db_, fresh.db_);
+  read_only_.clear();
+  census_rows_.reset();
+  census_.reset();
+  return true;
 }
 
 Ledger::~Ledger() {
@@ -144,7 +170,7 @@ void Ledger::prepare_schema() {
   if (format == kFormat && application == kApplication) return;
   if (format > 0 && application == kApplication) return migrate(format);
   if (format != 0 || application != 0) throw_damaged(file_, "it is no ledger of keyagent");
-  change([&] {
+  transact([&] {
     execute(kSchema);
     execute(kSchema2);
     execute(kSchema3);
@@ -162,7 +188,7 @@ void Ledger::prepare_schema() {
 void Ledger::migrate(std::int64_t from) {
   if (read_meta("digest") != compute_digest(std::stoull(read_meta("epoch"))))
     throw_damaged(file_, "its digest does not fit its rows");
-  change([&] {
+  transact([&] {
     if (from == 1) {
       execute(kFrom1);
       execute(kSchema2);
@@ -175,6 +201,15 @@ void Ledger::migrate(std::int64_t from) {
 }
 
 void Ledger::change(const std::function<void()>& work) {
+  if (!read_only_.empty())
+    throw Error(Code::kKeyState, "nothing is changed: the ledger " + file_.string() +
+                                     " cannot be written: " + read_only_ +
+                                     "; make its folder writable, the agent resumes without a "
+                                     "restart");
+  transact(work);
+}
+
+void Ledger::transact(const std::function<void()>& work) {
   execute("BEGIN IMMEDIATE");
   try {
     work();

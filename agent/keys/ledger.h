@@ -39,8 +39,19 @@ struct LedgerState {
 // for a damaged or newer ledger, Error{kInternal} when the disk refuses: nothing was changed then.
 class Ledger {
  public:
-  explicit Ledger(const std::filesystem::path& file);
+  // Where the file or its folder cannot be written, all of it is read into memory: whatever would
+  // change it throws Error{kKeyState} then, and notes are lost with the process.
+  // `history_rows`: so many changes of states are kept, and so many finished rekeys.
+  explicit Ledger(const std::filesystem::path& file, std::size_t history_rows = kHistoryRows);
   ~Ledger();
+  static constexpr std::size_t kHistoryRows = 10000;
+  // Why it is only read; empty: it is written.
+  const std::string& read_only() const { return read_only_; }
+  // Of one that is only read: opens the file for writing, with the notes that were made meanwhile.
+  // False: it still cannot be written. Throws as the constructor.
+  bool reopen();
+  void set_history_rows(std::size_t rows) { history_rows_ = rows; }
+  std::uint64_t history_size();  // rows, of changes or of rekeys, whichever has more
   Ledger(const Ledger&) = delete;
 
   // All of it, with integrity_check and digest verified.
@@ -83,6 +94,10 @@ class Ledger {
 
  private:
   void change(const std::function<void()>& work);
+  void transact(const std::function<void()>& work);
+  void open();
+  void open_copy();
+  void forget_rekeys(const RekeyRecord& newest);
   void execute(const char* sql);
   void prepare_schema();
   void migrate(std::int64_t from);
@@ -104,6 +119,8 @@ class Ledger {
 
   std::filesystem::path file_;
   sqlite3* db_ = nullptr;
+  std::size_t history_rows_;
+  std::string read_only_;
   // The census as the digest takes it, by source; empty: not read yet. This connection is the only
   // writer (KeyStore's lock).
   std::optional<std::map<std::string, std::string>> census_rows_;

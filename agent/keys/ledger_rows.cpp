@@ -105,6 +105,7 @@ RekeyRecord Ledger::begin_rekey(RekeyRecord rekey) {
     last.step();
     rekey.id = static_cast<std::uint64_t>(last.number_at(0)) + 1;
     write_rekey(rekey);
+    forget_rekeys(rekey);
   });
   return rekey;
 }
@@ -228,6 +229,31 @@ void Ledger::write_change(const KeyRecord& record, KeyState before) {
       .text(record.actor)
       .text(record.reason)
       .step();
+  // The oldest changes go first, those of destroyed keys before those of keys that are there.
+  Statement(db_,
+            "DELETE FROM history WHERE seq IN (SELECT h.seq FROM history h LEFT JOIN keys k ON "
+            "k.kid=h.kid ORDER BY (k.state IS NOT NULL AND k.state<>'destroyed'), h.seq LIMIT "
+            "MAX(0, (SELECT COUNT(*) FROM history) - ?))")
+      .number(static_cast<std::int64_t>(history_rows_))
+      .step();
+}
+
+// Finished ones beyond the bound. Those of the last week stay: what an instance has ordered is
+// counted by them.
+void Ledger::forget_rekeys(const RekeyRecord& newest) {
+  constexpr auto kStay = std::chrono::hours(24 * 7);
+  Statement(db_,
+            "DELETE FROM rekeys WHERE id IN (SELECT id FROM rekeys WHERE step IN ('destroyed', "
+            "'aborted') AND changed<? ORDER BY id LIMIT MAX(0, (SELECT COUNT(*) FROM rekeys) - ?))")
+      .text(time_text(newest.changed - kStay))
+      .number(static_cast<std::int64_t>(history_rows_))
+      .step();
+}
+
+std::uint64_t Ledger::history_size() {
+  Statement count(db_, "SELECT MAX((SELECT COUNT(*) FROM history), (SELECT COUNT(*) FROM rekeys))");
+  count.step();
+  return static_cast<std::uint64_t>(count.number_at(0));
 }
 
 void Ledger::write_rekey(const RekeyRecord& rekey) {

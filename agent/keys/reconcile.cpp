@@ -5,6 +5,7 @@
 #include <set>
 
 #include "agent/base/encoding.h"
+#include "agent/base/shell_argument.h"
 
 namespace keyagent::keys {
 namespace {
@@ -120,7 +121,7 @@ Plan plan_reconciliation(const LedgerState& ledger, const std::vector<vault::Tok
       plan.findings.push_back({Finding::Kind::kGhost, key.kid.text(), key.name.text(),
                                "the token holds key " + key.name.text() + " again, destroyed at " +
                                    rfc3339(key.changed) + " (a backup of it was restored?)",
-                               "keyagent key destroy " + key.kid.text()});
+                               "keyagent key destroy " + as_argument(key.kid.text())});
     }
   }
   std::size_t strangers = 0;

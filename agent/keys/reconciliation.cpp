@@ -133,7 +133,8 @@ void KeyStore::Impl::reconcile() {
     // What is missing counts as missing only when a fresh run of the module misses it too.
     if (misses_any(state, objects) && vault.look_again()) objects = vault.objects();
     const Plan steps = plan_reconciliation(state, objects);
-    finish_steps(steps, state, found);
+    // What was begun is finished once it can be recorded.
+    if (ledger.read_only().empty()) finish_steps(steps, state, found);
   }
   state = ledger.load();
   const Plan plan = plan_reconciliation(state, vault.objects());

@@ -64,4 +64,10 @@ MUTANTS = [
     ("key-being-rekeyed-is-kept", "agent/keys/key_store.cpp", "if (!is_done(rekey.step) && rekey.step != RekeyStep::kDraining)", "if (false)",
      "key_store_test", "AKeyThatIsBeingRekeyed"),
     ("idle-keys-are-suspended", "agent/keys/cryptoperiod.cpp", "if (now - last < idle)", "if (false)", "keys_test", "R16_"),
+    ("history-is-bounded", "agent/keys/ledger_rows.cpp", '"MAX(0, (SELECT COUNT(*) FROM history) - ?))")', '"MAX(0, 0 * ?))")', "keys_test",
+     "Fault153_HistoryIsBounded"),
+    ("no-change-of-a-read-only-ledger", "agent/keys/ledger.cpp", "  if (!read_only_.empty())\n    throw", "  if (false)\n    throw", "keys_test",
+     "Fault081"),
+    ("write-ahead-log-of-a-read-only-ledger", "agent/keys/ledger_copy.cpp", 'for (const char* suffix : {"", "-wal"}) {', 'for (const char* suffix : {""}) {',
+     "keys_test", "Fault081"),
 ]

@@ -7,9 +7,11 @@
 #include <functional>
 #include <iterator>
 
+#include "agent/base/clock.h"
 #include "agent/base/encoding.h"
 #include "agent/base/error.h"
 #include "tests/support/code_of.h"
+#include "tests/support/small_disk.h"
 #include "tests/support/temp_folder.h"
 
 namespace keyagent::keys {
@@ -290,6 +292,101 @@ TEST_F(FormatTwoTest, OneThatWasChangedByHandIsNotVouchedForByTheNewDigest) {
   run("UPDATE census SET count=0");
   EXPECT_EQ(code_of([&] { Ledger ledger(file()); }), Code::kIntegrity);
   EXPECT_EQ(code_of([&] { Ledger ledger(file()); }), Code::kIntegrity);
+}
+
+KeyRecord changed_to(KeyRecord record, KeyState state, WallTime when) {
+  record.state = state;
+  record.changed = when;
+  return record;
+}
+
+TEST_F(LedgerTest, Fault153_HistoryIsBoundedAndForgetsDestroyedKeysFirst) {
+  Ledger ledger(file(), 10);
+  std::vector<KeyRecord> records;
+  for (const char* name : {"gone", "here"}) {
+    const auto step = step_of(name);
+    records.push_back(record_of_step(step));
+    ledger.begin_step(step);
+    ledger.finish_create(records.back());
+  }
+  const WallTime now = system_clock().now();
+  ledger.finish_destroy(changed_to(records[0], KeyState::kDestroyed, now), KeyState::kActive);
+  EXPECT_EQ(ledger.history_size(), 3u);
+  for (int i = 0; i < 30; ++i) {
+    const auto to = i % 2 == 0 ? KeyState::kSuspended : KeyState::kActive;
+    ledger.record_states({{changed_to(records[1], to, now), KeyState::kActive}});
+    EXPECT_LE(ledger.history_size(), 10u);
+    if (i == 7) {
+      EXPECT_EQ(ledger.history(records[0].kid).size(), 1u) << "one had to go";
+      EXPECT_EQ(ledger.history(records[1].kid).size(), 9u);
+    }
+  }
+  EXPECT_TRUE(ledger.history(records[0].kid).empty());
+  EXPECT_EQ(ledger.history(records[1].kid).size(), 10u);
+  EXPECT_EQ(ledger.load().keys.size(), 2u) << "the digest fits, and no key is forgotten";
+}
+
+TEST_F(LedgerTest, Fault153_FinishedRekeysAreBoundedAndThoseOfTheLastWeekStay) {
+  Ledger ledger(file(), 5);
+  const WallTime now = system_clock().now();
+  const auto rekey = [&](WallTime when, RekeyStep step) {
+    RekeyRecord record;
+    record.name = KeyName("mail");
+    record.cka_id = CkaId::random();
+    record.old_kid = Kid(to_base64url(random_bytes(32)));
+    record.begun = record.changed = when;
+    record = ledger.begin_rekey(record);
+    record.step = step;
+    ledger.record_rekey(record);
+  };
+  for (int i = 0; i < 20; ++i) rekey(now - std::chrono::hours(24 * 30), RekeyStep::kAborted);
+  EXPECT_LE(ledger.load().rekeys.size(), 20u);
+  for (int i = 0; i < 3; ++i) rekey(now, RekeyStep::kAborted);
+  const auto left = ledger.load().rekeys;
+  EXPECT_EQ(left.size(), 5u);
+  EXPECT_EQ(left.back().id, 23u);
+  for (int i = 0; i < 7; ++i) rekey(now, RekeyStep::kAborted);
+  EXPECT_EQ(ledger.load().rekeys.size(), 10u) << "an instance's orders of a day are counted";
+}
+
+// A file system of its own, so that root cannot write it either.
+TEST_F(LedgerTest, Fault081_ReadOnlyFolderIsReadWithWhatIsInTheWriteAheadLogAndReopened) {
+  const test::SmallDisk disk(folder_.path() / "disk");
+  if (!disk.mounted()) GTEST_SKIP() << "only root may mount a file system";
+  const auto on_disk = folder_.path() / "disk/ledger.db";
+  const auto step = step_of("one");
+  const auto record = record_of_step(step);
+  std::string digest;
+  {
+    Ledger ledger(file());
+    ledger.begin_step(step);
+    ledger.finish_create(record);
+    ledger.note("a", "before");
+    digest = ledger.load().digest;
+    // As a crash leaves it: the last changes are only in the write-ahead log.
+    for (const char* suffix : {"", "-wal"})
+      std::filesystem::copy_file(file().string() + suffix, on_disk.string() + suffix);
+    ASSERT_GT(std::filesystem::file_size(on_disk.string() + "-wal"), 0u);
+  }
+  const auto remount = [&](unsigned long flags) {
+    return ::mount(nullptr, (folder_.path() / "disk").c_str(), nullptr, MS_REMOUNT | flags,
+                   nullptr);
+  };
+  ASSERT_EQ(remount(MS_RDONLY), 0);
+  Ledger ledger(on_disk);
+  EXPECT_EQ(ledger.read_only(), "Read-only file system");
+  EXPECT_EQ(ledger.load().digest, digest);
+  EXPECT_EQ(ledger.load().keys.size(), 1u);
+  EXPECT_EQ(code_of([&] { ledger.begin_step(step_of("two")); }), Code::kKeyState);
+  ledger.note("a", "meanwhile");
+  EXPECT_FALSE(ledger.reopen());
+  ASSERT_EQ(remount(0), 0);
+  ASSERT_TRUE(ledger.reopen());
+  EXPECT_TRUE(ledger.read_only().empty());
+  EXPECT_EQ(ledger.load().digest, digest);
+  EXPECT_EQ(ledger.noted("a"), "meanwhile");
+  ledger.begin_step(step_of("two"));
+  EXPECT_EQ(ledger.load().journal.size(), 1u);
 }
 
 }  // namespace
