@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cctype>
 #include <charconv>
+#include <type_traits>
 
 #include "agent/base/error.h"
 #include "agent/base/ids.h"
@@ -20,6 +21,9 @@ using std::filesystem::path;
 // In which somebody answers a question.
 constexpr auto kShortestTimeout = std::chrono::seconds(1);
 constexpr auto kLongestTimeout = std::chrono::minutes(10);
+// A request of the greatest size arrives in it.
+constexpr long kLeastUnfinished = 512 * 1024;
+constexpr long kLeastHistory = 100;
 constexpr auto kLongestCredentialAge = std::chrono::hours(24 * 365);
 
 [[noreturn]] void fail(const YamlReader& reader, const std::string& name, const std::string& text) {
@@ -128,13 +132,20 @@ void read_token(const YamlReader& token, AgentConfig& config, Reading reading) {
 }
 
 void read_limits(const YamlReader& limits, AgentConfig& config) {
-  const auto count = [&](const char* name, std::size_t& value, long most) {
-    value = static_cast<std::size_t>(limits.integer(name, static_cast<long>(value), 1, most));
+  const auto count = [&](const char* name, auto& value, long most, long least = 1) {
+    value = static_cast<std::remove_reference_t<decltype(value)>>(
+        limits.integer(name, static_cast<long>(value), least, most));
   };
   count("connections", config.connections, 100000);
   count("connections-per-uid", config.connections_per_uid, 100000);
   count("inflight-per-uid", config.inflight_per_uid, 100000);
   count("failures-per-key-per-day", config.failures_per_key_per_day, 1000000);
+  count("refusal-records", config.refusal_records, 100000);
+  count("refusal-records-per-minute", config.refusal_records_per_minute, 6000);
+  count("refusal-callers", config.refusal_callers, 100000);
+  count("proofs-per-minute", config.proofs_per_minute, 6000);
+  count("unfinished-bytes-per-uid", config.unfinished_bytes_per_uid, 1L << 30, kLeastUnfinished);
+  count("ledger-history", config.ledger_history, 1000000, kLeastHistory);
   count("census-sources-per-uid", config.census.sources_per_uid, 100000);
   count("census-rows-per-uid", config.census.rows_per_uid, 100000);
   count("census-sources-per-key", config.census.sources_per_key, 100000);

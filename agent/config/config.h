@@ -98,6 +98,12 @@ struct AgentConfig {
   std::chrono::milliseconds frame_timeout{10000};  // a frame must be whole within this
   std::size_t failures_per_key_per_day =
       1000;  // failed opens before a caller is paused with a key for a day (RELIABILITY 107, 150)
+  // Records of refusals and failures: of a caller at once and a minute, and for how many callers.
+  std::uint32_t refusal_records = 100, refusal_records_per_minute = 6;
+  std::size_t refusal_callers = 1024;
+  std::uint32_t proofs_per_minute = 6;              // key show --prove, for a caller and key
+  std::size_t unfinished_bytes_per_uid = 16 << 20;  // memory for requests that are not whole yet
+  std::size_t ledger_history = 10000;               // changes of states kept, and finished rekeys
   CensusConfig census;
   RekeyConfig rekey;
   // link: cached credentials are used for so long after the last contact with the instance

@@ -55,6 +55,14 @@ void EventReporter::key(const keys::KeyEvent& happening) {
   }
 }
 
+void EventReporter::daemon_if_possible(const char* what, const std::string& detail) {
+  try {
+    daemon(what, detail);
+  } catch (const Error& error) {
+    log_error("audit", error.what());
+  }
+}
+
 void EventReporter::daemon(const char* what, const std::string& detail) {
   audit::Event event;
   event.what = what;

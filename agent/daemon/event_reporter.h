@@ -18,6 +18,9 @@ class EventReporter {
   void key(const keys::KeyEvent& happening);
   // A step of the daemon's own; synced. Throws Error{kInternal} when it cannot be recorded.
   void daemon(const char* what, const std::string& detail);
+  // The same where a log that cannot be written must stop nothing: start and stop. One that cannot
+  // be opened yet keeps the event until it can be.
+  void daemon_if_possible(const char* what, const std::string& detail);
 
  private:
   audit::AuditLog& audit_;

@@ -9,6 +9,7 @@ net::Limits limits_of(const config::AgentConfig& config) {
   limits.inflight_per_uid = config.inflight_per_uid;
   limits.frame_timeout = config.frame_timeout;
   limits.idle_timeout = config.idle_timeout;
+  limits.unfinished_per_uid = config.unfinished_bytes_per_uid;
   return limits;
 }
 
@@ -28,6 +29,9 @@ gate::GateOptions gate_options(const config::AgentConfig& config) {
   options.queue = config.profile.queue;
   options.deadline = config.profile.deadline;
   options.failures_per_key_per_day = config.failures_per_key_per_day;
+  options.refusals = {config.refusal_records, config.refusal_records_per_minute,
+                      config.refusal_callers};
+  options.proofs_per_minute = config.proofs_per_minute;
   const auto& census = config.census;
   options.census = {census.sources_per_uid, census.rows_per_uid, census.sources_per_key,
                     census.rows, census.source_bytes};

@@ -1,6 +1,7 @@
 #include "agent/gate/answers.h"
 
 #include "agent/base/encoding.h"
+#include "agent/base/shell_argument.h"
 #include "agent/policy/policy.h"
 
 namespace keyagent::gate {
@@ -32,24 +33,28 @@ Error denied(const Call& call) {
   const std::string which = call.which == "-" ? "" : escape_controls(call.which);
   if (call.query.action == policy::Action::kCredential) {
     return Error(Code::kDenied, call.principal.text() + " may not have credential " + which +
-                                    "; the deciding rule: keyagent why credential " + which);
+                                    "; the deciding rule: keyagent why credential " +
+                                    as_argument(which));
   }
   if (!call.query.credential.empty()) {
     const auto credential = escape_controls(call.query.credential);
     return Error(Code::kDenied, "tasks of handler " + which + " may not have credential " +
                                     credential + "; to allow it: 'credentials: [" + credential +
-                                    "]' in the policy's rule that allows work as " + which);
+                                    "]' in the policy's rule that allows work as " + which +
+                                    "; the deciding rule: keyagent why work --credential=" +
+                                    credential + " " + as_argument(which));
   }
   if (call.query.action == policy::Action::kWork) {
     return Error(Code::kDenied, call.principal.text() + " may not work as handler " + which +
-                                    "; the deciding rule: keyagent why work " + which);
+                                    "; the deciding rule: keyagent why work " + as_argument(which));
   }
   const std::string peer = escape_controls(call.query.peer);
-  return Error(
-      Code::kDenied,
-      call.principal.text() + " may not " + action + (which.empty() ? "" : " with key " + which) +
-          (peer.empty() ? "" : ", peer " + peer) + "; the deciding rule: keyagent why " + action +
-          (which.empty() ? "" : " " + which) + (peer.empty() ? "" : " --peer " + peer));
+  return Error(Code::kDenied, call.principal.text() + " may not " + action +
+                                  (which.empty() ? "" : " with key " + which) +
+                                  (peer.empty() ? "" : ", peer " + peer) +
+                                  "; the deciding rule: keyagent why " + action +
+                                  (peer.empty() ? "" : " --peer=" + peer) +
+                                  (which.empty() ? "" : " " + as_argument(which)));
 }
 
 Error not_present(const Call& call) {

@@ -88,7 +88,8 @@ struct Gate::Impl {
   Impl(const GateOptions& options, Services services, Timer timer)
       : state(options, std::move(services)),
         admission(options.token_operations, options.queue),
-        refusals(std::make_shared<Refusals>(*state.services.audit, *state.services.clock, timer)),
+        refusals(std::make_shared<Refusals>(*state.services.audit, *state.services.clock, timer,
+                                            state.options.refusals)),
         deadlines(std::make_shared<Deadlines>(*state.services.clock, std::move(timer))) {}
 
   void handle(const policy::Principal& principal, wire::Request request,
@@ -243,15 +244,19 @@ void Gate::Impl::finish(const Held& flight) {
   }
 }
 
-// A change that fails leaves a record of its begin: who has made too many of those waits.
+// A change that fails leaves a record of its begin: who has made too many of those waits. None is
+// begun that cannot be carried out.
 void Gate::Impl::require_room_for_change(const Held& flight) {
+  if (state.services.use_only) {
+    if (const auto why = state.services.use_only(); !why.empty()) throw Error(Code::kKeyState, why);
+  }
   if (!refusals->over_budget(flight->caller)) return;
-  flight->call.retry_after_ms =
-      static_cast<std::uint32_t>(std::chrono::milliseconds(Refusals::kRefill).count());
+  const auto refill = refusals->refill();
+  flight->call.retry_after_ms = static_cast<std::uint32_t>(refill.count());
   throw Error(Code::kBusy, flight->call.principal.text() +
                                " had too many requests refused or failed: changes wait; try again "
                                "in " +
-                               std::to_string(Refusals::kRefill.count()) + " s");
+                               std::to_string((refill.count() + 999) / 1000) + " s");
 }
 
 void Gate::Impl::answer(const Held& flight, const wire::Response& response, bool flooding) {
@@ -394,6 +399,20 @@ const GateCounters& Gate::counters() const {
 
 void Gate::forgive(std::size_t failures_per_key_per_day) {
   impl_->state.budget.reset(failures_per_key_per_day);
+}
+
+void Gate::set_budgets(const RefusalLimits& refusals, std::uint32_t proofs_per_minute) {
+  impl_->refusals->set_limits(refusals);
+  impl_->state.proofs.set_limits(State::proof_limits(proofs_per_minute));
+}
+
+std::vector<LimitUsage> Gate::usage() const {
+  const auto& state = impl_->state;
+  auto out = impl_->refusals->usage();
+  out.push_back({"limits.census-rows", "", state.services.keys->census().size(),
+                 state.options.census.rows,
+                 "keyagent census list, then keyagent census forget SOURCE, or raise it", false});
+  return out;
 }
 
 void Gate::record_refusal(const policy::Principal& principal, audit::Event event) {

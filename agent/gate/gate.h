@@ -14,6 +14,7 @@
 #include "agent/audit/audit_log.h"
 #include "agent/base/clock.h"
 #include "agent/gate/issuing.h"
+#include "agent/gate/refusals.h"
 #include "agent/keys/key_store.h"
 #include "agent/keys/rekey_runner.h"
 #include "agent/policy/policy.h"
@@ -61,7 +62,9 @@ struct Services {
       diagnose;                           // the daemon's own findings (configuration, sandbox)
   std::function<IssuingRules()> issuing;  // empty: the defaults
   std::function<std::string()> reload;    // throws Error{kConfiguration}; returns what changed
-  LinkHooks link;                         // all empty: this agent has no link
+  // Why nothing is changed now; empty: changes are carried out.
+  std::function<std::string()> use_only;
+  LinkHooks link;  // all empty: this agent has no link
 };
 
 struct GateOptions {
@@ -73,6 +76,8 @@ struct GateOptions {
   // Failed envelopes after which a caller is paused with a key.
   std::size_t failures_per_key_per_day = 1000;
   keys::CensusLimits census;
+  RefusalLimits refusals;
+  std::uint32_t proofs_per_minute = 6;  // attempts of a caller to take a key out (key show --prove)
   // Blocks until then: how a failed decryption keeps its place until its beat.
   std::function<void(SteadyTime)> wait_until = [](SteadyTime when) {
     std::this_thread::sleep_until(when);
@@ -112,6 +117,10 @@ class Gate {
   void record_refusal(const policy::Principal& principal, audit::Event event);
   // After a reload: callers that were paused for too many failed envelopes open again.
   void forgive(std::size_t failures_per_key_per_day);
+  // After a reload.
+  void set_budgets(const RefusalLimits& refusals, std::uint32_t proofs_per_minute);
+  // How much of its limits is used.
+  std::vector<LimitUsage> usage() const;
   // No deadline is called any more, and counted refusals are recorded. Call it before what `timer`
   // needs goes away.
   void stop();

@@ -217,16 +217,8 @@ void diagnose_use(State& state, wire::DoctorReply& reply) {
   if (const auto fault = state.services.audit->fault(); !fault.empty()) {
     *reply.add_findings() =
         diagnosis("error", "INTERNAL", "", state.services.audit_folder.string(), fault,
-                  "make room; a disk that was repaired also needs a restart of the agent");
-  }
-  const auto rows = state.services.keys->census().size();
-  if (rows * 5 >= state.options.census.rows * 4) {
-    *reply.add_findings() =
-        diagnosis("warning", "KEY_STATE", "", "census",
-                  "the census has " + std::to_string(rows) + " of at most " +
-                      std::to_string(state.options.census.rows) + " rows",
-                  "keyagent census list, then keyagent census forget SOURCE, or raise "
-                  "limits.census-rows");
+                  "make room, or make the folder writable: the agent resumes without a restart; a "
+                  "disk that failed also needs one");
   }
 }
 

@@ -85,6 +85,7 @@ void run_status(Call& call) {
   describe_pauses(call, reply);
   reply.set_audit_records(figures.audit_records);
   reply.set_audit_healthy(services.audit->healthy());
+  reply.set_audit_fault(services.audit->fault());
   reply.set_ledger_epoch(services.keys->epoch());
   reply.set_findings(static_cast<std::uint32_t>(services.keys->findings().size()));
   reply.set_requests(figures.requests);

@@ -56,7 +56,13 @@ void run_why(Call& call) {
   // Keys that come in are asked for before they are here.
   if (action == policy::Action::kImport && !call.key)
     call.query.purpose = name_of(Purpose::kStorage);
-  policy::Query query{*action, call.query.key, call.query.purpose, request.peer()};
+  if (!request.credential().empty() && action != policy::Action::kWork) {
+    throw Error(Code::kUsage,
+                "a credential is asked for with work, as a handler's task has it; for the action "
+                "credential its name is the KEY: keyagent why credential NAME");
+  }
+  policy::Query query{*action, call.query.key, call.query.purpose, request.peer(),
+                      request.credential()};
   auto decision = policy::decide(*call.policy, subject, query);
   // A kid of a key that the caller may not see is not turned into its name.
   const bool by_other_name = call.query.key != request.key();

@@ -36,9 +36,13 @@ struct State {
       : options(options_in),
         services(std::move(services_in)),
         budget(*services.clock, options.failures_per_key_per_day),
-        proofs(*services.clock, {.burst = 6, .refill = std::chrono::seconds(10)}),
+        proofs(*services.clock, proof_limits(options.proofs_per_minute)),
         lost_keys(*services.clock),
         limiter(*services.clock) {}
+  static RateBudget::Limits proof_limits(std::uint32_t per_minute) {
+    return {.burst = per_minute,
+            .refill = std::chrono::milliseconds(std::chrono::minutes(1)) / per_minute};
+  }
   const GateOptions options;
   const Services services;
   GateCounters counters;

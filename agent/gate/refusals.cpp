@@ -10,18 +10,49 @@ namespace {
 
 constexpr const char* kOthers = "(others)";
 
-RateBudget::Limits limits() {
-  RateBudget::Limits limits;
-  limits.burst = Refusals::kBurst;
-  limits.refill = Refusals::kRefill;
-  limits.max_principals = 1024;
-  return limits;
+RateBudget::Limits budget_of(const RefusalLimits& limits) {
+  RateBudget::Limits out;
+  out.burst = limits.burst;
+  out.refill = std::chrono::milliseconds(std::chrono::minutes(1)) / limits.per_minute;
+  out.max_principals = limits.callers;
+  return out;
 }
 
 }  // namespace
 
-Refusals::Refusals(audit::AuditLog& audit, const Clock& clock, Timer timer)
-    : audit_(audit), clock_(clock), timer_(std::move(timer)), budget_(clock, limits()) {}
+Refusals::Refusals(audit::AuditLog& audit, const Clock& clock, Timer timer,
+                   const RefusalLimits& limits)
+    : audit_(audit),
+      clock_(clock),
+      timer_(std::move(timer)),
+      budget_(clock, budget_of(limits)),
+      max_callers_(limits.callers) {}
+
+void Refusals::set_limits(const RefusalLimits& limits) {
+  budget_.set_limits(budget_of(limits));
+  const std::lock_guard lock(mutex_);
+  max_callers_ = limits.callers;
+}
+
+std::vector<LimitUsage> Refusals::usage() const {
+  LimitUsage callers;
+  callers.limit = "limits.refusal-callers";
+  callers.cure = "keyagent audit tail shows who is refused; raise the limit if they are in order";
+  {
+    const std::lock_guard lock(mutex_);
+    callers.used = counted_.size();
+    callers.max = max_callers_;
+  }
+  std::vector<LimitUsage> out{callers};
+  if (const auto spender = budget_.largest_spender()) {
+    out.push_back({"limits.refusal-records", spender->principal, spender->spent,
+                   budget_.limits().burst,
+                   "keyagent audit tail shows what it is refused: correct the program or the "
+                   "policy; beyond the limit its refusals are only counted",
+                   false});
+  }
+  return out;
+}
 
 void Refusals::submit(const std::string& caller, audit::Event event,
                       std::function<void(bool)> answer) {
@@ -74,7 +105,7 @@ void Refusals::count(const std::string& caller, const audit::Event& event) {
       event.detail.rfind(kRefused, 0) == 0 ? event.detail.substr(kRefused.size()) : event.what;
   const std::string kind = what + " " + event.outcome;
   const std::lock_guard lock(mutex_);
-  const bool room = counted_.size() < kMaxCallers || counted_.contains(caller);
+  const bool room = counted_.size() < max_callers_ || counted_.contains(caller);
   auto& counted = counted_[room ? caller : kOthers];
   if (counted.count == 0) {
     counted.who = room ? event.who : kOthers;

@@ -13,21 +13,34 @@
 #include <vector>
 
 #include "agent/audit/audit_log.h"
+#include "agent/base/limit_usage.h"
 #include "agent/base/rate_budget.h"
 
 namespace keyagent::gate {
 
+// How many records of refusals and failures a caller may cause, and for how many callers they are
+// counted one by one (limits.refusal-… of the configuration).
+struct RefusalLimits {
+  std::uint32_t burst = 100, per_minute = 6;  // REQUIRES: at least 1
+  std::size_t callers = 1024;                 // REQUIRES: at least 1
+};
+
 // Thread-safe. One thread at a time waits for the disk, with all refusals that came meanwhile in
 // one sync; so a flood of forbidden requests holds one of the agent's threads, never all.
-// A caller has kBurst records at once and one more each kRefill. What is over that is counted by
+// A caller has `burst` records at once and `per_minute` more. What is over that is counted by
 // caller and operation, and written as one record a caller and kInterval (RELIABILITY 148).
 class Refusals : public std::enable_shared_from_this<Refusals> {
  public:
   using Timer = std::function<void(SteadyTime, std::function<void()>)>;
-  static constexpr std::uint32_t kBurst = 100;
-  static constexpr std::chrono::seconds kRefill{10}, kInterval{60};
+  static constexpr std::chrono::seconds kInterval{60};
 
-  Refusals(audit::AuditLog& audit, const Clock& clock, Timer timer);
+  Refusals(audit::AuditLog& audit, const Clock& clock, Timer timer,
+           const RefusalLimits& limits = {});
+  void set_limits(const RefusalLimits& limits);
+  // The caller with the fewest records left, and callers that are counted now.
+  std::vector<LimitUsage> usage() const;
+  // After so long a caller that is over its budget has a record again.
+  std::chrono::milliseconds refill() const { return budget_.limits().refill; }
 
   // `answer` is called when the event is synced or counted, on this or another thread; also when
   // the log cannot be written: a refusal is safe without it. `flooding`: the caller is over its
@@ -60,12 +73,13 @@ class Refusals : public std::enable_shared_from_this<Refusals> {
   static audit::Event summary(const Counted& counted);
   void arm();  // REQUIRES mutex_
 
-  static constexpr std::size_t kMaxWaiting = 4096, kMaxCallers = 1024, kMaxKinds = 64;
+  static constexpr std::size_t kMaxWaiting = 4096, kMaxKinds = 64;
   audit::AuditLog& audit_;
   const Clock& clock_;
   const Timer timer_;
   RateBudget budget_;
-  std::mutex mutex_;
+  mutable std::mutex mutex_;
+  std::size_t max_callers_;                 // guarded by mutex_
   bool writing_ = false;                    // guarded by mutex_
   std::vector<Waiting> waiting_;            // guarded by mutex_
   std::map<std::string, Counted> counted_;  // by caller; guarded by mutex_

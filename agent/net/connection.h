@@ -21,6 +21,8 @@ struct UidLoad {
   std::atomic<std::size_t> connections{0};
   std::atomic<std::size_t> inflight{0};  // unanswered requests
   std::atomic<std::size_t> waiting{0};   // the size of `paused`
+  // Bytes of memory for what its connections have sent and not finished.
+  std::atomic<std::size_t> unfinished{0};
   std::mutex mutex;
   std::deque<std::weak_ptr<Connection>> paused;  // not read until inflight falls; guarded by mutex
 };
@@ -48,6 +50,7 @@ class Connection : public std::enable_shared_from_this<Connection> {
   using Time = std::chrono::steady_clock::time_point;
   Connection(std::shared_ptr<ConnectionHost> host, std::uint64_t id, Fd fd, policy::Principal peer,
              std::shared_ptr<UidLoad> load, std::size_t unsent_limit);
+  ~Connection() { account(0); }
 
   // The reading claim: one thread at a time reads. A claim that fails is remembered, so that the
   // holder looks again.
@@ -65,6 +68,15 @@ class Connection : public std::enable_shared_from_this<Connection> {
   bool congested() const { return congested_ || holds_too_much_; }
   // The peer has sent its last: close when everything is answered and read.
   void end_of_input();
+  // REQUIRES: the reading claim is held. Keeps what `reader` has beyond the frame that it returned.
+  void keep(wire::FrameReader& reader) {
+    partial = reader.take_rest();
+    account(partial.memory());
+  }
+  void keep_nothing() {
+    partial = wire::FrameReader();
+    account(0);
+  }
   // REQUIRES: the reading claim is held. `holds_later`: see net::HoldsLater. Returns the request's
   // place in the order of this connection.
   std::uint64_t begin_request(bool holds_later);
@@ -102,6 +114,15 @@ class Connection : public std::enable_shared_from_this<Connection> {
   std::atomic<bool> paused{false};
 
  private:
+  // Of `load`, `bytes` are this connection's.
+  void account(std::size_t bytes) {
+    if (bytes >= accounted_) {
+      load->unfinished += bytes - accounted_;
+    } else {
+      load->unfinished -= accounted_ - bytes;
+    }
+    accounted_ = bytes;
+  }
   void queue(ByteView header_rest, ByteView body_rest);
   void close_if_done();
   void end_request();
@@ -114,6 +135,7 @@ class Connection : public std::enable_shared_from_this<Connection> {
   std::atomic<std::size_t> inflight_{0};
   std::atomic<bool> ended_{false}, closed_{false}, congested_{false};
   std::uint64_t next_place_ = 0;         // guarded by the reading claim
+  std::size_t accounted_ = 0;            // guarded by the reading claim
   std::atomic<std::size_t> holders_{0};  // the size of holding_
   std::atomic<bool> holds_too_much_{false};
   std::mutex order_mutex_;

@@ -31,6 +31,7 @@ struct UnixServer::Impl final : ConnectionHost, std::enable_shared_from_this<Imp
   Timer timer;
   std::atomic<std::uint64_t> accepted{0}, refused{0}, frames{0}, timeouts{0}, displaced{0};
   std::size_t connection_count();
+  std::size_t largest_unfinished();
   void set_limits(const Limits& limits);
 
  private:
@@ -43,6 +44,7 @@ struct UnixServer::Impl final : ConnectionHost, std::enable_shared_from_this<Imp
   void push_ready(Held connection);
   void serve(const Held& connection, wire::FrameReader& reader);
   bool take_frame(const Held& connection, wire::FrameReader& reader, ByteView& frame);
+  bool keep(const Held& connection, wire::FrameReader& reader);
   bool put_away(const Held& connection, wire::FrameReader& reader);
   bool read_some(const Held& connection, wire::FrameReader& reader);
   bool pause(const Held& connection, wire::FrameReader& reader);
@@ -76,7 +78,8 @@ struct UnixServer::Impl final : ConnectionHost, std::enable_shared_from_this<Imp
   std::vector<std::thread> threads_;
   std::atomic<bool> stopping_{false};
   std::atomic<int> idle_{0};
-  std::atomic<std::size_t> inflight_{0}, inflight_per_uid_, inflight_per_connection_;
+  std::atomic<std::size_t> inflight_{0}, inflight_per_uid_, inflight_per_connection_,
+      unfinished_per_uid_;
 
   std::mutex mutex_;
   std::condition_variable quiet_;                                      // inflight_ became 0

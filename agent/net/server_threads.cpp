@@ -95,8 +95,7 @@ void UnixServer::Impl::serve(const Held& connection, wire::FrameReader& reader) 
   ++inflight_;
   ++frames;
   if (!connection->drained || reader.ready()) {
-    connection->partial = reader.take_rest();
-    push_ready(connection);
+    if (keep(connection, reader)) push_ready(connection);
   } else if (!put_away(connection, reader)) {
     push_ready(connection);
   }
@@ -131,12 +130,29 @@ bool UnixServer::Impl::take_frame(const Held& connection, wire::FrameReader& rea
   }
 }
 
+// Keeps with the connection what is left; false when its user has no room for it, and the
+// connection was closed for that (RELIABILITY 153).
+bool UnixServer::Impl::keep(const Held& connection, wire::FrameReader& reader) {
+  connection->keep(reader);
+  const std::size_t limit = unfinished_per_uid_;
+  if (connection->load->unfinished <= limit) return true;
+  violated(connection,
+           Error(Code::kBusy, "more unfinished requests than the " + std::to_string(limit) +
+                                  " bytes that a user may have "
+                                  "(limits.unfinished-bytes-per-uid): send each "
+                                  "request as a whole"));
+  connection->keep_nothing();
+  return false;
+}
+
 // Keeps what is incomplete with the connection and releases the claim; false when more has arrived
-// and the claim is still held.
+// and the claim is still held. A closed connection keeps it for ever.
 bool UnixServer::Impl::put_away(const Held& connection, wire::FrameReader& reader) {
   connection->drained = false;
-  if (reader.pending() > 0) {
-    connection->partial = reader.take_rest();
+  if (reader.pending() == 0) {
+    connection->keep_nothing();
+  } else {
+    if (!keep(connection, reader)) return true;
     if (connection->frame_since.load() == Connection::Time{})
       connection->frame_since = Clock::now();
   }
@@ -181,7 +197,7 @@ bool UnixServer::Impl::must_pause(const Connection& connection) const {
 // Parks the claim until answers have left. False when that has happened meanwhile: the claim is
 // still held.
 bool UnixServer::Impl::pause(const Held& connection, wire::FrameReader& reader) {
-  connection->partial = reader.take_rest();
+  if (!keep(connection, reader)) return true;
   connection->drained = false;
   UidLoad& load = *connection->load;
   connection->paused = true;

@@ -98,6 +98,7 @@ UnixServer::Impl::Impl(Fd listener, Limits limits, FrameHandler handler, Farewel
       log_limiter_(system_clock()),
       inflight_per_uid_(limits.inflight_per_uid),
       inflight_per_connection_(limits.inflight_per_connection),
+      unfinished_per_uid_(limits.unfinished_per_uid),
       limits_(limits),
       next_id_(kFirstConnection) {}
 
@@ -135,6 +136,8 @@ void UnixServer::Impl::handle(const Held& connection, std::uint64_t place, ByteV
   slot->host = shared_from_this();
   try {
     handler_(connection->peer, frame, Responder(std::move(slot)));
+  } catch (const ProtocolViolation& error) {
+    violated(connection, error);
   } catch (const std::exception& error) {
     log_error("net", std::string("a request failed without an answer: ") + error.what());
   }
@@ -159,11 +162,19 @@ std::size_t UnixServer::Impl::connection_count() {
   return connections_.size();
 }
 
+std::size_t UnixServer::Impl::largest_unfinished() {
+  std::lock_guard lock(mutex_);
+  std::size_t most = 0;
+  for (const auto& [uid, load] : loads_) most = std::max(most, load->unfinished.load());
+  return most;
+}
+
 void UnixServer::Impl::set_limits(const Limits& limits) {
   std::lock_guard lock(mutex_);
   limits_ = limits;
   inflight_per_uid_ = limits.inflight_per_uid;
   inflight_per_connection_ = limits.inflight_per_connection;
+  unfinished_per_uid_ = limits.unfinished_per_uid;
 }
 
 void UnixServer::Impl::watch_writable(const Connection& connection, bool writable) {
@@ -227,8 +238,9 @@ UnixServer::~UnixServer() {
 }
 
 Stats UnixServer::stats() const {
-  return {impl_->connection_count(), impl_->accepted, impl_->refused, impl_->frames,
-          impl_->timeouts,           impl_->displaced};
+  return {
+      impl_->connection_count(),   impl_->accepted, impl_->refused, impl_->frames, impl_->timeouts,
+      impl_->largest_unfinished(), impl_->displaced};
 }
 
 void UnixServer::at(std::chrono::steady_clock::time_point when, std::function<void()> task) {

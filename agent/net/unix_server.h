@@ -51,6 +51,9 @@ struct Limits {
   // after the other and answered in their order, for a protocol whose answers carry no number.
   std::size_t inflight_per_connection = 0;
   std::size_t unsent_per_connection = 1 << 20;  // bytes
+  // Memory for requests that have not arrived as a whole, of all connections of a uid, in bytes.
+  // The connection that goes beyond it is closed with BUSY. REQUIRES: room for a whole frame.
+  std::size_t unfinished_per_uid = 16 << 20;
   std::chrono::milliseconds frame_timeout{10000};
   std::chrono::milliseconds idle_timeout{0};  // 0: never
   // Without descriptors for newcomers, connections that are idle for longer are closed.
@@ -60,7 +63,15 @@ struct Limits {
 struct Stats {
   std::size_t connections = 0;
   std::uint64_t accepted = 0, refused = 0, frames = 0, timeouts = 0;
+  std::size_t unfinished = 0;   // bytes, of the uid that has the most (Limits::unfinished_per_uid)
   std::uint64_t displaced = 0;  // idle connections that were closed for newcomers
+};
+
+// Thrown by a FrameHandler for a frame that is not of its protocol: the peer is told so and
+// disconnected.
+class ProtocolViolation : public Error {
+ public:
+  explicit ProtocolViolation(const std::string& text) : Error(Code::kUsage, text) {}
 };
 
 // Handles one frame. Called from a server thread; may block; must answer, sooner or later. `frame`

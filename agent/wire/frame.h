@@ -38,6 +38,8 @@ class FrameReader {
   std::optional<ByteView> next();
   // Will next() give a frame, or throw?
   bool ready() const;
+  // Bytes of memory that it takes, used or not.
+  std::size_t memory() const { return buffer_.size(); }
   // Bytes held that are not yet part of a returned frame.
   std::size_t pending() const { return end_ - begin_; }
   // Gives the bytes after the last returned frame to a reader of their own (nothing is left to

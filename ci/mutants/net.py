@@ -21,4 +21,6 @@ MUTANTS = [
     ("requests-of-one-uid", "agent/net/server_threads.cpp", "      if (must_pause(*connection)) {", "      if (false && must_pause(*connection)) {",
      "net_test", "Fault114_Unanswered"),
     ("mode-of-the-socket", "agent/net/listen.cpp", "if (::chmod(path.c_str(), mode) != 0)", "if (false)", "net_test", "SocketHasTheMode|Fault110"),
+    ("unfinished-frames-of-a-user", "agent/net/server_threads.cpp", "  if (connection->load->unfinished <= limit) return true;\n",
+     "  return true;\n", "net_test", "Fault153_MemoryForUnfinished"),
 ]

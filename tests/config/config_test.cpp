@@ -82,7 +82,8 @@ token:
   stuck-exit: 1m
 socket: {path: /run/mail.sock, mode: 0600, group: mail}
 ssh: {path: /run/mail-ssh.sock, mode: 0666, group: ssh-users, forwarding: true, confirm: {program: /opt/ask, keys: [deploy, "web-*"], timeout: 1m}}
-limits: {connections: 10, connections-per-uid: 5, inflight-per-uid: 4, failures-per-key-per-day: 3, idle-timeout: 10m, frame-timeout: 1s}
+limits: {connections: 10, connections-per-uid: 5, inflight-per-uid: 4, failures-per-key-per-day: 3, idle-timeout: 10m, frame-timeout: 1s,
+  refusal-records: 7, refusal-records-per-minute: 8, refusal-callers: 9, proofs-per-minute: 11, unfinished-bytes-per-uid: 524288, ledger-history: 120}
 log: {level: debug, format: json}
 )",
                                    "/etc/keyagent/keyagentd.yml");
@@ -116,6 +117,12 @@ log: {level: debug, format: json}
   EXPECT_EQ(config.failures_per_key_per_day, 3U);
   EXPECT_EQ(config.idle_timeout, std::chrono::minutes(10));
   EXPECT_EQ(config.frame_timeout, std::chrono::seconds(1));
+  EXPECT_EQ(config.refusal_records, 7U);
+  EXPECT_EQ(config.refusal_records_per_minute, 8U);
+  EXPECT_EQ(config.refusal_callers, 9U);
+  EXPECT_EQ(config.proofs_per_minute, 11U);
+  EXPECT_EQ(config.unfinished_bytes_per_uid, 524288U);
+  EXPECT_EQ(config.ledger_history, 120U);
   EXPECT_EQ(config.log_level, "debug");
   EXPECT_EQ(config.log_format, "json");
 }

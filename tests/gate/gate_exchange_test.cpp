@@ -137,7 +137,7 @@ TEST_F(GateExchangeTest, X6_NothingLeavesUnlessARuleNamesTheTarget) {
   const auto other = ask(kInstance, request);
   EXPECT_EQ(other.failure().code(), wire::DENIED) << "a target that no rule names";
   EXPECT_THAT(other.failure().text(),
-              HasSubstr("keyagent why export data.customers --peer " + source_.kid()));
+              HasSubstr("keyagent why export --peer=" + source_.kid() + " data.customers"));
   create_data_key("data.payments", true);
   EXPECT_EQ(refused(kInstance, export_request("data.payments")), wire::DENIED);
   policy_ = policy::parse_policy(policy_text({}), "policy.yml");

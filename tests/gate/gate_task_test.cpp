@@ -104,6 +104,19 @@ TEST_F(GateTaskTest, WhyNamesTheRuleOfAHandlerEvenWhenAKeyHasItsName) {
   EXPECT_FALSE(ask(kAdmin, request).why().allowed());
 }
 
+TEST_F(GateTaskTest, WhySaysWhetherATaskOfAHandlerMayHaveACredential) {
+  link();
+  wire::Request request;
+  request.mutable_why()->set_action("work");
+  request.mutable_why()->set_key("deploy-web");
+  request.mutable_why()->set_credential("nobody-has-this");
+  const auto refused = ask(kWorker, request).why();
+  EXPECT_FALSE(refused.allowed());
+  EXPECT_THAT(refused.reason(), HasSubstr("with credential nobody-has-this"));
+  request.mutable_why()->set_action("sign");
+  EXPECT_EQ(ask(kWorker, request).failure().code(), wire::USAGE);
+}
+
 TEST_F(GateTaskTest, AgentWithoutALinkSaysSo) {
   EXPECT_EQ(ask(kWorker, take("deploy-web")).failure().code(), wire::UNSUPPORTED);
 }

@@ -88,10 +88,10 @@ TEST_F(RefusalsTest, Fault148_TheBudgetOfOneIsNotSpentByAnother) {
 }
 
 TEST_F(RefusalsTest, RefusalsWithinTheBudgetAreRecordedOneByOne) {
-  for (std::uint32_t i = 0; i < Refusals::kBurst; ++i) EXPECT_FALSE(refuse("uid 1000"));
+  for (std::uint32_t i = 0; i < RefusalLimits{}.burst; ++i) EXPECT_FALSE(refuse("uid 1000"));
   EXPECT_TRUE(refuse("uid 1000"));
-  EXPECT_EQ(lines().size(), Refusals::kBurst);
-  clock_.advance(Refusals::kRefill);
+  EXPECT_EQ(lines().size(), RefusalLimits{}.burst);
+  clock_.advance(refusals_->refill());
   EXPECT_FALSE(refuse("uid 1000"));
 }
 
@@ -108,6 +108,26 @@ TEST_F(RefusalsTest, Fault148_FailuresOfOtherKindsShareTheBudget) {
   const auto last = lines().back();
   EXPECT_THAT(last, HasSubstr("901 more"));
   EXPECT_THAT(last, HasSubstr("open INPUT 900, sign DENIED 1"));
+}
+
+TEST_F(RefusalsTest, Fault153_TheSizesAreConfiguredAndTheLargestCallerIsReported) {
+  refusals_->set_limits({.burst = 10, .per_minute = 60, .callers = 2});
+  for (int i = 0; i < 8; ++i) EXPECT_FALSE(refuse("uid 1000"));
+  EXPECT_FALSE(refuse("uid 1001"));
+  const auto usage = refusals_->usage();
+  ASSERT_EQ(usage.size(), 2u);
+  EXPECT_EQ(usage[1].limit, "limits.refusal-records");
+  EXPECT_EQ(usage[1].subject, "uid 1000");
+  EXPECT_EQ(usage[1].used, 8u);
+  EXPECT_EQ(usage[1].max, 10u);
+  EXPECT_TRUE(usage[1].high());
+  EXPECT_FALSE(refuse("uid 1000"));
+  EXPECT_FALSE(refuse("uid 1000"));
+  EXPECT_TRUE(refuse("uid 1000"));
+  clock_.advance(1s);
+  EXPECT_FALSE(refuse("uid 1000")) << "one a second";
+  refuse("uid 1000");
+  EXPECT_EQ(refusals_->usage()[0].used, 1u) << "a caller that is only counted";
 }
 
 }  // namespace

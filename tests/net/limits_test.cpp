@@ -179,5 +179,60 @@ TEST(UnixServerLimits, Fault114_FloodOfConnectionsLeavesOthersServed) {
   EXPECT_TRUE(eventually([&] { return server.stats().connections == 1; }));
 }
 
+// What has arrived of a frame of the greatest size takes memory for all of it.
+Bytes half_of_a_great_frame() {
+  Bytes half(8192);
+  half[0] = 0, half[1] = 4, half[2] = 0, half[3] = 0;  // 256 KiB
+  return half;
+}
+
+TEST(UnixServerLimits, Fault153_MemoryForUnfinishedFramesOfOneUidIsBounded) {
+  Folder folder;
+  Limits limits;
+  limits.unfinished_per_uid = 600 * 1024;
+  UnixServer server(listen_unix(folder.socket(), 0600, ""), 2, limits, echo());
+  const Bytes half = half_of_a_great_frame(), rest(wire::kMaxFrame + 4 - 2 * half.size());
+  std::vector<RawPeer> peers;
+  // The second part of each makes room for the whole of it: two fit.
+  for (int i = 0; i < 2; ++i) {
+    peers.emplace_back(folder.socket());
+    ASSERT_TRUE(peers.back().send_raw(half));
+    ASSERT_TRUE(peers.back().send_raw(Bytes(half.size())));
+  }
+  ASSERT_TRUE(eventually([&] { return server.stats().unfinished > 2 * wire::kMaxFrame; }));
+  int refused = 0;
+  for (int i = 0; i < 50; ++i) {
+    RawPeer more(folder.socket());
+    more.send_raw(half);
+    more.send_raw(Bytes(half.size()));
+    refused += word_on_the_connection(more) == wire::BUSY && more.closed_by_peer();
+  }
+  EXPECT_EQ(refused, 50);
+  for (auto& peer : peers) {
+    ASSERT_TRUE(peer.send_raw(rest));
+    const auto echoed = peer.receive();
+    ASSERT_TRUE(echoed);
+    EXPECT_EQ(echoed->size(), wire::kMaxFrame);
+  }
+  // What was refused or is finished takes none.
+  RawPeer last(folder.socket());
+  last.send_raw(half);
+  last.send_raw(Bytes(half.size()));
+  last.send_raw(rest);
+  EXPECT_TRUE(last.receive());
+}
+
+TEST(UnixServerLimits, Fault115_FrameThatIsNotOfTheProtocolIsAnsweredAndItsConnectionClosed) {
+  Folder folder;
+  UnixServer server(listen_unix(folder.socket(), 0600, ""), 2, {},
+                    [](const policy::Principal&, ByteView, Responder) {
+                      throw ProtocolViolation("a frame that holds no request of this protocol");
+                    });
+  RawPeer peer(folder.socket());
+  peer.send("\xff\xff\xff");
+  EXPECT_EQ(word_on_the_connection(peer), wire::USAGE);
+  EXPECT_TRUE(peer.closed_by_peer());
+}
+
 }  // namespace
 }  // namespace keyagent::net

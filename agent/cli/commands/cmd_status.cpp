@@ -63,25 +63,28 @@ void run_status(Session& session) {
   const auto& reply = response.status();
   Json keys = Json::array();
   for (const auto& key : reply.keys()) keys.push_back(key_json(key));
-  const Json out{
-      {"version", reply.version()},
-      {"agent_id", reply.agent_id()},
-      {"pid", reply.pid()},
-      {"uptime_ms", reply.uptime_ms()},
-      {"token", token_json(reply.token())},
-      {"keys", keys},
-      {"audit", {{"records", reply.audit_records()}, {"healthy", reply.audit_healthy()}}},
-      {"ledger_epoch", reply.ledger_epoch()},
-      {"findings", reply.findings()},
-      {"requests", reply.requests()},
-      {"refused", reply.refused()},
-      {"failed", reply.failed()},
-      {"connections", reply.connections()},
-      {"queued", reply.queued()},
-      {"paused", paused_json(reply)},
-      {"config", reply.config_path()},
-      {"policy_loaded", reply.policy_loaded()},
-      {"link", link_json(reply.link())}};
+  const Json out{{"version", reply.version()},
+                 {"agent_id", reply.agent_id()},
+                 {"pid", reply.pid()},
+                 {"uptime_ms", reply.uptime_ms()},
+                 {"token", token_json(reply.token())},
+                 {"keys", keys},
+                 {"audit",
+                  {{"records", reply.audit_records()},
+                   {"healthy", reply.audit_healthy()},
+                   {"fault", reply.audit_fault()}}},
+                 {"use_only", reply.use_only()},
+                 {"ledger_epoch", reply.ledger_epoch()},
+                 {"findings", reply.findings()},
+                 {"requests", reply.requests()},
+                 {"refused", reply.refused()},
+                 {"failed", reply.failed()},
+                 {"connections", reply.connections()},
+                 {"queued", reply.queued()},
+                 {"paused", paused_json(reply)},
+                 {"config", reply.config_path()},
+                 {"policy_loaded", reply.policy_loaded()},
+                 {"link", link_json(reply.link())}};
   const auto& token = reply.token();
   std::string text = "agent     " + reply.agent_id() + ", keyagentd " + reply.version() + ", pid " +
                      std::to_string(reply.pid()) + ", up " + duration_text(reply.uptime_ms()) +
@@ -97,7 +100,10 @@ void run_status(Session& session) {
           ", failed " + std::to_string(reply.failed()) + "; " +
           std::to_string(reply.connections()) + " connections\naudit     " +
           std::to_string(reply.audit_records()) + " records" +
-          (reply.audit_healthy() ? "" : ", CANNOT BE WRITTEN") + "\nkeys      ";
+          (reply.audit_healthy() ? "" : ", CANNOT BE WRITTEN");
+  if (!reply.audit_fault().empty()) text += "\n          " + reply.audit_fault();
+  if (!reply.use_only().empty()) text += "\nuse only  " + reply.use_only();
+  text += "\nkeys      ";
   if (reply.keys().empty()) text += "none that you may see";
   bool first = true;
   for (const auto& key : reply.keys()) {
@@ -178,7 +184,7 @@ void run_doctor(Session& session, const std::string& config) {
 }
 
 struct Why {
-  std::string action, key, peer;
+  std::string action, key, peer, credential;
   long uid = -1;
 };
 
@@ -187,6 +193,7 @@ void run_why(Session& session, const Why& why) {
   request.mutable_why()->set_action(why.action);
   request.mutable_why()->set_key(why.key);
   request.mutable_why()->set_peer(why.peer);
+  request.mutable_why()->set_credential(why.credential);
   if (why.uid >= 0) {
     request.mutable_why()->set_uid(static_cast<std::uint32_t>(why.uid));
     request.mutable_why()->set_has_uid(true);
@@ -226,18 +233,21 @@ void add_status_commands(CLI::App& app, Session& session) {
   doctor->add_option("--config", *config,
                      "the agent's configuration, to be checked when no agent answers");
   auto why = std::make_shared<Why>();
-  auto* why_command =
-      add_command(app, "why", "would the policy allow it, and which rule decides",
-                  "  keyagent why open backup-credentials\n  keyagent why sign releases --uid 1000",
-                  [&session, why] { run_why(session, *why); });
+  auto* why_command = add_command(
+      app, "why", "would the policy allow it, and which rule decides",
+      "  keyagent why open backup-credentials\n  keyagent why sign releases --uid 1000\n"
+      "  keyagent why work deploy --uid 990 --credential db-main",
+      [&session, why] { run_why(session, *why); });
   why_command
       ->add_option("ACTION", why->action,
                    "open seal sign public create destroy rekey suspend reseal decrypt agree status "
-                   "audit admin credential work export import")
+                   "audit admin credential work export import prove")
       ->required();
   why_command->add_option("KEY", why->key, "name or kid");
   why_command->add_option("--peer", why->peer,
                           "for export and import: the kid of the other side's identity");
+  why_command->add_option("--credential", why->credential,
+                          "for work: may a task of this handler have that credential");
   why_command->add_option("--uid", why->uid, "for another user (needs the admin action)")
       ->check(CLI::Range(0L, 4294967294L));
 }

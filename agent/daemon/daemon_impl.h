@@ -1,0 +1,115 @@
+#pragma once
+// The parts of a running agent and what they do together; daemon.cpp, bring_up.cpp, serving.cpp and
+// reports.cpp only.
+
+#include <atomic>
+#include <condition_variable>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <set>
+#include <string>
+#include <vector>
+
+#include "agent/audit/audit_log.h"
+#include "agent/daemon/audit_history.h"
+#include "agent/daemon/checkpoint_signer.h"
+#include "agent/daemon/daemon.h"
+#include "agent/daemon/event_reporter.h"
+#include "agent/daemon/issuing_rules.h"
+#include "agent/daemon/limit_alarms.h"
+#include "agent/daemon/link_service.h"
+#include "agent/daemon/rekey_service.h"
+#include "agent/daemon/ssh_face.h"
+#include "agent/daemon/state_folder.h"
+#include "agent/daemon/token_health_monitor.h"
+#include "agent/gate/gate.h"
+#include "agent/keys/key_store.h"
+#include "agent/net/unix_server.h"
+#include "agent/vault/token_vault.h"
+
+namespace keyagent::daemon {
+
+struct Daemon::Impl {
+  config::AgentConfig config;
+  StateFolder state;
+  const SteadyTime started = system_clock().now_steady();
+  audit::AuditLog audit;
+  EventReporter chronicle{audit};
+  std::atomic<bool> reconciled{false};
+  std::shared_ptr<pkcs11::Token> token;
+  vault::TokenVault vault;
+  keys::KeyStore keys;
+  AuditHistory history;
+  std::mutex signer_mutex;
+  std::unique_ptr<CheckpointSigner> signer;  // guarded by signer_mutex
+  // The caretaker's: why not reconciled, and what was found, for the log once.
+  std::string setback;
+  std::set<std::string> told_findings;
+  Recheck recheck;
+  bool rechecks = false;  // this round only looks for keys that were missing
+  LimitAlarms limit_alarms{[this](const auto& each) { tell(each); }};
+  SteadyTime limits_due{};
+
+  std::mutex policy_mutex;
+  std::shared_ptr<const policy::Policy> policy;  // guarded by policy_mutex
+  WallTime policy_loaded;                        // guarded by policy_mutex
+  IssuingInForce issuing{config.issuing};
+  std::atomic<std::size_t> max_connections{config.connections};
+  std::atomic<std::size_t> max_unfinished{config.unfinished_bytes_per_uid};
+  std::atomic<std::size_t> max_history{config.ledger_history};
+
+  std::mutex gate_mutex;
+  std::condition_variable gate_opened;
+  std::atomic<bool> gate_ready{false};
+  std::unique_ptr<gate::Gate> gate;
+  std::unique_ptr<net::UnixServer> server;
+  net::UnixServer* serving = nullptr;  // `server`, also while it ends
+  std::unique_ptr<SshFace> ssh;        // ends before `server`, whose timer its requests use
+  SteadyTime stuck_since{};
+
+  // Asks the gate as everybody does, from its start to its stop.
+  LinkService link;
+  // Threads of their own, because all of this may hang in the module.
+  RekeyService rekeys;
+  TokenHealthMonitor caretaker;
+
+  explicit Impl(config::AgentConfig config_in);
+  ~Impl();
+  void end_service();
+  void stop();
+
+  // bring_up.cpp: the token, the keys in it, and what their health needs once a second.
+  pkcs11::TokenOptions token_options();
+  void note_token(pkcs11::TokenState state, const std::string& detail);
+  void bring_up_keys();
+  bool ensure_audit_key();
+  void tell_findings();
+  void follow_audit_key();
+  void resume_changes();
+  void watch_limits();
+  void heal();
+  void watch();
+  [[noreturn]] void end_stuck();
+
+  // serving.cpp: who asks, and by which rules.
+  sshagent::SshAgent::Ask asker();
+  void load_policy();
+  std::shared_ptr<const policy::Policy> current_policy();
+  void open_gate();
+  void open_ssh(unsigned threads);
+  void receive(const policy::Principal& peer, ByteView frame, net::Responder responder);
+  gate::Services services();
+  std::string reload();
+  void reload_quietly();
+
+  // reports.cpp: what people are told.
+  void tell(const keys::KeyEvent& happening);
+  std::string use_only() const;
+  std::vector<LimitUsage> usage() const;
+  void describe(wire::StatusReply& reply);
+  std::vector<wire::Diagnosis> diagnose();
+  std::string status_line();
+};
+
+}  // namespace keyagent::daemon

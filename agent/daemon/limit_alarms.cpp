@@ -1,0 +1,46 @@
+#include "agent/daemon/limit_alarms.h"
+
+#include <map>
+
+#include "agent/base/error.h"
+
+namespace keyagent::daemon {
+
+void LimitAlarms::check(const std::vector<LimitUsage>& usage) {
+  // A limit that each user has of its own counts as low when it is for all of them.
+  std::map<std::string, bool> low;
+  for (const auto& each : usage) {
+    const auto [known, first] = low.emplace(each.limit, each.low());
+    if (!first) known->second = known->second && each.low();
+  }
+  for (const auto& [limit, is_low] : low)
+    if (is_low) high_.erase(limit);
+  for (const auto& each : usage) {
+    if (!each.high() || !high_.insert(each.limit).second) continue;
+    tell_({each.retention ? keys::KeyEvent::Weight::kWarning : keys::KeyEvent::Weight::kAlarm,
+           "limit.high",
+           {},
+           {},
+           "internal:limits",
+           std::string(code_name(Code::kKeyState)),
+           each.text() + "; " + each.cure});
+  }
+  std::erase_if(high_, [&](const auto& limit) { return !low.contains(limit); });
+}
+
+std::vector<wire::Diagnosis> diagnose_limits(const std::vector<LimitUsage>& usage) {
+  std::vector<wire::Diagnosis> out;
+  for (const auto& each : usage) {
+    if (!each.high()) continue;
+    wire::Diagnosis diagnosis;
+    diagnosis.set_severity(each.retention ? "info" : "warning");
+    diagnosis.set_code(std::string(code_name(Code::kKeyState)));
+    diagnosis.set_subject(each.limit);
+    diagnosis.set_text(each.text());
+    diagnosis.set_cure(each.cure);
+    out.push_back(std::move(diagnosis));
+  }
+  return out;
+}
+
+}  // namespace keyagent::daemon

@@ -1,0 +1,167 @@
+// Who asks, and by which rules.
+
+#include <utility>
+
+#include "agent/base/error.h"
+#include "agent/base/log.h"
+#include "agent/daemon/daemon_impl.h"
+#include "agent/daemon/options.h"
+#include "agent/daemon/socket_folder.h"
+#include "agent/process/service_manager.h"
+#include "agent/wire/messages.h"
+
+namespace keyagent::daemon {
+namespace {
+
+// Threads beyond those that may be inside the token: one always reads, refuses and reports.
+constexpr unsigned kSpareThreads = 2;
+
+class NetReply final : public gate::Reply {
+ public:
+  explicit NetReply(net::Responder responder) : responder_(std::move(responder)) {}
+  bool answer(const wire::Response& response) override {
+    return responder_.answer(wire::serialise(response));
+  }
+  void answer_at(SteadyTime when, const wire::Response& response) override {
+    responder_.answer_at(when, wire::serialise(response));
+  }
+
+ private:
+  const net::Responder responder_;
+};
+
+}  // namespace
+
+// Gate::handle, for those that are made before the gate.
+sshagent::SshAgent::Ask Daemon::Impl::asker() {
+  return
+      [this](const auto& principal, wire::Request request, std::shared_ptr<gate::Reply> reply) {
+        gate->handle(principal, std::move(request), std::move(reply));
+      };
+}
+
+void Daemon::Impl::load_policy() {
+  auto fresh = policy::load_policy(config.policy.string());
+  const std::lock_guard guard(policy_mutex);
+  policy = std::move(fresh);
+  policy_loaded = system_clock().now();
+}
+
+std::shared_ptr<const policy::Policy> Daemon::Impl::current_policy() {
+  const std::lock_guard guard(policy_mutex);
+  return policy;
+}
+
+void Daemon::Impl::open_gate() {
+  auto listener = process::activated_socket();
+  if (!listener) {
+    make_socket_folder(config.socket);
+    listener = net::listen_unix(config.socket, config.socket_mode, config.socket_group);
+  }
+  const gate::GateOptions options = gate_options(config);
+  const auto threads =
+      static_cast<unsigned>(options.token_operations) + kSpareThreads + LinkService::kThreads;
+  // The server's threads may call the gate before `gate` is set: they wait for it.
+  std::unique_lock ready(gate_mutex);
+  server = std::make_unique<net::UnixServer>(
+      std::move(*listener), threads, limits_of(config),
+      [this](const policy::Principal& peer, ByteView frame, net::Responder responder) {
+        receive(peer, frame, std::move(responder));
+      },
+      net::protocol_farewell, wire::may_fail_on_a_beat);
+  serving = server.get();
+  gate = std::make_unique<gate::Gate>(options, services(),
+                                      [this](SteadyTime when, std::function<void()> task) {
+                                        serving->at(when, std::move(task));
+                                      });
+  gate_ready = true;
+  ready.unlock();
+  gate_opened.notify_all();
+  if (config.ssh) open_ssh(threads);
+}
+
+void Daemon::Impl::open_ssh(unsigned threads) {
+  make_socket_folder(config.ssh->path);
+  ssh = std::make_unique<SshFace>(*config.ssh, threads, limits_of(config), asker(),
+                                  [this](const policy::Principal& who, audit::Event event) {
+                                    if (event.outcome == "ok")
+                                      return audit.record_now(std::move(event));
+                                    gate->record_refusal(who, std::move(event));
+                                  });
+  log_info("daemon", "serving ssh at " + config.ssh->path.string());
+}
+
+void Daemon::Impl::receive(const policy::Principal& peer, ByteView frame, net::Responder responder) {
+  if (!gate_ready.load(std::memory_order_acquire)) {
+    std::unique_lock ready(gate_mutex);
+    gate_opened.wait(ready, [this] { return gate_ready.load(); });
+  }
+  wire::Request request;
+  if (!wire::parse(frame, request))
+    throw net::ProtocolViolation("a frame that holds no request of this protocol");
+  gate->handle(peer, std::move(request), std::make_shared<NetReply>(std::move(responder)));
+}
+
+gate::Services Daemon::Impl::services() {
+  gate::Services out;
+  out.keys = &keys;
+  out.rekeys = &rekeys.runner();
+  out.periods = [this] { return rekeys.periods(); };
+  out.wake_rekeys = [this] { rekeys.wake(); };
+  out.vault = &vault;
+  out.audit = &audit;
+  out.clock = &system_clock();
+  out.audit_folder = config.audit_folder;
+  out.audit_anchors = [this] { return history.anchors(); };
+  out.policy = [this] { return current_policy(); };
+  out.describe = [this](wire::StatusReply& reply) { describe(reply); };
+  out.diagnose = [this] { return diagnose(); };
+  out.use_only = [this] { return use_only(); };
+  out.issuing = [this] { return issuing.get(); };
+  out.reload = [this] {
+    const auto accepted = history.accept();
+    if (!accepted.empty()) chronicle.daemon("audit.accept", accepted);
+    return reload() + (accepted.empty() ? "" : "; " + accepted);
+  };
+  out.link = link.hooks();
+  return out;
+}
+
+// Policy and limits; what else changed in the file needs a restart, and is said. A file with a
+// fault changes nothing.
+std::string Daemon::Impl::reload() {
+  const auto fresh = config::load_config(config.source);
+  load_policy();
+  serving->set_limits(limits_of(fresh));
+  if (ssh) ssh->set_limits(limits_of(fresh));
+  gate->forgive(fresh.failures_per_key_per_day);
+  const auto budgets = gate_options(fresh);
+  gate->set_budgets(budgets.refusals, budgets.proofs_per_minute);
+  keys.set_history_rows(fresh.ledger_history);
+  max_connections = fresh.connections;
+  max_unfinished = fresh.unfinished_bytes_per_uid;
+  max_history = fresh.ledger_history;
+  rekeys.reload(fresh.rekey);
+  issuing.set(fresh.issuing);
+  const bool restart = fresh.token_uri != config.token_uri || fresh.socket != config.socket ||
+                       fresh.ssh != config.ssh || fresh.state_folder != config.state_folder;
+  const std::string text =
+      std::string("policy, limits and cryptoperiods are in force") +
+      (restart ? "; token, sockets and state folder change at the next start" : "");
+  chronicle.daemon("config.reload", text);
+  log_info("daemon", "reloaded: " + text);
+  return text;
+}
+
+void Daemon::Impl::reload_quietly() {
+  process::notify_reloading();
+  try {
+    reload();
+  } catch (const Error& error) {
+    log_error("daemon",
+              std::string("not reloaded, the old policy stays in force: ") + error.what());
+  }
+  process::notify_ready(status_line());
+}
+
+}  // namespace keyagent::daemon

@@ -1,0 +1,32 @@
+#pragma once
+// The agent's own folder: one agent at a time, and what it does while it cannot write there.
+
+#include <filesystem>
+#include <mutex>
+#include <string>
+
+#include "agent/base/disk.h"
+
+namespace keyagent::daemon {
+
+// Thread-safe.
+class StateFolder {
+ public:
+  // Creates and locks it. Throws Error: kBusy when another agent has it, kConfiguration when it is
+  // not there and cannot be made, or was never an agent's and cannot be written.
+  explicit StateFolder(std::filesystem::path folder);
+
+  // Looks whether it can be written, and logs what changed. Once a second.
+  void poll();
+  // Why nothing is changed, for callers and doctor; empty: it can be written.
+  std::string use_only() const;
+  const std::filesystem::path& path() const { return folder_; }
+
+ private:
+  const std::filesystem::path folder_;
+  mutable std::mutex mutex_;
+  FileLock lock_;    // guarded by mutex_
+  std::string why_;  // guarded by mutex_
+};
+
+}  // namespace keyagent::daemon
