@@ -91,7 +91,8 @@ bool Token::Impl::try_canary(TimePoint until) {
 }
 
 // What the fault asks for; true when it makes sense to run the work again.
-bool Token::Impl::cure(const Error& error, std::uint64_t epoch, bool changes, int round, TimePoint until) {
+bool Token::Impl::cure(const Error& error, std::uint64_t epoch, bool changes, int round,
+                       TimePoint until) {
   switch (error.rv_class()) {
     case RvClass::kAmbiguous:
       if (canary(until)) return changes && look_again(epoch, until);

@@ -85,9 +85,10 @@ std::vector<wire::Diagnosis> Daemon::Impl::diagnose() {
     diagnosis.set_code(std::string(code_name(Code::kKeyState)));
     diagnosis.set_subject(config.state_folder.string());
     diagnosis.set_text(why);
-    diagnosis.set_cure("a read-only mount: mount -o remount,rw, after its cause is found; a mode: "
-                       "chmod u+rwx " +
-                       config.state_folder.string());
+    diagnosis.set_cure(
+        "a read-only mount: mount -o remount,rw, after its cause is found; a mode: "
+        "chmod u+rwx " +
+        config.state_folder.string());
     out.push_back(std::move(diagnosis));
   }
   for (auto& each : diagnose_limits(usage())) out.push_back(std::move(each));

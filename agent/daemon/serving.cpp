@@ -34,10 +34,9 @@ class NetReply final : public gate::Reply {
 
 // Gate::handle, for those that are made before the gate.
 sshagent::SshAgent::Ask Daemon::Impl::asker() {
-  return
-      [this](const auto& principal, wire::Request request, std::shared_ptr<gate::Reply> reply) {
-        gate->handle(principal, std::move(request), std::move(reply));
-      };
+  return [this](const auto& principal, wire::Request request, std::shared_ptr<gate::Reply> reply) {
+    gate->handle(principal, std::move(request), std::move(reply));
+  };
 }
 
 void Daemon::Impl::load_policy() {
@@ -70,10 +69,9 @@ void Daemon::Impl::open_gate() {
       },
       net::protocol_farewell, wire::may_fail_on_a_beat);
   serving = server.get();
-  gate = std::make_unique<gate::Gate>(options, services(),
-                                      [this](SteadyTime when, std::function<void()> task) {
-                                        serving->at(when, std::move(task));
-                                      });
+  gate = std::make_unique<gate::Gate>(
+      options, services(),
+      [this](SteadyTime when, std::function<void()> task) { serving->at(when, std::move(task)); });
   gate_ready = true;
   ready.unlock();
   gate_opened.notify_all();
@@ -91,7 +89,8 @@ void Daemon::Impl::open_ssh(unsigned threads) {
   log_info("daemon", "serving ssh at " + config.ssh->path.string());
 }
 
-void Daemon::Impl::receive(const policy::Principal& peer, ByteView frame, net::Responder responder) {
+void Daemon::Impl::receive(const policy::Principal& peer, ByteView frame,
+                           net::Responder responder) {
   if (!gate_ready.load(std::memory_order_acquire)) {
     std::unique_lock ready(gate_mutex);
     gate_opened.wait(ready, [this] { return gate_ready.load(); });

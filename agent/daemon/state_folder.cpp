@@ -42,7 +42,8 @@ void StateFolder::poll() {
 std::string StateFolder::use_only() const {
   const std::lock_guard guard(mutex_);
   if (why_.empty()) return {};
-  return "nothing is changed: the state folder " + folder_.string() + " cannot be written: " + why_ +
+  return "nothing is changed: the state folder " + folder_.string() +
+         " cannot be written: " + why_ +
          "; make it writable for the agent's user (a read-only mount: mount -o remount,rw), the "
          "agent resumes without a restart";
 }

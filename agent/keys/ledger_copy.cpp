@@ -17,9 +17,9 @@ namespace fs = std::filesystem;
 using Connection = std::unique_ptr<sqlite3, decltype(&sqlite3_close)>;
 
 [[noreturn]] void fail(const fs::path& file, const std::string& why) {
-  throw Error(Code::kConfiguration, "the ledger " + file.string() +
-                                        " cannot be read without write access to its folder: " +
-                                        why);
+  throw Error(
+      Code::kConfiguration,
+      "the ledger " + file.string() + " cannot be read without write access to its folder: " + why);
 }
 
 // Removed with the object.

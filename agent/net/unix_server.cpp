@@ -135,7 +135,8 @@ void UnixServer::Impl::handle(const Held& connection, std::uint64_t place, ByteV
   slot->timer = &timer;
   slot->host = shared_from_this();
   try {
-    handler_(connection->peer, frame, Responder(std::move(slot)));
+    // `slot` outlives the responder: what closes the connection comes after the farewell.
+    handler_(connection->peer, frame, Responder(slot));
   } catch (const ProtocolViolation& error) {
     violated(connection, error);
   } catch (const std::exception& error) {

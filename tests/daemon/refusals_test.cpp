@@ -45,6 +45,33 @@ TEST(DaemonRefusals, Fault110_SocketModeKeepsOthersOut) {
             1);
 }
 
+// agent/wire/PROTOCOL.md: answered once with id 0, then the end; other connections are not
+// affected.
+TEST(DaemonRefusals, Fault115_FrameThatIsNoRequestIsAnsweredAndItsConnectionClosed) {
+  AgentProcess agent;
+  agent.start();
+  auto other = agent.client();
+  ASSERT_FALSE(other.call(AgentProcess::status_request()).has_failure());
+  const int fd = ::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+  sockaddr_un address{};
+  address.sun_family = AF_UNIX;
+  agent.socket().string().copy(address.sun_path, sizeof address.sun_path - 1);
+  ASSERT_EQ(::connect(fd, reinterpret_cast<sockaddr*>(&address), sizeof address), 0);
+  const std::string frame("\0\0\0\3\xff\xff\xff", 7);
+  ASSERT_EQ(::send(fd, frame.data(), frame.size(), MSG_NOSIGNAL), 7);
+  std::string answer;
+  char buffer[4096];
+  for (ssize_t count = 0; (count = ::recv(fd, buffer, sizeof buffer, 0)) > 0;)
+    answer.append(buffer, static_cast<std::size_t>(count));
+  ::close(fd);
+  wire::Response response;
+  ASSERT_GT(answer.size(), 4u);
+  ASSERT_TRUE(response.ParseFromString(answer.substr(4)));
+  EXPECT_EQ(response.id(), 0u);
+  EXPECT_EQ(response.failure().code(), wire::USAGE);
+  EXPECT_FALSE(other.call(AgentProcess::status_request()).has_failure());
+}
+
 struct Trap {
   const char* name;
   std::function<void(AgentProcess&)> set;

@@ -175,7 +175,8 @@ TEST_P(UseOnly, Fault166_Fault167_AuditFolderThatCannotBeWrittenAtTheStartRefuse
     EXPECT_TRUE(audit_verifies(agent_));
     const auto text = read_text(log);
     const auto first = text.find("\"what\":\"start\"");
-    EXPECT_NE(text.find("\"what\":\"start\"", first + 1), text.npos) << "the start is recorded later";
+    EXPECT_NE(text.find("\"what\":\"start\"", first + 1), text.npos)
+        << "the start is recorded later";
     EXPECT_EQ(agent_.stop(), 0) << agent_.story();
   }
 }
@@ -215,8 +216,8 @@ TEST(UseOnlyLater, Fault081_FolderThatBecomesReadOnlyIsNoticedAndChangesResume) 
   EXPECT_TRUE(wait_until([&] { return creates(agent, "after"); })) << agent.story();
 }
 
-// By its mode the folder's lock is taken as ever; on a read-only mount it is shared, and the token's
-// owner marker tells the second agent.
+// By its mode the folder's lock is taken as ever; on a read-only mount it is shared, and the
+// token's owner marker tells the second agent.
 TEST_P(UseOnly, Fault167_SecondAgentOfAReadOnlyFolderIsRefused) {
   audit_elsewhere();
   make_key();
@@ -234,11 +235,12 @@ TEST_P(UseOnly, Fault167_SecondAgentOfAReadOnlyFolderIsRefused) {
     text.insert(at + before.find_last_not_of('\n') + 1, "2");
   }
   agent_.write("second.yml", text, 0644);
-  const std::string user = ::geteuid() == 0 ? "setpriv --reuid 61190 --regid 61190 --clear-groups "
-                                            : "";
+  const std::string user =
+      ::geteuid() == 0 ? "setpriv --reuid 61190 --regid 61190 --clear-groups " : "";
   const auto second = try_command("timeout 60 " + user + std::string(KEYAGENTD) + " --config " +
                                   (agent_.folder() / "second.yml").string() + " 2>&1");
-  const char* why = GetParam() == Means::kMode ? "is held by process" : "another agent has this token";
+  const char* why =
+      GetParam() == Means::kMode ? "is held by process" : "another agent has this token";
   EXPECT_THAT(second.output, HasSubstr(why)) << second.status;
   EXPECT_TRUE(signs(agent_));
 }
