@@ -5,6 +5,7 @@
 #include <boost/beast/http/write.hpp>
 #include <boost/beast/websocket/rfc6455.hpp>
 
+#include "agent/base/address_principal.h"
 #include "agent/base/wiping.h"
 #include "agent/tls/link.h"
 
@@ -56,13 +57,18 @@ void serve(Server::Impl& server, Socket socket) {
 }
 
 HttpConnection::HttpConnection(Server::Impl& server, Socket socket)
-    : server_(server), timer_(server.io), buffer_(kBuffer), address_(address_of(socket)) {
+    : server_(server),
+      timer_(server.io),
+      buffer_(kBuffer),
+      address_(address_of(socket)),
+      principal_(principal_of_address(address_)) {
   stream_.emplace(std::move(socket), server.current(), Expected{});
 }
 
 // --- the handshake
 
 void HttpConnection::start() {
+  server_.places.enter(principal_, *this);
   enter(Phase::kHandshake, server_.options.handshake_timeout);
   wait_handshake(Step::kWantRead);
 }
@@ -71,11 +77,25 @@ void HttpConnection::wait_handshake(Step wanted) {
   stream_->socket().async_wait(wanted == Step::kWantWrite ? Socket::wait_write : Socket::wait_read,
                                [self = shared_from_this()](error_code error) {
                                  if (error || self->ending_) return self->finish();
-                                 self->server_.in_worker([self] {
-                                   const Step step = self->stream_->session().handshake();
-                                   self->server_.in_io([self, step] { self->on_handshake(step); });
-                                 });
+                                 self->heard_ = self->calculating_ = true;
+                                 self->server_.handshakes.push(
+                                     self->principal_, [self] { self->calculate_handshake(); });
                                });
+}
+
+void HttpConnection::calculate_handshake() {
+  const auto done = [this](Step step) {
+    calculating_ = false;
+    server_.handshakes.done();
+    on_handshake(step);
+  };
+  // It has waited for its turn.
+  if (ending_ || timed_out_)
+    return server_.in_io([self = shared_from_this(), done] { done(Step::kWantRead); });
+  server_.in_worker([self = shared_from_this(), done] {
+    const Step step = self->stream_->session().handshake();
+    self->server_.in_io([self, done, step] { done(step); });
+  });
 }
 
 void HttpConnection::on_handshake(Step step) {
@@ -276,6 +296,37 @@ void HttpConnection::end(const std::string&) {
   stream_->cut();
 }
 
+Standing HttpConnection::standing() const {
+  if (ending_ || calculating_) return Standing::kWorking;
+  switch (phase_) {
+    case Phase::kHandshake:
+      return heard_ ? Standing::kSlow : Standing::kSilent;
+    case Phase::kLingering:
+      return Standing::kIdle;
+    case Phase::kIdle:
+      return peer_ && peer_->certified ? Standing::kKnownIdle : Standing::kIdle;
+    case Phase::kReading:
+    case Phase::kWriting:
+      return Standing::kSlow;
+    case Phase::kHandling:
+    case Phase::kEnded:
+      break;
+  }
+  return Standing::kWorking;
+}
+
+void HttpConnection::make_room(const char* why) {
+  if (server_.handlers.refused) {
+    server_.in_worker([self = shared_from_this(), why] {
+      guarded([&] {
+        self->server_.handlers.refused(self->address_, Code::kBusy, why);
+        return HttpResponse{};
+      });
+    });
+  }
+  end(why);
+}
+
 void HttpConnection::linger() {
   if (!stream_ || phase_ == Phase::kEnded) return;
   enter(Phase::kLingering, kLinger);
@@ -295,6 +346,7 @@ void HttpConnection::finish() {
   phase_ = Phase::kEnded;
   timer_.cancel();
   if (stream_) stream_->close();
+  server_.places.leave(principal_, *this);
   server_.remove(shared_from_this());
 }
 

@@ -14,12 +14,15 @@
 namespace keyagent::tls {
 
 class HttpConnection final : public Connection,
+                             public Occupant,
                              public std::enable_shared_from_this<HttpConnection> {
  public:
   HttpConnection(Server::Impl& server, asio::ip::tcp::socket socket);
   void start();
   const Peer* peer() const override { return peer_ ? &*peer_ : nullptr; }
   void end(const std::string& why) override;
+  Standing standing() const override;
+  void make_room(const char* why) override;
 
  private:
   using Request = http::request<http::string_body>;
@@ -27,6 +30,7 @@ class HttpConnection final : public Connection,
 
   // The handshake is done in a worker, because its signature may take a token's time.
   void wait_handshake(Step wanted);
+  void calculate_handshake();
   void on_handshake(Step step);
   void established();
   void refuse(const Error& error);
@@ -57,7 +61,10 @@ class HttpConnection final : public Connection,
   std::optional<Peer> peer_;
   std::string address_;
   Phase phase_ = Phase::kHandshake;
+  std::string principal_;  // of address_
   bool ending_ = false, timed_out_ = false;
+  bool heard_ = false;        // something was read
+  bool calculating_ = false;  // a worker is in the handshake, or about to be
   std::array<char, 512> rest_;
 };
 

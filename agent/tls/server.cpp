@@ -1,5 +1,6 @@
 #include <vector>
 
+#include "agent/base/address_principal.h"
 #include "agent/tls/server_impl.h"
 
 namespace keyagent::tls {
@@ -46,21 +47,31 @@ void Server::Impl::listen() {
 void Server::Impl::accept() {
   acceptor.async_accept([this](error_code error, asio::ip::tcp::socket socket) {
     if (ending) return;
-    if (error) {  // out of file descriptors, most likely: they come back
+    if (error) {  // out of file descriptors, most likely
+      places.make_room();
       pause.expires_after(kAcceptPause);
       pause.async_wait([this](error_code stopped) {
         if (!stopped && !ending) accept();
       });
       return;
     }
-    bool room = false;
-    {
-      const std::lock_guard lock(mutex);
-      room = connections.size() < options.connections;
-    }
-    if (room) serve(*this, std::move(socket));
+    admit(std::move(socket));
     accept();
   });
+}
+
+// Links hold places of the total too, and never end for others.
+void Server::Impl::admit(asio::ip::tcp::socket socket) {
+  std::size_t open = 0;
+  {
+    const std::lock_guard lock(mutex);
+    open = connections.size();
+  }
+  // Those that were told to end are still among them for a moment.
+  if (open >= 2 * options.connections) return;
+  if (open >= options.connections && !places.make_room()) return;
+  if (places.make_room_for(principal_of_address(address_of(socket))))
+    serve(*this, std::move(socket));
 }
 
 void Server::Impl::add(const std::shared_ptr<Connection>& connection) {

@@ -12,7 +12,9 @@
 #include <boost/asio/steady_timer.hpp>
 #include <boost/asio/thread_pool.hpp>
 
+#include "agent/tls/address_places.h"
 #include "agent/tls/context.h"
+#include "agent/tls/handshake_queue.h"
 #include "agent/tls/server.h"
 #include "agent/tls/stream.h"
 
@@ -35,6 +37,7 @@ struct Server::Impl {
   std::shared_ptr<const Context> make(const Identity& identity, const Trust& trust) const;
   void listen();
   void accept();
+  void admit(asio::ip::tcp::socket socket);
   void add(const std::shared_ptr<Connection>& connection);
   void remove(const std::shared_ptr<Connection>& connection);
   // Runs `work` in the io thread.
@@ -56,6 +59,8 @@ struct Server::Impl {
   asio::ip::tcp::acceptor acceptor{io};
   asio::steady_timer pause{io};  // after an accept() that failed
   bool ending = false;           // io thread only
+  AddressPlaces places{options.connections_per_address, options.connections};  // io thread only
+  HandshakeQueue handshakes{std::max(1U, options.workers * 3 / 4)};            // io thread only
 
   mutable std::mutex mutex;
   std::condition_variable emptied;

@@ -12,17 +12,20 @@ struct Count {
   std::int64_t Limits::*member;
   long least, most;
 };
-constexpr Count kCounts[] = {{"enrollments", &Limits::enrollments, 1, 1'000'000},
-                             {"pending", &Limits::pending, 1, 1'000'000},
-                             {"pending-per-address", &Limits::pending_per_address, 1, 1'000'000},
-                             {"certificates", &Limits::certificates, 2, 100'000},
-                             {"events-per-source", &Limits::events_per_source, 1, 1'000'000},
-                             {"events", &Limits::events, 1000, 1'000'000'000},
-                             {"refusals", &Limits::refusals, 1000, 1'000'000'000},
-                             {"alarms", &Limits::alarms, 1000, 1'000'000'000},
-                             {"agents", &Limits::agents, 1, 10'000'000},
-                             {"tokens", &Limits::tokens, 1, 10'000'000},
-                             {"handshakes", &Limits::handshakes, 1, 1'000'000}};
+constexpr Count kCounts[] = {
+    {"enrollments", &Limits::enrollments, 1, 1'000'000},
+    {"pending", &Limits::pending, 1, 1'000'000},
+    {"pending-per-address", &Limits::pending_per_address, 1, 1'000'000},
+    {"certificates", &Limits::certificates, 2, 100'000},
+    {"events-per-source", &Limits::events_per_source, 1, 1'000'000},
+    {"events", &Limits::events, 1000, 1'000'000'000},
+    {"refusals", &Limits::refusals, 1000, 1'000'000'000},
+    {"alarms", &Limits::alarms, 1000, 1'000'000'000},
+    {"agents", &Limits::agents, 1, 10'000'000},
+    {"tokens", &Limits::tokens, 1, 10'000'000},
+    {"handshakes", &Limits::handshakes, 1, 1'000'000},
+    {"connections", &Limits::connections, 8, 1'000'000},
+    {"connections-per-address", &Limits::connections_per_address, 4, 1'000'000}};
 
 struct Time {
   const char* name;

@@ -25,6 +25,8 @@ struct Limits {
   std::chrono::milliseconds alarm_time{std::chrono::hours(24 * 1100)};
   std::int64_t agents = 20'000, tokens = 10'000;
   std::int64_t handshakes = 600;  // failed ones, per address and hour
+  // Open at each listener: all, and those of one address but for its agents' links.
+  std::int64_t connections = 20'000, connections_per_address = 1000;
 };
 
 // Throws Error{kConfiguration}.
