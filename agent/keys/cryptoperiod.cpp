@@ -130,8 +130,12 @@ Cryptoperiod Periods::of(const KeyRecord& key) const {
 
 std::optional<WallTime> next_rekey(const KeyRecord& key, const Periods& periods) {
   const Span active = periods.of(key).active;
-  if (active == 0ms || !counts(key)) return std::nullopt;
+  if (active == 0ms || !counts(key) || is_pinned(key.purpose)) return std::nullopt;
   return key.activated + active - active * periods.jitter_percent / 100 * lot_of(key.kid) / 1000;
+}
+
+bool is_pinned(Purpose purpose) {
+  return purpose == Purpose::kCa || purpose == Purpose::kConfirm;
 }
 
 bool enforces_period(Purpose purpose) {

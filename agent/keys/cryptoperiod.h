@@ -47,6 +47,8 @@ struct Periods {
 // the same at each call: a restart draws no new lot.
 std::optional<WallTime> next_rekey(const KeyRecord& key, const Periods& periods);
 
+// Others pinned these keys, and would refuse everything that another generation signs: no rekey.
+bool is_pinned(Purpose purpose);
 // False for keys whose work goes on past their period: the audit log must stay signed, and others
 // have pinned the keys that vouch (identity, ca, confirm).
 bool enforces_period(Purpose purpose);

@@ -43,11 +43,29 @@ RekeyRecord KeyStore::Impl::moved(RekeyRecord rekey, RekeyEvent event) const {
   return rekey;
 }
 
+void require_not_pinned(const KeyRecord& key, Purpose purpose) {
+  if (!is_pinned(purpose)) return;
+  const std::string cure =
+      purpose == Purpose::kCa
+          ? "set up a new instance with another CA key and a store of its own (keyinstanced clone "
+            "copies the data), where the agents enroll again"
+          : "make another key (keyagent key create NAME --purpose confirm), name it in "
+            "keyinstanced.yml as agent: confirmation-key, restart keyinstanced, and enroll each "
+            "agent again with a token for its id (keyagent enroll URL --replace)";
+  throw Error(Code::kUnsupported,
+              "key " + key.name.text() +
+                  " is not rekeyed: agents pinned it when they enrolled and would refuse what "
+                  "another one signs; to replace it, " +
+                  cure,
+              key.kid.text());
+}
+
 RekeyRecord KeyStore::begin_rekey(const RekeyRequest& request, const Cause& cause) {
   const std::lock_guard lock(impl_->change_mutex);
   impl_->require_reconciled();
   const auto snapshot = impl_->current();
   const KeyRecord old = impl_->find(request.name.text());
+  require_not_pinned(old, old.purpose);
   RekeyRecord rekey;
   rekey.name = request.name;
   rekey.old_kid = old.kid;

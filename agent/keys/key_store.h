@@ -98,6 +98,10 @@ struct Finding {
   std::string cure;     // the command or step that ends it; empty when nothing is to be done
 };
 
+// Throws Error{kUnsupported}, with what to do, for a key that serves as `purpose` and that others
+// pinned (is_pinned()).
+void require_not_pinned(const KeyRecord& key, Purpose purpose);
+
 // Thread-safe. Readers never wait for the token: records are an immutable snapshot that changes
 // swap. Every change is written to the ledger before and after the token acts, and may be repeated.
 class KeyStore {

@@ -14,7 +14,7 @@
 namespace keyagent::keys {
 namespace {
 
-constexpr int kFormat = 5;
+constexpr int kFormat = 6;
 constexpr int kApplication = 0x6B657961;  // "keya"
 
 constexpr const char* kSchema = R"sql(
@@ -70,6 +70,9 @@ constexpr const char* kSchema5 = R"sql(
 ALTER TABLE keys ADD COLUMN accepts_cbc INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE journal ADD COLUMN accepts_cbc INTEGER NOT NULL DEFAULT 0;
 )sql";
+
+// From format 6 on the digest takes the census as one hash, which is kept between changes.
+constexpr std::int64_t kCensusHashed = 6;
 
 constexpr const char* kFrom1 = R"sql(
 ALTER TABLE keys ADD COLUMN activated TEXT NOT NULL DEFAULT '';
@@ -195,7 +198,7 @@ void Ledger::migrate(std::int64_t from) {
     }
     if (from < 3) execute(kSchema3);
     if (from < 4) execute(kSchema4);
-    execute(kSchema5);
+    if (from < 5) execute(kSchema5);
     execute(("PRAGMA user_version=" + std::to_string(kFormat)).c_str());
   });
 }
@@ -219,7 +222,7 @@ void Ledger::transact(const std::function<void()>& work) {
     execute("COMMIT");
   } catch (...) {
     sqlite3_exec(db_, "ROLLBACK", nullptr, nullptr, nullptr);
-    census_rows_.reset();
+    forget_census_hashes();
     throw;
   }
 }
@@ -230,7 +233,7 @@ LedgerState Ledger::load() {
     check.step();
     if (check.text_at(0) != "ok") throw_damaged(file_, check.text_at(0));
   }
-  census_rows_.reset();
+  forget_census_hashes();
   census_.reset();
   LedgerState state = read_all();
   if (state.digest != compute_digest(state.epoch))
@@ -276,8 +279,7 @@ std::string Ledger::compute_digest(std::uint64_t epoch) {
   if (format > 2) tables.push_back("certificates ORDER BY kid, place");
   for (const char* table : tables) {
     if (table == kCensusTable) {
-      if (!census_rows_) read_census_rows();
-      for (const auto& [source, rows] : *census_rows_) canonical += rows;
+      canonical += format < kCensusHashed ? all_census_rows() : census_hash();
       canonical += "--\n";
       continue;
     }
@@ -292,17 +294,45 @@ std::string Ledger::compute_digest(std::uint64_t epoch) {
   return to_hex(sha256(as_bytes(canonical)));
 }
 
-// In the order of SQLite's BINARY collation, which is that of std::string.
-void Ledger::read_census_rows() {
-  std::map<std::string, std::string> fresh;
+std::string Ledger::all_census_rows() {
+  std::string text;
   Statement rows(db_, "SELECT * FROM census ORDER BY source, kid");
   while (rows.step()) {
-    std::string& text = fresh[rows.text_at(0)];
     for (int column = 0; column < rows.columns(); ++column)
       digest_field(text, as_text(rows.blob_at(column)));
     text += "\n";
   }
-  census_rows_ = std::move(fresh);
+  return text;
+}
+
+void Ledger::forget_census_hashes() {
+  census_hashes_.reset();
+  census_hash_.clear();
+}
+
+// Of the hashes of all sources, in their order.
+std::string Ledger::census_hash() {
+  if (!census_hashes_) {
+    std::vector<std::string> sources;
+    {
+      Statement rows(db_, "SELECT DISTINCT source FROM census");
+      while (rows.step()) sources.push_back(rows.text_at(0));
+    }
+    std::map<std::string, Bytes> fresh;
+    for (auto& source : sources) {
+      auto hash = sha256(as_bytes(census_rows(source)));
+      fresh.emplace(std::move(source), std::move(hash));
+    }
+    census_hashes_ = std::move(fresh);
+    census_hash_.clear();
+  }
+  if (census_hash_.empty()) {
+    Bytes all;
+    for (const auto& [source, hash] : *census_hashes_)
+      all.insert(all.end(), hash.begin(), hash.end());
+    census_hash_ = to_hex(sha256(all));
+  }
+  return census_hash_;
 }
 
 std::string Ledger::census_rows(const std::string& source) {

@@ -111,7 +111,9 @@ class Ledger {
   LedgerState read_all();
   std::shared_ptr<const Census> read_census();
   std::string census_rows(const std::string& source);
-  void read_census_rows();
+  std::string all_census_rows();
+  std::string census_hash();
+  void forget_census_hashes();
   std::map<Kid, CertificateRecord> read_certificates();
   std::string compute_digest(std::uint64_t epoch);
   std::string read_meta(const std::string& name);
@@ -121,9 +123,10 @@ class Ledger {
   sqlite3* db_ = nullptr;
   std::size_t history_rows_;
   std::string read_only_;
-  // The census as the digest takes it, by source; empty: not read yet. This connection is the only
-  // writer (KeyStore's lock).
-  std::optional<std::map<std::string, std::string>> census_rows_;
+  // The census as the digest takes it: SHA-256 of each source's rows, and of all of them; empty:
+  // to be made. This connection is the only writer (KeyStore's lock).
+  std::optional<std::map<std::string, Bytes>> census_hashes_;
+  std::string census_hash_;
   std::shared_ptr<const Census> census_;  // null: to be read
 };
 

@@ -2,6 +2,7 @@
 
 #include "agent/keys/ledger_rows.h"
 
+#include "agent/base/encoding.h"
 #include "agent/keys/ledger.h"
 #include "agent/keys/sqlite.h"
 
@@ -127,9 +128,10 @@ void Ledger::record_census(const std::string& source, const std::vector<CensusEn
           .step();
     }
     census_.reset();
-    if (!census_rows_) return;
-    census_rows_->erase(source);
-    if (!entries.empty()) census_rows_->emplace(source, census_rows(source));
+    census_hash_.clear();
+    if (!census_hashes_) return;
+    census_hashes_->erase(source);
+    if (!entries.empty()) census_hashes_->emplace(source, sha256(as_bytes(census_rows(source))));
   });
 }
 

@@ -1,6 +1,9 @@
 // The census: whose a source is, and how much it may hold, on a real ledger.
 
+#include <algorithm>
 #include <chrono>
+#include <fstream>
+#include <string>
 
 #include "agent/keys/ledger.h"
 #include "tests/keys/rekey_fixture.h"
@@ -90,6 +93,47 @@ TEST_F(CensusTest, Fault154_AFullCensusCostsAChangeLittle) {
   RecordProperty(
       "microseconds_a_change",
       static_cast<int>(std::chrono::duration_cast<std::chrono::microseconds>(each).count()));
+}
+
+// The greatest census that configuration allows, against none.
+TEST_F(CensusTest, Fault154_AHundredThousandRowsCostAChangeWhatNoneCost) {
+  limits_ = {100'000, 100'000, 100'000, 100'000, 512};
+  make("one", Purpose::kSign, KeyAlgorithm::kEcP256);
+  // The fastest: what others do with the disk and the processor does not count.
+  const auto fastest_change = [&] {
+    auto best = std::chrono::steady_clock::duration::max();
+    for (int i = 0; i < 30; ++i) {
+      const auto begin = std::chrono::steady_clock::now();
+      store_->change_state("one", i % 2 == 0 ? KeyState::kSuspended : KeyState::kActive, {"test"});
+      best = std::min(best, std::chrono::steady_clock::now() - begin);
+    }
+    return std::chrono::duration<double, std::micro>(best).count();
+  };
+  const auto resident_kib = [] {
+    std::ifstream status("/proc/self/status");
+    std::string line;
+    while (std::getline(status, line))
+      if (line.starts_with("VmRSS:")) return std::stol(line.substr(6));
+    return 0L;
+  };
+  const double empty = fastest_change();
+  const long before = resident_kib();
+  for (std::size_t i = 0; i < 10; ++i)
+    ASSERT_EQ(report("/srv/" + std::to_string(i), "uid 1", 10'000), Code::kOk);
+  ASSERT_EQ(rows(), 100'000u);
+  const double full = fastest_change();
+  const auto begin = std::chrono::steady_clock::now();
+  ASSERT_EQ(report("/srv/7", "uid 1", 10'000, 2), Code::kOk);
+  const auto report_time = std::chrono::steady_clock::now() - begin;
+  RecordProperty("empty_us", static_cast<int>(empty));
+  RecordProperty("full_us", static_cast<int>(full));
+  RecordProperty(
+      "report_ms",
+      static_cast<int>(std::chrono::duration_cast<std::chrono::milliseconds>(report_time).count()));
+  RecordProperty("kib", static_cast<int>(resident_kib() - before));
+  EXPECT_LT(full, 5 * empty) << "a change hashes or reads the census";
+  open();
+  EXPECT_EQ(rows(), 100'000u);
 }
 
 }  // namespace

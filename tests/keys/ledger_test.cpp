@@ -389,5 +389,71 @@ TEST_F(LedgerTest, Fault081_ReadOnlyFolderIsReadWithWhatIsInTheWriteAheadLogAndR
   EXPECT_EQ(ledger.load().journal.size(), 1u);
 }
 
+// Format 5 took every row of the census into its digest; its tables are those of today.
+class FormatFiveTest : public LedgerTest {
+ protected:
+  FormatFiveTest() {
+    Ledger ledger(file());
+    for (const std::string source : {"/srv/b", "/srv/a"}) {
+      const CensusEntry entry{source, Kid(to_base64url(random_bytes(32))), 3, {}, "uid 1000"};
+      ledger.record_census(source, {entry});
+    }
+    run("UPDATE meta SET value='" + digest_of_format_5() +
+        "' WHERE name='digest'; PRAGMA user_version=5");
+  }
+  std::string digest_of_format_5() const {
+    sqlite3* db = nullptr;
+    EXPECT_EQ(sqlite3_open(file().c_str(), &db), SQLITE_OK);
+    std::string canonical = "keyagent-ledger-v5;";
+    const auto each_row = [&](const std::string& sql,
+                              const std::function<void(sqlite3_stmt*)>& row) {
+      sqlite3_stmt* statement = nullptr;
+      EXPECT_EQ(sqlite3_prepare_v2(db, sql.c_str(), -1, &statement, nullptr), SQLITE_OK);
+      while (sqlite3_step(statement) == SQLITE_ROW) row(statement);
+      sqlite3_finalize(statement);
+    };
+    const auto text_at = [](sqlite3_stmt* row, int column) {
+      const auto* bytes = static_cast<const char*>(sqlite3_column_blob(row, column));
+      const auto size = static_cast<std::size_t>(sqlite3_column_bytes(row, column));
+      return bytes == nullptr ? std::string() : std::string(bytes, size);
+    };
+    each_row("SELECT value FROM meta WHERE name='epoch'",
+             [&](auto* row) { canonical += text_at(row, 0) + ";"; });
+    for (const std::string table :
+         {"keys ORDER BY cka_id", "journal ORDER BY cka_id", "history ORDER BY seq",
+          "rekeys ORDER BY id", "census ORDER BY source, kid",
+          "certificates ORDER BY kid, place"}) {
+      each_row("SELECT * FROM " + table, [&](auto* row) {
+        for (int column = 0; column < sqlite3_column_count(row); ++column) {
+          const auto field = text_at(row, column);
+          canonical += std::to_string(field.size()) + ":" + field + ";";
+        }
+        canonical += "\n";
+      });
+      canonical += "--\n";
+    }
+    sqlite3_close(db);
+    return to_hex(sha256(as_bytes(canonical)));
+  }
+};
+
+TEST_F(FormatFiveTest, IsBroughtToTheNewFormatWithItsCensus) {
+  for (int start = 0; start < 2; ++start) {
+    Ledger ledger(file());
+    const auto state = ledger.load();
+    EXPECT_EQ(state.epoch, 4u) << "bringing it over is one change";
+    ASSERT_EQ(state.census->entries.size(), 2u);
+    EXPECT_EQ(state.census->entries[0].source, "/srv/a");
+  }
+  run("UPDATE census SET count=0 WHERE source='/srv/b'");
+  EXPECT_EQ(code_of([&] { Ledger(file()).load(); }), Code::kIntegrity) << "the new digest has it";
+}
+
+TEST_F(FormatFiveTest, OneThatWasChangedByHandIsNotVouchedForByTheNewDigest) {
+  run("UPDATE census SET count=0 WHERE source='/srv/b'");
+  EXPECT_EQ(code_of([&] { Ledger ledger(file()); }), Code::kIntegrity);
+  EXPECT_EQ(code_of([&] { Ledger ledger(file()); }), Code::kIntegrity);
+}
+
 }  // namespace
 }  // namespace keyagent::keys

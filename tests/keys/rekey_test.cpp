@@ -59,6 +59,26 @@ INSTANTIATE_TEST_SUITE_P(
                       Kind{"audit", Purpose::kAudit, {}, {}}),
     [](const auto& each) { return std::string(each.param.name); });
 
+TEST_F(RekeyTest, R7_KeysThatAgentsPinnedAreNotRekeyedAndNeverDue) {
+  for (const auto& [name, purpose, cure] :
+       {std::tuple{"instance-ca", Purpose::kCa, "keyinstanced clone"},
+        {"instance-confirm", Purpose::kConfirm, "--purpose confirm"}}) {
+    const auto before = make(name, purpose, KeyAlgorithm::kEcP256);
+    periods_.by_purpose[purpose] = {kDay, Span(0), Span(0), true};
+    try {
+      begin(name);
+      ADD_FAILURE() << name << " is rekeyed";
+    } catch (const Error& error) {
+      EXPECT_EQ(error.code(), Code::kUnsupported);
+      EXPECT_THAT(error.what(), HasSubstr("agents pinned it"));
+      EXPECT_THAT(error.what(), HasSubstr(cure));
+    }
+    clock_.advance(10 * kDay);
+    EXPECT_FALSE(next_rekey(before, periods_));
+    EXPECT_EQ(store_->find(name).kid, before.kid);
+  }
+}
+
 TEST_F(RekeyTest, R8_ARekeyIsResumedAtEveryStepItWasLeftAt) {
   peer_ = &the_peer_;
   const auto old = make("one", Purpose::kSign);
