@@ -12,6 +12,7 @@
 #include "agent/base/rate_budget.h"
 #include "agent/gate/failure_budget.h"
 #include "agent/gate/gate.h"
+#include "agent/gate/list_drafts.h"
 #include "agent/gate/lost_keys.h"
 #include "agent/gate/status_figures.h"
 #include "agent/gate/untyped_keys.h"
@@ -53,6 +54,7 @@ struct State {
   RecipientIndex recipients;
   SampledFigures figures;
   UntypedKeys untyped;
+  ListDrafts lists{*services.clock};
   std::mutex verify_mutex;  // one verification of the audit log at a time
 };
 

@@ -1,11 +1,17 @@
 // Keys that vouch: what they sign, and that they sign nothing else, whoever asks.
 
+#include <openssl/x509.h>
+
 #include "agent/base/encoding.h"
 #include "agent/envelope/envelope.h"
 #include "agent/envelope/statement.h"
+#include "agent/gate/list_drafts.h"
 #include "agent/pki/issuer.h"
 #include "agent/pki/revocation_list.h"
+#include "agent/wire/frame.h"
 #include "tests/gate/gate_fixture.h"
+#include "tests/support/code_of.h"
+#include "tests/support/fake_clock.h"
 #include "tests/support/software_keys.h"
 
 namespace keyagent::gate {
@@ -242,6 +248,64 @@ TEST_F(GateStatementTest, Fault144_AuthoritiesAndListsBeyondTheRulesAreRefused) 
   serial.mutable_sign_statement()->mutable_revocation_list()->mutable_revoked(0)->clear_serial();
   refused(serial);
   refused(statement("instance-ca"));  // nothing at all
+}
+
+TEST_F(GateStatementTest, Fault144_ARevocationListInPartsIsSignedWholeOrNotAtAll) {
+  constexpr std::uint64_t kAtOnce = 4000, kAll = 20'000;
+  const auto part = [&](std::uint64_t from, std::uint64_t to, std::uint64_t number) {
+    auto request = list();
+    auto& wanted = *request.mutable_sign_statement()->mutable_revocation_list();
+    wanted.set_number(number);
+    const auto entry = wanted.revoked(0);
+    wanted.clear_revoked();
+    for (auto i = from; i < to; ++i) {
+      auto& added = *wanted.add_revoked();
+      added = entry;
+      added.set_serial("serial " + std::to_string(1'000'000'000 + i));
+    }
+    wanted.set_more(to < kAll);
+    if (to == kAll) wanted.set_total(kAll);
+    EXPECT_LT(request.ByteSizeLong(), wire::kMaxFrame);
+    return request;
+  };
+  for (std::uint64_t at = 0; at + kAtOnce < kAll; at += kAtOnce) {
+    const auto kept = ask(kInstance, part(at, at + kAtOnce, 8));
+    ASSERT_FALSE(kept.has_failure()) << kept.failure().text();
+    EXPECT_TRUE(kept.sign_statement().der().empty());
+  }
+  const auto last = part(kAll - kAtOnce, kAll, 8);
+  // Another caller, number or key has nothing of it.
+  EXPECT_THAT(refused(part(kAll - kAtOnce, kAll, 9)).failure().text(), HasSubstr("send it again"));
+  EXPECT_THAT(refused(last).failure().text(), HasSubstr("send it again"))
+      << "what was begun ended with the other";
+  for (std::uint64_t at = 0; at + kAtOnce < kAll; at += kAtOnce)
+    ask(kInstance, part(at, at + kAtOnce, 8));
+  EXPECT_TRUE(ask(1000, last).has_failure()) << "the part of another user";
+  const auto whole = ask(kInstance, last);
+  ASSERT_FALSE(whole.has_failure()) << whole.failure().text();
+  const auto& der = whole.sign_statement().der();
+  const auto* bytes = reinterpret_cast<const unsigned char*>(der.data());
+  const std::unique_ptr<X509_CRL, decltype(&X509_CRL_free)> crl(
+      d2i_X509_CRL(nullptr, &bytes, static_cast<long>(der.size())), X509_CRL_free);
+  ASSERT_NE(crl, nullptr);
+  EXPECT_EQ(sk_X509_REVOKED_num(X509_CRL_get_REVOKED(crl.get())), static_cast<int>(kAll));
+  EXPECT_THAT(last_audit(), HasSubstr("revocation list of 20000"));
+}
+
+TEST_F(GateStatementTest, Fault144_DraftsOfRevocationListsAreBounded) {
+  test::FakeClock clock;
+  ListDrafts drafts(clock);
+  const std::vector<pki::Revoked> one{{"01", clock.now(), "superseded"}};
+  for (const std::string owner : {"a", "b", "c", "d"}) drafts.add(owner, 1, one);
+  EXPECT_EQ(code_of([&] { drafts.add("e", 1, one); }), Code::kBusy);
+  drafts.add("a", 1, one);
+  EXPECT_EQ(code_of([&] {
+              drafts.add("a", 1, std::vector<pki::Revoked>(ListDrafts::kMaxEntries, one.front()));
+            }),
+            Code::kDenied);
+  clock.advance(2min);
+  drafts.add("e", 1, one);
+  EXPECT_EQ(code_of([&] { drafts.finish("a", 1, one, 3); }), Code::kDenied) << "forgotten";
 }
 
 TEST_F(GateStatementTest, Fault144_ATextIsSignedInItsKnownFormByAKeyOfItsPurpose) {

@@ -185,21 +185,19 @@ std::string Authority::crl_pem() {
 // A CRL lives crl_life and is made anew at half of it, and whenever something was revoked.
 Bytes Authority::current_crl() {
   if (outside_) return outside_->crl();
-  std::vector<pki::Revoked> revoked;
-  std::set<std::string> serials;
-  for (const auto& each : store_.revoked_certificates(clock_.now()))
-    revoked.push_back({each.serial, *each.revoked, each.reason});
-  for (const auto& each : revoked) serials.insert(each.serial);
-  const std::lock_guard lock(mutex_);
+  // Before the list: what is revoked meanwhile is in it, and another mark the next time.
   const auto now = clock_.now();
-  if (crl_.empty() || serials != crl_serials_ || now > crl_made_ + config_.crl_life / 2) {
-    const auto number =
-        std::chrono::duration_cast<std::chrono::milliseconds>(now.time_since_epoch());
-    crl_ = keys_.make_crl(certificate_, revoked, static_cast<std::uint64_t>(number.count()),
-                          valid_for(config_.crl_life));
-    crl_serials_ = std::move(serials);
-    crl_made_ = now;
-  }
+  const auto mark = store_.revocation_mark(now);
+  const std::lock_guard lock(mutex_);
+  if (!crl_.empty() && mark == crl_mark_ && now <= crl_made_ + config_.crl_life / 2) return crl_;
+  std::vector<pki::Revoked> revoked;
+  for (const auto& each : store_.revoked_certificates(now))
+    revoked.push_back({each.serial, *each.revoked, each.reason});
+  const auto number = std::chrono::duration_cast<std::chrono::milliseconds>(now.time_since_epoch());
+  crl_ = keys_.make_crl(certificate_, revoked, static_cast<std::uint64_t>(number.count()),
+                        valid_for(config_.crl_life));
+  crl_mark_ = mark;
+  crl_made_ = now;
   return crl_;
 }
 

@@ -5,7 +5,6 @@
 #include <memory>
 #include <mutex>
 #include <optional>
-#include <set>
 #include <string>
 
 #include "agent/base/clock.h"
@@ -75,9 +74,9 @@ class Authority {
   std::unique_ptr<ExternalCa> outside_;
   Bytes certificate_;  // constant after bring_up()
   std::mutex mutex_;
-  Bytes crl_;                          // guarded by mutex_
-  WallTime crl_made_;                  // guarded by mutex_
-  std::set<std::string> crl_serials_;  // guarded by mutex_
+  Bytes crl_;             // guarded by mutex_
+  WallTime crl_made_;     // guarded by mutex_
+  std::string crl_mark_;  // guarded by mutex_: Store::revocation_mark()
 };
 
 // "DNS:keys.example.org", "IP:192.0.2.1": what the instance's certificate names.

@@ -1,5 +1,7 @@
 #include "agent/instance/common/host_keys.h"
 
+#include <algorithm>
+
 #include "agent/base/encoding.h"
 #include "agent/base/error.h"
 #include "agent/base/ids.h"
@@ -12,6 +14,9 @@
 namespace keyagent::instance {
 namespace {
 
+// Of at most 52 bytes each: well within a request of 256 KiB.
+constexpr std::size_t kRevokedAtOnce = 4000;
+
 // RS256 where the key is RSA: PSS in certificates is still refused by some.
 SignatureAlgorithm certificate_algorithm(KeyAlgorithm algorithm) {
   return is_rsa(algorithm) ? SignatureAlgorithm::kRs256 : *default_signature(algorithm);
@@ -19,6 +24,15 @@ SignatureAlgorithm certificate_algorithm(KeyAlgorithm algorithm) {
 
 std::int64_t seconds(WallTime time) {
   return std::chrono::duration_cast<std::chrono::seconds>(time.time_since_epoch()).count();
+}
+
+void add_revoked(const pki::Revoked& each, wire::RevocationList& list) {
+  auto& entry = *list.add_revoked();
+  const auto serial = from_hex(each.serial.size() % 2 == 0 ? each.serial : "0" + each.serial);
+  if (!serial) throw Error(Code::kIntegrity, "the store has a serial number that is no hex");
+  entry.set_serial(serial->data(), serial->size());
+  entry.set_at(seconds(each.when));
+  if (each.reason != "unspecified") entry.set_reason(each.reason);
 }
 
 }  // namespace
@@ -87,23 +101,24 @@ Bytes HostKeys::issue(ByteView authority, const Certified& certified) {
   return sign_statement(std::move(request));
 }
 
+// In parts that fit into requests of their own: none is signed before all are there.
 Bytes HostKeys::make_crl(ByteView authority, const std::vector<pki::Revoked>& revoked,
                          std::uint64_t number, const pki::Validity& validity) {
-  wire::Request request;
-  auto& wanted = *request.mutable_sign_statement()->mutable_revocation_list();
-  wanted.set_authority(authority.data(), authority.size());
-  wanted.set_number(number);
-  wanted.set_this_update(seconds(validity.not_before));
-  wanted.set_next_update(seconds(validity.not_after));
-  for (const auto& each : revoked) {
-    auto& entry = *wanted.add_revoked();
-    const auto serial = from_hex(each.serial.size() % 2 == 0 ? each.serial : "0" + each.serial);
-    if (!serial) throw Error(Code::kIntegrity, "the store has a serial number that is no hex");
-    entry.set_serial(serial->data(), serial->size());
-    entry.set_at(seconds(each.when));
-    if (each.reason != "unspecified") entry.set_reason(each.reason);
+  const bool in_parts = revoked.size() > kRevokedAtOnce;
+  for (std::size_t at = 0;; at += kRevokedAtOnce) {
+    wire::Request request;
+    auto& wanted = *request.mutable_sign_statement()->mutable_revocation_list();
+    wanted.set_authority(authority.data(), authority.size());
+    wanted.set_number(number);
+    wanted.set_this_update(seconds(validity.not_before));
+    wanted.set_next_update(seconds(validity.not_after));
+    const auto end = std::min(revoked.size(), at + kRevokedAtOnce);
+    for (std::size_t each = at; each < end; ++each) add_revoked(revoked[each], wanted);
+    wanted.set_more(end < revoked.size());
+    if (in_parts && !wanted.more()) wanted.set_total(revoked.size());
+    auto answer = sign_statement(std::move(request));
+    if (end == revoked.size()) return answer;
   }
-  return sign_statement(std::move(request));
 }
 
 Bytes HostKeys::tls_request(const std::vector<std::string>& names) {
