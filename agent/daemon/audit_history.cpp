@@ -131,17 +131,75 @@ std::string AuditHistory::accept() {
   return "the audit log is accepted as it is; it was: " + std::exchange(fault_, {});
 }
 
+std::optional<std::string> AuditHistory::offer() {
+  const std::lock_guard lock(mutex_);
+  if (!heard_ || !checked_) return std::nullopt;
+  // Its operator may have accepted the log.
+  if (!instance_fault_.empty()) return std::string();
+  if (!compared_ || !fault_.empty()) return std::nullopt;
+  auto checkpoint = audit_.newest_checkpoint();
+  const auto newest = audit::parse_external(checkpoint);
+  if (!newest || (instance_ && newest->size <= instance_->size)) return std::nullopt;
+  offered_ = audit::Anchor{{}, newest->size, newest->hash, newest->kid};
+  return checkpoint;
+}
+
+void AuditHistory::hear(const std::optional<std::string>& checkpoint) {
+  const auto said = checkpoint ? audit::parse_external(*checkpoint) : std::nullopt;
+  if (checkpoint && !said)
+    return log_warning("audit", "the checkpoint that the instance keeps is not one");
+  const std::lock_guard lock(mutex_);
+  heard_ = true;
+  if (!said) {
+    if (!instance_fault_.empty())
+      log_info("audit", "the instance has accepted the audit log as it is");
+    instance_.reset();
+    instance_fault_.clear();
+    compared_ = true;
+    return;
+  }
+  const auto is_said = [&](const std::optional<audit::Anchor>& each) {
+    return each && each->size == said->size && each->hash == said->hash;
+  };
+  // One of this run is in the log.
+  if (!is_said(instance_)) compared_ = is_said(offered_);
+  instance_ = audit::Anchor{"the instance", said->size, said->hash, said->kid};
+}
+
+void AuditHistory::compare() {
+  {
+    const std::lock_guard lock(mutex_);
+    if (!checked_ || !instance_ || compared_) return;
+  }
+  const auto result = verify(true, true);
+  const std::lock_guard lock(mutex_);
+  compared_ = true;
+  instance_fault_ = result.ok ? std::string() : result.text;
+  if (result.ok) return;
+  tell_({keys::KeyEvent::Weight::kAlarm,
+         "audit.history",
+         {},
+         {},
+         "internal:audit",
+         std::string(code_name(Code::kIntegrity)),
+         "the log is not the one that the instance knows: " + result.text});
+}
+
 std::vector<audit::Anchor> AuditHistory::anchors() const {
   const std::lock_guard lock(mutex_);
-  if (!anchor_) return {};
-  return {*anchor_};
+  std::vector<audit::Anchor> out;
+  if (anchor_) out.push_back(*anchor_);
+  if (instance_) out.push_back(*instance_);
+  return out;
 }
 
 std::vector<wire::Diagnosis> AuditHistory::diagnose() const {
   std::string fault;
+  bool at_instance = false;
   {
     const std::lock_guard lock(mutex_);
-    fault = fault_;
+    at_instance = !instance_fault_.empty();
+    fault = fault_.empty() ? instance_fault_ : fault_;
   }
   std::error_code error;
   const auto size = std::filesystem::file_size(folder_ / audit::kLogName, error);
@@ -155,8 +213,12 @@ std::vector<wire::Diagnosis> AuditHistory::diagnose() const {
   diagnosis.set_subject(folder_.string());
   diagnosis.set_text("the audit log does not verify: " + fault);
   diagnosis.set_cure(
-      "keep a copy of the folder as evidence and compare it with checkpoints kept elsewhere; a log "
-      "that was put back or begun anew on purpose: keyagent reload accepts it, and records that");
+      std::string("keep a copy of the folder as evidence and compare it with checkpoints kept "
+                  "elsewhere; a log that was put back or started again on purpose: keyagent reload "
+                  "accepts it, and records that") +
+      (at_instance ? "; the instance's operator then accepts it too, with keyagent instance "
+                     "checkpoint AGENT --accept"
+                   : ""));
   return {diagnosis};
 }
 

@@ -16,8 +16,8 @@
 namespace keyagent::daemon {
 
 // Thread-safe. Keeps the newest checkpoint (records, hash, kid) outside the audit folder: as a data
-// object in the token, or in the ledger's notes where the token keeps none. A log that was
-// rewritten, cut or put back from a copy does not hold it (RELIABILITY 157).
+// object in the token, or in the ledger's notes where the token keeps none; and at the instance. A
+// log that was rewritten, cut or put back from a copy does not hold it (RELIABILITY 138, 157).
 class AuditHistory {
  public:
   AuditHistory(audit::AuditLog& audit, keys::KeyStore& keys, vault::TokenVault& vault,
@@ -31,6 +31,12 @@ class AuditHistory {
   // The administrator takes the log as it is: it must chain, and its newest checkpoint becomes the
   // anchor. Returns what it says of it; empty when there was nothing to accept.
   std::string accept();
+
+  // For the link (link::AuditWitness). A log that lacks the instance's checkpoint offers none.
+  std::optional<std::string> offer();
+  void hear(const std::optional<std::string>& checkpoint);
+  // Looks for the checkpoint that the instance has said, once each; reads the whole log.
+  void compare();
 
   std::vector<audit::Anchor> anchors() const;
   std::vector<wire::Diagnosis> diagnose() const;
@@ -48,7 +54,11 @@ class AuditHistory {
   bool checked_ = false;                 // guarded by mutex_
   std::string fault_;                    // guarded by mutex_
   std::optional<audit::Anchor> anchor_;  // guarded by mutex_
-  SteadyTime next_{};                    // guarded by mutex_
+  // What the instance has. All guarded by mutex_.
+  bool heard_ = false, compared_ = false;
+  std::optional<audit::Anchor> instance_, offered_;
+  std::string instance_fault_;
+  SteadyTime next_{};  // guarded by mutex_
 };
 
 }  // namespace keyagent::daemon

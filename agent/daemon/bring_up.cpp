@@ -138,6 +138,7 @@ void Daemon::Impl::heal() {
   if (!reconciled) bring_up_keys();
   if (!reconciled) return;
   if (audit.opened()) history.check_at_start();
+  history.compare();
   history.anchor();
 }
 

@@ -25,7 +25,8 @@ Daemon::Impl::Impl(config::AgentConfig config_in)
       vault(token),
       keys({config.state_folder, &system_clock(), config.agent_id, config.ledger_history}, vault),
       history(audit, keys, vault, config.audit_folder, [this](const auto& each) { tell(each); }),
-      link(config, asker(), [this](const keys::KeyEvent& each) { chronicle.key(each); }),
+      link(config, asker(), [this](const keys::KeyEvent& each) { chronicle.key(each); },
+           {[this] { return history.offer(); }, [this](const auto& kept) { history.hear(kept); }}),
       rekeys(
           keys, config.rekey, link.confirmation(), [this](const auto& each) { tell(each); },
           [this] { return reconciled.load() && use_only().empty(); },

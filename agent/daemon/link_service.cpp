@@ -6,13 +6,14 @@ namespace keyagent::daemon {
 namespace {
 
 link::LinkContext surroundings(const config::AgentConfig& config, link::GateClient::Ask ask,
-                               keys::EventSink tell) {
+                               keys::EventSink tell, link::AuditWitness audit) {
   link::LinkContext around;
   around.folder = config.state_folder;
   around.agent_id = config.agent_id;
   around.version = KEYAGENT_VERSION;
   around.ask = std::move(ask);
   around.tell = std::move(tell);
+  around.audit = std::move(audit);
   around.credential_max_age = config.credential_max_age;
   around.require_bound = config.require_bound;
   return around;
@@ -37,8 +38,8 @@ class LinkService::Place {
 };
 
 LinkService::LinkService(const config::AgentConfig& config, link::GateClient::Ask ask,
-                         keys::EventSink tell)
-    : link_(surroundings(config, std::move(ask), std::move(tell))) {}
+                         keys::EventSink tell, link::AuditWitness audit)
+    : link_(surroundings(config, std::move(ask), std::move(tell), std::move(audit))) {}
 
 gate::LinkHooks LinkService::hooks() {
   gate::LinkHooks hooks;

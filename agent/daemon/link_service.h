@@ -14,7 +14,8 @@ class LinkService {
   // How many of the gate's threads it may keep waiting for the instance at once.
   static constexpr unsigned kThreads = 2;
 
-  LinkService(const config::AgentConfig& config, link::GateClient::Ask ask, keys::EventSink tell);
+  LinkService(const config::AgentConfig& config, link::GateClient::Ask ask, keys::EventSink tell,
+              link::AuditWitness audit);
 
   // Once the gate is open; stop() before it ends.
   void start() { link_.start(); }

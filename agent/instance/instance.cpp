@@ -24,8 +24,11 @@ constexpr auto kRenewal = 60s;  // how often certificate, CRL and what has expir
 constexpr std::chrono::minutes kSummary{10}, kForget{60};
 constexpr auto kPoll = 10s;  // how late, at most, is what other replicas' lost notices were about
 
-tls::ServerOptions options_of(const Endpoint& endpoint, tls::ClientCertificate certificate) {
+tls::ServerOptions options_of(const Endpoint& endpoint, const Limits& limits,
+                              tls::ClientCertificate certificate) {
   tls::ServerOptions options;
+  options.connections = static_cast<std::size_t>(limits.connections);
+  options.connections_per_address = static_cast<std::size_t>(limits.connections_per_address);
   options.address = endpoint.address;
   options.port = endpoint.port;
   options.client_certificate = certificate;
@@ -61,9 +64,9 @@ struct Instance::Impl {
   HttpsLine peer_line{library};
   Exchanges exchanges{door, peer_line, store, recorder, clock, epoch_of_exchanges()};
   Decisions decisions{store, recorder, clock};
-  GuardedChanges changes{
-      config.approvals,
-      {store, recorder, decisions, exchanges, enrollment, specifications, credentials}};
+  GuardedChanges changes{config.approvals,
+                         {store, recorder, decisions, exchanges, enrollment, specifications,
+                          credentials, agents, people}};
   const Services parts{config,   store,  authority, enrollment,     agents,  credentials,  rekeys,
                        tasks,    people, epoch,     specifications, records, reencryption, links,
                        recorder, clock,  exchanges, decisions,      changes, usage};
@@ -169,8 +172,8 @@ struct Instance::Impl {
     };
     for_agents.refused = refused;
     agents_server = std::make_unique<tls::Server>(
-        library, identity, trust, options_of(config.agents, tls::ClientCertificate::kRequired),
-        for_agents);
+        library, identity, trust,
+        options_of(config.agents, config.limits, tls::ClientCertificate::kRequired), for_agents);
     enrollment.set_agents_port(agents_server->port());
     tls::Handlers for_people;
     for_people.request = [this](const tls::HttpRequest& request) {
@@ -178,8 +181,8 @@ struct Instance::Impl {
     };
     for_people.refused = refused;
     api_server = std::make_unique<tls::Server>(
-        library, identity, trust, options_of(config.api, tls::ClientCertificate::kOptional),
-        for_people);
+        library, identity, trust,
+        options_of(config.api, config.limits, tls::ClientCertificate::kOptional), for_people);
     looked = clock.now_steady();
   }
 

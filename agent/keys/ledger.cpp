@@ -135,7 +135,7 @@ bool Ledger::reopen() {
   for (const auto& [name, value] : noted_under("")) fresh.note(name, value);
   std::swap(db_, fresh.db_);
   read_only_.clear();
-  census_rows_.reset();
+  forget_census_hashes();
   census_.reset();
   return true;
 }

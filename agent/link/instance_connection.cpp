@@ -343,6 +343,7 @@ void InstanceConnection::welcome(Session& session, const LinkState& state) {
   const double beat = std::clamp(said.seconds("heartbeat_s"), 0.1, 300.0);
   session.heartbeat = std::chrono::milliseconds(static_cast<long>(beat * 1000));
   epoch_.hear(state, said.text_or("epoch", {}));
+  hear_audit(said);
   if (!next.empty() && said.text_or("session", {}) == next) {
     store_.update([&](LinkState& kept) {
       if (kept.next_session != next) return;
@@ -359,19 +360,32 @@ void InstanceConnection::welcome(Session& session, const LinkState& state) {
                             ": one of the two clocks is wrong");
 }
 
+void InstanceConnection::hear_audit(const Answer& said) {
+  if (!context_.audit.hear || !said.has("audit")) return;
+  context_.audit.hear(said.is_null("audit") ? std::nullopt
+                                            : std::optional(said.object("audit").dump()));
+}
+
+void InstanceConnection::send_heartbeat(Session& session) {
+  if (session.sent - session.acknowledged >= kUnanswered)
+    throw Error(Code::kPeer, "the instance acknowledges no heartbeats");
+  Json keys = Json::array();
+  for (const auto& name : {session.auth_name, session.transport_name}) {
+    for (const auto& key : keys_.generations(name)) keys.push_back(brief(key));
+  }
+  Json beat{{"type", "heartbeat"}, {"n", ++session.sent}, {"keys", keys}};
+  const auto checkpoint = context_.audit.offer ? context_.audit.offer() : std::nullopt;
+  if (checkpoint) beat["audit"] = checkpoint->empty() ? Json() : Json::parse(*checkpoint);
+  session.send(beat);
+}
+
 void InstanceConnection::serve(Session& session) {
   const UplinkHandlers::Send send = [&](const Json& message) { session.send(message); };
   auto next_beat = std::chrono::steady_clock::now(), next_look = next_beat;
   while (!is_over()) {
     const auto now = std::chrono::steady_clock::now();
     if (now >= next_beat) {
-      if (session.sent - session.acknowledged >= kUnanswered)
-        throw Error(Code::kPeer, "the instance acknowledges no heartbeats");
-      Json keys = Json::array();
-      for (const auto& name : {session.auth_name, session.transport_name}) {
-        for (const auto& key : keys_.generations(name)) keys.push_back(brief(key));
-      }
-      session.send({{"type", "heartbeat"}, {"n", ++session.sent}, {"keys", keys}});
+      send_heartbeat(session);
       next_beat = now + session.heartbeat;
     }
     if (now >= next_look) {
@@ -391,6 +405,7 @@ void InstanceConnection::serve(Session& session) {
     const auto before = session.acknowledged;
     session.acknowledged = std::max(before, std::min(session.sent, message.number("n")));
     if (session.acknowledged > before && handlers_.acknowledged) handlers_.acknowledged({});
+    hear_audit(message);
     if (const auto kept = store_.get(); kept) epoch_.hear(*kept, message.text_or("epoch", {}));
     const std::lock_guard lock(mutex_);
     report_.last_heartbeat = context_.clock->now();

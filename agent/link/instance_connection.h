@@ -73,6 +73,8 @@ class InstanceConnection {
   void welcome(Session& session, const LinkState& state);
   std::string next_session();
   void serve(Session& session);
+  void send_heartbeat(Session& session);
+  void hear_audit(const Answer& said);
   void failed(const LinkState& state, const Error& error);
   void note(Phase phase);
   bool pause(std::chrono::milliseconds time);  // until then, woken, or ended

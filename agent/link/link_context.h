@@ -3,6 +3,7 @@
 
 #include <chrono>
 #include <filesystem>
+#include <functional>
 #include <memory>
 #include <mutex>
 #include <optional>
@@ -24,6 +25,14 @@ struct Timing {
   std::chrono::milliseconds ask{30000};  // for tasks, when the instance says nothing of any
 };
 
+// The instance keeps the newest checkpoint of the audit log, as a text of checkpoint.json.
+struct AuditWitness {
+  // To be kept there; empty: only ask for what it has; nullopt: neither.
+  std::function<std::optional<std::string>()> offer;
+  // What it has; nullopt: nothing. Not called by an instance that keeps none.
+  std::function<void(const std::optional<std::string>& checkpoint)> hear;
+};
+
 struct LinkContext {
   std::filesystem::path folder;  // the agent's state folder
   std::string agent_id;          // where an enrollment names none
@@ -31,6 +40,7 @@ struct LinkContext {
   const Clock* clock = &system_clock();
   GateClient::Ask ask;   // Gate::handle
   keys::EventSink tell;  // log and audit log
+  AuditWitness audit;    // both or none
   Timing timing;
   TaskJournal::Limits tasks;
   // Cached credentials are used for so long after the last contact; the instance may want less.

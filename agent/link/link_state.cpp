@@ -14,7 +14,8 @@ namespace {
 using OrderedJson = nlohmann::ordered_json;
 
 constexpr int kFormat = 1;
-constexpr JsonLimits kStateLimits{4 << 20, 2};
+// With a revocation list of 100,000 certificates.
+constexpr JsonLimits kStateLimits{16 << 20, 2};
 
 struct Text {
   const char* name;
@@ -123,7 +124,7 @@ LinkState parse_link_state(std::string_view text) {
 LinkStore::LinkStore(const std::filesystem::path& folder) : path_(folder / "link.json") {
   if (!std::filesystem::exists(path_)) return;
   try {
-    const Bytes bytes = read_trusted_file(path_);
+    const Bytes bytes = read_trusted_file(path_, kStateLimits.bytes);
     state_ = std::make_shared<const LinkState>(parse_link_state(as_text(bytes)));
   } catch (const Error& error) {
     fault_ = error.what();

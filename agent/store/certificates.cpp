@@ -84,6 +84,22 @@ std::vector<Certificate> Store::revoked_certificates(WallTime now) {
   });
 }
 
+// What comes raises the greatest time of revocation, what expires was the first to expire.
+std::string Store::revocation_mark(WallTime now) {
+  return impl_->db.read([&](Sql& sql) {
+    return sql
+        .first(
+            "SELECT count(*), coalesce(max(revoked), 0), coalesce(min(not_after), 0) "
+            "FROM certificates WHERE revoked IS NOT NULL AND not_after > :now",
+            {{"now", now}},
+            [](const Row& row) {
+              return std::to_string(row.number(0)) + " " + std::to_string(row.number(1)) + " " +
+                     std::to_string(row.number(2));
+            })
+        .value();
+  });
+}
+
 // The first revocation stands: its time is in CRLs that were handed out.
 bool Store::revoke_certificate(const std::string& serial, WallTime when,
                                const std::string& reason) {

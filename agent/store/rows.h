@@ -150,6 +150,16 @@ struct LinkStatus {
   std::string agent_state, auth_kid, next_auth_kid;
 };
 
+// The newest checkpoint of an agent's audit log, as the agent sent it.
+struct AuditCheckpoint {
+  std::string agent;
+  WallTime enrolled;      // of the agent: a checkpoint of an earlier enrollment does not count
+  std::int64_t size = 0;  // records that it covers
+  std::string hash, kid;
+  std::string text;  // as checkpoint.json
+  WallTime noted;
+};
+
 // What one person asks for and another one decides.
 struct Decision {
   std::string id;            // 128 random bits, hex

@@ -222,9 +222,18 @@ const Migration kAgentSessions = {
       agent TEXT PRIMARY KEY, enrolled BIGINT NOT NULL, value TEXT NOT NULL))sql",
 };
 
+// The newest checkpoint of each agent's audit log (audit_checkpoints.cpp).
+const Migration kAuditCheckpoints = {
+    R"sql(CREATE TABLE audit_checkpoints (
+      agent TEXT PRIMARY KEY, enrolled BIGINT NOT NULL, size BIGINT NOT NULL, hash TEXT NOT NULL,
+      kid TEXT NOT NULL, body TEXT NOT NULL, noted BIGINT NOT NULL))sql",
+    R"sql(CREATE INDEX certificates_revoked ON certificates (not_after)
+      WHERE revoked IS NOT NULL)sql",
+};
+
 const Migration kAll[] = {
-    kFirst,       kTasks,    kReplicas,      kRecords,   kExchanges,    kCredentialRecords,
-    kEnrollments, kSessions, kLoginFailures, kDecisions, kAgentSessions};
+    kFirst,       kTasks,    kReplicas,      kRecords,   kExchanges,     kCredentialRecords,
+    kEnrollments, kSessions, kLoginFailures, kDecisions, kAgentSessions, kAuditCheckpoints};
 
 // The table that says which migrations ran is there before the first of them.
 void prepare(Sql& sql) {

@@ -204,6 +204,12 @@ class Store {
                         const std::string& next);
   // Whatever the agent says next is taken.
   void forget_session(const std::string& agent);
+  // Keeps this checkpoint if it is newer than the one that is there. Returns the one that is there
+  // afterwards: an equal one, or another that is as new or newer, which stays.
+  AuditCheckpoint keep_audit_checkpoint(const AuditCheckpoint& checkpoint);
+  std::optional<AuditCheckpoint> audit_checkpoint(const std::string& agent, WallTime enrolled);
+  // False, and no event: there is none.
+  bool forget_audit_checkpoint(const std::string& agent, const Event& event);
   bool record_heartbeat(const std::string& agent, std::int64_t session, WallTime now);
   void close_link(const std::string& agent, std::int64_t session);
   void bump_generation(const std::string& agent);
@@ -288,6 +294,8 @@ class Store {
                                  const std::string& from = {});
   std::vector<Certificate> certificates(const std::string& agent);  // empty: all
   std::vector<Certificate> own_certificates();                      // of no agent: the instance's
+  // Another value whenever revoked_certificates() is another list.
+  std::string revocation_mark(WallTime now);
   std::vector<Certificate> revoked_certificates(WallTime now);  // not expired; without their DER
   bool revoke_certificate(const std::string& serial, WallTime when, const std::string& reason);
 

@@ -7,4 +7,5 @@ MUTANTS = [
     ("checkpoint-of-a-hung-token", "agent/daemon/checkpoint_signer.cpp", "if (inside_ || asked_)", "if (false)", "daemon_test", "Fault045"),
     ("hash-of-checkpoints", "agent/daemon/checkpoint_signer.cpp", "if (digest != DigestAlgorithm::kSha256 && digest != DigestAlgorithm::kNone)",
      "if (false)", "daemon_test", "KeyOfAnotherDigest"),
+    ("audit-anchor-from-the-instance", "agent/daemon/audit_history.cpp", "  if (instance_) out.push_back(*instance_);\n", "", "audit_anchor_test", "Fault138"),
 ]

@@ -148,4 +148,5 @@ MUTANTS = [
     ("pause-of-a-caller-with-a-key", "agent/gate/failure_budget.cpp", "mine->second.failures < allowance(kid, now))",
      "mine->second.failures < UINT32_MAX)", "admission_test", "Fault150"),
     ("deadline-of-a-late-request", "agent/gate/deadlines.cpp", "if (stopped_)", "if (false)", "admission_test", "Deadlines"),
+    ("whole-revocation-list", "agent/gate/list_drafts.cpp", "if (total > 0 && all.size() != total)", "if (false)", "gate_test", "RevocationList"),
 ]

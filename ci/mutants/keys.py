@@ -70,4 +70,6 @@ MUTANTS = [
      "Fault081"),
     ("write-ahead-log-of-a-read-only-ledger", "agent/keys/ledger_copy.cpp", 'for (const char* suffix : {"", "-wal"}) {', 'for (const char* suffix : {""}) {',
      "keys_test", "Fault081"),
+    ("pinned-keys-stay", "agent/keys/key_rekey.cpp", "if (!is_pinned(purpose)) return;", "return;", "key_store_test", "R7_KeysThatAgentsPinned"),
+    ("census-in-the-digest", "agent/keys/ledger.cpp", "canonical += format < kCensusHashed ? all_census_rows() : census_hash();", "canonical += \"\";", "keys_test", "Format"),
 ]

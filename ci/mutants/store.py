@@ -69,4 +69,5 @@ MUTANTS = [
     ("newer-schema", "agent/store/schema.cpp", "if (found > known)", "if (false)", "store_test", "SchemaTest"),
     ("backup-over-a-file", "agent/store/store.cpp", "if (!make_empty_file(path))", "if (false)", "store_test", "Sqlite"),
     ("one-reencryption-at-a-time", "agent/store/reencryptions.cpp", "if (!free)", "if (false)", "store_test", "RecordsStore"),
+    ("audit-anchor-at-the-instance", "agent/store/audit_checkpoints.cpp", "OR audit_checkpoints.size < excluded.size", "OR true", "audit_anchor_test", "Fault138"),
 ]

@@ -12,4 +12,6 @@ MUTANTS = [
     ("control-characters-in-a-path", "agent/tls/http.cpp", "if (escape_controls(request.path) != request.path)", "if (false)", "tls_test",
      "WhatIsNoRequest"),
     ("messages-of-a-link-are-bounded", "agent/tls/link.cpp", "messages_.size() >= kLongestQueue", "false", "tls_test", "Fault127_WhatNobodyTakes"),
+    ("places-of-an-address", "agent/tls/address_places.cpp", "if (of(address) >= per_address_)", "if (false)", "tls_test", "Fault152"),
+    ("turns-of-handshakes", "agent/tls/handshake_queue.h", "        turns_.push_back(address);\n      --free_;", "        turns_.push_front(address);\n      --free_;", "tls_test", "Fault152"),
 ]

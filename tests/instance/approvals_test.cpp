@@ -135,5 +135,88 @@ TEST_F(ApprovalsTest, Fault159_ACredentialIsRemovedByTwo) {
   EXPECT_THAT(last_.output, Not(HasSubstr("db")));
 }
 
+TEST_F(ApprovalsTest, Fault159_AnAgentIsRevokedByTwoAndSuspendedByOne) {
+  SimulatedAgent agent(it_, "web1");
+  ASSERT_EQ(agent.enrol(it_.json("crypto", "token").at("token")).at("state"), "trusted");
+  const auto state = [this] {
+    return it_.json("audit", "agents web1").at("agents").at(0).at("state").get<std::string>();
+  };
+  ASSERT_EQ(run("crypto", "revoke web1 --reason stolen"), 0) << last_.output;
+  EXPECT_THAT(last_.output, HasSubstr("keyagent instance decision approve"));
+  EXPECT_EQ(state(), "trusted");
+  const auto id = pending();
+  EXPECT_EQ(approve("crypto", id), 3);
+  EXPECT_EQ(approve("ops", id), 3);
+  // What cannot wait.
+  ASSERT_EQ(run("crypto", "suspend web1"), 0) << last_.output;
+  EXPECT_EQ(state(), "suspended");
+  ASSERT_EQ(run("crypto", "resume web1"), 0) << last_.output;
+  const auto link = agent.connect();
+  ASSERT_EQ(approve("second", id), 0) << last_.output;
+  EXPECT_EQ(state(), "revoked");
+  EXPECT_NE(SimulatedAgent::end_of(*link), Code::kOk);
+  EXPECT_THROW(agent.call("GET", "/v1/credentials"), Error);
+  // It enrolled again meanwhile: the request was about the other key.
+  SimulatedAgent before(it_, "web2");
+  before.enrol(it_.json("crypto", "token").at("token"));
+  ASSERT_EQ(run("crypto", "revoke web2"), 0) << last_.output;
+  SimulatedAgent after(it_, "web2");
+  ASSERT_EQ(after.enrol(it_.json("crypto", "token --agent web2").at("token"), true).at("state"),
+            "trusted");
+  EXPECT_EQ(approve("second", pending()), 3);
+  after.call("GET", "/v1/credentials");
+}
+
+TEST_F(ApprovalsTest, Fault159_UsersAndTheirRolesNeedTwoAdmins) {
+  it_.add_user("boss", "admin");
+  ASSERT_EQ(it_.log_in("boss").status, 0);
+  const auto password = [this](const std::string& name, const std::string& text) {
+    const auto path = it_.work.path() / (name + ".pw");
+    std::filesystem::remove(path);
+    std::ofstream(path) << text << "\n";
+    std::filesystem::permissions(path, std::filesystem::perms(0400));
+    return path.string();
+  };
+  const auto row = [this](const std::string& name) {
+    const Json all = it_.json("root", "users").at("users");
+    for (const auto& each : all)
+      if (each.at("name") == name)
+        return each.at("role").get<std::string>() + (each.at("disabled") ? " disabled" : "");
+    return std::string("none");
+  };
+  ASSERT_EQ(run("root",
+                "users bob --role auditor --password-file " + password("bob", "correct horse bob")),
+            0)
+      << last_.output;
+  EXPECT_EQ(row("bob"), "none");
+  auto id = pending();
+  EXPECT_THAT(it_.json("audit", "decision show " + id).dump(), Not(HasSubstr("argon2")));
+  EXPECT_EQ(approve("root", id), 3);
+  EXPECT_EQ(approve("crypto", id), 3);
+  ASSERT_EQ(approve("boss", id), 0) << last_.output;
+  EXPECT_EQ(row("bob"), "auditor");
+  EXPECT_EQ(it_.log_in("bob").status, 0);
+  // A role, and the password of another admin: who sets it could approve as that one.
+  ASSERT_EQ(run("root", "users bob --role operator"), 0) << last_.output;
+  EXPECT_EQ(row("bob"), "auditor");
+  ASSERT_EQ(run("root", "users boss --password-file " + password("stolen", "another horse")), 0)
+      << last_.output;
+  EXPECT_EQ(run("boss", "status"), 0) << "no session ended, no password changed";
+  ASSERT_EQ(run("boss", "decision reject " + pending()), 0) << last_.output;
+  id = pending();
+  // Disabling is done at once, enabling is not; and what was asked for before is about another row.
+  ASSERT_EQ(run("root", "users bob --disable"), 0) << last_.output;
+  EXPECT_EQ(row("bob"), "auditor disabled");
+  EXPECT_EQ(approve("boss", id), 3);
+  ASSERT_EQ(run("root", "users bob --enable"), 0) << last_.output;
+  EXPECT_EQ(row("bob"), "auditor disabled");
+  ASSERT_EQ(approve("boss", pending()), 0) << last_.output;
+  EXPECT_EQ(row("bob"), "auditor");
+  // One's own password needs nobody else.
+  ASSERT_EQ(run("boss", "users boss --password-file " + password("boss", "a fresh horse boss")), 0)
+      << last_.output;
+  EXPECT_EQ(it_.log_in("boss").status, 0);
+}
+
 }  // namespace
 }  // namespace keyagent::test

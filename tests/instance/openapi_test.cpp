@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include "tests/instance/instance_process.h"
+#include "tests/instance/request_members.h"
 #include "tests/instance/simulated_agent.h"
 
 namespace keyagent::test {
@@ -74,6 +75,23 @@ class OpenApi : public testing::Test {
     ask("POST", "/v1/agents/web2/resume");
     ask("GET", "/v1/agents/web1");
     ask("GET", "/v1/agents/web1/key");
+    ask("GET", "/v1/agents/web1/checkpoint");
+    const auto link = web1.connect();
+    link->send(Json{{"type", "heartbeat"},
+                    {"n", 1},
+                    {"keys", Json::array()},
+                    {"audit",
+                     {{"size", 1},
+                      {"hash", std::string(64, 'a')},
+                      {"time", "2026-01-01T00:00:00Z"},
+                      {"kid", "kid"},
+                      {"alg", "ES256"},
+                      {"signature", "c2lnbg"}}}}
+                   .dump());
+    SimulatedAgent::receive(*link, "heartbeat");
+    ask("GET", "/v1/agents/web1/checkpoint");
+    ask("GET", "/v1/agents");
+    ask("POST", "/v1/agents/web1/checkpoint/accept", {{"reason", "a test"}});
     ask("POST", "/v1/agents/web1/groups", {{"groups", {"web", "db"}}});
     ask("GET", "/v1/crl");
   }
@@ -240,6 +258,32 @@ TEST_F(OpenApi, EveryRequestIsAnsweredAsTheDocumentsSay) {
       KEYAGENT_SOURCE "/tests/instance/check_answers.py " KEYAGENT_SOURCE "/agent/instance " +
       file.string() + unasked + " 2>&1");
   EXPECT_EQ(checked.status, 0) << checked.output;
+}
+
+TEST_F(OpenApi, Fault155_EveryTextOfARequestIsBoundedBeforeItIsRecorded) {
+  const auto web1 = agent("web1");
+  web1->enrol(ask("POST", "/v1/tokens", Json::object()).at("token"));
+  int refused = 0;
+  for (const auto& each : request_members()) {
+    if (each.kind != "text" || each.max >= 1024 * 1024) continue;  // the whole body has 1 MiB
+    std::string target = each.path;
+    for (auto at = target.find('{'); at != target.npos; at = target.find('{'))
+      target.replace(at, target.find('}') - at + 1, "suspend");
+    const Json body = Json::parse(body_with(each.member, std::string(each.max + 1, 'x')).dump());
+    std::string answer;
+    try {
+      answer = each.document == "openapi.yaml" ? ask(each.method, target, body).dump()
+                                               : web1->call(each.method, target, body).dump();
+    } catch (const Error& error) {
+      answer = error.what();
+    }
+    EXPECT_NE(answer.find("is too long"), answer.npos)
+        << each.method << " " << target << " " << each.member << ": " << answer.substr(0, 300);
+    ++refused;
+  }
+  EXPECT_GT(refused, 50);
+  const auto events = ask("GET", "/v1/events?count=1000").dump();
+  EXPECT_EQ(events.find("xxxxxxxxxx"), events.npos) << "none of them is recorded";
 }
 
 }  // namespace

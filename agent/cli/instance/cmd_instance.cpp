@@ -122,6 +122,7 @@ void run_trust(Session& session, const InstanceOptions& options, const std::stri
   if (verb == "approve" || !options.fingerprint.empty()) body["fingerprint"] = options.fingerprint;
   const Json answer = client_of(options).call(
       "POST", "/v1/agents/" + path_segment(options.agent) + "/" + verb, body);
+  if (tell_pending(session, answer)) return;
   session.tell(answer, lines(answer.at("agents"), agent_line));
 }
 
@@ -216,6 +217,7 @@ void run_users(Session& session, const InstanceOptions& options) {
     body["password"] = std::string(password.begin(), password.end());
   }
   const Json answer = client.call("PUT", "/v1/users/" + path_segment(options.user), body);
+  if (tell_pending(session, answer)) return;
   session.tell(answer, options.user + " is " + text_at(answer, "role") +
                            (answer.value("disabled", false) ? ", disabled" : "") + "; ended " +
                            text_at(answer, "ended") + " sessions");
@@ -347,6 +349,7 @@ void add_instance_commands(CLI::App& app, Session& session) {
   adder.add("status", "the instance itself", "  keyagent instance status", run_status);
   add_agent_commands(adder);
   add_rekey_commands(adder);
+  add_instance_checkpoint_command(*instance, session, options);
   add_instance_certificate_commands(*instance, session, options);
   add_instance_credential_commands(*instance, session, options);
   add_instance_task_commands(*instance, session, options);

@@ -26,6 +26,8 @@ std::string text_at(const Json& object, const char* name);
 bool tell_pending(Session& session, const Json& answer);
 void add_instance_decision_commands(CLI::App& instance, Session& session,
                                     const std::shared_ptr<InstanceOptions>& options);
+void add_instance_checkpoint_command(CLI::App& instance, Session& session,
+                                     const std::shared_ptr<InstanceOptions>& options);
 void add_instance_certificate_commands(CLI::App& instance, Session& session,
                                        const std::shared_ptr<InstanceOptions>& options);
 void add_instance_credential_commands(CLI::App& instance, Session& session,

@@ -3,6 +3,7 @@
 #include "agent/base/error.h"
 #include "agent/base/log.h"
 #include "agent/instance/api/api_routes.h"
+#include "agent/instance/api/bounds.h"
 #include "agent/instance/api/paths.h"
 
 namespace keyagent::instance {
@@ -47,6 +48,7 @@ class AgentLink final : public tls::LinkHandler {
   void on_message(std::string text) override {
     try {
       const Json message = parse_object(text);
+      require_bounds_of_message(message);
       const auto type = text_of(message, "type");
       if (type == "hello") return greet(message);
       if (!greeted_) throw Error(Code::kUsage, "the first message is hello");
@@ -88,6 +90,7 @@ class AgentLink final : public tls::LinkHandler {
                  {"instance", parts_.config.id},
                  {"time", rfc3339(parts_.clock.now())},
                  {"heartbeat_s", parts_.config.heartbeat.count() / 1000}};
+    welcome["audit"] = parts_.agents.keep_checkpoint(agent_, Json());
     const auto session = parts_.agents.continue_session(agent_, message, link_->peer().address);
     if (!session.empty()) welcome["session"] = session;
     const auto age =
@@ -116,6 +119,8 @@ class AgentLink final : public tls::LinkHandler {
     parts_.links.beat(agent_.id, link_.get());
     Json answer{{"type", "heartbeat"}, {"n", number_of(message, "n", 0, 0, INT64_MAX)}};
     if (const auto now = parts_.epoch.current(); now != told_) answer["epoch"] = told_ = now;
+    if (const auto audit = message.find("audit"); audit != message.end())
+      answer["audit"] = parts_.agents.keep_checkpoint(agent_, *audit);
     link_->send(answer.dump());
   }
 
@@ -153,6 +158,7 @@ tls::HttpResponse answer_agent(const Services& parts, const tls::HttpRequest& re
       if (!ids || request.method != route.method) continue;
       const Ask ask{parts, request, std::move(*ids), parts.agents.identify(request.peer),
                     request.body.empty() ? Json::object() : parse_object(request.body)};
+      require_bounds(ask.body);
       parts.epoch.require_accepted();
       response.body = route.run(ask).dump();
       return response;

@@ -4,6 +4,7 @@
 #include "agent/base/error.h"
 #include "agent/base/wiping.h"
 #include "agent/instance/api/api_routes.h"
+#include "agent/instance/api/bounds.h"
 #include "agent/instance/api/paths.h"
 
 namespace keyagent::instance {
@@ -68,9 +69,7 @@ Answer show_events(const Ask& ask) {
 Answer change_trust(const Ask& ask) {
   const auto verb = trust_verb_of(ask.ids[1]);
   if (!verb) throw Error(Code::kUsage, "there is no verb '" + ask.ids[1] + "'");
-  return json(ask.parts.agents.apply(*verb, ask.ids[0], text_of(ask.body, "fingerprint", ""),
-                                     text_of(ask.body, "reason", "").substr(0, 500),
-                                     ask.person.name));
+  return json(ask.parts.changes.change_trust(*verb, ask.ids[0], ask.body, ask.person));
 }
 
 Answer import_certificate(const Ask& ask) {
@@ -107,7 +106,7 @@ Answer put_user(const Ask& ask) {
                               ask.person.name, "its own role: " + escape_controls(*edit.role));
     throw Error(Code::kDenied, "you cannot change your own role; another admin has to");
   }
-  return json(ask.parts.people.put(ask.ids[0], edit, "user " + ask.person.name));
+  return json(ask.parts.changes.put_user(ask.ids[0], edit, ask.person));
 }
 
 Answer log_out(const Ask& ask) {
@@ -183,6 +182,13 @@ const Route kRoutes[] = {
     {"GET", "/v1/certificates", Right::kRead,
      [](const Ask& ask) { return json(ask.parts.authority.outside().requests()); }},
     {"POST", "/v1/agents/{}/certificate", Right::kAgents, import_certificate},
+    {"GET", "/v1/agents/{}/checkpoint", Right::kRead,
+     [](const Ask& ask) { return json(ask.parts.agents.checkpoint(ask.ids[0])); }},
+    {"POST", "/v1/agents/{}/checkpoint/accept", Right::kAgents,
+     [](const Ask& ask) {
+       return json(ask.parts.agents.accept_log(
+           ask.ids[0], text_of(ask.body, "reason", "").substr(0, 500), ask.person.name));
+     }},
     {"POST", "/v1/agents/{}/{}", Right::kAgents, change_trust},
     {"POST", "/v1/tokens", Right::kAgents, make_token},
     {"GET", "/v1/credentials", Right::kRead,
@@ -238,6 +244,7 @@ Answer run(const Services& parts, const Route& route, const tls::HttpRequest& re
   }
   if (!request.body.empty()) ask.body = parse_object(request.body);
   const Wiping wiping(ask.body);
+  require_bounds(ask.body);
   return route.run(ask);
 }
 

@@ -13,6 +13,9 @@ constexpr const char* kAutomatic = "automatic";
 constexpr const char* kTokenGroups = "token-groups";
 constexpr const char* kDecrypt = "decrypt";
 constexpr const char* kDestroy = "destroy";
+constexpr const char* kRevoke = "revoke";
+constexpr const char* kUsers = "users";
+constexpr std::size_t kMaxReason = 500;
 
 std::vector<AccessRule> rules_in(const Json& request) {
   const auto access = request.find("access");
@@ -33,6 +36,8 @@ GuardedChanges::GuardedChanges(const Approvals& approvals, const Services& parts
   handle_tokens();
   handle_access();
   handle_credentials();
+  handle_agents();
+  handle_users();
 }
 
 void GuardedChanges::handle_peers() {
@@ -210,6 +215,66 @@ Json GuardedChanges::remove_credential(const std::string& name, const Authentica
   if (approvals_.destroy < 2) return parts_.credentials.remove(name, person.name);
   parts_.credentials.show(name);  // or there is none
   return parts_.decisions.ask(kDestroy, name, Json::object(), "remove the credential", person);
+}
+
+// A decision that follows from `destroy`, under a name of its own: other people decide it.
+void GuardedChanges::handle_agents() {
+  parts_.decisions.handle(
+      kRevoke, {Right::kAgents, Right::kAgents,
+                [this](const std::string& id, const Json&) {
+                  const auto known = parts_.store.agent(id);
+                  return Json{{"auth_kid", known ? Json(known->auth_kid) : Json()}};
+                },
+                [this](const std::string& id, const Json& request, const std::string& by,
+                       const AuthenticatedUser& decider) {
+                  parts_.agents.change_trust(TrustVerb::kRevoke, id, {},
+                                             text_of(request, "reason", ""),
+                                             "user " + by + ", approved by " + decider.name);
+                },
+                [this](const std::string& id) { parts_.agents.enforce_trust(id); }});
+}
+
+Json GuardedChanges::change_trust(TrustVerb verb, const std::string& id, const Json& request,
+                                  const AuthenticatedUser& person) {
+  const auto reason = text_of(request, "reason", "").substr(0, kMaxReason);
+  const auto agent = parts_.store.agent(id);
+  const bool enrolled = agent && (agent->state == name_of(Trust::kTrusted) ||
+                                  agent->state == name_of(Trust::kSuspended));
+  if (verb != TrustVerb::kRevoke || approvals_.destroy < 2 || !enrolled)
+    return parts_.agents.apply(verb, id, text_of(request, "fingerprint", ""), reason, person.name);
+  return parts_.decisions.ask(kRevoke, id, {{"reason", reason}},
+                              "revoke the agent with key " + agent->auth_kid, person);
+}
+
+void GuardedChanges::handle_users() {
+  parts_.decisions.handle(kUsers, {Right::kUsers, Right::kUsers,
+                                   [this](const std::string& name, const Json&) {
+                                     return Json{{"row", parts_.users.row_of(name)}};
+                                   },
+                                   [this](const std::string& name, const Json& request,
+                                          const std::string& by, const AuthenticatedUser& decider) {
+                                     parts_.users.put(
+                                         name, Users::edit_of(request),
+                                         "user " + by + ", approved by " + decider.name);
+                                   }});
+}
+
+Json GuardedChanges::put_user(const std::string& name, const UserEdit& edit,
+                              const AuthenticatedUser& person) {
+  const bool own_password =
+      name == person.name && !edit.role && !edit.spki_sha256 && !edit.disabled;
+  const bool disables =
+      edit.disabled.value_or(false) && !edit.role && !edit.spki_sha256 && edit.password.empty();
+  if (approvals_.users < 2 || own_password || disables)
+    return parts_.users.put(name, edit, "user " + person.name);
+  std::vector<std::string> changes;
+  if (!parts_.store.user(name)) changes.push_back("a new user");
+  if (edit.role) changes.push_back("role " + *edit.role);
+  if (!edit.password.empty()) changes.push_back("another password");
+  if (edit.spki_sha256) changes.push_back("another certificate key");
+  if (edit.disabled) changes.push_back(*edit.disabled ? "disabled" : "enabled");
+  return parts_.decisions.ask(kUsers, name, parts_.users.draft(name, edit), joined(changes),
+                              person);
 }
 
 }  // namespace keyagent::instance

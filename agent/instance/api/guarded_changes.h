@@ -10,6 +10,7 @@
 #include "agent/instance/data/credentials.h"
 #include "agent/instance/data/specifications.h"
 #include "agent/instance/exchange/exchanges.h"
+#include "agent/instance/fleet/agents.h"
 #include "agent/instance/fleet/enrollment.h"
 
 namespace keyagent::instance {
@@ -26,6 +27,8 @@ class GuardedChanges {
     Enrollment& enrollment;
     Specifications& specifications;
     Credentials& credentials;
+    Agents& agents;
+    Users& users;
   };
   GuardedChanges(const Approvals& approvals, const Services& parts);
 
@@ -41,12 +44,19 @@ class GuardedChanges {
   Json create_specification(const Json& request, const AuthenticatedUser& person);
   Json set_access(const std::string& name, const Json& request, const AuthenticatedUser& person);
   Json remove_credential(const std::string& name, const AuthenticatedUser& person);
+  // Revoking cannot be undone; everything else, also suspending, needs one person.
+  Json change_trust(TrustVerb verb, const std::string& id, const Json& request,
+                    const AuthenticatedUser& person);
+  // Disabling somebody, and a new password of one's own, need nobody else.
+  Json put_user(const std::string& name, const UserEdit& edit, const AuthenticatedUser& person);
 
  private:
   void handle_peers();
   void handle_tokens();
   void handle_access();
   void handle_credentials();
+  void handle_agents();
+  void handle_users();
   void require_no_gain(const std::string& name, const Json& request,
                        const AuthenticatedUser& decider);
   std::string access_of(const std::string& name) const;

@@ -88,7 +88,7 @@ void read_approvals(const YamlReader& root, InstanceConfig& config) {
   if (!root.has("approvals")) return;
   if (root.is_value("approvals")) {
     const auto number = static_cast<int>(root.integer("approvals", 1, 1, 2));
-    all = {number, number, number, number, number};
+    all = {number, number, number, number, number, number};
     return;
   }
   const YamlReader each = root.child("approvals");
@@ -96,7 +96,8 @@ void read_approvals(const YamlReader& root, InstanceConfig& config) {
                                      {"automatic", &all.automatic},
                                      {"token-groups", &all.token_groups},
                                      {"decrypt", &all.decrypt},
-                                     {"destroy", &all.destroy}})
+                                     {"destroy", &all.destroy},
+                                     {"users", &all.users}})
     *number = static_cast<int>(each.integer(name, 1, 1, 2));
 }
 

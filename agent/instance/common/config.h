@@ -24,7 +24,7 @@ struct OutsideFiles {
 
 // How many people a change needs: 1, or 2 of whom one asks and another approves.
 struct Approvals {
-  int peers = 1, automatic = 1, token_groups = 1, decrypt = 1, destroy = 1;
+  int peers = 1, automatic = 1, token_groups = 1, decrypt = 1, destroy = 1, users = 1;
 };
 
 struct InstanceConfig {

@@ -177,6 +177,7 @@ Json Decisions::approve(const std::string& id, const AuthenticatedUser& person) 
     throw Error(Code::kKeyState, "what the request is about has changed since; ask for it again: " +
                                      decision.kind + " " + decision.subject);
   }
+  if (const auto& follow = handler_of(decision.kind).follow) follow(decision.subject);
   return answer(decision);
 }
 

@@ -24,6 +24,8 @@ class Decisions {
     std::function<void(const std::string& subject, const Json& request, const std::string& asked_by,
                        const AuthenticatedUser& decider)>
         act;
+    // After it, outside of the transaction; may be empty.
+    std::function<void(const std::string& subject)> follow = {};
   };
   Decisions(store::Store& store, Recorder& recorder, const Clock& clock)
       : store_(store), recorder_(recorder), clock_(clock) {}

@@ -64,6 +64,25 @@ std::optional<Bytes> bearer_of(const tls::HttpRequest& request) {
   return sha256(*secret);
 }
 
+// The row as it will be. Throws Error{kUsage}.
+store::User edited(const std::string& name, const std::optional<store::User>& known,
+                   const UserEdit& edit) {
+  if (!KeyName::parse(name))
+    throw Error(Code::kUsage, "a user's name is [a-z0-9][a-z0-9._-]{0,62}");
+  store::User user = known.value_or(store::User{});
+  user.name = name;
+  if (edit.role) user.role = *edit.role;
+  if (!role_of(user.role))
+    throw Error(Code::kUsage, "'role' must be admin, cryptographic-manager, operator or auditor");
+  if (edit.spki_sha256) user.spki_sha256 = *edit.spki_sha256;
+  if (edit.disabled) user.disabled = *edit.disabled;
+  if (!edit.password.empty()) user.password = new_password(edit.password);
+  if (!edit.password_hash.empty()) user.password = edit.password_hash;
+  if (user.password.empty() && user.spki_sha256.empty())
+    throw Error(Code::kUsage, "a user needs a password or a certificate's fingerprint");
+  return user;
+}
+
 }  // namespace
 
 std::string_view name_of(Role role) {
@@ -201,24 +220,40 @@ Json Users::list() const {
   return {{"users", out}};
 }
 
+Json Users::draft(const std::string& name, const UserEdit& edit) const {
+  const auto user = edited(name, store_.user(name), edit);
+  Json out = Json::object();
+  if (edit.role) out["role"] = *edit.role;
+  if (edit.spki_sha256) out["spki_sha256"] = *edit.spki_sha256;
+  if (edit.disabled) out["disabled"] = *edit.disabled;
+  if (!edit.password.empty()) out["hash"] = user.password;
+  return out;
+}
+
+UserEdit Users::edit_of(const Json& draft) {
+  UserEdit edit;
+  if (draft.contains("role")) edit.role = text_of(draft, "role");
+  if (draft.contains("spki_sha256")) edit.spki_sha256 = text_of(draft, "spki_sha256");
+  if (draft.contains("disabled")) edit.disabled = flag_of(draft, "disabled", false);
+  edit.password_hash = text_of(draft, "hash", "");
+  return edit;
+}
+
+std::string Users::row_of(const std::string& name) const {
+  const auto user = store_.user(name);
+  if (!user) return "none";
+  const std::string row = user->role + "\n" + user->password + "\n" + user->spki_sha256 + "\n" +
+                          (user->disabled ? "disabled" : "");
+  return to_base64url(sha256(as_bytes(row)));
+}
+
 Json Users::put(const std::string& name, const UserEdit& edit, const std::string& by) {
-  if (!KeyName::parse(name))
-    throw Error(Code::kUsage, "a user's name is [a-z0-9][a-z0-9._-]{0,62}");
   const auto known = store_.user(name);
-  store::User user = known.value_or(store::User{});
-  user.name = name;
-  if (edit.role) user.role = *edit.role;
-  if (!role_of(user.role))
-    throw Error(Code::kUsage, "'role' must be admin, cryptographic-manager, operator or auditor");
-  if (edit.spki_sha256) user.spki_sha256 = *edit.spki_sha256;
-  if (edit.disabled) user.disabled = *edit.disabled;
-  if (!edit.password.empty()) user.password = new_password(edit.password);
-  if (user.password.empty() && user.spki_sha256.empty())
-    throw Error(Code::kUsage, "a user needs a password or a certificate's fingerprint");
-  const auto event =
-      recorder_.make(Outcome::kDone, by, known ? "user.change" : "user.add", name,
-                     user.role + (user.disabled ? ", disabled" : "") +
-                         (edit.password.empty() || !known ? "" : ", another password"));
+  const store::User user = edited(name, known, edit);
+  const bool same_password = edit.password.empty() && edit.password_hash.empty();
+  const auto event = recorder_.make(Outcome::kDone, by, known ? "user.change" : "user.add", name,
+                                    user.role + (user.disabled ? ", disabled" : "") +
+                                        (same_password || !known ? "" : ", another password"));
   std::optional<std::int64_t> ended = 0;
   if (known)
     ended = store_.update_user(*known, user, event);

@@ -54,7 +54,8 @@ struct SessionLimits {
 // `disabled` = false alone.
 struct UserEdit {
   std::optional<std::string> role, spki_sha256;
-  SecretBytes password;  // empty: as it was
+  SecretBytes password;       // empty: as it was
+  std::string password_hash;  // Argon2id, in place of `password`
   std::optional<bool> disabled;
 };
 
@@ -84,6 +85,11 @@ class Users {
   // Adds or changes. Any change ends all sessions of the user: {"name","role","disabled","ended"}.
   // Throws Error{kUsage}.
   Json put(const std::string& name, const UserEdit& edit, const std::string& by);
+  // For a second person: what put() would change, checked, with the hash of the password as "hash".
+  Json draft(const std::string& name, const UserEdit& edit) const;
+  static UserEdit edit_of(const Json& draft);
+  // Another value for each row that the user ever had; "none" without a user.
+  std::string row_of(const std::string& name) const;
 
  private:
   void refuse_login(const std::string& from, const std::string& name, const std::string& why);

@@ -135,6 +135,11 @@ Json Agents::describe(const store::Agent& agent) const {
            {"last_seen", time_json(agent.last_seen)},
            {"approved_by", agent.approved_by},
            {"reason", agent.reason}};
+  if (const auto kept = store_.audit_checkpoint(agent.id, agent.enrolled))
+    out["audit"] = {{"records", kept->size},
+                    {"hash", kept->hash},
+                    {"kid", kept->kid},
+                    {"noted", rfc3339(kept->noted)}};
   if (live) {
     out["tls"] = {{"version", live->tls_version},     {"address", live->address},
                   {"serial", live->serial},           {"since", rfc3339(live->since)},
@@ -199,8 +204,16 @@ std::string Agents::jwk(const std::string& id) const {
 
 Json Agents::apply(TrustVerb verb, const std::string& id, const std::string& fingerprint,
                    const std::string& reason, const std::string& by) {
-  const std::string actor = "user " + by, what = "agent." + std::string(name_of(verb));
+  const std::string actor = "user " + by;
   if (const auto done = apply_pending(verb, id, fingerprint, reason, actor)) return *done;
+  change_trust(verb, id, fingerprint, reason, actor);
+  enforce_trust(id);
+  return show(id);
+}
+
+void Agents::change_trust(TrustVerb verb, const std::string& id, const std::string& fingerprint,
+                          const std::string& reason, const std::string& actor) {
+  const std::string what = "agent." + std::string(name_of(verb));
   const auto agent = require(id);
   const auto trust = trust_of(agent.state);
   const auto next = trust ? after(*trust, verb) : std::nullopt;
@@ -212,12 +225,12 @@ Json Agents::apply(TrustVerb verb, const std::string& id, const std::string& fin
     recorder_.record(Outcome::kRefused, actor, what, id, "another fingerprint: " + fingerprint);
     refuse_fingerprint(agent.auth_kid, fingerprint);
   }
-  if (*next == *trust) return show(id);
+  if (*next == *trust) return;
   // The operator has decided which of two copies goes on.
   if (verb == TrustVerb::kResume) store_.forget_session(id);
   store::AgentChange with{recorder_.make(Outcome::kDone, actor, what, id, reason)};
   if (verb == TrustVerb::kRevoke) with.revoke = "keyCompromise";
-  const auto changed = change(
+  change(
       id,
       [&](store::Agent& each) {
         if (each.auth_kid != agent.auth_kid)
@@ -231,13 +244,15 @@ Json Agents::apply(TrustVerb verb, const std::string& id, const std::string& fin
         if (verb == TrustVerb::kApprove) each.approved_by = actor;
       },
       with);
-  if (changed.state != name_of(Trust::kTrusted)) {
-    const std::string why = "the agent is " + changed.state;
-    links_.close(id, why);
-    if (end_sessions) end_sessions(changed.auth_kid, why);
-    store_.notify(id);
-  }
-  return show(id);
+}
+
+void Agents::enforce_trust(const std::string& id) {
+  const auto agent = require(id);
+  if (agent.state == name_of(Trust::kTrusted)) return;
+  const std::string why = "the agent is " + agent.state;
+  links_.close(id, why);
+  if (end_sessions) end_sessions(agent.auth_kid, why);
+  store_.notify(id);
 }
 
 // Of those that wait: approve and reject. nullopt: nobody does, or it is about the agent itself.

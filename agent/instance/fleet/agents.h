@@ -33,6 +33,11 @@ class Agents {
   // `fingerprint`: for approve, the agent's auth kid.
   Json apply(TrustVerb verb, const std::string& id, const std::string& fingerprint,
              const std::string& reason, const std::string& by);
+  // In two steps, for a change in a larger transaction: what the store knows, then (after it) the
+  // agent's link and sessions, which end unless it is trusted.
+  void change_trust(TrustVerb verb, const std::string& id, const std::string& fingerprint,
+                    const std::string& reason, const std::string& actor);
+  void enforce_trust(const std::string& id);
   Json set_groups(const std::string& id, const std::vector<std::string>& groups,
                   const std::string& by);
 
@@ -49,6 +54,14 @@ class Agents {
   // Returns the value to be acknowledged in the welcome; empty: none.
   std::string continue_session(const store::Agent& agent, const Json& hello,
                                const std::string& address);
+  // The newest checkpoint of its audit log (null: it only asks). One that is older than what is
+  // kept, or another of as many records, is an alarm and is not taken. Returns the one that is
+  // kept, null for none.
+  Json keep_checkpoint(const store::Agent& agent, const Json& said);
+  // Of that agent: {"agent","checkpoint","noted"}, for `keyagent audit verify --checkpoint`.
+  Json checkpoint(const std::string& id) const;
+  // The agent's log is accepted as it is: its next checkpoint is taken.
+  Json accept_log(const std::string& id, const std::string& reason, const std::string& by);
   // A certificate for the session's key or for a new one.
   Json renew(const store::Agent& agent, const Json& request);
 
