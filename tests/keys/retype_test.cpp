@@ -83,12 +83,12 @@ TEST_F(RetypeTest, Fault144_AnOldSignKeyIsHeldToWhatItsNameStandsFor) {
 }
 
 TEST_F(RetypeTest, Fault144_ARekeyMakesTheNextGenerationOfThePurpose) {
-  make_old("instance-confirm");
+  make_old("exchange-identity");
   open();
-  const auto rekey = store_->begin_rekey({KeyName("instance-confirm"), {}, {}}, {"test"});
+  const auto rekey = store_->begin_rekey({KeyName("exchange-identity"), {}, {}}, {"test"});
   store_->make_next_key(rekey.id);
   const auto fresh = store_->find(store_->rekey(rekey.id).new_kid.text());
-  EXPECT_EQ(fresh.purpose, Purpose::kConfirm);
+  EXPECT_EQ(fresh.purpose, Purpose::kIdentity);
   EXPECT_FALSE(fresh.narrowed) << "the ledger says so too";
 }
 
