@@ -163,6 +163,7 @@ void read_objects(Reader& reader, Profile& profile) {
   reader.read("data-objects", profile.data_objects);
   reader.read("pin-flags", profile.pin_flags);
   reader.read("unlock-hint", profile.unlock_hint);
+  reader.read("fault-hint", profile.fault_hint);
 }
 
 void read_mechanisms(Reader& reader, Profile& profile) {

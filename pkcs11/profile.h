@@ -74,6 +74,7 @@ struct Profile {
   // whose faults give the private key away.
   bool verify_signatures = true;
   std::string unlock_hint;  // the command that unlocks a locked PIN
+  std::string fault_hint;   // what to look at when the token fails
 
   // Each fact that was read, not measured: field → source (document, section or URL).
   std::map<std::string, std::string> sources;

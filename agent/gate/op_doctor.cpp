@@ -49,6 +49,7 @@ Judged judge(keys::Finding::Kind kind) {
 void diagnose_token(const Services& services, wire::DoctorReply& reply) {
   auto& token = services.vault->token();
   const auto status = token.status();
+  const auto& fault_hint = token.profile().fault_hint;
   const auto add = [&](const char* code, const std::string& text, const std::string& cure) {
     *reply.add_findings() = diagnosis("error", code, "", status.label, text, cure);
   };
@@ -57,10 +58,12 @@ void diagnose_token(const Services& services, wire::DoctorReply& reply) {
       return;
     case pkcs11::TokenState::kAbsent:
       return add("TOKEN_ABSENT", "the token is not there: " + status.detail,
-                 "connect it or start its service; the agent takes it up by itself");
+                 "connect it or start its service" + (fault_hint.empty() ? "" : "; " + fault_hint) +
+                     "; the agent reconnects automatically");
     case pkcs11::TokenState::kDown:
       return add("TOKEN_FAULT", "the token does not answer as it should: " + status.detail,
-                 "look at the token and its service; the agent tries again by itself");
+                 (fault_hint.empty() ? "check the token and its service" : fault_hint) +
+                     "; the agent reconnects automatically");
     case pkcs11::TokenState::kStuck:
       return add("TOKEN_STUCK", "a call into the module has not come back: " + status.detail,
                  "look at the token's service; the agent restarts itself when this lasts");

@@ -112,7 +112,7 @@ void GuardedKeys::require(const Kid& kid, Use use) const {
                 kid.text());
   }
   if (!record.usable) {
-    throw Error(Code::kKeyLost,
+    throw Error(record.mismatched ? Code::kIntegrity : Code::kKeyLost,
                 "key " + record.name.text() + " cannot be used: " + record.finding +
                     "; run: keyagent doctor",
                 kid.text());

@@ -37,6 +37,7 @@ struct KeyRecord {
   std::string origin;         // "imported from KID, request ID"; empty: made in this token
   bool usable = true;  // false: in the ledger, but the token does not hold it or answers wrongly
                        // (then `finding` says what)
+  bool mismatched = false;  // not usable, because the token holds another key under its id
   std::string finding;
 };
 

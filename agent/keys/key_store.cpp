@@ -146,6 +146,7 @@ void KeyStore::Impl::republish() {
     if (known == before->by_kid.end()) return;
     record.usable = before->records[known->second].usable;
     record.finding = before->records[known->second].finding;
+    record.mismatched = before->records[known->second].mismatched;
   });
   remember_epoch();
 }

@@ -14,8 +14,8 @@ void require_opens(const KeyRecord& key) {
                 key.kid.text());
   }
   if (!key.usable)
-    throw Error(Code::kKeyLost, "key " + key.name.text() + " cannot be used: " + key.finding,
-                key.kid.text());
+    throw Error(key.mismatched ? Code::kIntegrity : Code::kKeyLost,
+                "key " + key.name.text() + " cannot be used: " + key.finding, key.kid.text());
 }
 
 }  // namespace

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <charconv>
+#include <set>
 
 #include "agent/base/encoding.h"
 #include "agent/base/log.h"
@@ -139,16 +140,21 @@ void KeyStore::Impl::reconcile() {
   state = ledger.load();
   const Plan plan = plan_reconciliation(state, vault.objects());
   std::map<Kid, std::string> broken;
+  std::set<Kid> mismatched;
   for (const auto& key : plan.unusable) {
     broken[key.kid] = key.finding;
     vault.forget(key.kid);
   }
   found.insert(found.end(), plan.findings.begin(), plan.findings.end());
   adopt_all(plan.adopt, broken, found);
+  for (const auto& finding : found) {
+    if (finding.kind == Finding::Kind::kMismatch) mismatched.insert(Kid(finding.kid));
+  }
   publish(std::move(state), [&](KeyRecord& record) {
     const auto fault = broken.find(record.kid);
     record.usable = fault == broken.end();
     record.finding = record.usable ? "" : fault->second;
+    record.mismatched = mismatched.contains(record.kid);
   });
   remember_epoch();
   set_findings(std::move(found));

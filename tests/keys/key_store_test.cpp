@@ -5,6 +5,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <fstream>
 
 #include "agent/base/encoding.h"
@@ -259,19 +260,68 @@ TEST_F(KeyStoreTest, Fault015_AFullTokenStopsCreationAndLeavesNothing) {
   EXPECT_EQ(token_keys(), 0u);
 }
 
-TEST_F(KeyStoreTest, Fault060_AKeyWhoseTokenLiesAboutItsCustodyIsDestroyed) {
-  // The read-back of attributes fails, so SENSITIVE cannot be confirmed.
-  shim::set_faults("C_GetAttributeValue:from=1:rv=0x12");
-  EXPECT_NE(code_of([&] {
-              store_->create({KeyName("vault"), Purpose::kStorage, std::nullopt, std::nullopt});
-            }),
-            Code::kOk);
-  shim::clear();
-  open();
-  EXPECT_EQ(store_->list().size(), 0u);
+// The token makes keys that can leave it, whatever it was asked for.
+TEST_F(KeyStoreTest, Fault060_AKeyThatTheTokenMadeExtractableIsDestroyed) {
+  const struct {
+    const char* function;
+    Purpose purpose;
+  } rows[] = {{"C_GenerateKey", Purpose::kStorage}, {"C_GenerateKeyPair", Purpose::kSign}};
+  for (const auto& row : rows) {
+    SCOPED_TRACE(row.function);
+    shim::set_faults(std::string(row.function) + ":every=1:loose");
+    EXPECT_EQ(code_of([&] { make("loose", row.purpose); }), Code::kIntegrity);
+    shim::clear();
+    for (const auto& key : store_->list()) EXPECT_EQ(key.state, KeyState::kDestroyed);
+    EXPECT_EQ(token_keys(), 0u);
+    EXPECT_NO_THROW(make("loose", row.purpose)) << "the name is free";
+    store_->destroy("loose", {"test"});
+    open();
+  }
 }
 
-TEST_F(KeyStoreTest, ANewKeyThatFailsItsSelfTestIsNotKept) {
+TEST_F(KeyStoreTest, Fault060_AKeyWhoseCustodyCannotBeReadBackIsNotUsed) {
+  // The read-back of attributes fails, so SENSITIVE cannot be confirmed.
+  shim::set_faults("C_GetAttributeValue:from=1:rv=0x12");
+  EXPECT_NE(code_of([&] { make("vault", Purpose::kStorage); }), Code::kOk);
+  shim::clear();
+  open();
+  EXPECT_TRUE(store_->list().empty());
+}
+
+// Another token of our label, with a key of its own under the CKA_ID of ours.
+TEST(TwinToken, Fault008_AnotherTokenOfTheSameLabelSignsNothing) {
+  const test::SoftHsm hsm;
+  const test::TempFolder folder;
+  const test::FakeClock clock;
+  const KeyStore::Options options{folder.path() / "state", &clock, "test-agent"};
+  KeyRecord record;
+  {
+    vault::TokenVault vault(hsm.open_shimmed());
+    KeyStore store(options, vault);
+    store.reconcile();
+    record = store.create({KeyName("signer"), Purpose::kSign, {}, {}}).record;
+  }
+  std::filesystem::rename(hsm.folder() / "tokens", hsm.folder() / "away");
+  std::filesystem::create_directory(hsm.folder() / "tokens");
+  hsm.add_token(hsm.label());
+  auto by_label = hsm.options();
+  by_label.selector = {hsm.label(), ""};
+  vault::TokenVault vault(std::make_shared<pkcs11::Token>(hsm.shimmed_profile(), by_label));
+  vault.generate({record.cka_id, "test-agent/signer", record.algorithm, record.purpose});
+  KeyStore store(options, vault);
+  store.reconcile();
+  const auto found = store.findings();
+  EXPECT_TRUE(std::any_of(found.begin(), found.end(), [&](const auto& finding) {
+    return finding.kind == Finding::Kind::kMismatch && finding.kid == record.kid.text();
+  }));
+  shim::reset_counts();
+  EXPECT_EQ(
+      code_of([&] { store.ops().sign(record.kid, SignatureAlgorithm::kEs256, random_bytes(32)); }),
+      Code::kIntegrity);
+  EXPECT_EQ(shim::count("C_SignInit"), 0u);
+}
+
+TEST_F(KeyStoreTest, Fault056_ANewKeyThatFailsItsSelfTestIsNotKept) {
   shim::set_faults("C_Sign:every=1:flip");
   EXPECT_NE(code_of([&] {
               store_->create({KeyName("one"), Purpose::kSign, KeyAlgorithm::kEcP256, std::nullopt});

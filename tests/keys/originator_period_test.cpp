@@ -2,6 +2,9 @@
 
 #include "agent/envelope/envelope.h"
 #include "agent/keys/guarded_keys.h"
+#include "pkcs11/attributes.h"
+#include "pkcs11/error.h"
+#include "pkcs11/key_template.h"
 #include "tests/keys/rekey_fixture.h"
 
 namespace keyagent::keys {
@@ -63,6 +66,40 @@ TEST_F(PeriodTest, Fault165_PastPeriodAndGraceAKeySignsNothingAndARekeyCuresIt) 
   EXPECT_EQ(sign(old), Code::kKeyState);
   rekey("one");
   EXPECT_EQ(sign(store_->find("one")), Code::kOk);
+}
+
+// Control: a key whose CKA_END_DATE is long over, made and used past all of the agent's code.
+bool token_signs_after_its_end_date(pkcs11::Token& token) {
+  return token.run([](pkcs11::Session& session) {
+    pkcs11::Attributes open, secret;
+    open.add_bool(CKA_TOKEN, false).add(CKA_EC_PARAMS, pkcs11::ec_params(pkcs11::KeyKind::kEcP256));
+    secret.add_bool(CKA_TOKEN, false)
+        .add_bool(CKA_SIGN, true)
+        .add_text(CKA_START_DATE, "20010101")
+        .add_text(CKA_END_DATE, "20010102");
+    CK_MECHANISM make{CKM_EC_KEY_PAIR_GEN, nullptr, 0}, sign{CKM_ECDSA, nullptr, 0};
+    CK_OBJECT_HANDLE public_key = 0, key = 0;
+    pkcs11::check(session.c().C_GenerateKeyPair(session.handle(), &make, open.data(), open.size(),
+                                                secret.data(), secret.size(), &public_key, &key),
+                  "C_GenerateKeyPair");
+    pkcs11::check(session.c().C_SignInit(session.handle(), &sign, key), "C_SignInit");
+    Bytes digest(32, 7), signature(64);
+    CK_ULONG size = signature.size();
+    return session.c().C_Sign(session.handle(), digest.data(), digest.size(), signature.data(),
+                              &size) == CKR_OK;
+  });
+}
+
+TEST_F(PeriodTest, Fault071_TheTokenIgnoresAnEndDateAndTheLedgerEndsTheKeyWithoutIt) {
+  EXPECT_TRUE(token_signs_after_its_end_date(*token_)) << "it keeps its dates: drop the control";
+  const auto old = make("one", Purpose::kSign);
+  EXPECT_EQ(sign(old), Code::kOk);
+  clock_.advance(97 * kOneDay);
+  scheduler_->accept_clock();
+  scheduler_->look();
+  test::shim::reset_counts();
+  EXPECT_EQ(sign(old), Code::kKeyState);
+  EXPECT_EQ(test::shim::count("C_SignInit"), 0u) << "the token was not asked";
 }
 
 TEST_F(PeriodTest, Fault165_WhatWasSealedOpensAndNothingIsSealedAnew) {

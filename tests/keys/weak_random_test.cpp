@@ -188,7 +188,7 @@ TEST_F(HalfMadeTest, R8_AKeyLeftByACrashIsNotUsedBeforeItsAttributesAreThoseAske
 }
 
 // The token's numbers are never ours: with C_GenerateRandom at zero nothing repeats.
-TEST_F(WeakRandomTest, Fault070_NothingOfOursRestsOnTheTokensRandomNumbers) {
+TEST_F(WeakRandomTest, Fault070_Fault099_NothingOfOursRestsOnTheTokensRandomNumbers) {
   shim::set_faults("C_GenerateRandom:every=1:zero");
   store_ = std::make_unique<KeyStore>(KeyStore::Options{state(), &clock_, "test-agent"}, vault_);
   store_->reconcile();
