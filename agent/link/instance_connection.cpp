@@ -18,15 +18,6 @@ constexpr std::uint64_t kUnanswered = 3;  // heartbeats, then the link is dead
 constexpr std::chrono::minutes kSkew{5};
 constexpr std::uint64_t kMaxLimitSeconds = 10ULL * 365 * 86400;
 
-// Doubled with each failure, and between half and the whole of that: a fleet does not come back in
-// one second.
-std::chrono::milliseconds pause_after(int failures, const Timing& timing) {
-  const auto doubled = timing.first_pause * (1LL << std::clamp(failures - 1, 0, 16));
-  const auto most = std::min<std::chrono::milliseconds>(doubled, timing.longest_pause);
-  const Bytes draw = random_bytes(1);
-  return most / 2 + most / 2 * draw.front() / 255;
-}
-
 // The instance has answered, and does not want us; or it is not who it must be to be believed.
 bool is_refusal(Code code) {
   return code == Code::kRefusedByPeer || code == Code::kDenied || code == Code::kKeyState ||
@@ -50,6 +41,13 @@ void require_in_force(const wire::Key& key) {
 }
 
 }  // namespace
+
+std::chrono::milliseconds pause_after(int failures, const Timing& timing) {
+  const auto doubled = timing.first_pause * (1LL << std::clamp(failures - 1, 0, 16));
+  const auto most = std::min<std::chrono::milliseconds>(doubled, timing.longest_pause);
+  const Bytes draw = random_bytes(1);
+  return most / 2 + most / 2 * draw.front() / 255;
+}
 
 const char* name_of(Phase phase) {
   switch (phase) {

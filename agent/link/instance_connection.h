@@ -31,6 +31,10 @@ struct UplinkReport {
   int failures = 0;
 };
 
+// How long to wait after so many failures in a row: doubled with each, and between half and the
+// whole of that, so that a fleet does not come back in one second. Thread-safe.
+std::chrono::milliseconds pause_after(int failures, const Timing& timing);
+
 // What others do on the link. Called on its thread; may throw Error, which ends the session.
 struct UplinkHandlers {
   using Send = std::function<void(const nlohmann::json&)>;

@@ -72,4 +72,6 @@ MUTANTS = [
      "keys_test", "Fault081"),
     ("pinned-keys-stay", "agent/keys/key_rekey.cpp", "if (!is_pinned(purpose)) return;", "return;", "key_store_test", "R7_KeysThatAgentsPinned"),
     ("census-in-the-digest", "agent/keys/ledger.cpp", "canonical += format < kCensusHashed ? all_census_rows() : census_hash();", "canonical += \"\";", "keys_test", "Format"),
+    ("another-tokens-key-is-integrity", "agent/keys/guarded_keys.cpp", "record.mismatched ? Code::kIntegrity : Code::kKeyLost",
+     "Code::kKeyLost", "key_store_test", "Fault008"),
 ]

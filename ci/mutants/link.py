@@ -59,4 +59,6 @@ MUTANTS = [
      "power_test", "power_test --subject tasks --mode eio"),
     ("count-of-a-copy-to-be-fetched", "agent/link/credentials.cpp", "    complete = complete && known;\n", "", "link_test",
      "R12_CountOfTheOldKeyStays"),
+    ("spread-of-reconnections", "agent/link/instance_connection.cpp", "return most / 2 + most / 2 * draw.front() / 255;",
+     "return most;", "link_state_test", "Fault135"),
 ]

@@ -33,4 +33,6 @@ MUTANTS = [
      'if (false) throw_misfit(key, "wrap");', "vault_test", "Fault061"),
     ("pairs-of-purpose-and-algorithm", "agent/vault/token_vault.cpp", "if (!allowed(request.purpose, request.algorithm))", "if (false)", "vault_test",
      "PairsThat"),
+    ("custody-of-a-new-key", "agent/vault/token_vault.cpp", "      require_custody(key);\n    } catch", "    } catch",
+     "key_store_test", "Fault060"),
 ]

@@ -35,7 +35,7 @@ class FullDisk : public ::testing::Test {
   const test::SmallDisk disk_{folder_.folder(), "600k"};
 };
 
-TEST_F(FullDisk, Fault166_WhatWasAdmittedIsRecordedAndServiceResumes) {
+TEST_F(FullDisk, Fault078_Fault166_WhatWasAdmittedIsRecordedAndServiceResumes) {
   AuditLog log(folder_.options());
   std::atomic<std::uint64_t> answered{0};
   std::atomic<int> refused{0};

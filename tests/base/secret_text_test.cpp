@@ -5,6 +5,10 @@
 #include <gmock/gmock.h>
 #include <unistd.h>
 
+#include <atomic>
+#include <fstream>
+#include <thread>
+
 #include "agent/base/disk.h"
 #include "agent/base/error.h"
 #include "tests/support/temp_folder.h"
@@ -31,6 +35,32 @@ std::string refusal(const std::string& text) {
     return error.what();
   }
   return "taken";
+}
+
+// As a rotation does it: a new file and a rename. Nobody reads a part of either.
+TEST(SecretText, Fault035_AFileThatIsReplacedMeanwhileIsReadAsOneOrTheOther) {
+  const test::TempFolder folder;
+  const auto path = folder.path() / "pin", next = folder.path() / "next";
+  const auto put = [](const std::filesystem::path& file, const std::string& text) {
+    std::filesystem::remove(file);
+    std::ofstream(file) << text << "\n";
+    std::filesystem::permissions(file, std::filesystem::perms(0400));
+  };
+  const std::string one(3000, '1'), other = "2222";
+  put(path, one);
+  std::atomic<bool> done{false};
+  std::thread rotation([&] {
+    for (int i = 0; !done; ++i) {
+      put(next, i % 2 == 0 ? other : one);
+      std::filesystem::rename(next, path);
+    }
+  });
+  for (int i = 0; i < 2000; ++i) {
+    const auto read = read_secret_text(path, "the PIN");
+    EXPECT_TRUE(read == secret(one) || read == secret(other)) << read.size() << " bytes";
+  }
+  done = true;
+  rotation.join();
 }
 
 TEST(SecretText, Fault176_OneLineEndIsNoPartOfIt) {

@@ -298,7 +298,7 @@ TEST_F(CliTest, Fault155_TheTailOfALogWithAHugeRecordShowsItCut) {
   EXPECT_GT(agent_.json("audit tail").at("records").size(), 0u);
 }
 
-TEST_F(CliTest, R1_R14_ARestartKeepsTheKeysAndNoPrivateKeyIsInAFile) {
+TEST_F(CliTest, R1_ARestartKeepsTheKeysAndNoPrivateKeyIsInAFile) {
   const auto kid = agent_.json("key create signer --purpose sign").at("kid");
   agent_.stop();
   agent_.start();

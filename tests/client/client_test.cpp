@@ -62,7 +62,8 @@ TEST(Client, RefusalComesWithCodeTextAndKid) {
 TEST(Client, AnswersOutOfOrderFindTheirCallers) {
   Agent agent([](const wire::Request& request, wire::Response& response) {
     const int number = std::atoi(request.sign().input().c_str());
-    std::this_thread::sleep_for(std::chrono::microseconds(number % 7 * 100));
+    // Answers come in another order than the questions.
+    std::this_thread::sleep_for(std::chrono::microseconds(number % 7 * 100));  // paces
     sign_by_echo(request, response);
   });
   Client client({agent.socket()});

@@ -33,6 +33,8 @@ namespace {
 using namespace std::chrono_literals;
 
 constexpr const char* kName = "credentials";
+// So long something is asked of an agent whose disk may refuse: not a promise, a share of the run.
+constexpr auto kActing = 3s;
 
 struct Options {
   Place::Kind token = Place::Kind::kSoftHsm;
@@ -125,7 +127,7 @@ void rekey_act(Place& place, Knowledge& known) {
         open(agent, known.sealed.back().envelope);
         return at_rest(rekeys(agent), false);
       },
-      3s);
+      kActing);
   wire::Request destroy;
   destroy.mutable_key_destroy()->set_key(passing);
   destroy.mutable_key_destroy()->set_confirm_kid(passing);
@@ -137,7 +139,7 @@ void retire_act(Place& place, Knowledge& known) {
   auto agent = place.client();
   known.sealed.push_back(seal(agent));
   open(agent, known.sealed.back().envelope);
-  wait_until([&] { return at_rest(rekeys(agent), true); }, 3s);
+  wait_until([&] { return at_rest(rekeys(agent), true); }, kActing);
 }
 
 void act(const Options& options, Place& place, Knowledge& known, bool stops) {
@@ -199,7 +201,7 @@ class Judge {
  private:
   void look() {
     auto agent = place_.client();
-    if (!wait_until([&] { return at_rest(rekeys(agent), false); }, 20s))
+    if (!wait_until([&] { return at_rest(rekeys(agent), false); }, 120s))
       found_.push_back("the rekey does not go on");
     if (show(agent, kName).state() != "active") found_.push_back("no active key");
     for (const auto& sealed : known_.sealed) {

@@ -34,7 +34,7 @@ inline std::string read_text(const std::filesystem::path& path) {
 }
 
 inline bool wait_until(const std::function<bool()>& condition,
-                       std::chrono::seconds limit = std::chrono::seconds(30)) {
+                       std::chrono::seconds limit = std::chrono::seconds(60)) {
   const auto end = std::chrono::steady_clock::now() + limit;
   while (!condition()) {
     if (std::chrono::steady_clock::now() > end) return false;
@@ -158,12 +158,14 @@ class AgentProcess {
     int status = 0;
     if (pid_ <= 0 || ::waitpid(pid_, &status, WNOHANG) != pid_) return pid_ <= 0;
     status_ = WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
+    dumped_core_ = WIFSIGNALED(status) && WCOREDUMP(status);
     return true;
   }
   int wait(std::chrono::seconds limit = std::chrono::seconds(30)) {
     wait_until([this] { return ended(); }, limit);
     return status_.value_or(-1);
   }
+  bool dumped_core() const { return dumped_core_; }
   void signal(int number) const { ::kill(pid_, number); }
   int stop() {
     signal(SIGTERM);
@@ -215,6 +217,8 @@ class AgentProcess {
       "credential, work, prove");
   std::vector<std::string> arguments;
   std::function<void()> before_spawn;  // after its files are written and given to its user
+  // In the child: still as this user, and when nothing is left but to run the program.
+  std::function<void()> enter_sandbox, seal_sandbox;
 
  private:
   static std::string real_module() {
@@ -245,14 +249,17 @@ class AgentProcess {
     const int out = ::open(log().c_str(), O_WRONLY | O_CREAT | O_APPEND, 0644);
     ::dup2(out, 1);
     ::dup2(out, 2);
+    if (enter_sandbox) enter_sandbox();
     if (::geteuid() == 0 &&
         (::setgroups(0, nullptr) != 0 || ::setgid(kUser) != 0 || ::setuid(kUser) != 0))
       ::_exit(100);
+    if (seal_sandbox) seal_sandbox();
     ::execve(KEYAGENTD, argv.data(), envp.data());
     ::_exit(127);
   }
   pid_t pid_ = 0;
   std::optional<int> status_;
+  bool dumped_core_ = false;
 };
 
 }  // namespace keyagent::test

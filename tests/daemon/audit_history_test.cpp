@@ -126,7 +126,7 @@ INSTANTIATE_TEST_SUITE_P(DaemonAudit, History,
                                          Tampering::kTruncated, Tampering::kRewritten,
                                          Tampering::kUnknownKey));
 
-TEST(DaemonAudit, Fault166_NoAnswerIsWithoutARecordWhileTheDiskFillsAndServiceResumes) {
+TEST(DaemonAudit, Fault142_Fault166_NoAnswerIsWithoutARecordWhileTheDiskFillsAndServiceResumes) {
   AgentProcess agent;
   const auto folder = agent.folder() / "audit-disk";
   const SmallDisk disk(folder, "800k");

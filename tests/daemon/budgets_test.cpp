@@ -64,7 +64,7 @@ class Flood {
         ::close(fd);
         fd = -1;
       }
-      ::usleep(1000);  // the rest of the machine is for the agent and the owner
+      ::usleep(1000);  // paces: the rest of the machine is for the agent and the owner
     }
   }
   const pid_t child_;

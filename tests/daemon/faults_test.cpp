@@ -1,7 +1,13 @@
 #include <gmock/gmock.h>
 
+#include <atomic>
+#include <fstream>
+#include <thread>
+
 #include "agent/base/error.h"
+#include "agent/envelope/envelope.h"
 #include "tests/daemon/agent_process.h"
+#include "tests/support/code_of.h"
 
 namespace keyagent::test {
 namespace {
@@ -43,7 +49,7 @@ TEST(DaemonFaults, Fault005_StartsBeforeItsTokenAndHealsWithoutARestart) {
 TEST(DaemonFaults, Fault010_HungModuleIsAnsweredAndEndsTheProcessForTheServiceManager) {
   AgentProcess agent;
   agent.shimmed = true;
-  agent.token_extra = "  deadline: 500ms\n  stuck-exit: 2s\n";
+  agent.token_extra = "  deadline: 2s\n  stuck-exit: 5s\n";
   agent.start();
   agent.create("data", "sign", "ec-p256");
   agent.set_faults("C_Sign:every=1:hang");
@@ -60,7 +66,7 @@ TEST(DaemonFaults, Fault010_HungModuleIsAnsweredAndEndsTheProcessForTheServiceMa
 TEST(DaemonFaults, Fault010_TerminationDoesNotWaitForAHungModule) {
   AgentProcess agent;
   agent.shimmed = true;
-  agent.token_extra = "  deadline: 500ms\n";
+  agent.token_extra = "  deadline: 2s\n";
   agent.start();
   agent.create("data", "sign", "ec-p256");
   agent.set_faults("C_Sign:every=1:hang");
@@ -78,13 +84,60 @@ TEST(DaemonFaults, Fault042_CrashedModuleCostsOneRestartAndNoKey) {
   agent.start();
   agent.create("data", "sign", "ec-p256");
   agent.set_faults("C_Sign:n=2:segv");
-  auto connection = agent.client(2s);
+  auto connection = agent.client(8s);
   EXPECT_EQ(code_of_sign(connection), Code::kOk);
   EXPECT_EQ(code_of_sign(connection), Code::kPeer);
   EXPECT_EQ(agent.wait(), 128 + SIGSEGV);
   agent.set_faults("");
   agent.start();
   EXPECT_EQ(code_of_sign(connection), Code::kOk) << "the same client reconnects";
+}
+
+// A request on which the module crashes, and a service manager that starts the agent again.
+TEST(DaemonFaults, Fault042_ARequestThatCrashesTheModuleIsSentAgainOnceAtMost) {
+  AgentProcess agent;
+  agent.shimmed = true;
+  agent.start();
+  const auto key = agent.create("credentials", "transport", "rsa-2048");
+  const PublicKeyInfo info{Kid(key.kid()),
+                           key.name(),
+                           *key_algorithm_of(key.algorithm()),
+                           Purpose::kTransport,
+                           *envelope_algorithm_of(key.envelope()),
+                           Bytes(key.spki().begin(), key.spki().end())};
+  const auto sealed =
+      envelope::seal_jwe(info, envelope::ContentEncryption::kA256Gcm, SecretBytes{'t'});
+  wire::Request open;
+  open.mutable_open()->set_envelope(std::string(as_text(sealed)));
+  std::ofstream(agent.folder() / "calls", std::ios::trunc).close();
+  agent.set_faults("C_Decrypt:every=1:segv");
+  std::atomic<bool> done{false};
+  std::thread caller([&] {
+    auto connection = agent.client(std::chrono::seconds(60));
+    EXPECT_EQ(code_of([&] { connection.call(open); }), Code::kPeer);
+    done = true;
+  });
+  EXPECT_TRUE(wait_until([&] {
+    if (agent.ended()) agent.start();
+    return done.load();
+  }));
+  caller.join();
+  const auto calls = read_text(agent.folder() / "calls");
+  int tries = 0;
+  for (auto at = calls.find("C_Decrypt\n"); at != calls.npos;
+       at = calls.find("C_Decrypt\n", at + 1))
+    ++tries;
+  EXPECT_GE(tries, 1);
+  EXPECT_LE(tries, 2) << "once, and once more on another connection";
+  agent.set_faults("");
+  if (!agent.serving()) {
+    EXPECT_EQ(agent.wait(), 128 + SIGSEGV);
+    agent.start();
+  }
+  auto connection = agent.client();
+  EXPECT_EQ(connection.call(open).open().plaintext(), "t") << agent.story();
+  EXPECT_THAT(read_text(KEYAGENT_SYSTEMD "/keyagentd@.service"),
+              HasSubstr("\nStartLimitBurst=3\n"));
 }
 
 std::string state_of_purpose(client::Client& connection, const std::string& purpose) {
@@ -169,7 +222,7 @@ INSTANTIATE_TEST_SUITE_P(DaemonFaults, FilesAway,
                          testing::Values(Away::kFolder, Away::kContent, Away::kKeys));
 
 // A caller's key, and the agent's own for its checkpoints.
-TEST(DaemonFaults, Fault163_AWrongSignatureIsWithheldItsKeySuspendedAndAnAlarmGiven) {
+TEST(DaemonFaults, Fault020_Fault163_AWrongSignatureIsWithheldItsKeySuspendedAndAnAlarmGiven) {
   AgentProcess agent;
   agent.shimmed = true;
   agent.start();
@@ -203,15 +256,58 @@ TEST(DaemonFaults, Fault163_AWrongSignatureIsWithheldItsKeySuspendedAndAnAlarmGi
       << agent.story();
 }
 
-TEST(DaemonFaults, Fault031_OtherTokensAreNotTouchedWhenSessionsAreLoggedOut) {
+TEST(DaemonFaults, Fault031_TheAgentNeverLogsOutWhateverHappens) {
   AgentProcess agent;
   agent.shimmed = true;
   agent.start();
-  agent.create("data", "sign", "ec-p256");
+  const auto key = agent.create("data", "sign", "ec-p256");
   auto connection = agent.client();
   agent.set_faults("C_SignInit:n=1:rv=0x101");
   EXPECT_EQ(code_of_sign(connection), Code::kOk) << "CKR_USER_NOT_LOGGED_IN costs a new session";
-  EXPECT_EQ(read_text(agent.folder() / "calls").find("C_Logout"), std::string::npos);
+  agent.set_faults("C_Sign:n=1:rv=0x30; C_GenerateRandom:n=1:rv=0x30");
+  code_of_sign(connection);
+  agent.set_faults("");
+  EXPECT_TRUE(wait_until([&] { return code_of_sign(connection) == Code::kOk; }));
+  // What stops a key is its state, not a logout: no operation of it begins any more.
+  wire::Request suspend;
+  suspend.mutable_key_state()->set_key("data");
+  suspend.mutable_key_state()->set_state("suspended");
+  connection.call(suspend);
+  EXPECT_EQ(code_of_sign(connection), Code::kKeyState);
+  EXPECT_EQ(agent.stop(), 0);
+  const auto calls = read_text(agent.folder() / "calls");
+  EXPECT_THAT(calls, HasSubstr("C_Login\n"));
+  EXPECT_EQ(calls.find("C_Logout"), std::string::npos);
+}
+
+// What SoftHSM leaves when it is killed while it rewrites its token's file in C_Login, and the
+// drill of pkcs11/README.md.
+TEST(DaemonFaults, Fault075_ATokenFileThatALoginLostIsRestoredWithEveryLaterKey) {
+  AgentProcess agent;
+  agent.shimmed = true;
+  const auto token = std::filesystem::directory_iterator(agent.folder() / "tokens")->path();
+  std::filesystem::copy_file(token / "token.object", agent.folder() / "token.object.copy");
+  agent.start();
+  const auto key = agent.create("data", "sign", "ec-p256");  // later than the copy
+  auto connection = agent.client();
+  for (int i = 0; i < 50; ++i) ASSERT_EQ(code_of_sign(connection), Code::kOk);
+  const auto calls = read_text(agent.folder() / "calls");
+  EXPECT_EQ(calls.find("C_Login\n"), calls.rfind("C_Login\n")) << "one login a start";
+  agent.kill();
+  std::filesystem::resize_file(token / "token.object", 0);
+  agent.start();
+  EXPECT_NE(token_state(connection), "up");
+  EXPECT_NE(code_of_sign(connection), Code::kOk);
+  wire::Request doctor;
+  doctor.mutable_doctor();
+  EXPECT_THAT(connection.call(doctor).doctor().ShortDebugString(),
+              testing::Not(HasSubstr("key destroy")));
+  run_command("cp '" + (agent.folder() / "token.object.copy").string() + "' '" +
+              (token / "token.object").string() + "'");
+  EXPECT_TRUE(
+      wait_until([&] { return code_of_sign(connection) == Code::kOk; }, std::chrono::seconds(60)))
+      << agent.story();
+  EXPECT_EQ(connection.call(AgentProcess::sign_request("data")).sign().kid(), key.kid());
 }
 
 TEST(DaemonFaults, R13_DeadTokenMakesOneErrorLineForAThousandItems) {
@@ -224,12 +320,15 @@ TEST(DaemonFaults, R13_DeadTokenMakesOneErrorLineForAThousandItems) {
       "C_SignInit:every=1:rv=0x30; C_GenerateRandom:every=1:rv=0x30; "
       "C_OpenSession:every=1:rv=0x30");
   auto connection = agent.client();
+  const auto started = std::chrono::steady_clock::now();
   for (int i = 0; i < 1000; ++i) ASSERT_NE(code_of_sign(connection), Code::kOk);
+  const auto minutes =
+      std::chrono::ceil<std::chrono::minutes>(std::chrono::steady_clock::now() - started).count();
   const auto log = read_text(agent.log()).substr(before);
   int lines = 0;
   for (auto at = log.find("error gate:"); at != log.npos; at = log.find("error gate:", at + 1))
     ++lines;
-  EXPECT_LE(lines, 2) << log;
+  EXPECT_LE(lines, 1 + minutes) << log;
   EXPECT_GE(lines, 1) << log;
   agent.set_faults("");
   EXPECT_TRUE(wait_until([&] { return code_of_sign(connection) == Code::kOk; }, 60s));

@@ -1,4 +1,9 @@
 #include <gmock/gmock.h>
+#include <sched.h>
+#include <sys/mount.h>
+#include <sys/prctl.h>
+#include <sys/ptrace.h>
+#include <sys/resource.h>
 
 #include "agent/base/error.h"
 #include "agent/envelope/envelope.h"
@@ -66,6 +71,27 @@ TEST(DaemonSecrets, Fault117_PinAndPlaintextAreNotInMemoryAfterUse) {
   EXPECT_EQ(memory.find(agent.hsm.pin()), std::string::npos);
 }
 
+TEST(DaemonSecrets, Fault117_MemoryIsLockedWhereTheUnitAllowsIt) {
+  if (::geteuid() != 0) GTEST_SKIP() << "raising the limit of locked memory needs root";
+  const auto lift_limit = [] {
+    const rlimit endless{RLIM_INFINITY, RLIM_INFINITY};
+    return ::setrlimit(RLIMIT_MEMLOCK, &endless) == 0 ? 0 : 1;
+  };
+  if (as_user(0, lift_limit) != 0)
+    GTEST_SKIP() << "this container's root may not lift RLIMIT_MEMLOCK";
+  AgentProcess agent;
+  agent.enter_sandbox = [&] {
+    if (lift_limit() != 0) ::_exit(98);
+  };
+  agent.start();
+  ASSERT_TRUE(agent.serving()) << agent.story();
+  const auto status = read_text("/proc/" + std::to_string(agent.pid()) + "/status");
+  const auto field = [&](const std::string& name) {
+    return std::stoul(status.substr(status.find(name + ":") + name.size() + 1));
+  };
+  EXPECT_GE(field("VmLck"), field("VmRSS") / 2) << status;
+}
+
 TEST(DaemonSecrets, Fault116_NoCoreDumpAndNoTracerOfTheSameUser) {
   if (::geteuid() != 0) GTEST_SKIP() << "becoming another user needs root";
   AgentProcess agent;
@@ -75,6 +101,27 @@ TEST(DaemonSecrets, Fault116_NoCoreDumpAndNoTracerOfTheSameUser) {
   EXPECT_EQ(as_user(AgentProcess::kUser,
                     [&] { return ::open((process + "/mem").c_str(), O_RDONLY) < 0 ? 0 : 1; }),
             0);
+  const auto pid = agent.pid();
+  EXPECT_EQ(as_user(AgentProcess::kUser,
+                    [&] { return ::ptrace(PTRACE_ATTACH, pid, nullptr, nullptr) < 0 ? 0 : 1; }),
+            0);
+  // Control: a process of that user that did nothing about it.
+  EXPECT_EQ(as_user(AgentProcess::kUser,
+                    [] {
+                      ::prctl(PR_SET_DUMPABLE, 1, 0, 0, 0);
+                      const pid_t other = ::fork();
+                      if (other == 0) {
+                        ::pause();
+                        ::_exit(0);
+                      }
+                      const long attached = ::ptrace(PTRACE_ATTACH, other, nullptr, nullptr);
+                      ::kill(other, SIGKILL);
+                      return attached == 0 ? 0 : 1;
+                    }),
+            0);
+  agent.signal(SIGSEGV);
+  EXPECT_EQ(agent.wait(), 128 + SIGSEGV);
+  EXPECT_FALSE(agent.dumped_core());
 }
 
 TEST(DaemonSecrets, Fault120_PinIsNeitherInEnvironmentNorArguments) {
@@ -129,17 +176,30 @@ TEST(DaemonSecrets, Fault123_EnvironmentThatSteersLibrariesIsLeftBehind) {
   EXPECT_THAT(environment, HasSubstr("LANG=C"));
 }
 
-TEST(DaemonSecrets, Fault124_SystemWideOpensslConfigurationLoadsNoProvider) {
+// The file that OpenSSL reads without being told of it activates a provider: ours would be loaded
+// into the process that its keys come from.
+TEST(DaemonSecrets, Fault124_TheSystemsOpensslConfigurationLoadsNoProviderIntoTheAgent) {
+  if (::geteuid() != 0) GTEST_SKIP() << "another file at a system path needs root";
+  const std::filesystem::path system = "/etc/ssl/openssl.cnf";
+  if (!std::filesystem::exists(system)) GTEST_SKIP() << system << " is not there";
   AgentProcess agent;
-  agent.write(
-      "openssl.cnf",
-      "openssl_conf = init\n[init]\nproviders = provs\n[provs]\nlegacy = on\n[on]\nactivate "
-      "= 1\n",
-      0644);
-  agent.start({"OPENSSL_CONF=" + (agent.folder() / "openssl.cnf").string()});
-  ASSERT_TRUE(agent.serving());
+  agent.write("openssl.cnf",
+              "openssl_conf = init\n[init]\nproviders = all\n[all]\ndefault = on\nlegacy = "
+              "on\n[on]\nactivate = 1\n",
+              0644);
+  const auto ours = (agent.folder() / "openssl.cnf").string();
+  const auto control = try_command("unshare -m sh -c \"mount --bind '" + ours + "' " +
+                                   system.string() + " && openssl list -providers\" 2>&1");
+  ASSERT_THAT(control.output, HasSubstr("legacy")) << "the file is not the one that is read";
+  agent.enter_sandbox = [&] {
+    if (::unshare(CLONE_NEWNS) != 0 ||
+        ::mount(nullptr, "/", nullptr, MS_REC | MS_PRIVATE, nullptr) != 0 ||
+        ::mount(ours.c_str(), system.c_str(), nullptr, MS_BIND, nullptr) != 0)
+      ::_exit(98);
+  };
+  agent.start({"OPENSSL_CONF=" + ours});
+  ASSERT_TRUE(agent.serving()) << agent.story();
   agent.create("data", "sign", "rsa-2048");
-  if (::geteuid() != 0) GTEST_SKIP() << "reading /proc/PID/maps needs root";
   EXPECT_THAT(read_text("/proc/" + std::to_string(agent.pid()) + "/maps"),
               Not(HasSubstr("legacy.so")));
 }

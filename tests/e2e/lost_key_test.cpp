@@ -81,7 +81,7 @@ TEST(LostKey, R13_AThousandUsesOfALostKeyMakeOneErrorLineAMinute) {
   EXPECT_EQ(host.keyagent("sign text --key signer -o signature").status, 0);
 }
 
-TEST(LostKey, R13_ADestroyedKeyThatABackupOfTheTokenBroughtBackIsNamedAndDestroyedAgain) {
+TEST(LostKey, R13_Fault056_ADestroyedKeyThatABackupOfTheTokenBroughtBackIsNamedAndDestroyedAgain) {
   Host host;
   host.start();
   const std::string kid = host.json("key create old --purpose sign").at("kid");

@@ -101,7 +101,7 @@ TEST_F(GateBeatTest, Fault104_AFailureIsRecordedAndCountedAtItsBeat) {
 }
 
 TEST_F(GateBeatTest, Fault104_ADeadlineAnswersOrNotWhateverTheTokenHasFound) {
-  options_.deadline = 100ms;
+  options_.deadline = 1s;
   create("mail", "transport", "rsa-2048");
   auto bad = std::make_shared<Asked>();
   std::thread inside([&] { gate().handle(user(kUser), open_request(bad_envelope()), bad); });

@@ -155,10 +155,11 @@ class GateTest : public testing::Test {
     return principal;
   }
 
-  // False: nothing runs a minute later, because what was asked had its answer already.
-  bool comes_to_run() {
+  // False: nothing runs a minute later, because what was asked had its answer already. With `call`:
+  // that many of it have come to the shim since its counts were reset, where a "hang" holds them.
+  bool comes_to_run(const std::string& call = {}, std::uint64_t calls = 1) {
     const auto end = std::chrono::steady_clock::now() + std::chrono::minutes(1);
-    while (gate().counters().running == 0) {
+    while (gate().counters().running == 0 || (!call.empty() && test::shim::count(call) < calls)) {
       if (std::chrono::steady_clock::now() > end) return false;
       std::this_thread::sleep_for(std::chrono::milliseconds(1));
     }

@@ -89,17 +89,67 @@ TEST_F(GateTest, SignChecksAlgorithmAndSizeOfTheDigest) {
 }
 
 TEST_F(GateTest, ListAndStatusShowOnlyWhatTheCallerMaySee) {
+  policy_ = policy::parse_policy(std::string(kPolicy) + R"(
+  - name: watcher
+    allow: [status, public]
+    keys: ["backup-*"]
+    who: {user: "1004"}
+)",
+                                 "policy.yml");
+  constexpr std::uint32_t kWatcher = 1004;
   create("backup-1", "transport", "rsa-2048");
-  wire::Request list;
+  create("data", "sign", "ec-p256");
+  const auto names = [](const auto& keys) {
+    std::vector<std::string> out;
+    for (const auto& key : keys) out.push_back(key.name());
+    return out;
+  };
+  wire::Request list, status;
   list.mutable_key_list();
-  EXPECT_EQ(ask(kAdmin, list).key_list().keys_size(), 1);
-  EXPECT_EQ(ask(kSigner, list).key_list().keys_size(), 1);
-  EXPECT_EQ(ask(kStranger, list).failure().code(), wire::DENIED);
-  wire::Request status;
   status.mutable_status();
+  const auto listed = [&](std::uint32_t uid) { return names(ask(uid, list).key_list().keys()); };
+  EXPECT_THAT(listed(kAdmin), testing::UnorderedElementsAre("backup-1", "data"));
+  EXPECT_THAT(listed(kSigner), testing::UnorderedElementsAre("backup-1", "data"));
+  EXPECT_THAT(listed(kBackup), testing::IsEmpty()) << "opening is not seeing";
+  EXPECT_THAT(listed(kWatcher), testing::ElementsAre("backup-1"));
+  EXPECT_EQ(ask(kStranger, list).failure().code(), wire::DENIED);
   const auto reply = ask(kAdmin, status).status();
   EXPECT_EQ(reply.token().state(), "up");
-  EXPECT_EQ(reply.keys_size(), 1);
+  EXPECT_THAT(names(reply.keys()), testing::UnorderedElementsAre("backup-1", "data"));
+  EXPECT_THAT(names(ask(kWatcher, status).status().keys()), testing::ElementsAre("backup-1"));
+  EXPECT_EQ(ask(kStranger, status).failure().code(), wire::DENIED);
+  // By its name or its kid: as if it were not there.
+  for (const auto& which : {std::string("data"), keys_.find("data").kid.text()}) {
+    wire::Request show;
+    show.mutable_key_show()->set_key(which);
+    EXPECT_EQ(ask(kWatcher, show).failure().code(), wire::DENIED) << which;
+  }
+}
+
+// Who has taken over a caller with every right has no word of the audit key.
+TEST_F(GateTest, Fault143_TheAuditKeySignsNothingThatACallerAsksFor) {
+  create("log", "audit", "ec-p256");
+  test::shim::reset_counts();
+  std::vector<wire::Request> asked(6);
+  asked[0] = sign_request("log");
+  asked[1].mutable_sign()->set_key("log");
+  asked[1].mutable_sign()->set_message("{\"seq\":1,\"root\":\"forged\"}");
+  asked[2].mutable_sign_statement()->set_key("log");
+  asked[2].mutable_sign_statement()->mutable_text()->set_type("keyagent-checkpoint+jws");
+  asked[2].mutable_sign_statement()->mutable_text()->set_payload("{\"seq\":1}");
+  asked[3].mutable_prove()->set_key("log");
+  asked[3].mutable_prove()->set_certification_request("any");
+  asked[4].mutable_agree()->set_key("log");
+  asked[5] = open_request("anything", "log");
+  for (const auto& request : asked)
+    EXPECT_TRUE(ask(kAdmin, request).has_failure()) << request.ShortDebugString();
+  EXPECT_EQ(test::shim::count("C_SignInit"), 0u);
+  EXPECT_EQ(test::shim::count("C_DeriveKey"), 0u);
+  wire::Request retype;
+  retype.mutable_key_retype()->set_key("log");
+  retype.mutable_key_retype()->set_purpose("identity");
+  EXPECT_TRUE(ask(kAdmin, retype).has_failure());
+  EXPECT_EQ(keys_.find("log").purpose, Purpose::kAudit);
 }
 
 TEST_F(GateTest, R12_DestroyNeedsTheKidAndIsRecordedBeforeAndAfter) {

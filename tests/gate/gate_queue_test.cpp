@@ -1,3 +1,4 @@
+#include <algorithm>
 #include <atomic>
 
 #include "tests/gate/gate_fixture.h"
@@ -11,14 +12,14 @@ using testing::HasSubstr;
 TEST_F(GateTest, Fault010_HungTokenIsAnsweredAtTheDeadlineAndTheRestStillWorks) {
   options_.token_operations = 1;
   options_.queue = 1;
-  options_.deadline = 300ms;
+  options_.deadline = 1s;
   create("data", "sign", "ec-p256");
   test::shim::set_faults("C_Sign:every=1:hang");
   const auto started = std::chrono::steady_clock::now();
   auto hung = std::make_shared<Asked>();
   std::thread inside([&] { gate().handle(user(kAdmin), sign_request("data"), hung); });
   EXPECT_EQ(hung->wait().failure().code(), wire::DEADLINE);
-  EXPECT_GE(std::chrono::steady_clock::now() - started, 300ms);
+  EXPECT_GE(std::chrono::steady_clock::now() - started, 1s);
   EXPECT_EQ(gate().counters().running, 1u) << "a call that hangs keeps its slot";
   wire::Request status;
   status.mutable_status();
@@ -41,10 +42,11 @@ TEST_F(GateTest, Fault011_BurstOnASlowTokenIsBoundedAndFair) {
   create("data", "sign", "ec-p256");
   // The first one stays inside until it is released: a state that does not pass by itself.
   test::shim::set_faults("C_Sign:n=1:hang; C_Sign:every=1:delay=1");
+  test::shim::reset_counts();
   std::vector<std::shared_ptr<Asked>> asked;
   gate();  // made here, not by two threads at once
   std::thread first([&] { ask(kAdmin, sign_request("data")); });
-  if (!comes_to_run()) {
+  if (!comes_to_run("C_Sign")) {
     test::shim::release_hangs();
     first.join();
     FAIL() << "the first request never came to the token";
@@ -57,9 +59,23 @@ TEST_F(GateTest, Fault011_BurstOnASlowTokenIsBoundedAndFair) {
   }
   EXPECT_EQ(busy, 68);
   EXPECT_EQ(gate().counters().queued, 32u);
+  // Another user finds a place in the full queue, and its turn comes before the rest of the burst.
+  const auto other = ask_later(kSigner, sign_request("data"));
+  EXPECT_FALSE(other->answered());
+  EXPECT_EQ(gate().counters().queued, 32u);
   test::shim::release_hangs();
-  for (const auto& one : asked) one->wait();
+  int signed_for_burst = 0;
+  for (const auto& one : asked) signed_for_burst += one->wait().has_sign();
+  EXPECT_EQ(signed_for_burst, 31) << "the newest one made room";
+  EXPECT_TRUE(other->wait().has_sign());
   first.join();
+  std::vector<std::string> uses;
+  for (const auto& line : audit_lines())
+    if (line.find("\"what\":\"sign\"") != line.npos) uses.push_back(line);
+  const auto turn = std::find_if(uses.begin(), uses.end(), [](const auto& line) {
+    return line.find("uid 1002") != line.npos;
+  });
+  EXPECT_LE(turn - uses.begin(), 2) << "behind " << turn - uses.begin() << " of the burst";
 }
 
 TEST_F(GateTest, Fault023_AbsentTokenMakesOneRecordForAThousandItems) {
@@ -69,9 +85,12 @@ TEST_F(GateTest, Fault023_AbsentTokenMakesOneRecordForAThousandItems) {
       "C_OpenSession:every=1:rv=0x30; "
       "C_Initialize:every=1:rv=0x30");
   const auto before = audit_lines().size();
+  const auto started = std::chrono::steady_clock::now();
   for (int i = 0; i < 1000; ++i)
     ASSERT_EQ(ask(kAdmin, sign_request("data")).failure().code(), wire::TOKEN_FAULT) << i;
-  EXPECT_LE(audit_lines().size(), before + 4);
+  const auto minutes =
+      std::chrono::ceil<std::chrono::minutes>(std::chrono::steady_clock::now() - started).count();
+  EXPECT_LE(audit_lines().size(), before + 3 + static_cast<std::size_t>(minutes));
 }
 
 TEST_F(GateTest, RefusalsOfManyThreadsAreAllAnsweredAndRecorded) {

@@ -87,8 +87,9 @@ TEST_F(GateRekeyTest, R6_ARequestThatWaitedThroughTheSwitchIsSignedByTheNewKey) 
   gate_.reset();
   gate();  // made here, not by two threads at once
   test::shim::set_faults("C_Sign:n=1:hang");
+  test::shim::reset_counts();
   std::thread first([&] { ask(kAdmin, sign_request("releases")); });
-  if (!comes_to_run()) {
+  if (!comes_to_run("C_Sign")) {
     test::shim::release_hangs();
     first.join();
     FAIL() << "the first request never came to the token";

@@ -49,7 +49,7 @@ class ClonedTest : public WholeSystem {
   Host twin_;
 };
 
-TEST_F(ClonedTest, Fault168_ACopyIsFoundAndBothStopUntilAnOperatorDecides) {
+TEST_F(ClonedTest, Fault134_Fault168_ACopyIsFoundAndBothStopUntilAnOperatorDecides) {
   run_both(host_, twin_);
   twin_.stop();
   const auto resumed = instance_.keyagent("alice", "resume test");
@@ -60,7 +60,7 @@ TEST_F(ClonedTest, Fault168_ACopyIsFoundAndBothStopUntilAnOperatorDecides) {
   EXPECT_TRUE(wait_until([this] { return alarms("agent.cloned") == 2; }, kLong)) << told();
 }
 
-TEST_F(ClonedTest, Fault168_TheOriginalIsFoundWhenTheCopyCameFirst) {
+TEST_F(ClonedTest, Fault134_Fault168_TheOriginalIsFoundWhenTheCopyCameFirst) {
   run_both(twin_, host_);
 }
 

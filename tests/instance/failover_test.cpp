@@ -52,9 +52,9 @@ class BusyAgent {
           const std::lock_guard lock(mutex_);
           fault_ += std::string(error.what()) + "\n";
         }
-        std::this_thread::sleep_for(50ms);
+        std::this_thread::sleep_for(50ms);  // paces: it dials again
       } catch (const std::exception&) {
-        std::this_thread::sleep_for(50ms);  // no welcome
+        std::this_thread::sleep_for(50ms);  // paces: no welcome
       }
     }
   }

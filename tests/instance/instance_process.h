@@ -87,6 +87,7 @@ class InstanceProcess final : public InstanceAddress {
   void stop() { end(SIGKILL); }
   void signal(int number) const { ::kill(pid_, number); }
 
+  pid_t pid() const { return pid_; }
   int agents_port() const { return agents_port_; }
   std::string api_url() const override { return "https://127.0.0.1:" + std::to_string(api_port_); }
   std::string agents_url() const override {

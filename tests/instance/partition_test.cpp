@@ -84,6 +84,44 @@ TEST_F(PartitionTest, Fault127_OnAHalfOpenConnectionItIsTheSame) {
   survives([&] { proxy_.half_open(); });
 }
 
+TEST_F(PartitionTest, T10_AReloadMeanwhileRestartsNothingAndWhatWaitsArrivesInItsOrder) {
+  const auto first = submit(), second = submit();
+  ASSERT_TRUE(wait_until([&] { return runs(first) + runs(second) == 2; }, kLong)) << told();
+  host_.json("key create data --purpose sign --algorithm ec-p256");
+  host_.write("text", "text");
+  ASSERT_EQ(host_.keyagent("sign text --key data -o signature").status, 0);
+  proxy_.reset(true);
+  if (!link_becomes("unreachable")) return;
+  int waiting = 0;
+  for (const auto& ended : {second, first}) {
+    host_.write("go." + ended, "");
+    ++waiting;
+    ASSERT_TRUE(wait_until([&] { return link().at("outcomes_waiting") == waiting; }, kLong))
+        << told();
+  }
+  const auto pid = host_.pid();
+  host_.set_policy(AgentProcess::allowing("open, status, audit, admin, credential, work"));
+  host_.signal(SIGHUP);
+  EXPECT_TRUE(wait_until(
+      [&] { return host_.keyagent("sign text --key data -o signature").status == 3; }, kLong))
+      << told();
+  EXPECT_EQ(get("backup"), "s3cr3t") << "what it has is given meanwhile";
+  EXPECT_EQ(link().at("outcomes_waiting"), 2) << "the reload lost nothing";
+  proxy_.heal();
+  if (!link_becomes("connected")) return;
+  task_becomes(first, "done");
+  task_becomes(second, "done");
+  EXPECT_EQ(runs(first), 1);
+  EXPECT_EQ(runs(second), 1);
+  std::vector<std::string> arrived;
+  const Json all = events();
+  for (const auto& each : all)
+    if (each.at("action") == "task.done") arrived.push_back(each.at("subject"));
+  EXPECT_EQ(arrived, (std::vector<std::string>{second, first})) << all;
+  EXPECT_EQ(host_.pid(), pid);
+  EXPECT_FALSE(host_.ended());
+}
+
 TEST_F(PartitionTest, Fault128_UnderDelayTheLinkStaysAndARekeyIsConfirmed) {
   proxy_.delay(300ms);
   const auto old_kid = transport_kid();

@@ -55,7 +55,7 @@ TEST_F(WholeTest, R6_R10_ARekeyOrderedByTheInstanceLosesNoCredential) {
   EXPECT_THAT(host_.audit(), HasSubstr(agent().at("transport_kid").get<std::string>()));
 }
 
-TEST_F(WholeTest, R14_R15_AnInstanceThatRestartsKnowsItsAgentsAndARevokedOneGetsNothing) {
+TEST_F(WholeTest, R3_AnInstanceThatRestartsKnowsItsAgentsAndARevokedOneGetsNothing) {
   put("backup", "s3cr3t");
   get("backup");
   EXPECT_EQ(instance_.end(SIGTERM), 0);

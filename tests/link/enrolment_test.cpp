@@ -5,7 +5,7 @@
 namespace keyagent::link {
 namespace {
 
-TEST_F(LinkTest, T1_TokenEnrolsAndTheInstanceAcknowledgesTheKey) {
+TEST_F(LinkTest, T6_TokenEnrolsAndTheInstanceAcknowledgesTheKey) {
   const auto enrolled = enroll(instance_.make_token());
   ASSERT_FALSE(enrolled.has_failure()) << enrolled.failure().text();
   EXPECT_TRUE(enrolled.enroll().changed());

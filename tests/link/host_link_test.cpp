@@ -119,7 +119,36 @@ TEST_F(HostLink, R10_RekeyWaitsForTheInstancesConfirmationThroughARestart) {
   ASSERT_TRUE(wait_until([this] { return state() == "connected"; }));
 }
 
-TEST_F(HostLink, R14_StateFolderOnAnotherTokenIsRefusedAtOnce) {
+TEST_F(HostLink, Fault087_KilledBetweenTheInstancesSwitchAndItsOwnRecordBothKeysOpen) {
+  enroll();
+  const std::string old = instance_.transport_kid("test");
+  host_.write("text", "a secret");
+  ASSERT_EQ(host_.keyagent("seal text --key credentials -o sealed-old").status, 0);
+  instance_.mischief.lost_confirmation = true;
+  ASSERT_EQ(host_.keyagent("rekey credentials").status, 0);
+  ASSERT_TRUE(wait_until([&] { return instance_.transport_kid("test") != old; })) << host_.story();
+  host_.kill();
+  host_.start();
+  // The instance is asked again, and again its answer is lost.
+  const auto asked = instance_.requests("/v1/transport/");
+  ASSERT_TRUE(wait_until([&] { return instance_.requests("/v1/transport/") > asked; }));
+  ASSERT_EQ(host_.keyagent("seal text --key credentials -o sealed-new").status, 0);
+  const auto both_open = [this] {
+    for (const char* sealed : {"sealed-old", "sealed-new"})
+      EXPECT_EQ(host_.keyagent(std::string("open ") + sealed).output, "a secret") << sealed;
+  };
+  both_open();
+  EXPECT_EQ(host_.json("key show " + old).at("state"), "deactivated") << "it opens, and stays";
+  EXPECT_EQ(Host::count(host_.audit(), "link.confirmed"), 0);
+  instance_.mischief.lost_confirmation = false;
+  const auto waited = host_.keyagent("rekey credentials --wait --timeout 120");
+  EXPECT_EQ(waited.status, 0) << waited.output << host_.story();
+  EXPECT_EQ(Host::count(host_.audit(), "\"link.confirmed\""), 1);
+  EXPECT_EQ(host_.json("key show credentials").at("kid"), instance_.transport_kid("test"));
+  both_open();
+}
+
+TEST_F(HostLink, R14_TheSameIdOnAnotherTokenIsRefusedAtOnce) {
   enroll();
   Host clone;
   clone.start();

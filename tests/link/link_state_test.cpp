@@ -5,12 +5,15 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
+#include <array>
 #include <fstream>
 
 #include "agent/base/disk.h"
 #include "agent/base/encoding.h"
 #include "agent/base/error.h"
 #include "agent/link/certificates.h"
+#include "agent/link/instance_connection.h"
 #include "agent/link/renewal.h"
 #include "agent/pki/revocation_list.h"
 #include "tests/pki/authority.h"
@@ -33,6 +36,24 @@ LinkState some() {
   state.certificates["kid"] = "PEM";
   state.orders["order-1"] = 7;
   return state;
+}
+
+TEST(PauseAfter, Fault135_GrowsToItsLimitAndIsSpreadSoThatAFleetDoesNotComeBackAtOnce) {
+  const Timing timing;
+  for (int failures : {1, 2, 3, 6, 7, 40, 100000}) {
+    const auto most = std::min<std::chrono::milliseconds>(
+        timing.first_pause * (1LL << std::min(failures - 1, 16)), timing.longest_pause);
+    std::array<int, 10> parts{};
+    for (int i = 0; i < 2000; ++i) {
+      const auto pause = pause_after(failures, timing);
+      ASSERT_GE(pause, most / 2) << failures;
+      ASSERT_LE(pause, most) << failures;
+      ++parts[std::min<std::size_t>(
+          9, static_cast<std::size_t>(10 * (pause - most / 2) / (most / 2)))];
+    }
+    // 200 expected in each; fewer than 100 is more than seven standard deviations off.
+    for (const int part : parts) EXPECT_GE(part, 100) << "after " << failures << " failures";
+  }
 }
 
 TEST(LinkState, WhatIsWrittenIsReadAgain) {

@@ -123,6 +123,42 @@ TEST_F(LinkTest, R10_OrderForAnUnknownKeyFailsAndIsReported) {
   EXPECT_TRUE(keys_.rekeys().empty());
 }
 
+// What an instance that is not itself any more would like to order.
+TEST_F(LinkTest, Fault133_NoOrderDestroysRevokesSuspendsOrExportsAKey) {
+  connect();
+  create("backup", "storage");
+  const auto states = [this] {
+    std::map<std::string, std::string> out;
+    for (const auto& key : keys_.list()) out[key.kid.text()] = name_of(key.state);
+    return out;
+  };
+  const auto before = states();
+  const auto epoch = keys_.epoch();
+  test::shim::reset_counts();
+  for (const char* type : {"destroy", "key.destroy", "retire", "revoke", "suspend", "export",
+                           "exchange.export", "import", "open", "sign", "policy", "leave"}) {
+    for (const auto& key : keys_.list()) {
+      instance_.say("web1", nlohmann::json{{"type", type},
+                                           {"id", "1"},
+                                           {"key", key.name.text()},
+                                           {"kid", key.kid.text()},
+                                           {"confirm_kid", key.kid.text()},
+                                           {"state", "compromised"},
+                                           {"yes", true}}
+                                .dump());
+    }
+  }
+  // It comes after them on the same link: they have all been read.
+  instance_.order_rekey("17", "no-such-key");
+  ASSERT_TRUE(
+      eventually([this] { return instance_.reports("17") == std::vector<std::string>{"failed"}; }));
+  EXPECT_EQ(states(), before);
+  EXPECT_EQ(keys_.epoch(), epoch) << "the ledger is as it was";
+  for (const char* call : {"C_DestroyObject", "C_WrapKey", "C_UnwrapKey", "C_GenerateKeyPair"})
+    EXPECT_EQ(test::shim::count(call), 0u) << call;
+  EXPECT_EQ(status().state(), "connected");
+}
+
 TEST_F(LinkTest, R10_OrderReachesAnAgentThatWasAwayWhenItComesBack) {
   connect();
   pump();

@@ -23,6 +23,7 @@ struct Challenge {
 struct Agent {
   std::string id, auth_kid, next_auth_kid;
   PublicKeyInfo transport, next_transport;
+  std::string old_transport;  // the kid that the switch was from: it may be asked for again
   bool trusted = false, rejected = false, suspended = false;
   Challenge challenge, old_challenge, new_challenge;
   bool proved = false;
@@ -246,8 +247,10 @@ struct TestInstance::Impl {
   HttpResponse switch_transport(Agent& agent) {
     if (!agent.proved) throw Error(Code::kKeyState, "not proved");
     const auto& mischief = outer.mischief;
+    if (agent.transport.kid != agent.next_transport.kid)
+      agent.old_transport = agent.transport.kid.text();
     const Json payload{{"agent", agent.id},
-                       {"old_kid", agent.transport.kid.text()},
+                       {"old_kid", agent.old_transport},
                        {"new_kid", mischief.other_confirmation ? foreign.kid.text()
                                                                : agent.next_transport.kid.text()},
                        {"at", rfc3339(system_clock().now())}};
@@ -256,6 +259,7 @@ struct TestInstance::Impl {
         envelope::sign_jws(keys, key, SignatureAlgorithm::kEs256, as_bytes(payload.dump()));
     if (!mischief.forged_confirmation && !mischief.other_confirmation)
       agent.transport = agent.next_transport;
+    if (mischief.lost_confirmation) throw Error(Code::kBusy, "the answer is lost");
     return json({{"confirmation", jws}});
   }
 
@@ -434,6 +438,12 @@ void TestInstance::announce_tasks() {
   for (const auto& [id, agent] : impl_->agents) {
     if (agent.link) agent.link->send(Json{{"type", "tasks"}}.dump());
   }
+}
+
+void TestInstance::say(const std::string& agent, const std::string& message) {
+  const std::lock_guard lock(impl_->mutex);
+  const auto& link = impl_->agents.at(agent).link;
+  if (link) link->send(message);
 }
 
 void TestInstance::order_rekey(const std::string& id, const std::string& key) {

@@ -29,6 +29,7 @@ struct Mischief {
   std::atomic<bool> other_fingerprint{false};     // waits for an approval of another key
   std::atomic<bool> forged_confirmation{false};
   std::atomic<bool> other_confirmation{false};  // signed well, for another rekey
+  std::atomic<bool> lost_confirmation{false};   // it switches, and its answer is lost
   std::atomic<bool> other_welcome{false};       // names another auth key
   std::atomic<bool> no_welcome{false};          // ends the link instead
   std::atomic<bool> deaf{false};                // acknowledges no heartbeat
@@ -69,6 +70,8 @@ class TestInstance {
   // Says to every agent that there may be work.
   void announce_tasks();
   void order_rekey(const std::string& id, const std::string& key);
+  // Any message, as a compromised instance would make it.
+  void say(const std::string& agent, const std::string& message);
   // An envelope that is sealed to this key instead.
   void put_envelope(const std::string& name, const PublicKeyInfo& key, const std::string& value);
 

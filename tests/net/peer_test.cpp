@@ -1,6 +1,10 @@
 #include <gmock/gmock.h>
 #include <grp.h>
 #include <sys/prctl.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+
+#include <cstring>
 
 #include "harness.h"
 
@@ -76,6 +80,72 @@ TEST(PeerOf, Fault112_PrivilegesDroppedAfterConnectStayThoseOfConnect) {
     return connection.connected() && become(65534, {}) ? 0 : 1;
   });
   EXPECT_EQ(peer.uid, 0u);
+}
+
+// Sends one descriptor with SCM_RIGHTS over `pipe`.
+bool pass_descriptor(int pipe, int fd) {
+  char byte = 'x';
+  iovec data{&byte, 1};
+  alignas(cmsghdr) char control[CMSG_SPACE(sizeof fd)] = {};
+  msghdr message{};
+  message.msg_iov = &data;
+  message.msg_iovlen = 1;
+  message.msg_control = control;
+  message.msg_controllen = sizeof control;
+  cmsghdr* const header = CMSG_FIRSTHDR(&message);
+  header->cmsg_level = SOL_SOCKET;
+  header->cmsg_type = SCM_RIGHTS;
+  header->cmsg_len = CMSG_LEN(sizeof fd);
+  std::memcpy(CMSG_DATA(header), &fd, sizeof fd);
+  return ::sendmsg(pipe, &message, 0) == 1;
+}
+int passed_descriptor(int pipe) {
+  char byte = 0;
+  iovec data{&byte, 1};
+  int fd = -1;
+  alignas(cmsghdr) char control[CMSG_SPACE(sizeof fd)] = {};
+  msghdr message{};
+  message.msg_iov = &data;
+  message.msg_iovlen = 1;
+  message.msg_control = control;
+  message.msg_controllen = sizeof control;
+  if (::recvmsg(pipe, &message, 0) != 1 || CMSG_FIRSTHDR(&message) == nullptr) return -1;
+  std::memcpy(&fd, CMSG_DATA(CMSG_FIRSTHDR(&message)), sizeof fd);
+  return fd;
+}
+
+TEST(PeerOf, Fault112_AConnectionThatIsPassedOnStaysThatOfWhoConnected) {
+  if (::geteuid() != 0) GTEST_SKIP() << "needs root to play other users";
+  Folder folder;
+  std::filesystem::permissions(folder.path(), std::filesystem::perms(0711));
+  const Fd listener = listen_unix(folder.socket(), 0666, "");
+  int pipe[2];
+  ASSERT_EQ(::socketpair(AF_UNIX, SOCK_STREAM, 0, pipe), 0);
+  EXPECT_EQ(in_child([&] {
+              const int fd = ::socket(AF_UNIX, SOCK_STREAM, 0);
+              sockaddr_un address{};
+              address.sun_family = AF_UNIX;
+              folder.socket().string().copy(address.sun_path, sizeof address.sun_path - 1);
+              return become(1234, {}) &&
+                             ::connect(fd, reinterpret_cast<sockaddr*>(&address), sizeof address) ==
+                                 0 &&
+                             pass_descriptor(pipe[0], fd)
+                         ? 0
+                         : 1;
+            }),
+            0);
+  EXPECT_EQ(in_child([&] {
+              if (!become(65534, {})) return 2;
+              const int fd = passed_descriptor(pipe[1]);
+              return fd >= 0 && ::write(fd, "request", 7) == 7 ? 0 : 1;
+            }),
+            0);
+  const Fd served(::accept(listener.get(), nullptr, nullptr));
+  char received[8] = {};
+  ASSERT_EQ(::read(served.get(), received, sizeof received), 7);
+  EXPECT_EQ(peer_of(served.get()).uid, 1234u) << "of the request that another user wrote";
+  ::close(pipe[0]);
+  ::close(pipe[1]);
 }
 
 TEST(PeerOf, Fault110_ModeOfTheSocketKeepsOthersOut) {

@@ -222,7 +222,7 @@ TEST_F(KeyTest, Fault032_AKeyThatDemandsThePinForEachUseIsRefusedByName) {
   }
 }
 
-TEST_F(KeyTest, Fault063_AnEcdhPointThatIsNotOnTheCurveGivesNoSecret) {
+TEST_F(KeyTest, Fault062_AnEcdhPointThatIsNotOnTheCurveGivesNoSecret) {
   make(KeyKind::kEcP256, Usage::kDerive);
   Bytes point(65, 0x01);
   point[0] = 0x04;

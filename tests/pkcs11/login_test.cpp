@@ -35,7 +35,7 @@ class LoginTest : public TokenTest {
   // log_in() on a bare session, with the token's flags as the test wants them.
   Error::Kind log_in_with_flags(CK_FLAGS flags) {
     profile_.pin_flags = true;
-    const auto until = std::chrono::steady_clock::now() + std::chrono::seconds(10);
+    const auto until = std::chrono::steady_clock::now() + std::chrono::minutes(1);
     const auto module = Module::open(profile_, options_.state_folder);
     module->reload(module->epoch(), until);
     const auto entry = module->enter(until);
@@ -75,6 +75,23 @@ TEST_F(LoginTest, Fault024_TheMemoryOfARefusedPinIsPrivateAndHashed) {
   const std::string text(std::istreambuf_iterator<char>(in), {});
   EXPECT_THAT(text, Not(HasSubstr("wrong-canary")));
   EXPECT_THAT(token_->status().detail, Not(HasSubstr("wrong-canary")));
+}
+
+TEST_F(LoginTest, Fault025_ATokenThatSaysItIsTheLastTryIsNotLoggedInToByAnyNumberOfStarts) {
+  options_.refused_pin_file = hsm_.folder() / "refused-pin";
+  profile_.pin_flags = true;
+  shim::set_faults("C_GetTokenInfo:every=1:flags=0x20000");  // CKF_USER_PIN_FINAL_TRY
+  for (int i = 0; i < 5; ++i) {
+    restart();
+    EXPECT_NE(token_->status().state, TokenState::kUp);
+    EXPECT_EQ(kind_of([&] { sign_digest(); }), Error::Kind::kPinLastTry) << "the PIN is right";
+    keep_trying(3);
+  }
+  EXPECT_EQ(shim::count("C_Login"), 0u);
+  EXPECT_THAT(token_->status().detail, HasSubstr("one"));
+  shim::clear();  // its person logged in
+  restart();
+  EXPECT_EQ(token_->status().state, TokenState::kUp);
 }
 
 TEST_F(LoginTest, Fault025_TheLastTryIsLeftToThePerson) {

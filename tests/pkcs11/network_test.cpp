@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <chrono>
 #include <csignal>
+#include <future>
 #include <string>
 #include <thread>
 
@@ -25,7 +26,7 @@ std::filesystem::path existing(const std::vector<std::filesystem::path>& paths) 
 
 template <class Condition>
 bool eventually(Condition&& condition) {
-  const auto until = std::chrono::steady_clock::now() + std::chrono::seconds(10);
+  const auto until = std::chrono::steady_clock::now() + std::chrono::minutes(1);
   while (!condition()) {
     if (std::chrono::steady_clock::now() > until) return false;
     std::this_thread::sleep_for(std::chrono::milliseconds(2));
@@ -40,14 +41,12 @@ class NetworkHsmTest : public ::testing::Test {
                         "/usr/lib/aarch64-linux-gnu/pkcs11/p11-kit-client.so"});
     if (client_.empty()) GTEST_SKIP() << "p11-kit-client.so is not installed (p11-kit-modules)";
     start_server();
-    auto profile = hsm_.profile();
-    profile.modules = {client_};
-    profile.environment = {{"P11_KIT_SERVER_ADDRESS", "unix:path=" + socket().string()}};
-    profile.session_copies = false;
-    auto options = hsm_.options();
-    options.backoff_first = std::chrono::milliseconds(20);
-    options.backoff_most = std::chrono::milliseconds(200);
-    token_ = std::make_unique<Token>(profile, options);
+    profile_.modules = {client_};
+    profile_.environment = {{"P11_KIT_SERVER_ADDRESS", "unix:path=" + socket().string()}};
+    profile_.session_copies = false;
+    options_.backoff_first = std::chrono::milliseconds(20);
+    options_.backoff_most = std::chrono::milliseconds(200);
+    token_ = std::make_unique<Token>(profile_, options_);
     ASSERT_EQ(token_->status().state, TokenState::kUp) << token_->status().detail;
     spki_ = token_->run([&](Session& session) {
       return generate(session, {KeyKind::kEcP256, Usage::kSign, Bytes(16, 1), "net", false});
@@ -90,6 +89,8 @@ class NetworkHsmTest : public ::testing::Test {
   }
 
   test::SoftHsm hsm_;
+  Profile profile_ = hsm_.profile();
+  TokenOptions options_ = hsm_.options();
   std::filesystem::path client_;
   std::unique_ptr<Token> token_;
   Bytes spki_;
@@ -107,6 +108,37 @@ TEST_F(NetworkHsmTest, Fault001_Fault047_AKilledServerIsSurvivedAndFoundAgain) {
     EXPECT_TRUE(eventually([&] { return token_->check_health(); })) << token_->status().detail;
     EXPECT_TRUE(sign_and_verify());
   }
+}
+
+// As a firewall does that forgets an idle connection: nothing comes back, not even a refusal.
+TEST_F(NetworkHsmTest, Fault009_ASilentlyDroppedConnectionEndsTheCallAtItsDeadlineAndIsReplaced) {
+  token_.reset();
+  profile_.deadline = std::chrono::milliseconds(500);
+  token_ = std::make_unique<Token>(profile_, options_);
+  ASSERT_TRUE(sign_and_verify());
+  ::kill(-server_, SIGSTOP);
+  const auto kind = [&] {
+    try {
+      sign_and_verify();
+    } catch (const Error& error) {
+      return error.kind();
+    }
+    return Error::Kind::kProfile;
+  };
+  auto asked = std::async(std::launch::async, kind);
+  // The call itself waits in the module, and is told of: others are answered.
+  EXPECT_TRUE(eventually([&] { return token_->status().stuck_calls == 1; }));
+  EXPECT_EQ(asked.wait_for(std::chrono::seconds(0)), std::future_status::timeout);
+  ::kill(-server_, SIGCONT);
+  asked.get();
+  EXPECT_TRUE(eventually([&] {
+    try {
+      return sign_and_verify();
+    } catch (const Error&) {
+      return false;
+    }
+  })) << token_->status().detail;
+  EXPECT_EQ(token_->status().stuck_calls, 0u);
 }
 
 TEST_F(NetworkHsmTest, Fault002_AServerThatRestartedBetweenTwoCallsIsNotNoticedForLong) {

@@ -95,7 +95,7 @@ TEST_F(SessionPoolTest, Fault011_ABurstWaitsInOrderAndTheRestIsToldBusy) {
 
 TEST_F(SessionPoolTest, Fault010_ACallThatHangsIsCountedAndOthersGoOn) {
   profile_.sessions = 2;
-  profile_.deadline = std::chrono::milliseconds(100);
+  profile_.deadline = std::chrono::seconds(1);  // the other one signs within it
   open();
   generate_key();
   shim::set_faults("C_Sign:n=1:hang");
@@ -110,7 +110,7 @@ TEST_F(SessionPoolTest, Fault010_ACallThatHangsIsCountedAndOthersGoOn) {
 
 TEST_F(SessionPoolTest, Fault010_WhenEverySessionIsStuckCallersAreToldAtOnce) {
   profile_.sessions = 1;
-  profile_.deadline = std::chrono::milliseconds(100);
+  profile_.deadline = std::chrono::seconds(1);  // a key is made within it
   open();
   generate_key();
   shim::set_faults("C_Sign:n=1:hang");
@@ -169,7 +169,7 @@ TEST_F(SessionPoolTest, Fault009_ASessionThatRestedTooLongIsNotUsed) {
   open();
   token_->run([](Session&) {});
   shim::reset_counts();
-  std::this_thread::sleep_for(std::chrono::milliseconds(3));
+  std::this_thread::sleep_for(std::chrono::milliseconds(3));  // elapses: the keep-alive
   token_->run([](Session&) {});
   EXPECT_EQ(shim::count("C_OpenSession"), 1u);
   EXPECT_EQ(shim::count("C_CloseSession"), 1u);

@@ -53,6 +53,24 @@ TEST_F(Probe, Fault068_MechanismThatIsGoneIsNamed) {
   EXPECT_FALSE(report.sound());
 }
 
+// A token that wants the other party's point in DER answers as to any parameter that it does not
+// understand: the claim is found wrong before a key is planned on it.
+TEST_F(Probe, Fault063_ATokenThatDoesNotTakeARawPointIsFoundByARoundTrip) {
+  open();
+  shim::set_faults("C_DeriveKey:every=1:rv=0x71");
+  const auto report = probe(*token_);
+  int ecdh = 0;
+  for (const auto& result : report.results) {
+    if (result.detail.find("C_DeriveKey") == std::string::npos) continue;
+    ++ecdh;
+    EXPECT_EQ(result.outcome, Outcome::kFails) << result.name;
+  }
+  EXPECT_GE(ecdh, 1);
+  EXPECT_FALSE(report.sound());
+  shim::clear();
+  EXPECT_TRUE(probe(*token_).sound()) << "the raw one is taken here";
+}
+
 TEST_F(Probe, Fault069_CurveRefusedLateIsFoundBeforeAnyKeyIsPlanned) {
   open();
   shim::set_faults("C_GenerateKeyPair:every=1:rv=0x140");

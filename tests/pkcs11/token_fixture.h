@@ -64,10 +64,10 @@ class TokenTest : public ::testing::Test {
     return Error::Kind::kProfile;
   }
 
-  // Asks again until it is so, for at most ten seconds.
+  // Asks again until it is so, for at most a minute: a condition that stays true.
   template <class Condition>
   static bool eventually(Condition&& condition) {
-    const auto until = std::chrono::steady_clock::now() + std::chrono::seconds(10);
+    const auto until = std::chrono::steady_clock::now() + std::chrono::minutes(1);
     while (!condition()) {
       if (std::chrono::steady_clock::now() > until) return false;
       std::this_thread::sleep_for(std::chrono::milliseconds(1));

@@ -96,7 +96,7 @@ TEST_F(SigningThreads, T12_EightThreadsSignWithEachKindOfKeyWhileTheAgentIsResta
   }
   for (int i = 0; i < 4; ++i) {
     const int before = all;
-    wait_until([&] { return all > before + 20; });
+    ASSERT_TRUE(wait_until([&] { return all > before + 20; })) << all;
     i % 2 == 0 ? agent_.kill() : static_cast<void>(agent_.stop());
     agent_.start();
     EXPECT_TRUE(agent_.serving()) << agent_.story();

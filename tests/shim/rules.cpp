@@ -32,12 +32,13 @@ bool apply_part(Rule& rule, const std::string& part, bool& acts) {
     return value > 0;
   }
   static const std::pair<const char*, Rule::Action> kActions[] = {
-      {"rv", Rule::Action::kRv},     {"delay", Rule::Action::kDelay},
-      {"hang", Rule::Action::kHang}, {"flip", Rule::Action::kFlip},
-      {"zero", Rule::Action::kZero}, {"size", Rule::Action::kSize},
-      {"leak", Rule::Action::kLeak}, {"meddle", Rule::Action::kMeddle},
-      {"fork", Rule::Action::kFork}, {"segv", Rule::Action::kSegv},
-      {"kill", Rule::Action::kKill}};
+      {"rv", Rule::Action::kRv},       {"delay", Rule::Action::kDelay},
+      {"hang", Rule::Action::kHang},   {"flip", Rule::Action::kFlip},
+      {"zero", Rule::Action::kZero},   {"size", Rule::Action::kSize},
+      {"leak", Rule::Action::kLeak},   {"meddle", Rule::Action::kMeddle},
+      {"fork", Rule::Action::kFork},   {"loose", Rule::Action::kLoose},
+      {"flags", Rule::Action::kFlags}, {"reach", Rule::Action::kReach},
+      {"segv", Rule::Action::kSegv},   {"kill", Rule::Action::kKill}};
   for (const auto& [word, action] : kActions) {
     if (name != word) continue;
     rule.action = action;

@@ -20,6 +20,9 @@ struct Rule {
     kLeak,
     kMeddle,
     kFork,
+    kLoose,
+    kFlags,
+    kReach,
     kSegv,
     kKill
   } action = Action::kRv;

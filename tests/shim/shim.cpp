@@ -1,13 +1,10 @@
 // The fault shim: see README.md.
 
 #include <dlfcn.h>
-#include <fcntl.h>
 #include <p11-kit/pkcs11.h>
 #include <sys/stat.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
-#include <clocale>
 #include <condition_variable>
 #include <csignal>
 #include <cstdio>
@@ -19,6 +16,7 @@
 #include <mutex>
 #include <thread>
 
+#include "tests/shim/mischief.h"
 #include "tests/shim/rsa_aes_key_wrap.h"
 #include "tests/shim/rules.h"
 
@@ -110,13 +108,14 @@ std::optional<Rule> judge(const char* function) {
   for (auto& rule : shared.rules) {
     if (rule.function == function && strikes(rule) && !hit) hit = rule;
   }
+  // Released from here on: who has seen the call counted may release it.
+  if (hit && hit->action == Rule::Action::kHang) hit->value = shared.release_count;
   return hit;
 }
 
-void hang() {
+void hang(unsigned long seen) {
   State& shared = state();
   std::unique_lock lock(shared.mutex);
-  const unsigned long seen = shared.release_count;
   while (shared.release_count == seen) {
     shared.released.wait_for(lock, std::chrono::milliseconds(20));
     follow_control(shared);
@@ -137,40 +136,11 @@ void spoil(const Rule& rule, Output output) {
   if (rule.action == Rule::Action::kZero) std::memset(output.bytes, 0, *output.size);
 }
 
-// What a library should not do to its process, and some do.
-void meddle() {
-  ::umask(0);
-  if (::chdir("/") != 0) std::abort();
-  std::setlocale(LC_ALL, "C.UTF-8");
-  for (const int number : {SIGPIPE, SIGTERM, SIGINT, SIGHUP, SIGCHLD, SIGALRM})
-    std::signal(number, SIG_DFL);
-  std::signal(SIGUSR1, [](int) {});
-  std::fprintf(stdout, "shim debug: PIN=shim-printed-canary\n");
-  std::fflush(stdout);
-  std::fprintf(stderr, "shim debug: PIN=shim-printed-canary\n");
-}
-
-// Memory that is really used, and a descriptor that any child would inherit.
-void leak(unsigned long bytes) {
-  static std::vector<char*> lost;
-  static std::mutex mutex;
-  const std::lock_guard lock(mutex);
-  lost.push_back(static_cast<char*>(std::malloc(bytes)));
-  std::memset(lost.back(), 1, bytes);
-  if (::open("/dev/null", O_RDONLY) < 0) return;
-}
-
-// As opensc-notify did: fork in the middle of a call, with atfork handlers and all.
-void fork_child() {
-  const pid_t child = ::fork();
-  if (child == 0) ::_exit(0);
-  ::waitpid(child, nullptr, 0);
-}
-
 template <class Call>
-CK_RV forward(const char* function, Call&& call, Output output = {}) {
+CK_RV forward(const char* function, Call&& call, Output output = {}, Rule* hit = nullptr) {
   const auto rule = judge(function);
   if (!rule) return call();
+  if (hit != nullptr) *hit = *rule;
   if (rule->after) {
     const CK_RV rv = call();
     if (rule->action == Rule::Action::kKill) ::raise(SIGKILL);
@@ -180,10 +150,10 @@ CK_RV forward(const char* function, Call&& call, Output output = {}) {
     case Rule::Action::kRv:
       return rule->value;
     case Rule::Action::kDelay:
-      std::this_thread::sleep_for(std::chrono::milliseconds(rule->value));
+      std::this_thread::sleep_for(std::chrono::milliseconds(rule->value));  // elapses: "delay"
       return call();
     case Rule::Action::kHang:
-      hang();
+      hang(rule->value);
       return call();
     case Rule::Action::kLeak:
       leak(rule->value);
@@ -193,6 +163,9 @@ CK_RV forward(const char* function, Call&& call, Output output = {}) {
       return call();
     case Rule::Action::kFork:
       fork_child();
+      return call();
+    case Rule::Action::kReach:
+      reach(rule->value, log_call);
       return call();
     case Rule::Action::kSegv:
       ::raise(SIGSEGV);
@@ -222,7 +195,7 @@ CK_RV forward(const char* function, Call&& call, Output output = {}) {
 // clang-format off
 #define KEYAGENT_SHIM_EACH(X) \
   X(C_Initialize) X(C_GetInfo) X(C_GetSlotInfo) \
-  X(C_GetTokenInfo) X(C_GetMechanismInfo) X(C_InitToken) X(C_InitPIN) \
+  X(C_GetMechanismInfo) X(C_InitToken) X(C_InitPIN) \
   X(C_SetPIN) X(C_GetSessionInfo) \
   X(C_GetOperationState) X(C_SetOperationState) X(C_Login) X(C_Logout) X(C_CreateObject) \
   X(C_CopyObject) X(C_DestroyObject) X(C_GetObjectSize) \
@@ -232,8 +205,7 @@ CK_RV forward(const char* function, Call&& call, Output output = {}) {
   X(C_DigestKey) X(C_DigestFinal) X(C_SignInit) X(C_SignUpdate) X(C_SignFinal) \
   X(C_SignRecoverInit) X(C_SignRecover) X(C_VerifyInit) X(C_Verify) X(C_VerifyUpdate) \
   X(C_VerifyFinal) X(C_VerifyRecoverInit) X(C_VerifyRecover) X(C_DigestEncryptUpdate) \
-  X(C_DecryptDigestUpdate) X(C_SignEncryptUpdate) X(C_DecryptVerifyUpdate) X(C_GenerateKey) \
-  X(C_GenerateKeyPair) X(C_DeriveKey) X(C_SeedRandom) \
+  X(C_DecryptDigestUpdate) X(C_SignEncryptUpdate) X(C_DecryptVerifyUpdate) X(C_DeriveKey) X(C_SeedRandom) \
   X(C_GetFunctionStatus) X(C_CancelFunction) X(C_WaitForSlotEvent)
 // clang-format on
 
@@ -275,6 +247,52 @@ CK_RV shim_unwrap(CK_SESSION_HANDLE session, CK_MECHANISM* mechanism, CK_OBJECT_
                             key);
     return real()->C_UnwrapKey(session, mechanism, unwrapping, wrapped, size, wanted, count, key);
   });
+}
+// A token that makes keys which leave it, whatever is asked.
+std::vector<CK_ATTRIBUTE> loosened(const CK_ATTRIBUTE* wanted, CK_ULONG count) {
+  static CK_BBOOL yes = CK_TRUE;
+  std::vector<CK_ATTRIBUTE> loose(wanted, wanted + count);
+  for (auto& attribute : loose)
+    if (attribute.type == CKA_EXTRACTABLE) attribute.pValue = &yes;
+  return loose;
+}
+CK_RV shim_generate(CK_SESSION_HANDLE session, CK_MECHANISM* mechanism, CK_ATTRIBUTE* wanted,
+                    CK_ULONG count, CK_OBJECT_HANDLE* key) {
+  auto other = loosened(wanted, count);
+  Rule hit;
+  return forward(
+      "C_GenerateKey",
+      [&] {
+        return real()->C_GenerateKey(session, mechanism,
+                                     hit.action == Rule::Action::kLoose ? other.data() : wanted,
+                                     count, key);
+      },
+      {}, &hit);
+}
+CK_RV shim_generate_pair(CK_SESSION_HANDLE session, CK_MECHANISM* mechanism, CK_ATTRIBUTE* open,
+                         CK_ULONG open_count, CK_ATTRIBUTE* wanted, CK_ULONG count,
+                         CK_OBJECT_HANDLE* open_key, CK_OBJECT_HANDLE* key) {
+  auto other = loosened(wanted, count);
+  Rule hit;
+  return forward(
+      "C_GenerateKeyPair",
+      [&] {
+        return real()->C_GenerateKeyPair(session, mechanism, open, open_count,
+                                         hit.action == Rule::Action::kLoose ? other.data() : wanted,
+                                         count, open_key, key);
+      },
+      {}, &hit);
+}
+CK_RV shim_token_info(CK_SLOT_ID slot, CK_TOKEN_INFO* info) {
+  Rule hit;
+  return forward(
+      "C_GetTokenInfo",
+      [&] {
+        const CK_RV rv = real()->C_GetTokenInfo(slot, info);
+        if (hit.action == Rule::Action::kFlags) info->flags |= hit.value;
+        return rv;
+      },
+      {}, &hit);
 }
 CK_RV shim_slots(CK_BBOOL present, CK_SLOT_ID* slots, CK_ULONG* count) {
   return forward("C_GetSlotList", [&] { return real()->C_GetSlotList(present, slots, count); },
@@ -351,6 +369,9 @@ CK_FUNCTION_LIST* list() {
     made->C_Encrypt = shim_encrypt;
     made->C_WrapKey = shim_wrap;
     made->C_UnwrapKey = shim_unwrap;
+    made->C_GenerateKey = shim_generate;
+    made->C_GenerateKeyPair = shim_generate_pair;
+    made->C_GetTokenInfo = shim_token_info;
     made->C_GetSlotList = shim_slots;
     made->C_GetMechanismList = shim_mechanisms;
     made->C_FindObjects = shim_find;

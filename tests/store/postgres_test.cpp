@@ -122,7 +122,7 @@ TEST_F(PostgresStore, ServerThatDiesUnderLoadIsPeerUntilItIsBackAndNothingAnswer
           EXPECT_EQ(code, Code::kPeer);
           ++unreachable;
           failed = true;
-          std::this_thread::sleep_for(std::chrono::milliseconds(10));
+          std::this_thread::sleep_for(std::chrono::milliseconds(10));  // paces: it tries again
         }
       }
     });

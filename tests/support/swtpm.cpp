@@ -126,9 +126,13 @@ void Swtpm::start_tpm() {
       folder() / "swtpm.log");
   // The control port: swtpm serves one client on the other, and that is the resource manager.
   await("swtpm", tpm_, [&] { return accepts(port_ + 1); });
-  manager_ = start(
-      {"tpm2-abrmd", "--session", "--allow-root", "--tcti", "swtpm:host=127.0.0.1,port=" + port},
-      folder() / "abrmd.log");
+  start_manager();
+}
+
+void Swtpm::start_manager() {
+  manager_ = start({"tpm2-abrmd", "--session", "--allow-root", "--tcti",
+                    "swtpm:host=127.0.0.1,port=" + std::to_string(port_)},
+                   folder() / "abrmd.log");
   await("tpm2-abrmd", manager_,
         [] { return try_command("tpm2_getrandom --hex 4 >/dev/null 2>&1").status == 0; });
 }
@@ -138,6 +142,26 @@ void Swtpm::make_token() {
   run_command("tpm2_ptool init" + path);
   run_command("tpm2_ptool addtoken --pid 1 --label '" + label_ + "' --sopin '" + so_pin_ +
               "' --userpin '" + pin_ + "'" + path);
+}
+
+void Swtpm::kill_manager() {
+  stop(manager_);
+}
+
+void Swtpm::restart_manager() {
+  kill_manager();
+  start_manager();
+}
+
+void Swtpm::run_directly(const std::string& command) const {
+  run_command("TPM2TOOLS_TCTI=swtpm:host=127.0.0.1,port=" + std::to_string(port_) + " " + command);
+}
+
+void Swtpm::clear() {
+  kill();
+  std::filesystem::remove_all(folder() / "tpm");
+  std::filesystem::create_directory(folder() / "tpm");
+  start_tpm();
 }
 
 void Swtpm::kill() {

@@ -34,6 +34,15 @@ class Swtpm {
   void kill();
   void restart();
 
+  // The resource manager alone.
+  void kill_manager();
+  void restart_manager();
+  // A command of tpm2-tools past the resource manager, which must not run meanwhile: swtpm serves
+  // one client at a time.
+  void run_directly(const std::string& command) const;
+  // As its owner's reset leaves it: another TPM, whose keys are gone.
+  void clear();
+
   const std::string& label() const { return label_; }
   const std::string& pin() const { return pin_; }
   const std::string& so_pin() const { return so_pin_; }
@@ -42,6 +51,7 @@ class Swtpm {
  private:
   void start_bus();
   void start_tpm();
+  void start_manager();
   void make_token();
 
   TempFolder folder_;

@@ -38,7 +38,7 @@ Refusal refusal_of(Work&& work) {
 
 // Looks again and again, for as long as a slow machine may need.
 inline bool eventually(const std::function<bool()>& condition) {
-  const auto until = std::chrono::steady_clock::now() + 30s;
+  const auto until = std::chrono::steady_clock::now() + 60s;
   while (!condition()) {
     if (std::chrono::steady_clock::now() > until) return false;
     std::this_thread::sleep_for(10ms);

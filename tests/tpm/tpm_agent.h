@@ -46,6 +46,9 @@ class TpmAgent : public ::testing::Test {
            " --label tpm --profile tpm2 --allow-credential '" + user + ":*' --allow-work '" + user +
            ":*:*' --keyagent " KEYAGENT;
   }
+  std::string sign_words() const {
+    return "sign " + state() + "/keyagentd.yml --key rel -o " + state() + "/signature";
+  }
   std::string state() const { return folder_.path().string() + "/state"; }
 
   // The daemon cleans its environment: what the module needs of this bus stands in the

@@ -1,0 +1,16 @@
+#pragma once
+// What a careless or hostile module does to the process that loaded it.
+
+namespace keyagent::shim {
+
+// Changes umask, working directory, locale and signal handlers, and prints a PIN.
+void meddle();
+// Loses so many bytes and a descriptor.
+void leak(unsigned long bytes);
+// Forks a child that ends.
+void fork_child();
+// Connects to `port` of this host, reads, writes, starts a program and more. Each attempt is told
+// to `log` with what became of it.
+void reach(unsigned long port, void (*log)(const char*));
+
+}  // namespace keyagent::shim
