@@ -281,6 +281,10 @@ TEST_F(Jwe, KidOfAnotherKeyIsRefusedBeforeTheToken) {
   const auto other = test::shared_key({KeyAlgorithm::kRsa3072, EnvelopeAlgorithm::kRsaOaep256});
   const int before = keys_.calls().total();
   EXPECT_EQ(code_of([&] { open(keys_, other, sealed_); }), Code::kInput);
+  // Of the same kind and size, so that the name alone tells them apart.
+  PublicKeyInfo alike = key_;
+  alike.kid = other.kid;
+  EXPECT_EQ(code_of([&] { open(keys_, alike, sealed_); }), Code::kInput);
   EXPECT_EQ(keys_.calls().total(), before);
 }
 

@@ -217,6 +217,13 @@ TEST_F(GateStatementTest, Fault144_ACertificateBeyondTheRulesIsRefused) {
   auto request = server(tls_.spki());
   request.mutable_sign_statement()->mutable_certificate()->add_names("bank.example.org");
   EXPECT_THAT(refused(request).failure().text(), HasSubstr("issuing.servers"));
+  // Where no list bounds them, names of servers still have their form.
+  rules_.servers.clear();
+  for (const char* name : {"bank.example.org,DNS:evil", "a b", "*", "x/CN=y", ""}) {
+    auto named = server(tls_.spki());
+    named.mutable_sign_statement()->mutable_certificate()->add_names(name);
+    EXPECT_THAT(refused(named).failure().text(), HasSubstr("no host name or address")) << name;
+  }
 }
 
 TEST_F(GateStatementTest, Fault144_AuthoritiesAndListsBeyondTheRulesAreRefused) {
