@@ -111,6 +111,26 @@ TEST_F(CliTest, KeysAreMadeListedShownAndDestroyed) {
   EXPECT_EQ(agent_.json("key list --all").at("keys").size(), 2u);
 }
 
+// On a terminal, which script(1) makes, the kid is typed.
+TEST_F(CliTest, R12_DestroyingOnATerminalNeedsTheTypedKid) {
+  const auto made = agent_.json("key create signer --purpose sign");
+  const std::string kid = made.at("kid");
+  const auto destroy = [&](const std::string& typed) {
+    return try_command("printf '%s\\n' '" + typed +
+                       "' | KEYAGENT_SOCKET=" + (agent_.state() / "run/agent.sock").string() +
+                       " script -qec '" KEYAGENT " key destroy signer' /dev/null 2>&1");
+  };
+  for (const std::string& typed : {std::string(), std::string("yes"), kid.substr(1)}) {
+    const auto refused = destroy(typed);
+    EXPECT_EQ(refused.status, 3) << refused.output;
+    EXPECT_THAT(refused.output, HasSubstr("nothing was destroyed"));
+    EXPECT_EQ(agent_.json("key show signer").at("state"), "active");
+  }
+  const auto done = destroy(kid);
+  EXPECT_EQ(done.status, 0) << done.output;
+  EXPECT_EQ(agent_.json("key show " + kid).at("state"), "destroyed");
+}
+
 TEST_F(CliTest, AKidThatBeginsWithADashIsNoOption) {
   const std::string kid = "-" + std::string(41, 'b') + "A";
   for (const auto& line :

@@ -254,6 +254,10 @@ TEST_F(GateStatementTest, Fault144_AuthoritiesAndListsBeyondTheRulesAreRefused) 
   auto serial = list();
   serial.mutable_sign_statement()->mutable_revocation_list()->mutable_revoked(0)->clear_serial();
   refused(serial);
+  auto coming = list();
+  coming.mutable_sign_statement()->mutable_revocation_list()->mutable_revoked(0)->set_at(
+      in(std::chrono::hours(24)));
+  EXPECT_THAT(refused(coming).failure().text(), HasSubstr("still to come"));
   refused(statement("instance-ca"));  // nothing at all
 }
 
