@@ -107,6 +107,7 @@ void Token::run_erased(const std::function<void(Session&)>& work, bool once, boo
 }
 
 void Token::require_room() const {
+  require_token_writable(impl_->profile, impl_->options.state_folder);
   require_token_room(impl_->profile, impl_->options.state_folder, "a write");
 }
 

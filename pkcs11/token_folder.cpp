@@ -1,7 +1,10 @@
 #include "pkcs11/token_folder.h"
 
+#include <fcntl.h>
 #include <sys/statvfs.h>
+#include <unistd.h>
 
+#include <cerrno>
 #include <fstream>
 #include <string>
 
@@ -57,6 +60,18 @@ void require_token_room(const Profile& profile, const std::filesystem::path& sta
                           : std::to_string(disk.f_favail) + " inodes left") +
                   "), and a token in files can be lost there; make room, the agent goes on then",
               CKR_DEVICE_MEMORY);
+}
+
+void require_token_writable(const Profile& profile, const std::filesystem::path& state_folder) {
+  const auto folder = token_folder(profile, state_folder);
+  if (folder.empty() || ::faccessat(AT_FDCWD, folder.c_str(), W_OK, AT_EACCESS) == 0) return;
+  // Modes say less: the token's own folder in it may be writable.
+  if (errno != EROFS) return;
+  throw Error(
+      Error::Kind::kFull,
+      "a write was not called: the token's folder " + folder.string() +
+          " is on a read-only file system; make it writable, the agent resumes without a restart",
+      CKR_DEVICE_MEMORY);
 }
 
 }  // namespace keyagent::pkcs11

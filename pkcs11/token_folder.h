@@ -21,5 +21,8 @@ std::filesystem::path token_folder(const Profile& profile,
 // is not there has room: the module says what is wrong with it.
 void require_token_room(const Profile& profile, const std::filesystem::path& state_folder,
                         const char* what);
+// Throws Error{kFull}: the folder is on a read-only file system (RELIABILITY 81), and a write that
+// the token began could not be ended.
+void require_token_writable(const Profile& profile, const std::filesystem::path& state_folder);
 
 }  // namespace keyagent::pkcs11

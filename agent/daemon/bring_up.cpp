@@ -18,6 +18,7 @@ using namespace std::chrono_literals;
 namespace {
 
 constexpr auto kBetweenLooksAtLimits = 10s;
+constexpr auto kBetweenClaims = 60s;
 
 }  // namespace
 
@@ -42,7 +43,8 @@ void Daemon::Impl::note_token(pkcs11::TokenState state, const std::string& detai
 // rest ends the start.
 void Daemon::Impl::bring_up_keys() {
   try {
-    claim_token(vault, Owner::self(config.state_folder), config.take_over);
+    claimed = claim_token(vault, Owner::self(config.state_folder), config.take_over);
+    claim_due = system_clock().now_steady() + kBetweenClaims;
     keys.reconcile();
     if (!ensure_audit_key()) return;
     if (audit.opened()) history.check_at_start();
@@ -133,6 +135,7 @@ void Daemon::Impl::heal() {
   const auto status = token->status();
   if (status.stuck_calls != 0) return;
   if (status.state != pkcs11::TokenState::kUp && !token->check_health()) return;
+  if (reconciled && !claimed && system_clock().now_steady() >= claim_due) reconciled = false;
   rechecks = reconciled && recheck.due(keys.misses_keys(), system_clock().now_steady());
   if (rechecks) reconciled = false;
   if (!reconciled) bring_up_keys();

@@ -47,6 +47,8 @@ struct Daemon::Impl {
   std::string setback;
   std::set<std::string> told_findings;
   Recheck recheck;
+  bool claimed = false;  // the owner marker is in the token
+  SteadyTime claim_due{};
   bool rechecks = false;  // this round only looks for keys that were missing
   LimitAlarms limit_alarms{[this](const auto& each) { tell(each); }};
   SteadyTime limits_due{};

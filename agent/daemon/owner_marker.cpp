@@ -74,7 +74,7 @@ bool Owner::alive() const {
   return running_since == started;
 }
 
-void claim_token(vault::TokenVault& vault, const Owner& self, bool take_over) {
+bool claim_token(vault::TokenVault& vault, const Owner& self, bool take_over) {
   const auto marked = vault.read_fact(kOwnerFact);
   const auto owner = marked ? Owner::parse(*marked) : std::nullopt;
   const bool ours = owner && owner->text() == self.text();
@@ -87,11 +87,19 @@ void claim_token(vault::TokenVault& vault, const Owner& self, bool take_over) {
                     (here ? "; stop it first"
                           : "; stop it, or set token.take-over if that machine is gone"));
   }
-  if (ours) return;
-  vault.write_fact(kOwnerFact, self.text());
+  if (ours) return true;
+  try {
+    vault.write_fact(kOwnerFact, self.text());
+  } catch (const Error& error) {
+    // A token whose files cannot be written still signs and opens; no agent that is alive has it.
+    if (error.code() != Code::kTokenFull) throw;
+    log_warning("daemon", std::string("the token takes no owner marker now: ") + error.what());
+    return false;
+  }
   // Of two that start at once the later writer has it.
   if (vault.keeps_facts() && vault.read_fact(kOwnerFact) != self.text())
     throw Error(Code::kBusy, "another agent took this token at the same moment; start again");
+  return true;
 }
 
 void release_token(vault::TokenVault& vault) {

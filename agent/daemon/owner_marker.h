@@ -25,7 +25,8 @@ struct Owner {
 
 // Writes ourselves as the owner. Throws Error{kBusy} naming the agent that has the token, unless it
 // is gone or `take_over` is set. On a token that keeps no data objects nothing is checked.
-void claim_token(vault::TokenVault& vault, const Owner& self, bool take_over);
+// False: the token can be read and not written; claim it again later.
+bool claim_token(vault::TokenVault& vault, const Owner& self, bool take_over);
 // Removes our own marker; quiet when the token does not answer.
 void release_token(vault::TokenVault& vault);
 

@@ -216,6 +216,24 @@ TEST(UseOnlyLater, Fault081_FolderThatBecomesReadOnlyIsNoticedAndChangesResume) 
   EXPECT_TRUE(wait_until([&] { return creates(agent, "after"); })) << agent.story();
 }
 
+// The token's own files: SoftHSM logs in and signs there, and fails in the middle of a write.
+TEST_P(UseOnly, Fault081_TokenFolderThatCannotBeWrittenSignsAndIsNotAskedToWrite) {
+  if (GetParam() == Means::kMode) GTEST_SKIP() << "modes of the token's folders are its own matter";
+  make_key();
+  ReadOnlyFolder tokens(agent_.folder() / "tokens", GetParam());
+  agent_.before_spawn = [&] { tokens.make_read_only(); };
+  agent_.start();
+  ASSERT_TRUE(agent_.serving()) << agent_.story();
+  EXPECT_TRUE(wait_until([&] { return signs(agent_); })) << agent_.story();
+  const auto refused = ask(agent_, create_request("more"));
+  EXPECT_EQ(refused.failure().code(), wire::TOKEN_FULL) << refused.DebugString();
+  EXPECT_THAT(refused.failure().text(), HasSubstr("read-only file system"));
+  EXPECT_TRUE(signs(agent_)) << agent_.story();
+  tokens.make_writable();
+  EXPECT_TRUE(wait_until([&] { return creates(agent_, "more"); })) << agent_.story();
+  EXPECT_TRUE(signs(agent_)) << agent_.story();
+}
+
 // By its mode the folder's lock is taken as ever; on a read-only mount it is shared, and the
 // token's owner marker tells the second agent.
 TEST_P(UseOnly, Fault167_SecondAgentOfAReadOnlyFolderIsRefused) {
