@@ -257,7 +257,7 @@ void add_agent_commands(const Adder& adder) {
     const std::string name = verb;
     const std::string example =
         "  keyagent instance " + name + " web1" +
-        (name == "approve" ? " --fingerprint KID     # from keyagent enroll or keyagent status"
+        (name == "approve" ? " --fingerprint=KID     # from keyagent enroll or keyagent status"
                            : "");
     auto* command = add_command(
         adder.parent, name, what, example,
@@ -324,7 +324,7 @@ void add_instance_commands(CLI::App& app, Session& session) {
   instance->require_subcommand(1);
   instance->footer(
       "Examples:\n  keyagent instance login https://keys.example.org:8443 --user alice "
-      "--fingerprint FINGERPRINT\n  keyagent instance agents");
+      "--fingerprint=FINGERPRINT\n  keyagent instance agents");
   const auto options = std::make_shared<InstanceOptions>();
   auto& o = *options;
   instance->add_option("--profile", o.profile,
@@ -332,7 +332,7 @@ void add_instance_commands(CLI::App& app, Session& session) {
   const Adder adder{*instance, session, options};
   auto* login = adder.add("login", "log in; the session is kept in a file of yours",
                           "  keyagent instance login https://keys.example.org:8443 --user alice "
-                          "--fingerprint FINGERPRINT",
+                          "--fingerprint=FINGERPRINT",
                           run_login);
   login->add_option("URL", o.url)->required();
   login->add_option("--user", o.user)->required();
