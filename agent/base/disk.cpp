@@ -252,8 +252,10 @@ void replace_file(const fs::path& path, ByteView content, const FileOwner& like)
 }
 
 bool remove_file(const fs::path& path) {
-  const bool removed = ::unlink(path.c_str()) == 0;
-  if (!removed && errno != ENOENT) fail("remove", path, errno);
+  // Looked for first: a file system that is read-only refuses to remove what is not there too.
+  std::error_code none;
+  const bool removed = fs::remove(path, none);
+  if (none && fs::exists(fs::symlink_status(path))) fail("remove", path, none.value());
   if (fs::is_directory(folder_of(path))) sync_folder(folder_of(path));
   return removed;
 }

@@ -60,6 +60,7 @@ void Daemon::Impl::bring_up_keys() {
     // doctor` says why.
     const bool rollback = error.code() == Code::kIntegrity;
     if (!later && !pin && !rollback) throw;
+    if (!rollback) keys.note_unreached(error);
     if (setback != error.what()) log_error("keys", error.what());
     setback = error.what();
   }

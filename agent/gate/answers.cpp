@@ -49,12 +49,13 @@ Error denied(const Call& call) {
                                     "; the deciding rule: keyagent why work " + as_argument(which));
   }
   const std::string peer = escape_controls(call.query.peer);
-  return Error(Code::kDenied, call.principal.text() + " may not " + action +
-                                  (which.empty() ? "" : " with key " + which) +
-                                  (peer.empty() ? "" : ", peer " + peer) +
-                                  "; the deciding rule: keyagent why " + action +
-                                  (peer.empty() ? "" : " --peer=" + peer) +
-                                  (which.empty() ? "" : " " + as_argument(which)));
+  const auto kid = Kid::parse(call.which);
+  return Error(
+      Code::kDenied,
+      call.principal.text() + " may not " + action + (which.empty() ? "" : " with key " + which) +
+          (peer.empty() ? "" : ", peer " + peer) + "; the deciding rule: keyagent why " + action +
+          (peer.empty() ? "" : " --peer=" + peer) + (which.empty() ? "" : " " + as_argument(which)),
+      kid ? kid->text() : "");
 }
 
 Error not_present(const Call& call) {

@@ -41,6 +41,16 @@ void require_period(const KeyRecord& record, Use use, WallTime refused_from, Wal
               record.kid.text());
 }
 
+// A server shows the certificate of the key that was active when it last looked: for so long after
+// a rekey the old key ends the handshakes that are under way (MISSION T8).
+constexpr std::chrono::minutes kHandshakeOverlap{2};
+
+bool ends_handshakes(const KeyRecord& record, Use use, WallTime now) {
+  return use == Use::kSign && record.purpose == Purpose::kAuth &&
+         record.state == KeyState::kDeactivated && now >= record.changed &&
+         now - record.changed < kHandshakeOverlap;
+}
+
 }  // namespace
 
 UseTimes::Slot& UseTimes::slot(const Kid& kid) {
@@ -97,7 +107,7 @@ void GuardedKeys::require(const Kid& kid, Use use) const {
   const std::size_t at = index_of(*snapshot, kid);
   const KeyRecord& record = snapshot->records[at];
   const bool proves = leniency_ == Leniency::kStaged && record.state == KeyState::kStaged;
-  if (!proves && !state_allows(record.state, use)) {
+  if (!proves && !state_allows(record.state, use) && !ends_handshakes(record, use, clock_.now())) {
     throw Error(Code::kKeyState,
                 "key " + record.name.text() + " is " + std::string(name_of(record.state)) +
                     " and does not " + verb_of(use),
@@ -109,6 +119,12 @@ void GuardedKeys::require(const Kid& kid, Use use) const {
     throw Error(Code::kKeyState,
                 "key " + record.name.text() + " is suspended: " + std::string(kWrongSignature) +
                     "; run: keyagent doctor",
+                kid.text());
+  }
+  // Not the key is at fault, but the token (MISSION X16).
+  if (!record.usable && snapshot->unreached) {
+    throw Error(snapshot->unreached->code(),
+                "key " + record.name.text() + " cannot be used: " + snapshot->unreached->what(),
                 kid.text());
   }
   if (!record.usable) {

@@ -7,6 +7,7 @@
 #include <map>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <string>
 #include <unordered_map>
 
@@ -38,6 +39,7 @@ struct Snapshot {
   std::map<Kid, CertificateRecord> certificates;
   std::uint64_t epoch = 0;
   std::string digest;
+  std::optional<Error> unreached;  // why the token was not compared with it yet
 };
 using CurrentSnapshot = std::function<std::shared_ptr<const Snapshot>()>;
 

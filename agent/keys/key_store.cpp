@@ -110,6 +110,7 @@ KeyStore::Impl::Impl(Options options_in, vault::TokenVault& vault_in)
     record.usable = false;
     record.finding = "the token was not reached yet";
   });
+  set_unreached(Error(Code::kTokenFault, "the token was not reached yet"));
 }
 
 std::shared_ptr<const Snapshot> KeyStore::Impl::current() const {
@@ -137,6 +138,13 @@ void KeyStore::Impl::publish(LedgerState state, const std::function<void(KeyReco
     if (!first && comes_before(record, fresh->records[known->second])) known->second = i;
   }
   show(std::move(fresh));
+}
+
+void KeyStore::Impl::set_unreached(const Error& why) {
+  const std::lock_guard guard(snapshot_mutex);
+  auto fresh = std::make_shared<Snapshot>(*snapshot);
+  fresh->unreached = why;
+  snapshot = std::move(fresh);
 }
 
 void KeyStore::Impl::republish() {
@@ -287,7 +295,7 @@ void KeyStore::Impl::require_destroyable(const KeyRecord& record) const {
     if (!is_done(rekey.step) && rekey.step != RekeyStep::kDraining)
       refuse("it is being rekeyed; wait, or: keyagent rekey " + record.name.text() + " --abort");
     if (rekey.step == RekeyStep::kDraining && rekey.old_kid == record.kid &&
-        record.state == KeyState::kDeactivated && rekey.drained < rekey.drain) {
+        record.state == KeyState::kDeactivated && record.usable && rekey.drained < rekey.drain) {
       refuse(
           "it is in its drain period, what is on its way still needs it; a key that must not "
           "be used any more: keyagent key revoke " +

@@ -132,6 +132,8 @@ class KeyStore {
   // removed, strangers are never touched). Called at start, and again when the token comes back.
   // Safe to repeat. Throws Error{kIntegrity} on rollback; token codes when the token is not there.
   void reconcile();
+  // The token could not be reached for that: until it is, uses of keys fail with this fault.
+  void note_unreached(const Error& why);
   std::vector<Finding> findings() const;
   // A key was not in the token at the last comparison, or at a use since: compare again.
   bool misses_keys() const;

@@ -62,6 +62,7 @@ struct KeyStore::Impl {
   void begin_enforcement();
   void require_within_limits(const Snapshot& from, const RekeyRequest& request,
                              const Cause& cause) const;
+  void set_unreached(const Error& why);
   // After a change: the rest stays as the last reconciliation marked it.
   void republish();
 

@@ -57,7 +57,9 @@ void mark_unusable(KeyRecord key, Finding::Kind kind, const std::string& text,
 std::string cure_of_loss(const KeyRecord& key, bool others_here) {
   if (!others_here)
     return "the token holds none of this agent's keys: bring its files or device back, or restore "
-           "its backup; the agent takes them up without a restart";
+           "its backup; the agent takes them up without a restart. If the token is lost for good "
+           "and "
+           "an instance knows this agent: keyagent enroll URL --replace";
   return "restore the token from its backup, the agent takes the key up without a restart; if the "
          "key is gone for good: keyagent key destroy " +
          key.kid.text() + " (which looks for it once more)";

@@ -60,8 +60,10 @@ void KeyStore::Impl::require_no_rollback(std::uint64_t epoch) {
 // What was usable is not any more: the ledger must not be obeyed.
 void KeyStore::Impl::distrust(const Error& why) {
   refusal.emplace(why);
+  if (why.code() != Code::kIntegrity && current()->unreached) set_unreached(why);
   if (why.code() != Code::kIntegrity) return;
   auto fresh = std::make_shared<Snapshot>(*current());
+  fresh->unreached.reset();
   for (auto& record : fresh->records) {
     if (record.state == KeyState::kDestroyed) continue;
     record.usable = false;
@@ -158,6 +160,11 @@ void KeyStore::Impl::reconcile() {
   });
   remember_epoch();
   set_findings(std::move(found));
+}
+
+void KeyStore::note_unreached(const Error& why) {
+  const std::lock_guard lock(impl_->change_mutex);
+  if (impl_->current()->unreached) impl_->set_unreached(why);
 }
 
 void KeyStore::reconcile() {

@@ -128,8 +128,8 @@ Credentials::Copy Credentials::fetch(const LinkState& state, const std::string& 
     return copy;
   } catch (const Error& error) {
     line_.drop();
-    if (is_final(error.code())) {
-      remove_file(path_of(name));
+    if (is_final(error.code()) && !line_.key_changed(state)) {
+      drop(path_of(name));
       const std::lock_guard lock(mutex_);
       stale_.erase(name);
       if (error.code() != Code::kKeyState) absent_.insert(name);
@@ -149,6 +149,28 @@ void Credentials::keep(const std::string& name, const std::string& text) const {
   replace_file(path_of(name), as_bytes(text), 0600);
 }
 
+// What the instance says counts, whether or not the copy can be removed.
+void Credentials::drop(const std::filesystem::path& copy) {
+  try {
+    remove_file(copy);
+  } catch (const Error& error) {
+    log_warning("link", error.what());
+  }
+}
+
+// REQUIRES its turn. What was asked with a key that was rekeyed meanwhile is asked again with its
+// successor (MISSION T8).
+Credentials::Copy Credentials::fetch_through_rekey(const LinkState& state,
+                                                   const std::string& name) {
+  try {
+    return fetch(state, name);
+  } catch (const Error&) {
+    const auto now = store_.get();
+    if (!now || !line_.key_changed(*now)) throw;
+    return fetch(*now, name);
+  }
+}
+
 // nullopt: the instance is away, or somebody else asks it; the copy will do.
 std::optional<Credentials::Copy> Credentials::fetch_if_possible(const LinkState& state,
                                                                 const std::string& name,
@@ -160,7 +182,7 @@ std::optional<Credentials::Copy> Credentials::fetch_if_possible(const LinkState&
     throw Error(Code::kBusy, "another credential is being fetched; try again");
   }
   try {
-    return fetch(state, name);
+    return fetch_through_rekey(state, name);
   } catch (const Error& error) {
     if (!has_copy || !retryable(error.code())) throw;
     return std::nullopt;
@@ -295,7 +317,7 @@ void Credentials::look_all(const LinkState& state) {
   std::error_code none;
   for (const auto& entry : std::filesystem::directory_iterator(folder_, none)) {
     const bool copy = entry.path().extension() == ".json";
-    if (copy && !known.contains(entry.path().stem())) remove_file(entry.path());
+    if (copy && !known.contains(entry.path().stem())) drop(entry.path());
   }
   count(state, all);
 }

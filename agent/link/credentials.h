@@ -56,6 +56,8 @@ class Credentials {
   std::optional<Copy> read(const std::string& name) const;
   Copy fetch(const LinkState& state, const std::string& name);
   void keep(const std::string& name, const std::string& text) const;
+  static void drop(const std::filesystem::path& copy);
+  Copy fetch_through_rekey(const LinkState& state, const std::string& name);
   SealedCredential fetch_for_our_keys(const LinkState& state, InstanceApi& api,
                                       const std::string& name);
   std::optional<Copy> fetch_if_possible(const LinkState& state, const std::string& name,

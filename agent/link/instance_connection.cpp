@@ -1,9 +1,11 @@
 #include "agent/link/instance_connection.h"
 
 #include <algorithm>
+#include <utility>
 
 #include "agent/base/encoding.h"
 #include "agent/base/log.h"
+#include "agent/link/certificates.h"
 #include "agent/link/instance_api.h"
 
 namespace keyagent::link {
@@ -29,6 +31,14 @@ Json brief(const wire::Key& key) {
           {"name", key.name()},
           {"state", key.state()},
           {"generation", key.generation()}};
+}
+
+// ", ours SERIAL until DATE".
+std::string own_certificate(const LinkState& state, const std::string& kid) {
+  const auto chain = state.certificates.find(kid);
+  if (chain == state.certificates.end()) return {};
+  const Leaf leaf = leaf_of(certificates_of_pem(chain->second).front());
+  return ", ours " + leaf.serial + " until " + leaf.valid_until;
 }
 
 void require_in_force(const wire::Key& key) {
@@ -198,9 +208,20 @@ void InstanceConnection::attempt(const LinkState& state) {
       session(state);
     }
   } catch (const Error& error) {
-    failed(state, error);
+    if (!is_superseded(state)) failed(state, error);
   } catch (const std::exception& error) {
     failed(state, Error(Code::kInternal, error.what()));
+  }
+}
+
+// The session was of a key that has a successor by now: the instance ends those. That is no
+// failure, and nobody waits for the next one.
+bool InstanceConnection::is_superseded(const LinkState& state) {
+  const std::string kid = std::exchange(session_kid_, {});
+  try {
+    return !kid.empty() && keys_.show(state.auth_key).kid() != kid;
+  } catch (const Error&) {
+    return false;
   }
 }
 
@@ -210,8 +231,10 @@ void InstanceConnection::failed(const LinkState& state, const Error& error) {
        : is_refusal(error.code()) ? Phase::kRefusedByPeer
                                   : Phase::kUnreachable);
   int failures = 0;
+  WallTime heard{};
   {
     const std::lock_guard lock(mutex_);
+    heard = report_.last_heartbeat;
     report_.code = error.code();
     report_.text = error.what();
     failures = ++report_.failures;
@@ -227,6 +250,7 @@ void InstanceConnection::failed(const LinkState& state, const Error& error) {
     happening.actor = "internal:link";
     happening.outcome = code_name(error.code());
     happening.detail = error.what();
+    if (heard != WallTime{}) happening.detail += "; last acknowledged " + rfc3339(heard);
     if (context_.tell) context_.tell(happening);
   }
   told_ = news;
@@ -241,6 +265,7 @@ void InstanceConnection::session(const LinkState& state) {
   if (report().failures == 0) note(Phase::kConnecting);
   const auto auth = keys_.show(state.auth_key), transport = keys_.show(state.transport_key);
   require_in_force(auth);
+  session_kid_ = auth.kid();
   Session session(library_.get(), options_for(state, auth.kid(), context_.timing));
   session.auth_kid = auth.kid();
   session.transport_kid = transport.kid();
@@ -270,7 +295,7 @@ void InstanceConnection::session(const LinkState& state) {
                            {}};
   happening.detail = "instance " + state.instance + " at " + peer.address + ", " +
                      peer.tls_version + " with " + peer.group + ", its certificate " + peer.serial +
-                     " until " + peer.valid_until;
+                     " until " + peer.valid_until + own_certificate(state, auth.kid());
   if (context_.tell) context_.tell(happening);
   if (handlers_.connected) handlers_.connected();
   serve(session);

@@ -79,6 +79,7 @@ class InstanceConnection {
   void serve(Session& session);
   void send_heartbeat(Session& session);
   void hear_audit(const Answer& said);
+  bool is_superseded(const LinkState& state);
   void failed(const LinkState& state, const Error& error);
   void note(Phase phase);
   bool pause(std::chrono::milliseconds time);  // until then, woken, or ended
@@ -94,6 +95,7 @@ class InstanceConnection {
   bool ended_ = false, again_ = false;  // guarded by mutex_
   UplinkReport report_;                 // guarded by mutex_
   std::string told_;                    // the thread's
+  std::string session_kid_;             // the thread's: the auth key of the last session
   Epoch epoch_;                         // the thread's
   std::thread thread_;
 };

@@ -9,10 +9,15 @@ InstanceApi& InstanceLine::api(const LinkState& state) {
   const std::string wanted = kid + " " + state.agents_url + " " + state.crl;
   if (!api_ || api_for_ != wanted) {
     api_.reset();
+    api_kid_ = kid;
     api_ = std::make_unique<InstanceApi>(library_.get(), options_for(state, kid, context_.timing));
     api_for_ = wanted;
   }
   return *api_;
+}
+
+bool InstanceLine::key_changed(const LinkState& state) const {
+  return !api_kid_.empty() && keys_.show(state.auth_key).kid() != api_kid_;
 }
 
 std::shared_ptr<const LinkState> require_trusted(const LinkStore& store,

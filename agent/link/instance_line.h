@@ -22,6 +22,9 @@ class InstanceLine {
   InstanceApi& api(const LinkState& state);
   // REQUIRES its turn. After a failure: the next one begins anew.
   void drop() { api_.reset(); }
+  // REQUIRES its turn. The last connection was with another key than the one that is in force now:
+  // the instance ends such sessions, whatever was asked in them.
+  bool key_changed(const LinkState& state) const;
 
  private:
   const LinkContext& context_;
@@ -30,6 +33,7 @@ class InstanceLine {
   TimedMutex turn_;
   std::unique_ptr<InstanceApi> api_;  // guarded by turn_
   std::string api_for_;               // guarded by turn_: kid and address it was made for
+  std::string api_kid_;               // guarded by turn_
 };
 
 // MISSION R3: an agent that is not trusted gets nothing. Throws Error{kKeyState}.

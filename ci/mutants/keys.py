@@ -52,7 +52,7 @@ MUTANTS = [
     ("exchange-same-key", "agent/keys/key_transfer.cpp",
      "if (alike && vault.holds_same(known.kid, request.transferred)) return;", "return;", "exchange_test", "ExchangeTest"),
     ("exchange-state", "agent/keys/key_transfer.cpp", "  require_opens(key);\n", "", "exchange_test", "ExchangeTest"),
-    ("states-allow-uses", "agent/keys/guarded_keys.cpp", "if (!proves && !state_allows(record.state, use))", "if (false)", "key_store_test",
+    ("states-allow-uses", "agent/keys/guarded_keys.cpp", "if (!proves && !state_allows(record.state, use) && !ends_handshakes(record, use, clock_.now()))", "if (false)", "key_store_test",
      "R3_|R16_"),
     ("unusable-keys-are-not-used", "agent/keys/guarded_keys.cpp", "if (!record.usable)", "if (false)", "key_store_test", "R13_|Fault084"),
     ("states-change-by-the-table", "agent/keys/key_store.cpp", "if (!asked || !may_become(record.state, to))", "if (false)", "key_store_test",
@@ -74,4 +74,8 @@ MUTANTS = [
     ("census-in-the-digest", "agent/keys/ledger.cpp", "canonical += format < kCensusHashed ? all_census_rows() : census_hash();", "canonical += \"\";", "keys_test", "Format"),
     ("another-tokens-key-is-integrity", "agent/keys/guarded_keys.cpp", "record.mismatched ? Code::kIntegrity : Code::kKeyLost",
      "Code::kKeyLost", "key_store_test", "Fault008"),
+    ("handshakes-of-old-auth-keys-alone", "agent/keys/guarded_keys.cpp", "use == Use::kSign && record.purpose == Purpose::kAuth &&", "use == Use::kSign &&",
+     "key_store_test", "T8_"),
+    ("handshakes-of-old-keys-end", "agent/keys/guarded_keys.cpp", "now - record.changed < kHandshakeOverlap", "true", "key_store_test", "T8_"),
+    ("handshakes-of-old-keys-and-a-clock-set-back", "agent/keys/guarded_keys.cpp", "&& now >= record.changed &&", "&&", "key_store_test", "T8_"),
 ]

@@ -4,6 +4,7 @@
 #include <openssl/provider.h>
 
 #include <atomic>
+#include <set>
 
 #include "tests/e2e/openssl_fixture.h"
 #include "tests/support/loaded_key.h"
@@ -45,6 +46,10 @@ class Provider : public OpensslTest {
   // nginx with these keys, on a port of its own.
   void start_nginx(const std::vector<std::string>& keys) {
     port_ = std::to_string(free_port());
+    configure_nginx(keys);
+    run("nginx -p " + host_.work.path().string() + " -c nginx.conf");
+  }
+  void configure_nginx(const std::vector<std::string>& keys) const {
     const std::string here = host_.work.path().string();
     std::string pairs;
     for (const auto& key : keys)
@@ -61,7 +66,12 @@ class Provider : public OpensslTest {
             "ssl_session_cache off; ssl_session_tickets off; " + "ssl_client_certificate " + here +
             "/ca.pem; ssl_verify_client optional;\n" +
             "location / { return 200 \"$ssl_protocol $ssl_client_verify\"; } } }\n");
-    run("nginx -p " + here + " -c nginx.conf");
+  }
+  // Of the certificate that it serves now.
+  std::string served_serial() const {
+    return with_provider("openssl s_client -connect 127.0.0.1:" + port_ +
+                         " </dev/null 2>/dev/null | openssl x509 -noout -serial")
+        .output;
   }
   // What curl gets; `how` adds options.
   CommandResult fetch(const std::string& how = {}) const {
@@ -260,6 +270,32 @@ TEST_F(Provider, Fault125_NginxReloadedAHundredTimesUnderLoadFailsNoHandshake) {
   });
   EXPECT_EQ(failed, 0) << "of " << all << "\n" << host_.read("error.log");
   EXPECT_GE(all, 100);
+}
+
+TEST_F(Provider, T8_NginxTakesRenewedCertificatesUnderLoadAndDropsNoHandshake) {
+  if (!program_there("nginx") || !program_there("curl")) GTEST_SKIP() << "nginx or curl is missing";
+  create("web", "auth", "ec-p256");
+  certify("web");
+  start_nginx({"web"});
+  std::vector<std::string> serials{served_serial()};
+  const auto takes = [&](const std::string& key) {
+    configure_nginx({key});
+    host_.shell("kill -HUP $(cat nginx.pid)");
+    ASSERT_TRUE(wait_until([&] { return served_serial() != serials.back(); }));
+    serials.push_back(served_serial());
+  };
+  const auto [failed, all] = handshakes_during([&] {
+    certify("web");  // the same key again
+    takes("web");
+    for (const std::string next : {"web-2", "web-3"}) {  // and with a new one
+      create(next, "auth", "ec-p256");
+      certify(next);
+      takes(next);
+    }
+  });
+  EXPECT_EQ(failed, 0) << "of " << all << "\n" << host_.read("error.log");
+  EXPECT_GT(all, 0);
+  EXPECT_EQ(std::set<std::string>(serials.begin(), serials.end()).size(), 4u);
 }
 
 TEST_F(Provider, Fault126_TheAgentRestartedTwentyTimesUnderLoadFailsNoHandshake) {

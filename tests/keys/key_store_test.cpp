@@ -332,7 +332,7 @@ TEST_F(KeyStoreTest, Fault056_ANewKeyThatFailsItsSelfTestIsNotKept) {
   EXPECT_EQ(token_keys(), 0u);
 }
 
-TEST_F(KeyStoreTest, AStoreOpensWithoutItsTokenAndUsesNothing) {
+TEST_F(KeyStoreTest, X16_AStoreOpensWithoutItsTokenAndSaysThatTheTokenIsAway) {
   const auto record = make("one");
   store_.reset();
   shim::set_faults(
@@ -345,7 +345,7 @@ TEST_F(KeyStoreTest, AStoreOpensWithoutItsTokenAndUsesNothing) {
   EXPECT_EQ(code_of([&] {
               store_->ops().sign(record.kid, SignatureAlgorithm::kEs256, random_bytes(32));
             }),
-            Code::kKeyLost);
+            Code::kTokenAbsent);
 }
 
 }  // namespace

@@ -149,6 +149,30 @@ TEST_F(RekeyTest, ANewKeyThatIsRevokedBeforeTheSwitchNeverBecomesActive) {
   EXPECT_NE(store_->find(ended.new_kid.text()).state, KeyState::kActive);
 }
 
+// A server needs a moment to learn of its new certificate. Only what handshakes are signed with has
+// that moment, and a compromised key has none.
+TEST_F(RekeyTest, T8_AnOldAuthKeyEndsHandshakesForTwoMinutesAndNoOtherKeyDoes) {
+  const auto auth = make("auth", Purpose::kAuth, KeyAlgorithm::kEcP256);
+  const auto lost = make("lost", Purpose::kAuth, KeyAlgorithm::kEcP256);
+  const auto data = make("data", Purpose::kSign, KeyAlgorithm::kEcP256);
+  for (const char* name : {"auth", "lost", "data"}) rekey(name);
+  const auto sign = [&](const KeyRecord& key) {
+    return code_of(
+        [&] { store_->ops().sign(key.kid, SignatureAlgorithm::kEs256, Bytes(32, 'h')); });
+  };
+  EXPECT_EQ(store_->find(auth.kid.text()).state, KeyState::kDeactivated);
+  EXPECT_EQ(sign(auth), Code::kOk);
+  EXPECT_EQ(sign(data), Code::kKeyState);
+  store_->change_state(lost.kid.text(), KeyState::kCompromised, {"stolen", "tester"});
+  EXPECT_EQ(sign(lost), Code::kKeyState);
+  clock_.advance(119s);
+  EXPECT_EQ(sign(auth), Code::kOk);
+  clock_.advance(1s);
+  EXPECT_EQ(sign(auth), Code::kKeyState);
+  clock_.set(clock_.now() - std::chrono::hours(1));
+  EXPECT_EQ(sign(auth), Code::kKeyState) << "a clock that is set back gives it no more";
+}
+
 TEST_F(RekeyTest, R8_ManyRequestsAtOnceAreOneRekey) {
   make("one", Purpose::kSign);
   std::atomic<bool> go{false};

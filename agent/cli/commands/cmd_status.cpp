@@ -109,7 +109,7 @@ void run_status(Session& session) {
   for (const auto& key : reply.keys()) {
     text += (first ? "" : "\n          ") + key.name() + " (" + key.purpose() + ", " +
             key.algorithm() + ", " + key.state() + (key.usable() ? "" : ", NOT USABLE") +
-            (key.accepts_cbc() ? ", accepts AES-CBC" : "") + ")";
+            (key.accepts_cbc() ? ", accepts AES-CBC" : "") + ") " + key.kid();
     if (const std::string life = life_text(key); !life.empty()) text += "\n            " + life;
     if (const std::string certificate = certificate_text(key); !certificate.empty())
       text += "\n            " + certificate;
