@@ -31,7 +31,7 @@ SecretBytes call_decrypt(Session& session, const KeyId& id, CK_MECHANISM& mechan
         "C_Decrypt");
   if (size > limit)
     throw Error(Error::Kind::kOutput,
-                "C_Decrypt: the token claims more bytes than it was given room for");
+                "C_Decrypt: the token reports more bytes than the buffer holds");
   plaintext.resize(size);
   return plaintext;
 }
@@ -137,7 +137,7 @@ Gcm gcm_encrypt(Session& session, const Bytes& cka_id, ByteView iv, ByteView aad
                               plaintext.size(), out.data(), &size),
         "C_Encrypt");
   if (size != out.size())
-    throw Error(Error::Kind::kOutput, "C_Encrypt: AES-GCM gave a wrong length");
+    throw Error(Error::Kind::kOutput, "C_Encrypt: AES-GCM returned a wrong length");
   const auto tag_begin = out.end() - static_cast<std::ptrdiff_t>(kTagBytes);
   return {Bytes(out.begin(), tag_begin), Bytes(tag_begin, out.end())};
 }

@@ -11,7 +11,7 @@ void require_supported(const Profile& profile, KeyKind kind) {
   if (profile.algorithms.contains(kind_name(kind))) return;
   throw Error(
       Error::Kind::kUnsupported,
-      "profile " + profile.name + ": this token cannot make a key of kind " + kind_name(kind));
+      "profile " + profile.name + ": this token cannot create a key of type " + kind_name(kind));
 }
 
 CK_MECHANISM_TYPE generation_mechanism(KeyKind kind) {

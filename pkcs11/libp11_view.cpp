@@ -45,7 +45,7 @@ TokenListing listing_of(const PKCS11_TOKEN* token) {
 // libp11 takes a PIN as a C string.
 std::string c_string(const SecretBytes& pin) {
   if (std::find(pin.begin(), pin.end(), 0) != pin.end())
-    throw Error(Error::Kind::kUnsupported, "a PIN cannot hold a NUL byte");
+    throw Error(Error::Kind::kUnsupported, "a PIN must not contain a NUL byte");
   return {pin.begin(), pin.end()};
 }
 
@@ -106,7 +106,7 @@ struct Libp11View::Impl {
     const auto same = std::count_if(slots, slots + count, [&](const PKCS11_SLOT& slot) {
       return slot.token != nullptr && fits(*slot.token);
     });
-    if (same > 1) throw Error(Error::Kind::kAmbiguousToken, "two tokens fit; name the serial too");
+    if (same > 1) throw Error(Error::Kind::kAmbiguousToken, "two tokens match; add the serial");
     return found;
   }
 
@@ -136,20 +136,18 @@ TokenListing Libp11View::init_token(const std::string& label, const SecretBytes&
   };
   if (impl_->find(named) != nullptr)
     throw Error(Error::Kind::kExists,
-                "a token '" + label + "' is there already; it is never initialised again");
+                "a token '" + label + "' already exists and is never reinitialized");
   PKCS11_SLOT* free = impl_->find([](const PKCS11_TOKEN& token) { return token.initialized == 0; });
   if (free == nullptr)
-    throw Error(Error::Kind::kTokenAbsent, "the module shows no free token to initialise");
+    throw Error(Error::Kind::kTokenAbsent, "the module has no free token to initialize");
   const PinText so_text(so_pin), user_text(user_pin);
   if (PKCS11_init_token(free->token, so_text.get(), label.c_str()) != 0) {
-    fail(
-        "the token cannot be initialised (a TPM is set up with tpm2_ptool: scripts/provision-token "
-        "does it)");
+    fail("the token cannot be initialized (set up a TPM with scripts/provision-token)");
   }
   impl_->refresh();  // slot numbers may have changed
   PKCS11_SLOT* made = impl_->find(named);
-  if (made == nullptr) fail("the token was initialised, but the module does not show it");
-  if (PKCS11_login(made, 1, so_text.get()) != 0) fail("the SO PIN is refused after initialisation");
+  if (made == nullptr) fail("the token was initialized, but the module does not list it");
+  if (PKCS11_login(made, 1, so_text.get()) != 0) fail("the SO PIN is refused after initialization");
   const bool set = PKCS11_init_pin(made->token, user_text.get()) == 0;
   PKCS11_logout(made);
   if (!set) fail("the user PIN cannot be set (is it long enough?)");
@@ -161,18 +159,18 @@ void Libp11View::change_pin(const TokenSelector& selector, const SecretBytes& ol
                             const SecretBytes& new_pin, bool of_so) {
   PKCS11_SLOT* slot = impl_->select(selector);
   if (!of_so && slot->token->userPinLocked != 0)
-    throw Error(Error::Kind::kPinLocked, "the token has locked its PIN");
+    throw Error(Error::Kind::kPinLocked, "the token's PIN is locked");
   if (!of_so && slot->token->userPinFinalTry != 0)
     throw Error(Error::Kind::kPinLastTry,
-                "the token allows one last PIN try and gets none from here");
+                "the token allows only one more PIN attempt, which is not used");
   const PinText before(old_pin), after(new_pin);
   if (PKCS11_open_session(slot, 1) != 0 || PKCS11_login(slot, of_so ? 1 : 0, before.get()) != 0) {
-    throw Error(Error::Kind::kPinRefused, "the token refused the present PIN; one attempt was made",
+    throw Error(Error::Kind::kPinRefused, "the token refused the current PIN; one attempt was made",
                 CKR_PIN_INCORRECT);
   }
   const bool changed = PKCS11_change_pin(slot, before.get(), after.get()) == 0;
   PKCS11_logout(slot);
-  if (!changed) fail("the token did not take the new PIN (is it long enough?)");
+  if (!changed) fail("the token rejected the new PIN (is it long enough?)");
 }
 
 std::vector<KeyListing> Libp11View::keys(const TokenSelector& selector,

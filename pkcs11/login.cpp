@@ -50,14 +50,14 @@ bool write_private(const std::filesystem::path& path, const std::string& text) {
 
 [[noreturn]] void refuse_last_try(const Profile& profile) {
   throw Error(Error::Kind::kPinLastTry,
-              "the token allows one last PIN try and gets none from here; " +
-                  (profile.unlock_hint.empty() ? "log in once by hand to reset its counter"
+              "the token allows only one more PIN attempt, which is not used; " +
+                  (profile.unlock_hint.empty() ? "log in once manually to reset its counter"
                                                : profile.unlock_hint));
 }
 
 [[noreturn]] void refuse_locked(const Profile& profile) {
   throw Error(Error::Kind::kPinLocked,
-              "the token has locked its PIN; " +
+              "the token's PIN is locked; " +
                   (profile.unlock_hint.empty() ? "unlock it with the SO PIN" : profile.unlock_hint),
               CKR_PIN_LOCKED);
 }
@@ -113,7 +113,7 @@ void RefusedPin::remember(const SecretBytes& pin) {
   note_here(pin);
   if (!file_.empty() && !write_private(file_, memory_)) {
     throw Error(Error::Kind::kPinRefused, "the token refused the PIN, and " + file_.string() +
-                                              " cannot be written to remember it");
+                                              " cannot be written to record it");
   }
 }
 
@@ -133,7 +133,7 @@ void log_in(CK_FUNCTION_LIST& functions, CK_SESSION_HANDLE session, const CK_TOK
   if (refused.is(pin)) {
     if (refused.locked()) refuse_locked(profile);
     throw Error(Error::Kind::kPinRefused,
-                "the token refused this PIN before; it is not tried again until it changes");
+                "the token refused this PIN before; it is not retried until it changes");
   }
   const CK_RV rv =
       functions.C_Login(session, CKU_USER, pin.data(), static_cast<CK_ULONG>(pin.size()));
@@ -153,7 +153,7 @@ void log_in(CK_FUNCTION_LIST& functions, CK_SESSION_HANDLE session, const CK_TOK
       refused.remember(pin);
       throw Error(
           Error::Kind::kPinRefused,
-          "the token refused the PIN (" + rv_name(rv) + "); it is not tried again until it changes",
+          "the token refused the PIN (" + rv_name(rv) + "); it is not retried until it changes",
           rv);
     default:
       break;

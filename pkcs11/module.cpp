@@ -37,8 +37,8 @@ void require_trusted_file(const std::filesystem::path& path) {
     struct stat info {};
     const std::string which =
         part == path ? "module " + path.string()
-                     : "module " + path.string() + " could be exchanged: " + part.string();
-    if (::lstat(part.c_str(), &info) != 0) fail("module " + path.string() + " is not there");
+                     : "module " + path.string() + " could be replaced: " + part.string();
+    if (::lstat(part.c_str(), &info) != 0) fail("module " + path.string() + " does not exist");
     if (info.st_uid != 0 && info.st_uid != ::geteuid())
       fail(which + " belongs to uid " + std::to_string(info.st_uid) +
            "; it must belong to root or this user: chown root " + part.string());
@@ -59,7 +59,7 @@ std::filesystem::path choose(const Profile& profile) {
   }
   std::string tried;
   for (const auto& candidate : profile.modules) tried += " " + candidate.string();
-  fail("profile " + profile.name + ": no module file is there (tried:" + tried + ")");
+  fail("profile " + profile.name + ": module file not found (tried:" + tried + ")");
 }
 
 std::string hash_file(const std::filesystem::path& path) {
@@ -168,7 +168,7 @@ Module::Entry Module::enter(TimePoint until) {
   require_ours();
   Entry entry(inside_, until);
   if (!entry.owns_lock()) {
-    throw Error(Error::Kind::kStuck, path_.string() + " does not come back from a reload");
+    throw Error(Error::Kind::kStuck, path_.string() + " hangs while it is reloaded");
   }
   return entry;
 }
@@ -177,7 +177,7 @@ Module::OneCall Module::one_call(TimePoint until) {
   if (!serialised()) return {};
   OneCall lock(one_call_, until);
   if (!lock.owns_lock()) {
-    throw Error(Error::Kind::kStuck, "a call into " + path_.string() + " does not come back");
+    throw Error(Error::Kind::kStuck, "a call into " + path_.string() + " hangs");
   }
   return lock;
 }

@@ -66,7 +66,7 @@ Unmasked unmask(Hash hash_name, const SecretBytes& encoded, std::size_t size) {
   const std::size_t h = hash->output_length();
   const std::size_t k = encoded.size();
   if (k < 2 * h + 2 + size) {
-    throw Error(Error::Kind::kUnsupported, "an RSA key of this size cannot carry such a message");
+    throw Error(Error::Kind::kUnsupported, "the message is too long for an RSA key of this size");
   }
   Unmasked out{encoded, nullptr, k - h - 1, h, 0};
   std::uint8_t* seed = out.block.data() + 1;

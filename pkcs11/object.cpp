@@ -31,7 +31,7 @@ std::vector<CK_OBJECT_HANDLE> find_all(Session& session, Attributes& wanted) {
   }
   session.c().C_FindObjectsFinal(session.handle());
   check(rv, "C_FindObjects");
-  if (impossible) throw Error(Error::Kind::kOutput, "C_FindObjects: impossible count");
+  if (impossible) throw Error(Error::Kind::kOutput, "C_FindObjects: invalid count");
   return all;
 }
 
@@ -130,7 +130,7 @@ bool try_to_wrap(Session& session, CK_OBJECT_HANDLE key, std::string& answer) {
   const CK_RV made =
       c.C_GenerateKey(session.handle(), &generate, wrapping.data(), wrapping.size(), &handle);
   if (made != CKR_OK) {
-    answer = "no wrapping key can be made: " + rv_name(made);
+    answer = "cannot create a wrapping key: " + rv_name(made);
     return false;
   }
   SecretBytes wrapped(8192);

@@ -187,7 +187,7 @@ void Prober::decrypt_with(ProbeResult& result, Hash hash) {
   time(result, [&](Session& session) {
     const auto opened = oaep_decrypt(session, id, hash, sealed, text.size());
     if (!std::equal(opened.begin(), opened.end(), text.begin(), text.end()))
-      wrong("the decrypted text differs");
+      wrong("the decrypted data differs");
   });
 }
 
@@ -210,7 +210,7 @@ void Prober::encrypt(ProbeResult& result) {
     const Bytes iv = random_bytes(12);
     auto sealed = gcm_encrypt(session, id, iv, aad, text);
     if (gcm_decrypt(session, id, iv, aad, sealed.ciphertext, sealed.tag) != text)
-      wrong("the decrypted text differs");
+      wrong("the decrypted data differs");
     sealed.tag[0] ^= 1;
     if (opens(session, id, iv, aad, sealed)) wrong("a wrong tag is accepted");
   });
@@ -232,7 +232,7 @@ void Prober::wrap_with(ProbeResult& result, WrapScheme scheme) {
   token_.run([&](Session& session) {
     const auto sealed = gcm_encrypt(session, target, iv, {}, text);
     if (gcm_decrypt(session, copy.cka_id, iv, {}, sealed.ciphertext, sealed.tag) != text)
-      wrong("the unwrapped key is another one");
+      wrong("the unwrapped key differs");
   });
 }
 
@@ -328,7 +328,7 @@ void Prober::plan_token() {
       replace_data(session, kLabel, kLabel, value);
       const auto found = read_data(session, kLabel, kLabel);
       destroy_data(session, kLabel, kLabel);
-      if (found != std::vector<Bytes>{value}) wrong("the value read is another one");
+      if (found != std::vector<Bytes>{value}) wrong("the value read differs");
     });
   });
 }

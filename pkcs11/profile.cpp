@@ -19,7 +19,7 @@ constexpr std::size_t kLargestProfile = 64 * 1024;
 class Reader {
  public:
   Reader(const YAML::Node& root, std::string name) : root_(root), name_(std::move(name)) {
-    if (!root_.IsMap()) fail(root_, "a profile is a mapping of fields");
+    if (!root_.IsMap()) fail(root_, "a profile must be a mapping of fields");
   }
 
   [[noreturn]] void fail(const YAML::Node& at, const std::string& text) const {
@@ -65,7 +65,7 @@ class Reader {
     } else if (text == "unsupported") {
       out = OaepPath::kUnsupported;
     } else {
-      fail(root_[field], std::string("'") + field + "' is native, raw or unsupported");
+      fail(root_[field], std::string("'") + field + "' must be native, raw or unsupported");
     }
   }
 
@@ -78,10 +78,9 @@ class Reader {
                             kKwp = 0x210B;  // PKCS #11 3.0; SoftHSM's: CKM_AES_KEY_WRAP_PAD
     if (!YAML::convert<unsigned long>::decode(node, out) ||
         (out != kNone && out != kKwp && out != CKM_AES_KEY_WRAP_PAD && out < CKM_VENDOR_DEFINED))
-      fail(node,
-           std::string("'") + field +
-               "' is the number of a mechanism that wraps as RFC 5649 says: 0x210B, 0x210A, a "
-               "vendor's own, or 0 for none; nothing else wraps keys here");
+      fail(node, std::string("'") + field +
+                     "' must be the number of a mechanism that wraps as in RFC 5649: 0x210B, "
+                     "0x210A, a vendor's own, or 0 for none");
   }
 
   std::vector<std::string> read_texts(const char* field) {
@@ -124,7 +123,7 @@ void read_modules(Reader& reader, Profile& profile) {
       reader.fail(reader.at("modules"), "module path '" + text + "' is not absolute");
     profile.modules.push_back(path);
   }
-  if (profile.modules.empty()) reader.fail(reader.at("modules"), "'modules' names no module file");
+  if (profile.modules.empty()) reader.fail(reader.at("modules"), "'modules' lists no module file");
 }
 
 void read_algorithms(Reader& reader, Profile& profile) {
@@ -136,7 +135,7 @@ void read_algorithms(Reader& reader, Profile& profile) {
     profile.algorithms.insert(text);
   }
   if (profile.algorithms.empty())
-    reader.fail(reader.at("algorithms"), "'algorithms' is empty: such a token makes no keys");
+    reader.fail(reader.at("algorithms"), "'algorithms' is empty: the token could not create keys");
 }
 
 void read_operation(Reader& reader, Profile& profile) {

@@ -33,7 +33,7 @@ Bytes read(Session& session, CK_OBJECT_HANDLE object, CK_ATTRIBUTE_TYPE type) {
   check(session.c().C_GetAttributeValue(session.handle(), object, &attribute, 1),
         "C_GetAttributeValue");
   if (attribute.ulValueLen > kLargest)
-    throw Error(Error::Kind::kOutput, "C_GetAttributeValue: impossible length");
+    throw Error(Error::Kind::kOutput, "C_GetAttributeValue: invalid length");
   value.resize(attribute.ulValueLen);
   return value;
 }
@@ -56,7 +56,7 @@ Pkey from_params(const char* type, OSSL_PARAM* params) {
   EVP_PKEY* key = nullptr;
   if (EVP_PKEY_fromdata_init(context.get()) != 1 ||
       EVP_PKEY_fromdata(context.get(), &key, EVP_PKEY_PUBLIC_KEY, params) != 1) {
-    throw_malformed("it is no key of its type");
+    throw_malformed("it is not a key of its type");
   }
   return Pkey(key, EVP_PKEY_free);
 }
@@ -97,7 +97,7 @@ Bytes ec_spki(const char* curve, const Bytes& point) {
 Bytes ed25519_spki(const Bytes& point) {
   const Pkey key(EVP_PKEY_new_raw_public_key(EVP_PKEY_ED25519, nullptr, point.data(), point.size()),
                  EVP_PKEY_free);
-  if (!key) throw_malformed("it is no Ed25519 key");
+  if (!key) throw_malformed("it is not an Ed25519 key");
   return encode(key);
 }
 
@@ -113,7 +113,7 @@ Bytes spki_of(Session& session, CK_OBJECT_HANDLE object) {
   if (type == CKK_EC_EDWARDS) return ed25519_spki(unwrap_point(point, 32));
   if (params == ec_params(KeyKind::kEcP256)) return ec_spki("P-256", unwrap_point(point, 65));
   if (params == ec_params(KeyKind::kEcP384)) return ec_spki("P-384", unwrap_point(point, 97));
-  throw_malformed("its curve is not one of ours");
+  throw_malformed("its curve is unsupported");
 }
 
 }  // namespace

@@ -60,8 +60,8 @@ CK_OBJECT_HANDLE Session::key(const KeyId& id) {
   if (id.object_class == CKO_PRIVATE_KEY &&
       reads_true(c(), handle_, object, CKA_ALWAYS_AUTHENTICATE)) {
     throw Error(Error::Kind::kUnsupported,
-                "this key demands the PIN for each use (CKA_ALWAYS_AUTHENTICATE); an agent that "
-                "works unattended cannot use it");
+                "this key requires the PIN for each use (CKA_ALWAYS_AUTHENTICATE); an unattended "
+                "agent cannot use it");
   }
   const bool copy = profile_.session_copies && id.object_class == CKO_PRIVATE_KEY &&
                     reads_true(c(), handle_, object, CKA_SIGN) &&

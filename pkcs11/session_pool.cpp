@@ -136,7 +136,7 @@ SessionPool::Lease SessionPool::wait(std::unique_lock<std::mutex>& lock, TimePoi
     throw Error(Error::Kind::kBusy,
                 "the queue for a session is full (" + std::to_string(limits_.queue) + ")");
   }
-  const char* const all_stuck = "every session is inside a call that does not come back";
+  const char* const all_stuck = "every session is in a call that hangs";
   if (stuck() >= limit_) throw Error(Error::Kind::kStuck, all_stuck);
   Waiter self;
   waiters_.push_back(&self);

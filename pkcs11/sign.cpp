@@ -88,7 +88,7 @@ void require_fit(KeyKind kind, SignScheme scheme, Hash hash, ByteView input) {
                         ? kind == KeyKind::kEcP256 || kind == KeyKind::kEcP384
                         : rsa;
   if (!fits)
-    throw Error(Error::Kind::kUnsupported, "this scheme does not sign with this kind of key");
+    throw Error(Error::Kind::kUnsupported, "this scheme does not support this type of key");
   // SoftHSM signs 64 bytes that are no digest at all (RELIABILITY 65).
   if (scheme != SignScheme::kEdDsa && input.size() != hash_size(hash)) {
     throw Error(Error::Kind::kUnsupported, "the digest has " + std::to_string(input.size()) +
@@ -107,7 +107,7 @@ Bytes call_sign(Session& session, const Bytes& cka_id, CK_MECHANISM& mechanism, 
                            static_cast<CK_ULONG>(data.size()), signature.data(), &written),
         "C_Sign");
   if (written != size) {
-    throw Error(Error::Kind::kOutput, "C_Sign: the token gave a signature of " +
+    throw Error(Error::Kind::kOutput, "C_Sign: the token returned a signature of " +
                                           std::to_string(written) + " bytes, not " +
                                           std::to_string(size));
   }

@@ -24,7 +24,7 @@ std::vector<CK_SLOT_ID> slots_with_tokens(CK_FUNCTION_LIST& c) {
   for (;;) {
     CK_ULONG count = 0;
     check(c.C_GetSlotList(CK_TRUE, nullptr, &count), "C_GetSlotList");
-    if (count > kMaxSlots) throw Error(Error::Kind::kOutput, "C_GetSlotList: impossible count");
+    if (count > kMaxSlots) throw Error(Error::Kind::kOutput, "C_GetSlotList: invalid count");
     std::vector<CK_SLOT_ID> slots(count);
     if (count == 0) return slots;
     // The list may grow between the two calls.
@@ -49,7 +49,7 @@ SlotMatch find_slot(CK_FUNCTION_LIST& functions, const TokenSelector& selector) 
       continue;
     if (match) {
       throw Error(Error::Kind::kAmbiguousToken,
-                  "two tokens have" + describe(selector) + "; name the serial too");
+                  "two tokens have" + describe(selector) + "; add the serial");
     }
     match = candidate;
   }

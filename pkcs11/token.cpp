@@ -133,7 +133,7 @@ TokenStatus Token::status() const {
   status.stuck_calls = counts.stuck;
   if (status.state == TokenState::kUp && counts.stuck >= counts.limit) {
     status.state = TokenState::kStuck;
-    status.detail = "every session is inside a call that does not come back";
+    status.detail = "every session is in a call that hangs";
   }
   status.operations = impl_->operations.load();
   status.faults = impl_->faults.load();
@@ -153,7 +153,7 @@ bool Token::check_health() {
     if (impl_->canary(until)) return true;
     impl_->recover(
         impl_->ready_epoch.load(),
-        Error(Error::Kind::kRv, "the token does not answer a health check", CKR_DEVICE_ERROR),
+        Error(Error::Kind::kRv, "the token does not respond to a health check", CKR_DEVICE_ERROR),
         until);
     return true;
   } catch (const std::exception&) {

@@ -52,14 +52,15 @@ void require_token_room(const Profile& profile, const std::filesystem::path& sta
   const auto left = static_cast<std::uintmax_t>(disk.f_bavail) * disk.f_frsize;
   const bool inodes = disk.f_files == 0 || disk.f_favail >= kMinInodes;
   if (left >= kMinTokenRoom && inodes) return;
-  throw Error(Error::Kind::kFull,
-              std::string(what) + " was not called: the disk of the token's folder " +
-                  folder.string() + " is full (" +
-                  (inodes ? std::to_string(left / 1024) + " KiB left, " +
-                                std::to_string(kMinTokenRoom / 1024) + " KiB needed"
-                          : std::to_string(disk.f_favail) + " inodes left") +
-                  "), and a token in files can be lost there; make room, the agent goes on then",
-              CKR_DEVICE_MEMORY);
+  throw Error(
+      Error::Kind::kFull,
+      std::string(what) + " was not called: the disk of the token's folder " + folder.string() +
+          " is full (" +
+          (inodes ? std::to_string(left / 1024) + " KiB left, " +
+                        std::to_string(kMinTokenRoom / 1024) + " KiB needed"
+                  : std::to_string(disk.f_favail) + " inodes left") +
+          "), and a file-based token could be lost; free disk space, the agent resumes then",
+      CKR_DEVICE_MEMORY);
 }
 
 void require_token_writable(const Profile& profile, const std::filesystem::path& state_folder) {

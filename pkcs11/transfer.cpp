@@ -58,8 +58,8 @@ void require_transfer(const Profile& profile, Hash oaep) {
   const std::string missing = missing_for_transfer(profile, oaep);
   if (missing.empty()) return;
   throw Error(Error::Kind::kUnsupported,
-              "profile " + profile.name + ": keys cannot travel to or from this token, it lacks " +
-                  missing);
+              "profile " + profile.name +
+                  ": keys cannot be wrapped for or by this token: it lacks " + missing);
 }
 
 // A session key that does one thing, and that nobody reads.
@@ -92,7 +92,7 @@ CK_OBJECT_HANDLE make_one_time_key(Session& session) {
 Bytes rsa_number(EVP_PKEY* key, const char* name) {
   BIGNUM* number = nullptr;
   if (EVP_PKEY_get_bn_param(key, name, &number) != 1)
-    throw Error(Error::Kind::kUnsupported, "the recipient's key is no RSA public key");
+    throw Error(Error::Kind::kUnsupported, "the recipient's key is not an RSA public key");
   Bytes out(static_cast<std::size_t>(BN_num_bytes(number)));
   BN_bn2bin(number, out.data());
   BN_free(number);
@@ -112,7 +112,7 @@ Recipient bring_recipient(Session& session, ByteView spki) {
   if (!key) throw Error(Error::Kind::kUnsupported, "the recipient's key does not parse");
   const Bytes modulus = rsa_number(key.get(), OSSL_PKEY_PARAM_RSA_N);
   if (modulus.size() < kSmallestModulus)
-    throw Error(Error::Kind::kUnsupported, "the recipient's RSA key has less than 2048 bits");
+    throw Error(Error::Kind::kUnsupported, "the recipient's RSA key has fewer than 2048 bits");
   Attributes wanted;
   wanted.add_ulong(CKA_CLASS, CKO_PUBLIC_KEY)
       .add_ulong(CKA_KEY_TYPE, CKK_RSA)
@@ -136,8 +136,7 @@ Bytes wrap_exactly(Session& session, CK_MECHANISM mechanism, CK_OBJECT_HANDLE un
   CK_ULONG got = out.size();
   check(session.c().C_WrapKey(session.handle(), &mechanism, under, target, out.data(), &got),
         "C_WrapKey");
-  if (got != size)
-    throw Error(Error::Kind::kOutput, "C_WrapKey: the result has an impossible size");
+  if (got != size) throw Error(Error::Kind::kOutput, "C_WrapKey: the result has an invalid size");
   out.resize(size);
   return out;
 }
@@ -305,7 +304,7 @@ CK_OBJECT_HANDLE unwrap_from(Session& session, const KeyId& unwrapping, KeyKind 
   const std::size_t modulus = modulus_bits(pair) / 8;
   const std::size_t expected = modulus + (layout == Layout::kOneTimeKey ? kKwpSize : 0);
   if (modulus == 0 || wrapped.size() != expected)
-    throw Error(Error::Kind::kRv, "C_UnwrapKey: not the size of this layout",
+    throw Error(Error::Kind::kRv, "C_UnwrapKey: the size does not match this layout",
                 CKR_WRAPPED_KEY_LEN_RANGE);
   const bool copied = stay == Persistence::kToken && settles_by_copy(session.profile());
   Attributes forced;

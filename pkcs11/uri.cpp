@@ -78,7 +78,7 @@ void require_unique(std::string_view text) {
     const auto part = text.substr(0, end);
     const std::string name(part.substr(0, part.find('=')));
     if (!name.empty() && !seen.insert(name).second)
-      fail("'" + name + "' stands in it twice: it names no one key");
+      fail("'" + name + "' appears twice: it does not name a single key");
     text.remove_prefix(std::min(end + 1, text.size()));
   }
 }
@@ -87,7 +87,7 @@ void require_unique(std::string_view text) {
 
 Uri parse_uri(std::string_view text) {
   if (text.size() > kLargest) fail("longer than 4 KiB");
-  if (text.find('\0') != std::string_view::npos) fail("it holds a NUL byte");
+  if (text.find('\0') != std::string_view::npos) fail("it contains a NUL byte");
   require_unique(text);
   const Parsed parsed(p11_kit_uri_new(), p11_kit_uri_free);
   const int rc = p11_kit_uri_parse(std::string(text).c_str(), P11_KIT_URI_FOR_ANY, parsed.get());
@@ -96,14 +96,14 @@ Uri parse_uri(std::string_view text) {
          std::string(text.substr(0, text.find('?'))) + "'");
   if (p11_kit_uri_get_pin_value(parsed.get()) != nullptr) {
     fail(
-        "'pin-value' is refused: a PIN in a URI ends in logs and process lists; use "
+        "'pin-value' is refused: a PIN in a URI ends up in logs and process lists; use "
         "pin-source=file:/path or 'pin:' in the configuration");
   }
   if (p11_kit_uri_get_slot_id(parsed.get()) != static_cast<CK_SLOT_ID>(-1)) {
     fail("'slot-id' is refused: slot numbers change; name the token by 'token' and 'serial'");
   }
   if (p11_kit_uri_any_unrecognized(parsed.get()) != 0)
-    fail("it has an attribute that RFC 7512 does not know");
+    fail("it has an attribute that RFC 7512 does not define");
   const CK_TOKEN_INFO* info = p11_kit_uri_get_token_info(parsed.get());
   Uri uri;
   uri.token = field(info->label);

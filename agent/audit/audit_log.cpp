@@ -147,7 +147,7 @@ struct AuditLog::Impl {
 
   // REQUIRES mutex.
   std::string cannot_write() const {
-    return "the audit log cannot be written; nothing is done unrecorded" +
+    return "the audit log cannot be written: keys are not used unrecorded; run: keyagent doctor" +
            (why.empty() ? "" : ": " + why) +
            (broken ? "" : "; once it can be written the agent resumes without a restart");
   }
@@ -167,13 +167,14 @@ struct AuditLog::Impl {
     for (const std::uint64_t more : {kRoomAtOnce, kRoomAtOnce / 16, std::uint64_t{0}}) {
       if ((more == 0 && !full.empty()) || !file->reserve(size, end + more)) continue;
       room_end = end + more;
-      if (!full.empty()) log_info("audit", "there is room again: keys are used");
+      if (!full.empty()) log_info("audit", "disk space is available again; key operations resume");
       full.clear();
       return;
     }
     if (full.empty()) {
       full = "the disk of the audit log " + path.string() +
-             " is full; nothing is done unrecorded: make room, the agent goes on without a restart";
+             " is full: keys are not used unrecorded; free disk space, the agent resumes without a "
+             "restart";
       log_error("audit", full);
     }
     ask_again = now + kAskAgain;
@@ -200,7 +201,8 @@ struct AuditLog::Impl {
     if (!early) require_open();
     if (!early && !reserved) require_room(room);
     if (queue.size() >= kMaxQueued)
-      throw Error(Code::kInternal, "the audit log's queue is full; nothing is done unrecorded");
+      throw Error(Code::kInternal,
+                  "the audit log's queue is full: keys are not used unrecorded; try again");
     pending += room;
     queue.push_back({std::move(event), options.clock->now()});
     if (queue.size() == 1) wake.notify_one();
@@ -311,7 +313,7 @@ struct AuditLog::Impl {
     failed = false;
     why.clear();
     urgent = true;
-    log_info("audit", "the log is written again: keys are used");
+    log_info("audit", "the log can be written again; key operations resume");
   }
 
   bool checkpoint_due(const std::deque<Queued>& batch) const {

@@ -30,7 +30,7 @@ class CheckpointBeside {
     const auto path = folder / kCheckpointName;
     if (!std::filesystem::exists(path)) return;
     expected_ = parse_external(as_text(read_file(path)));
-    if (!expected_) refuse(path, "this is not a checkpoint");
+    if (!expected_) refuse(path, "not a checkpoint");
   }
 
   void look_at(std::uint64_t records, const std::string& line) {

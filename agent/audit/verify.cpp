@@ -69,7 +69,7 @@ class Verifier {
     const std::uint64_t seq = result_.records;
     const auto line = parse_line(text);
     if (!line) return bad(seq, "is not a record");
-    if (!line->hash_fits) return bad(seq, "was changed: its hash does not fit");
+    if (!line->hash_fits) return bad(seq, "was changed: its hash does not match");
     if (line->seq != seq) return bad(seq, "carries number " + std::to_string(line->seq));
     if (line->prev != prev_) return bad(seq, "does not follow the record before it");
     if (line->is_checkpoint && !take_checkpoint(*line, seq)) return false;
@@ -96,7 +96,7 @@ class Verifier {
 
   VerifyResult finish(bool complete, bool torn) {
     if (!complete) return result_;
-    if (torn) return (bad(result_.records, "is cut in two"), result_);
+    if (torn) return (bad(result_.records, "is truncated"), result_);
     for (const auto& each : expected_)
       if (!fits(each)) return result_;
     const std::uint64_t excused = options_.after_crash ? 1 : 0;
@@ -130,7 +130,7 @@ class Verifier {
 
   bool take_checkpoint(const Line& line, std::uint64_t seq) {
     ++result_.checkpoints;
-    if (line.size != seq) return bad(seq, "is a checkpoint of another place");
+    if (line.size != seq) return bad(seq, "is a checkpoint of another location");
     const auto key = options_.keys.find(line.kid);
     if (key == options_.keys.end()) {
       return bad(seq,

@@ -161,9 +161,10 @@ AppendFile::AppendFile(const fs::path& path) : path_(path) {
 
 void AppendFile::append(ByteView bytes) {
   if (failed_) {
-    throw Error(Code::kInternal, fmt::format("{} failed before and is not written any more; see "
-                                             "the first error, then restart",
-                                             path_.string()));
+    throw Error(
+        Code::kInternal,
+        fmt::format("{} failed before and is no longer written; see the first error, then restart",
+                    path_.string()));
   }
   if (const int code = write_all(fd_.get(), bytes); code != 0) {
     failed_ = true;
@@ -208,8 +209,8 @@ void AppendFile::rewind(std::uint64_t size) {
       ::fstat(fd_.get(), &status) == 0 && static_cast<std::uint64_t>(status.st_size) >= size;
   if (!whole || ::ftruncate(fd_.get(), static_cast<off_t>(size)) != 0 ||
       ::fdatasync(fd_.get()) != 0) {
-    throw Error(Code::kInternal, fmt::format("{} cannot be brought back to its {} good bytes",
-                                             path_.string(), size));
+    throw Error(Code::kInternal,
+                fmt::format("{} cannot be truncated to its {} valid bytes", path_.string(), size));
   }
   size_ = size;
   failed_ = false;
@@ -325,7 +326,7 @@ void take_lock(int fd, short type, const fs::path& path) {
   long pid = 0;
   std::from_chars(text, text + (n > 0 ? n : 0), pid);
   throw Error(Code::kBusy,
-              fmt::format("{} is held by process {}: stop that one first", path.string(), pid));
+              fmt::format("{} is held by process {}: stop that process first", path.string(), pid));
 }
 
 void write_holder(int fd, const fs::path& path) {

@@ -31,11 +31,11 @@ const char* fault_of(const SecretBytes& text) {
   if (has([](auto byte) { return byte == '\n'; }))
     return "has more than one line end or more than one line; write it into one line";
   if (has([](auto byte) { return byte == '\r'; }))
-    return "holds a carriage return in its midst; write it into one line";
+    return "contains a carriage return; write one line";
   if (blank(text.front()) || blank(text.back()))
-    return "begins or ends with white space; remove the white space around it";
+    return "begins or ends with white space; remove it";
   if (has([](auto byte) { return byte < 0x20 || byte == 0x7f; }))
-    return "holds a control character; write it as plain text";
+    return "contains a control character; write plain text";
   return nullptr;
 }
 

@@ -29,7 +29,7 @@ bool trusted_owner(const struct stat& status, uid_t user) {
 
 PathFault owner_fault(const fs::path& path, const struct stat& status, uid_t user) {
   return {path,
-          fmt::format("belongs to uid {}, who could change it and is neither root nor the user "
+          fmt::format("belongs to uid {}, who could change it: the owner must be root or the user "
                       "that relies on it",
                       status.st_uid),
           fmt::format("chown {}{} {}", S_ISLNK(status.st_mode) ? "-h " : "", user, path.string())};
@@ -178,7 +178,7 @@ void require_trusted(const fs::path& path) {
   const auto walked = walk_path(path, ::geteuid());
   struct stat status {};
   if (!walked.file.valid() || ::fstat(walked.file.get(), &status) != 0)
-    throw Error(Code::kConfiguration, "cannot read " + path.string() + ": it is not there");
+    throw Error(Code::kConfiguration, "cannot read " + path.string() + ": it does not exist");
   auto faults = walked.faults;
   const auto own = file_faults(walked.path, status, ::geteuid());
   faults.insert(faults.end(), own.begin(), own.end());

@@ -68,9 +68,9 @@ class PlainOnly final : public YAML::EventHandler {
     throw Error(Code::kConfiguration, source_ + ":" + std::to_string(mark.line + 1) + ": " + text);
   }
   void check(const YAML::Mark& mark, const std::string& tag, YAML::anchor_t anchor) const {
-    if (anchor != YAML::NullAnchor) fail(mark, "anchors and aliases are not used here");
+    if (anchor != YAML::NullAnchor) fail(mark, "anchors and aliases are not supported");
     // "?" and "!" are what the parser itself gives to plain and quoted values.
-    if (!tag.empty() && tag != "?" && tag != "!") fail(mark, "tags are not used here");
+    if (!tag.empty() && tag != "?" && tag != "!") fail(mark, "tags are not supported");
   }
   void enter(const YAML::Mark& mark, const std::string& tag, YAML::anchor_t anchor) {
     check(mark, tag, anchor);
@@ -153,7 +153,7 @@ bool YamlReader::is_value(const std::string& name) const {
 std::string YamlReader::text(const std::string& name) const {
   if (!has(name)) node_->fail(node_->yaml, "'" + name + "' is missing");
   const YAML::Node value = node_->yaml[name];
-  if (!value.IsScalar()) node_->fail(value, "'" + name + "' must be a text");
+  if (!value.IsScalar()) node_->fail(value, "'" + name + "' must be a string");
   return value.Scalar();
 }
 
@@ -209,9 +209,10 @@ std::vector<std::string> YamlReader::texts(const std::string& name) const {
   const YAML::Node value = node_->yaml[name];
   if (value.IsScalar()) return {value.Scalar()};
   std::vector<std::string> out;
-  if (!value.IsSequence()) node_->fail(value, "'" + name + "' must be a text or a list of texts");
+  if (!value.IsSequence())
+    node_->fail(value, "'" + name + "' must be a string or a list of strings");
   for (const auto& item : value) {
-    if (!item.IsScalar()) node_->fail(item, "'" + name + "' must be a list of texts");
+    if (!item.IsScalar()) node_->fail(item, "'" + name + "' must be a list of strings");
     out.push_back(item.Scalar());
   }
   return out;

@@ -78,7 +78,7 @@ std::string fish_script(const CLI::App& root) {
 
 void add_completion_command(CLI::App& app) {
   auto shell = std::make_shared<std::string>();
-  auto* command = add_command(app, "completion", "a completion script for your shell",
+  auto* command = add_command(app, "completion", "print a completion script for your shell",
                               "  eval \"$(keyagent completion bash)\"\n  keyagent completion fish "
                               "> ~/.config/fish/completions/keyagent.fish",
                               [&app, shell] {

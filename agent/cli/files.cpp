@@ -51,7 +51,7 @@ SecretBytes read_input(const std::string& name, std::size_t limit) {
   SecretBytes all;
   read_all(name, [&](ByteView bytes) {
     if (all.size() + bytes.size() > limit)
-      throw Error(Code::kUsage, name + " is longer than " + std::to_string(limit) + " bytes");
+      throw Error(Code::kUsage, name + " exceeds " + std::to_string(limit) + " bytes");
     all.insert(all.end(), bytes.begin(), bytes.end());
   });
   return all;

@@ -34,9 +34,9 @@ int tell_error(const Session& session, std::string_view code, const std::string&
 void add_commands(CLI::App& app, Session& session) {
   using namespace keyagent::cli;
   app.add_option("--socket", session.globals.socket,
-                 "the agent's socket (default: $KEYAGENT_SOCKET, then /run/keyagent/agent.sock)");
-  app.add_flag("--json", session.globals.json, "results and errors as one JSON object");
-  app.add_flag("-q,--quiet", session.globals.quiet, "say nothing but data and errors");
+                 "socket of the agent (default: $KEYAGENT_SOCKET, then /run/keyagent/agent.sock)");
+  app.add_flag("--json", session.globals.json, "print results and errors as one JSON object");
+  app.add_flag("-q,--quiet", session.globals.quiet, "print only data and errors");
   add_key_commands(app, session);
   add_envelope_commands(app, session);
   add_sign_commands(app, session);
@@ -120,7 +120,7 @@ int main(int argc, char** argv) {
   const rlimit none{0, 0};
   ::setrlimit(RLIMIT_CORE, &none);
   Session session;
-  CLI::App app("keyagent: keys in an HSM or TPM, used through the agent of this host");
+  CLI::App app("keyagent: use and manage keys in an HSM or TPM through the agent of this host");
   app.footer(kFooter);
   app.set_version_flag("--version", std::string("keyagent ") + KEYAGENT_VERSION);
   app.require_subcommand(1);
@@ -143,8 +143,8 @@ int main(int argc, char** argv) {
     if (error.get_exit_code() == 0) return app.exit(error);
     const std::string unknown = unknown_command(app, argc, argv);
     if (!unknown.empty()) {
-      return tell_error(session, "USAGE", "no command " + unknown + " (keyagent --help lists them)",
-                        "", 2);
+      return tell_error(session, "USAGE",
+                        "unknown command " + unknown + " (keyagent --help lists them)", "", 2);
     }
     return tell_error(session, "USAGE",
                       std::string(error.what()) + " (see keyagent --help, or COMMAND --help)", "",

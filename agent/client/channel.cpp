@@ -36,16 +36,15 @@ timeval as_timeval(milliseconds time) {
 std::string reason_of(int error) {
   switch (error) {
     case ENOENT:
-      return "there is no such socket; start the agent (systemctl start keyagentd@NAME, or "
-             "keyagentd "
-             "--config FILE) or name its socket (--socket, KEYAGENT_SOCKET)";
+      return "the socket does not exist; start the agent (systemctl start keyagentd@NAME, or "
+             "keyagentd --config FILE) or name its socket (--socket, KEYAGENT_SOCKET)";
     case ECONNREFUSED:
-      return "nothing listens there; start the agent (systemctl start keyagentd@NAME, or keyagentd "
-             "--config FILE)";
+      return "no process listens on it; start the agent (systemctl start keyagentd@NAME, or "
+             "keyagentd --config FILE)";
     case EACCES:
-      return "this user may not use the socket; become a member of its group (ls -l shows it)";
+      return "permission denied; add this user to the group of the socket (ls -l shows it)";
     case EAGAIN:
-      return "it does not accept connections (overloaded or stopped)";
+      return "the agent accepts no connections (overloaded or stopped); try again";
     default:
       return std::strerror(error);
   }
@@ -57,12 +56,13 @@ void check_server(int fd, const std::filesystem::path& path) {
   socklen_t size = sizeof server;
   struct stat file {};
   if (::getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &server, &size) != 0)
-    throw_unreachable(path, "the kernel does not say who listens there");
+    throw_unreachable(path, "the kernel does not report the listening process");
   const bool owner = ::stat(path.c_str(), &file) == 0 && file.st_uid == server.uid;
   if (server.uid != 0 && server.uid != ::geteuid() && !owner)
-    throw_unreachable(path,
-                      "uid " + std::to_string(server.uid) +
-                          " listens there, who is neither root, nor you, nor the socket's owner");
+    throw_unreachable(
+        path,
+        "uid " + std::to_string(server.uid) +
+            " listens on it, which is neither root, nor your user, nor the owner of the socket");
 }
 
 // Looked up where this thread's working directory is, when it is relative.
@@ -70,7 +70,7 @@ Fd connect_here(const std::filesystem::path& path, SteadyTime deadline) {
   sockaddr_un address{};
   address.sun_family = AF_UNIX;
   if (path.string().size() >= sizeof address.sun_path)
-    throw_unreachable(path, "the path is longer than a socket's may be (107 bytes)");
+    throw_unreachable(path, "the path exceeds a socket path's maximum of 107 bytes");
   std::memcpy(address.sun_path, path.c_str(), path.string().size() + 1);
   Fd fd(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0));
   if (!fd.valid()) throw_unreachable(path, std::strerror(errno));
@@ -141,9 +141,9 @@ void Channel::send(ByteView frame, SteadyTime deadline) {
       if (left.count() > 0) {
         ::poll(&wait, 1, static_cast<int>(left.count()));
       } else if (done == 0) {
-        throw Error(Code::kDeadline, "the agent did not take the request in time");
+        throw Error(Code::kDeadline, "timeout while sending the request to the agent");
       } else {
-        fail("half a request was sent when its time was over");
+        fail("timeout after a part of the request was sent");
         return;
       }
     } else if (errno != EINTR) {
@@ -178,7 +178,7 @@ wire::Response Channel::call(std::uint64_t id, ByteView frame, SteadyTime deadli
   if (mine.response) return std::move(*mine.response);
   if (refusal_) throw Error(*refusal_);
   if (broken_) throw ConnectionLost{why_};
-  throw Error(Code::kDeadline, "no answer from the agent within the deadline");
+  throw Error(Code::kDeadline, "the agent did not respond within the deadline");
 }
 
 // REQUIRES: `lock` is held and nobody reads. Returns, with the lock, when `mine` has its answer,
@@ -228,7 +228,7 @@ ssize_t Channel::receive(std::span<std::uint8_t> room, SteadyTime deadline, bool
 // REQUIRES: mutex_ is held. An answer nobody waits for any more came after its deadline.
 void Channel::deliver(ByteView body) {
   wire::Response response;
-  if (!wire::parse(body, response)) throw Error(Code::kPeer, "the agent sent a malformed answer");
+  if (!wire::parse(body, response)) throw Error(Code::kPeer, "the agent sent a malformed response");
   if (response.id() == 0) {
     refusal_.emplace(wire::code_of(response.failure().code()), response.failure().text());
     return;

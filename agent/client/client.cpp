@@ -49,7 +49,7 @@ struct Client::Impl {
         if (!std::exchange(repeat, false))
           throw Error(Code::kPeer, "the connection to the agent at " + options.socket.string() +
                                        " was lost (" + lost.why +
-                                       "); whether the request was carried out is not known");
+                                       "); it is unknown whether the request was carried out");
       }
     }
   }
@@ -78,7 +78,7 @@ wire::Response Client::call(wire::Request request) {
   wire::wipe(request);
   if (body.size() > wire::kMaxFrame)
     throw Error(Code::kUsage, "the request has " + std::to_string(body.size()) +
-                                  " bytes; the agent takes " + std::to_string(wire::kMaxFrame));
+                                  " bytes; the agent accepts " + std::to_string(wire::kMaxFrame));
   SecretBytes frame;
   frame.reserve(body.size() + wire::kFrameHeader);
   wire::append_frame(frame, body);

@@ -7,17 +7,16 @@ namespace keyagent::client {
 namespace {
 
 [[noreturn]] void throw_not_offered(const Kid& kid) {
-  throw Error(
-      Code::kUnsupported,
-      "the agent gives no content key to a caller: ask it to open or seal the whole envelope",
-      kid.text());
+  throw Error(Code::kUnsupported,
+              "the agent does not release content keys; ask it to open or seal the whole envelope",
+              kid.text());
 }
 
 template <typename T>
 T known(std::optional<T> value, const std::string& text) {
   if (!value)
     throw Error(Code::kPeer,
-                "the agent speaks of " + text + ", which this program does not know: update it");
+                "the agent uses " + text + ", which this program does not support; update it");
   return *value;
 }
 

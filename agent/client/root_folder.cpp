@@ -19,7 +19,7 @@ namespace {
 
 [[noreturn]] void fail(const std::string& why) {
   throw Error(Code::kPeer,
-              "this program changed its root directory, and the agent's socket cannot be reached "
+              "this program changed its root directory, and the agent's socket is not reachable "
               "from there (" +
                   why + "); make the socket's folder visible in it (mount --bind)");
 }
@@ -67,7 +67,7 @@ void RootFolder::enter() const {
   struct stat here {};
   if (::fchdir(fd_.get()) != 0 || ::stat(".", &here) != 0 || here.st_dev != device_ ||
       here.st_ino != inode_)
-    fail("the descriptor of the old root directory is gone");
+    fail("the descriptor of the previous root directory is closed");
 }
 
 void RootFolder::run(const std::filesystem::path& path, const Work& work) const {
@@ -103,7 +103,8 @@ void RootFolder::run_here(const std::filesystem::path& path, const Work& work) c
   } catch (...) {
     thrown = std::current_exception();
   }
-  if (::fchdir(before.get()) != 0) fail(std::string("the way back: ") + std::strerror(errno));
+  if (::fchdir(before.get()) != 0)
+    fail(std::string("returning to the new root: ") + std::strerror(errno));
   if (thrown) std::rethrow_exception(thrown);
 }
 

@@ -54,7 +54,7 @@ class Check {
   void secret_file(const path& file, const std::string& what) {
     struct stat info {};
     if (::lstat(file.c_str(), &info) != 0)
-      return add("error", file, what + " is not there",
+      return add("error", file, what + " does not exist",
                  "install -m 0400 /dev/stdin " + file.string());
     if (!S_ISREG(info.st_mode))
       return add("error", file, what + " is not a regular file", "put a regular file there");
@@ -62,7 +62,7 @@ class Check {
     for (auto& each : check_files({{file, what}}, agent_)) {
       if (each.where != file.string() || each.cure.starts_with("chown")) add_fault(std::move(each));
     }
-    mode(file, info, S_IRWXG | S_IRWXO, what + " may be read by others", "chmod 0400");
+    mode(file, info, S_IRWXG | S_IRWXO, what + " is readable by others", "chmod 0400");
     secret_form(file, what);
   }
 
@@ -89,9 +89,9 @@ class Check {
     struct stat info {};
     if (::lstat(folder.c_str(), &info) != 0) return;
     if (!S_ISDIR(info.st_mode))
-      return add("error", folder, what + " is not a folder", "move it away");
+      return add("error", folder, what + " is not a folder", "move it elsewhere");
     if ((info.st_mode & S_ISVTX) != 0 && (info.st_mode & S_IWOTH) != 0)
-      return add("error", folder, what + " is shared by every user", "name a folder of its own");
+      return add("error", folder, what + " is shared by all users", "choose a private folder");
     owner(folder, info, what);
     mode(folder, info, forbidden, what + " is open to others", cure);
   }
@@ -103,7 +103,7 @@ class Check {
     if (there) return;  // checked among the profile's files
     add("error", modules.front(),
         "the PKCS#11 module of profile '" + config.profile.name + "' is not installed",
-        "install its package, or name the file as token.module");
+        "install its package, or set token.module to the file");
   }
 
   // Who can exchange the folder can exchange the ledger in it.
@@ -111,7 +111,7 @@ class Check {
     try {
       for (const auto& fault : walk_path(folder, agent_).faults)
         add_fault({"error", fault.where.string(),
-                   what + " could be exchanged: " + fault.where.string() + " " + fault.text,
+                   what + " could be replaced: " + fault.where.string() + " " + fault.text,
                    fault.cure});
     } catch (const Error&) {
       // Not there yet: the agent makes it.
@@ -149,14 +149,14 @@ void check_pin(Check& check, const AgentConfig& config) {
   if (config.pin.kind == PinFrom::Kind::kFile) check.secret_file(config.pin.value, "the PIN file");
   if (config.pin.kind == PinFrom::Kind::kPrompt) {
     check.add("warning", config.source,
-              "the PIN is asked for at each start: the agent cannot restart by itself",
-              "give token.pin a 'credential' (systemd) or a 'file' with mode 0400");
+              "the PIN is prompted for at each start: the agent cannot restart unattended",
+              "set token.pin to a 'credential' (systemd) or a 'file' with mode 0400");
   }
 }
 
 void check_rules(Check& check, const path& file, const policy::Policy& policy) {
   if (policy.rules.empty())
-    check.add("warning", file, "the policy has no rule: everything is denied", "add a rule");
+    check.add("warning", file, "the policy has no rules: everything is denied", "add a rule");
   for (const auto& rule : policy.rules) {
     const bool uses = rule.actions.contains(policy::Action::kOpen) ||
                       rule.actions.contains(policy::Action::kSign);
@@ -181,7 +181,7 @@ void check_policy(Check& check, const AgentConfig& config) {
     const Bytes text = read_file(config.policy);
     check_rules(check, config.policy, *policy::parse_policy(as_text(text), config.policy.string()));
   } catch (const Error& error) {
-    check.add("error", config.policy, error.what(), "correct the line that is named");
+    check.add("error", config.policy, error.what(), "correct the named line");
   }
 }
 
@@ -208,7 +208,7 @@ void check_confirm(Check& check, const AgentConfig& config) {
   check_program(check, confirm.program, "the program of ssh.confirm");
   if (!confirm.keys.empty() && confirm.program.empty()) {
     check.add("warning", config.source,
-              "ssh.confirm names keys and no program: they sign nothing on the ssh socket",
+              "ssh.confirm lists keys but no program: these keys sign nothing on the ssh socket",
               "set ssh.confirm.program");
   }
 }
@@ -221,8 +221,7 @@ void check_ssh(Check& check, const AgentConfig& config) {
   check_confirm(check, config);
   if ((config.ssh->mode & 0002) != 0) {
     check.add("warning", config.source,
-              "the ssh socket is open to every user; only the policy stands between them and the "
-              "keys",
+              "the ssh socket is open to every user; only the policy protects the keys",
               "set ssh.mode to 0660 and ssh.group");
   }
 }
@@ -232,9 +231,9 @@ void check_grace(Check& check, const AgentConfig& config) {
   const auto warn = [&](const std::string& where) {
     check.add("warning", config.source,
               where +
-                  " is 0s: a key whose rekey fails or waits for a person signs and seals "
-                  "nothing from the end of its cryptoperiod on",
-              "leave it out (7d), or set it to the time that a rekey by hand may take");
+                  " is 0s: a key whose rekey fails or waits for an operator neither signs nor "
+                  "seals after the end of its cryptoperiod",
+              "remove it (7d), or set it to the time that a manual rekey may take");
   };
   if (config.rekey.grace.count() == 0) warn("rekey.grace");
   for (const auto& [purpose, period] : config.rekey.purposes) {
@@ -248,27 +247,26 @@ void check_grace(Check& check, const AgentConfig& config) {
 
 void check_settings(Check& check, const AgentConfig& config) {
   if (!config.profile.tested) {
-    check.add(
-        "warning", config.profile_path,
-        "profile '" + config.profile.name + "' comes from documentation and was not tested here",
-        "run: keyagent token probe --profile " + config.profile.name);
+    check.add("warning", config.profile_path,
+              "profile '" + config.profile.name + "' comes from documentation and is not tested",
+              "run: keyagent token probe --profile " + config.profile.name);
   }
   if ((config.socket_mode & 0002) != 0) {
     check.add("warning", config.source,
-              "the socket is open to every user; only the policy stands between them and the keys",
+              "the socket is open to every user; only the policy protects the keys",
               "set socket.mode to 0660 and socket.group");
   }
   if (config.connections_per_uid > config.connections) {
     check.add("error", config.source,
-              "limits.connections-per-uid is greater than limits.connections: one user could take "
-              "them all",
+              "limits.connections-per-uid is greater than limits.connections: one user could use "
+              "all connections",
               "set limits.connections-per-uid below " + std::to_string(config.connections));
   }
   if (config.stuck_exit < config.profile.deadline) {
     check.add(
         "error", config.source,
-        "token.stuck-exit is shorter than one operation may take: the agent would leave while "
-        "the token works",
+        "token.stuck-exit is shorter than one operation may take: the agent would exit during a "
+        "working operation",
         "set token.stuck-exit above " + std::to_string(config.profile.deadline.count()) + "ms");
   }
 }
@@ -299,7 +297,7 @@ std::vector<ConfigFinding> check_config(const path& source) {
     check_program(check, config.rekey.hook, "the rekey hook");
   } catch (const Error& error) {
     check.add("error", source, error.what(),
-              "correct the line that is named; keyagentd.yml(5) lists every field");
+              "correct the named line; keyagentd.yml(5) lists every field");
   }
   return check.take();
 }

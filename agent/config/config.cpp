@@ -58,21 +58,21 @@ PinFrom read_pin(const YamlReader& token, const pkcs11::Uri& uri) {
   if (!token.has("pin")) {
     if (uri.pin_source) return {PinFrom::Kind::kFile, uri.pin_source->substr(5)};
     fail(token, "",
-         "'pin' is missing: give it 'credential: NAME', 'file: /path' or 'prompt: true'");
+         "'pin' is missing: set it to 'credential: NAME', 'file: /path' or 'prompt: true'");
   }
   const YamlReader pin = token.child("pin");
   for (const char* name : {"env", "environment", "value"}) {
     if (pin.has(name))
       fail(pin, name,
-           "a PIN is not taken from the environment or from this file: others could read it there; "
-           "write it to a file with mode 0400 and give 'file: /path'");
+           "a PIN must not be in the environment or in this file, where others could read it: "
+           "write it to a file with mode 0400 and set 'file: /path'");
   }
   const int given =
       pin.has("credential") + pin.has("file") + pin.has("prompt") + (uri.pin_source ? 1 : 0);
   if (given != 1)
     fail(token, "pin",
          "'pin' needs exactly one of 'credential', 'file' and 'prompt' (and no pin-source in the "
-         "URI beside it)");
+         "URI)");
   if (pin.has("credential")) return {PinFrom::Kind::kSystemdCredential, pin.text("credential")};
   if (pin.has("file"))
     return {PinFrom::Kind::kFile, absolute(pin, "file", pin.text("file")).string()};
@@ -85,15 +85,14 @@ pkcs11::Uri read_uri(const YamlReader& token, AgentConfig& config) {
   // Looked for in the text, so that no message of a parser can repeat the PIN.
   if (config.token_uri.find("pin-value") != std::string::npos)
     fail(token, "uri",
-         "a PIN does not belong in a URI, it ends in logs and process lists: remove 'pin-value' "
-         "and give 'pin' a 'credential' or a 'file'");
+         "a PIN must not be in a URI, which ends up in logs and process lists: remove 'pin-value' "
+         "and set 'pin' to a 'credential' or a 'file'");
   try {
     auto uri = pkcs11::parse_uri(config.token_uri);
     if (!uri.token && !uri.serial)
       fail(token, "uri", "the URI must name 'token', 'serial' or both");
     if (uri.module_path)
-      fail(token, "uri",
-           "'module-path' is not followed; name the module in the profile or as 'module'");
+      fail(token, "uri", "'module-path' is ignored; set the module in the profile or as 'module'");
     return uri;
   } catch (const pkcs11::Error& error) {
     fail(token, "uri", error.what());
@@ -187,10 +186,10 @@ SshConfirm read_confirm(const YamlReader& confirm) {
   out.keys = confirm.texts("keys");
   for (const auto& each : out.keys) {
     if (each.find_first_not_of("abcdefghijklmnopqrstuvwxyz0123456789._-*") != each.npos)
-      fail(confirm, "keys", "'" + each + "' is no pattern of names of keys (a-z 0-9 . _ - and *)");
+      fail(confirm, "keys", "'" + each + "' is not a pattern of key names (a-z 0-9 . _ - and *)");
   }
   if (out.keys.empty())
-    fail(confirm, "", "'confirm' needs 'keys': the names of those that ask before they sign");
+    fail(confirm, "", "'confirm' needs 'keys': the names of the keys that require confirmation");
   if (confirm.has("program")) out.program = absolute(confirm, "program", confirm.text("program"));
   out.timeout = confirm.duration("timeout", out.timeout);
   if (out.timeout < kShortestTimeout || out.timeout > kLongestTimeout)
@@ -203,7 +202,7 @@ void read_ssh(const YamlReader& ssh, AgentConfig& config) {
   out.path = read_socket_path(ssh, "/run/keyagent/" + config.agent_id + "-ssh.sock");
   if (out.path == config.socket)
     fail(ssh, "path",
-         "'path' is that of the agent's own socket: the protocols differ, name another");
+         "'path' is the agent's main socket: the protocols differ, choose another path");
   out.mode = read_mode(ssh, out.mode);
   out.group = ssh.text("group", "");
   out.forwarding = ssh.boolean("forwarding", false);
@@ -243,7 +242,7 @@ void require_patterns(const YamlReader& reader, const std::string& name,
   for (const auto& each : values) {
     const std::string known = "abcdefghijklmnopqrstuvwxyz0123456789.-";
     if (each.empty() || each.find_first_not_of(known + more) != each.npos)
-      fail(reader, name, "'" + each + "' cannot be in '" + name + "'");
+      fail(reader, name, "'" + each + "' is not allowed in '" + name + "'");
   }
 }
 
@@ -256,7 +255,7 @@ IssuingConfig read_issuing(const YamlReader& issuing) {
   out.max_certificate = issuing.duration("max-certificate", out.max_certificate);
   out.max_list = issuing.duration("max-list", out.max_list);
   if (out.max_certificate < std::chrono::hours(1) || out.max_list < std::chrono::minutes(1))
-    fail(issuing, "", "certificates live 1h at least, revocation lists 1m");
+    fail(issuing, "", "the minimum is 1h for certificates and 1m for revocation lists");
   return out;
 }
 
@@ -265,7 +264,7 @@ AgentConfig read_config(const YamlReader& reader, const path& source, Reading re
   config.source = source;
   config.state_folder = absolute(reader, "state-folder", reader.text("state-folder"));
   if (!reader.has("token"))
-    fail(reader, "", "'token' is missing: give it 'uri', 'profile' and 'pin'");
+    fail(reader, "", "'token' is missing: set its 'uri', 'profile' and 'pin'");
   read_token(reader.child("token"), config, reading);
   config.agent_id = reader.text("agent-id", config.token_label);
   if (!is_agent_id(config.agent_id)) {

@@ -26,7 +26,7 @@ KeyPeriod read_period(const YamlReader& reader) {
   read("grace", period.grace);
   if (reader.has("automatic")) period.automatic = reader.boolean("automatic", true);
   if (period.drain && *period.drain < kShortestDrain)
-    fail(reader, "drain", "'drain' must be at least 10s: what is on its way needs the old key");
+    fail(reader, "drain", "'drain' must be at least 10s: envelopes in transit need the old key");
   if (period.every && *period.every != 0ms && *period.every < 1min)
     fail(reader, "every", "'every' must be at least 1m, or 0s for never");
   return period;
@@ -41,13 +41,12 @@ RekeyConfig read_rekey(const YamlReader& rekey) {
     const auto purpose = purpose_of(name);
     if (!purpose)
       fail(purposes, name,
-           "no such purpose: '" + name + "' (transport, auth, sign, storage, exchange, audit)");
+           "unknown purpose: '" + name + "' (transport, auth, sign, storage, exchange, audit)");
     config.purposes[*purpose] = read_period(purposes.child(name));
   }
   const YamlReader keys = rekey.child("keys");
   for (const auto& name : keys.names()) {
-    if (!KeyName::parse(name))
-      fail(keys, name, "'" + name + "' is no name of a key (a-z 0-9 . _ -)");
+    if (!KeyName::parse(name)) fail(keys, name, "'" + name + "' is not a key name (a-z 0-9 . _ -)");
     config.keys[name] = read_period(keys.child(name));
   }
   config.warn = rekey.duration("warn", config.warn);

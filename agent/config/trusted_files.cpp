@@ -45,7 +45,7 @@ class FileCheck {
       struct stat status {};
       if (!walked.file.valid() || ::fstat(walked.file.get(), &status) != 0) return missing(each);
       for (const auto& fault : walked.faults)
-        add(fault, each.what + " could be exchanged: " + fault.where.string());
+        add(fault, each.what + " could be replaced: " + fault.where.string());
       if (is_shared_folder(status)) return;
       for (const auto& fault : file_faults(walked.path, status, agent_)) add(fault, each.what);
     } catch (const Error&) {
@@ -56,8 +56,8 @@ class FileCheck {
 
  private:
   void missing(const DecidingFile& each) {
-    findings_.push_back({"error", each.file.string(), each.what + " is not there",
-                         "write it, or correct its path"});
+    findings_.push_back({"error", each.file.string(), each.what + " does not exist",
+                         "create it, or correct its path"});
   }
   // A folder above several files is named once.
   void add(const PathFault& fault, const std::string& what) {

@@ -70,7 +70,7 @@ void AuditHistory::check_at_start() {
     auto anchor = parse(text, in_token ? "the token" : "the ledger");
     const std::lock_guard lock(mutex_);
     anchor_ = anchor;
-    if (!anchor) fault_ = "the token's copy of the newest checkpoint is not one";
+    if (!anchor) fault_ = "the token's copy of the newest checkpoint is not a checkpoint";
   }
   const auto result = verify(true, true);
   const std::lock_guard lock(mutex_);
@@ -113,7 +113,8 @@ void AuditHistory::anchor(bool now) {
   try {
     write(checkpoint);
   } catch (const Error& error) {
-    log_warning("audit", std::string("the newest checkpoint is not in the token: ") + error.what());
+    log_warning("audit", std::string("the newest checkpoint could not be written to the token: ") +
+                             error.what());
   }
 }
 
@@ -128,7 +129,7 @@ std::string AuditHistory::accept() {
   if (vault_.keeps_facts()) vault_.erase_fact(kFact);
   write(*checkpoint);
   const std::lock_guard lock(mutex_);
-  return "the audit log is accepted as it is; it was: " + std::exchange(fault_, {});
+  return "the audit log is accepted in its present state; it was: " + std::exchange(fault_, {});
 }
 
 std::optional<std::string> AuditHistory::offer() {

@@ -162,9 +162,9 @@ void Daemon::Impl::watch() {
 }
 
 void Daemon::Impl::end_stuck() {
-  log_error("daemon", "the module has not come back for " +
+  log_error("daemon", "the module has not returned for " +
                           std::to_string(config.stuck_exit.count() / 1000) +
-                          " s; ending, the service manager restarts me");
+                          " s; exiting so that the service manager can restart the process");
   chronicle.daemon_if_possible("stop", "the PKCS#11 module hangs");
   ::_exit(4);
 }

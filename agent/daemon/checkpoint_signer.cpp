@@ -36,7 +36,7 @@ Bytes CheckpointSigner::input_of(ByteView payload) const {
 audit::CheckpointSignature CheckpointSigner::sign(ByteView payload) {
   std::unique_lock lock(mutex_);
   if (inside_ || asked_)
-    throw Error(Code::kTokenStuck, "the token has not come back from the last checkpoint");
+    throw Error(Code::kTokenStuck, "the token has not finished signing the last checkpoint");
   signature_.reset();
   fault_ = nullptr;
   asked_ = input_of(payload);

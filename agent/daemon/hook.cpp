@@ -41,11 +41,11 @@ Confirmation::Said HookConfirmation::ask(Phase phase, const keys::RekeyRecord& r
   hook.input = request_of(phase, rekey, old, fresh);
   hook.patience = patience_;
   const ProgramEnd end = run_program(hook);
-  if (end.killed) return {Answer::kLater, "the hook did not end in time and was killed"};
+  if (end.killed) return {Answer::kLater, "the hook timed out and was killed"};
   if (end.code == 0) return {Answer::kConfirmed, end.said};
   if (end.code == EX_TEMPFAIL || !end.code)
-    return {Answer::kLater, end.said.empty() ? "the hook asks to come back" : end.said};
-  return {Answer::kRefused, "the hook ended with " + std::to_string(*end.code) +
+    return {Answer::kLater, end.said.empty() ? "the hook asks for a later retry" : end.said};
+  return {Answer::kRefused, "the hook exited with " + std::to_string(*end.code) +
                                 (end.said.empty() ? "" : ": " + end.said)};
 }
 

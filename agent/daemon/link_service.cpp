@@ -28,7 +28,7 @@ class LinkService::Place {
   explicit Place(std::atomic<unsigned>& waiting) : waiting_(waiting) {
     if (waiting_.fetch_add(1) < kThreads) return;
     --waiting_;
-    throw Error(Code::kBusy, "others wait for the instance already; try again");
+    throw Error(Code::kBusy, "too many requests wait for the instance; try again");
   }
   ~Place() { --waiting_; }
   Place(const Place&) = delete;

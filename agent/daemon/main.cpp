@@ -17,12 +17,12 @@ namespace {
 
 constexpr const char* kFooter =
     "Examples:\n"
-    "  keyagentd --config /etc/keyagent/hsm1.yml --check   say what is wrong or loose, start "
+    "  keyagentd --config /etc/keyagent/hsm1.yml --check   report errors and weaknesses, start "
     "nothing\n"
-    "  keyagentd --config /etc/keyagent/hsm1.yml           serve in the foreground, as the systemd "
+    "  keyagentd --config /etc/keyagent/hsm1.yml           run in the foreground, as the systemd "
     "unit does\n"
     "\n"
-    "Signals: SIGHUP reloads policy and limits, SIGTERM ends. Manual: keyagentd(8), "
+    "Signals: SIGHUP reloads policy and limits, SIGTERM stops. Manual: keyagentd(8), "
     "keyagentd.yml(5).";
 
 struct Arguments {
@@ -38,7 +38,7 @@ int check(const std::string& path) {
               << finding.cure << "\n";
     if (finding.severity == "error") status = 2;
   }
-  if (status == 0) std::cout << "the configuration can be used\n";
+  if (status == 0) std::cout << "the configuration is valid\n";
   return status;
 }
 
@@ -50,7 +50,7 @@ int serve(const Arguments& arguments) {
   if (::geteuid() == 0 && !arguments.allow_root) {
     throw Error(Code::kConfiguration,
                 "keyagentd does not run as root: use the keyagentd@ systemd unit or another user "
-                "(or --allow-root, in a container of its own)");
+                "(or --allow-root, in a dedicated container)");
   }
   for (const auto& finding : keyagent::config::check_config(arguments.config)) {
     if (finding.severity == "error")
@@ -74,13 +74,13 @@ int serve(const Arguments& arguments) {
 
 int main(int argc, char** argv) {
   Arguments arguments;
-  CLI::App app("keyagentd: keys in a token, for the programs of this host");
+  CLI::App app("keyagentd: holds a PKCS#11 token and uses its keys for the programs of this host");
   app.footer(kFooter);
   app.set_version_flag("--version", std::string("keyagentd ") + KEYAGENT_VERSION);
-  app.add_option("--config", arguments.config, "the configuration file (YAML)")->required();
+  app.add_option("--config", arguments.config, "configuration file (YAML)")->required();
   app.add_flag("--check", arguments.check,
                "check the configuration and all files it names, then exit");
-  app.add_flag("--allow-root", arguments.allow_root, "serve although the user is root");
+  app.add_flag("--allow-root", arguments.allow_root, "run although the user is root");
   try {
     keyagent::process::harden_process(argv, environ);
     app.parse(argc, argv);

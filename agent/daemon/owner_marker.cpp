@@ -81,11 +81,11 @@ bool claim_token(vault::TokenVault& vault, const Owner& self, bool take_over) {
   if (owner && !ours && owner->alive() && !take_over) {
     const bool here = owner->machine == Owner::self({}).machine;
     throw Error(Code::kBusy,
-                "another agent has this token: pid " + std::to_string(owner->pid) +
+                "another agent uses this token: pid " + std::to_string(owner->pid) +
                     (here ? "" : " on machine " + owner->machine) + ", state folder " +
                     owner->state_folder +
                     (here ? "; stop it first"
-                          : "; stop it, or set token.take-over if that machine is gone"));
+                          : "; stop it, or set token.take-over if that machine no longer exists"));
   }
   if (ours) return true;
   try {

@@ -16,8 +16,8 @@ constexpr const char* kWhat = "the PIN";
 SecretBytes from_credential(const std::string& name) {
   const char* folder = std::getenv("CREDENTIALS_DIRECTORY");
   if (folder == nullptr || name.find('/') != std::string::npos) {
-    throw Error(Code::kConfiguration, "no systemd credential '" + name +
-                                          "': give the unit LoadCredentialEncrypted=" + name +
+    throw Error(Code::kConfiguration, "missing systemd credential '" + name +
+                                          "': add to the unit LoadCredentialEncrypted=" + name +
                                           ":/path");
   }
   return read_secret_text(std::filesystem::path(folder) / name, kWhat);
@@ -38,7 +38,7 @@ pkcs11::PinSource make_pin_source(const config::PinFrom& from) {
   return [kept = std::make_shared<SecretBytes>()] {
     if (kept->empty())
       *kept = process::ask_secret("PIN of the token: ", kWhat,
-                                  "give token.pin a 'credential' or a 'file'");
+                                  "set token.pin to a 'credential' or a 'file'");
     return *kept;
   };
 }

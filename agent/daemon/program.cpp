@@ -28,7 +28,8 @@ struct Pipe {
 Pipe make_pipe(const Program& program) {
   int ends[2];
   if (::pipe2(ends, O_CLOEXEC) != 0)
-    throw Error(Code::kInternal, "no pipe for " + program.what + ": " + std::strerror(errno));
+    throw Error(Code::kInternal,
+                "cannot create a pipe for " + program.what + ": " + std::strerror(errno));
   return {Fd(ends[0]), Fd(ends[1])};
 }
 

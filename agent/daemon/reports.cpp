@@ -75,8 +75,9 @@ std::vector<wire::Diagnosis> Daemon::Impl::diagnose() {
     diagnosis.set_severity("warning");
     diagnosis.set_code("KEY_STATE");
     diagnosis.set_subject("clock");
-    diagnosis.set_text(fault + "; until it is trusted nothing expires and nothing is destroyed");
-    diagnosis.set_cure("set the clock; if it is right as it is: keyagent reload");
+    diagnosis.set_text(fault +
+                       "; nothing expires and nothing is destroyed until the clock is trusted");
+    diagnosis.set_cure("set the clock; if it is correct, run: keyagent reload");
     out.push_back(std::move(diagnosis));
   }
   if (const auto why = use_only(); !why.empty()) {

@@ -145,7 +145,7 @@ std::string Daemon::Impl::reload() {
   const bool restart = fresh.token_uri != config.token_uri || fresh.socket != config.socket ||
                        fresh.ssh != config.ssh || fresh.state_folder != config.state_folder;
   const std::string text =
-      std::string("policy, limits and cryptoperiods are in force") +
+      std::string("reloaded policy, limits and cryptoperiods") +
       (restart ? "; token, sockets and state folder change at the next start" : "");
   chronicle.daemon("config.reload", text);
   log_info("daemon", "reloaded: " + text);
@@ -158,7 +158,7 @@ void Daemon::Impl::reload_quietly() {
     reload();
   } catch (const Error& error) {
     log_error("daemon",
-              std::string("not reloaded, the old policy stays in force: ") + error.what());
+              std::string("not reloaded, the previous policy stays in effect: ") + error.what());
   }
   process::notify_ready(status_line());
 }

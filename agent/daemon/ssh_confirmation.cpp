@@ -30,7 +30,8 @@ SshConfirmation::SshConfirmation(config::SshConfirm config, Record record)
     : config_(std::move(config)),
       record_(std::move(record)),
       stop_(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)) {
-  if (!stop_.valid()) throw Error(Code::kInternal, "no eventfd for the questions of ssh");
+  if (!stop_.valid())
+    throw Error(Code::kInternal, "cannot create an eventfd for ssh confirmations");
 }
 
 bool SshConfirmation::wanted(const std::string& key) const {
@@ -64,10 +65,10 @@ void SshConfirmation::ask(sshagent::Question question, Then then) {
 // REQUIRES: mutex_ is held.
 std::string SshConfirmation::why_refused(std::uint32_t uid) const {
   if (config_.program.empty()) return "ssh.confirm names no program";
-  if (stopping_) return "the agent ends";
+  if (stopping_) return "the agent is stopping";
   const auto found = asked_.find(uid);
   if (threads_.size() >= kMaxOfAll || (found != asked_.end() && found->second >= kMaxOfOne))
-    return "too many questions wait for an answer";
+    return "too many confirmations are pending";
   return {};
 }
 
@@ -78,7 +79,7 @@ SshConfirmation::Answer SshConfirmation::run(const sshagent::Question& question)
   program.stop = stop_.get();
   try {
     const ProgramEnd end = run_program(program);
-    if (end.killed) return {false, "no answer in time"};
+    if (end.killed) return {false, "confirmation timed out"};
     return {end.code == 0, end.said};
   } catch (const std::exception& error) {
     log_error("ssh", error.what());

@@ -139,7 +139,7 @@ void check_fits(const PublicKeyInfo& key, const CmsMessage& message,
                 const CmsRecipient& recipient) {
   require_content(key, message.authenticated);
   if (recipient.algorithm == EnvelopeAlgorithm::kNone) {
-    throw Error(Code::kUnsupported, "this CMS message cannot be opened here: " + recipient.refusal,
+    throw Error(Code::kUnsupported, "this CMS message cannot be opened: " + recipient.refusal,
                 key.kid.text());
   }
   const bool agreement = is_ecdh(recipient.algorithm);
@@ -188,8 +188,7 @@ Bytes seal_cms(const PublicKeyInfo& key, ContentEncryption enc, const SecretByte
   }
   if (key.spki.empty() || !can_seal(key.algorithm, key.envelope)) {
     throw Error(Code::kUnsupported,
-                "nothing can be sealed to this key with CMS: it has no public "
-                "part that opens envelopes",
+                "cannot seal to this key with CMS: it has no public key for envelopes",
                 key.kid.text());
   }
   const SecretBytes cek = random_secret(cek_size(enc));

@@ -20,7 +20,7 @@ constexpr int kMaxRecipients = 64;
 }
 
 [[noreturn]] void unsupported(const std::string& what) {
-  throw Error(Code::kUnsupported, "this CMS message cannot be opened here: " + what);
+  throw Error(Code::kUnsupported, "this CMS message cannot be opened: " + what);
 }
 
 Bytes bytes_of(const ASN1_STRING* s) {
@@ -200,7 +200,7 @@ void read_content(const asn1::EncryptedContent& content, CmsMessage& out) {
   if (OBJ_obj2nid(content.type) != NID_pkcs7_data) {
     unsupported("it holds " + oid_text(content.type) + ", not data");
   }
-  if (content.content == nullptr) unsupported("its text is detached");
+  if (content.content == nullptr) unsupported("its content is detached");
   out.ciphertext = bytes_of(content.content);
 }
 
@@ -208,7 +208,7 @@ void read_gcm(const X509_ALGOR* algorithm, const ASN1_OCTET_STRING* mac, CmsMess
   const int nid = OBJ_obj2nid(algorithm->algorithm);
   if (nid != NID_aes_128_gcm && nid != NID_aes_256_gcm) {
     unsupported("content encryption " + oid_text(algorithm->algorithm) +
-                "; AES-128-GCM and AES-256-GCM are spoken");
+                "; supported are AES-128-GCM and AES-256-GCM");
   }
   out.cek_size = nid == NID_aes_128_gcm ? 16 : 32;
   const auto params = parse_parameters<asn1::GcmParameters>(algorithm, asn1::GcmParameters_it());
@@ -220,27 +220,26 @@ void read_gcm(const X509_ALGOR* algorithm, const ASN1_OCTET_STRING* mac, CmsMess
   if (params->tag_size == nullptr || !is_version(params->tag_size, kGcmTag)) {
     unsupported("its authentication tag is shorter than 16 bytes");
   }
-  if (out.iv.size() != kGcmIv) unsupported("its nonce is not of 12 bytes");
+  if (out.iv.size() != kGcmIv) unsupported("its nonce must have 12 bytes");
   if (out.tag.size() != kGcmTag) malformed("the authentication tag must have 16 bytes");
-  if (out.ciphertext.size() > kMaxPlaintext) malformed("the text is longer than 128 KiB");
+  if (out.ciphertext.size() > kMaxPlaintext) malformed("the content exceeds 128 KiB");
 }
 
 void read_cbc(const X509_ALGOR* algorithm, CmsMessage& out) {
   const int nid = OBJ_obj2nid(algorithm->algorithm);
   if (nid != NID_aes_128_cbc && nid != NID_aes_256_cbc) {
     unsupported("content encryption " + oid_text(algorithm->algorithm) +
-                "; AES-128-CBC and AES-256-CBC are spoken");
+                "; supported are AES-128-CBC and AES-256-CBC");
   }
   out.cek_size = nid == NID_aes_128_cbc ? 16 : 32;
   const ASN1_TYPE* iv = algorithm->parameter;
   if (iv == nullptr || iv->type != V_ASN1_OCTET_STRING) malformed("AES-CBC without its IV");
   out.iv = bytes_of(iv->value.octet_string);
-  if (out.iv.size() != kAesBlock) malformed("the initialisation vector must have 16 bytes");
+  if (out.iv.size() != kAesBlock) malformed("the initialization vector must have 16 bytes");
   if (out.ciphertext.empty() || out.ciphertext.size() % kAesBlock != 0) {
-    malformed("the text is not of whole blocks");
+    malformed("the content length is not a multiple of the block size");
   }
-  if (out.ciphertext.size() > kMaxPlaintext + kAesBlock)
-    malformed("the text is longer than 128 KiB");
+  if (out.ciphertext.size() > kMaxPlaintext + kAesBlock) malformed("the content exceeds 128 KiB");
 }
 
 Bytes encode_attributes(const STACK_OF(ASN1_TYPE) * attributes) {

@@ -83,7 +83,7 @@ std::optional<Block> next_block(BIO* bio) {
   long size = 0;
   if (PEM_read_bio(bio, &name, &header, &data, &size) != 1) {
     if (ERR_GET_REASON(ERR_peek_last_error()) == PEM_R_NO_START_LINE) return std::nullopt;
-    malformed("the PEM block is cut short or damaged");
+    malformed("the PEM block is truncated or corrupt");
   }
   const bool plain = *header == '\0';
   std::optional<Block> block(Block{name, Bytes(data, data + size)});
@@ -100,14 +100,13 @@ Bytes unarmor(std::string_view text) {
   std::optional<Bytes> found;
   while (auto block = next_block(bio.get())) {
     if (block->label != "CMS" && block->label != "PKCS7")
-      malformed("the PEM holds a block of another label than CMS or PKCS7");
-    if (found) malformed("the PEM holds several messages; give one at a time");
+      malformed("the PEM contains a block with a label other than CMS or PKCS7");
+    if (found) malformed("the PEM contains several messages; give one at a time");
     found = std::move(block->data);
   }
-  if (!found) malformed("the PEM holds no message");
+  if (!found) malformed("the PEM contains no message");
   const auto element = whole_element(*found);
-  if (!element || element->size() != found->size())
-    malformed("what the PEM holds is not BER or DER");
+  if (!element || element->size() != found->size()) malformed("the PEM content is not BER or DER");
   return std::move(*found);
 }
 
@@ -150,8 +149,7 @@ Container read_container(ByteView envelope) {
     out.message = unarmor(text);
     return out;
   }
-  if (envelope[0] == kDerSequence)
-    malformed("it is not BER or DER, or bytes follow it that are not its own");
+  if (envelope[0] == kDerSequence) malformed("it is not BER or DER, or has trailing data");
   out.token = text;
   return out;
 }

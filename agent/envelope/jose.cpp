@@ -19,7 +19,7 @@ using Json = nlohmann::json;
 }
 
 [[noreturn]] void unsupported(const std::string& what) {
-  throw Error(Code::kUnsupported, "this JWE cannot be opened here: " + what);
+  throw Error(Code::kUnsupported, "this JWE cannot be opened: " + what);
 }
 
 // For error texts: a name from the envelope, short and without control bytes.
@@ -33,12 +33,12 @@ std::array<std::string_view, 5> split(std::string_view token) {
   std::array<std::string_view, 5> parts;
   for (std::size_t i = 0; i < 4; ++i) {
     const std::size_t dot = token.find('.');
-    if (dot == std::string_view::npos) malformed("five parts, divided by dots, are expected");
+    if (dot == std::string_view::npos) malformed("expected five parts separated by dots");
     parts[i] = token.substr(0, dot);
     token.remove_prefix(dot + 1);
   }
   if (token.find('.') != std::string_view::npos) {
-    malformed("five parts, divided by dots, are expected");
+    malformed("expected five parts separated by dots");
   }
   parts[4] = token;
   return parts;
@@ -93,14 +93,15 @@ void read_algorithms(const Json& header, Jwe& jwe) {
   // RFC 7515 §4.1.11, RFC 7516 §4.1.3: understood or refused; compression leaks the text by its
   // length.
   read_critical(header);
-  if (header.contains("zip")) unsupported("the text is compressed (\"zip\"); seal without");
+  if (header.contains("zip"))
+    unsupported("the content is compressed (\"zip\"); seal without compression");
   const auto alg = text_member(header, "alg");
   const auto enc = text_member(header, "enc");
   if (!alg || !enc) malformed("\"alg\" and \"enc\" must be there and be text");
   const auto algorithm = envelope_algorithm_of(*alg);
   if (!algorithm || *algorithm == EnvelopeAlgorithm::kNone) {
     unsupported("algorithm " + shown(*alg) +
-                "; RSA-OAEP, RSA-OAEP-256, ECDH-ES, ECDH-ES+A256KW and A256GCMKW are spoken");
+                "; supported are RSA-OAEP, RSA-OAEP-256, ECDH-ES, ECDH-ES+A256KW and A256GCMKW");
   }
   jwe.algorithm = *algorithm;
   if (*enc == "A256GCM") {
@@ -108,7 +109,7 @@ void read_algorithms(const Json& header, Jwe& jwe) {
   } else if (*enc == "A128GCM") {
     jwe.enc = ContentEncryption::kA128Gcm;
   } else {
-    unsupported("content encryption " + shown(*enc) + "; A128GCM and A256GCM are spoken");
+    unsupported("content encryption " + shown(*enc) + "; supported are A128GCM and A256GCM");
   }
   if (header.contains("kid")) {
     const auto kid = text_member(header, "kid");
@@ -125,7 +126,7 @@ void read_agreement(const Json& header, Jwe& jwe) {
   if (!kty || !crv) malformed("\"epk\" lacks \"kty\" or \"crv\"");
   if (*kty != "EC" || (*crv != "P-256" && *crv != "P-384")) {
     unsupported("ephemeral key of type " + shown(*kty) + ", curve " + shown(*crv) +
-                "; EC on P-256 and P-384 is spoken");
+                "; supported is EC on P-256 and P-384");
   }
   jwe.curve = *crv == "P-256" ? KeyAlgorithm::kEcP256 : KeyAlgorithm::kEcP384;
   const Bytes x = decode_member(*epk, "x");
@@ -143,9 +144,9 @@ void read_agreement(const Json& header, Jwe& jwe) {
 // What the public lengths must be for the algorithm (RELIABILITY 104: decided before any key is
 // used).
 void check_lengths(const Jwe& jwe) {
-  if (jwe.iv.size() != kGcmIv) malformed("the initialisation vector must have 12 bytes");
+  if (jwe.iv.size() != kGcmIv) malformed("the initialization vector must have 12 bytes");
   if (jwe.tag.size() != kGcmTag) malformed("the authentication tag must have 16 bytes");
-  if (jwe.ciphertext.size() > kMaxPlaintext) malformed("the text is longer than 128 KiB");
+  if (jwe.ciphertext.size() > kMaxPlaintext) malformed("the content exceeds 128 KiB");
   const std::size_t cek = cek_size(jwe.enc);
   switch (jwe.algorithm) {
     case EnvelopeAlgorithm::kEcdhEs:
@@ -182,14 +183,14 @@ bool is_agreement(EnvelopeAlgorithm algorithm) {
 
 Jwe parse_jwe(std::string_view token) {
   if (!token.empty() && token.front() == '{') {
-    unsupported("it is in JSON serialisation; use the compact one (`jose jwe enc -c`)");
+    unsupported("it uses the JSON serialization; use the compact one (`jose jwe enc -c`)");
   }
   const auto parts = split(token);
   Jwe jwe;
   jwe.header_text = parts[0];
   const Bytes header_bytes = decode(parts[0], "the header");
   const auto header = parse_strict_object(as_text(header_bytes), kJoseJson);
-  if (!header) malformed("the header is not one JSON object with different names");
+  if (!header) malformed("the header is not a JSON object with unique names");
   read_algorithms(*header, jwe);
   jwe.binding = read_binding(*header);
   if (is_agreement(jwe.algorithm)) read_agreement(*header, jwe);
@@ -198,7 +199,7 @@ Jwe parse_jwe(std::string_view token) {
     jwe.key_tag = decode_member(*header, "tag");
   }
   jwe.encrypted_key = decode(parts[1], "the encrypted key");
-  jwe.iv = decode(parts[2], "the initialisation vector");
+  jwe.iv = decode(parts[2], "the initialization vector");
   jwe.ciphertext = decode(parts[3], "the text");
   jwe.tag = decode(parts[4], "the authentication tag");
   check_lengths(jwe);

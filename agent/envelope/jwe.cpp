@@ -131,7 +131,7 @@ Bytes seal_jwe(const PublicKeyInfo& key, ContentEncryption enc, const SecretByte
   require_authenticated(key);
   if (key.spki.empty() || !can_seal(key.algorithm, key.envelope) ||
       key.envelope == EnvelopeAlgorithm::kNone) {
-    throw Error(Code::kUnsupported, "nothing can be sealed to this key: it opens no envelopes",
+    throw Error(Code::kUnsupported, "cannot seal to this key: it does not open envelopes",
                 key.kid.text());
   }
   Json header = start_header(key, enc, binding);

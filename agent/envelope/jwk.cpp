@@ -35,7 +35,7 @@ Bytes number_member(const Json& jwk, const char* name) {
 
 Bytes ec_spki(const Json& jwk) {
   const auto crv = text_member(jwk, "crv");
-  if (crv != "P-256" && crv != "P-384") refuse("EC keys on P-256 and P-384 are known");
+  if (crv != "P-256" && crv != "P-384") refuse("EC keys must be on P-256 or P-384");
   const KeyAlgorithm curve = crv == "P-256" ? KeyAlgorithm::kEcP256 : KeyAlgorithm::kEcP384;
   const Bytes x = bytes_member(jwk, "x");
   const Bytes y = bytes_member(jwk, "y");
@@ -49,7 +49,7 @@ Bytes ec_spki(const Json& jwk) {
 }
 
 Bytes okp_spki(const Json& jwk) {
-  if (text_member(jwk, "crv") != "Ed25519") refuse("OKP keys on Ed25519 are known");
+  if (text_member(jwk, "crv") != "Ed25519") refuse("OKP keys must be on Ed25519");
   const Bytes x = bytes_member(jwk, "x");
   if (x.size() != 32) refuse("\"x\" of Ed25519 has 32 bytes");
   return spki_of_ed25519(x);
@@ -109,10 +109,10 @@ void read_use(const Json& jwk, PublicKeyInfo& key) {
 void require_purpose(const Json& jwk, Purpose purpose, PublicKeyInfo& key) {
   if (key.purpose == purpose) return;
   if (jwk.contains("alg") || says_encryption(jwk))
-    refuse("it says that it is for " +
+    refuse("its purpose is " +
            std::string(key.purpose == Purpose::kSign ? "signatures" : "encryption"));
   if (!allowed(purpose, key.algorithm))
-    refuse("a key of its type is not for " + std::string(keyagent::name_of(purpose)));
+    refuse("a key of its type cannot be used for " + std::string(keyagent::name_of(purpose)));
   key.purpose = purpose;
   key.envelope = default_envelope(purpose, key.algorithm);
 }
@@ -166,7 +166,7 @@ std::string to_jwk(const PublicKeyInfo& key) {
 
 PublicKeyInfo from_jwk(std::string_view json, std::optional<Purpose> purpose) {
   const auto jwk = parse_strict_object(json, kJoseJson);
-  if (!jwk) refuse("not one JSON object with different names");
+  if (!jwk) refuse("not a JSON object with unique names");
   if (jwk->contains("keys")) refuse("it is a JWK Set; give one of its keys");
   for (const char* name : kPrivateNames) {
     if (jwk->contains(name)) {

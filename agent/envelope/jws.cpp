@@ -72,7 +72,7 @@ bool verify_digest(EVP_PKEY* key, SignatureAlgorithm algorithm, bool rsa, ByteVi
 }
 
 [[noreturn]] void refuse(const PublicKeyInfo& key, const std::string& why) {
-  throw Error(Code::kIntegrity, "the signature does not hold: " + why, key.kid.text());
+  throw Error(Code::kIntegrity, "the signature is invalid: " + why, key.kid.text());
 }
 
 SignatureAlgorithm read_header(const PublicKeyInfo& key, std::string_view text,
@@ -89,7 +89,7 @@ SignatureAlgorithm read_header(const PublicKeyInfo& key, std::string_view text,
   const auto named = Kid::parse(text_member(*header, "kid").value_or(""));
   if (named && *named != key.kid) refuse(key, "the header names another key");
   if (!type.empty() && text_member(*header, "typ") != type)
-    refuse(key, "it is a text of another type than " + std::string(type));
+    refuse(key, "its type is not " + std::string(type));
   return *algorithm;
 }
 
@@ -127,11 +127,11 @@ std::string sign_jws(KeyOps& ops, const PublicKeyInfo& key, SignatureAlgorithm a
 }
 
 Bytes verify_jws(const PublicKeyInfo& key, std::string_view jws, std::string_view type) {
-  if (!signs(key.purpose)) refuse(key, "this key is not one that signs");
+  if (!signs(key.purpose)) refuse(key, "this key does not sign");
   const std::size_t first = jws.find('.');
   const std::size_t last = jws.rfind('.');
   if (first == std::string_view::npos || first == last || jws.find('.', first + 1) != last) {
-    refuse(key, "a JWS has three parts, divided by dots");
+    refuse(key, "a JWS has three parts separated by dots");
   }
   const SignatureAlgorithm algorithm = read_header(key, jws.substr(0, first), type);
   auto payload = from_base64url(jws.substr(first + 1, last - first - 1));
@@ -139,7 +139,7 @@ Bytes verify_jws(const PublicKeyInfo& key, std::string_view jws, std::string_vie
   if (!payload || !signature) refuse(key, "not base64url without padding");
   const Bytes input = signing_input(algorithm, jws.substr(0, last));
   if (!verify_signature(key.spki, algorithm, input, *signature)) {
-    refuse(key, "it was not made by this key over this text");
+    refuse(key, "it was not made by this key for this content");
   }
   return std::move(*payload);
 }

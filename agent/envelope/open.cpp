@@ -21,7 +21,7 @@ Header cms_header(const CmsMessage& message) {
     if (refusal.empty()) refusal = recipient.refusal;
   }
   if (header.algorithm == EnvelopeAlgorithm::kNone) {
-    throw Error(Code::kUnsupported, "this CMS message cannot be opened here: " + refusal);
+    throw Error(Code::kUnsupported, "this CMS message cannot be opened: " + refusal);
   }
   return header;
 }
@@ -33,24 +33,24 @@ Header cms_header(const CmsMessage& message) {
 void require_content(const PublicKeyInfo& key, bool authenticated) {
   if (authenticated && key.accepts_cbc) {
     throw Error(Code::kUnsupported,
-                "this key was created with --accept-cbc and opens CMS with AES-CBC content only; "
+                "this key was created with --accept-cbc and opens only CMS with AES-CBC content; "
                 "seal to another key",
                 key.kid.text());
   }
   if (!authenticated && !key.accepts_cbc) {
-    throw Error(Code::kUnsupported,
-                "the content of this CMS message is encrypted with AES-CBC and not authenticated: "
-                "nobody can tell whether it was changed; have it sealed with "
-                "openssl cms -encrypt -aes-256-gcm",
-                key.kid.text());
+    throw Error(
+        Code::kUnsupported,
+        "the content of this CMS message is encrypted with AES-CBC, which is not authenticated, so "
+        "changes cannot be detected; seal it with openssl cms -encrypt -aes-256-gcm",
+        key.kid.text());
   }
 }
 
 void require_authenticated(const PublicKeyInfo& key) {
   if (!key.accepts_cbc) return;
   throw Error(Code::kUnsupported,
-              "nothing is sealed to a key that was created with --accept-cbc: it opens AES-CBC "
-              "content only, as openssl cms -encrypt makes it; seal to another key",
+              "cannot seal to a key that was created with --accept-cbc: it opens only AES-CBC "
+              "content, as openssl cms -encrypt makes it; seal to another key",
               key.kid.text());
 }
 

@@ -17,8 +17,9 @@ namespace keyagent::envelope {
 namespace {
 
 [[noreturn]] void refuse(const std::string& why) {
-  throw Error(Code::kUsage, "not a public key that keyagent uses: " + why +
-                                "; RSA of 2048, 3072 or 4096 bits, P-256, P-384 and Ed25519 are");
+  throw Error(Code::kUsage,
+              "not a public key that keyagent uses: " + why +
+                  "; supported are RSA of 2048, 3072 or 4096 bits, P-256, P-384 and Ed25519");
 }
 
 void must(bool ok, const char* what) {
@@ -63,7 +64,7 @@ Owned<EVP_PKEY> ec_key(KeyAlgorithm curve, ByteView point) {
 
 Bytes number(EVP_PKEY* key, const char* name) {
   BIGNUM* raw = nullptr;
-  must(EVP_PKEY_get_bn_param(key, name, &raw) == 1, "a public key lacks a number");
+  must(EVP_PKEY_get_bn_param(key, name, &raw) == 1, "a public key lacks a parameter");
   const Owned<BIGNUM> owned(raw);
   Bytes out(static_cast<std::size_t>(BN_num_bytes(raw)));
   BN_bn2bin(raw, out.data());

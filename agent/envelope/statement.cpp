@@ -38,7 +38,7 @@ const Kind& kind_of(Statement statement) {
 }
 
 [[noreturn]] void refuse(const std::string& why) {
-  throw Error(Code::kDenied, "the text is not signed: " + why);
+  throw Error(Code::kDenied, "the statement is not signed: " + why);
 }
 
 bool in_alphabet(std::string_view text, std::string_view more) {
@@ -61,7 +61,7 @@ class Members {
   }
   std::string text(const char* name) {
     const Json& value = any(name);
-    if (!value.is_string()) refuse_member(name, "is no string");
+    if (!value.is_string()) refuse_member(name, "is not a string");
     return value.get<std::string>();
   }
   void exactly(const char* name, const std::string& expected) {
@@ -74,12 +74,12 @@ class Members {
   void one_of(const char* name, std::initializer_list<const char*> known) {
     const auto value = text(name);
     if (std::find(known.begin(), known.end(), value) == known.end())
-      refuse_member(name, "is not one that this agent knows");
+      refuse_member(name, "is not known to this agent");
   }
   // base64url of 32 bytes: a thumbprint or a hash.
   std::string hash(const char* name) {
     const auto value = text(name);
-    if (value.size() != kKidSize || !in_alphabet(value, "-_")) refuse_member(name, "is no hash");
+    if (value.size() != kKidSize || !in_alphabet(value, "-_")) refuse_member(name, "is not a hash");
     return value;
   }
   // As agents and instances are called.
@@ -88,7 +88,7 @@ class Members {
     const bool fits =
         !value.empty() && value.size() <= kMaxId && in_alphabet(value, ".-") &&
         std::none_of(value.begin(), value.end(), [](char c) { return c >= 'A' && c <= 'Z'; });
-    if (!fits) refuse_member(name, "is no id");
+    if (!fits) refuse_member(name, "is not an id");
   }
   WallTime time(const char* name) {
     const auto value = text(name);
@@ -97,25 +97,25 @@ class Members {
       if (rfc3339(parsed) == value) return parsed;  // one text for one time
     } catch (const Error&) {
     }
-    refuse_member(name, "is no time");
+    refuse_member(name, "is not a time");
   }
   WallTime near(const char* name, WallTime now) {
     const WallTime value = time(name);
     if (value < now - kSkew || value > now + kSkew)
-      refuse_member(name, "is not the present: here it is " + rfc3339(now));
+      refuse_member(name, "is not the current time: here it is " + rfc3339(now));
     return value;
   }
   // A JWS that is passed on, or nothing.
   void jws(const char* name) {
     const auto value = text(name);
-    if (value.size() > kMaxJws || !in_alphabet(value, "-_.")) refuse_member(name, "is no JWS");
+    if (value.size() > kMaxJws || !in_alphabet(value, "-_.")) refuse_member(name, "is not a JWS");
   }
   void number(const char* name) {
-    if (!any(name).is_number_unsigned()) refuse_member(name, "is no number");
+    if (!any(name).is_number_unsigned()) refuse_member(name, "is not a number");
   }
   bool has(const char* name) const { return object_.contains(name); }
   void finish() const {
-    if (seen_ != object_.size()) refuse("it has members that this agent does not know");
+    if (seen_ != object_.size()) refuse("it has members unknown to this agent");
   }
 
   [[noreturn]] static void refuse_member(const char* name, const std::string& why) {
@@ -135,7 +135,7 @@ void require_message(Members& members, const Kid& key, WallTime now) {
   if (members.hash("to") == key.text()) Members::refuse_member("to", "is its own sender");
   const auto nonce = members.text("nonce");
   if (nonce.size() < 22 || nonce.size() > 64 || !in_alphabet(nonce, "-_"))
-    Members::refuse_member("nonce", "is not 16 random bytes or more");
+    Members::refuse_member("nonce", "must have at least 16 random bytes");
   const WallTime issued = members.near("issued", now), expires = members.time("expires");
   if (expires <= issued || expires > issued + kMaxMessageLife)
     Members::refuse_member("expires", "is not within ten minutes");
@@ -144,7 +144,7 @@ void require_message(Members& members, const Kid& key, WallTime now) {
   if (members.has("body_sha256")) {
     members.hash("body_sha256");
   } else if (!members.any("body").is_object()) {
-    Members::refuse_member("body", "is no object");
+    Members::refuse_member("body", "is not an object");
   }
 }
 
@@ -160,7 +160,7 @@ void require_transcript(Members& members) {
 void require_rotation(Members& members, WallTime now) {
   members.id("agent");
   if (members.hash("old_kid") == members.hash("new_kid"))
-    Members::refuse_member("new_kid", "is the old one");
+    Members::refuse_member("new_kid", "is the previous one");
   members.near("at", now);
 }
 
@@ -189,7 +189,7 @@ Purpose signer_of(Statement statement) {
 
 void require_statement(Statement statement, ByteView payload, const Kid& key, WallTime now) {
   const auto object = parse_strict_object(as_text(payload), kLimits);
-  if (!object) refuse("it is not one JSON object, of at most 240 KiB, with different names");
+  if (!object) refuse("it is not a JSON object of at most 240 KiB with unique names");
   Members members(*object);
   switch (statement) {
     case Statement::kExchangeMessage:

@@ -22,8 +22,9 @@ constexpr OaepHash kHashes[] = {OaepHash::kSha256, OaepHash::kSha1};  // best fi
 // under it.
 void require_named(const KeyName& name, const std::string& specification) {
   if (name.text() == kKeyPrefix + specification) return;
-  throw Error(Code::kUsage, "key " + name.text() + " is not of specification " + specification +
-                                ": its keys are named " + kKeyPrefix + specification);
+  throw Error(Code::kUsage, "key " + name.text() + " does not belong to specification " +
+                                specification + ": its keys are named " + kKeyPrefix +
+                                specification);
 }
 
 // What both hashes lack, so that the text does not hide one behind the other.
@@ -47,7 +48,7 @@ keys::KeyRecord identity_of(const keys::KeyStore& keys, const std::string& which
   if (is_identity(record.purpose)) return record;
   throw Error(Code::kUsage,
               "key " + record.name.text() + " is for " + std::string(name_of(record.purpose)) +
-                  " and is no identity; create one with --purpose identity",
+                  " and not an identity key; create one with --purpose identity",
               record.kid.text());
 }
 
@@ -57,8 +58,9 @@ PublicKeyInfo pinned_identity(const Bytes& spki) {
 }
 
 void require_time(WallTime issued, WallTime until, WallTime now, const std::string& what) {
-  if (issued > now + kClockSkew) refuse(what + " is of " + rfc3339(issued) + ", which is to come");
-  if (now > until + kClockSkew) refuse(what + " was good until " + rfc3339(until));
+  if (issued > now + kClockSkew)
+    refuse(what + " is dated " + rfc3339(issued) + ", which is in the future");
+  if (now > until + kClockSkew) refuse(what + " expired at " + rfc3339(until));
 }
 
 // The target's wrapping key: pinned by its identity, which is pinned by the policy.
@@ -71,7 +73,7 @@ OaepHash choose_hash(const vault::TokenVault& vault, const Clock& clock, const E
   }
   const Offer offer = open_offer(target, order.proof);
   require_time(offer.issued, offer.issued + kOfferLife, clock.now(),
-               "the target's word on its key");
+               "the target's attestation of its key");
   const PublicKeyInfo exchange = envelope::key_of_spki(order.exchange_spki, Purpose::kExchange);
   if (offer.exchange_kid != exchange.kid) {
     refuse("the target's identity names the wrapping key " + offer.exchange_kid.text() +
@@ -99,19 +101,19 @@ Offered make_offer(keys::KeyStore& keys, const vault::TokenVault& vault, const C
   out.exchange = keys.find(exchange_key);
   out.identity = identity_of(keys, identity);
   if (out.exchange.purpose != Purpose::kExchange || !is_rsa(out.exchange.algorithm)) {
-    throw Error(Code::kUsage, "key " + out.exchange.name.text() + " is no RSA exchange key",
+    throw Error(Code::kUsage, "key " + out.exchange.name.text() + " is not an RSA exchange key",
                 out.exchange.kid.text());
   }
   if (!out.exchange.usable) {
     throw Error(Code::kKeyLost,
-                "key " + out.exchange.name.text() + " is not offered: " + out.exchange.finding +
+                "key " + out.exchange.name.text() + " cannot be offered: " + out.exchange.finding +
                     "; run: keyagent doctor",
                 out.exchange.kid.text());
   }
   if (out.exchange.state != KeyState::kActive) {
     throw Error(Code::kKeyState,
                 "key " + out.exchange.name.text() + " is " +
-                    std::string(name_of(out.exchange.state)) + " and takes no new keys",
+                    std::string(name_of(out.exchange.state)) + " and does not accept new keys",
                 out.exchange.kid.text());
   }
   keys.require_use(out.exchange.kid, keys::Use::kSeal);
@@ -176,11 +178,12 @@ Package check_package(const keys::KeyStore& keys, const Clock& clock, const Impo
     if (record.kid == package.exchange_kid) unwrapping = record;
   }
   if (!target || !is_identity(target->purpose))
-    refuse("the package is for the identity " + package.target.text() + ", which is not here",
+    refuse("the package is for the identity " + package.target.text() +
+               ", which this agent does not have",
            package.kid);
   if (!unwrapping || unwrapping->name.text() != order.exchange_key)
     refuse("the package is wrapped for the key " + package.exchange_kid.text() +
-               ", which is no generation of " + escape_controls(order.exchange_key),
+               ", which is not a generation of " + escape_controls(order.exchange_key),
            package.kid);
   return package;
 }

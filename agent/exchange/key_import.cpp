@@ -24,8 +24,8 @@ bool is_over(const keys::KeyRecord& key, const Clock& clock) {
 
 std::string expected(OaepHash hash) {
   const std::string name = hash == OaepHash::kSha1 ? "SHA-1" : "SHA-256";
-  return "expected is an AES-256 key under RSAES-OAEP (" + name + ", MGF1 with " + name +
-         ", no label), or an AES-256 key so and the key under that by AES-KWP (RFC 5649)";
+  return "expected an AES-256 key under RSAES-OAEP (" + name + ", MGF1 with " + name +
+         ", no label), or an AES-256 key wrapped so and the key under that with AES-KWP (RFC 5649)";
 }
 
 }  // namespace
@@ -37,10 +37,10 @@ Ticket open_ticket(keys::KeyStore& keys, const vault::TokenVault& vault, const C
   keys::CreateRequest request;
   request.name = called;
   request.purpose = Purpose::kExchange;
-  const keys::Cause cause{"to bring in a key as " + name.text(), actor};
+  const keys::Cause cause{"ticket to import a key as " + name.text(), actor};
   auto key = keys.create(request, cause).record;
   if (is_over(key, clock)) {
-    keys.destroy(key.kid.text(), {"its two hours are over", actor});
+    keys.destroy(key.kid.text(), {"it expired after two hours", actor});
     key = keys.create(request, cause).record;
   }
   return {key, key.created + kTicketLife, hash};
@@ -54,15 +54,15 @@ Ticket find_ticket(keys::KeyStore& keys, const vault::TokenVault& vault, const C
     key = keys.find(ticket_name(name).text());
   } catch (const Error& error) {
     if (error.code() != Code::kKeyNotPresent) throw;
-    throw Error(Code::kKeyNotPresent, "there is no ticket for " + name.text() +
-                                          "; get one: keyagent key ticket " + name.text());
+    throw Error(Code::kKeyNotPresent, "no ticket for " + name.text() +
+                                          "; create one with: keyagent key ticket " + name.text());
   }
   if (!is_over(key, clock)) return {key, key.created + kTicketLife, hash};
-  keys.destroy(key.kid.text(), {"its two hours are over", actor});
+  keys.destroy(key.kid.text(), {"it expired after two hours", actor});
   throw Error(Code::kKeyState,
-              "the ticket for " + name.text() + " was good until " +
-                  rfc3339(key.created + kTicketLife) + "; get another: keyagent key ticket " +
-                  name.text(),
+              "the ticket for " + name.text() + " expired at " +
+                  rfc3339(key.created + kTicketLife) +
+                  "; create another with: keyagent key ticket " + name.text(),
               key.kid.text());
 }
 
@@ -83,14 +83,14 @@ keys::KeyRecord bring_key(keys::KeyStore& keys, const Clock& clock, const Ticket
     if (error.code() != Code::kIntegrity) throw;
     throw Error(
         Code::kIntegrity,
-        "this does not unwrap with the ticket for " + name.text() + ": " + expected(ticket.hash),
+        "the key does not unwrap with the ticket for " + name.text() + ": " + expected(ticket.hash),
         ticket.key.kid.text());
   }
   try {
-    keys.destroy(ticket.key.kid.text(), {"it has served once", actor});
+    keys.destroy(ticket.key.kid.text(), {"it was used", actor});
   } catch (const Error& error) {
     // The key is here; the ticket ends by its time.
-    log_warning("exchange", std::string("a ticket that has served is left: ") + error.what());
+    log_warning("exchange", std::string("a used ticket could not be removed: ") + error.what());
   }
   return record;
 }

@@ -18,7 +18,7 @@ constexpr std::size_t kSecretKid = 32;  // characters of a secret key's kid
 constexpr std::size_t kMaxRequest = 64, kMaxSpecification = 41;
 
 [[noreturn]] void refuse(const std::string& why) {
-  throw Error(Code::kIntegrity, "this is no text of a key exchange: " + why);
+  throw Error(Code::kIntegrity, "invalid key-exchange message: " + why);
 }
 
 bool is_lower(char c) {
@@ -40,7 +40,7 @@ bool is_specification(std::string_view text) {
 class Members {
  public:
   Members(const Json& object, std::string where) : object_(object), where_(std::move(where)) {
-    if (!object_.is_object()) refuse(where_ + " is no object");
+    if (!object_.is_object()) refuse(where_ + " is not an object");
   }
   const Json& any(const char* name) {
     const auto it = object_.find(name);
@@ -50,12 +50,12 @@ class Members {
   }
   std::string text(const char* name) {
     const Json& value = any(name);
-    if (!value.is_string()) refuse(std::string("\"") + name + "\" is no text");
+    if (!value.is_string()) refuse(std::string("\"") + name + "\" is not a string");
     return value.get<std::string>();
   }
   Kid kid(const char* name) {
     const auto kid = Kid::parse(text(name));
-    if (!kid) refuse(std::string("\"") + name + "\" is no kid");
+    if (!kid) refuse(std::string("\"") + name + "\" is not a kid");
     return *kid;
   }
   WallTime time(const char* name) {
@@ -66,14 +66,14 @@ class Members {
       if (rfc3339(parsed) == value) return parsed;
     } catch (const Error&) {
     }
-    refuse(std::string("\"") + name + "\" is no time");
+    refuse(std::string("\"") + name + "\" is not a time");
   }
   void format() {
     const Json& value = any("format");
-    if (!value.is_number_integer() || value != 1) refuse("it is of another format than 1");
+    if (!value.is_number_integer() || value != 1) refuse("its format is not 1");
   }
   void finish() const {
-    if (seen_ != object_.size()) refuse(where_ + " has members that nobody knows");
+    if (seen_ != object_.size()) refuse(where_ + " has unknown members");
   }
 
  private:
@@ -93,16 +93,16 @@ OaepHash hash_named(const std::string& name) {
 
 Json parse_object(std::string_view payload) {
   auto object = parse_strict_object(payload, kLimits);
-  if (!object) refuse("not one JSON object with different names");
+  if (!object) refuse("not a JSON object with unique names");
   return std::move(*object);
 }
 
 void read_key(const Json& object, Package& out) {
   Members key(object, "\"key\"");
   out.kid = key.kid("kid");
-  if (out.kid.text().size() != kSecretKid) refuse("the key's \"kid\" is that of a public key");
+  if (out.kid.text().size() != kSecretKid) refuse("the key's \"kid\" is the kid of a public key");
   if (key.text("algorithm") != name_of(KeyAlgorithm::kAes256))
-    refuse("the key is of another algorithm than aes-256");
+    refuse("the key's algorithm is not aes-256");
   out.created = key.time("created");
   const auto state = key_state_of(key.text("state"));
   if (state != KeyState::kActive && state != KeyState::kDeactivated)
@@ -167,8 +167,8 @@ Package parse_package(std::string_view payload) {
   Package out;
   out.request = members.text("request");
   out.specification = members.text("specification");
-  if (!is_request_id(out.request)) refuse("\"request\" is no id");
-  if (!is_specification(out.specification)) refuse("\"specification\" is no name of one");
+  if (!is_request_id(out.request)) refuse("\"request\" is not an id");
+  if (!is_specification(out.specification)) refuse("\"specification\" is not a specification name");
   out.source = members.kid("source");
   out.target = members.kid("target");
   out.exchange_kid = members.kid("exchange_kid");
@@ -190,9 +190,9 @@ Offer parse_offer(std::string_view payload) {
   Offer out;
   out.exchange_kid = members.kid("exchange_kid");
   const Json& hashes = members.any("oaep");
-  if (!hashes.is_array() || hashes.empty() || hashes.size() > 2) refuse("\"oaep\" is no list");
+  if (!hashes.is_array() || hashes.empty() || hashes.size() > 2) refuse("\"oaep\" is not a list");
   for (const auto& hash : hashes) {
-    if (!hash.is_string()) refuse("\"oaep\" has what is no text");
+    if (!hash.is_string()) refuse("\"oaep\" has an element that is not a string");
     out.oaep.push_back(hash_named(hash.get<std::string>()));
   }
   out.issued = members.time("issued");
@@ -201,12 +201,12 @@ Offer parse_offer(std::string_view payload) {
 }
 
 Package open_package(const PublicKeyInfo& source, std::string_view jws) {
-  if (jws.size() > kMaxPackage) refuse("it is longer than 8 KiB");
+  if (jws.size() > kMaxPackage) refuse("it exceeds 8 KiB");
   return parse_package(as_text(envelope::verify_jws(source, jws, kPackageType)));
 }
 
 Offer open_offer(const PublicKeyInfo& target, std::string_view jws) {
-  if (jws.size() > kMaxPackage) refuse("it is longer than 8 KiB");
+  if (jws.size() > kMaxPackage) refuse("it exceeds 8 KiB");
   return parse_offer(as_text(envelope::verify_jws(target, jws, kOfferType)));
 }
 

@@ -125,8 +125,10 @@ void Gate::Impl::handle(const policy::Principal& principal, wire::Request reques
   }
   flight->operation = find_operation(call.request);
   if (flight->operation == nullptr) {
-    return fail(flight, Error(Code::kUsage,
-                              "this agent does not know the request: it is older than the caller"));
+    return fail(
+        flight,
+        Error(Code::kUsage,
+              "this agent does not support the request: it is older than the caller; update it"));
   }
   try {
     begin(flight);
@@ -134,7 +136,7 @@ void Gate::Impl::handle(const policy::Principal& principal, wire::Request reques
     error.code() == Code::kDenied ? refuse(flight, error) : fail(flight, error);
   } catch (const std::exception& error) {
     log_error("gate", error.what());
-    fail(flight, Error(Code::kInternal, "a defect in the agent: its log says more"));
+    fail(flight, Error(Code::kInternal, "internal error of the agent; see its log"));
   }
 }
 
@@ -228,7 +230,8 @@ void Gate::Impl::finish(const Held& flight) {
     }
     done.outcome = "ok";
     if (!call.detail.empty()) done.detail = call.detail;
-    if (flight->abandoned && *flight->abandoned) done.detail = "after its deadline; not delivered";
+    if (flight->abandoned && *flight->abandoned)
+      done.detail = "completed after its deadline; not delivered";
     const bool happened = operation.record == Record::kEvent && !call.detail.empty();
     if (operation.record == Record::kUse || happened) {
       audit.record(std::move(done), std::move(room));
@@ -240,7 +243,7 @@ void Gate::Impl::finish(const Held& flight) {
     error.code() == Code::kDenied ? refuse(flight, error) : fail(flight, error);
   } catch (const std::exception& error) {
     log_error("gate", std::string(operation.name) + ": " + error.what());
-    fail(flight, Error(Code::kInternal, "a defect in the agent: its log says more"));
+    fail(flight, Error(Code::kInternal, "internal error of the agent; see its log"));
   }
 }
 
@@ -253,10 +256,10 @@ void Gate::Impl::require_room_for_change(const Held& flight) {
   if (!refusals->over_budget(flight->caller)) return;
   const auto refill = refusals->refill();
   flight->call.retry_after_ms = static_cast<std::uint32_t>(refill.count());
-  throw Error(Code::kBusy, flight->call.principal.text() +
-                               " had too many requests refused or failed: changes wait; try again "
-                               "in " +
-                               std::to_string((refill.count() + 999) / 1000) + " s");
+  throw Error(Code::kBusy,
+              flight->call.principal.text() +
+                  " had too many requests refused or failed: changes are delayed; try again in " +
+                  std::to_string((refill.count() + 999) / 1000) + " s");
 }
 
 void Gate::Impl::answer(const Held& flight, const wire::Response& response, bool flooding) {
@@ -343,8 +346,8 @@ void Gate::Impl::count_failed_open(const Flight& flight) {
   const std::string text =
       strained
           ? "key " + key.name.text() + " kid=" + key.kid.text() +
-                ": too many failed envelopes of several callers in a day; who has sent any "
-                "is paused sooner until it is over"
+                ": too many failed envelopes of several callers in a day; callers that send "
+                "failing envelopes are paused sooner"
           : flight.caller + " is paused with key " + key.name.text() + " kid=" + key.kid.text() +
                 " for a day: " + std::to_string(state.budget.max()) + " failed envelopes";
   log_error("gate", text);
@@ -365,10 +368,10 @@ void Gate::Impl::count_failed_open(const Flight& flight) {
 void Gate::Impl::miss_deadline(const Held& flight) {
   *flight->abandoned = true;
   ++state.counters.deadline;
-  const Error error(Code::kDeadline,
-                    "no answer within the deadline: the token is slow, busy or hung; see keyagent "
-                    "status",
-                    flight->event.kid);
+  const Error error(
+      Code::kDeadline,
+      "no response within the deadline: the token is slow, busy or hung; run: keyagent status",
+      flight->event.kid);
   if (flight->reply->answer(failure(flight->call, error))) report(*flight, error);
 }
 

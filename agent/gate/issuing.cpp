@@ -57,7 +57,7 @@ pki::Validity validity_of(std::int64_t from, std::int64_t until, std::chrono::mi
     refuse(std::string(what) + " begins at " + rfc3339(out.not_before) + ", not now");
   if (out.not_after <= out.not_before) refuse(std::string(what) + " ends before it begins");
   if (out.not_after > now + longest)
-    refuse(std::string(what) + " would be good until " + rfc3339(out.not_after) +
+    refuse(std::string(what) + " would be valid until " + rfc3339(out.not_after) +
            ", which is longer than " +
            std::to_string(std::chrono::duration_cast<std::chrono::hours>(longest).count() / 24) +
            " days");
@@ -66,7 +66,7 @@ pki::Validity validity_of(std::int64_t from, std::int64_t until, std::chrono::mi
 
 void require_client(const wire::EndCertificate& asked, const IssuingRules& rules) {
   if (asked.names_size() != 1 || !is_id(asked.names(0)))
-    refuse("a client certificate names one agent by its id");
+    refuse("a client certificate must name one agent by its id");
   const auto& id = asked.names(0);
   const bool allowed =
       std::any_of(rules.clients.begin(), rules.clients.end(),
@@ -76,10 +76,11 @@ void require_client(const wire::EndCertificate& asked, const IssuingRules& rules
 
 void require_server(const wire::EndCertificate& asked, const IssuingRules& rules) {
   if (asked.names_size() < 1 || static_cast<std::size_t>(asked.names_size()) > kMaxNames)
-    refuse("a server certificate has 1 to 32 names");
+    refuse("a server certificate must have 1 to 32 names");
   for (const auto& name : asked.names()) {
     if (!is_host(name) && !is_address(name))
-      refuse("'" + escape_controls(name).substr(0, 100) + "' is no host name or address");
+      refuse("'" + escape_controls(name).substr(0, 100) +
+             "' is neither a host name nor an address");
     const bool listed =
         std::find(rules.servers.begin(), rules.servers.end(), name) != rules.servers.end();
     if (!rules.servers.empty() && !listed) refuse("issuing.servers does not name " + name);
@@ -91,7 +92,7 @@ void require_server(const wire::EndCertificate& asked, const IssuingRules& rules
 pki::Validity check_ca_certificate(const wire::CaCertificate& asked, WallTime now) {
   const std::string& subject = asked.subject();
   if (!subject.starts_with(kAuthoritySubject) || !is_id(subject.substr(kAuthoritySubject.size())))
-    refuse("the subject of a CA certificate is " + std::string(kAuthoritySubject) + "ID");
+    refuse("the subject of a CA certificate must be " + std::string(kAuthoritySubject) + "ID");
   return validity_of(asked.not_before(), asked.not_after(), kMaxAuthority, "a CA certificate", now);
 }
 
@@ -105,7 +106,7 @@ pki::Certified check_certificate(const wire::EndCertificate& asked, const Issuin
     require_server(asked, rules);
     out.use = pki::Use::kServer;
   } else {
-    refuse("a certificate is for a client or a server");
+    refuse("a certificate must be for a client or a server");
   }
   out.spki.assign(asked.spki().begin(), asked.spki().end());
   out.subject = "/O=keyagent/CN=" + asked.names(0);
@@ -123,9 +124,10 @@ CheckedList check_list(const wire::RevocationList& asked, const IssuingRules& ru
                              "a revocation list", now);
   for (const auto& each : asked.revoked()) {
     const auto& serial = each.serial();
-    if (serial.empty() || serial.size() > kMaxSerial) refuse("a serial number has 1 to 20 bytes");
+    if (serial.empty() || serial.size() > kMaxSerial)
+      refuse("a serial number must have 1 to 20 bytes");
     const WallTime at = time_of(each.at());
-    if (at > now + kSkew) refuse("a revocation is still to come");
+    if (at > now + kSkew) refuse("a revocation time is in the future");
     out.revoked.push_back(
         {to_hex(as_bytes(serial)), at, each.reason().empty() ? "unspecified" : each.reason()});
   }

@@ -37,7 +37,8 @@ void run_audit_tail(Call& call) {
 
 void run_audit_verify(Call& call) {
   const std::unique_lock lock(call.state.verify_mutex, std::try_to_lock);
-  if (!lock) throw Error(Code::kBusy, "the audit log is being verified already; try again");
+  if (!lock)
+    throw Error(Code::kBusy, "another verification of the audit log is running; try again");
   auto& services = call.state.services;
   audit::VerifyOptions options;
   const auto& external = call.request.audit_verify().external_checkpoint();

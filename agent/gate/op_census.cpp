@@ -29,7 +29,7 @@ bool may_count(const Call& call, const keys::KeyRecord& key) {
 bool add_entry(const Call& call, const wire::CensusEntry& entry,
                std::map<Kid, std::uint64_t>& out) {
   if (entry.count() > kMaxCount)
-    throw Error(Code::kUsage, "a census counts at most 2^40 envelopes for a key");
+    throw Error(Code::kUsage, "a census may count at most 2^40 envelopes per key");
   if (entry.kid().empty()) {
     out[Kid()] += entry.count();
     return true;
@@ -74,11 +74,11 @@ Bytes seal_again(KeyOps& ops, const PublicKeyInfo& key, const envelope::Header& 
 // valid padding, or opens at all, is a part of it.
 void require_authenticated_content(const keys::KeyRecord& key, const envelope::Header& header) {
   if (header.authenticated && !key.accepts_cbc) return;
-  throw Error(Code::kUnsupported,
-              "an envelope with AES-CBC content, or of a key that accepts it, is not resealed: its "
-              "content is not authenticated; have its author seal it with "
-              "openssl cms -encrypt -aes-256-gcm",
-              key.kid.text());
+  throw Error(
+      Code::kUnsupported,
+      "cannot reseal an envelope with AES-CBC content, or of a key that accepts it: its content is "
+      "not authenticated; have its author seal it with openssl cms -encrypt -aes-256-gcm",
+      key.kid.text());
 }
 
 bool opens_to(KeyOps& ops, const PublicKeyInfo& key, const Bytes& sealed,
@@ -97,11 +97,11 @@ void run_census_report(Call& call) {
   const auto& request = call.request.census_report();
   const auto& limits = call.state.options.census;
   if (request.source().empty() || request.source().size() > limits.source_bytes)
-    throw Error(Code::kUsage, "a census names its source, in at most " +
+    throw Error(Code::kUsage, "a census must name its source, in at most " +
                                   std::to_string(limits.source_bytes) +
                                   " bytes (limits.census-source-bytes)");
   if (request.entries_size() > kMaxEntries)
-    throw Error(Code::kUsage, "a census has at most 2000 keys a source");
+    throw Error(Code::kUsage, "a census may have at most 2000 keys per source");
   auto& reply = *call.response.mutable_census_report();
   std::map<Kid, std::uint64_t> counts;
   for (const auto& entry : request.entries()) {
@@ -187,7 +187,8 @@ void run_reseal(Call& call) {
   services.keys->require_use(fresh.kid, keys::Use::kSeal);
   const Bytes again = seal_again(ops, info_of(fresh), header, plaintext);
   if (!opens_to(ops, info_of(fresh), again, plaintext))
-    throw Error(Code::kIntegrity, "the new envelope does not open to the same; it was thrown away");
+    throw Error(Code::kIntegrity,
+                "the new envelope does not open to the same plaintext; it was discarded");
   reply.set_envelope(again.data(), again.size());
   reply.set_changed(true);
 }

@@ -52,7 +52,8 @@ void run_certificate_install(Call& call) {
   const auto& request = call.request.certificate_install();
   const auto& key = *call.key;
   if (key.spki.empty())
-    throw Error(Code::kUsage, "key " + key.name.text() + " is a secret key: nobody certifies it",
+    throw Error(Code::kUsage,
+                "key " + key.name.text() + " is a secret key and cannot have a certificate",
                 key.kid.text());
   const auto& services = call.state.services;
   const pki::ChainRules rules{key.spki,
@@ -67,7 +68,7 @@ void run_certificate_install(Call& call) {
   reply.set_changed(services.keys->install_certificate(
       key.kid, chain.certificates, {"certificate installed", call.principal.text()}));
   call.detail = "serial " + facts.serial + " of " + facts.issuer + ", until " + facts.valid_until +
-                (reply.changed() ? "" : "; was there");
+                (reply.changed() ? "" : "; already installed");
   for (const auto& note : chain.notes) reply.add_notes(note);
   describe(call, reply);
 }
@@ -110,7 +111,7 @@ CertificateWatch::Seen CertificateWatch::look(const keys::KeyRecord& record) con
   if (!in_force) return seen;
   const std::string date = seen.until.substr(0, 10);
   seen.ended = until <= now_;
-  if (seen.ended) seen.text = "its certificate has expired on " + date;
+  if (seen.ended) seen.text = "its certificate expired on " + date;
   for (const int days : kWarnings) {
     if (!seen.text.empty() || until - now_ > Days(days)) continue;
     seen.text = "its certificate expires within " + std::to_string(days) +

@@ -14,7 +14,7 @@ void require_transport(const keys::KeyRecord& key, bool fits, const std::string&
   if (key.purpose != Purpose::kTransport) {
     throw Error(Code::kDenied,
                 "key " + key.name.text() + " is for " + std::string(name_of(key.purpose)) +
-                    " and gives nobody what it decrypts; create one with --purpose transport",
+                    " and does not release what it decrypts; create one with --purpose transport",
                 key.kid.text());
   }
   if (!fits) {
@@ -29,7 +29,7 @@ OaepHash hash_named(const std::string& name) {
   if (name == "SHA-1") return OaepHash::kSha1;
   if (name.empty() || name == "SHA-256") return OaepHash::kSha256;
   throw Error(Code::kUsage,
-              "RSA-OAEP is done with SHA-256 or SHA-1, not with '" + escape_controls(name) + "'");
+              "RSA-OAEP supports SHA-256 and SHA-1, not '" + escape_controls(name) + "'");
 }
 
 }  // namespace
@@ -39,7 +39,8 @@ OaepHash hash_named(const std::string& name) {
 void run_decrypt(Call& call) {
   const auto& key = *call.key;
   const auto& request = call.request.decrypt();
-  require_transport(key, is_rsa(key.algorithm), "it agrees on secrets (ECDH) and decrypts nothing");
+  require_transport(key, is_rsa(key.algorithm),
+                    "it supports key agreement (ECDH) only, not decryption");
   const OaepHash hash = hash_named(request.hash());
   require_budget(call);
   const auto plaintext =
@@ -53,7 +54,8 @@ void run_decrypt(Call& call) {
 
 void run_agree(Call& call) {
   const auto& key = *call.key;
-  require_transport(key, ec_field_size(key.algorithm) > 0, "it decrypts and agrees on nothing");
+  require_transport(key, ec_field_size(key.algorithm) > 0,
+                    "it supports decryption only, not key agreement");
   require_budget(call);
   const SecretBytes secret =
       call.state.services.keys->ops().agree(key.kid, as_bytes(call.request.agree().point()));

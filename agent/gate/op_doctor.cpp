@@ -57,22 +57,22 @@ void diagnose_token(const Services& services, wire::DoctorReply& reply) {
     case pkcs11::TokenState::kUp:
       return;
     case pkcs11::TokenState::kAbsent:
-      return add("TOKEN_ABSENT", "the token is not there: " + status.detail,
+      return add("TOKEN_ABSENT", "the token is absent: " + status.detail,
                  "connect it or start its service" + (fault_hint.empty() ? "" : "; " + fault_hint) +
                      "; the agent reconnects automatically");
     case pkcs11::TokenState::kDown:
-      return add("TOKEN_FAULT", "the token does not answer as it should: " + status.detail,
+      return add("TOKEN_FAULT", "the token responds with errors: " + status.detail,
                  (fault_hint.empty() ? "check the token and its service" : fault_hint) +
                      "; the agent reconnects automatically");
     case pkcs11::TokenState::kStuck:
-      return add("TOKEN_STUCK", "a call into the module has not come back: " + status.detail,
-                 "look at the token's service; the agent restarts itself when this lasts");
+      return add("TOKEN_STUCK", "a call into the module hangs: " + status.detail,
+                 "check the token's service; the agent restarts if this persists");
     case pkcs11::TokenState::kPinRefused:
-      return add("PIN_REFUSED", "the token refused the PIN; it is not tried again",
-                 "put the right PIN into token.pin's source; it is tried once when it changes");
+      return add("PIN_REFUSED", "the token refused the PIN; the agent does not retry it",
+                 "put the correct PIN into the source of token.pin; a changed PIN is tried once");
     case pkcs11::TokenState::kPinLocked:
       const auto& hint = token.profile().unlock_hint;
-      return add("PIN_LOCKED", "the token has locked its PIN",
+      return add("PIN_LOCKED", "the token's PIN is locked",
                  hint.empty() ? "unlock it with the token's own tool" : hint);
   }
 }
@@ -94,7 +94,7 @@ void diagnose_keys(State& state, wire::DoctorReply& reply) {
     if (destroyed(kid)) continue;
     *reply.add_findings() =
         diagnosis("error", "KEY_LOST", kid, keys.find(kid).name.text(), text,
-                  "the agent looks for the key again, at the latest in five minutes; ask then");
+                  "the agent searches for the key again within five minutes; run keyagent doctor then");
   }
 }
 
@@ -108,15 +108,15 @@ void diagnose_rekeys(const Services& services, wire::DoctorReply& reply) {
     if (progress.failures > 0) {
       *reply.add_findings() = diagnosis(
           "warning", "UNFINISHED", rekey.old_kid.text(), name,
-          "its rekey stands at " + std::string(name_of(rekey.step)) + " after " +
+          "its rekey is at step " + std::string(name_of(rekey.step)) + " after " +
               std::to_string(progress.failures) + " attempts: " + progress.waits_for,
           is_before_switch(rekey.step)
-              ? "it is tried again by itself; to give it up: keyagent rekey " + name + " --abort"
-              : "it is tried again by itself");
+              ? "it is retried automatically; to abort it: keyagent rekey " + name + " --abort"
+              : "it is retried automatically");
     } else if (rekey.step == keys::RekeyStep::kDraining && rekey.drained >= rekey.drain) {
       *reply.add_findings() =
           diagnosis("info", "UNFINISHED", rekey.old_kid.text(), name,
-                    "its old generation is kept and waits for " + progress.waits_for, "");
+                    "its previous generation is kept and waits for " + progress.waits_for, "");
     }
   }
 }
@@ -145,8 +145,7 @@ void diagnose_lives(const Services& services, wire::DoctorReply& reply) {
       *reply.add_findings() = diagnosis(
           "error", "INTEGRITY", key.kid.text(), key.name.text(),
           "the key is suspended: " + key.reason,
-          "find the fault of the token (its log, hardware, keyagent token probe); once it signs "
-          "right: keyagent key resume " +
+          "diagnose the token (its log, hardware, keyagent token probe); when it signs correctly: keyagent key resume " +
               key.name.text() +
               " (the key is tested first); if the key's signatures leaked: keyagent rekey " +
               key.name.text());
@@ -154,7 +153,7 @@ void diagnose_lives(const Services& services, wire::DoctorReply& reply) {
     }
     *reply.add_findings() = diagnosis(
         "warning", "KEY_STATE", key.kid.text(), key.name.text(),
-        "the key is " + std::string(name_of(key.state)) + " (" + key.reason + ") and does nothing",
+        "the key is " + std::string(name_of(key.state)) + " (" + key.reason + ") and cannot be used",
         (resumes ? "keyagent key resume " : "keyagent rekey ") + key.name.text());
   }
 }
@@ -171,9 +170,9 @@ void diagnose_untyped(const Services& services, wire::DoctorReply& reply) {
     *reply.add_findings() =
         diagnosis("warning", "CONFIGURATION", key.kid.text(), name,
                   used ? "it is a sign key and is used as a key for " + purpose +
-                             ": whoever may sign with it can make it vouch for anything"
-                       : "it was made as a sign key; its name holds it to the purpose " + purpose +
-                             ", which the ledger does not say yet",
+                             ": any user who may sign with it can forge its statements"
+                       : "it was created as a sign key; its name restricts it to the purpose " + purpose +
+                             ", which the ledger does not record yet",
                   "keyagent key retype " + name + " --purpose " + purpose);
   }
 }
@@ -202,17 +201,16 @@ void diagnose_pauses(State& state, wire::DoctorReply& reply) {
   for (const auto& pause : state.budget.pauses()) {
     *reply.add_findings() = diagnosis(
         "warning", "KEY_STATE", pause.kid, state.services.keys->find(pause.kid).name.text(),
-        pause.caller + " opens nothing with it until " + when(pause.until) + ": " +
-            std::to_string(pause.failures) + " of its envelopes failed; others are not affected",
-        "find out why it sends damaged envelopes, then: keyagent reload");
+        pause.caller + " cannot open envelopes with it until " + when(pause.until) + ": " +
+            std::to_string(pause.failures) + " of its envelopes failed; other callers are not affected",
+        "find the cause of the damaged envelopes, then: keyagent reload");
   }
   for (const auto& [kid, until] : state.budget.strained()) {
     *reply.add_findings() = diagnosis(
         "error", "KEY_STATE", kid, state.services.keys->find(kid).name.text(),
-        "several callers sent envelopes that fail, as somebody does who looks for a padding "
-        "oracle; until " +
-            when(until) + " each is paused after a few",
-        "find who sends them (keyagent audit tail), then: keyagent reload");
+        "several callers sent failing envelopes, which may be a padding-oracle attack; until " +
+            when(until) + " each caller is paused after a few",
+        "find the senders (keyagent audit tail), then: keyagent reload");
   }
 }
 

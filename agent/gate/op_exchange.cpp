@@ -14,7 +14,7 @@ std::string kid_of_spki(const std::string& spki) {
   try {
     return jwk_thumbprint(as_bytes(spki));
   } catch (const Error&) {
-    throw Error(Code::kUsage, "an identity is a public key in DER (SubjectPublicKeyInfo)");
+    throw Error(Code::kUsage, "an identity must be a public key in DER (SubjectPublicKeyInfo)");
   }
 }
 
@@ -121,7 +121,7 @@ void run_import(Call& call) {
   try {
     const auto result = exchange::import_key(*services.keys, order, package, call.principal.text());
     call.key = result.record;
-    call.detail = result.record.origin + (result.imported ? "" : " (it was there)");
+    call.detail = result.record.origin + (result.imported ? "" : " (already imported)");
     auto& reply = *call.response.mutable_exchange_import();
     describe_key(result.record, *reply.mutable_key());
     reply.set_imported(result.imported);

@@ -12,7 +12,7 @@ namespace {
 template <class Value>
 Value require_name(std::optional<Value> value, const char* what, const std::string& name) {
   if (value) return *value;
-  throw Error(Code::kUsage, "no such " + std::string(what) + ": '" + escape_controls(name) +
+  throw Error(Code::kUsage, "unknown " + std::string(what) + ": '" + escape_controls(name) +
                                 "' (see keyagent "
                                 "key create --help)");
 }
@@ -58,11 +58,11 @@ void describe_custody(const pkcs11::Custody& custody, vault::Birth birth,
   };
   attempt("attempt to read the key out", custody.read_refused, custody.read_answer);
   if (leaves && !custody.wrap_refused) {
-    add_fact(reply, "attempt to wrap the key out", "possible: it was made to be exchanged", true);
+    add_fact(reply, "attempt to wrap the key out", "possible: the key is exchangeable", true);
   } else {
     attempt("attempt to wrap the key out", custody.wrap_refused, custody.wrap_answer);
   }
-  attempt("attempt to copy it readable", custody.copy_refused, custody.copy_answer);
+  attempt("attempt to copy it as readable", custody.copy_refused, custody.copy_answer);
   reply.set_holds(leaves ? custody.holds_but_wrapped() : custody.holds());
 }
 
@@ -136,7 +136,7 @@ void run_key_state(Call& call) {
   if (key.purpose == Purpose::kAudit && to == KeyState::kSuspended) {
     throw Error(
         Code::kDenied,
-        "key " + key.name.text() + " signs the audit log's checkpoints and is not suspended",
+        "key " + key.name.text() + " signs the audit log's checkpoints and cannot be suspended",
         key.kid.text());
   }
   call.key = call.state.services.keys->change_state(key.kid.text(), to,
@@ -158,7 +158,7 @@ void require_one_generation(const Call& call) {
   }
   if (count > 1)
     throw Error(Code::kUsage, "key " + call.key->name.text() + " has " + std::to_string(count) +
-                                  " generations; name one by its kid: " + kids);
+                                  " generations; select one by its kid: " + kids);
 }
 
 }  // namespace
@@ -168,14 +168,15 @@ void run_destroy(Call& call) {
   const auto& key = *call.key;
   require_one_generation(call);
   if (key.purpose == Purpose::kAudit && key.state == KeyState::kActive) {
-    throw Error(Code::kDenied,
-                "key " + key.name.text() + " signs the audit log's checkpoints and stays",
-                key.kid.text());
+    throw Error(
+        Code::kDenied,
+        "key " + key.name.text() + " signs the audit log's checkpoints and cannot be destroyed",
+        key.kid.text());
   }
   if (request.confirm_kid() != key.kid.text()) {
     throw Error(Code::kConfirm,
                 "destroying key " + key.name.text() +
-                    " makes everything sealed to it unreadable for ever; confirm with its kid " +
+                    " makes all data sealed to it permanently unreadable; confirm with its kid " +
                     key.kid.text(),
                 key.kid.text());
   }

@@ -9,21 +9,21 @@ namespace keyagent::gate {
 namespace {
 
 [[noreturn]] void refuse_challenge(const std::string& why, const std::string& kid) {
-  throw Error(Code::kInput, "the challenge is not answered: " + why, kid);
+  throw Error(Code::kInput, "the challenge cannot be answered: " + why, kid);
 }
 
 void answer_challenge(Call& call, const keys::KeyRecord& key) {
   const std::string& challenge = call.request.prove().challenge();
   if (key.purpose != Purpose::kTransport)
-    throw Error(Code::kUsage, "only a transport key answers a challenge", key.kid.text());
+    throw Error(Code::kUsage, "only a transport key can answer a challenge", key.kid.text());
   if (envelope::inspect(as_bytes(challenge)).kid != key.kid.text())
-    refuse_challenge("it is not for this key", key.kid.text());
+    refuse_challenge("it is for another key", key.kid.text());
   require_budget(call);
   const SecretBytes opened =
       envelope::open(call.state.services.keys->proving_ops(), info_of(key), as_bytes(challenge));
   const auto secret = envelope::secret_of_challenge(opened);
   // It may be a credential that the instance has never seen the inside of (MISSION R4).
-  if (!secret) refuse_challenge("it is none, but something else that was sealed", key.kid.text());
+  if (!secret) refuse_challenge("the envelope does not contain a challenge", key.kid.text());
   call.detail = "challenge";
   call.response.mutable_prove()->set_proof(secret->data(), secret->size());
 }
@@ -31,9 +31,10 @@ void answer_challenge(Call& call, const keys::KeyRecord& key) {
 void sign_request(Call& call, const keys::KeyRecord& key) {
   const std::string& message = call.request.prove().certification_request();
   if (key.purpose != Purpose::kAuth)
-    throw Error(Code::kUsage, "only an auth key signs its certification request", key.kid.text());
+    throw Error(Code::kUsage, "only an auth key can sign its certification request",
+                key.kid.text());
   if (pki::recognise(as_bytes(message), key.spki) != pki::ToBeSigned::kCertificationRequest)
-    throw Error(Code::kUsage, "that is no certification request for this key", key.kid.text());
+    throw Error(Code::kUsage, "it is not a certification request for this key", key.kid.text());
   call.detail = std::string(pki::name_of(pki::ToBeSigned::kCertificationRequest));
   wire::SignRequest request;
   request.set_message(message);
@@ -68,7 +69,7 @@ void run_link_status(Call& call) {
 // The name of a credential stands where other actions have the name of a key.
 void resolve_credential(Call& call) {
   const std::string& name = call.request.credential_get().name();
-  if (name.empty()) throw Error(Code::kUsage, "name a credential");
+  if (name.empty()) throw Error(Code::kUsage, "no credential named");
   call.which = call.query.key = name;
 }
 
@@ -78,15 +79,14 @@ void run_credential_get(Call& call) {
   const auto& runs_tasks = call.state.services.link.runs_tasks;
   if (runs_tasks && call.principal.voucher == policy::Principal::Voucher::kKernel &&
       runs_tasks(call.principal.uid))
-    throw Error(Code::kDenied,
-                "a handler of a task runs as uid " + std::to_string(call.principal.uid) +
-                    ": it has the credential of its task alone; run handlers as users of their own "
-                    "('user' in worker.yml)");
+    throw Error(Code::kDenied, "a task handler runs as uid " + std::to_string(call.principal.uid) +
+                                   ": it may only get the credential of its task; run handlers as "
+                                   "separate users ('user' in worker.yml)");
   auto& reply = *call.response.mutable_credential_get();
   there(call.state.services.link.credential)(call.which, reply);
   const auto& credential = reply.credential();
   call.detail = "credential, version " + std::to_string(credential.version()) + ", opened with " +
-                credential.kid() + (credential.cached() ? ", from its last copy" : "");
+                credential.kid() + (credential.cached() ? ", from the cached copy" : "");
 }
 
 void run_credential_list(Call& call) {
@@ -101,10 +101,10 @@ void run_credential_list(Call& call) {
 void resolve_prove(Call& call) {
   call.which = call.request.prove().key();
   if (call.principal.voucher != policy::Principal::Voucher::kInternal)
-    throw Error(Code::kDenied, "only the agent itself proves its keys");
+    throw Error(Code::kDenied, "only the agent itself may prove its keys");
   resolve_key(call, call.request.prove().key());
   if (!call.key)
-    throw Error(Code::kKeyNotPresent, "KEY_NOT_PRESENT: no such key is to be proved",
+    throw Error(Code::kKeyNotPresent, "KEY_NOT_PRESENT: there is no such key to prove",
                 Kid::parse(call.which) ? call.which : "");
 }
 

@@ -16,26 +16,26 @@ std::string recipient_of(Call& call, const envelope::Header& header, const std::
   }
   if (!given.empty()) return given;
   if (!header.recipient_ids.empty()) return to_hex(header.recipient_ids.front());
-  throw Error(Code::kUsage, "the envelope does not say which key it is for; name it (--key NAME)");
+  throw Error(Code::kUsage, "the envelope does not name its key; name it (--key NAME)");
 }
 
 envelope::ContentEncryption content_encryption_of(const std::string& name) {
   if (name.empty() || name == "A256GCM") return envelope::ContentEncryption::kA256Gcm;
   if (name == "A128GCM") return envelope::ContentEncryption::kA128Gcm;
-  throw Error(Code::kUsage,
-              "content encryption '" + escape_controls(name) + "' is none of A256GCM, A128GCM");
+  throw Error(Code::kUsage, "content encryption '" + escape_controls(name) +
+                                "' is not supported: use A256GCM or A128GCM");
 }
 
 void seal_with(Call& call, const keys::KeyRecord& key) {
   if (key.purpose != Purpose::kStorage) {
     throw Error(Code::kUsage,
-                "key " + key.name.text() + " has a public part: seal with that, without the agent",
+                "key " + key.name.text() + " has a public key: seal with it, without the agent",
                 key.kid.text());
   }
   const auto& request = call.request.seal();
   const auto content = content_encryption_of(request.content_encryption());
   if (request.plaintext().size() > envelope::kMaxPlaintext)
-    throw Error(Code::kUsage, "more than 128 KiB cannot be sealed at once; seal a key instead");
+    throw Error(Code::kUsage, "the plaintext exceeds 128 KiB; seal a key instead");
   const auto bytes = as_bytes(request.plaintext());
   const SecretBytes plaintext(bytes.begin(), bytes.end());
   const Bytes sealed =
@@ -75,8 +75,8 @@ void require_budget(const Call& call) {
       Code::kKeyState,
       caller + " may not open with key " + key.name.text() + " until " +
           rfc3339(services.clock->now() + std::chrono::duration_cast<WallTime::duration>(left)) +
-          ": too many of its envelopes failed; send none that are damaged, or reload the "
-          "agent (keyagent reload)",
+          ": too many of its envelopes failed; stop sending damaged envelopes, then run: keyagent "
+          "reload",
       key.kid.text());
 }
 

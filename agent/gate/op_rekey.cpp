@@ -10,13 +10,13 @@ template <class Value>
 std::optional<Value> named(std::optional<Value> value, const char* what, const std::string& name) {
   if (name.empty()) return std::nullopt;
   if (value) return value;
-  throw Error(Code::kUsage, "no such " + std::string(what) + ": '" + escape_controls(name) +
+  throw Error(Code::kUsage, "unknown " + std::string(what) + ": '" + escape_controls(name) +
                                 "' (see keyagent rekey --help)");
 }
 
 keys::RekeyRunner& runner_of(const Call& call) {
   if (call.state.services.rekeys == nullptr)
-    throw Error(Code::kUnsupported, "this agent does not rekey");
+    throw Error(Code::kUnsupported, "this agent does not support rekeys");
   return *call.state.services.rekeys;
 }
 

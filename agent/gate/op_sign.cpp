@@ -24,21 +24,21 @@ void require_sign_key(Call& call, const keys::KeyRecord& key) {
     }
     throw Error(Code::kDenied,
                 "key " + key.name.text() +
-                    " is for auth: it signs TLS handshakes and certification requests for itself, "
-                    "shown whole, and nothing else; create one with --purpose sign",
+                    " is for auth: it signs only TLS handshakes and its own certification "
+                    "requests, passed as complete messages; create another key with --purpose sign",
                 key.kid.text());
   }
   const std::string purpose(name_of(key.purpose));
   if (vouches(key.purpose)) {
     throw Error(Code::kDenied,
                 "key " + key.name.text() + " is for " + purpose +
-                    ": it signs statements that the agent makes or checks itself, and nothing that "
-                    "a caller chooses; create another key with --purpose sign",
+                    ": it signs only statements that the agent builds or checks, not data chosen "
+                    "by a caller; create another key with --purpose sign",
                 key.kid.text());
   }
   throw Error(signs(key.purpose) ? Code::kDenied : Code::kUsage,
               "key " + key.name.text() + " is for " + purpose +
-                  " and does not sign what a caller chooses; create one with --purpose sign",
+                  " and does not sign data chosen by a caller; create one with --purpose sign",
               key.kid.text());
 }
 
@@ -58,10 +58,10 @@ void check_input(SignatureAlgorithm algorithm, std::size_t size) {
   const auto digest = digest_of(algorithm);
   if (digest == DigestAlgorithm::kNone) {
     if (size <= kMaxMessage) return;
-    throw Error(Code::kUsage, "EdDSA signs messages of at most 128 KiB");
+    throw Error(Code::kUsage, "EdDSA messages may have at most 128 KiB");
   }
   if (size == digest_size(digest)) return;
-  throw Error(Code::kUsage, std::string(name_of(algorithm)) + " signs a digest of " +
+  throw Error(Code::kUsage, std::string(name_of(algorithm)) + " needs a digest of " +
                                 std::to_string(digest_size(digest)) + " bytes, not " +
                                 std::to_string(size));
 }
@@ -70,7 +70,7 @@ void check_input(SignatureAlgorithm algorithm, std::size_t size) {
 Bytes input_of(const wire::SignRequest& request, SignatureAlgorithm algorithm) {
   const auto given = as_bytes(request.message().empty() ? request.input() : request.message());
   if (given.size() > kMaxMessage)
-    throw Error(Code::kUsage, "a message that is signed whole has at most 128 KiB");
+    throw Error(Code::kUsage, "a message that is passed whole may have at most 128 KiB");
   if (request.message().empty()) return {given.begin(), given.end()};
   return signing_input(algorithm, given);
 }

@@ -21,7 +21,8 @@ void require_purpose(Call& call, const keys::KeyRecord& key, Purpose wanted) {
     return call.state.untyped.note(*call.state.services.keys, key, wanted);
   throw Error(Code::kDenied,
               "key " + key.name.text() + " is for " + std::string(name_of(key.purpose)) +
-                  " and does not sign what a key for " + std::string(name_of(wanted)) + " does",
+                  " and does not sign statements of a key for " + std::string(name_of(wanted)) +
+                  " does",
               key.kid.text());
 }
 
@@ -38,8 +39,8 @@ pki::RequestSigner signer_of(KeyOps& ops, const keys::KeyRecord& key) {
 Bytes authority_of(const keys::KeyRecord& key, const std::string& der) {
   if (!pki::is_own_authority(as_bytes(der), key.spki))
     throw Error(Code::kDenied,
-                "not certified: the issuer is no CA certificate that key " + key.name.text() +
-                    " made for itself",
+                "not certified: the issuer is not a CA certificate that key " + key.name.text() +
+                    " signed for itself",
                 key.kid.text());
   return {der.begin(), der.end()};
 }
@@ -50,8 +51,9 @@ void require_own_server_key(const Call& call, const pki::Certified& certified) {
     const bool in_use = record.state == KeyState::kActive || record.state == KeyState::kStaged;
     if (record.purpose == Purpose::kAuth && in_use && record.spki == certified.spki) return;
   }
-  throw Error(Code::kDenied,
-              "not certified: a server certificate is for an auth key of this agent's own token");
+  throw Error(
+      Code::kDenied,
+      "not certified: a server certificate must be for an auth key of this agent's own token");
 }
 
 Bytes make_certificate(Call& call, const keys::KeyRecord& key, const pki::RequestSigner& signer,
@@ -61,7 +63,7 @@ Bytes make_certificate(Call& call, const keys::KeyRecord& key, const pki::Reques
   const auto certified = check_certificate(asked, rules, call.state.services.clock->now());
   if (certified.use == pki::Use::kServer) require_own_server_key(call, certified);
   if (certified.spki == key.spki)
-    throw Error(Code::kDenied, "not certified: a CA key is no client's and no server's",
+    throw Error(Code::kDenied, "not certified: a CA key cannot be the key of a client or server",
                 key.kid.text());
   call.detail = "certificate, " + asked.use() + " " + certified.alternative_names.front() +
                 ", serial " + certified.serial + ", until " + rfc3339(certified.validity.not_after);
@@ -98,7 +100,7 @@ std::string make_text(Call& call, const keys::KeyRecord& key) {
   const auto& asked = call.request.sign_statement().text();
   const auto statement = envelope::statement_of_type(asked.type());
   if (!statement)
-    throw Error(Code::kDenied, "the text is not signed: its type is none that this agent knows",
+    throw Error(Code::kDenied, "the statement is not signed: its type is unknown to this agent",
                 key.kid.text());
   require_purpose(call, key, envelope::signer_of(*statement));
   const auto payload = as_bytes(asked.payload());
@@ -130,7 +132,7 @@ void sign_statement(Call& call, const keys::KeyRecord& key) {
       der = make_list(call, key, signer, rules);
       break;
     default:
-      throw Error(Code::kDenied, "this agent does not know such a statement: update it");
+      throw Error(Code::kDenied, "this agent does not support this statement: update it");
   }
   reply.set_der(der.data(), der.size());
 }
@@ -145,7 +147,7 @@ void run_retype(Call& call) {
   const auto& request = call.request.key_retype();
   const auto to = purpose_of(request.purpose());
   if (!to)
-    throw Error(Code::kUsage, "no such purpose: '" + escape_controls(request.purpose()) +
+    throw Error(Code::kUsage, "unknown purpose: '" + escape_controls(request.purpose()) +
                                   "': identity, ca or confirm");
   const auto before = call.key->purpose;
   auto& reply = *call.response.mutable_key_retype();

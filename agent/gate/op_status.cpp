@@ -97,7 +97,8 @@ void run_status(Call& call) {
 
 // What changes is recorded by the daemon, which also reloads on a signal.
 void run_reload(Call& call) {
-  if (!call.state.services.reload) throw Error(Code::kUnsupported, "this agent does not reload");
+  if (!call.state.services.reload)
+    throw Error(Code::kUnsupported, "this agent does not support reloads");
   call.response.mutable_reload()->set_text(call.state.services.reload());
 }
 

@@ -10,7 +10,7 @@ namespace keyagent::gate {
 namespace {
 
 void resolve_handler(Call& call, const std::string& handler) {
-  if (handler.empty()) throw Error(Code::kUsage, "name a handler");
+  if (handler.empty()) throw Error(Code::kUsage, "no handler named");
   call.which = call.query.key = handler;
 }
 

@@ -34,7 +34,7 @@ policy::Principal subject_of(const Call& call) {
   if (!request.has_uid() || request.uid() == call.principal.uid) return call.principal;
   if (!call.may(policy::Action::kAdmin, {}, {})) {
     throw Error(Code::kDenied,
-                "asking for another user needs the action admin; ask for yourself without --uid");
+                "--uid of another user needs the action admin; omit --uid to ask for yourself");
   }
   return principal_of(request.uid());
 }
@@ -45,7 +45,7 @@ void run_why(Call& call) {
   const auto& request = call.request.why();
   const auto action = policy::action_of(request.action());
   if (!action) {
-    throw Error(Code::kUsage, "no such action: '" + escape_controls(request.action()) + "' (" +
+    throw Error(Code::kUsage, "unknown action: '" + escape_controls(request.action()) + "' (" +
                                   policy::action_names() + ")");
   }
   const auto subject = subject_of(call);

@@ -166,7 +166,7 @@ const Operation* find_operation(const Request& request) {
 }
 
 void resolve_key(Call& call, const std::string& which) {
-  if (which.empty()) throw Error(Code::kUsage, "name a key, or its kid");
+  if (which.empty()) throw Error(Code::kUsage, "no key named: give its name or kid");
   check_name("the name of the key", which);
   call.which = call.query.key = which;
   try {

@@ -92,7 +92,8 @@ void Refusals::write(std::vector<Waiting>& batch) {
     for (std::size_t i = 0; i + 1 < batch.size(); ++i) audit_.record(batch[i].event);
     audit_.record_now(batch.back().event);
   } catch (const std::exception& error) {
-    log_error("gate", std::string("a refusal is not in the audit log: ") + error.what());
+    log_error("gate",
+              std::string("a refusal could not be written to the audit log: ") + error.what());
   }
   for (auto& waiting : batch) waiting.answer(false);
 }
@@ -153,8 +154,8 @@ void Refusals::flush() {
   try {
     for (const auto& [caller, each] : counted) audit_.record(summary(each));
   } catch (const std::exception& error) {
-    log_error("gate",
-              std::string("a summary of refusals is not in the audit log: ") + error.what());
+    log_error("gate", std::string("a summary of refusals could not be written to the audit log: ") +
+                          error.what());
   }
 }
 

@@ -84,10 +84,10 @@ void check_text(const FieldDescriptor& field, const std::string& text) {
   };
   if (text.size() > limit.max) {
     refuse("has " + std::to_string(text.size()) + " bytes: at most " + std::to_string(limit.max) +
-           " are taken");
+           " are accepted");
   }
   if (!is_allowed(text, limit.form))
-    refuse("holds control characters or is not UTF-8: send plain text");
+    refuse("contains control characters or is not UTF-8: send plain text");
 }
 
 void check_message(const Message& message) {
@@ -119,8 +119,8 @@ void check_name(const char* what, std::string_view name) {
   constexpr std::size_t kMax = 128;
   if (name.size() <= kMax && is_plain_text(name)) return;
   throw Error(Code::kUsage, std::string(what) + " has " + std::to_string(name.size()) +
-                                " bytes or holds control characters: at most " +
-                                std::to_string(kMax) + " bytes of plain text are taken");
+                                " bytes or contains control characters: at most " +
+                                std::to_string(kMax) + " bytes of plain text are accepted");
 }
 
 void check_request(const wire::Request& request) {

@@ -28,7 +28,7 @@ constexpr const char* kFooter =
     "  keyinstanced --config /etc/keyinstanced.yml check\n"
     "  keyinstanced --config /etc/keyinstanced.yml user alice --role admin --password-file "
     "alice.pw\n"
-    "  keyinstanced --config /etc/keyinstanced.yml         serve, as the systemd unit does\n"
+    "  keyinstanced --config /etc/keyinstanced.yml         run, as the systemd unit does\n"
     "\n"
     "Its keys are in the token of this host's keyagentd. Manual: keyinstanced(8).";
 
@@ -51,7 +51,7 @@ void check(const Arguments& arguments) {
     instance::ExternalCa outside(*config.outside, store, system_clock());
     const auto chain =
         outside.server_chain(config.tls_key, keys.find(config.tls_key).spki, config.hosts.front());
-    std::cout << "outside CA: " << pki::certificate_facts(outside.root()).subject
+    std::cout << "external CA: " << pki::certificate_facts(outside.root()).subject
               << "\ncertificate: until " << pki::certificate_facts(chain.front()).valid_until
               << "\n";
     outside.crl();
@@ -63,8 +63,7 @@ void check(const Arguments& arguments) {
       std::cout << "key " << name << ": " << keys.find(name).kid.text() << "\n";
     } catch (const Error& error) {
       if (error.code() == Code::kPeer) throw;
-      std::cout << "key " << name << ": not there yet, made at the start (" << error.what()
-                << ")\n";
+      std::cout << "key " << name << ": missing, created at the start (" << error.what() << ")\n";
     }
   }
 }
@@ -107,7 +106,7 @@ void put_clone(const Arguments& arguments) {
   const auto& wish = arguments.clone;
   const auto done = instance::clone(config, wish, system_clock());
   if (done.before)
-    std::cout << "copied: the data of this source are here already\n";
+    std::cout << "copied: nothing, the data of this source already exists here\n";
   else
     std::cout << "copied: specifications " << done.counts.specifications << ", records "
               << done.counts.records << " (credentials " << done.counts.credentials << "), users "
@@ -119,19 +118,23 @@ void put_clone(const Arguments& arguments) {
   }
   std::string options;
   for (const auto& each : done.specifications) options += " --specification " + each;
-  std::cout << "request: " << done.request << ", sent when keyinstanced serves\n"
-            << "\nAt " << wish.peer << ", so that it gives the keys:\n"
+  std::cout << "request: " << done.request << ", sent when keyinstanced runs\n"
+            << "\nAt " << wish.peer << ", to release the keys:\n"
             << "  keyagent instance peer add " << config.id << " --identity=" << done.identity
             << "\n  keyagent instance peer automatic " << config.id << " --frequency "
             << wish.frequency << options
-            << "\nor, instead of the latter, once the request is there: keyagent instance exchange "
-               "approve "
+            << "\n"
+               "or, instead of the latter, when the request has arrived: keyagent instance "
+               "exchange approve "
             << done.request
-            << "\nOnly keys that were made exchangeable there leave (specification create "
-               "--exchangeable; credentials.exchangeable in\nkeyinstanced.yml). `keyagent instance "
-               "exchange show` says which did not: put those values here again.\n"
-            << "\nIts agent's policy lets data.* be exported to this identity, the agent here lets "
-               "them be imported from\n"
+            << "\n"
+               "Only exchangeable keys can be exported (specification create --exchangeable; "
+               "credentials.exchangeable in\n"
+               "keyinstanced.yml). `keyagent instance exchange show` lists the keys that were not: "
+               "store those values again here.\n"
+            << "\n"
+               "The policy of its agent must allow the export of data.* to this identity; the "
+               "agent here, the import from\n"
             << wish.identity << " (`peers` of a rule: keyagent(1)).\n";
 }
 
@@ -141,7 +144,7 @@ int serve(const Arguments& arguments) {
   if (::geteuid() == 0 && !arguments.allow_root)
     throw Error(Code::kConfiguration,
                 "keyinstanced does not run as root: use the keyinstanced systemd unit or another "
-                "user (or --allow-root, in a container of its own)");
+                "user (or --allow-root, in a dedicated container)");
   // Before any thread: all of them leave these to run().
   sigset_t signals;
   ::sigemptyset(&signals);
@@ -155,50 +158,53 @@ int serve(const Arguments& arguments) {
 
 int main(int argc, char** argv) {
   Arguments arguments;
-  CLI::App app("keyinstanced: trusts agents, seals credentials to them, orders their rekeys");
+  CLI::App app("keyinstanced: manages agents: trust, sealed credentials, rekeys");
   app.footer(kFooter);
   app.set_version_flag("--version", std::string("keyinstanced ") + KEYAGENT_VERSION);
-  app.add_option("--config", arguments.config, "the configuration file (YAML)")->required();
-  app.add_flag("--allow-root", arguments.allow_root, "serve although the user is root");
-  auto* check_command = app.add_subcommand("check", "look at configuration, store and keys");
+  app.add_option("--config", arguments.config, "configuration file (YAML)")->required();
+  app.add_flag("--allow-root", arguments.allow_root, "run although the user is root");
+  auto* check_command = app.add_subcommand("check", "check configuration, store and keys");
   auto* user = app.add_subcommand(
       "user",
       "add or change a user, on the instance's host; a change ends all of the user's sessions");
   user->add_option("NAME", arguments.user)->required();
   user->add_option("--role", arguments.role,
-                   "admin, cryptographic-manager, operator or auditor; a new user needs one");
-  user->add_option("--password-file", arguments.password_file, "12 characters at least, mode 0400");
-  user->add_option("--certificate-key", arguments.spki_sha256,
-                   "base64url SHA-256 of the public key of a client certificate; none: no longer");
-  auto* disable = user->add_flag("--disable", arguments.disable, "may not log in");
-  user->add_flag("--enable", arguments.enable, "may log in again")->excludes(disable);
+                   "admin, cryptographic-manager, operator or auditor; required for a new user");
+  user->add_option("--password-file", arguments.password_file,
+                   "password file: at least 12 characters, mode 0400");
+  user->add_option(
+      "--certificate-key", arguments.spki_sha256,
+      "SHA-256 of the public key of a client certificate (base64url); none removes it");
+  auto* disable = user->add_flag("--disable", arguments.disable, "disable the user");
+  user->add_flag("--enable", arguments.enable, "enable a disabled user")->excludes(disable);
   auto* request = app.add_subcommand(
-      "request", "a certification request of the TLS key, for an outside CA (ca.outside)");
-  request->add_option("-o,--output", arguments.request, "a file; - is standard output");
-  auto* backup = app.add_subcommand("backup", "copy the store (SQLite) while it is used");
-  backup->add_option("FILE", arguments.backup, "a new file")->required();
+      "request", "write a certification request of the TLS key, for an external CA (ca.outside)");
+  request->add_option("-o,--output", arguments.request, "output file; - is standard output");
+  auto* backup = app.add_subcommand("backup", "copy the store (SQLite) while it is in use");
+  backup->add_option("FILE", arguments.backup, "new file")->required();
   auto* clone = app.add_subcommand(
-      "clone", "copy another instance's data into this one's empty store, and ask for their keys");
+      "clone", "copy the data of another instance into an empty store, and request its keys");
   clone->footer(
       "Example:\n"
       "  keyinstanced --config /etc/keyinstanced.yml clone sqlite:///srv/berlin.db --peer berlin "
       "\\\n"
-      "    --identity=KID --url https://keys.berlin.example.org:8443 --ca=FINGERPRINT\n\n"
-      "KID and FINGERPRINT as `keyagent instance exchange identity` says them at the source.");
+      "    --identity=KID --url https://keys.berlin.example.org:8443 --ca=FINGERPRINT\n"
+      "\n"
+      "KID and FINGERPRINT are printed by `keyagent instance exchange identity` at the source.");
   auto& wish = arguments.clone;
   clone
       ->add_option("STORE", wish.store,
-                   "the source's: sqlite:///FILE or postgresql://…; it is only read")
+                   "store of the source: sqlite:///FILE or postgresql://…; read only")
       ->required();
-  clone->add_option("--peer", wish.peer, "what the source is called here")->required();
-  clone->add_option("--identity", wish.identity, "the source's identity")->required();
+  clone->add_option("--peer", wish.peer, "name of the source at this instance")->required();
+  clone->add_option("--identity", wish.identity, "kid of the source's identity")->required();
   clone->add_option("--url", wish.url, "https://NAME:PORT of its listen.api")->required();
-  clone->add_option("--ca", wish.ca, "its CA's fingerprint")->required();
+  clone->add_option("--ca", wish.ca, "fingerprint of its CA")->required();
   clone->add_option("--frequency", wish.frequency, "one-time-clone or recurring-clone")
       ->check(CLI::IsMember({"one-time-clone", "recurring-clone"}))
       ->capture_default_str();
-  clone->add_flag("--rekey", wish.rekey, "put the data under new keys after the import");
-  clone->add_flag("--with-users", wish.users, "copy users, roles and password hashes too");
+  clone->add_flag("--rekey", wish.rekey, "re-encrypt the data under new keys after the import");
+  clone->add_flag("--with-users", wish.users, "also copy users, roles and password hashes");
   try {
     process::harden_process(argv, environ);
     app.parse(argc, argv);

@@ -10,9 +10,10 @@ namespace keyagent::keys {
 namespace {
 
 [[noreturn]] void refuse(const std::string& what, std::size_t most, const char* setting) {
-  throw Error(Code::kKeyState, "the census is not recorded: " + what + " at most " +
-                                   std::to_string(most) + " (limits." + setting +
-                                   "); forget sources that are no more: keyagent census forget");
+  throw Error(Code::kKeyState,
+              "the census is not recorded: " + what + " at most " + std::to_string(most) +
+                  " (limits." + setting +
+                  "); remove sources that no longer exist: keyagent census forget");
 }
 
 // In place of what the source said before.
@@ -49,7 +50,7 @@ void require_owner(const Census& census, const CensusReport& report) {
   for (const auto& entry : census.entries) {
     if (entry.source != report.source || owner_of(entry.actor) == owner) continue;
     throw Error(Code::kDenied, "the census of '" + escape_controls(report.source) +
-                                   "' is another user's; report under another --source");
+                                   "' belongs to another user; use another --source");
   }
 }
 

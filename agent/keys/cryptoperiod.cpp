@@ -43,7 +43,7 @@ std::string subject_of(const KeyRecord& key) {
 void add_warning(std::vector<Due>& out, Due due, const KeyRecord& key, const Periods& periods,
                  WallTime when, WallTime now) {
   if (due.automatic && now >= when - periods.warn) {
-    due.text = subject_of(key) + " is rekeyed by itself on " + date(when);
+    due.text = subject_of(key) + " is rekeyed automatically on " + date(when);
     out.push_back(std::move(due));
     return;
   }
@@ -70,12 +70,12 @@ void add_rekey(std::vector<Due>& out, const KeyRecord& key, const Periods& perio
   }
   if (refused && now >= *refused) {
     due.kind = Due::Kind::kExpired;
-    due.text = subject_of(key) + " signs and seals nothing since " + date(*refused) +
+    due.text = subject_of(key) + " cannot sign or seal since " + date(*refused) +
                ": its cryptoperiod ended on " + date(*end);
   } else if (end && now >= *end) {
     due.kind = Due::Kind::kGrace;
-    due.text = subject_of(key) + " is past its cryptoperiod since " + date(*end) +
-               "; it signs and seals nothing from " + date(*refused) + " on";
+    due.text = subject_of(key) + " has been past its cryptoperiod since " + date(*end) +
+               "; it cannot sign or seal from " + date(*refused) + " on";
   } else if (!due.automatic) {
     due.kind = Due::Kind::kOverdue;
     due.text = subject_of(key) + " is due for a rekey since " + date(*when) +

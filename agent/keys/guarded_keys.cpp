@@ -36,7 +36,7 @@ void require_period(const KeyRecord& record, Use use, WallTime refused_from, Wal
   if (!originates || now < refused_from) return;
   throw Error(Code::kKeyState,
               "key " + record.name.text() + " does not " + verb_of(use) +
-                  ": its cryptoperiod and the grace after it ended at " + rfc3339(refused_from) +
+                  ": its cryptoperiod and grace period ended at " + rfc3339(refused_from) +
                   "; run: keyagent rekey " + record.name.text(),
               record.kid.text());
 }

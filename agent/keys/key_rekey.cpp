@@ -34,8 +34,8 @@ RekeyRecord KeyStore::Impl::moved(RekeyRecord rekey, RekeyEvent event) const {
   if (!to) {
     throw Error(Code::kKeyState,
                 text_of(rekey) + " is " + std::string(name_of(rekey.step)) +
-                    (event == RekeyEvent::kAbortAsked ? ": it cannot be aborted any more"
-                                                      : ": that does not come now"),
+                    (event == RekeyEvent::kAbortAsked ? ": it can no longer be aborted"
+                                                      : ": this step is not possible now"),
                 rekey.old_kid.text());
   }
   rekey.step = *to;
@@ -79,8 +79,8 @@ RekeyRecord KeyStore::begin_rekey(const RekeyRequest& request, const Cause& caus
     if (running->algorithm == rekey.algorithm && running->envelope == rekey.envelope)
       return *running;
     throw Error(Code::kExists,
-                text_of(rekey) + " is under way, to " + std::string(name_of(running->algorithm)) +
-                    "; wait, or give it up: keyagent rekey " + rekey.name.text() + " --abort",
+                text_of(rekey) + " is in progress, to " + std::string(name_of(running->algorithm)) +
+                    "; wait, or abort it: keyagent rekey " + rekey.name.text() + " --abort",
                 old.kid.text());
   }
   impl_->require_within_limits(*snapshot, request, cause);

@@ -63,7 +63,7 @@ bool comes_before(const KeyRecord& a, const KeyRecord& b) {
 
 [[noreturn]] void throw_exists(const KeyRecord& known) {
   throw Error(Code::kExists,
-              "key " + known.name.text() + " exists already as " +
+              "key " + known.name.text() + " already exists as " +
                   std::string(name_of(known.purpose)) + ", " +
                   std::string(name_of(known.algorithm)) +
                   (known.exchangeable ? ", exchangeable" : "") +
@@ -99,7 +99,7 @@ KeyStore::Impl::Impl(Options options_in, vault::TokenVault& vault_in)
           vault, [this] { return current(); }, *options.clock, believed, faulty,
           GuardedKeys::Leniency::kPastPeriod) {
   refusal.emplace(Code::kTokenFault,
-                  "ledger and token were not compared yet; nothing is changed before that");
+                  "ledger and token are not reconciled yet; no changes are possible before that");
   for (const auto& [kid, seconds] : ledger.noted_under(kUsedNote)) {
     if (const auto known = Kid::parse(kid))
       used.slot(*known) = std::strtoll(seconds.c_str(), nullptr, 10);
@@ -180,7 +180,7 @@ KeyRecord KeyStore::Impl::find(const std::string& which) const {
   const KeyRecord* named = name ? find_named(*now, *name) : nullptr;
   if (named == nullptr) {
     throw Error(Code::kKeyNotPresent,
-                "no key '" + escape_controls(which) + "' is here; run: keyagent key list");
+                "no key '" + escape_controls(which) + "' exists; run: keyagent key list");
   }
   return *named;
 }
@@ -206,7 +206,7 @@ KeyRecord KeyStore::Impl::complete(const JournalStep& step, const Bytes& spki) {
         shares_factor(record.spki, other.spki)) {
       throw Error(Code::kIntegrity,
                   "the new RSA key shares a factor with key " + other.name.text() +
-                      ": the token's random numbers are not random; it was not taken into use");
+                      ": the token's random number generator is broken; the key was rejected");
     }
   }
   vault.self_test(vault_key(record));
@@ -288,7 +288,7 @@ void KeyStore::Impl::require_destroyable(const KeyRecord& record) const {
   const std::uint64_t sealed = counted == now->census->sealed.end() ? 0 : counted->second;
   if (sealed > 0) {
     refuse(std::to_string(sealed) +
-           " sealed data name it (keyagent census list); re-encrypt them with keyagent reseal");
+           " sealed envelopes name it (keyagent census list); reseal them with keyagent reseal");
   }
   for (const auto& rekey : now->rekeys) {
     if (rekey.old_kid != record.kid && rekey.new_kid != record.kid) continue;
@@ -297,8 +297,8 @@ void KeyStore::Impl::require_destroyable(const KeyRecord& record) const {
     if (rekey.step == RekeyStep::kDraining && rekey.old_kid == record.kid &&
         record.state == KeyState::kDeactivated && record.usable && rekey.drained < rekey.drain) {
       refuse(
-          "it is in its drain period, what is on its way still needs it; a key that must not "
-          "be used any more: keyagent key revoke " +
+          "it is in its drain period and needed for envelopes in transit; if it is compromised: "
+          "keyagent key revoke " +
           as_argument(record.kid.text()));
     }
   }
@@ -314,8 +314,8 @@ void KeyStore::Impl::require_not_back(const KeyRecord& record) {
   if (!find(record.kid.text()).usable) return;
   throw Error(Code::kKeyState,
               "key " + record.name.text() +
-                  " is not destroyed: it was missing and is in the token again; to destroy it all "
-                  "the same, repeat the command",
+                  " is not destroyed: it was missing and is in the token again; to destroy it "
+                  "anyway, repeat the command",
               record.kid.text());
 }
 
@@ -357,8 +357,9 @@ CreateResult KeyStore::create(const CreateRequest& request, const Cause& cause) 
   if (const auto named = purpose_of_name(request.name);
       named && planned.purpose == Purpose::kSign) {
     const std::string purpose(name_of(*named));
-    throw Error(Code::kUsage, "the name " + request.name.text() + " is for a key of purpose " +
-                                  purpose + ": --purpose " + purpose + ", or another name");
+    throw Error(Code::kUsage, "the name " + request.name.text() +
+                                  " is reserved for a key of purpose " + purpose +
+                                  ": use --purpose " + purpose + ", or another name");
   }
   const auto snapshot = impl_->current();
   if (const KeyRecord* known = impl_->find_named(*snapshot, request.name)) {

@@ -10,7 +10,7 @@ void require_opens(const KeyRecord& key) {
   if (!state_allows(key.state, Use::kOpen)) {
     throw Error(Code::kKeyState,
                 "key " + key.name.text() + " is " + std::string(name_of(key.state)) +
-                    " and is not exchanged",
+                    " and cannot be exchanged",
                 key.kid.text());
   }
   if (!key.usable)
@@ -35,15 +35,16 @@ Bytes KeyStore::wrap_for(const Kid& kid, ByteView recipient_spki, OaepHash hash)
 
 void KeyStore::Impl::require_same(const KeyRecord& known, const ImportRequest& request) {
   if (known.state == KeyState::kDestroyed) {
-    throw Error(Code::kKeyState,
-                "key " + known.kid.text() + " was destroyed here and does not come back",
-                known.kid.text());
+    throw Error(
+        Code::kKeyState,
+        "key " + known.kid.text() + " was destroyed in this agent and cannot be imported again",
+        known.kid.text());
   }
   const bool alike = known.purpose == Purpose::kStorage && known.usable;
   if (alike && vault.holds_same(known.kid, request.transferred)) return;
   throw Error(Code::kIntegrity,
-              "another key is here under the kid " + known.kid.text() + ", as " +
-                  known.name.text() + "; nothing was imported",
+              "another key already has the kid " + known.kid.text() + ", as " + known.name.text() +
+                  "; nothing was imported",
               known.kid.text());
 }
 

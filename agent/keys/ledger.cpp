@@ -166,13 +166,13 @@ void Ledger::prepare_schema() {
   }
   if (format > kFormat) {
     throw Error(Code::kIntegrity, "the ledger " + file_.string() + " has format " +
-                                      std::to_string(format) + ", this program knows " +
+                                      std::to_string(format) + ", this program supports " +
                                       std::to_string(kFormat) +
-                                      "; use the newer program, nothing was changed");
+                                      "; use the newer program; nothing was changed");
   }
   if (format == kFormat && application == kApplication) return;
   if (format > 0 && application == kApplication) return migrate(format);
-  if (format != 0 || application != 0) throw_damaged(file_, "it is no ledger of keyagent");
+  if (format != 0 || application != 0) throw_damaged(file_, "it is not a keyagent ledger");
   transact([&] {
     execute(kSchema);
     execute(kSchema2);
@@ -190,7 +190,7 @@ void Ledger::prepare_schema() {
 // the new one vouches for whatever is found.
 void Ledger::migrate(std::int64_t from) {
   if (read_meta("digest") != compute_digest(std::stoull(read_meta("epoch"))))
-    throw_damaged(file_, "its digest does not fit its rows");
+    throw_damaged(file_, "its digest does not match its rows");
   transact([&] {
     if (from == 1) {
       execute(kFrom1);
@@ -237,7 +237,7 @@ LedgerState Ledger::load() {
   census_.reset();
   LedgerState state = read_all();
   if (state.digest != compute_digest(state.epoch))
-    throw_damaged(file_, "its digest does not fit its rows");
+    throw_damaged(file_, "its digest does not match its rows");
   return state;
 }
 

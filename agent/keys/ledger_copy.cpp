@@ -78,7 +78,7 @@ sqlite3* open_in_memory(const fs::path& file) {
   if (rc == SQLITE_CORRUPT || rc == SQLITE_NOTADB)
     throw Error(Code::kIntegrity, "the ledger " + file.string() + " is damaged (" +
                                       sqlite3_errstr(rc) +
-                                      "); nothing was changed: restore it from its newest backup");
+                                      "); nothing was changed; restore it from its newest backup");
   if (rc != SQLITE_DONE) fail(file, sqlite3_errstr(rc));
   return memory.release();
 }

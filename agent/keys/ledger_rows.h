@@ -11,7 +11,7 @@ namespace keyagent::keys {
 
 [[noreturn]] inline void throw_damaged(const std::filesystem::path& file, const std::string& what) {
   throw Error(Code::kIntegrity, "the ledger " + file.string() + " is damaged (" + what +
-                                    "); nothing was changed: restore it from its newest backup");
+                                    "); nothing was changed; restore it from its newest backup");
 }
 
 // What a text of the ledger must parse as; a foreign word is damage.

@@ -96,12 +96,11 @@ void KeyStore::Impl::require_within_limits(const Snapshot& from, const RekeyRequ
         return rekey.name == request.name && rekey.actor == kInstanceActor && rekey.begun > since;
       });
   if (cause.actor == kInstanceActor && ordered >= request.limits.ordered_per_day) {
-    throw Error(Code::kKeyState,
-                "key " + name + " is not rekeyed: the instance has ordered " +
-                    std::to_string(ordered) +
-                    " rekeys of it within a day (rekey.max-ordered-per-day); if it is needed, "
-                    "rekey it here: keyagent rekey " +
-                    name);
+    throw Error(Code::kKeyState, "key " + name + " is not rekeyed: the instance has ordered " +
+                                     std::to_string(ordered) +
+                                     " rekeys of it within a day (rekey.max-ordered-per-day); to "
+                                     "rekey it locally: keyagent rekey " +
+                                     name);
   }
   const auto kept = std::count_if(from.records.begin(), from.records.end(), [&](const auto& key) {
     return key.name == request.name && key.state != KeyState::kDestroyed && key.origin.empty();
@@ -109,8 +108,8 @@ void KeyStore::Impl::require_within_limits(const Snapshot& from, const RekeyRequ
   if (request.beyond_limits || kept < request.limits.generations) return;
   throw Error(Code::kKeyState,
               "key " + name + " is not rekeyed: the token holds " + std::to_string(kept) +
-                  " generations of it (rekey.max-generations); reseal what names the old ones and "
-                  "wait for their drain period, or: keyagent rekey " +
+                  " generations of it (rekey.max-generations); reseal the envelopes of the old "
+                  "ones and wait for their drain period, or: keyagent rekey " +
                   name + " --beyond-limits");
 }
 

@@ -57,12 +57,11 @@ void mark_unusable(KeyRecord key, Finding::Kind kind, const std::string& text,
 std::string cure_of_loss(const KeyRecord& key, bool others_here) {
   if (!others_here)
     return "the token holds none of this agent's keys: bring its files or device back, or restore "
-           "its backup; the agent takes them up without a restart. If the token is lost for good "
-           "and "
-           "an instance knows this agent: keyagent enroll URL --replace";
-  return "restore the token from its backup, the agent takes the key up without a restart; if the "
-         "key is gone for good: keyagent key destroy " +
-         key.kid.text() + " (which looks for it once more)";
+           "its backup; the agent detects them without a restart. If the token is permanently "
+           "lost and an instance knows this agent: keyagent enroll URL --replace";
+  return "restore the token from its backup, the agent detects the key without a restart; if the "
+         "key is permanently lost: keyagent key destroy " +
+         key.kid.text() + " (which searches for it once more)";
 }
 
 void plan_key(const KeyRecord& key, const vault::TokenObject* object, bool others_here,
@@ -77,7 +76,7 @@ void plan_key(const KeyRecord& key, const vault::TokenObject* object, bool other
     mark_unusable(key, Finding::Kind::kDuplicate,
                   "the token holds several objects under CKA_ID " + key.cka_id.hex() + " of key " +
                       key.name.text(),
-                  "remove the foreign one with pkcs11-tool, then restart the agent", plan);
+                  "remove the foreign object with pkcs11-tool, then restart the agent", plan);
   } else {
     plan.adopt.push_back(key);
   }
@@ -122,7 +121,7 @@ Plan plan_reconciliation(const LedgerState& ledger, const std::vector<vault::Tok
     } else if (object != nullptr) {
       plan.findings.push_back({Finding::Kind::kGhost, key.kid.text(), key.name.text(),
                                "the token holds key " + key.name.text() + " again, destroyed at " +
-                                   rfc3339(key.changed) + " (a backup of it was restored?)",
+                                   rfc3339(key.changed) + " (was a backup of it restored?)",
                                "keyagent key destroy " + as_argument(key.kid.text())});
     }
   }
@@ -135,7 +134,7 @@ Plan plan_reconciliation(const LedgerState& ledger, const std::vector<vault::Tok
   if (strangers > 0) {
     plan.findings.push_back({Finding::Kind::kForeign, "", example,
                              "the token holds " + std::to_string(strangers) +
-                                 " keys that are not this agent's; they are never touched",
+                                 " keys that do not belong to this agent; they are never changed",
                              ""});
   }
   return plan;

@@ -24,7 +24,7 @@ std::optional<std::uint64_t> KeyStore::Impl::epoch_in_token() {
   const auto parsed = std::from_chars(fact->data(), fact->data() + fact->size(), epoch);
   if (parsed.ec != std::errc{} || parsed.ptr != fact->data() + fact->size()) {
     throw Error(Code::kIntegrity,
-                "the token's copy of the ledger's epoch is no number; nothing is used");
+                "the token's copy of the ledger's epoch is not a number; no keys are used");
   }
   return epoch;
 }
@@ -50,10 +50,11 @@ void KeyStore::Impl::require_no_rollback(std::uint64_t epoch) {
   if (!in_token || *in_token <= epoch) return;
   const std::string text = "the ledger is older than the token: its epoch is " +
                            std::to_string(epoch) + ", the token has seen " +
-                           std::to_string(*in_token) + " (a backup was restored?); nothing is used";
+                           std::to_string(*in_token) +
+                           " (was a backup restored?); no keys are used";
   set_findings({{Finding::Kind::kRollback, "", options.state_folder.string(), text,
-                 "put the newest ledger.db back; if it is lost, provision a new token and seal "
-                 "the credentials to its keys again"}});
+                 "restore the newest ledger.db; if it is lost, provision a new token and seal the "
+                 "credentials to its keys again"}});
   throw Error(Code::kIntegrity, text);
 }
 
@@ -81,10 +82,10 @@ void KeyStore::Impl::finish_steps(const Plan& plan, const LedgerState& state,
     if (step.kind == JournalStep::Kind::kCreate) {
       vault.destroy(step.cka_id);
       ledger.drop_step(step.cka_id);
-      found.push_back({Finding::Kind::kOrphanRemoved, "", step.planned.name.text(),
-                       "a key that a crash left half-made under our CKA_ID " + step.cka_id.hex() +
-                           " was removed",
-                       ""});
+      found.push_back(
+          {Finding::Kind::kOrphanRemoved, "", step.planned.name.text(),
+           "an incomplete key of a crash under the CKA_ID " + step.cka_id.hex() + " was removed",
+           ""});
       continue;
     }
     const auto row = std::find_if(state.keys.begin(), state.keys.end(),
@@ -104,7 +105,7 @@ void KeyStore::Impl::finish_one(const JournalStep& step, std::vector<Finding>& f
     vault.destroy(step.cka_id);
     ledger.drop_step(step.cka_id);
     found.push_back({Finding::Kind::kOrphanRemoved, "", step.planned.name.text(),
-                     std::string("a half-made key was removed: ") + error.what(), ""});
+                     std::string("an incomplete key was removed: ") + error.what(), ""});
   }
 }
 
@@ -122,7 +123,7 @@ void KeyStore::Impl::adopt_all(const std::vector<KeyRecord>& keys,
       found.push_back({kind, key.kid.text(), key.name.text(), error.what(),
                        kind == Finding::Kind::kMismatch
                            ? "restore the token from its backup, then restart the agent"
-                           : "the agent looks for it again"});
+                           : "the agent searches for it again"});
     }
   }
 }

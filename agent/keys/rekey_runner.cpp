@@ -86,7 +86,7 @@ RekeyRecord RekeyRunner::abort(const KeyName& name, const Cause& cause) {
     attempts_.erase(rekey.id);
     return aborting;
   }
-  throw Error(Code::kUsage, "no rekey of " + name.text() + " is under way");
+  throw Error(Code::kUsage, "no rekey of " + name.text() + " is in progress");
 }
 
 void RekeyRunner::run(Span believed) {
@@ -198,19 +198,19 @@ std::string RekeyRunner::reason_to_keep(const RekeyRecord& rekey) const {
   const KeyRecord old = keys_.find(rekey.old_kid.text());
   if (old.state == KeyState::kDestroyed) return {};
   if (rekey.drained < rekey.drain)
-    return "what is on its way, for " + span_text(rekey.drain - rekey.drained) + " more";
+    return "envelopes in transit, for " + span_text(rekey.drain - rekey.drained) + " more";
   if (const auto sealed = keys_.sealed_count(old.kid); sealed > 0)
-    return std::to_string(sealed) + " sealed data that name the old key: keyagent reseal";
+    return std::to_string(sealed) + " sealed envelopes that name the old key; run: keyagent reseal";
   const auto used = keys_.last_used();
   const auto last = used.find(old.kid);
   const Span quiet = std::min(kQuiet, rekey.drain);
   if (last != used.end() && options_.clock->now() - last->second < quiet)
-    return "the old key to be quiet: it was used at " + rfc3339(last->second);
+    return "the old key to be idle: it was last used at " + rfc3339(last->second);
   if (old.purpose != Purpose::kStorage) return {};
   // Nobody but a census knows what a storage key has sealed.
   return keys_.counted_since(old.kid, rekey.changed)
              ? ""
-             : "a census made since the switch: keyagent census scan PATH";
+             : "a census after the switch; run: keyagent census scan PATH";
 }
 
 std::optional<RekeyRecord> RekeyRunner::retire(const RekeyRecord& rekey) {

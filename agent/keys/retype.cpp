@@ -29,7 +29,7 @@ bool KeyStore::retype(const KeyName& name, Purpose to, const Cause& cause) {
   const std::lock_guard lock(impl_->change_mutex);
   impl_->require_reconciled();
   if (!vouches(to))
-    throw Error(Code::kUsage, "a key is retyped to identity, ca or confirm, and never back");
+    throw Error(Code::kUsage, "a key can be retyped only to identity, ca or confirm");
   std::vector<KeyRecord> changed;
   const auto snapshot = impl_->current();
   bool known = false;
@@ -40,7 +40,7 @@ bool KeyStore::retype(const KeyName& name, Purpose to, const Cause& cause) {
     if (record.purpose != to && record.purpose != Purpose::kSign)
       throw Error(Code::kKeyState,
                   "key " + name.text() + " is for " + std::string(name_of(record.purpose)) +
-                      ": only a sign key is retyped",
+                      ": only a sign key can be retyped",
                   record.kid.text());
     changed.push_back(record);
     auto& fresh = changed.back();
@@ -51,7 +51,7 @@ bool KeyStore::retype(const KeyName& name, Purpose to, const Cause& cause) {
   }
   if (!known)
     throw Error(Code::kKeyNotPresent,
-                "no key '" + name.text() + "' is here; run: keyagent key list");
+                "no key '" + name.text() + "' exists; run: keyagent key list");
   if (changed.empty()) return false;
   impl_->ledger.record_purposes(changed);
   impl_->republish();

@@ -16,8 +16,9 @@ bool KeyStore::resume_changes() {
   if (!why_unwritable(impl_->options.state_folder).empty()) return false;
   impl_->lock.make_exclusive();
   if (!impl_->ledger.reopen()) return false;
-  impl_->refusal.emplace(Code::kTokenFault,
-                         "ledger and token were not compared yet; nothing is changed before that");
+  impl_->refusal.emplace(
+      Code::kTokenFault,
+      "ledger and token are not reconciled yet; no changes are possible before that");
   log_info("keys", "the ledger is written again");
   const std::lock_guard guard(impl_->snapshot_mutex);
   impl_->use_only.clear();

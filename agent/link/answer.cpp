@@ -9,11 +9,11 @@ namespace {
 constexpr JsonLimits kLimits{8 << 20, 16};
 
 [[noreturn]] void refuse(const std::string& why) {
-  throw Error(Code::kPeer, "the instance's answer is not understood: " + why);
+  throw Error(Code::kPeer, "the instance's response is invalid: " + why);
 }
 
 std::string text_in(const nlohmann::json& value, const char* name) {
-  if (!value.is_string()) refuse(std::string("'") + name + "' is no text");
+  if (!value.is_string()) refuse(std::string("'") + name + "' is not a string");
   return value.get<std::string>();
 }
 
@@ -23,7 +23,7 @@ Answer::Answer(const std::string& text)
     : Answer(parse_strict_object(text, kLimits).value_or(nlohmann::json())) {}
 
 Answer::Answer(nlohmann::json object) : object_(std::move(object)) {
-  if (!object_.is_object()) refuse("it is no JSON object");
+  if (!object_.is_object()) refuse("it is not a JSON object");
 }
 
 const nlohmann::json& Answer::member(const char* name) const {
@@ -50,7 +50,7 @@ std::string Answer::text_or(const char* name, const std::string& otherwise) cons
 
 std::uint64_t Answer::number(const char* name) const {
   const auto& value = member(name);
-  if (!value.is_number_unsigned()) refuse(std::string("'") + name + "' is no number");
+  if (!value.is_number_unsigned()) refuse(std::string("'") + name + "' is not a number");
   return value.get<std::uint64_t>();
 }
 
@@ -66,14 +66,14 @@ bool Answer::flag(const char* name) const {
 
 double Answer::seconds(const char* name) const {
   const auto& value = member(name);
-  if (!value.is_number()) refuse(std::string("'") + name + "' is no number");
+  if (!value.is_number()) refuse(std::string("'") + name + "' is not a number");
   return value.get<double>();
 }
 
 nlohmann::json Answer::id(const char* name) const {
   const auto& value = member(name);
   if (!value.is_string() && !value.is_number_integer())
-    refuse(std::string("'") + name + "' is no identifier");
+    refuse(std::string("'") + name + "' is not an identifier");
   return value;
 }
 
@@ -83,13 +83,13 @@ Answer Answer::object(const char* name) const {
 
 std::vector<Answer> Answer::objects(const char* name) const {
   const auto& list = member(name);
-  if (!list.is_array()) refuse(std::string("'") + name + "' is no list");
+  if (!list.is_array()) refuse(std::string("'") + name + "' is not a list");
   return {list.begin(), list.end()};
 }
 
 std::vector<std::string> Answer::texts(const char* name) const {
   const auto& list = member(name);
-  if (!list.is_array()) refuse(std::string("'") + name + "' is no list");
+  if (!list.is_array()) refuse(std::string("'") + name + "' is not a list");
   std::vector<std::string> out;
   for (const auto& each : list) out.push_back(text_in(each, name));
   return out;

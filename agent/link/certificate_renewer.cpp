@@ -46,7 +46,7 @@ void CertificateRenewer::renew(const LinkState& state, const std::string& kid, c
     // Joins the one that is under way.
     keys_.gate().call(std::move(request));
   } catch (const Error& error) {
-    log_error("link", "the certificate of kid=" + kid + " is not renewed: " + error.what());
+    log_error("link", "the certificate of kid=" + kid + " could not be renewed: " + error.what());
   }
 }
 
@@ -62,7 +62,7 @@ void CertificateRenewer::warn(const LinkState& state, const std::string& kid, in
   happening.kid = kid;
   happening.actor = "internal:link";
   happening.outcome = code_name(Code::kPeer);
-  happening.detail = (days == 0 ? std::string("it has ended")
+  happening.detail = (days == 0 ? std::string("it has expired")
                                 : "less than " + std::to_string(days) + " d are left") +
                      ", until " + rfc3339(end) + ", and it could not be renewed";
   context_.tell(happening);

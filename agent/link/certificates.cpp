@@ -68,7 +68,7 @@ std::vector<Bytes> require_ours(const std::vector<Bytes>& sent, ByteView ca, Byt
   if (std::find(leaf.uses.begin(), leaf.uses.end(), "clientAuth") == leaf.uses.end())
     refuse("the certificate is not for a TLS client");
   if (leaf.names != std::vector<std::string>{"DNS:" + agent})
-    refuse("the certificate does not name this agent alone, " + agent);
+    refuse("the certificate must name only this agent, " + agent);
   return chain;
 }
 

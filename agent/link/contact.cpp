@@ -66,7 +66,7 @@ void LastContact::write() {
     });
     written_ = seen_;
   } catch (const Error& error) {
-    log_warning("link", std::string("the last contact is not noted: ") + error.what());
+    log_warning("link", std::string("the last contact could not be recorded: ") + error.what());
   }
 }
 
@@ -100,10 +100,9 @@ void LastContact::require_fresh(const std::string& name) {
   const Age now = age();
   if (!now.expired) return;
   throw Error(Code::kKeyState,
-              "the cached credential " + name +
-                  " is not used any more: the instance was last reached at " + rfc3339(now.last) +
-                  ", more than " + span_of(limit()) +
-                  " ago (link.credential-max-age); bring the link up: keyagent status");
+              "the cached credential " + name + " is too old: the instance was last reached at " +
+                  rfc3339(now.last) + ", more than " + span_of(limit()) +
+                  " ago (link.credential-max-age); restore the link: keyagent status");
 }
 
 }  // namespace keyagent::link

@@ -47,10 +47,9 @@ void CredentialVersions::load() {
       known[name] = {each.at("version").get<std::uint64_t>(), each.at("bound").get<bool>()};
     instance_ = object->at("instance").get<std::string>();
   } catch (const std::exception&) {
-    throw Error(Code::kIntegrity,
-                "the versions of credentials that were seen, " + path_.string() +
-                    ", cannot be read; if the file is damaged for good, enroll again: keyagent "
-                    "leave, keyagent enroll");
+    throw Error(Code::kIntegrity, "the versions of credentials that were seen, " + path_.string() +
+                                      ", cannot be read; if the file is damaged, enroll again: "
+                                      "keyagent leave, keyagent enroll");
   }
   known_ = std::move(known);
   loaded_ = true;
@@ -110,18 +109,18 @@ void require_bound(const LinkState& state, const SealedCredential& sealed,
   const auto header = envelope::inspect(as_bytes(sealed.envelope));
   if (header.format != envelope::Format::kJwe)
     refuse(sealed,
-           "it is CMS, which does not say what it is for; seal credentials as JWE: "
+           "it is CMS, which cannot carry a credential's context; seal credentials as JWE: "
            "keyagent seal --credential NAME --agent ID");
   if (seen && sealed.version < seen->version) {
-    refuse(sealed, "it is version " + std::to_string(sealed.version) + ", and this agent has had " +
-                       std::to_string(seen->version) +
-                       "; if the instance was restored from a backup, put the credential again");
+    refuse(sealed, "it is version " + std::to_string(sealed.version) +
+                       ", and this agent has seen " + std::to_string(seen->version) +
+                       "; if the instance was restored from a backup, store the credential again");
   }
   if (!header.binding) {
     if (!required && !(seen && seen->bound)) return;
     refuse(sealed,
-           "it does not say what it is for; have it sealed again: keyagent instance "
-           "credential reseal (a blind one: by its author)");
+           "it carries no context; have it sealed again: keyagent instance credential reseal (a "
+           "blind one: by its author)");
   }
   const auto& is = *header.binding;
   if (is.instance != state.instance)
@@ -129,9 +128,9 @@ void require_bound(const LinkState& state, const SealedCredential& sealed,
   if (is.agent != state.agent)
     refuse(sealed, "it is for the agent " + quoted(is.agent) + ", not " + state.agent);
   if (is.credential != sealed.name)
-    refuse(sealed, "it is that of credential " + quoted(is.credential));
+    refuse(sealed, "it is for the credential " + quoted(is.credential));
   if (is.version != sealed.version) {
-    refuse(sealed, "it is that of version " + std::to_string(is.version) + ", not " +
+    refuse(sealed, "it is for version " + std::to_string(is.version) + ", not " +
                        std::to_string(sealed.version));
   }
 }

@@ -28,7 +28,8 @@ bool is_name(const std::string& name) {
 
 void require_name(const std::string& name) {
   if (is_name(name)) return;
-  throw Error(Code::kUsage, "a credential's name is 1 to 128 letters, digits, '.', '_' and '-'");
+  throw Error(Code::kUsage,
+              "a credential name must have 1 to 128 letters, digits, '.', '_' and '-'");
 }
 
 void describe(const SealedCredential& sealed, const std::string& fetched, bool cached,
@@ -90,7 +91,7 @@ SealedCredential Credentials::fetch_for_our_keys(const LinkState& state, Instanc
     try {
       auto sealed = api.credential(name, key.kid());
       if (sealed.name != name)
-        throw Error(Code::kIntegrity, "the instance sent another credential than " + name);
+        throw Error(Code::kIntegrity, "the instance sent a credential other than " + name);
       return sealed;
     } catch (const Error& error) {
       if (error.code() != Code::kKeyNotPresent) throw;
@@ -98,7 +99,7 @@ SealedCredential Credentials::fetch_for_our_keys(const LinkState& state, Instanc
     }
   }
   if (missing) throw Error(*missing);
-  throw Error(Code::kKeyState, "no key of " + state.transport_key + " opens anything now");
+  throw Error(Code::kKeyState, "no key of " + state.transport_key + " can open envelopes now");
 }
 
 void Credentials::require_room(const std::string& name) const {
@@ -108,7 +109,7 @@ void Credentials::require_room(const std::string& name) const {
   if (static_cast<std::size_t>(files) < kMaxCopies) return;
   throw Error(Code::kUnsupported, "this agent keeps at most " + std::to_string(kMaxCopies) +
                                       " credentials; " + name +
-                                      " is one more: have the instance assign it fewer");
+                                      " exceeds this; assign fewer at the instance");
 }
 
 // REQUIRES its turn.

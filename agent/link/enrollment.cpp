@@ -40,29 +40,30 @@ Token parse_token(const SecretBytes& token) {
                       is_fingerprint(text.substr(first + 1, last - first - 1)) &&
                       last + 1 < text.size();
   if (!formed)
-    throw Error(Code::kUsage, "that is no enrollment token: one is ka1.FINGERPRINT.SECRET");
+    throw Error(Code::kUsage, "not an enrollment token: the form is ka1.FINGERPRINT.SECRET");
   const auto secret = as_bytes(text.substr(last + 1));
   return {std::string(text.substr(first + 1, last - first - 1)), {secret.begin(), secret.end()}};
 }
 
 void require(const EnrollmentRequest& wish) {
   if (wish.url.rfind("https://", 0) != 0)
-    throw Error(Code::kUsage, "the instance's address is https://HOST:PORT, not '" +
+    throw Error(Code::kUsage, "the instance's address must be https://HOST:PORT, not '" +
                                   escape_controls(wish.url) + "'");
   if (!is_agent_id(wish.agent))
-    throw Error(Code::kUsage, "an agent's id is 1 to 63 of a-z 0-9 . -, not '" +
+    throw Error(Code::kUsage, "an agent id must be 1 to 63 of a-z 0-9 . -, not '" +
                                   escape_controls(wish.agent) + "'");
   if (wish.token.empty() && !is_fingerprint(wish.fingerprint))
     throw Error(Code::kUsage,
-                "say which instance is meant: a token, or --instance and the 43 characters of its "
-                "CA's fingerprint");
+                "no instance given: use an enrollment token, or --instance with the fingerprint of "
+                "its CA (43 characters)");
 }
 
 // An id that the instance knows with another key is a matter of identity (MISSION R14).
 [[noreturn]] void refuse_id(const std::string& agent, const Error& error) {
-  throw Error(Code::kIntegrity,
-              "the instance knows another key under the id " + agent + ": " + error.what() +
-                  "; if that key is lost, enrol with --replace and a token for this id");
+  throw Error(
+      Code::kIntegrity,
+      "the instance knows another key under the id " + agent + ": " + error.what() +
+          "; if that key is lost, enroll with --replace and an enrollment token for this id");
 }
 
 }  // namespace
@@ -80,7 +81,8 @@ LinkState Enrollment::begin(const EnrollmentRequest& wish) {
   require(wish);
   const Token token = wish.token.empty() ? Token{wish.fingerprint, {}} : parse_token(wish.token);
   if (!wish.fingerprint.empty() && wish.fingerprint != token.fingerprint)
-    throw Error(Code::kIntegrity, "the token is for another instance, " + token.fingerprint);
+    throw Error(Code::kIntegrity,
+                "the enrollment token is for another instance, " + token.fingerprint);
   LinkState state;
   state.url = wish.url;
   state.ca_fingerprint = token.fingerprint;
@@ -138,18 +140,19 @@ std::optional<LinkState> Enrollment::accept(const LinkState& pending, const Answ
   if (state == "pending") {
     // What a person will be asked to compare is ours.
     if (answer.text("fingerprint") != auth.kid())
-      throw Error(Code::kIntegrity, "the instance waits for an approval of another key, " +
+      throw Error(Code::kIntegrity, "the instance waits for the approval of another key, " +
                                         escape_controls(answer.text("fingerprint")));
     return std::nullopt;
   }
   if (state != "trusted")
-    throw Error(Code::kPeer, "the instance says '" + escape_controls(state) + "' of the enrolment");
+    throw Error(Code::kPeer,
+                "the instance reports '" + escape_controls(state) + "' for the enrollment");
   if (answer.text("agent") != pending.agent)
     throw Error(Code::kIntegrity,
-                "the instance has enrolled another id, " + escape_controls(answer.text("agent")));
+                "the instance enrolled another id, " + escape_controls(answer.text("agent")));
   const auto ca = certificates_of_pem(answer.text("ca"));
   if (ca.size() != 1 || fingerprint_of(ca.front()) != pending.ca_fingerprint)
-    throw Error(Code::kIntegrity, "the instance's CA has another key than the one that is pinned");
+    throw Error(Code::kIntegrity, "the key of the instance's CA differs from the pinned key");
   const auto chain = require_ours(certificates_of_pem(answer.text("certificate")), ca.front(),
                                   as_bytes(auth.spki()), pending.agent, context_.clock->now());
   const auto confirms = from_base64url(answer.text("confirmation_key"));
@@ -161,7 +164,7 @@ std::optional<LinkState> Enrollment::accept(const LinkState& pending, const Answ
   out.instance = answer.text("instance");
   out.agents_url = answer.text("agents_url");
   if (out.agents_url.rfind("https://", 0) != 0)
-    throw Error(Code::kPeer, "the instance's agents_url is none");
+    throw Error(Code::kPeer, "the instance's agents_url is invalid");
   out.ca = pem_of_certificates(ca);
   out.crl = answer.text_or("crl", "");
   if (!out.crl.empty()) revocation_list_of_pem(out.crl, ca.front());

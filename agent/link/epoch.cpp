@@ -17,7 +17,7 @@ std::uint64_t epoch_of(const LinkState& state, const std::string& jws) {
   const Answer said{std::string(as_text(payload))};
   if (said.text("instance") != state.instance)
     throw Error(Code::kIntegrity,
-                "the epoch is another instance's: " + escape_controls(said.text("instance")));
+                "the epoch belongs to another instance: " + escape_controls(said.text("instance")));
   return said.number("epoch");
 }
 
@@ -35,10 +35,10 @@ void Epoch::hear(const LinkState& state, const std::string& jws) {
     } else if (now < kept) {
       alarm(Code::kIntegrity, "the instance is at event " + std::to_string(now) + " and was at " +
                                   std::to_string(kept) +
-                                  ": it was put back from a backup, and is told so");
+                                  ": it was restored from a backup; it is being notified");
     }
   } catch (const Error& error) {
-    alarm(error.code(), std::string("the instance's epoch is not believed: ") + error.what());
+    alarm(error.code(), std::string("the instance's epoch is rejected: ") + error.what());
   }
 }
 

@@ -29,7 +29,7 @@ Bytes GateBackend::sign_message(const Kid& kid, SignatureAlgorithm algorithm, By
 }
 
 PublicKeyInfo GateBackend::create(const std::string&, KeyAlgorithm, const std::string&) {
-  throw Error(Code::kUnsupported, "the agent makes no keys through its own provider");
+  throw Error(Code::kUnsupported, "the agent does not create keys through its own provider");
 }
 
 }  // namespace keyagent::link

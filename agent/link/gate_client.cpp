@@ -60,7 +60,7 @@ struct GateClient::Impl {
 
   void enter() {
     const std::lock_guard lock(mutex);
-    if (stopped) throw Error(Code::kBusy, "the agent is ending");
+    if (stopped) throw Error(Code::kBusy, "the agent is stopping");
     ++running;
   }
   void leave() {
@@ -106,7 +106,7 @@ wire::Response GateClient::call(wire::Request request, const std::string& compon
     throw Error(Code::kBusy, std::string("no thread for a request: ") + error.what());
   }
   auto response = waiting->wait(patience + std::chrono::seconds(1));
-  if (!response) throw Error(Code::kDeadline, "the agent's own token has not answered in time");
+  if (!response) throw Error(Code::kDeadline, "the agent's own token timed out");
   if (response->has_failure())
     throw Error(wire::code_of(response->failure().code()), response->failure().text(),
                 response->failure().kid());

@@ -32,8 +32,8 @@ tls::ClientOptions options_for(const LinkState& state, const std::string& auth_k
   const auto chain = state.certificates.find(auth_kid);
   if (chain == state.certificates.end())
     throw Error(Code::kKeyNotPresent,
-                "the instance has certified another key than " + state.auth_key +
-                    "'s kid=" + auth_kid + "; enrol anew: keyagent enroll URL --replace",
+                "the instance certified a key other than " + state.auth_key + "'s kid=" + auth_kid +
+                    "; enroll again: keyagent enroll URL --replace",
                 auth_kid);
   tls::ClientOptions options;
   options.url = state.agents_url;
@@ -48,8 +48,8 @@ tls::ClientOptions options_for(const LinkState& state, const std::string& auth_k
 
 std::string body_of(const tls::HttpResponse& response) {
   if (response.status / 100 == 2) return response.body;
-  throw Error(Code::kPeer, "the instance answers with HTTP status " +
-                               std::to_string(response.status) + " and says no more");
+  throw Error(Code::kPeer, "the instance responds with HTTP status " +
+                               std::to_string(response.status) + " without details");
 }
 
 namespace {

@@ -46,7 +46,7 @@ void require_in_force(const wire::Key& key) {
   throw Error(Code::kKeyLost,
               "key " + key.name() + " is " +
                   (key.usable() ? key.state() : "not usable: " + key.finding()) +
-                  "; without it there is no link",
+                  "; it is required for the link",
               key.kid());
 }
 
@@ -343,10 +343,10 @@ void InstanceConnection::welcome(Session& session, const LinkState& state) {
     if (error.code() != Code::kPeer) throw;
     throw Error(Code::kRefusedByPeer, std::string("before its welcome: ") + error.what());
   }
-  if (!text) throw Error(Code::kPeer, "the instance said no welcome in time");
+  if (!text) throw Error(Code::kPeer, "timeout while waiting for the instance's welcome");
   const Answer said(*text);
   if (said.text("type") != "welcome")
-    throw Error(Code::kPeer, "the instance's first word was no welcome");
+    throw Error(Code::kPeer, "the instance's first message was not a welcome");
   const auto require = [&](const char* field, const std::string& ours) {
     const std::string theirs = said.text(field);
     if (theirs == ours) return;
@@ -362,7 +362,7 @@ void InstanceConnection::welcome(Session& session, const LinkState& state) {
   if (std::none_of(ours.begin(), ours.end(), [&](const auto& k) { return k.kid() == sealed_to; }))
     throw Error(Code::kIntegrity, "the instance seals to a key that this agent does not have, " +
                                       escape_controls(sealed_to) +
-                                      "; enrol anew: keyagent enroll URL --replace");
+                                      "; enroll again: keyagent enroll URL --replace");
   const double beat = std::clamp(said.seconds("heartbeat_s"), 0.1, 300.0);
   session.heartbeat = std::chrono::milliseconds(static_cast<long>(beat * 1000));
   epoch_.hear(state, said.text_or("epoch", {}));
@@ -433,7 +433,7 @@ void InstanceConnection::serve(Session& session) {
     const std::lock_guard lock(mutex_);
     report_.last_heartbeat = context_.clock->now();
   }
-  session.link.close("the agent begins anew");
+  session.link.close("the agent reconnects");
 }
 
 }  // namespace keyagent::link

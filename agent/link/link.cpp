@@ -327,17 +327,17 @@ std::vector<wire::Diagnosis> Link::diagnose() const {
     out.set_code(std::string(code_name(Code::kBusy)));
     out.set_subject("tasks");
     out.set_text("the outcomes of " + std::to_string(link.outcomes_waiting()) +
-                 " tasks wait for the instance; workers get no more");
-    out.set_cure("they are delivered by themselves when " + link.agents_url() + " answers");
+                 " tasks are not delivered to the instance; workers get no more tasks");
+    out.set_cure("they are delivered automatically when " + link.agents_url() + " answers");
   }
   if (link.credentials_expired()) {
     auto& out = all.emplace_back();
     out.set_severity("error");
     out.set_code(std::string(code_name(Code::kKeyState)));
     out.set_subject("credentials");
-    out.set_text("cached credentials are not used since " + link.credentials_until() +
+    out.set_text("cached credentials are refused since " + link.credentials_until() +
                  ": the instance was last reached at " + link.last_contact());
-    out.set_cure("bring the link up; see whether " + link.agents_url() + " answers");
+    out.set_cure("restore the link; check whether " + link.agents_url() + " answers");
   }
   if (const auto unbound = impl_->credentials.unbound(); !unbound.empty()) {
     auto& out = all.emplace_back();
@@ -345,8 +345,8 @@ std::vector<wire::Diagnosis> Link::diagnose() const {
     out.set_code(std::string(code_name(Code::kIntegrity)));
     out.set_subject("credentials");
     out.set_text(std::to_string(unbound.size()) +
-                 " envelopes of credentials do not say what they " +
-                 "are for, and another one can be put in their place: " + unbound.front() +
+                 " envelopes of credentials do not state what they " +
+                 "are for, so they could be swapped: " + unbound.front() +
                  (unbound.size() > 1 ? ", …" : ""));
     out.set_cure(
         "at the instance: keyagent instance credential reseal --all; then set link: "
@@ -361,9 +361,9 @@ std::vector<wire::Diagnosis> Link::diagnose() const {
   out.set_subject("link");
   out.set_text("the link to the instance is " + link.state() + ": " + link.text());
   out.set_cure(link.state() == name_of(Phase::kUnreachable)
-                   ? "it is tried again by itself; see whether " + link.agents_url() + " answers"
+                   ? "it is retried automatically; check whether " + link.agents_url() + " answers"
                    : "ask the instance's operator about " + link.agent() +
-                         "; to begin anew: keyagent enroll URL --replace");
+                         "; to enroll again: keyagent enroll URL --replace");
   return all;
 }
 

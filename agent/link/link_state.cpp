@@ -50,8 +50,8 @@ constexpr Text kOptionalTexts[] = {{"epoch", &LinkState::epoch},
 constexpr const char* kRequireBound = "require_bound";  // written only where it is true
 
 [[noreturn]] void refuse_state(const std::string& why) {
-  throw Error(Code::kIntegrity, "what is known of the instance cannot be read: " + why +
-                                    "; enrol again, with keyagent enroll --replace");
+  throw Error(Code::kIntegrity, "the state of the link to the instance cannot be read: " + why +
+                                    "; enroll again with: keyagent enroll --replace");
 }
 
 const OrderedJson& member(const OrderedJson& object, const char* name) {
@@ -61,7 +61,7 @@ const OrderedJson& member(const OrderedJson& object, const char* name) {
 }
 
 std::string text_in_state(const OrderedJson& value, const char* name) {
-  if (!value.is_string()) refuse_state(std::string("'") + name + "' is no text");
+  if (!value.is_string()) refuse_state(std::string("'") + name + "' is not a string");
   return value.get<std::string>();
 }
 
@@ -91,10 +91,10 @@ std::string to_text(const LinkState& state) {
 
 LinkState parse_link_state(std::string_view text) {
   const auto parsed = parse_strict_object<OrderedJson>(text, kStateLimits);
-  if (!parsed) refuse_state("it is no JSON object");
+  if (!parsed) refuse_state("it is not a JSON object");
   const OrderedJson& object = *parsed;
   require_known_names(object);
-  if (member(object, "format") != kFormat) refuse_state("its format is not known");
+  if (member(object, "format") != kFormat) refuse_state("its format is unknown");
   LinkState state;
   const std::string stage = text_in_state(member(object, "stage"), "stage");
   if (stage != "pending" && stage != "trusted") refuse_state("'stage' is unknown");
@@ -111,11 +111,11 @@ LinkState parse_link_state(std::string_view text) {
   }
   const OrderedJson& certificates = member(object, "certificates");
   const OrderedJson& orders = member(object, "orders");
-  if (!certificates.is_object() || !orders.is_object()) refuse_state("a list is none");
+  if (!certificates.is_object() || !orders.is_object()) refuse_state("a list is invalid");
   for (const auto& [kid, chain] : certificates.items())
     state.certificates[kid] = text_in_state(chain, "certificates");
   for (const auto& [order, rekey] : orders.items()) {
-    if (!rekey.is_number_unsigned()) refuse_state("'orders' holds no number");
+    if (!rekey.is_number_unsigned()) refuse_state("'orders' contains a value that is not a number");
     state.orders[order] = rekey.get<std::uint64_t>();
   }
   return state;

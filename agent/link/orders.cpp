@@ -48,7 +48,7 @@ void Orders::take(const Json& theirs, const std::string& key) {
   if (id.empty() || id.size() > 64 || escape_controls(id) != id) return;
   if (!orders_.contains(id) && orders_.size() >= kMaxUnderWay) {
     log_warning("link", "order " + id + " is ignored: " + std::to_string(kMaxUnderWay) +
-                            " orders of the instance are under way");
+                            " orders of the instance are in progress");
     return;
   }
   auto [known, fresh] = orders_.try_emplace(id);

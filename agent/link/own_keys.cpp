@@ -77,14 +77,14 @@ wire::Key OwnKeys::provide(const std::string& name, Purpose purpose, bool replac
   for (const auto& key : generations(name)) {
     if (key.purpose() != name_of(purpose))
       throw Error(Code::kUsage,
-                  "key " + name + " is for " + key.purpose() + "; name another one for " +
+                  "key " + name + " is for " + key.purpose() + "; choose another key for " +
                       std::string(name_of(purpose)),
                   key.kid());
     if (key.accepts_cbc())
       throw Error(Code::kUsage,
                   "key " + name +
-                      " accepts AES-CBC content, which nobody can tell from a forgery; "
-                      "name another one for credentials of the instance",
+                      " accepts AES-CBC content, which is not authenticated; choose another key "
+                      "for credentials of the instance",
                   key.kid());
     if (key.usable() || !replace) continue;
     // What takes its place is as it was: the newest generation comes first.
@@ -96,7 +96,7 @@ wire::Key OwnKeys::provide(const std::string& name, Purpose purpose, bool replac
     auto& destroy = *request.mutable_key_destroy();
     destroy.set_key(key.kid());
     destroy.set_confirm_kid(key.kid());
-    destroy.set_reason("the token has lost it; the agent is enrolled anew");
+    destroy.set_reason("the token has lost it; the agent enrolls again");
     gate_.call(std::move(request));
   }
   if (generations(name).empty()) gate_.call(std::move(creation), "link", kCreation);
@@ -104,7 +104,7 @@ wire::Key OwnKeys::provide(const std::string& name, Purpose purpose, bool replac
   if (!key.usable())
     throw Error(Code::kKeyLost,
                 "key " + name + " cannot be used: " + key.finding() +
-                    "; if it is gone for good, enrol anew with --replace",
+                    "; if it is permanently lost, enroll again with --replace",
                 key.kid());
   if (key.state() != name_of(KeyState::kActive))
     throw Error(Code::kKeyState, "key " + name + " is " + key.state(), key.kid());
@@ -122,9 +122,8 @@ void OwnKeys::replace_lost_audit_keys() {
     if (!lost) continue;
     wire::Request request;
     request.mutable_rekey()->set_name(key.name());
-    request.mutable_rekey()->set_reason(
-        "the token has lost audit key " + key.kid() +
-        "; from here on checkpoints are signed by its next generation");
+    request.mutable_rekey()->set_reason("the token has lost audit key " + key.kid() +
+                                        "; its next generation signs checkpoints from now on");
     gate_.call(std::move(request), "link", kCreation);
   }
 }

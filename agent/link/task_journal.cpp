@@ -30,7 +30,7 @@ const OrderedJson& journal_member(const OrderedJson& object, const char* name) {
 
 std::string text_in(const OrderedJson& object, const char* name) {
   const OrderedJson& value = journal_member(object, name);
-  if (!value.is_string()) refuse(std::string("'") + name + "' is no text");
+  if (!value.is_string()) refuse(std::string("'") + name + "' is not a string");
   return value.get<std::string>();
 }
 
@@ -38,7 +38,7 @@ std::uint64_t number_in(const OrderedJson& object, const char* name,
                         std::uint64_t most = UINT64_MAX) {
   const OrderedJson& value = journal_member(object, name);
   if (!value.is_number_unsigned() || value.get<std::uint64_t>() > most)
-    refuse(std::string("'") + name + "' is no number that it may be");
+    refuse(std::string("'") + name + "' is not a number in its range");
   return value.get<std::uint64_t>();
 }
 
@@ -89,16 +89,15 @@ std::string to_text(const TaskEntry& entry) {
 
 TaskEntry parse_task_entry(std::string_view text) {
   const auto parsed = parse_strict_object<OrderedJson>(text, kJournalLimits);
-  if (!parsed) refuse("it is no JSON object");
+  if (!parsed) refuse("it is not a JSON object");
   const OrderedJson& object = *parsed;
-  if (journal_member(object, "format") != kJournalFormat) refuse("its format is not known");
+  if (journal_member(object, "format") != kJournalFormat) refuse("its format is unknown");
   constexpr std::size_t kFields = 15, kOldFields = 12;  // until 0.1.0: no credential
-  if (object.size() != kFields && object.size() != kOldFields)
-    refuse("it has a field that is unknown");
+  if (object.size() != kFields && object.size() != kOldFields) refuse("it has an unknown field");
   TaskEntry entry;
   entry.order = number_in(object, "order");
   entry.id = text_in(object, "id");
-  if (!is_task_id(entry.id)) refuse("its id is none");
+  if (!is_task_id(entry.id)) refuse("its id is invalid");
   entry.handler = text_in(object, "handler");
   const std::string stage = text_in(object, "stage");
   const auto* known = std::find_if(std::begin(kStages), std::end(kStages),
@@ -134,7 +133,7 @@ void TaskJournal::load() {
     if (name.front() == '.' || file.path().extension() != ".json") continue;
     try {
       TaskEntry entry = read(id);
-      if (entry.id != id) refuse("it is the entry of another");
+      if (entry.id != id) refuse("it is the entry of another task");
       order_ = std::max(order_, entry.order);
       entry.end.result.clear();
       entries_[id] = {std::move(entry), clock_.now_steady(), file.file_size(none)};
@@ -223,7 +222,7 @@ void TaskJournal::end(const std::string& id, const TaskOutcome& outcome) {
   const std::lock_guard lock(mutex_);
   const auto found = entries_.find(id);
   if (found == entries_.end() || found->second.entry.stage != Stage::kStarted)
-    throw Error(Code::kKeyState, "task " + id + " is not being worked on");
+    throw Error(Code::kKeyState, "task " + id + " is not running");
   TaskEntry entry = found->second.entry;
   entry.stage = Stage::kEnded;
   entry.end = outcome;

@@ -20,12 +20,12 @@ constexpr std::size_t kGrantSize = 32;
 constexpr std::chrono::milliseconds kFirstPause = 1s, kLongestPause = 30s;
 
 [[noreturn]] void gone() {
-  throw Error(Code::kKeyState, "the lease of this task has gone");
+  throw Error(Code::kKeyState, "the lease of this task has expired");
 }
 
 void require_handler(const std::string& name) {
   if (KeyName::parse(name)) return;
-  throw Error(Code::kUsage, "a handler's name is 1 to 63 of a-z, 0-9, '.', '_' and '-'");
+  throw Error(Code::kUsage, "a handler name must be 1 to 63 of a-z, 0-9, '.', '_' and '-'");
 }
 
 bool is_outcome(const std::string& text) {
@@ -100,13 +100,14 @@ void Tasks::take(std::uint32_t uid, const wire::TaskTakeRequest& request,
   entry.uid = uid;
   entry.runs_as = request.has_runs_as() ? request.runs_as() : uid;
   if (entry.runs_as != uid && uid != 0)
-    throw Error(Code::kDenied, "only a worker that is root has handlers of another user");
+    throw Error(Code::kDenied, "only a worker that runs as root can run handlers as another user");
   const SecretBytes grant = random_secret(kGrantSize);
   entry.grant = to_base64url(sha256(grant));
   const auto state = require_trusted(store_, uplink_);
   if (journal_.full())
-    throw Error(Code::kBusy, "the outcomes of " + std::to_string(journal_.waiting()) +
-                                 " tasks wait for the instance; nothing is taken before");
+    throw Error(Code::kBusy,
+                "the outcomes of " + std::to_string(journal_.waiting()) +
+                    " tasks are not delivered to the instance; no tasks are taken until then");
   std::uint64_t news = 0;
   if (uplink_.report().phase != Phase::kConnected || !is_due(handler, news)) return;
   const TimedMutex::Lock asking(line_.turn(), context_.timing.answer);
@@ -152,7 +153,7 @@ std::optional<TakenTask> Tasks::ask(const LinkState& state, const std::string& h
   try {
     auto task = line_.api(state).take_task(handler);
     if (task && (task->handler != handler || !is_task_id(task->id)))
-      throw Error(Code::kPeer, "the instance sent another task than was asked for");
+      throw Error(Code::kPeer, "the instance sent a task that was not requested");
     return task;
   } catch (const Error& error) {
     line_.drop();
@@ -169,14 +170,14 @@ bool Tasks::is_new(const TakenTask& task) {
   if (!known) return true;
   if (known->stage == Stage::kStarted) {
     if (lease_left(task.id) == 0) return true;
-    log_warning("link", "task " + task.id + " comes again while it is worked on; it is not taken");
+    log_warning("link", "task " + task.id + " was sent again while it is running; it is not taken");
     return false;
   }
   const bool told = known->stage != Stage::kEnded;
   if (told && known->end.outcome != "done" && task.attempt > known->attempt) return true;
   journal_.deliver_again(task.id, task.lease);
   tell(KeyEvent::Weight::kWarning, "task.known", *known, Code::kOk,
-       "it came again and is not run again; its outcome was " + known->end.outcome);
+       "it was sent again and is not run again; its outcome was " + known->end.outcome);
   return false;
 }
 
@@ -211,7 +212,7 @@ TaskEntry Tasks::require_own(std::uint32_t uid, const std::string& handler,
   auto entry = journal_.find(id);
   if (!entry || entry->handler != handler) gone();
   if (entry->uid != uid)
-    throw Error(Code::kDenied, "another user than uid " + std::to_string(uid) + " took task " + id);
+    throw Error(Code::kDenied, "a user other than uid " + std::to_string(uid) + " took task " + id);
   return *entry;
 }
 
@@ -223,7 +224,7 @@ void Tasks::require_served(const LinkState& state) {
   } catch (const Error& error) {
     line_.drop();
     if (error.code() != Code::kKeyState) throw;
-    throw Error(Code::kPeer, std::string("the instance gives nothing now: ") + error.what());
+    throw Error(Code::kPeer, std::string("the instance sends no tasks: ") + error.what());
   }
 }
 
@@ -239,7 +240,7 @@ void Tasks::keep(std::uint32_t uid, const wire::TaskKeepRequest& request,
   if (phase == Phase::kUnreachable || phase == Phase::kRefusedByPeer)
     throw Error(Code::kPeer, std::string("the instance is ") + name_of(phase));
   const TimedMutex::Lock asking(line_.turn(), context_.timing.answer);
-  if (!asking.held()) throw Error(Code::kBusy, "others ask the instance; try again");
+  if (!asking.held()) throw Error(Code::kBusy, "too many requests to the instance; try again");
   const auto sent = context_.clock->now_steady();
   try {
     note_lease(entry.id, sent, line_.api(*state).keep_task(entry.id, entry.lease));
@@ -254,9 +255,9 @@ void Tasks::keep(std::uint32_t uid, const wire::TaskKeepRequest& request,
 void Tasks::end(std::uint32_t uid, const wire::TaskEndRequest& request) {
   const auto entry = require_own(uid, request.handler(), request.id());
   if (!is_outcome(request.outcome()))
-    throw Error(Code::kUsage, "an outcome is done, failed or retry");
+    throw Error(Code::kUsage, "an outcome must be done, failed or retry");
   if (request.result().size() > kMaxResult)
-    throw Error(Code::kUsage, "a result has at most 64 KiB");
+    throw Error(Code::kUsage, "a result may have at most 64 KiB");
   if (entry.stage != Stage::kStarted) {
     if (entry.end.outcome == request.outcome()) return;
     throw Error(Code::kKeyState, "this task has ended with another outcome");
@@ -295,7 +296,7 @@ void Tasks::deliver() {
     failures_ = 0;
   } catch (const Error& error) {
     if (failures_ == 0)
-      log_warning("link", std::string("the outcome of a task waits: ") + error.what());
+      log_warning("link", std::string("the outcome of a task is not delivered: ") + error.what());
     const auto doubled = kFirstPause * (1 << std::min(failures_++, 5));
     next_delivery_ =
         context_.clock->now_steady() + std::min<SteadyTime::duration>(doubled, kLongestPause);
@@ -323,7 +324,7 @@ bool Tasks::deliver_next(const LinkState& state) {
     line_.api(state).credentials();
     journal_.answered(*entry, false);
     tell(KeyEvent::Weight::kAlarm, "task.refused", *entry, error.code(),
-         "its outcome, " + entry->end.outcome + ", is not taken: " + error.what());
+         "its outcome, " + entry->end.outcome + ", is not accepted: " + error.what());
     return true;
   }
 }

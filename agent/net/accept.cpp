@@ -67,7 +67,8 @@ void UnixServer::Impl::accept_all() {
       const std::string why = std::strerror(error);
       if (error == EMFILE || error == ENFILE) close_an_idle_one();
       if (log_limiter_.admit("accept"))
-        log_warning("net", "connections wait: " + why + " (raise LimitNOFILE=, or close clients)");
+        log_warning("net",
+                    "connections are delayed: " + why + " (raise LimitNOFILE=, or close clients)");
       return timer.at(Now::now() + 50ms, [this] { arm_listener(); });
     }
   }
@@ -124,19 +125,19 @@ std::string UnixServer::Impl::why_refused(const policy::Principal& peer, const U
   const std::size_t total = connections_.size(), limit = limits_.connections;
   if (load.connections >= limits_.connections_per_uid)
     return "uid " + std::to_string(peer.uid) + " has " + std::to_string(load.connections) +
-           " connections, its limit (limits.connections-per-uid): close some";
+           " connections, its limit (limits.connections-per-uid); close some";
   if (total + limit / kKeptPart < limit) return {};
   if (load.connections >= kFew)
     return "the agent has " + std::to_string(total) +
-           " connections, and keeps the rest for users with few (limits.connections): close some, "
-           "or try again later";
+           " connections and reserves the rest for users with few (limits.connections); close "
+           "some, or try again later";
   if (total < limit) return {};
   loser = idle_of_the_largest(std::max(load.connections + 1, kFew), 0ms);
   if (loser) return {};
   const bool own = peer.uid == 0 || peer.uid == ::geteuid();
   if (own && total < limit + kEmergency) return {};
   return "the agent has " + std::to_string(total) +
-         " connections, its limit (limits.connections): try again later";
+         " connections, its limit (limits.connections); try again later";
 }
 
 // REQUIRES: mutex_ is held. Of those with more than `more_than` connections the uid with the most,

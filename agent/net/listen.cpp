@@ -35,7 +35,7 @@ sockaddr_un address_of(const fs::path& path) {
   if (text.size() >= sizeof address.sun_path)
     refuse(path, "the path has " + std::to_string(text.size()) + " bytes, at most " +
                      std::to_string(sizeof address.sun_path - 1) +
-                     " are possible: choose a shorter one");
+                     " are possible; choose a shorter path");
   std::memcpy(address.sun_path, text.c_str(), text.size() + 1);
   return address;
 }
@@ -53,15 +53,15 @@ void check_folder(const fs::path& path) {
   if (!S_ISDIR(found.st_mode)) refuse(path, folder.string() + " is not a folder");
   if (!ours(found.st_uid))
     refuse(path, "folder " + folder.string() + " belongs to uid " + std::to_string(found.st_uid) +
-                     ": use one of root or of the agent's own user");
+                     "; use a folder of root or of the agent's user");
   if ((found.st_mode & (S_IWGRP | S_IWOTH)) != 0)
-    refuse(path, "others may write the folder " + folder.string() +
-                     ": use a folder of the agent's own, or chmod go-w " + folder.string());
+    refuse(path, "other users may write the folder " + folder.string() +
+                     "; use a private folder, or chmod go-w " + folder.string());
   for (fs::path above = folder.parent_path();; above = above.parent_path()) {
     if (::stat(above.c_str(), &found) != 0) refuse_errno(path, "folder " + above.string());
     if ((found.st_mode & S_IWOTH) != 0 && (found.st_mode & S_ISVTX) == 0)
       refuse(path,
-             "everybody may rename what is in " + above.string() + ": chmod o-w " + above.string());
+             "every user may rename files in " + above.string() + ": chmod o-w " + above.string());
     if (above == above.root_path()) return;
   }
 }
@@ -81,10 +81,10 @@ void remove_stale(const fs::path& path, const sockaddr_un& address) {
     refuse_errno(path, "lstat");
   }
   if (!S_ISSOCK(found.st_mode))
-    refuse(path, "is there already and is not a socket: remove it, or choose another path");
+    refuse(path, "exists and is not a socket; remove it, or choose another path");
   if (!ours(found.st_uid))
     refuse(path, "belongs to uid " + std::to_string(found.st_uid) +
-                     ", which is not this agent's user: find out who made it, then remove it");
+                     ", which is not this agent's user; find out who created it, then remove it");
   const Fd probe = unix_socket(path);
   const auto* name = reinterpret_cast<const sockaddr*>(&address);
   if (::connect(probe.get(), name, sizeof address) == 0) {
@@ -92,18 +92,18 @@ void remove_stale(const fs::path& path, const sockaddr_un& address) {
     socklen_t size = sizeof who;
     ::getsockopt(probe.get(), SOL_SOCKET, SO_PEERCRED, &who, &size);
     throw Error(Code::kBusy, "socket " + path.string() + ": an agent with pid " +
-                                 std::to_string(who.pid) + " listens there already");
+                                 std::to_string(who.pid) + " already listens on it");
   }
   if (errno == EAGAIN)
-    throw Error(Code::kBusy, "socket " + path.string() + ": an agent listens there already");
-  if (errno != ECONNREFUSED) refuse_errno(path, "is there already and cannot be tried");
+    throw Error(Code::kBusy, "socket " + path.string() + ": an agent already listens on it");
+  if (errno != ECONNREFUSED) refuse_errno(path, "exists and cannot be tested");
   if (::unlink(path.c_str()) != 0 && errno != ENOENT) refuse_errno(path, "removing the old socket");
 }
 
 gid_t group_id(const fs::path& path, const std::string& group) {
   errno = 0;
   const ::group* found = ::getgrnam(group.c_str());
-  if (found == nullptr) refuse(path, "there is no group " + group + ": groupadd --system " + group);
+  if (found == nullptr) refuse(path, "missing group " + group + ": groupadd --system " + group);
   return found->gr_gid;
 }
 
@@ -116,7 +116,8 @@ void bind_private(int fd, const fs::path& path, const sockaddr_un& address) {
   errno = error;
   if (result == 0) return;
   if (errno == EADDRINUSE)
-    throw Error(Code::kBusy, "socket " + path.string() + ": another agent took it just now");
+    throw Error(Code::kBusy,
+                "socket " + path.string() + ": another agent took it at the same time");
   refuse_errno(path, "bind");
 }
 

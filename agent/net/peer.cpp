@@ -11,8 +11,8 @@ namespace keyagent::net {
 namespace {
 
 [[noreturn]] void throw_unknown(const char* what) {
-  throw Error(Code::kDenied, std::string("the kernel does not say who is connected (") + what +
-                                 ": " + std::strerror(errno) + ")");
+  throw Error(Code::kDenied, std::string("the kernel does not report the connected process (") +
+                                 what + ": " + std::strerror(errno) + ")");
 }
 
 std::vector<std::uint32_t> groups_of(int fd) {

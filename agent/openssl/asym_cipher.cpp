@@ -48,7 +48,7 @@ OaepHash hash_named(const std::string& name) {
     if (OPENSSL_strcasecmp(known, name.c_str()) == 0) return OaepHash::kSha256;
   }
   throw Error(Code::kUnsupported,
-              "keys of the agent do RSA-OAEP with SHA-256 or SHA-1, not with " + name);
+              "keys of the agent support RSA-OAEP with SHA-256 or SHA-1, not " + name);
 }
 
 const char* openssl_name(OaepHash hash) {
@@ -59,7 +59,7 @@ const char* openssl_name(OaepHash hash) {
 // that computes.
 [[noreturn]] void refuse_padding() {
   throw Error(Code::kUnsupported,
-              "keys of the agent decrypt RSA-OAEP only, neither PKCS#1 v1.5 nor unpadded RSA: "
+              "keys of the agent decrypt RSA-OAEP only, neither PKCS#1 v1.5 nor unpadded RSA; use "
               "rsa_padding_mode:oaep");
 }
 
@@ -84,7 +84,7 @@ void set_params_of(Cipher& cipher, const OSSL_PARAM params[]) {
     cipher.mask_hash = hash_named(text_of(mask));
   const auto* label = OSSL_PARAM_locate_const(params, OSSL_ASYM_CIPHER_PARAM_OAEP_LABEL);
   if (label != nullptr && label->data_size > 0)
-    throw Error(Code::kUnsupported, "keys of the agent do RSA-OAEP without a label");
+    throw Error(Code::kUnsupported, "keys of the agent support RSA-OAEP without a label only");
 }
 
 int set_params(void* data, const OSSL_PARAM params[]) {
@@ -147,7 +147,7 @@ int begin(void* data, void* key, const OSSL_PARAM params[], bool with_private) {
   return cipher.context->guarded([&] {
     if (key != nullptr) cipher.handle = static_cast<const Handle*>(key);
     if (cipher.handle == nullptr || (with_private && !cipher.handle->key.has_private()))
-      throw Error(Code::kUsage, "this is a public key and decrypts nothing");
+      throw Error(Code::kUsage, "a public key cannot decrypt");
     if (params != nullptr) set_params_of(cipher, params);
     return 1;
   });
@@ -164,11 +164,12 @@ int encrypt_init(void* data, void* key, const OSSL_PARAM params[]) {
 void require_oaep(const Cipher& cipher) {
   if (!cipher.oaep) refuse_padding();
   if (cipher.mask_hash.value_or(cipher.hash) != cipher.hash)
-    throw Error(Code::kUnsupported, "the mask of RSA-OAEP uses the digest of the label");
+    throw Error(Code::kUnsupported, "the MGF1 digest of RSA-OAEP must be the OAEP digest");
 }
 
 int give(ByteView text, unsigned char* out, std::size_t* size, std::size_t room) {
-  if (room < text.size()) throw Error(Code::kUsage, "the plaintext is longer than the room for it");
+  if (room < text.size())
+    throw Error(Code::kUsage, "the output buffer is too small for the plaintext");
   if (!text.empty()) std::memcpy(out, text.data(), text.size());
   *size = text.size();
   return 1;
@@ -185,7 +186,7 @@ int decrypt(void* data, unsigned char* out, std::size_t* size, std::size_t room,
       return 1;
     }
     const auto text = key.backend->decrypt(key.info->kid, cipher.hash, {input, input_size});
-    if (!text) throw Error(Code::kInput, "this cannot be decrypted with key " + key.info->name);
+    if (!text) throw Error(Code::kInput, "decryption failed with key " + key.info->name);
     return give(*text, out, size, room);
   });
 }
@@ -205,7 +206,7 @@ int encrypt(void* data, unsigned char* out, std::size_t* size, std::size_t room,
     const Botan::PK_Encryptor_EME encryptor(
         rsa, Botan::system_rng(), cipher.hash == OaepHash::kSha1 ? "OAEP(SHA-1)" : "OAEP(SHA-256)");
     if (input_size > encryptor.maximum_input_size())
-      throw Error(Code::kUsage, "this RSA key takes at most " +
+      throw Error(Code::kUsage, "this RSA key can encrypt at most " +
                                     std::to_string(encryptor.maximum_input_size()) + " bytes");
     return give(encryptor.encrypt(input, input_size, Botan::system_rng()), out, size, room);
   });

@@ -31,7 +31,7 @@ int write(const Context& context, OSSL_CORE_BIO* out, const std::string& text) {
 
 const Key& agents_key(const void* object) {
   const Key& key = static_cast<const Handle*>(object)->key;
-  if (!key.info) throw Error(Code::kUsage, "this is a public key without a private half");
+  if (!key.info) throw Error(Code::kUsage, "this is a public key without a private key");
   return key;
 }
 
@@ -51,9 +51,9 @@ int refuse(void* provider, OSSL_CORE_BIO* /*out*/, const void* object,
   return static_cast<const Context*>(provider)->guarded([&]() -> int {
     const PublicKeyInfo& info = *agents_key(object).info;
     throw Error(Code::kUnsupported,
-                "the private half of key " + info.name +
-                    " does not leave its token: as PEM there is a reference to it, and -pubout "
-                    "writes the public half",
+                "the private key " + info.name +
+                    " does not leave its token; PEM output is a reference to it, and -pubout "
+                    "writes the public key",
                 info.kid.text());
   });
 }
@@ -123,13 +123,13 @@ const OSSL_ALGORITHM* encoder_algorithms() {
         {"provider=keyagent,output=pem,structure=type-specific", functions<encode_reference>(),
          "references to keys of the agent"},
         {"provider=keyagent,output=der,structure=PrivateKeyInfo", functions<refuse>(),
-         "what is not written"},
+         "unsupported output"},
         {"provider=keyagent,output=pem,structure=EncryptedPrivateKeyInfo", functions<refuse>(),
-         "what is not written"},
+         "unsupported output"},
         {"provider=keyagent,output=der,structure=EncryptedPrivateKeyInfo", functions<refuse>(),
-         "what is not written"},
+         "unsupported output"},
         {"provider=keyagent,output=der,structure=type-specific", functions<refuse>(),
-         "what is not written"},
+         "unsupported output"},
         {"provider=keyagent,output=text", functions<encode_text>(), "keys of the agent as text"}};
     std::array<OSSL_ALGORITHM, std::size(kNames) * kForms + 1> all{};
     std::size_t at = 0;

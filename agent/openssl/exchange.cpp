@@ -45,7 +45,7 @@ void* duplicate(void* data) {
 void check_cofactor(const OSSL_PARAM* param) {
   int mode = 0;
   if (OSSL_PARAM_get_int(param, &mode) == 0 || mode < -1 || mode > 1)
-    throw Error(Code::kUsage, "the cofactor mode is -1, 0 or 1");
+    throw Error(Code::kUsage, "the cofactor mode must be -1, 0 or 1");
 }
 
 bool names_kdf(const std::string& name) {
@@ -65,7 +65,7 @@ std::string digest_of_name(const std::string& name) {
   for (const auto& [text, digest] : known) {
     if (OPENSSL_strcasecmp(text, name.c_str()) == 0) return digest;
   }
-  throw Error(Code::kUnsupported, "X963KDF is done with SHA-1 or SHA-2, not with " + name);
+  throw Error(Code::kUnsupported, "X963KDF supports SHA-1 and SHA-2, not " + name);
 }
 
 void set_params_of(Exchange& exchange, const OSSL_PARAM params[]) {
@@ -79,7 +79,8 @@ void set_params_of(Exchange& exchange, const OSSL_PARAM params[]) {
   }
   if (const auto* length = OSSL_PARAM_locate_const(params, OSSL_EXCHANGE_PARAM_KDF_OUTLEN)) {
     if (OSSL_PARAM_get_size_t(length, &exchange.length) == 0 || exchange.length > kLongest)
-      throw Error(Code::kUsage, "X963KDF gives at most " + std::to_string(kLongest) + " bytes");
+      throw Error(Code::kUsage,
+                  "X963KDF output is limited to " + std::to_string(kLongest) + " bytes");
   }
   if (const auto* info = OSSL_PARAM_locate_const(params, OSSL_EXCHANGE_PARAM_KDF_UKM)) {
     const void* bytes = nullptr;
@@ -148,7 +149,7 @@ int begin(void* data, void* key, const OSSL_PARAM params[]) {
   return exchange.context->guarded([&] {
     if (key != nullptr) exchange.handle = static_cast<const Handle*>(key);
     if (exchange.handle == nullptr || !exchange.handle->key.has_private())
-      throw Error(Code::kUsage, "this is a public key and agrees on nothing");
+      throw Error(Code::kUsage, "a public key cannot derive a secret");
     exchange.kdf = false;
     if (params != nullptr) set_params_of(exchange, params);
     return 1;
@@ -161,7 +162,7 @@ int set_peer(void* data, void* peer) {
     const Key& ours = exchange.handle->key;
     const Key& theirs = static_cast<const Handle*>(peer)->key;
     if (theirs.group != ours.group || theirs.point.size() != ours.point.size())
-      throw Error(Code::kUsage, "the peer's key is no uncompressed point on the curve of key " +
+      throw Error(Code::kUsage, "the peer's key is not an uncompressed point on the curve of key " +
                                     ours.info->name + " (" + ours.group + ")");
     exchange.peer = theirs.point;
     return 1;
@@ -180,12 +181,12 @@ int derive(void* data, unsigned char* out, std::size_t* size, std::size_t room) 
   const auto& exchange = *static_cast<Exchange*>(data);
   return exchange.context->guarded([&] {
     const Key& key = exchange.handle->key;
-    if (exchange.peer.empty()) throw Error(Code::kUsage, "the peer's key was not given");
+    if (exchange.peer.empty()) throw Error(Code::kUsage, "the peer's key is missing");
     if (exchange.kdf && (exchange.digest.empty() || exchange.length == 0))
       throw Error(Code::kUsage, "X963KDF needs a digest and a length");
     const std::size_t length = exchange.kdf ? exchange.length : key.field_size();
     if (out != nullptr) {
-      if (room < length) throw Error(Code::kUsage, "the secret is longer than the room for it");
+      if (room < length) throw Error(Code::kUsage, "the output buffer is too small for the secret");
       const SecretBytes secret =
           derived(exchange, key.backend->agree(key.info->kid, exchange.peer));
       if (secret.size() != length)

@@ -10,7 +10,7 @@ namespace {
 constexpr std::size_t kEd25519Size = 32;
 
 [[noreturn]] void refuse() {
-  throw Error(Code::kPeer, "the agent answered with a public key that is none");
+  throw Error(Code::kPeer, "the agent returned an invalid public key");
 }
 
 // One element of DER (X.690 §8.1) off the front.
@@ -88,7 +88,7 @@ bool Key::same_public(const Key& other) const {
 Key make_key(const PublicKeyInfo& info, std::shared_ptr<Backend> backend) {
   const auto type = type_of(info.algorithm);
   if (!type)
-    throw Error(Code::kUnsupported, "key " + info.name + " is secret and has no public part",
+    throw Error(Code::kUnsupported, "key " + info.name + " is secret and has no public key",
                 info.kid.text());
   Key key;
   key.type = *type;

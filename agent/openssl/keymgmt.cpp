@@ -228,7 +228,7 @@ int set_params(void* data, const OSSL_PARAM params[]) {
     const void* bytes = nullptr;
     std::size_t size = 0;
     if (key.has_private() || OSSL_PARAM_get_octet_string_ptr(point, &bytes, &size) == 0)
-      throw Error(Code::kUsage, "the public half of this key is not to be changed");
+      throw Error(Code::kUsage, "the public key of this key cannot be changed");
     const auto* first = static_cast<const std::uint8_t*>(bytes);
     key.point.assign(first, first + size);
     return 1;
@@ -300,12 +300,13 @@ KeyAlgorithm algorithm_of(const Generation& wanted) {
   if (wanted.type == Type::kEd25519) return KeyAlgorithm::kEd25519;
   if (wanted.type == Type::kRsa) {
     if (const auto rsa = key_algorithm_of("rsa-" + std::to_string(wanted.bits))) return *rsa;
-    throw Error(Code::kUsage, "no RSA key of " + std::to_string(wanted.bits) +
-                                  " bits is made: 2048, 3072 or 4096");
+    throw Error(Code::kUsage, "cannot generate an RSA key of " + std::to_string(wanted.bits) +
+                                  " bits: use 2048, 3072 or 4096");
   }
   if (wanted.group == "prime256v1" || wanted.group == "P-256") return KeyAlgorithm::kEcP256;
   if (wanted.group == "secp384r1" || wanted.group == "P-384") return KeyAlgorithm::kEcP384;
-  throw Error(Code::kUsage, "no key of the group " + wanted.group + " is made: P-256 or P-384");
+  throw Error(Code::kUsage,
+              "cannot generate a key of the group " + wanted.group + " : use P-256 or P-384");
 }
 
 void* generate(void* data, OSSL_CALLBACK*, void*) {
@@ -314,7 +315,7 @@ void* generate(void* data, OSSL_CALLBACK*, void*) {
   wanted.context->guarded([&] {
     if (wanted.name.empty())
       throw Error(Code::kUsage,
-                  "a key of the agent has a name: -pkeyopt keyagent-name:NAME (and "
+                  "a key of the agent needs a name: -pkeyopt keyagent-name:NAME (and "
                   "keyagent-purpose:auth for TLS)");
     const auto& backend = wanted.context->backend();
     const auto info = backend->create(wanted.name, algorithm_of(wanted), wanted.purpose);

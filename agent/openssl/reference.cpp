@@ -52,7 +52,7 @@ std::optional<Reference> parse_reference(std::string_view uri) {
   Reference reference;
   if (uri.starts_with(kScheme)) {
     reference.which = uri.substr(kScheme.size());
-    if (reference.which.empty()) throw Error(Code::kUsage, "'keyagent:' needs the name of a key");
+    if (reference.which.empty()) throw Error(Code::kUsage, "'keyagent:' needs a key name");
     return reference;
   }
   if (!uri.starts_with("pkcs11:")) return std::nullopt;

@@ -106,7 +106,7 @@ int begin(Signing& signing, void* key, const OSSL_PARAM params[]) {
   return signing.context->guarded([&] {
     if (key != nullptr) signing.handle = static_cast<const Handle*>(key);
     if (signing.handle == nullptr || !signing.handle->key.has_private())
-      throw Error(Code::kUsage, "this is a public key: it belongs to the default provider");
+      throw Error(Code::kUsage, "this is a public key; use the default provider");
     if (!signing.digest_named && signing.handle->key.group == "secp384r1")
       signing.digest = DigestAlgorithm::kSha384;
     if (params != nullptr) set_params_of(signing, params);
@@ -286,7 +286,7 @@ void check_salt(const OSSL_PARAM* param, DigestAlgorithm digest) {
     std::from_chars(name.data(), name.data() + name.size(), size);
   }
   if (size >= 0 && static_cast<std::size_t>(size) != digest_size(digest))
-    throw Error(Code::kUnsupported, "the PSS salt is as long as the digest (" +
+    throw Error(Code::kUnsupported, "the PSS salt must be as long as the digest (" +
                                         std::to_string(digest_size(digest)) + " bytes), not " +
                                         std::to_string(size));
 }
@@ -302,7 +302,7 @@ void set_params_of(Signing& signing, const OSSL_PARAM params[]) {
     check_salt(salt, signing.digest);
   if (const auto* mgf = OSSL_PARAM_locate_const(params, OSSL_SIGNATURE_PARAM_MGF1_DIGEST)) {
     if (digest_of_name(text_of(mgf)) != signing.digest)
-      throw Error(Code::kUnsupported, "the mask of PSS uses the digest of the signature");
+      throw Error(Code::kUnsupported, "the MGF1 digest of PSS must be the signature digest");
   }
 }
 

@@ -201,7 +201,7 @@ const OSSL_DISPATCH* der_decoder() {
 
 std::unique_ptr<Key> Context::load(const std::string& uri) const {
   const auto reference = parse_reference(uri);
-  if (!reference) throw Error(Code::kUsage, "'" + uri + "' is no URI of the agent's keys");
+  if (!reference) throw Error(Code::kUsage, "'" + uri + "' is not a URI of a key of the agent");
   const auto info = reference->which.empty() ? backend_->find_by_id(reference->cka_id)
                                              : backend_->find(reference->which);
   return std::make_unique<Key>(make_key(info, backend_));

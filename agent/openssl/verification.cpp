@@ -35,7 +35,7 @@ std::string padding_of(SignatureAlgorithm algorithm) {
 
 bool verifies(const Key& key, SignatureAlgorithm algorithm, ByteView input, ByteView signature) {
   if (!key.info)
-    throw Error(Code::kUnsupported, "keys that are not the agent's are the default provider's");
+    throw Error(Code::kUnsupported, "keys outside the agent belong to the default provider");
   const std::unique_ptr<Botan::Public_Key> loaded(Botan::X509::load_key(key.info->spki));
   Botan::PK_Verifier verifier(*loaded, padding_of(algorithm));
   try {

@@ -46,17 +46,17 @@ std::string_view last_label(std::string_view host) {
 const char* fault_of_host(std::string_view host) {
   if (host.empty()) return "the name is empty";
   if (!all_of(host, [](char c) { return (c & 0x80) == 0; }))
-    return "a host name has ASCII letters only: write the others as A-labels (xn--…, idn2 NAME)";
-  if (host.size() > kMaxHost) return "a host name has 253 characters at most";
+    return "a host name must be ASCII; write other letters as A-labels (xn--…, idn2 NAME)";
+  if (host.size() > kMaxHost) return "a host name may have at most 253 characters";
   std::string_view rest = host;
   for (;;) {
     const auto dot = rest.find('.');
     if (!is_label(rest.substr(0, dot)))
-      return "a host name is labels of letters, digits and '-' with dots between them";
+      return "a host name must be labels of letters, digits and '-', separated by dots";
     if (dot == rest.npos) break;
     rest.remove_prefix(dot + 1);
   }
-  if (all_of(last_label(host), is_digit)) return "this is an address: write IP: before it";
+  if (all_of(last_label(host), is_digit)) return "this is an address; prefix it with IP:";
   return nullptr;
 }
 
@@ -67,12 +67,13 @@ const char* fault_of_dns(std::string_view host) {
 
 const char* fault_of_email(std::string_view text) {
   const auto at = text.find('@');
-  if (at == text.npos || at == 0 || at > 64) return "a mailbox is LOCAL@HOST";
+  if (at == text.npos || at == 0 || at > 64) return "an email address must be LOCAL@HOST";
   const auto local = text.substr(0, at);
   const bool atoms = local.front() != '.' && local.back() != '.' && all_of(local, [](char c) {
                        return is_alnum(c) || is_one_of(c, "!#$%&'*+-/=?^_`{|}~.");
                      });
-  if (!atoms || local.find("..") != local.npos) return "a mailbox is LOCAL@HOST, in ASCII";
+  if (!atoms || local.find("..") != local.npos)
+    return "an email address must be LOCAL@HOST, in ASCII";
   return fault_of_host(text.substr(at + 1));
 }
 
@@ -82,17 +83,18 @@ const char* fault_of_uri(std::string_view text) {
   const auto scheme = text.substr(0, colon);
   const bool named = colon != text.npos && !scheme.empty() && is_alpha(scheme.front()) &&
                      all_of(scheme, [](char c) { return is_alnum(c) || is_one_of(c, "+-."); });
-  if (!named || colon + 1 == text.size()) return "a URI begins with its scheme, as https://…";
+  if (!named || colon + 1 == text.size())
+    return "a URI must begin with its scheme, such as https://…";
   for (std::size_t i = 0; i < text.size(); ++i) {
     const bool escape = text[i] == '%' && i + 2 < text.size() &&
                         std::isxdigit(static_cast<unsigned char>(text[i + 1])) != 0 &&
                         std::isxdigit(static_cast<unsigned char>(text[i + 2])) != 0;
     if (!escape && !is_alnum(text[i]) && !is_one_of(text[i], "-._~:/?#[]@!$&'()*+,;="))
-      return "a URI has no blanks and only ASCII characters: write the others as %XX";
+      return "a URI must not contain blanks or non-ASCII characters; write them as %XX";
   }
   if (!text.substr(colon + 1).starts_with("//")) return nullptr;
   const auto authority = text.substr(colon + 3, text.find_first_of("/?#", colon + 3) - colon - 3);
-  return authority.empty() ? "a URI with '//' names a host" : nullptr;
+  return authority.empty() ? "a URI with '//' must name a host" : nullptr;
 }
 
 [[noreturn]] void refuse(const std::string& name, const std::string& why) {
@@ -113,7 +115,7 @@ ASN1_STRING* address_of(const std::string& name, std::string_view text) {
   if (::inet_pton(AF_INET, terminated.c_str(), bytes.data()) == 1) size = 4;
   if (size == 0 && ::inet_pton(AF_INET6, terminated.c_str(), bytes.data()) == 1) size = 16;
   if (size == 0 || terminated.find('\0') != std::string::npos)
-    refuse(name, "an address is 192.0.2.1 or 2001:db8::1");
+    refuse(name, "an address must be like 192.0.2.1 or 2001:db8::1");
   ASN1_STRING* out = ASN1_OCTET_STRING_new();
   ASN1_STRING_set(out, bytes.data(), size);
   return out;
@@ -142,7 +144,7 @@ GENERAL_NAME* general_name(const std::string& name) {
     GENERAL_NAME_set0_value(made, kind.type, bytes);
     return made;
   }
-  refuse(name, "write DNS:, IP:, email: or URI: and the name");
+  refuse(name, "use DNS:, IP:, email: or URI: followed by the name");
 }
 
 }  // namespace

@@ -61,7 +61,7 @@ class Collected {
   }
   void add_all(const PKCS7* message) {
     if (!PKCS7_type_is_signed(message) || message->d.sign == nullptr)
-      refuse("the PKCS#7 message in the file is not one that holds certificates");
+      refuse("the PKCS#7 message in the file does not contain certificates");
     const STACK_OF(X509)* held = message->d.sign->cert;
     for (int i = 0; i < sk_X509_num(held); ++i) add(der_of(sk_X509_value(held, i)));
   }
@@ -71,7 +71,7 @@ class Collected {
   }
 
   static constexpr const char* kNone =
-      "the file holds no certificate: PEM, DER or PKCS#7 is expected";
+      "the file contains no certificate; expected PEM, DER or PKCS#7";
 
  private:
   const std::size_t max_count_;
@@ -113,9 +113,10 @@ void add_block(Collected& to, const PemBlock& block) {
     if (!message) refuse("the PKCS#7 message in the file is truncated or corrupt");
     to.add_all(message.get());
   } else if (label.find("PRIVATE KEY") != label.npos) {
-    refuse("the file holds a private key too: give a file with the certificates alone");
+    refuse("the file contains a private key; give a file with only the certificates");
   } else if (is_one_of(label, {PEM_STRING_X509_REQ, PEM_STRING_X509_REQ_OLD})) {
-    refuse("this is a certification request: the certificate is what the authority makes of it");
+    refuse(
+        "this is a certification request; give the certificate that the authority issued for it");
   }
 }
 
@@ -130,7 +131,7 @@ void read_der(Collected& to, ByteView file) {
     if (const Message message = parse_message(*whole)) return to.add_all(message.get());
     if (is_pkcs12(*whole))
       refuse(
-          "the file is PKCS#12, which can hold a private key: take the certificates out of it with "
+          "the file is PKCS#12, which can contain a private key; extract the certificates with: "
           "openssl pkcs12 -nokeys -in FILE -out chain.pem");
   }
   const unsigned char* at = file.data();
@@ -167,7 +168,7 @@ std::vector<Bytes> read_file(ByteView file, std::size_t max_size, std::size_t ma
 
 WallTime time_of(const ASN1_TIME* time) {
   const auto found = wall_time(time);
-  if (!found) refuse("a time in the certificate is not a time");
+  if (!found) refuse("a time in the certificate is invalid");
   return *found;
 }
 

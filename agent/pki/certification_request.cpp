@@ -32,7 +32,7 @@ void require(bool good, const char* what) {
 void set_alternative_names(X509_REQ* request, const std::vector<std::string>& names) {
   const bool unnamed = X509_NAME_entry_count(X509_REQ_get_subject_name(request)) == 0;
   if (names.empty()) {
-    if (unnamed) refuse("the request names nothing: give a subject, an alternative name, or both");
+    if (unnamed) refuse("the request has no name; give a subject, an alternative name, or both");
     return;
   }
   STACK_OF(X509_EXTENSION)* raw = nullptr;

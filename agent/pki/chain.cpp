@@ -119,7 +119,7 @@ X509* Maker::find_leaf() const {
   const unsigned char* at = rules_.spki.data();
   const Owned<EVP_PKEY, EVP_PKEY_free> key(
       d2i_PUBKEY(nullptr, &at, static_cast<long>(rules_.spki.size())));
-  if (!key) throw Error(Code::kUsage, "key " + rules_.key + " has no public part to certify");
+  if (!key) throw Error(Code::kUsage, "key " + rules_.key + " has no public key to certify");
   std::vector<X509*> fitting;
   for (const auto& each : pool_) {
     const EVP_PKEY* its = X509_get0_pubkey(each.get());
@@ -144,7 +144,7 @@ void Maker::refuse_other_key() const {
   try {
     kid = "key " + jwk_thumbprint(certificate_facts(der_of(about)).spki);
   } catch (const Error&) {
-    kid = "a key of a kind that is not used here";
+    kid = "a key of an unsupported type";
   }
   refuse(ChainFault::kOtherKey, "the certificate " + subject_of(about) +
                                     " is for another key: " + kid + ", not " +
@@ -156,9 +156,9 @@ void Maker::require_form(X509* leaf) {
     refuse(ChainFault::kForm,
            "the certificate " + subject_of(leaf) + " is X.509 v" +
                std::to_string(X509_get_version(leaf) + 1) +
-               " without extensions; openssl x509 -req makes such when -extensions is given "
-               "without -extfile: sign the request again with -extfile FILE -extensions SECTION "
-               "(or -copy_extensions copy)");
+               " without extensions; openssl x509 -req creates such a certificate if -extensions "
+               "is given without -extfile; sign the request again with -extfile FILE -extensions "
+               "SECTION (or -copy_extensions copy)");
   }
   if ((X509_get_extension_flags(leaf) & EXFLAG_INVALID) != 0)
     refuse(ChainFault::kForm,
@@ -170,17 +170,17 @@ void Maker::require_use(X509* leaf) {
   const bool stated = (X509_get_extension_flags(leaf) & EXFLAG_XKUSAGE) != 0;
   if (!stated || (uses & (XKU_SSL_SERVER | XKU_SSL_CLIENT)) == 0) {
     refuse(ChainFault::kUse,
-           "the certificate " + subject_of(leaf) + " is for no TLS: " +
+           "the certificate " + subject_of(leaf) + " is not for TLS: " +
                (stated ? "its extended key usage has neither" : "it has no extended key usage:") +
                " serverAuth nor clientAuth; sign the request again with -extfile FILE and "
                "extendedKeyUsage=serverAuth (or clientAuth) in it");
   }
   if ((X509_get_key_usage(leaf) & KU_DIGITAL_SIGNATURE) == 0)
     refuse(ChainFault::kUse, "the key usage of the certificate " + subject_of(leaf) +
-                                 " lacks digitalSignature, which is all that an auth key does");
+                                 " lacks digitalSignature, which an auth key requires");
   if ((X509_get_extension_flags(leaf) & EXFLAG_CA) != 0)
     refuse(ChainFault::kUse, "the certificate " + subject_of(leaf) +
-                                 " is an authority's (CA:TRUE), and an auth key certifies nobody");
+                                 " is a CA certificate (CA:TRUE), which an auth key cannot use");
 }
 
 void Maker::require_valid(const X509* certificate) const {
@@ -223,7 +223,8 @@ X509* Maker::find_issuer(X509* of, const std::vector<X509*>& taken) const {
   }
   if (fitting.empty() && namesake != nullptr)
     refuse(ChainFault::kTrust, "the certificate " + subject_of(of) + " was not issued by " +
-                                   subject_of(namesake) + " of the file, which only has the name");
+                                   subject_of(namesake) +
+                                   " of the file, although the name matches");
   return best(fitting);
 }
 
@@ -312,9 +313,10 @@ void Maker::refuse_verification(X509_STORE_CTX* context) const {
     case X509_V_ERR_SELF_SIGNED_CERT_IN_CHAIN:
     case X509_V_ERR_CERT_UNTRUSTED:
       refuse(ChainFault::kTrust,
-             "the chain leads to none of the authorities that were given: it ends at " + which +
+             "the chain does not lead to any of the given authorities: it ends at " + which +
                  ", issued by '" + (at == nullptr ? "" : name_text(X509_get_issuer_name(at))) +
-                 "'; put what is missing between them into the file, or give the right authority");
+                 "'; add the missing intermediate certificates to the file, or give the right "
+                 "authority");
     default:
       break;
   }
@@ -325,9 +327,8 @@ Chain Maker::finish(std::vector<X509*> order) const {
   Chain chain;
   for (const X509* each : order) chain.certificates.push_back(der_of(each));
   if (order.size() < pool_.size())
-    chain.notes.push_back(
-        std::to_string(pool_.size() - order.size()) +
-        " of the file's certificates do not belong to the chain and are left out");
+    chain.notes.push_back(std::to_string(pool_.size() - order.size()) +
+                          " of the file's certificates do not belong to the chain and are ignored");
   const auto facts = certificate_facts(chain.certificates.front());
   if (rules_.anchors.empty() && X509_self_signed(order.back(), 0) != 1)
     chain.notes.push_back("verified up to " + subject_of(order.back()) + " only, issued by '" +
@@ -336,7 +337,7 @@ Chain Maker::finish(std::vector<X509*> order) const {
   const bool server =
       std::find(facts.uses.begin(), facts.uses.end(), "serverAuth") != facts.uses.end();
   if (rules_.tls && server && facts.names.empty())
-    chain.notes.push_back("it has no subjectAltName: clients that check a server's name refuse it");
+    chain.notes.push_back("it has no subjectAltName: clients that check the server name refuse it");
   if (facts.not_after - rules_.now < kSoon)
     chain.notes.push_back("it expires on " + facts.valid_until.substr(0, 10));
   return chain;

@@ -31,7 +31,7 @@ void require(bool good, const char* what) {
 
 Certificate load(ByteView der) {
   auto certificate = parse_certificate(der);
-  if (!certificate) throw Error(Code::kInput, "this is no certificate");
+  if (!certificate) throw Error(Code::kInput, "not a certificate");
   return certificate;
 }
 
@@ -47,7 +47,8 @@ Integer integer_of_hex(const std::string& hex) {
   const bool read = !hex.empty() && hex.size() <= 40 &&
                     BN_hex2bn(&number, hex.c_str()) == static_cast<int>(hex.size());
   Owned<BIGNUM, BN_free> owned(number);
-  if (!read || BN_is_zero(number)) throw Error(Code::kUsage, "'" + hex + "' is no serial number");
+  if (!read || BN_is_zero(number))
+    throw Error(Code::kUsage, "'" + hex + "' is not a serial number");
   return Integer(BN_to_ASN1_INTEGER(number, nullptr));
 }
 
@@ -155,7 +156,7 @@ int reason_number(const std::string& reason) {
   for (const auto& [name, number] : kReasons) {
     if (reason == name) return number;
   }
-  throw Error(Code::kUsage, "'" + reason + "' is no reason of RFC 5280");
+  throw Error(Code::kUsage, "'" + reason + "' is not a reason of RFC 5280");
 }
 
 void add_revoked(X509_CRL* crl, const Revoked& each) {
@@ -286,7 +287,7 @@ Bytes key_of_request(std::string_view request) {
   EVP_PKEY* key = parsed ? X509_REQ_get0_pubkey(parsed.get()) : nullptr;
   if (key == nullptr) {
     ERR_clear_error();
-    throw Error(Code::kInput, "this is no certification request (PKCS#10)");
+    throw Error(Code::kInput, "not a certification request (PKCS#10)");
   }
   if (X509_REQ_verify(parsed.get(), key) != 1) {
     ERR_clear_error();

@@ -40,11 +40,11 @@ std::string crl_pem(ByteView der) {
 Bytes read_crl(std::string_view file, ByteView authority) {
   const QuietErrors quiet;
   const auto list = parse_list(as_bytes(file));
-  if (!list) throw Error(Code::kInput, "there is no revocation list (X509 CRL) in the file");
+  if (!list) throw Error(Code::kInput, "the file contains no revocation list (X509 CRL)");
   const Certificate issuer = parse_certificate(authority);
-  if (!issuer) throw Error(Code::kInput, "the authority of a revocation list is no certificate");
+  if (!issuer) throw Error(Code::kInput, "the authority of a revocation list is not a certificate");
   if (X509_NAME_cmp(X509_CRL_get_issuer(list.get()), X509_get_subject_name(issuer.get())) != 0)
-    throw Error(Code::kIntegrity, "the revocation list is of another authority, '" +
+    throw Error(Code::kIntegrity, "the revocation list was issued by another authority, '" +
                                       name_text(X509_CRL_get_issuer(list.get())) + "'");
   if (X509_CRL_verify(list.get(), X509_get0_pubkey(issuer.get())) != 1)
     throw Error(Code::kIntegrity,

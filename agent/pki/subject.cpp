@@ -34,7 +34,7 @@ void add_field(X509_NAME* name, const std::string& field, bool joined) {
   const std::string type = field.substr(0, equals), value = field.substr(equals + 1);
   if (has_control(field))
     refuse(quoted(field) +
-           " in the subject holds a control character (a line end of Windows?): remove it");
+           " in the subject contains a control character (Windows line ending?); remove it");
   if (OBJ_txt2nid(type.c_str()) == NID_undef)
     refuse("the subject has no field " + quoted(type) +
            ": C, ST, L, O, OU, CN, DC, UID, emailAddress");
@@ -49,7 +49,8 @@ void add_field(X509_NAME* name, const std::string& field, bool joined) {
 
 void add_subject(X509_NAME* name, const std::string& subject) {
   if (subject.empty() || subject == "/") return;
-  if (subject[0] != '/') refuse("the subject begins with '/': /C=DE/O=Example/CN=www.example.org");
+  if (subject[0] != '/')
+    refuse("the subject must begin with '/': /C=DE/O=Example/CN=www.example.org");
   std::string field;
   bool joined = false;
   for (std::size_t i = 1; i <= subject.size(); ++i) {

@@ -38,7 +38,7 @@ Bytes encoded(T* object) {
   const int size = encode(object, &der);
   if (size <= 0) {
     ERR_clear_error();
-    throw Error(Code::kInternal, "what should be DER has no encoding");
+    throw Error(Code::kInternal, "an object has no DER encoding");
   }
   Bytes out(der, der + size);
   OPENSSL_free(der);

@@ -61,7 +61,7 @@ void read_actions(const YamlReader& reader, Rule& rule) {
     rule.actions.insert(*action);
   }
   if (rule.actions.empty())
-    throw Error(Code::kConfiguration, reader.where(field) + ": '" + field + "' names no action");
+    throw Error(Code::kConfiguration, reader.where(field) + ": '" + field + "' has no action");
 }
 
 void read_who(const YamlReader& reader, Rule& rule) {
@@ -72,7 +72,7 @@ void read_who(const YamlReader& reader, Rule& rule) {
   if (rule.uids.empty() && rule.gids.empty() && !rule.anyone) {
     throw Error(Code::kConfiguration,
                 reader.where() + ": rule '" + rule.name +
-                    "' says not who: give 'who' a user, a group or 'anyone: true'");
+                    "' has no 'who': set it to a user, a group or 'anyone: true'");
   }
 }
 
@@ -82,7 +82,7 @@ std::vector<std::string> names_in(const YamlReader& reader, const std::string& f
   auto names = reader.texts(field);
   if (reader.has(field) && names.empty())
     throw Error(Code::kConfiguration,
-                reader.where(field) + ": '" + field + "' is empty; remove it to mean every one");
+                reader.where(field) + ": '" + field + "' is empty; remove it to match all");
   return names;
 }
 
@@ -93,20 +93,20 @@ void read_peers(const YamlReader& reader, Rule& rule) {
     if (peer != kOutside && (!kid || peer.size() != kThumbprint))
       throw Error(Code::kConfiguration,
                   reader.where("peers") + ": '" + peer +
-                      "' is no identity: give the kid that keyagent key show prints there");
+                      "' is not an identity: use the kid that keyagent key show prints there");
   }
   const bool leaves = rule.allow && rule.actions.contains(Action::kExport);
   if (leaves && rule.peers.empty())
     throw Error(Code::kConfiguration,
                 reader.where() + ": rule '" + rule.name +
-                    "' lets keys leave and does not say for whom: give 'peers'");
+                    "' allows export without naming the targets: set 'peers'");
 }
 
 Rule read_rule(const YamlReader& reader) {
   Rule rule;
   rule.name = reader.text("name");
   if (rule.name.empty())
-    throw Error(Code::kConfiguration, reader.where("name") + ": a rule's name is not empty");
+    throw Error(Code::kConfiguration, reader.where("name") + ": a rule name must not be empty");
   rule.where = reader.where();
   read_actions(reader, rule);
   read_who(reader, rule);
@@ -117,10 +117,9 @@ Rule read_rule(const YamlReader& reader) {
   rule.names_credentials = reader.has("credentials");
   rule.credentials = reader.texts("credentials");
   if (rule.names_credentials && !rule.actions.contains(Action::kWork))
-    throw Error(Code::kConfiguration,
-                reader.where("credentials") +
-                    ": 'credentials' are those of the tasks of a rule with work; for credential "
-                    "name them in 'keys'");
+    throw Error(Code::kConfiguration, reader.where("credentials") +
+                                          ": 'credentials' applies to tasks, in a rule with work; "
+                                          "for credential, name them in 'keys'");
   for (const auto& purpose : rule.purposes) {
     if (!purpose_of(purpose))
       throw Error(Code::kConfiguration,

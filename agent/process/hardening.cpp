@@ -47,7 +47,7 @@ void start_again_without_loader_variables(char** argv, char** environment) {
   if (!steered) return;
   kept.push_back(nullptr);
   ::execve("/proc/self/exe", argv, kept.data());
-  throw Error(Code::kInternal, std::string("LD_… in the environment cannot be left behind: ") +
+  throw Error(Code::kInternal, std::string("LD_… in the environment cannot be removed: ") +
                                    std::strerror(errno) + "; unset it");
 }
 

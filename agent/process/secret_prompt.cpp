@@ -37,8 +37,7 @@ SecretBytes ask_secret(const std::string& question, const std::string& what,
                        const std::string& otherwise) {
   const Fd terminal(::open("/dev/tty", O_RDWR | O_CLOEXEC | O_NOCTTY));
   if (!terminal.valid())
-    throw Error(Code::kConfiguration,
-                "there is no terminal to ask for " + what + " at; " + otherwise);
+    throw Error(Code::kConfiguration, "no terminal to prompt for " + what + " at; " + otherwise);
   const QuietTerminal quiet(terminal.get());
   if (::write(terminal.get(), question.data(), question.size()) < 0)
     throw Error(Code::kConfiguration, "the terminal cannot be written");

@@ -45,7 +45,7 @@ PublicKeyInfo RemoteBackend::find_by_id(const Bytes& cka_id) {
   for (const auto& key : response.key_list().keys()) {
     if (key.cka_id() == wanted) return find(key.kid());
   }
-  throw Error(Code::kKeyNotPresent, "the agent shows no key with the CKA_ID " + wanted);
+  throw Error(Code::kKeyNotPresent, "the agent has no visible key with the CKA_ID " + wanted);
 }
 
 std::vector<Bytes> RemoteBackend::certificates(const Kid& kid) {

@@ -29,7 +29,7 @@ class AgentLock::PassphraseTurn {
   PassphraseTurn(AgentLock& locks, std::uint32_t uid) : locks_(locks), uid_(uid) {
     const std::lock_guard guard(locks_.mutex_);
     if (!locks_.hashing_.insert(uid).second)
-      throw Error(Code::kBusy, "another passphrase of this uid is being looked at");
+      throw Error(Code::kBusy, "another passphrase of this uid is being checked");
   }
   PassphraseTurn(const PassphraseTurn&) = delete;
   ~PassphraseTurn() {

@@ -32,9 +32,9 @@ void SessionBindings::bind(ByteView message) {
   believe.forwarding = forwarding;
 
   if (id.empty() || id.size() > kMaxSessionId) refuse("no session identifier");
-  if (!verify_blob(host_key, signature, id)) refuse("the host key has not signed the session");
+  if (!verify_blob(host_key, signature, id)) refuse("the host key did not sign the session");
   for (const auto& known : sessions_) {
-    if (!known.forwarding) refuse("this connection is bound to an authentication already");
+    if (!known.forwarding) refuse("this connection is already bound to an authentication");
     if (!std::equal(id.begin(), id.end(), known.id.begin(), known.id.end())) continue;
     if (!std::equal(host_key.begin(), host_key.end(), known.host_key.begin(), known.host_key.end()))
       refuse("the session is bound to another host key");

@@ -46,7 +46,8 @@ SecretBytes identities(const wire::KeyListReply& reply) {
     if (count == kMaxIdentities || keys.size() + one.size() + 5 > wire::kMaxFrame) {
       static std::atomic_flag told;
       if (!told.test_and_set())
-        log_warning("sshagent", "more sign keys than ssh takes in a list: the rest is left out");
+        log_warning("sshagent",
+                    "more sign keys than an ssh key list can hold; the rest is omitted");
       break;
     }
     keys.raw(one.bytes());

@@ -44,13 +44,13 @@ constexpr std::size_t kMaxExponent = 8;           // bytes: verification must st
 
 [[noreturn]] void refuse(const std::string& why) {
   ERR_clear_error();
-  throw Error(Code::kUsage, "not a public key that ssh and keyagent share: " + why);
+  throw Error(Code::kUsage, "not a public key that both ssh and keyagent support: " + why);
 }
 
 const Curve& curve_of(std::string_view name, std::string_view Curve::*of) {
   const auto* found = std::find_if(std::begin(kCurves), std::end(kCurves),
                                    [&](const Curve& each) { return each.*of == name; });
-  if (found == std::end(kCurves)) refuse("its curve is another");
+  if (found == std::end(kCurves)) refuse("its curve is different");
   return *found;
 }
 
@@ -73,7 +73,8 @@ Bytes number_of(const EVP_PKEY* key, const char* name, std::size_t width) {
 
 Bytes blob_of_ec(const EVP_PKEY* key) {
   char group[32] = {};
-  if (EVP_PKEY_get_group_name(key, group, sizeof group, nullptr) != 1) refuse("its curve is none");
+  if (EVP_PKEY_get_group_name(key, group, sizeof group, nullptr) != 1)
+    refuse("its curve is unsupported");
   const Curve& curve = curve_of(group, &Curve::openssl);
   Bytes point{0x04};
   for (const char* each : {OSSL_PKEY_PARAM_EC_PUB_X, OSSL_PKEY_PARAM_EC_PUB_Y}) {
@@ -108,7 +109,7 @@ Owned<EVP_PKEY> read_rsa(Reader& reader) {
   const auto n = number(modulus), e = number(exponent);
   if (!n || !e || BN_num_bits(n.get()) < kLeastRsa || BN_num_bits(n.get()) > kMaxRsa ||
       BN_is_odd(n.get()) == 0 || BN_is_odd(e.get()) == 0 || BN_is_one(e.get()) == 1)
-    refuse("an RSA key of a size or form that is not used");
+    refuse("an RSA key of an unsupported size or form");
   const Owned<OSSL_PARAM_BLD> build(OSSL_PARAM_BLD_new());
   OSSL_PARAM_BLD_push_BN(build.get(), OSSL_PKEY_PARAM_RSA_N, n.get());
   OSSL_PARAM_BLD_push_BN(build.get(), OSSL_PKEY_PARAM_RSA_E, e.get());
@@ -148,7 +149,7 @@ Owned<EVP_PKEY> load_blob(ByteView blob) {
   } else if (type.starts_with(kEcdsa) && type.find('@') == type.npos) {
     key = read_ec(reader, type);
   } else {
-    refuse("its type is another");
+    refuse("its type is unexpected");
   }
   reader.finish();
   return key;
@@ -231,7 +232,7 @@ Bytes key_blob(ByteView spki) {
       break;
     }
     default:
-      refuse("its type is another");
+      refuse("its type is unexpected");
   }
   return {blob.begin(), blob.end()};
 }

@@ -21,7 +21,7 @@ ByteView without_zeros(ByteView number) {
 }  // namespace
 
 ByteView Reader::take(std::size_t count) {
-  if (count > rest_.size()) malformed("it ends inside a field");
+  if (count > rest_.size()) malformed("it ends within a field");
   const ByteView taken = rest_.first(count);
   rest_ = rest_.subspan(count);
   return taken;
@@ -59,12 +59,12 @@ ByteView Reader::positive() {
   const ByteView number = string();
   if (number.empty() || (number[0] & 0x80U) != 0) malformed("a number is not positive");
   if (number[0] != 0) return number;
-  if (number.size() == 1 || (number[1] & 0x80U) == 0) malformed("a number has zeros in front");
+  if (number.size() == 1 || (number[1] & 0x80U) == 0) malformed("a number has leading zeros");
   return number.subspan(1);
 }
 
 void Reader::finish() const {
-  if (!rest_.empty()) malformed("something follows its last field");
+  if (!rest_.empty()) malformed("trailing data after its last field");
 }
 
 Writer& Writer::byte(std::uint8_t value) {

@@ -130,7 +130,7 @@ bool Store::update_agent(const Agent& a, const AgentChange& with) {
     if (with.challenge && !move_challenge_in(sql, *with.challenge, with.challenge_from))
       return false;
     if (!write_agent(sql, a)) {
-      if (with.challenge) throw Error(Code::kBusy, "the agent was changed at the same moment");
+      if (with.challenge) throw Error(Code::kBusy, "the agent was changed concurrently");
       return false;
     }
     if (!with.revoke.empty()) revoke_certificates(sql, a.id, a.changed, with.revoke);

@@ -74,7 +74,7 @@ void require_empty(Sql& sql, const Table& table) {
   if (sql.first(std::string("SELECT 1 FROM ") + table.name + " LIMIT 1", {},
                 [](const Row&) { return true; }))
     throw Error(Code::kExists, std::string("this store has ") + table.name +
-                                   " already: a clone goes into a store without data");
+                                   " already; clone into an empty store");
 }
 
 // Whose values are not records: this program makes records of them at its start.
@@ -82,8 +82,8 @@ void require_moved(Sql& from) {
   if (from.first("SELECT 1 FROM credentials WHERE envelope <> '' LIMIT 1", {},
                  [](const Row&) { return true; }))
     throw Error(Code::kConfiguration,
-                "the store to copy has credentials that are not under a data key yet: start its "
-                "instance once (its agent's policy must let it use data.*)");
+                "the source store has credentials without a data key: start its instance once (its "
+                "agent's policy must allow data.*)");
 }
 
 // An instance that was started and not used has the specification of its credentials, without keys.
@@ -103,13 +103,13 @@ void require_same_schema(Database& from) {
   } catch (const Error& error) {
     if (retryable(error.code())) throw;
     throw Error(Code::kIntegrity,
-                std::string("what is to be copied is no store of keyagent: ") + error.what());
+                std::string("the source is not a keyagent store: ") + error.what());
   }
   const auto known = static_cast<int>(migrations().size());
   if (found != known)
-    throw Error(Code::kIntegrity, "the store to copy has schema " + std::to_string(found) +
+    throw Error(Code::kIntegrity, "the source store has schema " + std::to_string(found) +
                                       ", this program writes " + std::to_string(known) +
-                                      ": use one version of the program for both");
+                                      ": use the same program version for both");
 }
 
 }  // namespace

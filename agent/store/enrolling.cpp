@@ -119,7 +119,7 @@ void write(Sql& sql, Agent agent, const std::optional<Agent>& before) {
     agent.revision = before->revision;
   }
   if (before ? !write_agent(sql, agent) : !insert_agent(sql, agent))
-    throw Error(Code::kBusy, "the agent was changed at the same moment; try again");
+    throw Error(Code::kBusy, "the agent was changed concurrently; try again");
 }
 
 bool prove(Sql& sql, const Enrollment& e) {
@@ -180,7 +180,7 @@ Enrolled Store::ask_approval(const Enrollment& e, const PendingLimits& limits,
     if (!has_acted(found.outcome) || found.token) return found;
     if (found.outcome == kPending) found.outcome = add_pending(sql, e, limits);
     if (!has_acted(found.outcome)) return found;
-    if (!prove(sql, e)) throw Error(Code::kBusy, "the enrollment was changed at the same moment");
+    if (!prove(sql, e)) throw Error(Code::kBusy, "the enrollment was changed concurrently");
     insert_event(sql, event(found));
     return found;
   });

@@ -152,7 +152,7 @@ bool Store::add_exchange(const Exchange& exchange, std::size_t max_open, const E
         std::string("SELECT count(*) FROM exchanges WHERE own = :own AND ") + kOpenExchanges,
         {{"own", exchange.own}}, [](const Row& row) { return row.number(0); });
     if (open.value() >= static_cast<long long>(max_open))
-      throw Error(Code::kBusy, "too many requests for keys have not ended");
+      throw Error(Code::kBusy, "too many key requests are open");
     insert(sql, added);
     insert_event(sql, event);
     return true;
@@ -205,7 +205,7 @@ bool Store::approve_by_policy(const Exchange& exchange, const Peer& peer, const 
                               {"revision", peer.revision}}) == 1;
     if (!covered) return false;
     if (update(sql, exchange) != 1)
-      throw Error(Code::kBusy, "the request was changed at the same moment; try again");
+      throw Error(Code::kBusy, "the request was changed concurrently; try again");
     insert_event(sql, event);
     return true;
   });

@@ -241,7 +241,7 @@ void prepare(Sql& sql) {
     const auto tables = sql.all("SELECT name FROM sqlite_master WHERE type = 'table'", {},
                                 [](const Row& row) { return row.text(0) == "store_schema"; });
     if (!tables.empty() && std::find(tables.begin(), tables.end(), true) == tables.end())
-      throw Error(Code::kIntegrity, "the SQLite file is no store of keyagent");
+      throw Error(Code::kIntegrity, "the SQLite file is not a keyagent store");
   }
   sql.run(schema_words(sql.engine(), R"sql(CREATE TABLE IF NOT EXISTS store_schema (
       version BIGINT PRIMARY KEY, applied BIGINT NOT NULL))sql"));
@@ -268,8 +268,8 @@ void bring_up(Database& database, std::span<const Migration> steps) {
       const int found = schema_version(sql);
       if (found > known)
         throw Error(Code::kIntegrity, "the store has schema " + std::to_string(found) +
-                                          ", this program knows " + std::to_string(known) +
-                                          "; use the newer program, nothing was changed");
+                                          ", this program supports " + std::to_string(known) +
+                                          "; use the newer program; nothing was changed");
       if (found == known) return found;
       for (const char* statement : steps[static_cast<std::size_t>(found)])
         sql.run(schema_words(sql.engine(), statement));

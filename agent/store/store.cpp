@@ -90,7 +90,7 @@ void Store::notify(const std::string& what) {
               [](const Row&) { return 0; });
     });
   } catch (const Error& error) {
-    log_warning("store", std::string("the other replicas were not woken: ") + error.what());
+    log_warning("store", std::string("the other replicas could not be notified: ") + error.what());
   }
 }
 
@@ -99,7 +99,7 @@ void Store::notify(const std::string& what) {
 void Store::backup(const std::string& path) {
   if (impl_->db.place().engine != Engine::kSqlite)
     throw Error(Code::kUnsupported, "a store on PostgreSQL is backed up with pg_dump");
-  if (!make_empty_file(path)) throw Error(Code::kConfiguration, path + " exists already");
+  if (!make_empty_file(path)) throw Error(Code::kConfiguration, path + " already exists");
   try {
     impl_->db.read([&](Sql& sql) { sql.run("VACUUM INTO :path", {{"path", path}}); });
     sync_path(path);

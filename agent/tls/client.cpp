@@ -58,7 +58,7 @@ struct Client::Impl {
     const bool in_time = run_until(io, deadline, [&] { stream->close(); });
     if (in_time && !result) return;
     const std::string text =
-        !in_time ? "did not answer within " + std::to_string(options.timeout.count()) + " ms"
+        !in_time ? "did not respond within " + std::to_string(options.timeout.count()) + " ms"
                  : std::string("was lost while ") + doing + ": " + result.message();
     const Error lost(Code::kPeer, "the connection to " + where.authority + " " + text);
     const Error why =
@@ -117,7 +117,7 @@ HttpResponse Client::call(const std::string& method, const std::string& target,
   http::response_parser<http::string_body> parser;
   parser.body_limit(kLargestAnswer);
   parser.skip(method == "HEAD");
-  impl.run(deadline, "waiting for the answer", [&](auto done) {
+  impl.run(deadline, "waiting for the response", [&](auto done) {
     http::async_read(*impl.stream, impl.buffer, parser, std::move(done));
   });
   wipe_read(impl.buffer);

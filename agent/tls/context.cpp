@@ -108,7 +108,8 @@ void Context::set_identity(const Identity& identity) {
 void Context::set_trust(const Trust& trust) {
   const auto& library = *library_->impl();
   if (!trust.anchor_spki_sha256.empty() && !trust.anchors.empty())
-    throw Error(Code::kConfiguration, "a pinned root is instead of anchors, not beside them");
+    throw Error(Code::kConfiguration,
+                "a pinned root replaces trust anchors and cannot be combined with them");
   X509_STORE* store = SSL_CTX_get_cert_store(get());
   for (const auto& der : trust.anchors) {
     const auto anchor = library.certificate(der, "an anchor");
@@ -127,7 +128,7 @@ std::optional<Error> Context::judge_again(SSL* session, const Expected& expected
   const bool required = (SSL_CTX_get_verify_mode(get()) & SSL_VERIFY_FAIL_IF_NO_PEER_CERT) != 0;
   if (certificate == nullptr) {
     if (!required) return std::nullopt;
-    return Error(Code::kPeerNoCertificate, "the client showed no certificate");
+    return Error(Code::kPeerNoCertificate, "the client sent no certificate");
   }
   const Owned<X509_STORE_CTX> store(X509_STORE_CTX_new_ex(library_->impl()->context, nullptr));
   must(store && X509_STORE_CTX_init(store.get(), SSL_CTX_get_cert_store(get()), certificate,

@@ -62,7 +62,7 @@ void shake_hands(asio::io_context& io, TlsStream& stream, Deadline deadline,
     const Step step = stream.session().handshake();
     if (step == Step::kDone) return;
     if (step == Step::kFault) throw Error(stream.session().fault());
-    if (step == Step::kEnd) unreachable(where, "it ended the handshake");
+    if (step == Step::kEnd) unreachable(where, "the peer ended the handshake");
     error_code result;
     stream.socket().async_wait(
         step == Step::kWantWrite ? tcp::socket::wait_write : tcp::socket::wait_read,

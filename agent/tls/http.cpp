@@ -86,7 +86,7 @@ std::map<std::string, std::string> headers_of(const Fields& fields) {
 
 void take_target(boost::beast::string_view target, HttpRequest& request) {
   const auto url = boost::urls::parse_origin_form({target.data(), target.size()});
-  if (!url) throw Error(Code::kUsage, "the target is no path with a query");
+  if (!url) throw Error(Code::kUsage, "the target is not a path with a query");
   request.path = url->path();
   const auto params = url->params();
   for (const auto& param : params) {
@@ -94,7 +94,7 @@ void take_target(boost::beast::string_view target, HttpRequest& request) {
       throw Error(Code::kUsage, "the query names one parameter twice");
   }
   if (escape_controls(request.path) != request.path)
-    throw Error(Code::kUsage, "the path holds a control character or is not UTF-8");
+    throw Error(Code::kUsage, "the path contains a control character or is not UTF-8");
 }
 
 }  // namespace

@@ -192,7 +192,7 @@ void HttpConnection::refuse_request(error_code error) {
       error.category() == http::make_error_code(http::error::bad_method).category();
   if (!malformed || error == http::error::end_of_stream || error == http::error::partial_message)
     return linger();
-  answer(400, "this is no HTTP request");
+  answer(400, "not an HTTP request");
 }
 
 void HttpConnection::handle(Request request) {
@@ -204,7 +204,7 @@ void HttpConnection::handle(Request request) {
   server_.in_worker([self = shared_from_this(), shared, keep, head, version] {
     auto response = std::make_shared<HttpResponse>(guarded([&] {
       if (!self->server_.handlers.request)
-        throw Error(Code::kUsage, "there are links here, and no requests");
+        throw Error(Code::kUsage, "this endpoint accepts WebSocket connections only");
       auto asked = from_beast(std::move(*shared), *self->peer_);
       const Wiping wiping(asked.body);
       return self->server_.handlers.request(asked);
@@ -224,9 +224,10 @@ void HttpConnection::upgrade(Request request) {
     // A shared owner: a handler that is made is told its end, whatever happens on the way.
     auto handler = std::make_shared<std::unique_ptr<LinkHandler>>();
     auto refusal = std::make_shared<HttpResponse>(guarded([&] {
-      if (!self->server_.handlers.link) throw Error(Code::kUsage, "there are no links here");
+      if (!self->server_.handlers.link)
+        throw Error(Code::kUsage, "this endpoint accepts no WebSocket connections");
       *handler = self->server_.handlers.link(queue, from_beast(Request(*shared), *self->peer_));
-      if (!*handler) throw Error(Code::kUsage, "there is no link of this name");
+      if (!*handler) throw Error(Code::kUsage, "unknown WebSocket path");
       return HttpResponse{};
     }));
     self->server_.in_io([self, shared, queue, handler, refusal] {

@@ -15,7 +15,7 @@ Library::Impl::Impl(std::shared_ptr<openssl::Backend> backend) {
   software = OSSL_PROVIDER_load(context, "default");
   if (software == nullptr) {
     OSSL_LIB_CTX_free(context);
-    throw queued_error(Code::kInternal, "OpenSSL's default provider is not to be loaded");
+    throw queued_error(Code::kInternal, "OpenSSL's default provider cannot be loaded");
   }
   try {
     agent = openssl::load_builtin(context, std::move(backend));
@@ -61,7 +61,7 @@ Owned<X509> Library::Impl::certificate(ByteView der, const std::string& what) co
   // On failure d2i frees what it was given.
   Owned<X509> certificate(d2i_X509(&fresh, &at, static_cast<long>(der.size())));
   if (!certificate || at != der.data() + der.size())
-    throw queued_error(Code::kConfiguration, what + " is no certificate in DER");
+    throw queued_error(Code::kConfiguration, what + " is not a certificate in DER");
   return certificate;
 }
 
@@ -71,7 +71,7 @@ Owned<X509_CRL> Library::Impl::revocation_list(ByteView der) const {
   const unsigned char* at = der.data();
   Owned<X509_CRL> list(d2i_X509_CRL(&fresh, &at, static_cast<long>(der.size())));
   if (!list || at != der.data() + der.size())
-    throw queued_error(Code::kConfiguration, "a revocation list is none in DER");
+    throw queued_error(Code::kConfiguration, "a revocation list is not in DER");
   return list;
 }
 

@@ -126,7 +126,7 @@ void LinkSession::on_read(error_code error) {
   in_.shrink_to_fit();
   if (closing_) return read();  // until the other side's farewell
   if (!socket_.got_text()) {
-    end("a link carries text only");
+    end("a link carries text messages only");
     return read();
   }
   ++ahead_;

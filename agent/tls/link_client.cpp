@@ -64,7 +64,7 @@ LinkClient::LinkClient(std::shared_ptr<Library> library, ClientOptions options,
 }
 
 LinkClient::~LinkClient() {
-  asio::post(impl_->io, [session = impl_->session] { session->end("the other side ends"); });
+  asio::post(impl_->io, [session = impl_->session] { session->end("the peer is stopping"); });
   {
     std::unique_lock lock(impl_->mutex);
     impl_->changed.wait(lock, [this] { return impl_->ended.has_value(); });

@@ -105,7 +105,7 @@ Server::~Server() {
       const std::lock_guard lock(impl->mutex);
       all = impl->connections;
     }
-    for (const auto& each : all) each->end("the server ends");
+    for (const auto& each : all) each->end("the server is stopping");
   });
   {
     std::unique_lock lock(impl_->mutex);

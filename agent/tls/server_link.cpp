@@ -93,7 +93,7 @@ void start_link(Server::Impl& server, TlsStream stream, std::shared_ptr<LinkQueu
   const auto link = std::make_shared<ServerLink>(server, queue, std::move(handler));
   server.add(link);
   link->start(std::move(stream), upgrade);
-  if (server.ending) link->end("the server ends");
+  if (server.ending) link->end("the server is stopping");
 }
 
 }  // namespace keyagent::tls

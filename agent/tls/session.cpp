@@ -77,7 +77,7 @@ Session::Session(std::shared_ptr<const Context> context, int fd, Expected expect
   expected_.anchor_spki = context_->anchor_spki();
   ssl_.reset(SSL_new(context_->get()));
   BIO* wire = ssl_ ? new_wire(fd) : nullptr;
-  if (wire == nullptr) throw queued_error(Code::kInternal, "no TLS session can be made");
+  if (wire == nullptr) throw queued_error(Code::kInternal, "cannot create a TLS session");
   SSL_set_bio(ssl_.get(), wire, wire);
   SSL_set_app_data(ssl_.get(), this);
   set_parameters(SSL_get0_param(ssl_.get()), expected_);
@@ -111,13 +111,12 @@ Step Session::handshake() {
 
 Step Session::read(std::span<char> into, std::size_t& count) {
   ERR_clear_error();
-  return step(SSL_read_ex(ssl_.get(), into.data(), into.size(), &count), "while it was read");
+  return step(SSL_read_ex(ssl_.get(), into.data(), into.size(), &count), "while reading");
 }
 
 Step Session::write(std::span<const char> from, std::size_t& count) {
   ERR_clear_error();
-  return step(SSL_write_ex(ssl_.get(), from.data(), from.size(), &count),
-              "while it was written to");
+  return step(SSL_write_ex(ssl_.get(), from.data(), from.size(), &count), "while writing");
 }
 
 void Session::farewell() {
@@ -163,13 +162,13 @@ Error Session::why(int error, const char* doing) {
   const int reason = ERR_GET_REASON(first);
   if (ERR_GET_LIB(first) == ERR_LIB_SSL && reason > SSL_AD_REASON_OFFSET)
     return Error(Code::kRefusedByPeer,
-                 peer + " refused this side: TLS alert \"" +
+                 peer + " refused the connection: TLS alert \"" +
                      SSL_alert_desc_string_long(reason - SSL_AD_REASON_OFFSET) + "\"");
   if (ERR_GET_LIB(first) == ERR_LIB_SSL && reason == SSL_R_PEER_DID_NOT_RETURN_A_CERTIFICATE)
-    return Error(Code::kPeerNoCertificate, peer + " showed no certificate");
+    return Error(Code::kPeerNoCertificate, peer + " sent no certificate");
   if (ERR_GET_LIB(first) == ERR_LIB_SSL && reason == SSL_R_UNEXPECTED_EOF_WHILE_READING)
     return Error(Code::kPeer, "the connection to " + peer + " ended " + doing);
-  return queued_error(Code::kPeer, "no TLS with " + peer + " " + doing);
+  return queued_error(Code::kPeer, "no TLS connection with " + peer + " " + doing);
 }
 
 std::optional<Error> Session::last_words() {

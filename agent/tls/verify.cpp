@@ -109,8 +109,8 @@ std::string reason_of(int error, X509* at, const Expected& expected) {
     case Code::kPeerExpired:
       return "expired on " + time_text(X509_get0_notAfter(at)) + "; it is " + now;
     case Code::kPeerNotYetValid:
-      return "is valid from " + time_text(X509_get0_notBefore(at)) + " on, and this clock says " +
-             now + ": a clock is wrong (clock skew), or it is early";
+      return "is valid from " + time_text(X509_get0_notBefore(at)) + " on, but this clock says " +
+             now + ": a clock is wrong (clock skew), or it is too early";
     case Code::kPeerPurpose:
       return expected.side == Side::kServer ? "is not for TLS clients (extended key usage)"
                                             : "is not for TLS servers (extended key usage)";
@@ -204,7 +204,7 @@ void set_parameters(X509_VERIFY_PARAM* parameters, const Expected& expected) {
   if (X509_VERIFY_PARAM_set1_ip_asc(parameters, expected.host.c_str()) == 1) return;
   if (expected.host.empty() ||
       X509_VERIFY_PARAM_set1_host(parameters, expected.host.data(), expected.host.size()) != 1)
-    throw Error(Code::kUsage, "'" + expected.host + "' is no name of a host");
+    throw Error(Code::kUsage, "'" + expected.host + "' is not a host name");
 }
 
 Peer describe(X509* certificate) {

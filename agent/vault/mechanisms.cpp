@@ -143,8 +143,8 @@ std::string custody_fault(const pkcs11::Custody& custody, pkcs11::Usage usage,
     if (auto fault = origin_fault(custody, birth); !fault.empty()) return fault;
   }
   if (!custody.read_refused) return "its value could be read";
-  if (leaves && !custody.copy_refused) return "it could be copied readable";
-  if (!leaves && !custody.wrap_refused) return "it could be wrapped out";
+  if (leaves && !custody.copy_refused) return "it could be copied as readable";
+  if (!leaves && !custody.wrap_refused) return "it could be extracted by wrapping";
   using pkcs11::Usage;
   const std::pair<const std::optional<bool>&, bool> usages[] = {
       {custody.sign, usage == Usage::kSign},
@@ -155,7 +155,7 @@ std::string custody_fault(const pkcs11::Custody& custody, pkcs11::Usage usage,
       {custody.wrap, usage == Usage::kWrap}};
   for (const auto& [reported, asked] : usages) {
     if (reported && *reported != asked && (asked || profile.deny_usages))
-      return "its usage flags are not the ones asked for";
+      return "its usage flags differ from the request";
   }
   return {};
 }

@@ -24,7 +24,7 @@ void require(bool done, const VaultKey& key, const char* what) {
   if (done) return;
   throw Error(Code::kIntegrity,
               std::string("self-test of key ") + key.info.name + " failed: " + what +
-                  "; the token's private key is not the public key's other half",
+                  "; the token's private key does not match the public key",
               key.info.kid.text());
 }
 
@@ -102,7 +102,7 @@ void TokenVault::self_test(const VaultKey& key) {
             key.info.envelope == EnvelopeAlgorithm::kRsaOaep ? OaepHash::kSha1 : OaepHash::kSha256;
         const Bytes sealed = oaep_encrypt(key, hash, fresh);
         require(equal_secret(decrypt_with(key, hash, sealed, fresh.size()), fresh), key,
-                "what was encrypted to it does not decrypt");
+                "data encrypted to it does not decrypt");
       } else {
         const auto agreement = agree_in_software(key);
         require(equal_secret(agree_with(key, agreement.point), agreement.secret), key,
@@ -111,7 +111,7 @@ void TokenVault::self_test(const VaultKey& key) {
       return;
     case Purpose::kStorage:
       require(equal_secret(unwrap_with(key, wrap_with(key, fresh), fresh.size()), fresh), key,
-              "what it wrapped does not unwrap");
+              "a key it wrapped does not unwrap");
       return;
     case Purpose::kExchange:
       test_unwrap(key);

@@ -110,7 +110,8 @@ void TokenVault::require_custody(const VaultKey& key) {
       custody_fault(prove_custody(key), usage_of(key.info.purpose, key.info.algorithm),
                     token_->profile(), key.birth);
   if (fault.empty()) return;
-  throw Error(Code::kIntegrity, "the token made a key that is not as asked (" + fault + ")",
+  throw Error(Code::kIntegrity,
+              "the token created a key that differs from the request (" + fault + ")",
               key.info.kid.text());
 }
 
@@ -124,7 +125,7 @@ void TokenVault::destroy(const CkaId& cka_id) {
     // (RELIABILITY 57).
     if (find(cka_id)) {
       throw Error(Code::kTokenFault, "the token still holds objects under CKA_ID " + cka_id.hex() +
-                                         " after it said they were destroyed");
+                                         " after it reported them as destroyed");
     }
   });
 }
@@ -249,7 +250,7 @@ Bytes TokenVault::sign_with(const VaultKey& key, SignatureAlgorithm algorithm, B
   }
   const auto digest = digest_of(algorithm);
   if (digest != DigestAlgorithm::kNone && input.size() != digest_size(digest)) {
-    throw Error(Code::kUsage, std::string(name_of(algorithm)) + " signs a digest of " +
+    throw Error(Code::kUsage, std::string(name_of(algorithm)) + " needs a digest of " +
                                   std::to_string(digest_size(digest)) + " bytes, not " +
                                   std::to_string(input.size()));
   }

@@ -18,7 +18,7 @@ namespace {
 
 void require_unwraps(const VaultKey& key) {
   if (key.info.purpose == Purpose::kExchange && is_rsa(key.info.algorithm)) return;
-  throw Error(Code::kUnsupported, "key " + key.info.name + " is no RSA exchange key",
+  throw Error(Code::kUnsupported, "key " + key.info.name + " is not an RSA exchange key",
               key.info.kid.text());
 }
 
@@ -37,8 +37,8 @@ Bytes TokenVault::wrap_for(const Kid& kid, ByteView recipient_spki, OaepHash has
   if (key->birth != Birth::kExchangeable) {
     throw Error(Code::kKeyState,
                 "key " + key->info.name +
-                    " was not made exchangeable and never leaves its token; keys that may are "
-                    "created with --exchangeable",
+                    " is not exchangeable and never leaves its token; create exchangeable keys "
+                    "with --exchangeable",
                 kid.text());
   }
   return at_boundary(kid.text(), [&] {

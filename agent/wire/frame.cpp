@@ -19,7 +19,7 @@ std::size_t length_at(const std::uint8_t* header) {
 }
 
 void check_length(std::size_t length, std::size_t limit) {
-  if (length == 0) throw Error(Code::kUsage, "an empty frame: every frame carries one message");
+  if (length == 0) throw Error(Code::kUsage, "an empty frame: every frame must carry one message");
   if (length > limit)
     throw Error(Code::kUsage, "a frame of " + std::to_string(length) + " bytes: the limit is " +
                                   std::to_string(limit));

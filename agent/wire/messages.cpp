@@ -21,7 +21,7 @@ SecretBytes serialise(const google::protobuf::MessageLite& message) {
   SecretBytes bytes(message.ByteSizeLong());
   if (bytes.size() > std::numeric_limits<int>::max() ||
       !message.SerializeToArray(bytes.data(), static_cast<int>(bytes.size())))
-    throw Error(Code::kInternal, "a message could not be serialised");
+    throw Error(Code::kInternal, "a message could not be serialized");
   return bytes;
 }
 

@@ -123,7 +123,7 @@ void Worker::serve(const Name& name) {
               {response.task_take().task(), sent + lease, {grant.begin(), grant.end()}}, killed_);
     } catch (const Error& error) {
       if (limiter.admit(std::string(code_name(error.code()))))
-        log_warning("worker", handler->name + ": no tasks now: " + error.what());
+        log_warning("worker", handler->name + ": no tasks: " + error.what());
       pause = std::min(std::max(pause * 2, poll), longest_pause(error.code()));
       draining_.wait(pause);
     }

@@ -20,7 +20,7 @@ namespace {
 
 void require_name(const std::string& name, const std::string& where) {
   if (KeyName::parse(name)) return;
-  refuse(where, "a handler's name is 1 to 63 of a-z, 0-9, '.', '_' and '-'");
+  refuse(where, "a handler name must be 1 to 63 of a-z, 0-9, '.', '_' and '-'");
 }
 
 // "512M"
@@ -43,7 +43,7 @@ void require_program(const std::filesystem::path& path, const std::string& where
   if (!path.is_absolute()) refuse(where, "'program' must be an absolute path");
   struct stat info {};
   if (::stat(path.c_str(), &info) != 0 || !S_ISREG(info.st_mode))
-    refuse(where, path.string() + " is no program that is there");
+    refuse(where, path.string() + " does not exist");
   if ((info.st_mode & (S_IXUSR | S_IXGRP | S_IXOTH)) == 0)
     refuse(where, path.string() + " cannot be executed: chmod 0755 " + path.string());
   try {
@@ -56,13 +56,14 @@ void require_program(const std::filesystem::path& path, const std::string& where
 std::optional<process::User> read_user(const YamlReader& reader) {
   const bool root = ::geteuid() == 0;
   if (!reader.has("user")) {
-    if (root) refuse(reader.where(), "the worker is root: say which 'user' its handlers are to be");
+    if (root) refuse(reader.where(), "the worker runs as root: set the 'user' of its handlers");
     return std::nullopt;
   }
   const auto user = process::user_of(reader.text("user"));
   if (root) return user;
   if (user.uid != ::geteuid())
-    refuse(reader.where("user"), "only a worker that is root has handlers of another user");
+    refuse(reader.where("user"),
+           "only a worker that runs as root can run handlers as another user");
   return std::nullopt;
 }
 
@@ -90,13 +91,13 @@ WorkerConfig read_config(const YamlReader& reader) {
   config.poll = agent.duration("poll", config.poll);
   using namespace std::chrono_literals;
   if (config.poll < 20ms || config.poll > 60s)
-    refuse(agent.where("poll"), "'poll' is from 20ms to 60s");
+    refuse(agent.where("poll"), "'poll' must be from 20ms to 60s");
   const auto handlers = reader.child("handlers");
   for (const auto& name : handlers.names()) {
     require_name(name, handlers.where(name));
     config.handlers.push_back(read_handler(handlers.child(name), name));
   }
-  if (config.handlers.empty()) refuse(reader.where("handlers"), "it names no handler");
+  if (config.handlers.empty()) refuse(reader.where("handlers"), "it has no handlers");
   reader.finish();
   return config;
 }

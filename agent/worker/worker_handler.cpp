@@ -163,7 +163,7 @@ class Run {
     const std::string why = std::strerror(errno);
     ::kill(-pid_, SIGKILL);
     while (::waitpid(pid_, nullptr, 0) < 0 && errno == EINTR) continue;
-    throw Error(Code::kInternal, "a handler cannot be waited for and was killed: " + why);
+    throw Error(Code::kInternal, "waiting for a handler failed; it was killed: " + why);
   }
 
   // Waits for something, at most a second: the host may have slept.
@@ -202,9 +202,9 @@ class Run {
     const auto now = boot_now();
     std::string why;
     if (killed_.raised()) {
-      why = ": the worker was told to end";
+      why = ": the worker was stopped";
     } else if (leash_.is_cut().raised() || now >= leash_.until()) {
-      why = ": its lease had gone";
+      why = ": its lease expired";
     } else if (now < began_ + work_.limit) {
       return;
     }
@@ -228,7 +228,7 @@ class Run {
     if (code == 0) end.outcome = "done";
     if (code == EX_TEMPFAIL) end.outcome = "retry";
     end.text = "ended with " + std::to_string(code) + " after " + seconds_since_start() + " s" +
-               (more_ ? "; its result was cut at 64 KiB" : "");
+               (more_ ? "; its result was truncated at 64 KiB" : "");
     return end;
   }
 
@@ -254,7 +254,7 @@ BootTime boot_now() {
 }
 
 Flag::Flag() : fd_(::eventfd(0, EFD_CLOEXEC)) {
-  if (!fd_.valid()) throw Error(Code::kInternal, "no descriptor for an event");
+  if (!fd_.valid()) throw Error(Code::kInternal, "cannot create an event descriptor");
 }
 
 void Flag::raise() {

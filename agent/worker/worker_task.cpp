@@ -59,7 +59,7 @@ class LeaseRenewer {
         leash_.extend(sent + std::chrono::milliseconds(left));
         wait = third();
       } catch (const Error& error) {
-        log_warning("worker", who_ + " is not kept: " + error.what());
+        log_warning("worker", who_ + " could not be renewed: " + error.what());
         if (is_final(error.code())) return leash_.cut();
         wait = std::min<BootTime>(kAgain, third());
       }
@@ -122,7 +122,7 @@ HandlerEnd run(client::Client& agent, const HandlerConfig& handler, const TakenT
   }
   // Nothing is begun that somebody else may begin too.
   if (leash.is_cut().raised() || killed.raised() || boot_now() >= leash.until())
-    return {"retry", "not started: its lease had gone", {}};
+    return {"retry", "not started: its lease expired", {}};
   try {
     return run_handler(handler, work, leash, killed);
   } catch (const Error& error) {
@@ -148,7 +148,7 @@ void tell_end(client::Client& agent, const wire::Task& task, const HandlerEnd& e
     } catch (const Error& error) {
       if (!told || is_final(error.code()))
         log_error("worker", who + ": its outcome, " + end.outcome +
-                                ", is not taken by the agent: " + error.what());
+                                ", is not accepted by the agent: " + error.what());
       told = true;
       if (is_final(error.code())) return;
     }

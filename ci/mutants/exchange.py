@@ -23,7 +23,7 @@ MUTANTS = [
     ("package-of-an-aes-256-key", "agent/exchange/package.cpp", 'if (key.text("algorithm") != name_of(KeyAlgorithm::kAes256))', "if (false)",
      "package_test", "PackageTest"),
     ("package-is-short", "agent/exchange/package.cpp",
-     'if (jws.size() > kMaxPackage) refuse("it is longer than 8 KiB");\n  return parse_offer(as_text(envelope::verify_jws(target, jws, kOfferType)));',
-     'if (false) refuse("it is longer than 8 KiB");\n  return parse_offer(as_text(envelope::verify_jws(target, jws, kOfferType)));', "package_test",
+     'if (jws.size() > kMaxPackage) refuse("it exceeds 8 KiB");\n  return parse_offer(as_text(envelope::verify_jws(target, jws, kOfferType)));',
+     'if (false) refuse("it exceeds 8 KiB");\n  return parse_offer(as_text(envelope::verify_jws(target, jws, kOfferType)));', "package_test",
      "PackageTest"),
 ]

@@ -1,8 +1,8 @@
 MUTANTS = [
     ("session-signed-by-its-host", "agent/sshagent/session_binding.cpp",
-     '  if (!verify_blob(host_key, signature, id)) refuse("the host key has not signed the session");\n', "", "sshagent_test", "SessionBind"),
+     '  if (!verify_blob(host_key, signature, id)) refuse("the host key did not sign the session");\n', "", "sshagent_test", "SessionBind"),
     ("bound-connections-bind-no-more", "agent/sshagent/session_binding.cpp",
-     '    if (!known.forwarding) refuse("this connection is bound to an authentication already");\n', "", "sshagent_test", "SessionBind"),
+     '    if (!known.forwarding) refuse("this connection is already bound to an authentication");\n', "", "sshagent_test", "SessionBind"),
     ("session-of-one-host-key", "agent/sshagent/session_binding.cpp",
      "if (!std::equal(host_key.begin(), host_key.end(), known.host_key.begin(), known.host_key.end()))", "if (false)", "sshagent_test",
      "SessionBind"),

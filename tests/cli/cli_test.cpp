@@ -202,7 +202,7 @@ TEST_F(CliTest, R12_ARekeyIsFollowedByResealingAndOnlyThenByTheOldKeysEnd) {
   EXPECT_EQ(agent_.json("census scan " + folder.string()).at("envelopes"), 4);
   const auto refused = agent_.run("key destroy " + old + " --yes");
   EXPECT_EQ(refused.status, 3);
-  EXPECT_THAT(refused.output, HasSubstr("3 sealed data name it"));
+  EXPECT_THAT(refused.output, HasSubstr("3 sealed envelopes name it"));
   EXPECT_EQ(agent_.json("reseal --dry-run " + folder.string()).at("resealed"), 3);
   const auto resealed = agent_.json("reseal " + folder.string());
   EXPECT_EQ(resealed.at("resealed"), 3);
@@ -289,7 +289,7 @@ TEST_F(CliTest, ASignatureVerifiesHereAndWithOpenssl) {
 
 TEST_F(CliTest, StatusDoctorWhyAndAuditHaveTheirFields) {
   EXPECT_EQ(agent_.json("status").at("token").at("state"), "up");
-  EXPECT_THAT(agent_.run("reload").output, HasSubstr("in force"));
+  EXPECT_THAT(agent_.run("reload").output, HasSubstr("reloaded policy"));
   EXPECT_EQ(agent_.json("doctor").at("exit"), 0);
   EXPECT_EQ(agent_.json("why open anything").at("rule"), "owners-administer");
   EXPECT_EQ(agent_.json("why open anything --uid 65533", 3).at("rule"), "default");

@@ -185,8 +185,8 @@ TEST_F(ConfigCheck, T4_ARuleWithWorkSaysWhichCredentialsItsTasksMayHave) {
 }
 
 TEST_F(ConfigCheck, T4_MissingPartsAreNamed) {
-  const std::pair<const char*, const char*> kParts[] = {{"policy.yml", "the policy is not there"},
-                                                        {"pin", "the PIN file is not there"},
+  const std::pair<const char*, const char*> kParts[] = {{"policy.yml", "the policy does not exist"},
+                                                        {"pin", "the PIN file does not exist"},
                                                         {"token.so", "is not installed"}};
   for (const auto& [file, text] : kParts) {
     std::filesystem::rename(at(file), at("aside"));
@@ -199,9 +199,9 @@ TEST_F(ConfigCheck, T4_MissingPartsAreNamed) {
 
 TEST_F(ConfigCheck, T4_PinTrapsAreNamed) {
   configure("", "{prompt: true}");
-  EXPECT_THAT(check(), ElementsAre(finding("warning", "asked for at each start", "credential")));
+  EXPECT_THAT(check(), ElementsAre(finding("warning", "prompted for at each start", "credential")));
   configure("", "{env: KEYAGENT_PIN}");
-  EXPECT_THAT(check(), ElementsAre(finding("error", "not taken from the environment", "")));
+  EXPECT_THAT(check(), ElementsAre(finding("error", "must not be in the environment", "")));
   configure("");
   write("pin", "", 0400);
   EXPECT_THAT(check(), ElementsAre(finding("error", "is empty", "install -m 0400")));
@@ -224,7 +224,7 @@ TEST_F(ConfigCheck, T4_PolicyTrapsAreNamed) {
 
 TEST_F(ConfigCheck, T4_SettingsThatContradictOrWeakenAreNamed) {
   configure("limits: {connections: 5, connections-per-uid: 6}\n");
-  EXPECT_THAT(check(), ElementsAre(finding("error", "take them all", "below 5")));
+  EXPECT_THAT(check(), ElementsAre(finding("error", "use all connections", "below 5")));
   configure("  deadline: 10s\n  stuck-exit: 5s\n");
   EXPECT_THAT(check(),
               ElementsAre(finding("error", "shorter than one operation", "above 10000ms")));
@@ -238,7 +238,7 @@ TEST_F(ConfigCheck, T4_SettingsThatContradictOrWeakenAreNamed) {
               ElementsAre(finding("error", "no group 'no-group-of-this-name'", "groupadd")));
   mode("run", 01777);
   write("keyagentd.yml", socket, 0644);
-  EXPECT_THAT(check(), ElementsAre(finding("error", "shared by every user", "folder of its own")));
+  EXPECT_THAT(check(), ElementsAre(finding("error", "shared by all users", "private folder")));
 }
 
 TEST_F(ConfigCheck, T4_SshSocketIsCheckedAsTheMainOneIs) {
@@ -252,7 +252,7 @@ TEST_F(ConfigCheck, T4_SshSocketIsCheckedAsTheMainOneIs) {
   mode("shared", 01777);
   configure("ssh: {path: " + at("shared").string() + "/ssh.sock}\n");
   EXPECT_THAT(check(),
-              ElementsAre(finding("error", "the ssh socket's folder is shared", "folder of its")));
+              ElementsAre(finding("error", "the ssh socket's folder is shared", "private folder")));
 }
 
 TEST_F(ConfigCheck, T4_ProfileThatWasNotTestedIsAWarning) {
@@ -283,7 +283,7 @@ TEST_F(ConfigCheck, ProgramThatSshAsksIsTrustedAsTheAgentItself) {
   configure(socket + "{keys: deploy}}\n");
   EXPECT_THAT(check(), ElementsAre(finding("warning", "no program", "ssh.confirm.program")));
   configure(socket + "{keys: deploy, program: " + at("ask").string() + "}}\n");
-  EXPECT_THAT(check(), ElementsAre(finding("error", "is not there", "")));
+  EXPECT_THAT(check(), ElementsAre(finding("error", "does not exist", "")));
   write("ask", "#!/bin/sh\n", 0755);
   EXPECT_THAT(check(), IsEmpty());
   mode("ask", 0775);
@@ -294,9 +294,9 @@ TEST_F(ConfigCheck, ProgramThatSshAsksIsTrustedAsTheAgentItself) {
 
 TEST_F(ConfigCheck, Fault165_AGraceOfNothingIsNamed) {
   configure("rekey: {grace: 0s}\n");
-  EXPECT_THAT(check(), Contains(finding("warning", "rekey.grace is 0s", "leave it out")));
+  EXPECT_THAT(check(), Contains(finding("warning", "rekey.grace is 0s", "remove it")));
   configure("rekey: {keys: {releases: {grace: 0s}}}\n");
-  EXPECT_THAT(check(), Contains(finding("warning", "rekey.keys.releases.grace", "leave it out")));
+  EXPECT_THAT(check(), Contains(finding("warning", "rekey.keys.releases.grace", "remove it")));
   configure("rekey: {grace: 2d}\n");
   EXPECT_THAT(check(), Not(Contains(finding("warning", "grace", ""))));
 }

@@ -153,8 +153,8 @@ TEST(Config, Fault120_Fault121_PinInTheFileIsRefusedAndNotRepeated) {
   for (const auto& text : kTexts) {
     EXPECT_THAT(fault_of(text), Not(HasSubstr("s3cr3t"))) << text;
   }
-  EXPECT_THAT(fault_of(kTexts[0]), HasSubstr("keyagentd.yml:5: a PIN does not belong in a URI"));
-  EXPECT_THAT(fault_of(kTexts[5]), HasSubstr("not taken from the environment"));
+  EXPECT_THAT(fault_of(kTexts[0]), HasSubstr("keyagentd.yml:5: a PIN must not be in a URI"));
+  EXPECT_THAT(fault_of(kTexts[5]), HasSubstr("must not be in the environment"));
 }
 
 TEST(Config, Fault122_EachMistakeIsRefusedAndNamed) {
@@ -170,7 +170,7 @@ TEST(Config, Fault122_EachMistakeIsRefusedAndNamed) {
       {with("profile: softhsm2", "profile: /dev/null"), "keyagentd.yml:6"},
       {with(uri, "\"pkcs11:object=x\""), "must name 'token', 'serial' or both"},
       {with(uri, "\"http://x\""), "keyagentd.yml:5"},
-      {with(uri, "\"pkcs11:token=mail?module-path=/tmp/x.so\""), "'module-path' is not followed"},
+      {with(uri, "\"pkcs11:token=mail?module-path=/tmp/x.so\""), "'module-path' is ignored"},
       {with(uri, "\"pkcs11:slot-id=3\""), "slot"},
       {with(uri, "\"pkcs11:token=My%20Token\""), "'agent-id' must be"},
       {with(pin, "{}"), "exactly one of"},
@@ -187,10 +187,10 @@ TEST(Config, Fault122_EachMistakeIsRefusedAndNamed) {
       {plus("socket: {mode: 0999}\n"), "octal digits"},
       {plus("ssh: {mode: 0999}\n"), "octal digits"},
       {plus("ssh: {path: run/ssh.sock}\n"), "must be an absolute path"},
-      {plus("ssh: {path: /run/keyagent/mail.sock}\n"), "that of the agent's own socket"},
+      {plus("ssh: {path: /run/keyagent/mail.sock}\n"), "the agent's main socket"},
       {plus("ssh: {path: /" + std::string(107, 'x') + "}\n"), "at most 107 bytes"},
       {plus("ssh: {confirm: {program: /opt/ask}}\n"), "needs 'keys'"},
-      {plus("ssh: {confirm: {keys: [Deploy]}}\n"), "no pattern of names"},
+      {plus("ssh: {confirm: {keys: [Deploy]}}\n"), "not a pattern of key names"},
       {plus("ssh: {confirm: {keys: deploy, program: ask}}\n"), "must be an absolute path"},
       {plus("ssh: {confirm: {keys: deploy, timeout: 0s}}\n"), "must be 1s to 10m"},
       {plus("ssh: {confirm: {keys: deploy, timeout: 11m}}\n"), "must be 1s to 10m"},
@@ -225,7 +225,7 @@ TEST(Config, Fault144_WhatCaKeysCertifyIsReadAndBounded) {
   EXPECT_EQ(otherwise.max_certificate, std::chrono::hours(24 * 398));
   EXPECT_THAT(fault_of(plus("issuing: {clients: [\"Web 1\"]}\n")), HasSubstr("'Web 1'"));
   EXPECT_THAT(fault_of(plus("issuing: {servers: [\"*.example.org\"]}\n")), HasSubstr("'*.ex"));
-  EXPECT_THAT(fault_of(plus("issuing: {max-certificate: 1m}\n")), HasSubstr("1h at least"));
+  EXPECT_THAT(fault_of(plus("issuing: {max-certificate: 1m}\n")), HasSubstr("1h for certificates"));
   EXPECT_THAT(fault_of(plus("issuing: {longest: 1d}\n")), HasSubstr("longest"));
 }
 
@@ -262,7 +262,7 @@ TEST(Config, R10_RekeyIsReadByPurposeAndByName) {
 TEST(Config, R10_WrongRekeyIsNamedWithItsLine) {
   const std::pair<const char*, const char*> wrong[] = {
       {"  purposes:\n    backup: {every: 1d}\n", "no such purpose"},
-      {"  keys:\n    \"Not a name\": {every: 1d}\n", "no name of a key"},
+      {"  keys:\n    \"Not a name\": {every: 1d}\n", "not a key name"},
       {"  purposes:\n    sign: {every: 1s}\n", "at least 1m"},
       {"  purposes:\n    sign: {drain: 1s}\n", "at least 10s"},
       {"  purposes:\n    sign: {evry: 1d}\n", "every"},

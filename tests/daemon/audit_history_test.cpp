@@ -115,7 +115,7 @@ TEST_P(History, Fault157_IsFoundAtStartByVerifyAndByDoctor) {
   wire::Request reload;
   reload.mutable_reload();
   auto connection = agent.client();
-  EXPECT_THAT(connection.call(reload).reload().text(), HasSubstr("accepted as it is"));
+  EXPECT_THAT(connection.call(reload).reload().text(), HasSubstr("accepted in its present state"));
   EXPECT_EQ(doctor().exit_code(), 0u) << "the printed cure: " << doctor().ShortDebugString();
   EXPECT_TRUE(verifies());
   EXPECT_THAT(read_text(log()), HasSubstr("audit.accept"));

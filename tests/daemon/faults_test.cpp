@@ -56,7 +56,7 @@ TEST(DaemonFaults, Fault010_HungModuleIsAnsweredAndEndsTheProcessForTheServiceMa
   auto connection = agent.client();
   EXPECT_THAT(code_of_sign(connection), testing::AnyOf(Code::kDeadline, Code::kTokenStuck));
   EXPECT_EQ(agent.wait(), 4) << read_text(agent.log());
-  EXPECT_THAT(read_text(agent.log()), HasSubstr("has not come back"));
+  EXPECT_THAT(read_text(agent.log()), HasSubstr("has not returned"));
   agent.set_faults("");
   agent.start();
   auto again = agent.client();

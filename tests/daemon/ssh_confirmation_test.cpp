@@ -60,7 +60,7 @@ TEST_F(SshConfirmationTest, OneUidHasFourQuestionsAndAnotherOneStillHasHis) {
   EXPECT_EQ(yes_, 5);
   confirmation->stop();
   EXPECT_EQ(events_.size(), 7u);
-  EXPECT_THAT(events_.front().detail, HasSubstr("too many questions"));
+  EXPECT_THAT(events_.front().detail, HasSubstr("too many confirmations"));
 }
 
 TEST_F(SshConfirmationTest, YesThatCannotBeRecordedIsANo) {

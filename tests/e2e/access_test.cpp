@@ -156,7 +156,7 @@ const Trap kTraps[] = {
      "mode 0400"},
     {"PinFromTheEnvironment",
      [](Host& host) { replace_config(host, "    file: ", "    env: PIN\n    file: "); },
-     "not taken from the environment"},
+     "must not be in the environment"},
     {"TwoPinSources",
      [](Host& host) { replace_config(host, "    file: ", "    prompt: true\n    file: "); },
      "exactly one"},
@@ -174,7 +174,7 @@ const Trap kTraps[] = {
      "policy.yml"},
     {"PolicyThatIsNotThere",
      [](Host& host) { std::filesystem::remove(host.folder() / "policy.yml"); },
-     "the policy is not there"},
+     "the policy does not exist"},
     {"PolicyWithATypo",
      [](Host& host) {
        host.AgentProcess::write("policy.yml", "rules:\n  - name: x\n    alow: [open]\n", 0644);
@@ -205,12 +205,12 @@ const Trap kTraps[] = {
      [](Host& host) {
        replace_profile(host, "aes-kwp-mechanism: 0x210A", "aes-kwp-mechanism: 0x1085");
      },
-     "wraps as RFC 5649 says"},
+     "wraps as in RFC 5649"},
     {"WrappingNamedAesCbc",
      [](Host& host) {
        replace_profile(host, "aes-kwp-mechanism: 0x210A", "aes-kwp-mechanism: aes-cbc");
      },
-     "wraps as RFC 5649 says"},
+     "wraps as in RFC 5649"},
     {"UnknownGroup",
      [](Host& host) {
        replace_config(host, "socket:\n", "socket:\n  group: no-such-group-here\n");

@@ -94,9 +94,9 @@ TEST_F(Container, Fault176_OtherEncodingsAreNamed) {
                  Code::kUnsupported);
   expect_refused(joined({pem_, pem_}), "several messages");
   const std::string certificate = "-----BEGIN CERTIFICATE-----\nMAA=\n-----END CERTIFICATE-----\n";
-  expect_refused(as_bytes(certificate), "another label");
-  expect_refused(joined({as_bytes(certificate), pem_}), "another label");
-  expect_refused(ByteView(pem_).first(pem_.size() - 30), "cut short");
+  expect_refused(as_bytes(certificate), "a label other than");
+  expect_refused(joined({as_bytes(certificate), pem_}), "a label other than");
+  expect_refused(ByteView(pem_).first(pem_.size() - 30), "truncated or corrupt");
   expect_refused(as_bytes(" \n"), "");
 }
 

@@ -214,11 +214,11 @@ TEST_F(ExchangeTest, Fault096_APackageForAnotherTargetIsRefused) {
   // One for the target, wrapped for a key that it has not, or that was not asked for.
   const auto elsewhere = forged([&](Package& each) { each.exchange_kid = third_->exchange.kid; });
   EXPECT_THAT(refused(Code::kIntegrity, [&] { import(delivery(elsewhere)); }),
-              HasSubstr("no generation of exchange"));
+              HasSubstr("not a generation of exchange"));
   auto other_key = delivery(package);
   other_key.exchange_key = "other";
   EXPECT_THAT(refused(Code::kIntegrity, [&] { import(other_key); }),
-              HasSubstr("no generation of other"));
+              HasSubstr("not a generation of other"));
 }
 
 TEST_F(ExchangeTest, X2_APackageOfAnotherSpecificationRequestOrTimeIsRefused) {
@@ -237,7 +237,7 @@ TEST_F(ExchangeTest, X2_APackageOfAnotherSpecificationRequestOrTimeIsRefused) {
   refused(Code::kIntegrity, [&] { import(delivery(future)); });
   clock_.advance(24h + 6min);
   EXPECT_THAT(refused(Code::kIntegrity, [&] { import(delivery(package)); }),
-              HasSubstr("was good until"));
+              HasSubstr("expired at"));
 }
 
 TEST_F(ExchangeTest, Fault095_APackageOfAnotherSourceIsRefused) {
@@ -294,7 +294,7 @@ TEST_F(ExchangeTest, AnotherKeyUnderAKidThatIsThereIsRefused) {
   const Bytes wrapped = source_->keys.wrap_for(other.kid, target_->exchange.spki, OaepHash::kSha1);
   const auto package = forged([&](Package& each) { each.wrapped = wrapped; });
   EXPECT_THAT(refused(Code::kIntegrity, [&] { import(delivery(package)); }),
-              HasSubstr("another key is here"));
+              HasSubstr("another key already has the kid"));
   // Nor does a package take the place of a key of another purpose.
   const auto posing = forged([&](Package& each) { each.kid = target_->identity.kid; });
   refused(Code::kIntegrity, [&] { import(delivery(posing)); });
@@ -314,7 +314,7 @@ TEST_F(ExchangeTest, OnlyKeysThatOpenAndWereBornExchangeableLeave) {
   of_own.specification = "own";
   EXPECT_THAT(
       refused(Code::kKeyState, [&] { export_key(source_->keys, source_->vault, clock_, of_own); }),
-      HasSubstr("not made exchangeable"));
+      HasSubstr("is not exchangeable"));
   auto misnamed = order(*target_);
   misnamed.specification = "own";
   refused(Code::kUsage, [&] { export_key(source_->keys, source_->vault, clock_, misnamed); });

@@ -62,7 +62,7 @@ void read_body(const std::string& text) {
 
 void read_path(const std::string& path) {
   for (const std::string pattern : {"/v1/agents", "/v1/agents/{}", "/v1/agents/{}/{}",
-                                    "/v1/agents/{}/groups", "/v1/enrolments/{}/proof"}) {
+                                    "/v1/agents/{}/groups", "/v1/enrollments/{}/proof"}) {
     const auto ids = instance::match_path(pattern, path);
     if (!ids) continue;
     std::string filled;

@@ -181,7 +181,8 @@ TEST_F(GateBudgetTest, Fault150_BadEnvelopesOfOneCallerPauseThatCallerOnly) {
   doctor.mutable_doctor();
   const auto findings = ask(kAdmin, doctor).doctor();
   ASSERT_EQ(findings.findings_size(), 1);
-  EXPECT_THAT(findings.findings(0).text(), HasSubstr("uid 1001 opens nothing with it until 20"));
+  EXPECT_THAT(findings.findings(0).text(),
+              HasSubstr("uid 1001 cannot open envelopes with it until 20"));
   EXPECT_EQ(findings.exit_code(), 0u) << "a warning";
   status.mutable_status();
   ASSERT_EQ(ask(kAdmin, status).status().paused_size(), 1);

@@ -246,7 +246,7 @@ TEST_F(GateStatementTest, Fault144_AuthoritiesAndListsBeyondTheRulesAreRefused) 
   create("other-ca", "ca");
   auto wrong = list();
   wrong.mutable_sign_statement()->mutable_revocation_list()->set_authority(authority("other-ca"));
-  EXPECT_THAT(refused(wrong).failure().text(), HasSubstr("the issuer is no CA certificate"));
+  EXPECT_THAT(refused(wrong).failure().text(), HasSubstr("the issuer is not a CA certificate"));
   auto year = list();
   year.mutable_sign_statement()->mutable_revocation_list()->set_next_update(
       in(std::chrono::hours(24 * 365)));

@@ -60,7 +60,7 @@ TEST(Access, ARuleThatMeansNothingIsRefusedByName) {
       {R"([{"rule":"a","effect":"allow","uses":["encrypt"],"user":["x"]}])", "no 'user'"},
       {R"([{"rule":"a","effect":"allow","uses":["encrypt"],"users":["x"]},
            {"rule":"a","effect":"allow","uses":["encrypt"],"users":["y"]}])",
-       "two rules are called a"}};
+       "two rules have the name a"}};
   for (const auto& [text, what] : kWrong) {
     try {
       read_access(Json::parse(text));

@@ -125,7 +125,7 @@ TEST_F(BoundTest, Fault158_AnAuthorBindsABlindCredentialAndNothingElseIsTaken) {
   expect_refused("other", "again");
   const auto resealed = instance_.keyagent("alice", "credential reseal --all");
   EXPECT_EQ(resealed.status, 7);
-  EXPECT_THAT(resealed.output, HasSubstr("blind, to be sealed by its author: other"));
+  EXPECT_THAT(resealed.output, HasSubstr("blind, must be sealed again by its author: other"));
 }
 
 }  // namespace

@@ -105,7 +105,7 @@ TEST_P(Clone, X12_EveryRecordIsThereAtOnceAndIsReadWhenTheKeysHaveCome) {
   ASSERT_NE(own, identity_);
   const auto again = clone("--with-users");
   EXPECT_EQ(again.status, 0) << again.output;
-  EXPECT_THAT(again.output, HasSubstr("are here already"));
+  EXPECT_THAT(again.output, HasSubstr("already exists here"));
   EXPECT_EQ(after(again.output, "request: "), request);
 
   serve();

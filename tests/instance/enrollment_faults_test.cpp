@@ -61,7 +61,7 @@ TEST_F(EnrollmentFaults, Fault146_APendingEnrolmentDoesNotTakeOverWhoWasEnrolled
   const auto before = alarms("db1");
   EXPECT_EQ(code_of([&] {
               thief.api("POST",
-                        "/v1/enrolments/" + asked.at("enrolment").get<std::string>() + "/proof",
+                        "/v1/enrollments/" + asked.at("enrolment").get<std::string>() + "/proof",
                         {{"answer", answer}});
             }),
             Code::kExists);

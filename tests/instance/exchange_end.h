@@ -139,7 +139,7 @@ struct ExchangeEnd {
                                   recorder.make(Outcome::kAlarm, "instance", "restored", who));
             },
             [this] {
-              if (store.restored()) throw Error(Code::kKeyState, "put back from a backup");
+              if (store.restored()) throw Error(Code::kKeyState, "restored from a backup");
             }};
   }
   std::string identity() { return door.identity().kid.text(); }

@@ -98,7 +98,7 @@ TEST_F(ExternalCa, T3_CertificateThatIsNotTheAgentsIsRefusedBeforeAnythingChange
     int status;
   };
   const Wrong wrongs[] = {{"clientAuth", "DNS:web2", "web2", 2},
-                          {"clientAuth", "DNS:web1,DNS:web2", "this agent alone", 6},
+                          {"clientAuth", "DNS:web1,DNS:web2", "must name only this agent", 6},
                           {"serverAuth", "DNS:web1", "clientAuth", 6}};
   EXPECT_EQ(import("web1", "web2.pem").status, 6);
   for (const auto& wrong : wrongs) {
@@ -151,7 +151,7 @@ TEST_F(ExternalCa, T3_StartSaysWhatIsMissingOrWrong) {
   certify("server", "serverAuth", "IP:127.0.0.1");
   const auto good = instance_.keyinstanced("check");
   EXPECT_EQ(good.status, 0) << good.output;
-  EXPECT_THAT(good.output, HasSubstr("outside CA"));
+  EXPECT_THAT(good.output, HasSubstr("external CA"));
   run("chmod 0666 ca.pem");
   EXPECT_THAT(instance_.keyinstanced("check").output, HasSubstr("chmod"));
 }

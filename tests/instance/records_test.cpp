@@ -153,7 +153,7 @@ TEST_P(RecordsTest, ARecordThatWasGivenTheEnvelopeOfAnotherIsRefused) {
       "AND id = 'theirs') WHERE specification = 'pay' AND id = 'mine'");
   const auto got = it().get("mine");
   EXPECT_EQ(got.status, 6);
-  EXPECT_THAT(got.output, HasSubstr("not its own"));
+  EXPECT_THAT(got.output, HasSubstr("another version of this record"));
   EXPECT_THAT(got.output, Not(HasSubstr("1000000")));
   it().sql("UPDATE records SET envelope = 'e30.a.b.c.d' WHERE id = 'mine'");
   EXPECT_NE(it().get("mine").status, 0);

@@ -210,7 +210,8 @@ TEST_P(ReencryptionTest, R12_TheOldKeyIsThereAsLongAsARecordNeedsItAndThenGoes) 
     const Json rekey = it().specification().at("rekey");
     return rekey.is_object() ? rekey.at("waits_for").get<std::string>() : "nothing";
   };
-  ASSERT_TRUE(wait_until([&] { return waits_for().find("sealed data") != std::string::npos; }, 60s))
+  ASSERT_TRUE(
+      wait_until([&] { return waits_for().find("sealed envelopes") != std::string::npos; }, 60s))
       << waits_for();
   EXPECT_EQ(it().destroy(before), Code::kKeyState);
   EXPECT_EQ(state(), "deactivated");

@@ -1,4 +1,4 @@
-// An instance whose store is put back from a backup (RELIABILITY 132).
+// An instance whose store is restored from a backup (RELIABILITY 132).
 
 #include "agent/envelope/envelope.h"
 #include "agent/instance/common/config.h"
@@ -97,7 +97,7 @@ TEST_F(RestoredTest, Fault132_AgentsOfARestoredStoreGetNothingUntilItIsAcceptedA
   EXPECT_THAT(instance_.keyagent("alice", "status").output, HasSubstr("restored --accept"));
   EXPECT_TRUE(wait_until([&] { return transport_of("test") == new_kid; }, kLong)) << told();
   EXPECT_TRUE(wait_until([&] { return link().at("state") == "connected"; }, kLong)) << told();
-  EXPECT_THAT(get("backup"), HasSubstr("put back from a backup"));
+  EXPECT_THAT(get("backup"), HasSubstr("restored from a backup"));
   EXPECT_EQ(code_of([&] { stolen->call("GET", "/v1/credentials"); }), Code::kKeyState);
   EXPECT_EQ(code_of([&] { trusted_by(spare); }), Code::kKeyState);
   const auto waits = submit();

@@ -103,7 +103,7 @@ class SimulatedAgent {
         {"version", "1"},
         {"replace", replace}};
     if (!token.empty()) request["token"] = token.substr(token.rfind('.') + 1);
-    return api("POST", "/v1/enrolments", request);
+    return api("POST", "/v1/enrollments", request);
   }
   // The answer to a challenge.
   std::string open(const std::string& envelope, const PublicKeyInfo& key) {
@@ -114,10 +114,10 @@ class SimulatedAgent {
     const Json asked = ask(token, replace);
     enrollment_ = asked.at("enrolment");
     answer_ = open(asked.at("challenge"), transport);
-    return take(api("POST", "/v1/enrolments/" + enrollment_ + "/proof", {{"answer", answer_}}));
+    return take(api("POST", "/v1/enrollments/" + enrollment_ + "/proof", {{"answer", answer_}}));
   }
   Json poll() {
-    return take(api("GET", "/v1/enrolments/" + enrollment_ + "?answer=" + answer_, nullptr));
+    return take(api("GET", "/v1/enrollments/" + enrollment_ + "?answer=" + answer_, nullptr));
   }
   Json take(const Json& answer) {
     if (answer.contains("certificate"))

@@ -106,10 +106,10 @@ INSTANTIATE_TEST_SUITE_P(
                   "sqlite:///"},
         BadConfig{"Password",
                   "id: a\nhosts: [h]\nagent: {socket: /s}\nstore: {url: 'postgresql://u:p@h/d'}\n",
-                  "password does not belong"},
+                  "password must not be"},
         BadConfig{"Port", GOOD "listen: {api: '0.0.0.0:99999'}\n", "ADDRESS:PORT"},
-        BadConfig{"Lease", GOOD "times: {task-lease: 25h}\n", "1s at least and 24h at most"},
-        BadConfig{"Life", GOOD "times: {certificate: 1m}\n", "1h at least"}),
+        BadConfig{"Lease", GOOD "times: {task-lease: 25h}\n", "must be from 1s to 24h"},
+        BadConfig{"Life", GOOD "times: {certificate: 1m}\n", "1h for certificates"}),
     [](const auto& each) { return each.param.name; });
 
 TEST(InstanceConfig, TheSmallestFileHasItsDefaults) {

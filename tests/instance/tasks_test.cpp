@@ -271,7 +271,7 @@ TEST_F(TasksTest, R11_ALeaseIsOfOneAgentAndOneTaskAndEveryOtherGetsOneAnswer) {
   refused("web1", std::string(32, '0'), lease_of(taken));
   const auto never = submit();
   refused("web1", never, {{"lease", ""}});
-  EXPECT_EQ(answers, std::set<std::string>{"the lease of this task has gone"});
+  EXPECT_EQ(answers, std::set<std::string>{"the lease of this task has expired"});
   EXPECT_EQ(take("web2").at("task"), nullptr);
   EXPECT_EQ(keep(taken), Code::kOk);
 }

@@ -146,9 +146,9 @@ TEST_F(BoundCredentials, Fault158_AVersionThatIsOlderThanOneThatWasHadIsRefusedA
   instance_.put_credential("db-main", "new");
   ASSERT_TRUE(eventually([this] { return value("db-main") == "new"; }));
   instance_.roll_back("db-main", 1, "old");
-  expect_refused("db-main", "this agent has had 2");
+  expect_refused("db-main", "this agent has seen 2");
   restart();
-  expect_refused("db-main", "this agent has had 2");
+  expect_refused("db-main", "this agent has seen 2");
   instance_.put_credential("db-main", "newer");
   instance_.put_credential("db-main", "newest");
   EXPECT_TRUE(eventually([this] { return value("db-main") == "newest"; }));
@@ -179,14 +179,14 @@ TEST_F(BoundCredentials, Fault158_ItIsTakenWhereItMayBeAndMarkedUntilABoundOneWa
   EXPECT_EQ(bound.credential_get().value(), "s3cret");
   EXPECT_FALSE(bound.credential_get().credential().unbound());
   instance_.put_binding("db-main", std::nullopt);
-  expect_refused("db-main", "does not say what it is for");
+  expect_refused("db-main", "carries no context");
 }
 
 TEST_F(BoundCredentials, Fault158_AnEnrollmentOfBeforeTakesWhatSaysNothing) {
   connect();
   instance_.put_credential("db-main", "s3cret");
   instance_.put_binding("db-main", std::nullopt);
-  expect_refused("db-main", "does not say what it is for");
+  expect_refused("db-main", "carries no context");
   link_->stop();
   const auto file = hsm_.folder() / "state/link.json";
   auto state = parse_link_state(std::string(as_text(read_file(file))));

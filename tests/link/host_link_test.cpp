@@ -69,7 +69,7 @@ TEST_F(HostLink, R2_TokenIsNoArgumentAndNoFileThatOthersRead) {
   const std::string token = instance_.make_token();
   const auto argument = host_.keyagent(enroll("--token " + token));
   EXPECT_EQ(argument.status, 2);
-  EXPECT_THAT(argument.output, AllOf(HasSubstr("no argument"), Not(HasSubstr(token))));
+  EXPECT_THAT(argument.output, AllOf(HasSubstr("must not be an argument"), Not(HasSubstr(token))));
   keep_token(0644);
   const auto loose = host_.keyagent(enroll("--token-file token"));
   EXPECT_EQ(loose.status, 2);

@@ -183,8 +183,8 @@ TEST_F(HostWorker, TermLetsHandlersEndAndTakesNothingMore) {
   const auto id = submit({"deploy"});
   line_of("pid");
   worker_.signal(SIGTERM);
-  ASSERT_TRUE(
-      wait_until([&] { return worker_.log().find("taking no more") != std::string::npos; }));
+  ASSERT_TRUE(wait_until(
+      [&] { return worker_.log().find("running handlers may finish") != std::string::npos; }));
   const auto next = submit({"deploy"});
   host_.write("go", "");
   EXPECT_EQ(worker_.wait(), 0);
@@ -198,12 +198,12 @@ TEST_F(HostWorker, SecondTermKillsHandlersAndSaysSo) {
   const auto id = submit({"deploy"});
   const auto pid = line_of("pid");
   worker_.signal(SIGTERM);
-  ASSERT_TRUE(
-      wait_until([&] { return worker_.log().find("taking no more") != std::string::npos; }));
+  ASSERT_TRUE(wait_until(
+      [&] { return worker_.log().find("running handlers may finish") != std::string::npos; }));
   EXPECT_EQ(worker_.end(), 0);
   EXPECT_FALSE(is_running(pid));
   becomes(id, "failed");
-  EXPECT_THAT(instance_.tasks.text(id), HasSubstr("the worker was told to end"));
+  EXPECT_THAT(instance_.tasks.text(id), HasSubstr("the worker was stopped"));
 }
 
 TEST_F(HostWorker, R11_AgentKilledInATaskAndItsEffectHappensOnce) {
@@ -231,7 +231,7 @@ TEST_F(HostWorker, R11_HandlerIsKilledBeforeItsLeaseIsOverWhenTheAgentIsAway) {
   EXPECT_FALSE(is_running(pid)) << "the instance may give the task to another by now";
   host_.start();
   becomes(id, "failed");
-  EXPECT_THAT(instance_.tasks.text(id), HasSubstr("its lease had gone"));
+  EXPECT_THAT(instance_.tasks.text(id), HasSubstr("its lease expired"));
 }
 
 TEST_F(HostWorker, LeaseIsKeptAndACancelledTaskIsKilledBeforeItIsOver) {

@@ -133,7 +133,7 @@ struct TestInstance::Impl {
       answer = request.query.at("answer");
     }
     Agent& agent = agents.at(id);
-    if (answer != agent.challenge.answer) throw Error(Code::kIntegrity, "wrong answer");
+    if (answer != agent.challenge.answer) throw Error(Code::kIntegrity, "wrong response");
     if (agent.rejected) throw Error(Code::kDenied, "rejected");
     return json(agent.trusted ? trusted(agent) : pending(agent));
   }
@@ -239,7 +239,7 @@ struct TestInstance::Impl {
   static HttpResponse prove_transport(Agent& agent, const Json& body) {
     if (body.at("old") != agent.old_challenge.answer ||
         body.at("new") != agent.new_challenge.answer)
-      throw Error(Code::kIntegrity, "wrong answer");
+      throw Error(Code::kIntegrity, "wrong response");
     agent.proved = true;
     return json({{"state", "staged"}});
   }

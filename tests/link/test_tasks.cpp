@@ -12,7 +12,7 @@ namespace {
 using tls::HttpResponse;
 
 [[noreturn]] void gone() {
-  throw Error(Code::kKeyState, "the lease of this task has gone");
+  throw Error(Code::kKeyState, "the lease of this task has expired");
 }
 
 }  // namespace

@@ -62,9 +62,10 @@ TEST(ListenUnix, Fault113_FolderThatOthersMayWriteIsRefused) {
   Folder folder;
   for (const auto mode : {fs::perms(0777), fs::perms(0770), fs::perms(01777)}) {
     fs::permissions(folder.path(), mode);
-    EXPECT_THAT(refusal(folder.socket()), refused(Code::kConfiguration, "others may write"));
+    EXPECT_THAT(refusal(folder.socket()), refused(Code::kConfiguration, "other users may write"));
   }
-  EXPECT_THAT(refusal("/tmp/ka-never.sock"), refused(Code::kConfiguration, "others may write"));
+  EXPECT_THAT(refusal("/tmp/ka-never.sock"),
+              refused(Code::kConfiguration, "other users may write"));
 }
 
 TEST(ListenUnix, Fault113_FolderAboveThatAnyoneMayRenameInIsRefused) {
@@ -73,7 +74,7 @@ TEST(ListenUnix, Fault113_FolderAboveThatAnyoneMayRenameInIsRefused) {
   fs::create_directory(folder.path() / "open/private");
   fs::permissions(folder.path() / "open", fs::perms(0777));
   EXPECT_THAT(refusal(folder.path() / "open/private/agent.sock"),
-              refused(Code::kConfiguration, "everybody may rename"));
+              refused(Code::kConfiguration, "every user may rename"));
 }
 
 TEST(ListenUnix, Fault113_SocketThatAnotherUserMadeIsRefused) {

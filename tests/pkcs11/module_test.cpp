@@ -214,7 +214,7 @@ TEST_P(WrongLengthTest, Fault052_ASlotCountOfAnotherLengthIsNoAllocation) {
   open();
   // One slot more than there is, is passed over; the rest is refused by name.
   if (token_->status().state != TokenState::kUp) {
-    EXPECT_THAT(token_->status().detail, HasSubstr("impossible count"));
+    EXPECT_THAT(token_->status().detail, HasSubstr("invalid count"));
   }
   shim::clear();
   EXPECT_TRUE(eventually([&] { return token_->check_health(); }));

@@ -51,13 +51,13 @@ TEST_F(RequestTest, T2_HasItsNamesAndVerifies) {
 }
 
 TEST_F(RequestTest, WhatIsWrongWithANameIsSaid) {
-  EXPECT_THAT(refusal({"CN=x", {}}), HasSubstr("begins with '/'"));
+  EXPECT_THAT(refusal({"CN=x", {}}), HasSubstr("must begin with '/'"));
   EXPECT_THAT(refusal({"/CN", {}}), HasSubstr("FIELD=VALUE"));
   EXPECT_THAT(refusal({"/XX=y", {}}), HasSubstr("no field 'XX'"));
   EXPECT_THAT(refusal({"/C=Germany", {}}), HasSubstr("two letters"));
-  EXPECT_THAT(refusal({"/CN=x", {"host"}}), HasSubstr("write DNS:, IP:, email: or URI:"));
+  EXPECT_THAT(refusal({"/CN=x", {"host"}}), HasSubstr("use DNS:, IP:, email: or URI:"));
   EXPECT_THAT(refusal({"/CN=x", {"DNS:a,DNS:b"}}), HasSubstr("labels of letters"));
-  EXPECT_THAT(refusal({"/CN=x", {"IP:300.1.1.1"}}), HasSubstr("an address is"));
+  EXPECT_THAT(refusal({"/CN=x", {"IP:300.1.1.1"}}), HasSubstr("an address must be"));
 }
 
 // The values of the request's alternative names, as OpenSSL reads them back: the independent
@@ -131,13 +131,13 @@ TEST_F(RequestTest, Fault175_NamesWithALineEndOrAnotherFormAreRefusedByName) {
                                                         {"email:a@b@c", "labels"},
                                                         {"email:J\xc3\xb6@a.example", "ASCII"},
                                                         {"URI:no-scheme", "scheme"},
-                                                        {"URI:https://", "names a host"},
+                                                        {"URI:https://", "must name a host"},
                                                         {"URI:https://a.example/%zz", "%XX"},
                                                         {"URI:https://a.example/\xc3\xbc", "%XX"},
                                                         {"IP:10.0.0.1/8", "address"},
-                                                        {"RID:1.2.3", "write DNS:"},
-                                                        {"dirName:section", "write DNS:"},
-                                                        {"otherName:1.2;UTF8:x", "write DNS:"}};
+                                                        {"RID:1.2.3", "use DNS:"},
+                                                        {"dirName:section", "use DNS:"},
+                                                        {"otherName:1.2;UTF8:x", "use DNS:"}};
   for (const auto& [name, why] : kForms)
     EXPECT_THAT(refusal({"/CN=x", {name}}), HasSubstr(why)) << name;
 }
@@ -157,7 +157,7 @@ TEST_F(RequestTest, Fault177_ASubjectMayBeAbsentWhereANameIsGiven) {
     const Bytes der = make({subject, {"DNS:a.example"}});
     EXPECT_EQ(subject_in(der), "");
     EXPECT_EQ(names_in(der), std::vector<std::string>{"a.example"});
-    EXPECT_THAT(refusal({subject, {}}), HasSubstr("names nothing"));
+    EXPECT_THAT(refusal({subject, {}}), HasSubstr("has no name"));
   }
 }
 

@@ -373,7 +373,7 @@ TEST_F(Confirmed, ProgramThatHangsIsKilledAndHoldsUpNoOtherRequest) {
   for (int i = 0; i < 10; ++i) done("ssh-add -T free.pub");
   waiting.join();
   ASSERT_EQ(host_.stop(), 0);
-  EXPECT_THAT(host_.audit(), HasSubstr("no answer in time"));
+  EXPECT_THAT(host_.audit(), HasSubstr("confirmation timed out"));
 }
 
 TEST_F(Confirmed, AgentThatEndsWaitsForNoAnswer) {

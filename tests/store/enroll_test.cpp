@@ -150,7 +150,7 @@ TEST_P(Enroll, Fault147_EnrollmentLooksAgainAtWhateverItDependsOn) {
          store().add_agent(agent);
        },
        kKeyInUse},
-      {"store put back from a backup",
+      {"store restored from a backup",
        [&](Enrollment&) {
          store().note_restored({1'000'000, "web9", kNow}, sample_event());
        },

@@ -258,11 +258,11 @@ TEST_F(Links, AServerThatEndsTellsItsLinksAndALinkOutlivesIt) {
   const auto one = link();
   ASSERT_TRUE(record_.wait([](Record& r) { return r.links.size() == 1; }));
   server_.reset();
-  EXPECT_EQ(record_.ends, std::vector<std::string>{"the server ends"});
+  EXPECT_EQ(record_.ends, std::vector<std::string>{"the server is stopping"});
   EXPECT_FALSE(record_.links[0]->send("x"));
   record_.links[0]->close("x");
   EXPECT_EQ(record_.links[0]->peer().kid, kid("client"));
-  EXPECT_THAT(end_of(*one).text, HasSubstr("the server ends"));
+  EXPECT_THAT(end_of(*one).text, HasSubstr("the server is stopping"));
 }
 
 TEST_F(Links, SixtyFourLinksOfEightThreadsAtOnce) {

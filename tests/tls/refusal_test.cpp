@@ -62,7 +62,7 @@ class Refused : public Tls {
         if (!link) Client(library_, mine).call("GET", "/", "");
       });
       EXPECT_EQ(told.code, Code::kRefusedByPeer) << told.text;
-      EXPECT_THAT(told.text, HasSubstr("the server refused this side: TLS alert"));
+      EXPECT_THAT(told.text, HasSubstr("the server refused the connection: TLS alert"));
       if (link) continue;
       EXPECT_NE(server_refusal().code, Code::kOk);
     }

@@ -56,10 +56,10 @@ TEST(CustodyFault, Fault060_EachAttributeOfAKeyThatStaysCounts) {
       {"CKA_ALWAYS_SENSITIVE is not TRUE", [](Custody& c) { c.always_sensitive = false; }},
       {"CKA_NEVER_EXTRACTABLE is not TRUE", [](Custody& c) { c.never_extractable = false; }},
       {"its value could be read", [](Custody& c) { c.read_refused = false; }},
-      {"it could be wrapped out", [](Custody& c) { c.wrap_refused = false; }},
-      {"its usage flags are not the ones asked for", [](Custody& c) { c.sign = false; }},
-      {"its usage flags are not the ones asked for", [](Custody& c) { c.decrypt = true; }},
-      {"its usage flags are not the ones asked for", [](Custody& c) { c.wrap = true; }}};
+      {"it could be extracted by wrapping", [](Custody& c) { c.wrap_refused = false; }},
+      {"its usage flags differ from the request", [](Custody& c) { c.sign = false; }},
+      {"its usage flags differ from the request", [](Custody& c) { c.decrypt = true; }},
+      {"its usage flags differ from the request", [](Custody& c) { c.wrap = true; }}};
   for (const auto& [text, change] : kCases) {
     Custody changed = good_custody();
     change(changed);
@@ -76,8 +76,8 @@ TEST(CustodyFault, Fault090_AnExchangeableKeyLeavesWrappedAndInNoOtherWay) {
       {"CKA_SENSITIVE is not TRUE", [](Custody& c) { c.sensitive = false; }},
       {"CKA_EXTRACTABLE is not TRUE", [](Custody& c) { c.extractable = false; }},
       {"its value could be read", [](Custody& c) { c.read_refused = false; }},
-      {"it could be copied readable", [](Custody& c) { c.copy_refused = false; }},
-      {"its usage flags are not the ones asked for", [](Custody& c) { c.unwrap = true; }}};
+      {"it could be copied as readable", [](Custody& c) { c.copy_refused = false; }},
+      {"its usage flags differ from the request", [](Custody& c) { c.unwrap = true; }}};
   for (const auto& [text, change] : kCases) {
     Custody changed = exchangeable_custody();
     change(changed);
@@ -99,7 +99,7 @@ TEST(CustodyFault, Fault091_AnImportedKeyWasNotMadeHereAndDoesNotLeave) {
   EXPECT_EQ(fault(made_here), "CKA_LOCAL is not FALSE");
   Custody leaving = imported;
   leaving.wrap_refused = false;
-  EXPECT_EQ(fault(leaving), "it could be wrapped out");
+  EXPECT_EQ(fault(leaving), "it could be extracted by wrapping");
 }
 
 }  // namespace

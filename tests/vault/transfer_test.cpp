@@ -207,7 +207,7 @@ TEST_P(TransferTest, Fault090_AKeyThatWasNotBornExchangeableIsWrappedForNobody) 
   refusal(Code::kKeyLost,
           [&] { source_->wrap_for(key.info.kid, exchange_.info.spki, OaepHash::kSha1); });
   EXPECT_EQ(refusal(Code::kIntegrity, [&] { source_->require_custody(mistaken); }),
-            "the token made a key that is not as asked (CKA_EXTRACTABLE is not TRUE)");
+            "the token created a key that differs from the request (CKA_EXTRACTABLE is not TRUE)");
 }
 
 TEST_P(TransferTest, Fault091_AnImportedKeyLeavesNoMoreAndTakesNoOtherUsage) {

@@ -63,8 +63,7 @@ void run_verify(Session& session, const AuditOptions& options) {
       options.folder.empty() ? verify_by_agent(session, options) : verify_offline(options);
   if (!options.save.empty()) {
     if (outcome.checkpoint.empty())
-      throw Error(Code::kUsage,
-                  "there is no fresh checkpoint to save: ask the agent (without --folder)");
+      throw Error(Code::kUsage, "no new checkpoint to save: ask the agent (omit --folder)");
     write_output(options.save, as_bytes(outcome.checkpoint));
   }
   Json out{{"ok", outcome.ok},
@@ -141,9 +140,9 @@ void run_tail(Session& session, const AuditOptions& options) {
   const auto note = [&](std::uint64_t count, const std::string& what) {
     if (count > 0) text += "(" + std::to_string(count) + " " + what + ")\n";
   };
-  note(tail.omitted, "older records did not fit into the answer: ask for fewer with --count");
-  note(tail.shortened, "records are shown cut; the log has them whole");
-  note(unreadable, "lines are not records: run keyagent audit verify");
+  note(tail.omitted, "older records did not fit into the response: request fewer with --count");
+  note(tail.shortened, "records are shown truncated; the log contains them complete");
+  note(unreadable, "lines are not records; run: keyagent audit verify");
   session.tell({{"records", records},
                 {"omitted", tail.omitted},
                 {"shortened", tail.shortened},
@@ -159,25 +158,26 @@ void add_audit_commands(CLI::App& app, Session& session) {
   audit->footer("Examples:\n  keyagent audit verify\n  keyagent audit tail --count 20");
   auto verify = std::make_shared<AuditOptions>();
   auto* verify_command = add_command(
-      *audit, "verify", "verify chain and checkpoints; exit 6 when something was changed",
+      *audit, "verify",
+      "verify the chain and the checkpoints; exit status 6 if the log was changed",
       "  keyagent audit verify --save-checkpoint /mnt/other-host/checkpoint.json\n"
       "  keyagent audit verify --folder /var/lib/keyagent/hsm1/audit --checkpoint checkpoint.json "
       "--public audit.pem",
       [&session, verify] { run_verify(session, *verify); });
-  verify_command->add_option("--folder", verify->folder, "an audit folder, without an agent");
+  verify_command->add_option("--folder", verify->folder, "audit folder to read without an agent");
   verify_command->add_option(
       "--checkpoint", verify->checkpoint,
-      "a checkpoint that was kept elsewhere: shows whether the end was cut off");
+      "checkpoint kept elsewhere; shows whether the end of the log was removed");
   verify_command->add_option("--public", verify->keys,
                              "public keys that sign checkpoints (with --folder)");
   verify_command->add_option("--save-checkpoint", verify->save,
-                             "write the newest checkpoint there; keep it off this host");
+                             "write the newest checkpoint to this file; keep it off this host");
   auto tail = std::make_shared<AuditOptions>();
   auto* tail_command =
-      add_command(*audit, "tail", "the last records",
+      add_command(*audit, "tail", "show the last records",
                   "  keyagent audit tail\n  keyagent --json audit tail --count 100",
                   [&session, tail] { run_tail(session, *tail); });
-  tail_command->add_option("--folder", tail->folder, "an audit folder, without an agent");
+  tail_command->add_option("--folder", tail->folder, "audit folder to read without an agent");
   tail_command->add_option("-n,--count", tail->count, "how many")->check(CLI::Range(1, 500));
 }
 

@@ -44,7 +44,7 @@ std::string source_of(const CensusOptions& options) {
   if (!options.source.empty()) return options.source;
   if (options.paths.size() == 1 && options.list.empty())
     return std::filesystem::weakly_canonical(options.paths.front()).string();
-  throw Error(Code::kUsage, "several paths or a list need a name for their census: --source NAME");
+  throw Error(Code::kUsage, "several paths or a list need a census name: --source NAME");
 }
 
 void report(Session& session, const std::string& source, const Counts& counts) {
@@ -60,7 +60,7 @@ void report(Session& session, const std::string& source, const Counts& counts) {
   const auto& refused = response.census_report().refused();
   if (refused.empty()) return;
   session.note(std::to_string(refused.size()) +
-               " keys are not counted: you may neither rekey nor reseal them");
+               " keys are not counted: rekey or reseal permission is missing");
 }
 
 std::string counts_text(const Recipients& recipients, const Counts& counts) {
@@ -68,7 +68,7 @@ std::string counts_text(const Recipients& recipients, const Counts& counts) {
   for (const auto& [kid, count] : counts) {
     const auto* key = recipients.key(kid);
     text += "  " + std::to_string(count) + " for " +
-            (key == nullptr ? "keys that this agent does not have"
+            (key == nullptr ? "keys unknown to this agent"
                             : key->name() + " generation " + std::to_string(key->generation()) +
                                   " (" + key->state() + ") " + kid) +
             "\n";
@@ -130,7 +130,7 @@ void run_list(Session& session) {
   if (reply.other_sources() > 0)
     text += std::to_string(reply.other_sources()) + " sources of other users are not shown\n";
   session.tell({{"census", list}, {"others", others}, {"other_sources", reply.other_sources()}},
-               text.empty() ? "No census was made: keyagent census scan PATH" : text);
+               text.empty() ? "No census yet; run: keyagent census scan PATH" : text);
 }
 
 void run_forget(Session& session, const std::string& source) {
@@ -139,7 +139,7 @@ void run_forget(Session& session, const std::string& source) {
   request.mutable_census_report()->set_forget(true);
   session.call(request);
   session.tell({{"source", source}, {"forgotten", true}},
-               "the census of " + source + " is forgotten; its keys may be destroyed");
+               "the census of " + source + " is removed; its keys may be destroyed");
 }
 
 struct CensusOutcome {
@@ -191,9 +191,9 @@ void tell_outcome(Session& session, const std::string& source, const CensusOptio
                   const CensusOutcome& outcome) {
   Json failed = Json::array();
   std::string text = source + ": " + std::to_string(outcome.resealed) +
-                     (options.dry_run ? " to be sealed again, " : " sealed again, ") +
+                     (options.dry_run ? " to reseal, " : " resealed, ") +
                      std::to_string(outcome.current) + " up to date, " +
-                     std::to_string(outcome.foreign) + " for keys that this agent does not have\n";
+                     std::to_string(outcome.foreign) + " for keys unknown to this agent\n";
   for (const auto& [path, why] : outcome.failed) {
     failed.push_back({{"file", path}, {"text", why}});
     text += "  failed: " + escape_controls(path) + ": " + why + "\n";
@@ -223,43 +223,43 @@ void run_reseal(Session& session, const CensusOptions& options) {
 }
 
 void add_paths(CLI::App& command, CensusOptions& options) {
-  command.add_option("PATH", options.paths, "files, or folders with everything below them");
-  command.add_option("--list", options.list, "a file with a path a line; - is standard input");
-  command.add_option("--source", options.source, "the name of this census (default: the one path)");
+  command.add_option("PATH", options.paths, "files, or folders (recursive)");
+  command.add_option("--list", options.list, "file with one path per line; - is standard input");
+  command.add_option("--source", options.source,
+                     "name of this census (default: the path, if there is one)");
 }
 
 }  // namespace
 
 void add_census_commands(CLI::App& app, Session& session) {
-  CLI::App* census = app.add_subcommand("census", "what is sealed to which key");
+  CLI::App* census = app.add_subcommand("census", "count which envelopes are sealed to which key");
   census->require_subcommand(1);
   census->footer("Examples:\n  keyagent census scan /srv/credentials\n  keyagent census list");
   auto scan = std::make_shared<CensusOptions>();
-  auto* scan_command =
-      add_command(*census, "scan",
-                  "count the envelopes in files, and tell the agent: it keeps a key that something "
-                  "is sealed to",
-                  "  keyagent census scan /srv/credentials\n"
-                  "  find /srv -name '*.jwe' | keyagent census scan --list - --source nightly",
-                  [&session, scan] { run_scan(session, *scan); });
+  auto* scan_command = add_command(
+      *census, "scan",
+      "count envelopes by key and report the counts to the agent, which keeps keys that are in use",
+      "  keyagent census scan /srv/credentials\n"
+      "  find /srv -name '*.jwe' | keyagent census scan --list - --source nightly",
+      [&session, scan] { run_scan(session, *scan); });
   add_paths(*scan_command, *scan);
-  add_command(*census, "list", "what was counted, by source",
+  add_command(*census, "list", "list the counts by source",
               "  keyagent census list\n  keyagent --json census list",
               [&session] { run_list(session); });
   auto source = std::make_shared<std::string>();
-  auto* forget = add_command(*census, "forget", "a source that is no more",
+  auto* forget = add_command(*census, "forget", "remove a source that no longer exists",
                              "  keyagent census forget /srv/credentials",
                              [&session, source] { run_forget(session, *source); });
-  forget->add_option("SOURCE", *source, "its name in census list")->required();
+  forget->add_option("SOURCE", *source, "source name, as in census list")->required();
 
   auto reseal = std::make_shared<CensusOptions>();
   auto* reseal_command = add_command(
-      app, "reseal",
-      "seal envelopes again to the key that is active now; the plaintext stays in the agent",
+      app, "reseal", "reseal envelopes to the active key; the plaintext stays in the agent",
       "  keyagent reseal /srv/credentials\n  keyagent reseal /srv/credentials --dry-run",
       [&session, reseal] { run_reseal(session, *reseal); });
   add_paths(*reseal_command, *reseal);
-  reseal_command->add_flag("--dry-run", reseal->dry_run, "only say what would be done");
+  reseal_command->add_flag("--dry-run", reseal->dry_run,
+                           "print what would be done, change nothing");
 }
 
 }  // namespace keyagent::cli

@@ -89,7 +89,7 @@ void run_install(Session& session, const CertificateOptions& options) {
   Json out = json_of(reply);
   out["changed"] = reply.changed();
   out["notes"] = Json(std::vector(reply.notes().begin(), reply.notes().end()));
-  session.tell(out, (reply.changed() ? "installed for " : "already there for ") +
+  session.tell(out, (reply.changed() ? "already installed for " : "already there for ") +
                         reply.key().name() + text_of(reply));
 }
 
@@ -101,8 +101,8 @@ void run_show(Session& session, const CertificateOptions& options) {
   if (reply.chain().empty()) {
     throw Error(Code::kKeyState,
                 "key " + reply.key().name() +
-                    " has no certificate; keyagent key csr asks an authority for one, keyagent key "
-                    "certificate install takes what it sends",
+                    " has no certificate; request one with keyagent key csr, install it with "
+                    "keyagent key certificate install",
                 reply.key().kid());
   }
   const std::string text = options.format == "pem" ? pem_of(reply)
@@ -135,14 +135,13 @@ std::string certificate_text(const wire::Key& key) {
 }
 
 void add_key_certificate_commands(CLI::App& key, Session& session) {
-  CLI::App* certificate = key.add_subcommand("certificate", "what an authority issued for a key");
+  CLI::App* certificate = key.add_subcommand("certificate", "manage the certificate of a key");
   certificate->require_subcommand(1);
   certificate->footer("Examples:\n  keyagent key certificate install web web.pem --ca ca.pem");
 
   auto install = std::make_shared<CertificateOptions>();
   auto* install_command =
-      add_command(*certificate, "install",
-                  "check a certificate and those above it, and keep them beside the key",
+      add_command(*certificate, "install", "verify a certificate chain and store it with the key",
                   "  keyagent key certificate install web web.pem --ca ca.pem\n"
                   "  keyagent key certificate install web chain.p7b --host www.example.org",
                   [&session, install] { run_install(session, *install); });
@@ -150,27 +149,26 @@ void add_key_certificate_commands(CLI::App& key, Session& session) {
   install_command
       ->add_option("FILE", install->file, "PEM, DER or PKCS#7, in any order; - is standard input")
       ->required();
-  install_command->add_option(
-      "--ca", install->authorities,
-      "it must verify up to an authority of this file: roots, or a bundle such as "
-      "/etc/ssl/certs/ca-certificates.crt");
+  install_command->add_option("--ca", install->authorities,
+                              "require a chain to an authority in this file: roots, or a bundle "
+                              "such as /etc/ssl/certs/ca-certificates.crt");
   install_command->add_option("--host", install->host,
-                              "it must be for this DNS name or IP address");
+                              "require a certificate for this DNS name or IP address");
 
   auto show = std::make_shared<CertificateOptions>();
-  auto* show_command =
-      add_command(*certificate, "show", "the certificate and those above it, the key's own first",
-                  "  keyagent key certificate show web\n"
-                  "  keyagent key certificate show web --format pem -o /etc/nginx/web.pem",
-                  [&session, show] { run_show(session, *show); });
+  auto* show_command = add_command(
+      *certificate, "show", "show the certificate chain, the key's own certificate first",
+      "  keyagent key certificate show web\n"
+      "  keyagent key certificate show web --format pem -o /etc/nginx/web.pem",
+      [&session, show] { run_show(session, *show); });
   show_command->add_option("KEY", show->key, "name or kid")->required();
   show_command->add_option("--format", show->format, "text, pem or json")
       ->check(CLI::IsMember({"text", "pem", "json"}));
-  show_command->add_option("-o,--output", show->output, "a file; - is standard output");
+  show_command->add_option("-o,--output", show->output, "output file; - is standard output");
 
   auto remove = std::make_shared<CertificateOptions>();
   auto* remove_command =
-      add_command(*certificate, "remove", "forget the certificate of a key; the key stays",
+      add_command(*certificate, "remove", "remove the certificate of a key; the key stays",
                   "  keyagent key certificate remove web",
                   [&session, remove] { run_remove(session, *remove); });
   remove_command->add_option("KEY", remove->key, "name or kid")->required();

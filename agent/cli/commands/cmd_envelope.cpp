@@ -32,10 +32,10 @@ std::string instance_of(Session& session, const EnvelopeOptions& options) {
 
 std::optional<envelope::Binding> binding_of(Session& session, const EnvelopeOptions& options) {
   if (options.credential.empty() != options.agent.empty())
-    throw Error(Code::kUsage, "--credential and --agent belong together");
+    throw Error(Code::kUsage, "--credential and --agent must be given together");
   if (options.credential.empty()) return std::nullopt;
   if (options.format != "jwe")
-    throw Error(Code::kUsage, "CMS cannot say what it is for; seal credentials as JWE");
+    throw Error(Code::kUsage, "CMS cannot carry a credential's context; seal credentials as JWE");
   return envelope::Binding{instance_of(session, options), options.credential, options.version,
                            options.agent};
 }
@@ -62,8 +62,7 @@ PublicKeyInfo key_to_seal_to(Session& session, const std::string& name) {
   if (key.expired()) {
     throw Error(Code::kKeyState,
                 "key " + key.name() +
-                    " is not sealed to: its cryptoperiod and the grace after it "
-                    "ended at " +
+                    " cannot be sealed to: its cryptoperiod and grace period ended at " +
                     key.refused_from() + "; run: keyagent rekey " + key.name(),
                 key.kid());
   }
@@ -72,7 +71,8 @@ PublicKeyInfo key_to_seal_to(Session& session, const std::string& name) {
 
 void run_seal(Session& session, const EnvelopeOptions& options) {
   if (options.key.empty() == options.public_file.empty())
-    throw Error(Code::kUsage, "seal to one key: --key NAME of the agent, or --public FILE");
+    throw Error(Code::kUsage,
+                "no key given: use --key NAME for a key of the agent, or --public FILE");
   const auto info = options.public_file.empty()
                         ? key_to_seal_to(session, options.key)
                         : read_public_file(options.public_file, Purpose::kTransport);
@@ -82,8 +82,8 @@ void run_seal(Session& session, const EnvelopeOptions& options) {
   const auto binding = binding_of(session, options);
   Bytes sealed;
   if (info.spki.empty()) {
-    if (binding) throw Error(Code::kUsage, "credentials are sealed to transport keys");
-    if (options.format != "jwe") throw Error(Code::kUsage, "to a storage key only jwe is sealed");
+    if (binding) throw Error(Code::kUsage, "credentials must be sealed to transport keys");
+    if (options.format != "jwe") throw Error(Code::kUsage, "storage keys support format jwe only");
     sealed = seal_by_agent(session, options, plaintext);
   } else {
     sealed = options.format == "jwe" ? envelope::seal_jwe(info, encryption, plaintext, binding)
@@ -101,7 +101,7 @@ void run_open(Session& session, const EnvelopeOptions& options) {
   auto response = session.call(request);
   const auto plaintext = as_bytes(response.open().plaintext());
   if (options.output == "-" && ::isatty(STDOUT_FILENO) != 0)
-    session.note("(opened with key " + response.open().name() + "; it goes to this terminal)");
+    session.note("(opened with key " + response.open().name() + "; writing to this terminal)");
   write_output(options.output, plaintext);
   wire::wipe(response);
 }
@@ -111,33 +111,34 @@ void run_open(Session& session, const EnvelopeOptions& options) {
 void add_envelope_commands(CLI::App& app, Session& session) {
   auto seal = std::make_shared<EnvelopeOptions>();
   auto* seal_command = add_command(
-      app, "seal", "seal a secret to a key, here; only a storage key needs the agent for it",
+      app, "seal", "seal a secret to a key, locally; only a storage key needs the agent",
       "  printf %s \"$SECRET\" | keyagent seal - --key backup-credentials -o backup.jwe\n"
       "  keyagent seal password.txt --public backup.pem --format cms -o backup.cms",
       [&session, seal] { run_seal(session, *seal); });
-  seal_command->add_option("FILE", seal->file, "the secret; - is standard input")->required();
+  seal_command->add_option("FILE", seal->file, "file with the secret; - is standard input")
+      ->required();
   seal_command->add_option("--key", seal->key,
                            "name or kid of a transport or storage key of the agent");
   seal_command->add_option(
       "--public", seal->public_file,
-      "a public key in a file (JWK, PEM, DER or a certificate): no agent is needed");
+      "file with a public key (JWK, PEM, DER or a certificate); needs no agent");
   seal_command->add_option("--format", seal->format, "jwe or cms")
       ->check(CLI::IsMember({"jwe", "cms"}));
   seal_command->add_option("--encryption", seal->encryption, "A256GCM or A128GCM")
       ->check(CLI::IsMember({"A256GCM", "A128GCM"}));
-  seal_command->add_option(
-      "--credential", seal->credential,
-      "a credential of an instance, sealed by its author: the envelope says what "
-      "it is for, and the agent opens it for nothing else (JWE)");
+  seal_command->add_option("--credential", seal->credential,
+                           "name of a credential of an instance: binds the envelope to it, so the "
+                           "agent opens it for nothing else (JWE)");
   seal_command->add_option("--agent", seal->agent,
                            "with --credential: the agent's id at the instance");
-  seal_command->add_option("--instance", seal->instance,
-                           "with --credential: the instance's id (default: of this host's agent)");
+  seal_command->add_option(
+      "--instance", seal->instance,
+      "with --credential: the instance's id (default: the instance of this host's agent)");
   seal_command
       ->add_option("--credential-version", seal->version,
-                   "with --credential: the version that it will be (default: 1)")
+                   "with --credential: the version to seal for (default: 1)")
       ->check(CLI::PositiveNumber);
-  seal_command->add_option("-o,--output", seal->output, "a file; - is standard output");
+  seal_command->add_option("-o,--output", seal->output, "output file; - is standard output");
 
   auto open = std::make_shared<EnvelopeOptions>();
   auto* open_command =
@@ -145,10 +146,11 @@ void add_envelope_commands(CLI::App& app, Session& session) {
                   "  keyagent open backup.jwe | restic --password-file /dev/stdin …\n"
                   "  openssl cms -encrypt … | keyagent open - --key backup-credentials",
                   [&session, open] { run_open(session, *open); });
-  open_command->add_option("FILE", open->file, "the envelope; - is standard input")->required();
+  open_command->add_option("FILE", open->file, "file with the envelope; - is standard input")
+      ->required();
   open_command->add_option("--key", open->key,
                            "name or kid, for CMS that names its recipient by certificate");
-  open_command->add_option("-o,--output", open->output, "a file (0600); - is standard output");
+  open_command->add_option("-o,--output", open->output, "output file (0600); - is standard output");
 }
 
 }  // namespace keyagent::cli

@@ -31,10 +31,12 @@ std::string key_lines(const wire::Key& key) {
          "\n  created    " + key.created() + ", generation " + std::to_string(key.generation()) +
          (key.origin().empty() ? "" : "\n  origin     " + key.origin()) +
          (key.exchangeable()
-              ? "\n  exchange   may leave the token wrapped, for those that the policy names"
+              ? "\n"
+                "  exchange   may leave the token wrapped for targets that the policy names"
               : "") +
          (key.accepts_cbc()
-              ? "\n  content    ACCEPTS AES-CBC, which is not authenticated, and nothing else"
+              ? "\n"
+                "  content    ACCEPTS AES-CBC, which is not authenticated, and nothing else"
               : "") +
          (life_text(key).empty() ? "" : "\n  life       " + life_text(key)) +
          (key.used().empty() ? "" : "\n  last used  " + key.used()) +
@@ -46,7 +48,7 @@ std::string key_lines(const wire::Key& key) {
 void run_create(Session& session, const wire::KeyCreateRequest& wanted) {
   if (wanted.algorithm().rfind("rsa", 0) == 0 ||
       (wanted.algorithm().empty() && wanted.purpose() == "transport")) {
-    session.note("Making an RSA key in the token; this may take some seconds …");
+    session.note("Generating an RSA key in the token; this may take some seconds …");
   }
   wire::Request request;
   *request.mutable_key_create() = wanted;
@@ -54,7 +56,7 @@ void run_create(Session& session, const wire::KeyCreateRequest& wanted) {
   const auto& reply = response.key_create();
   Json out = key_json(reply.key());
   out["created"] = reply.created();
-  session.tell(out, (reply.created() ? "created " : "already there: ") + key_lines(reply.key()));
+  session.tell(out, (reply.created() ? "created " : "already exists: ") + key_lines(reply.key()));
 }
 
 void run_list(Session& session, bool all) {
@@ -72,7 +74,7 @@ void run_list(Session& session, bool all) {
         key.kid() + (key.accepts_cbc() ? "  accepts AES-CBC" : "") + "\n";
   }
   if (response.key_list().keys().empty())
-    text = "No key that you may see; make one with: keyagent key create NAME --purpose sign";
+    text = "No visible keys; create one with: keyagent key create NAME --purpose sign";
   session.tell({{"keys", out}}, text);
 }
 
@@ -98,7 +100,7 @@ void run_show(Session& session, const std::string& which, bool prove) {
   out["history"] = history;
   if (!reply.custody().empty()) {
     Json facts = Json::object();
-    text += "  In the token, asked and tried just now:\n";
+    text += "  In the token, checked now:\n";
     for (const auto& fact : reply.custody()) {
       facts[fact.name()] = {{"value", fact.value()}, {"good", fact.good()}};
       text += std::string("    ") + (fact.good() ? "ok " : "BAD") + " " + pad(fact.name(), 28) +
@@ -107,7 +109,7 @@ void run_show(Session& session, const std::string& which, bool prove) {
     out["custody"] = facts;
     out["holds"] = reply.holds();
     text += reply.holds() && reply.key().exchangeable()
-                ? "  The key leaves the token only wrapped, and is readable nowhere.\n"
+                ? "  The key leaves the token only wrapped and cannot be read.\n"
             : reply.holds() ? "  The key cannot leave the token.\n"
                             : "  THE TOKEN DOES NOT HOLD THIS KEY: see BAD above.\n";
     if (!reply.holds()) session.exit_status = exit_code(Code::kIntegrity);
@@ -149,12 +151,12 @@ void run_destroy(Session& session, const std::string& which, bool yes, const std
     if (::isatty(STDIN_FILENO) == 0)
       throw Error(Code::kConfirm, "destroying a key cannot be undone: confirm with --yes", kid);
     std::cerr << "This destroys key " << shown.key_show().key().name()
-              << " in the token, for ever. What is sealed to it stays closed.\n"
-              << "Type its kid to go on (" << kid << "): ";
+              << " in the token permanently. Data sealed to it can no longer be opened.\n"
+              << "Type its kid to confirm (" << kid << "): ";
     std::string typed;
     std::getline(std::cin, typed);
     if (typed != kid)
-      throw Error(Code::kConfirm, "that was not the kid; nothing was destroyed", kid);
+      throw Error(Code::kConfirm, "the kid does not match; nothing was destroyed", kid);
   }
   wire::Request request;
   request.mutable_key_destroy()->set_key(kid);
@@ -162,24 +164,24 @@ void run_destroy(Session& session, const std::string& which, bool yes, const std
   request.mutable_key_destroy()->set_reason(reason);
   const auto response = session.call(request);
   session.tell(key_json(response.key_destroy().key()),
-               "destroyed " + kid + "; the token was asked again and does not have it");
+               "destroyed " + kid + "; verified: the token no longer holds it");
 }
 
 }  // namespace
 
 void add_key_commands(CLI::App& app, Session& session) {
-  CLI::App* key = app.add_subcommand("key", "make, see and end keys");
+  CLI::App* key = app.add_subcommand("key", "create, list and destroy keys");
   key->require_subcommand(1);
   key->footer(
       "Examples:\n  keyagent key create backup-credentials --purpose transport\n  keyagent key "
       "list");
 
   auto wanted = std::make_shared<wire::KeyCreateRequest>();
-  auto* create = add_command(
-      *key, "create", "make a key in the token (again with the same name: says that it is there)",
-      "  keyagent key create backup-credentials --purpose transport\n"
-      "  keyagent key create releases --purpose sign --algorithm ed25519",
-      [&session, wanted] { run_create(session, *wanted); });
+  auto* create =
+      add_command(*key, "create", "create a key in the token; reports an existing key of this name",
+                  "  keyagent key create backup-credentials --purpose transport\n"
+                  "  keyagent key create releases --purpose sign --algorithm ed25519",
+                  [&session, wanted] { run_create(session, *wanted); });
   create
       ->add_option_function<std::string>(
           "NAME", [wanted](const std::string& v) { wanted->set_name(v); }, "a-z 0-9 . _ -")
@@ -187,31 +189,30 @@ void add_key_commands(CLI::App& app, Session& session) {
   create
       ->add_option_function<std::string>(
           "--purpose", [wanted](const std::string& v) { wanted->set_purpose(v); },
-          "the one thing it may do: transport, sign, auth, storage, exchange, audit, identity, ca, "
-          "confirm")
+          "the one purpose of the key: transport, sign, auth, storage, exchange, audit, identity, "
+          "ca, confirm")
       ->required();
   create->add_option_function<std::string>(
       "--algorithm", [wanted](const std::string& v) { wanted->set_algorithm(v); },
       "rsa-2048, rsa-3072, rsa-4096, ec-p256, ec-p384, ed25519, aes-256 (default: by purpose)");
   create->add_option_function<std::string>(
       "--envelope", [wanted](const std::string& v) { wanted->set_envelope(v); },
-      "how others seal to it: RSA-OAEP, RSA-OAEP-256, ECDH-ES, ECDH-ES+A256KW, A256GCMKW");
+      "how senders seal to it: RSA-OAEP, RSA-OAEP-256, ECDH-ES, ECDH-ES+A256KW, A256GCMKW");
 
   create->add_flag_callback(
       "--exchangeable", [wanted] { wanted->set_exchangeable(true); },
-      "a storage key that may leave the token wrapped, for those that the policy names");
+      "a storage key that may leave the token wrapped for targets that the policy names");
 
   create->add_flag_callback(
       "--accept-cbc", [wanted] { wanted->set_accepts_cbc(true); },
-      "a transport key that opens CMS with AES-CBC content, and nothing else: nobody can tell "
-      "whether "
-      "such a message was changed (keyagent(1), \"AES-CBC content\")");
+      "a transport key that opens CMS with AES-CBC content and nothing else: changes of such a "
+      "message cannot be detected (keyagent(1), \"AES-CBC content\")");
 
   auto all = std::make_shared<bool>(false);
-  auto* list = add_command(*key, "list", "the keys that you may see",
+  auto* list = add_command(*key, "list", "list the keys that the policy lets you see",
                            "  keyagent key list\n  keyagent --json key list --all",
                            [&session, all] { run_list(session, *all); });
-  list->add_flag("--all", *all, "destroyed ones too");
+  list->add_flag("--all", *all, "include destroyed keys");
 
   struct Show {
     std::string key;
@@ -219,27 +220,27 @@ void add_key_commands(CLI::App& app, Session& session) {
   };
   auto show = std::make_shared<Show>();
   auto* show_command = add_command(
-      *key, "show", "one key; with --prove (action prove), try to take it out of the token",
+      *key, "show", "show one key; with --prove (action prove), try to extract it from the token",
       "  keyagent key show backup-credentials\n  keyagent key show backup-credentials --prove",
       [&session, show] { run_show(session, show->key, show->prove); });
   show_command->add_option("KEY", show->key, "name or kid")->required();
   show_command->add_flag("--prove", show->prove,
-                         "read its attributes and try to read, wrap and copy it out, now");
+                         "read its attributes and try to read, wrap and copy it out of the token");
 
   struct Public {
     std::string key, format = "pem", output = "-";
   };
   auto pub = std::make_shared<Public>();
   auto* public_command =
-      add_command(*key, "public", "the public key, for those who seal to it or verify with it",
+      add_command(*key, "public", "print the public key, to seal to it or verify with it",
                   "  keyagent key public releases > releases.pem\n  keyagent key public "
                   "backup-credentials --format jwk",
                   [&session, pub] { run_public(session, pub->key, pub->format, pub->output); });
   public_command->add_option("KEY", pub->key, "name or kid")->required();
   public_command
-      ->add_option("--format", pub->format, "pem, der, jwk, or ssh: a line of authorized_keys")
+      ->add_option("--format", pub->format, "pem, der, jwk, or ssh (a line of authorized_keys)")
       ->check(CLI::IsMember({"pem", "der", "jwk", "ssh"}));
-  public_command->add_option("-o,--output", pub->output, "a file; - is standard output");
+  public_command->add_option("-o,--output", pub->output, "output file; - is standard output");
 
   add_key_pki_commands(*key, session);
   add_key_certificate_commands(*key, session);
@@ -252,13 +253,14 @@ void add_key_commands(CLI::App& app, Session& session) {
   };
   auto destroy = std::make_shared<Destroy>();
   auto* destroy_command = add_command(
-      *key, "destroy", "end a key, for ever",
+      *key, "destroy", "permanently destroy a key",
       "  keyagent key destroy old-key\n  keyagent key destroy old-key --yes --reason 'host "
       "retired'",
       [&session, destroy] { run_destroy(session, destroy->key, destroy->yes, destroy->reason); });
   destroy_command->add_option("KEY", destroy->key, "name or kid")->required();
-  destroy_command->add_flag("--yes", destroy->yes, "do not ask for the kid");
-  destroy_command->add_option("--reason", destroy->reason, "for the ledger and the audit log");
+  destroy_command->add_flag("--yes", destroy->yes, "skip the confirmation by kid");
+  destroy_command->add_option("--reason", destroy->reason,
+                              "reason for the ledger and the audit log");
 }
 
 }  // namespace keyagent::cli

@@ -52,7 +52,9 @@ std::string member(const nlohmann::json& offer, const char* name, bool decode) {
 void run_export(Session& session, const KeyExchangeOptions& options) {
   const auto file = read_input(options.target, kLargestOffer);
   const auto offer = parse_strict_object(as_text(file), {kLargestOffer, 2});
-  if (!offer) throw Error(Code::kUsage, options.target + " is no offer (keyagent key offer)");
+  if (!offer)
+    throw Error(Code::kUsage,
+                options.target + " is not an offer; create one with: keyagent key offer");
   wire::Request request;
   auto& order = *request.mutable_exchange_export();
   order.set_key(options.key.empty() ? kPrefix + options.specification : options.key);
@@ -86,13 +88,13 @@ void run_import(Session& session, const KeyExchangeOptions& options) {
   const auto& reply = response.exchange_import();
   Json out = key_json(reply.key());
   out["imported"] = reply.imported();
-  session.tell(out, (reply.imported() ? "imported " : "already there: ") + reply.key().kid() +
+  session.tell(out, (reply.imported() ? "imported " : "already exists: ") + reply.key().kid() +
                         " as generation " + std::to_string(reply.key().generation()) + " of " +
-                        reply.key().name() + ": it opens, and seals nothing");
+                        reply.key().name() + ": it opens, but does not seal");
 }
 
 void run_ticket(Session& session, const KeyExchangeOptions& options) {
-  session.note("Making an RSA key in the token; this may take some seconds …");
+  session.note("Generating an RSA key in the token; this may take some seconds …");
   wire::Request request;
   request.mutable_import_ticket()->set_name(options.key);
   const auto response = session.call(request);
@@ -101,7 +103,7 @@ void run_ticket(Session& session, const KeyExchangeOptions& options) {
                           to_base64(as_bytes(reply.key().spki()), 64) +
                           "-----END PUBLIC KEY-----\n";
   if (!session.globals.json || options.output != "-") write_output(options.output, as_bytes(pem));
-  session.note("Wrap the key for it with RSAES-OAEP, " + reply.hash() + "; it serves once, until " +
+  session.note("Wrap the key for it with RSAES-OAEP, " + reply.hash() + "; usable once, until " +
                reply.expires());
   if (!session.globals.json) return;
   session.tell({{"kid", reply.key().kid()},
@@ -126,7 +128,9 @@ void run_bring(Session& session, const KeyExchangeOptions& options) {
 void run_either(Session& session, const KeyExchangeOptions& options) {
   if (!options.brought.empty()) return run_bring(session, options);
   if (options.source.empty() || options.request.empty() || options.specification.empty())
-    throw Error(Code::kUsage, "give --from, --request and --specification, or --from-outside NAME");
+    throw Error(
+        Code::kUsage,
+        "missing options: give --from, --request and --specification, or --from-outside NAME");
   run_import(session, options);
 }
 
@@ -144,49 +148,52 @@ void add_binding(CLI::App& command, KeyExchangeOptions& options, bool required) 
 void add_key_exchange_commands(CLI::App& key, Session& session) {
   auto offer = std::make_shared<KeyExchangeOptions>();
   auto* offer_command = add_command(
-      key, "offer", "at the target: the key that others wrap theirs for",
+      key, "offer", "at the target: offer the key that sources wrap their keys for",
       "  keyagent key offer -o offer.json", [&session, offer] { run_offer(session, *offer); });
   offer_command->add_option("--exchange-key", offer->exchange_key, "an RSA exchange key");
-  offer_command->add_option("--identity", offer->identity, "the identity key that vouches for it");
-  offer_command->add_option("-o,--output", offer->output, "a file; - is standard output");
+  offer_command->add_option("--identity", offer->identity, "the identity key that attests it");
+  offer_command->add_option("-o,--output", offer->output, "output file; - is standard output");
 
   auto out = std::make_shared<KeyExchangeOptions>();
   auto* export_command = add_command(
-      key, "export", "at the source: an exchangeable storage key, wrapped for a pinned target",
+      key, "export",
+      "at the source: export an exchangeable storage key, wrapped for a pinned target",
       "  keyagent key export --to offer.json --request 2026-1 --specification customers -o package",
       [&session, out] { run_export(session, *out); });
-  export_command->add_option("KEY", out->key, "a kid, for another generation than the active one");
+  export_command->add_option("KEY", out->key, "kid of a generation other than the active one");
   export_command->add_option("--to", out->target, "the target's offer")->required();
   add_binding(*export_command, *out, true);
-  export_command->add_option("--identity", out->identity, "the identity key of this side");
-  export_command->add_option("-o,--output", out->output, "a file; - is standard output");
+  export_command->add_option("--identity", out->identity, "identity key of this side");
+  export_command->add_option("-o,--output", out->output, "output file; - is standard output");
 
   auto in = std::make_shared<KeyExchangeOptions>();
   auto* import_command = add_command(
-      key, "import", "at the target: a key that was exported for it; again changes nothing",
+      key, "import", "at the target: import an exported key; repeating it changes nothing",
       "  keyagent key import package --from source.pem --request 2026-1 --specification customers\n"
       "  keyagent key import wrapped --from-outside data.customers",
       [&session, in] { run_either(session, *in); });
-  import_command->add_option("PACKAGE", in->package, "a file; - is standard input")->required();
+  import_command->add_option("PACKAGE", in->package, "package file; - is standard input")
+      ->required();
   auto* from = import_command->add_option("--from", in->source,
                                           "public key of the source's identity, PEM or JWK");
   add_binding(*import_command, *in, false);
   import_command
       ->add_option("--from-outside", in->brought,
-                   "a key of your own that you wrapped for the ticket of this name")
+                   "import your own key, wrapped for the ticket of this name")
       ->excludes(from);
-  import_command->add_option("--exchange-key", in->exchange_key, "the key that was offered");
+  import_command->add_option("--exchange-key", in->exchange_key,
+                             "the exchange key that was offered");
 
   auto ticket = std::make_shared<KeyExchangeOptions>();
   auto* ticket_command =
-      add_command(key, "ticket", "to bring a key of your own: the public key to wrap it for",
+      add_command(key, "ticket", "print a one-time public key to wrap your own key for",
                   "  keyagent key ticket data.customers -o ticket.pem\n"
                   "  openssl pkeyutl -encrypt -pubin -inkey ticket.pem -in key -out wrapped "
                   "-pkeyopt rsa_padding_mode:oaep\n"
                   "  keyagent key import wrapped --from-outside data.customers",
                   [&session, ticket] { run_ticket(session, *ticket); });
-  ticket_command->add_option("NAME", ticket->key, "of the storage key that it will be")->required();
-  ticket_command->add_option("-o,--output", ticket->output, "a file; - is standard output");
+  ticket_command->add_option("NAME", ticket->key, "name of the storage key to create")->required();
+  ticket_command->add_option("-o,--output", ticket->output, "output file; - is standard output");
 }
 
 }  // namespace keyagent::cli

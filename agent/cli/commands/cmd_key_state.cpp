@@ -17,12 +17,12 @@ struct Verb {
 };
 
 constexpr Verb kVerbs[] = {
-    {"suspend", "suspended", "let a key rest: it does nothing until it is resumed",
+    {"suspend", "suspended", "suspend a key until it is resumed",
      "  keyagent key suspend backup-credentials --reason 'host in repair'"},
-    {"resume", "active", "let a suspended key work again, under the same kid",
+    {"resume", "active", "resume a suspended key, under the same kid",
      "  keyagent key resume backup-credentials"},
     {"revoke", "compromised",
-     "a key that others may have used: it does nothing any more; replace it with keyagent rekey",
+     "revoke a compromised key: it is no longer used; replace it with keyagent rekey",
      "  keyagent key revoke backup-credentials --reason 'token was stolen'\n"
      "  keyagent rekey backup-credentials --wait"}};
 
@@ -53,7 +53,7 @@ void run_retype(Session& session, const Retype& options) {
   const auto response = session.call(request);
   const auto& key = response.key_retype().key();
   session.tell(key_json(key), "key " + key.name() + " is for " + key.purpose() +
-                                  (response.key_retype().changed() ? "" : ", as it was") + " (" +
+                                  (response.key_retype().changed() ? "" : ", unchanged") + " (" +
                                   key.kid() + ")");
 }
 
@@ -77,8 +77,7 @@ std::string life_text(const wire::Key& key) {
   if (key.past_period())
     return text + ", over: signs and seals until " + key.refused_from().substr(0, 10);
   if (!key.next_rekey().empty()) {
-    text += (key.automatic() ? ", rekey " : ", due for a rekey by you ") +
-            key.next_rekey().substr(0, 10);
+    text += (key.automatic() ? ", rekey " : ", rekey manually ") + key.next_rekey().substr(0, 10);
   }
   return text;
 }
@@ -89,14 +88,15 @@ void add_key_state_commands(CLI::App& key, Session& session) {
     auto* command = add_command(key, verb.name, verb.description, verb.example,
                                 [&session, &verb, options] { run(session, verb, *options); });
     command->add_option("KEY", options->key, "name or kid")->required();
-    command->add_option("--reason", options->reason, "for the ledger and the audit log");
+    command->add_option("--reason", options->reason, "reason for the ledger and the audit log");
   }
   auto retype = std::make_shared<Retype>();
   auto* command =
-      add_command(key, "retype", "narrow a sign key that vouches to the purpose for that, for good",
+      add_command(key, "retype",
+                  "narrow a sign key that signs attestations to the purpose for that, permanently",
                   "  keyagent key retype instance-ca --purpose ca",
                   [&session, retype] { run_retype(session, *retype); });
-  command->add_option("NAME", retype->key, "of the key; all its generations are narrowed")
+  command->add_option("NAME", retype->key, "name of the key; applies to all its generations")
       ->required();
   command->add_option("--purpose", retype->purpose, "identity, ca or confirm")->required();
 }

@@ -29,15 +29,15 @@ struct Enrollment {
 // A secret is never an argument (RELIABILITY 123): it comes from a file, a pipe or a terminal.
 SecretBytes read_token(const Enrollment& wish) {
   if (!wish.token.empty() && !wish.token_file.empty())
-    throw Error(Code::kUsage, "either --token or --token-file");
+    throw Error(Code::kUsage, "give either --token or --token-file, not both");
   const std::string what = "the enrollment token";
   if (!wish.token_file.empty()) return read_secret_text(wish.token_file, what);
   if (wish.token == "-") return secret_text(read_input("-", kLongestToken), what);
   if (wish.token == "prompt") return read_pin("prompt", "enrollment token");
   if (!wish.token.empty()) {
     throw Error(Code::kUsage,
-                "a token is a secret and no argument, others see it in the process list: give "
-                "--token-file FILE, --token - (standard input) or --token prompt");
+                "the enrollment token must not be an argument: other users see it in the process "
+                "list; use --token-file FILE, --token - (standard input) or --token prompt");
   }
   return {};
 }
@@ -65,7 +65,7 @@ wire::Link wait_for(Session& session, wire::Link link, long timeout) {
     if (news != told) session.note(news);
     told = news;
     patience.rest("the agent is " + link.state() +
-                  " and goes on by itself; look again: keyagent status");
+                  " and continues in the background; check: keyagent status");
     link = look(session);
   }
   return link;
@@ -77,8 +77,8 @@ void run_enroll(Session& session, const Enrollment& wish) {
   const SecretBytes token = read_token(wish);
   if (token.empty() && wish.instance.empty())
     throw Error(Code::kUsage,
-                "say which instance is meant: a token (--token-file FILE), or the fingerprint of "
-                "its CA (--instance)");
+                "no instance given: use a token (--token-file FILE) or the fingerprint of its CA "
+                "(--instance)");
   enroll.set_url(wish.url);
   enroll.set_token(token.data(), token.size());
   enroll.set_instance(wish.instance);
@@ -97,7 +97,7 @@ void run_enroll(Session& session, const Enrollment& wish) {
   session.tell(link_json(link),
                link.state() == "pending"
                    ? "pending: ask for approval of fingerprint " + link.auth_kid() + " (agent " +
-                         link.agent() + "); the agent goes on by itself"
+                         link.agent() + "); the agent continues in the background"
                    : "enrolled as " + link.agent() + " with instance " + link.instance() + " (" +
                          link.state() + "), key " + link.auth_kid());
 }
@@ -106,9 +106,9 @@ void run_leave(Session& session) {
   wire::Request request;
   request.mutable_leave();
   const auto response = session.call(request);
-  session.tell(link_json(response.leave().link()),
-               "the instance is forgotten here; its operator still knows this agent until it is "
-               "revoked there");
+  session.tell(
+      link_json(response.leave().link()),
+      "local enrollment removed; the instance trusts this agent until its operator revokes it");
 }
 
 // Somebody else's credential may be on its way: that passes.
@@ -137,7 +137,7 @@ void run_get(Session& session, const std::string& name, const std::string& outpu
   auto response = call_patiently(session, request);
   const auto& reply = response.credential_get();
   if (reply.credential().cached())
-    session.note("the instance is away; this is version " +
+    session.note("the instance is unreachable; using cached version " +
                  std::to_string(reply.credential().version()) + " of " +
                  reply.credential().fetched());
   // With --json the value goes to a file, or nowhere: an object on a terminal is not for secrets.
@@ -158,13 +158,13 @@ void run_link_list(Session& session) {
             (each.cached() ? "  (copy of " + each.fetched() + ")" : "") +
             (each.unbound() ? "  unbound" : "") + "\n";
   }
-  session.tell({{"credentials", list}}, text.empty() ? "No credential that you may have." : text);
+  session.tell({{"credentials", list}}, text.empty() ? "No visible credentials." : text);
 }
 
 void add_enroll(CLI::App& app, Session& session) {
   auto wish = std::make_shared<Enrollment>();
   auto* enroll = add_command(
-      app, "enroll", "make this agent known to an instance",
+      app, "enroll", "enroll this agent with an instance",
       "  keyagent enroll https://instance.example.org:8443 --token-file token\n"
       "  ssh operator keyagent instance token | keyagent enroll "
       "https://instance.example.org:8443 --token -\n"
@@ -172,23 +172,25 @@ void add_enroll(CLI::App& app, Session& session) {
       [&session, wish] { run_enroll(session, *wish); });
   enroll->add_option("URL", wish->url, "https://HOST:PORT of the instance")->required();
   enroll->add_option("--token-file", wish->token_file,
-                     "the token that the instance gave out, in a file of mode 0600");
+                     "file with the enrollment token (mode 0600)");
   enroll->add_option("--token", wish->token,
                      "- (standard input) or prompt; never the token itself");
   enroll->add_option(
       "--instance", wish->instance,
-      "without a token: the fingerprint of the instance's CA; an approval is needed");
-  enroll->add_option("--agent-id", wish->agent, "the id there (default: the agent's own)");
+      "without a token: the fingerprint of the instance's CA; an operator must approve the agent");
+  enroll->add_option("--agent-id", wish->agent,
+                     "agent id at the instance (default: the agent's own)");
   enroll->add_option("--auth-key", wish->auth_key, "the key for TLS (default: identity)");
   enroll->add_option("--transport-key", wish->transport_key,
                      "the key for credentials (default: credentials)");
   enroll->add_flag("--replace", wish->replace,
-                   "begin anew; also when the token with the old keys is lost (the token must be "
-                   "for this id)");
-  enroll->add_flag("--wait", wish->wait, "return when the instance has acknowledged the key");
+                   "enroll again, also after the token with the old keys was lost (needs an "
+                   "enrollment token for this id)");
+  enroll->add_flag("--wait", wish->wait, "wait until the instance has acknowledged the key");
   enroll
-      ->add_option("--timeout", wish->timeout,
-                   "with --wait: seconds, then exit 7 while the agent goes on")
+      ->add_option(
+          "--timeout", wish->timeout,
+          "with --wait: seconds, then exit status 7; enrollment continues in the background")
       ->check(CLI::Range(1L, 86400L));
 }
 
@@ -248,32 +250,32 @@ std::string link_text(const wire::Link& link) {
             ", renewed from " + link.renew_after() + "\n  key " + link.auth_kid();
   if (!link.credentials_until().empty() && link.peer().empty())
     text += "\n  last contact " + link.last_contact() + "; cached credentials are " +
-            (link.credentials_expired() ? "refused since " : "used until ") +
+            (link.credentials_expired() ? "refused since " : "usable until ") +
             link.credentials_until();
   if (link.tasks_running() + link.outcomes_waiting() > 0)
     text += "\n  tasks: " + std::to_string(link.tasks_running()) + " run, " +
-            std::to_string(link.outcomes_waiting()) + " outcomes wait for the instance";
+            std::to_string(link.outcomes_waiting()) + " outcomes not delivered to the instance";
   return text;
 }
 
 void add_link_commands(CLI::App& app, Session& session) {
   add_enroll(app, session);
-  add_command(app, "leave", "forget the instance; the keys stay", "  keyagent leave",
+  add_command(app, "leave", "leave the instance; the keys stay", "  keyagent leave",
               [&session] { run_leave(session); });
-  auto* credential = app.add_subcommand("credential", "credentials that the instance keeps");
+  auto* credential = app.add_subcommand("credential", "credentials of an instance");
   credential->require_subcommand(1);
   credential->footer(
       "Examples:\n  keyagent credential list\n  keyagent credential get db-main -o "
       "/run/app/db.json");
   auto name = std::make_shared<std::string>();
   auto output = std::make_shared<std::string>("-");
-  auto* get = add_command(*credential, "get", "have a credential, opened in the token",
+  auto* get = add_command(*credential, "get", "get a credential, opened in the token",
                           "  keyagent credential get db-main -o /run/app/db.json\n"
                           "  keyagent credential get db-main | jq -r .password",
                           [&session, name, output] { run_get(session, *name, *output); });
-  get->add_option("NAME", *name, "as the instance calls it")->required();
-  get->add_option("-o,--output", *output, "a file (0600); - is standard output");
-  add_command(*credential, "list", "the credentials of this agent that you may have",
+  get->add_option("NAME", *name, "name of the credential at the instance")->required();
+  get->add_option("-o,--output", *output, "output file (0600); - is standard output");
+  add_command(*credential, "list", "list the credentials of this agent that you may get",
               "  keyagent credential list", [&session] { run_link_list(session); });
 }
 

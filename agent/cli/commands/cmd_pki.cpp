@@ -22,7 +22,7 @@ void run_reference(Session& session, const PkiOptions& options) {
   if (!serves && info.purpose != Purpose::kTransport)
     throw Error(Code::kUsage,
                 "key " + info.name + " is for " + std::string(name_of(info.purpose)) +
-                    "; OpenSSL's programs use transport, sign and auth keys",
+                    "; OpenSSL programs use transport, sign and auth keys",
                 info.kid.text());
   const std::string uri = openssl::reference_uri(info.name);
   const std::string pem = openssl::reference_pem(uri);
@@ -69,28 +69,30 @@ void add_key_pki_commands(CLI::App& key, Session& session) {
   auto reference = std::make_shared<PkiOptions>();
   auto* reference_command =
       add_command(key, "reference",
-                  "a PEM file that stands for the private key, for programs that want a key file",
+                  "write a PEM file that refers to the key, for programs that expect a key file",
                   "  keyagent key reference web -o /etc/nginx/web.key",
                   [&session, reference] { run_reference(session, *reference); });
   reference_command->add_option("KEY", reference->key, "name or kid")->required();
-  reference_command->add_option("-o,--output", reference->output, "a file; - is standard output");
+  reference_command->add_option("-o,--output", reference->output,
+                                "output file; - is standard output");
 
   auto csr = std::make_shared<PkiOptions>();
-  auto* csr_command =
-      add_command(key, "csr", "a certification request (PKCS#10) that the key signs in its token",
-                  "  keyagent key csr web --subject /C=DE/O=Example/CN=www.example.org --san "
-                  "DNS:www.example.org -o web.csr",
-                  [&session, csr] { run_csr(session, *csr); });
+  auto* csr_command = add_command(
+      key, "csr", "create a certification request (PKCS#10), signed by the key in its token",
+      "  keyagent key csr web --subject /C=DE/O=Example/CN=www.example.org --san "
+      "DNS:www.example.org -o web.csr",
+      [&session, csr] { run_csr(session, *csr); });
   csr_command->add_option("KEY", csr->key, "name or kid of an auth or sign key")->required();
   csr_command
       ->add_option("--subject", csr->subject,
-                   "/C=…/ST=…/L=…/O=…/OU=…/CN=…/emailAddress=…, what is wanted of them; "
-                   "/UID=…+CN=… joins two; may be left out when --san is given")
+                   "/C=…/ST=…/L=…/O=…/OU=…/CN=…/emailAddress=…, any of them; /UID=…+CN=… joins "
+                   "two; optional if --san is given")
       ->expected(0, 1);  // --subject= is the empty one
   csr_command->add_option("--san", csr->alternative_names,
-                          "DNS:name, IP:address, email:address or URI:uri; again for more");
-  csr_command->add_option("--algorithm", csr->algorithm, "of the signature (RSA: default RS256)");
-  csr_command->add_option("-o,--output", csr->output, "a file; - is standard output");
+                          "DNS:name, IP:address, email:address or URI:uri; repeatable");
+  csr_command->add_option("--algorithm", csr->algorithm,
+                          "signature algorithm (RSA: default RS256)");
+  csr_command->add_option("-o,--output", csr->output, "output file; - is standard output");
 }
 
 }  // namespace keyagent::cli

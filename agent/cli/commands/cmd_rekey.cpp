@@ -52,7 +52,7 @@ std::string track_of(const std::string& step) {
 std::string rekey_text(const wire::Rekey& rekey) {
   std::string text = rekey.name() + "  " + track_of(rekey.step()) + "\n  old  " + rekey.old_kid() +
                      "\n  new  " +
-                     (rekey.new_kid().empty() ? "(" + rekey.algorithm() + ", not made yet)"
+                     (rekey.new_kid().empty() ? "(" + rekey.algorithm() + ", not generated yet)"
                                               : rekey.new_kid() + " (" + rekey.algorithm() + ")") +
                      "\n  begun " + rekey.begun() + " by " + rekey.actor() + ": " + rekey.reason();
   if (!rekey.waits_for().empty()) {
@@ -94,7 +94,8 @@ wire::Rekey wait_for(Session& session, wire::Rekey rekey, long timeout) {
     if (timeout > 0 && now - begin > std::chrono::seconds(timeout)) {
       throw Error(Code::kPartial,
                   "the rekey of " + rekey.name() + " is " + rekey.step() +
-                      " and goes on by itself; look again: keyagent rekey --status " + rekey.name(),
+                      " and continues in the background; check: keyagent rekey --status " +
+                      rekey.name(),
                   rekey.old_kid());
     }
     std::this_thread::sleep_for(100ms);
@@ -109,10 +110,10 @@ wire::Rekey wait_for(Session& session, wire::Rekey rekey, long timeout) {
 
 void tell_end(Session& session, const wire::Rekey& rekey) {
   if (rekey.step() == "aborted") {
-    throw Error(Code::kKeyState,
-                "the rekey of " + rekey.name() +
-                    " was given up, the old key is in force: " + rekey.reason(),
-                rekey.old_kid());
+    throw Error(
+        Code::kKeyState,
+        "the rekey of " + rekey.name() + " is aborted; the old key stays active: " + rekey.reason(),
+        rekey.old_kid());
   }
   session.tell(rekey_json(rekey), "rekeyed " + rekey_text(rekey));
 }
@@ -128,9 +129,10 @@ void run_begin(Session& session, const RekeyOptions& options) {
   const auto response = session.call(request);
   const auto& begun = response.rekey().rekey();
   if (options.wait) return tell_end(session, wait_for(session, begun, options.timeout));
-  session.tell(rekey_json(begun), "begun: " + rekey_text(begun) +
-                                      "It goes on by itself; watch it: keyagent rekey --status " +
-                                      options.name);
+  session.tell(rekey_json(begun),
+               "begun: " + rekey_text(begun) +
+                   "It continues in the background; check: keyagent rekey --status " +
+                   options.name);
 }
 
 void run_abort(Session& session, const RekeyOptions& options) {
@@ -139,7 +141,7 @@ void run_abort(Session& session, const RekeyOptions& options) {
   request.mutable_rekey_abort()->set_reason(options.reason);
   const auto response = session.call(request);
   session.tell(rekey_json(response.rekey_abort().rekey()),
-               "the rekey of " + options.name + " is given up; the old key stays in force");
+               "the rekey of " + options.name + " is aborted; the old key stays active");
 }
 
 void run_status(Session& session, const RekeyOptions& options) {
@@ -154,13 +156,14 @@ void run_status(Session& session, const RekeyOptions& options) {
     text += rekey_text(rekey);
   }
   session.tell({{"rekeys", list}},
-               text.empty() ? "No rekey is under way (--all shows finished ones)." : text);
+               text.empty() ? "No rekey is in progress (--all shows finished ones)." : text);
 }
 
 void run(Session& session, const RekeyOptions& options) {
-  if (options.status && options.abort) throw Error(Code::kUsage, "either --status or --abort");
+  if (options.status && options.abort)
+    throw Error(Code::kUsage, "give either --status or --abort, not both");
   if (options.status) return run_status(session, options);
-  if (options.name.empty()) throw Error(Code::kUsage, "name the key: keyagent rekey NAME");
+  if (options.name.empty()) throw Error(Code::kUsage, "no key given; usage: keyagent rekey NAME");
   options.abort ? run_abort(session, options) : run_begin(session, options);
 }
 
@@ -169,29 +172,30 @@ void run(Session& session, const RekeyOptions& options) {
 void add_rekey_command(CLI::App& app, Session& session) {
   auto options = std::make_shared<RekeyOptions>();
   auto* rekey = add_command(
-      app, "rekey", "make a key's next generation and put it in force, with no gap",
+      app, "rekey", "replace a key by its next generation, without downtime",
       "  keyagent rekey backup-credentials --wait\n"
       "  keyagent rekey backup-credentials --algorithm ec-p256 --reason 'smaller envelopes'\n"
       "  keyagent rekey --status\n"
       "  keyagent rekey backup-credentials --abort",
       [&session, options] { run(session, *options); });
-  rekey->add_option("NAME", options->name, "the key; with --status: only its rekeys");
+  rekey->add_option("NAME", options->name, "name of the key; with --status: show only its rekeys");
   rekey->add_flag("--wait", options->wait,
-                  "return when the new key is in force and its peer has confirmed it");
+                  "wait until the new key is active and confirmed by its peer");
   rekey
-      ->add_option("--timeout", options->timeout,
-                   "with --wait: seconds, then exit 7 while the rekey goes on")
+      ->add_option(
+          "--timeout", options->timeout,
+          "with --wait: seconds, then exit status 7; the rekey continues in the background")
       ->check(CLI::Range(1L, 86400L));
   rekey->add_option("--algorithm", options->algorithm,
-                    "of the new key (default: as it is): rsa-2048, rsa-3072, rsa-4096, ec-p256, "
-                    "ec-p384, ed25519");
-  rekey->add_option("--envelope", options->envelope, "how others seal to the new key");
-  rekey->add_option("--reason", options->reason, "for the ledger and the audit log");
+                    "algorithm of the new key (default: unchanged): rsa-2048, rsa-3072, rsa-4096, "
+                    "ec-p256, ec-p384, ed25519");
+  rekey->add_option("--envelope", options->envelope, "how senders seal to the new key");
+  rekey->add_option("--reason", options->reason, "reason for the ledger and the audit log");
   rekey->add_flag("--beyond-limits", options->beyond_limits,
-                  "although the token holds as many generations as rekey.max-generations allows");
-  rekey->add_flag("--status", options->status, "what is under way, and what it waits for");
-  rekey->add_flag("--all", options->all, "with --status: finished ones too");
-  rekey->add_flag("--abort", options->abort, "give it up, as long as the old key is in force");
+                  "exceed the limit rekey.max-generations");
+  rekey->add_flag("--status", options->status, "show rekeys in progress and what they wait for");
+  rekey->add_flag("--all", options->all, "with --status: include finished rekeys");
+  rekey->add_flag("--abort", options->abort, "abort the rekey, while the old key is active");
 }
 
 }  // namespace keyagent::cli

@@ -123,7 +123,7 @@ constexpr const char* kFormats =
 void add_sign_commands(CLI::App& app, Session& session) {
   auto sign = std::make_shared<SignOptions>();
   auto* sign_command = add_command(
-      app, "sign", "sign a file with a sign key; it is hashed here, signed in the token",
+      app, "sign", "sign a file with a sign key; hashes locally, signs in the token",
       "  keyagent sign release.tar --key releases -o release.sig\n"
       "  keyagent key public releases > releases.pem\n"
       "  openssl dgst -sha256 -verify releases.pem -signature release.sig release.tar      "
@@ -132,33 +132,34 @@ void add_sign_commands(CLI::App& app, Session& session) {
       "(ed25519)\n"
       "  echo '{\"sub\":\"me\"}' | keyagent sign - --key releases --format jws",
       [&session, sign] { run_sign(session, *sign); });
-  sign_command->add_option("FILE", sign->file, "what to sign; - is standard input")->required();
+  sign_command->add_option("FILE", sign->file, "file to sign; - is standard input")->required();
   sign_command->add_option("--key", sign->key, "name or kid of a sign key")->required();
   sign_command->add_option(
       "--algorithm", sign->algorithm,
       "RS256 RS384 RS512 PS256 PS384 PS512 ES256 ES384 EdDSA (default: by key)");
   sign_command->add_option("--format", sign->format, kFormats)
       ->check(CLI::IsMember({"openssl", "raw", "base64", "jws"}));
-  sign_command->add_option("-o,--output", sign->output, "a file; - is standard output");
+  sign_command->add_option("-o,--output", sign->output, "output file; - is standard output");
 
   auto verify = std::make_shared<SignOptions>();
   auto* verify_command = add_command(
-      app, "verify", "verify a signature with a public key; exit 6 when it does not verify",
+      app, "verify", "verify a signature with a public key; exit status 6 if it does not verify",
       "  keyagent verify release.tar --signature release.sig --key releases\n"
       "  keyagent verify release.tar --signature release.sig --public releases.pem",
       [&session, verify] { run_verify_jws(session, *verify); });
   verify_command->add_option("FILE", verify->file,
-                             "what was signed; - is standard input (not needed for jws)");
-  verify_command->add_option("--signature", verify->signature, "the signature's file")->required();
+                             "file that was signed; - is standard input (not needed for jws)");
+  verify_command->add_option("--signature", verify->signature, "file with the signature")
+      ->required();
   auto* key = verify_command->add_option("--key", verify->key, "name or kid of a key of the agent");
   auto* file = verify_command->add_option(
       "--public", verify->public_file,
-      "a public key in a file (PEM, DER, JWK or a certificate): no agent is needed");
+      "file with a public key (PEM, DER, JWK or a certificate); needs no agent");
   key->excludes(file);
-  verify_command->add_option("--algorithm", verify->algorithm, "as for sign");
+  verify_command->add_option("--algorithm", verify->algorithm, "signature format, as for sign");
   verify_command->add_option("--format", verify->format, kFormats)
       ->check(CLI::IsMember({"openssl", "raw", "base64", "jws"}));
-  verify_command->add_option("-o,--output", verify->output, "for jws: where its payload goes");
+  verify_command->add_option("-o,--output", verify->output, "for jws: output file for the payload");
 }
 
 }  // namespace keyagent::cli

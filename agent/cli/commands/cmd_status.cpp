@@ -104,7 +104,7 @@ void run_status(Session& session) {
   if (!reply.audit_fault().empty()) text += "\n          " + reply.audit_fault();
   if (!reply.use_only().empty()) text += "\nuse only  " + reply.use_only();
   text += "\nkeys      ";
-  if (reply.keys().empty()) text += "none that you may see";
+  if (reply.keys().empty()) text += "(no visible keys)";
   bool first = true;
   for (const auto& key : reply.keys()) {
     text += (first ? "" : "\n          ") + key.name() + " (" + key.purpose() + ", " +
@@ -146,7 +146,7 @@ void tell_findings(Session& session, const std::vector<Finding>& findings) {
             (finding.cure.empty() ? "" : "    cure  " + finding.cure + "\n");
   }
   session.tell({{"findings", list}, {"exit", session.exit_status}},
-               findings.empty() ? "All is well." : text);
+               findings.empty() ? "No problems found." : text);
 }
 
 // Without an agent: what can be said of its configuration, which is usually why there is none.
@@ -219,22 +219,22 @@ void run_reload(Session& session) {
 }  // namespace
 
 void add_status_commands(CLI::App& app, Session& session) {
-  add_command(app, "status", "the agent, its token and the keys that you may see",
+  add_command(app, "status", "show the agent, its token and the visible keys",
               "  keyagent status\n  keyagent --json status | jq .token.state",
               [&session] { run_status(session); });
   add_command(app, "reload",
-              "have the agent read policy, limits and cryptoperiods again, and accept its clock",
+              "reload policy, limits and cryptoperiods, and accept the present clock",
               "  keyagent reload", [&session] { run_reload(session); });
   auto config = std::make_shared<std::string>();
   auto* doctor = add_command(
-      app, "doctor", "what is wrong, and the command that cures it; works without an agent too",
+      app, "doctor", "diagnose problems and print the fix for each; also works without an agent",
       "  keyagent doctor\n  keyagent doctor --config /etc/keyagent/hsm1.yml",
       [&session, config] { run_doctor(session, *config); });
   doctor->add_option("--config", *config,
-                     "the agent's configuration, to be checked when no agent answers");
+                     "configuration of the agent, checked if the agent is not running");
   auto why = std::make_shared<Why>();
   auto* why_command = add_command(
-      app, "why", "would the policy allow it, and which rule decides",
+      app, "why", "show whether the policy allows an action, and the rule that decides",
       "  keyagent why open backup-credentials\n  keyagent why sign releases --uid 1000\n"
       "  keyagent why work deploy --uid 990 --credential db-main",
       [&session, why] { run_why(session, *why); });
@@ -245,7 +245,7 @@ void add_status_commands(CLI::App& app, Session& session) {
       ->required();
   why_command->add_option("KEY", why->key, "name or kid");
   why_command->add_option("--peer", why->peer,
-                          "for export and import: the kid of the other side's identity");
+                          "for export and import: the kid of the peer's identity");
   why_command->add_option("--credential", why->credential,
                           "for work: may a task of this handler have that credential");
   why_command->add_option("--uid", why->uid, "for another user (needs the admin action)")

@@ -28,21 +28,21 @@ void run_task_list(Session& session) {
             (each.text().empty() ? "" : "\n    " + escape_controls(each.text())) + "\n";
   }
   text += std::to_string(reply.running()) + " run, " + std::to_string(reply.waiting()) +
-          " outcomes wait for the instance";
+          " outcomes not delivered to the instance";
   session.tell({{"tasks", list}, {"running", reply.running()}, {"waiting", reply.waiting()}}, text);
 }
 
 }  // namespace
 
 void add_task_commands(CLI::App& app, Session& session) {
-  auto* task = app.add_subcommand("task", "tasks of the instance that this host has taken");
+  auto* task = app.add_subcommand("task", "list tasks that this host has taken from the instance");
   task->require_subcommand(1);
   task->footer("Examples:\n  keyagent task list");
-  add_command(*task, "list",
-              "those that run, those whose outcome the instance does not know yet, and what it "
-              "knows of the last day",
-              "  keyagent task list\n  keyagent --json task list | jq .waiting",
-              [&session] { run_task_list(session); });
+  add_command(
+      *task, "list",
+      "list running tasks, tasks whose outcome is not delivered yet, and those of the last day",
+      "  keyagent task list\n  keyagent --json task list | jq .waiting",
+      [&session] { run_task_list(session); });
 }
 
 }  // namespace keyagent::cli

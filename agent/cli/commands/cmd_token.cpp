@@ -26,7 +26,7 @@ std::filesystem::path find_profile(const std::string& name) {
     if (std::filesystem::exists(candidate)) return candidate;
   }
   throw Error(Code::kUsage,
-              "no profile '" + name + "'; give a file, or one of those in " KEYAGENT_PROFILES);
+              "no profile '" + name + "'; give a file name, or one of those in " KEYAGENT_PROFILES);
 }
 
 std::filesystem::path state_of(const TokenOptions& options) {
@@ -76,7 +76,7 @@ void run_list(Session& session, const TokenOptions& options) {
     list.push_back(listing_json(token));
     text += listing_text(token);
   }
-  session.tell({{"tokens", list}}, text.empty() ? "The module shows no token." : text);
+  session.tell({{"tokens", list}}, text.empty() ? "The module lists no tokens." : text);
 }
 
 void run_init(Session& session, const TokenOptions& options) {
@@ -85,7 +85,7 @@ void run_init(Session& session, const TokenOptions& options) {
     if (!token.initialised || token.label != options.label) continue;
     Json out = listing_json(token);
     out["already"] = true;
-    return session.tell(out, "already there: " + listing_text(token));
+    return session.tell(out, "already exists: " + listing_text(token));
   }
   const auto so_pin = read_pin(options.so_pin, "SO PIN for the new token");
   const auto pin = read_pin(options.pin, "PIN for the new token");
@@ -100,9 +100,8 @@ void run_change_pin(Session& session, const TokenOptions& options) {
   const auto before = read_pin(options.pin, "present PIN");
   const auto after = read_pin(options.new_pin, "new PIN");
   view.change_pin({options.label, options.serial}, before, after, options.of_so);
-  session.tell(
-      {{"changed", true}, {"label", options.label}},
-      "the PIN is changed; give the new one to the agent's PIN source, then restart the agent");
+  session.tell({{"changed", true}, {"label", options.label}},
+               "the PIN is changed; update the agent's PIN source, then restart the agent");
 }
 
 const char* outcome_text(pkcs11::ProbeResult::Outcome outcome) {
@@ -150,22 +149,22 @@ void run_probe(Session& session, const TokenOptions& options) {
         result.claimed != (result.outcome == pkcs11::ProbeResult::Outcome::kWorks ||
                            result.outcome == pkcs11::ProbeResult::Outcome::kRefused);
     text += line + (result.detail.empty() ? "" : "  " + result.detail) +
-            (surprising ? "  <- not what the profile says" : "") + "\n";
+            (surprising ? "  <- differs from the profile" : "") + "\n";
   }
   session.tell(
       {{"token", {{"label", report.token.label}, {"serial", report.token.serial}}},
        {"sound", report.sound()},
        {"results", list}},
-      text + (report.sound() ? "The token does what its profile says, and gives no key out."
-                             : "THE TOKEN IS NOT WHAT ITS PROFILE SAYS: see above."));
+      text + (report.sound() ? "The token matches its profile, and no key could be extracted."
+                             : "THE TOKEN DIFFERS FROM ITS PROFILE: see above."));
   if (!report.sound()) session.exit_status = exit_code(Code::kIntegrity);
 }
 
 void add_common(CLI::App* command, const std::shared_ptr<TokenOptions>& options) {
-  command->add_option("--profile", options->profile, "softhsm2, tpm2, … or a file")->required();
-  command->add_option("--module", options->module, "another module file (absolute)");
-  command->add_option("--state", options->state,
-                      "the folder that ${state} of the profile stands for");
+  command->add_option("--profile", options->profile, "profile name (softhsm2, tpm2, …) or file")
+      ->required();
+  command->add_option("--module", options->module, "use this module file (absolute path)");
+  command->add_option("--state", options->state, "folder that replaces ${state} in the profile");
 }
 
 CLI::App* add(CLI::App& parent, Session& session, const std::shared_ptr<TokenOptions>& options,
@@ -181,18 +180,18 @@ CLI::App* add(CLI::App& parent, Session& session, const std::shared_ptr<TokenOpt
 }  // namespace
 
 void add_token_commands(CLI::App& app, Session& session) {
-  CLI::App* token = app.add_subcommand("token", "set up and examine tokens (no agent is needed)");
+  CLI::App* token = app.add_subcommand("token", "set up and examine tokens (needs no agent)");
   token->require_subcommand(1);
   token->footer("Examples:\n  keyagent token list --profile softhsm2 --state /var/lib/keyagent/ci");
 
   auto list = std::make_shared<TokenOptions>();
-  add(*token, session, list, "list", "the tokens that the module shows",
+  add(*token, session, list, "list", "list the tokens of the module",
       "  keyagent token list --profile tpm2 --state /var/lib/keyagent/tpm", run_list);
 
   auto init = std::make_shared<TokenOptions>();
   auto* init_command =
       add(*token, session, init, "init",
-          "initialise a free token; again with the same label: says that it is there",
+          "initialize a free token; reports an existing token of this label",
           "  keyagent token init --profile softhsm2 --state DIR --label ci --pin-source "
           "file:/DIR/pin --so-pin-source file:/DIR/so-pin",
           run_init);
@@ -207,8 +206,7 @@ void add_token_commands(CLI::App& app, Session& session) {
 
   auto probe = std::make_shared<TokenOptions>();
   auto* probe_command = add(
-      *token, session, probe, "probe",
-      "try every mechanism and try to take a key out; says what the token can do",
+      *token, session, probe, "probe", "test every mechanism and try to extract a key",
       "  keyagent token probe --profile softhsm2 --state DIR --label ci --pin-source file:/DIR/pin",
       run_probe);
   probe_command->add_option("--label", probe->label, "which token");
@@ -217,15 +215,15 @@ void add_token_commands(CLI::App& app, Session& session) {
 
   auto change = std::make_shared<TokenOptions>();
   auto* change_command = add(*token, session, change, "change-pin",
-                             "change the user PIN; one attempt, never the last one",
+                             "change the user PIN; makes one attempt, never the last one",
                              "  keyagent token change-pin --profile softhsm2 --state DIR --label "
                              "ci --pin-source file:/DIR/pin --new-pin-source file:/DIR/new",
                              run_change_pin);
   change_command->add_option("--label", change->label, "which token");
   change_command->add_option("--serial", change->serial, "which token");
   change_command->add_option("--pin-source", change->pin,
-                             "the present PIN: file:/path (0400), prompt or fd:N");
-  change_command->add_flag("--so", change->of_so, "the SO PIN instead of the user's");
+                             "the current PIN: file:/path (0400), prompt or fd:N");
+  change_command->add_flag("--so", change->of_so, "change the SO PIN instead of the user PIN");
   change_command->add_option("--new-pin-source", change->new_pin,
                              "the new PIN: file:/path (0400), prompt or fd:N");
 }

@@ -20,7 +20,7 @@ std::filesystem::path socket_of(const Session& session, const worker::WorkerConf
 void check(Session& session, const std::string& file) {
   const auto config = worker::load_worker_config(file);
   Json list = Json::array();
-  std::string text = "the worker can be started:\n";
+  std::string text = "the worker configuration is valid:\n";
   for (const auto& each : config.handlers) {
     list.push_back({{"name", each.name},
                     {"program", each.program.string()},
@@ -41,7 +41,8 @@ void reload(worker::Worker& runner, const std::string& file) {
     runner.use(worker::load_worker_config(file));
     log_info("worker", "reloaded: " + std::to_string(runner.places()) + " places");
   } catch (const Error& error) {
-    log_error("worker", std::string("not reloaded, the old file stays in force: ") + error.what());
+    log_error("worker",
+              std::string("not reloaded, the previous file stays in effect: ") + error.what());
   }
   process::notify_ready("taking tasks");
 }
@@ -67,7 +68,8 @@ void serve(Session& session, const std::string& file) {
         draining ? ::sigtimedwait(&signals, nullptr, &tick) : ::sigwaitinfo(&signals, nullptr);
     if (signal == SIGHUP && !draining) reload(runner, file);
     if (signal != SIGTERM && signal != SIGINT) continue;
-    log_info("worker", draining ? "killing what still runs" : "taking no more; what runs may end");
+    log_info("worker",
+             draining ? "killing the running handlers" : "stopping; running handlers may finish");
     if (draining) runner.kill();
     if (!draining) process::notify_stopping();
     runner.drain();
@@ -82,20 +84,20 @@ void add_worker_command(CLI::App& app, Session& session) {
   auto file = std::make_shared<std::string>();
   auto only_check = std::make_shared<bool>(false);
   auto* worker = add_command(
-      app, "worker", "do tasks of the instance with programs of this host",
-      "  keyagent worker --config /etc/keyagent/worker.yml --check   say what is wrong, start "
-      "nothing\n"
+      app, "worker", "run tasks of the instance with programs of this host",
+      "  keyagent worker --config /etc/keyagent/worker.yml --check   report errors, start nothing\n"
       "  keyagent worker --config /etc/keyagent/worker.yml           as keyagent-worker.service "
       "does\n"
       "  keyagent why work deploy --uid 61190                        may that user take tasks for "
       "it?\n"
       "\n"
-      "SIGTERM: takes nothing more and ends when its handlers have; again: kills them. SIGHUP: "
-      "reads the\nfile anew. Manual: keyagent-worker(1).",
+      "SIGTERM: takes no more tasks, exits when its handlers have ended; a second one kills them. "
+      "SIGHUP:\n"
+      "reloads the file. Manual: keyagent-worker(1).",
       [&session, file, only_check] {
         *only_check ? check(session, *file) : serve(session, *file);
       });
-  worker->add_option("--config", *file, "its handlers (YAML)")->required();
+  worker->add_option("--config", *file, "file with the handlers (YAML)")->required();
   worker->add_flag("--check", *only_check, "check the file and its programs, then exit");
 }
 

@@ -55,9 +55,11 @@ std::optional<Bytes> from_pem(const std::string& name, ByteView file) {
   const auto blocks = read_pem(file);
   for (const auto& block : blocks) {
     if (block.label.find("PRIVATE KEY") != std::string::npos)
-      throw Error(Code::kUsage, name + " holds a private key: give the public key alone");
+      throw Error(Code::kUsage,
+                  name + " contains a private key; give a file with only the public key");
     if (block.label != PEM_STRING_PUBLIC && block.label != PEM_STRING_RSA_PUBLIC) continue;
-    if (found != nullptr) throw Error(Code::kUsage, name + " holds several public keys: give one");
+    if (found != nullptr)
+      throw Error(Code::kUsage, name + " contains several public keys; give a file with one");
     found = &block;
   }
   if (found == nullptr) return std::nullopt;
@@ -78,10 +80,11 @@ Bytes from_certificates(const std::string& name, ByteView bytes) {
     for (const auto& der : pki::read_certificates(bytes))
       all.push_back(pki::certificate_facts(der));
   } catch (const pki::ChainError& error) {
-    throw Error(Code::kUsage, "cannot use " + name +
-                                  ": it holds neither a public key (PEM, DER, JWK) "
-                                  "nor a certificate that can be read: " +
-                                  error.what());
+    throw Error(
+        Code::kUsage,
+        "cannot use " + name +
+            ": it contains neither a public key (PEM, DER, JWK) nor a readable certificate: " +
+            error.what());
   }
   std::vector<Bytes> ends;
   for (const auto& each : all) {
@@ -91,7 +94,8 @@ Bytes from_certificates(const std::string& name, ByteView bytes) {
     if (!issued_another) ends.push_back(each.spki);
   }
   if (ends.size() != 1)
-    throw Error(Code::kUsage, name + " holds several certificates: give the one of the key");
+    throw Error(Code::kUsage,
+                name + " contains several certificates; give only the certificate of the key");
   return ends.front();
 }
 

@@ -26,7 +26,8 @@ void add_path(const fs::path& path, std::vector<fs::path>& out) {
   const auto status = fs::symlink_status(path, error);
   if (fs::is_directory(status)) return add_folder(path, out);
   if (!fs::is_regular_file(status)) {
-    throw Error(Code::kUsage, "'" + escape_controls(path.string()) + "' is no file and no folder");
+    throw Error(Code::kUsage,
+                "'" + escape_controls(path.string()) + "' is neither a file nor a folder");
   }
   out.push_back(path);
 }

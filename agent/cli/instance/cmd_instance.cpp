@@ -73,11 +73,12 @@ std::string lines(const Json& list, std::string (*line)(const Json&)) {
 std::string restored_text(const Json& status) {
   const Json restored = status.value("restored", Json());
   if (!restored.is_object()) return "";
-  return "RESTORED: the store was put back from a backup: agents know of event " +
+  return "RESTORED: the store was restored from a backup: agents know of event " +
          text_at(restored, "epoch") + ", it has " + text_at(restored, "last") + ", seen " +
          text_at(restored, "since") + " by " + text_at(restored, "agent") +
-         "\nagents get nothing: revoke again what was revoked since, then: keyagent instance "
-         "restored --accept\n";
+         "\n"
+         "agents are not served: repeat the revocations made since that backup, then run: keyagent "
+         "instance restored --accept\n";
 }
 
 void run_status(Session& session, const InstanceOptions& options) {
@@ -102,12 +103,13 @@ void run_restored(Session& session, const InstanceOptions& options) {
     const Json answer = client.call(
         "POST", "/v1/restored/accept",
         {{"epoch", seen.is_object() ? seen.value("epoch", std::int64_t{0}) : std::int64_t{0}}});
-    return session.tell(answer, "accepted; events count on from " + text_at(answer, "epoch"));
+    return session.tell(answer,
+                        "accepted; event numbers continue from " + text_at(answer, "epoch"));
   }
   const Json status = client.call("GET", "/v1/status");
   const auto text = restored_text(status);
   session.tell({{"restored", status.value("restored", Json())}},
-               text.empty() ? "the store was not put back from a backup\n" : text);
+               text.empty() ? "the store was not restored from a backup\n" : text);
 }
 
 void run_agents(Session& session, const InstanceOptions& options) {
@@ -142,10 +144,10 @@ void run_token(Session& session, const InstanceOptions& options) {
   const auto token = answer.at("token").get<std::string>();
   if (options.output != "-") write_output(options.output, as_bytes(token + "\n"));
   if (answer.contains("decision"))
-    session.note("good once another person has approved it: keyagent instance decision approve " +
+    session.note("valid after another person approves it: keyagent instance decision approve " +
                  text_at(answer["decision"], "id"));
   else
-    session.note("good once, until " + text_at(answer, "expires") +
+    session.note("valid once, until " + text_at(answer, "expires") +
                  ": keyagent enroll URL --token-file FILE");
   if (options.output == "-") session.tell(answer, token);
 }
@@ -170,7 +172,7 @@ void run_rekey(Session& session, const InstanceOptions& options) {
   const auto batch = answer.at("batch").get<std::string>();
   const PollUntilTimeout patience(options.timeout);
   while (options.wait && !all_ended(answer.at("rekeys"))) {
-    patience.rest("not all have ended; the orders stay: keyagent instance rekeys " + batch);
+    patience.rest("not all rekeys have ended; the orders stay: keyagent instance rekeys " + batch);
     answer = client.call("GET", "/v1/rekeys?batch=" + batch);
     answer["batch"] = batch;
   }
@@ -244,15 +246,15 @@ struct Adder {
 void add_agent_commands(const Adder& adder) {
   auto& o = *adder.options;
   adder
-      .add("agents", "the agents and what the instance thinks of them",
+      .add("agents", "list the agents and their states",
            "  keyagent instance agents\n  keyagent instance agents web1 --json", run_agents)
-      ->add_option("AGENT", o.agent, "one of them");
+      ->add_option("AGENT", o.agent, "show only this agent");
   static constexpr std::pair<const char*, const char*> kVerbs[] = {
-      {"approve", "trust an agent that waits, by its fingerprint"},
-      {"reject", "do not trust an agent that waits"},
-      {"suspend", "an agent gets nothing until it is resumed"},
-      {"resume", "an agent that was suspended gets its credentials again"},
-      {"revoke", "end the trust in an agent, for ever"}};
+      {"approve", "trust a pending agent, by its fingerprint"},
+      {"reject", "reject a pending agent"},
+      {"suspend", "suspend an agent: it gets nothing until it is resumed"},
+      {"resume", "resume a suspended agent: it gets its credentials again"},
+      {"revoke", "permanently revoke the trust in an agent"}};
   for (const auto& [verb, what] : kVerbs) {
     const std::string name = verb;
     const std::string example =
@@ -263,47 +265,49 @@ void add_agent_commands(const Adder& adder) {
         adder.parent, name, what, example,
         [&s = adder.session, options = adder.options, name] { run_trust(s, *options, name); });
     command->add_option("AGENT", o.agent)->required();
-    command->add_option("--reason", o.reason, "for the record");
+    command->add_option("--reason", o.reason, "reason for the event log");
     if (name == "approve")
-      command->add_option("--fingerprint", o.fingerprint, "the agent's auth kid")->required();
+      command->add_option("--fingerprint", o.fingerprint, "kid of the agent's auth key")
+          ->required();
     if (name == "reject")
-      command->add_option("--fingerprint", o.fingerprint,
-                          "only the one with this auth kid; otherwise all that wait for this id");
+      command->add_option(
+          "--fingerprint", o.fingerprint,
+          "reject only the request with this auth kid (default: all pending requests for this id)");
   }
-  auto* groups = adder.add("groups", "the groups of an agent, as they are to be",
+  auto* groups = adder.add("groups", "set the groups of an agent",
                            "  keyagent instance groups web1 web production", run_groups);
   groups->add_option("AGENT", o.agent)->required();
-  groups->add_option("GROUP", o.groups, "none: it is in no group");
-  auto* token = adder.add("token", "a single-use enrollment token",
+  groups->add_option("GROUP", o.groups, "group names; without any, the agent is in no group");
+  auto* token = adder.add("token", "create a single-use enrollment token",
                           "  keyagent instance token --agent web1 -o web1.token", run_token);
-  token->add_option("--agent", o.agent, "good for this agent only; needed to replace one");
-  token->add_option("--group", o.groups, "the agent's groups; again for more");
+  token->add_option("--agent", o.agent, "valid for this agent only; required to replace an agent");
+  token->add_option("--group", o.groups, "group of the agent; repeatable");
   token->add_flag("--inherit", o.inherit,
-                  "the agent that replaces --agent also gets its groups and credentials");
-  token->add_option("--hours", o.hours, "how long it is good, 24 at most")
-      ->check(CLI::Range(1, 24));
-  token->add_option("-o,--output", o.output, "a file (0600); - is standard output");
+                  "the agent that replaces --agent inherits its groups and credentials");
+  token->add_option("--hours", o.hours, "validity in hours, at most 24")->check(CLI::Range(1, 24));
+  token->add_option("-o,--output", o.output, "output file (0600); - is standard output");
 }
 
 void add_rekey_commands(const Adder& adder) {
   auto& o = *adder.options;
-  auto* rekey = adder.add("rekey", "order a rekey: of agents, of groups, of all",
+  auto* rekey = adder.add("rekey", "order rekeys of agents, of groups or of all agents",
                           "  keyagent instance rekey web1 --wait\n"
                           "  keyagent instance rekey --all --canary 5 --parallel 20",
                           run_rekey);
   rekey->add_option("AGENT", o.agents);
-  rekey->add_option("--group", o.groups, "all agents of a group; again for more");
-  rekey->add_flag("--all", o.all, "every trusted agent");
-  rekey->add_option("--key", o.key, "transport or auth");
+  rekey->add_option("--group", o.groups, "all agents of this group; repeatable");
+  rekey->add_flag("--all", o.all, "all trusted agents");
+  rekey->add_option("--key", o.key, "key to replace: transport or auth");
   rekey->add_option("--canary", o.canary,
-                    "so many per cent first; a failure among them halts the rest");
-  rekey->add_option("--parallel", o.parallel, "so many at once");
-  rekey->add_flag("--wait", o.wait, "until all have ended; exit 7 when one has failed");
-  rekey->add_option("--timeout", o.timeout, "seconds to wait; 0: for ever");
-  auto* rekeys = adder.add("rekeys", "ordered rekeys and how far they are",
+                    "percentage of agents to rekey first; a failure among them halts the rest");
+  rekey->add_option("--parallel", o.parallel, "maximum number of concurrent rekeys");
+  rekey->add_flag("--wait", o.wait, "wait until all have ended; exit status 7 if one failed");
+  rekey->add_option("--timeout", o.timeout, "seconds to wait; 0: no limit");
+  auto* rekeys = adder.add("rekeys", "show ordered rekeys and their progress",
                            "  keyagent instance rekeys 8f1c…", run_rekeys);
   rekeys->add_option("BATCH", o.batch);
-  rekeys->add_flag("--cancel", o.cancel, "the orders of the batch that no agent has yet");
+  rekeys->add_flag("--cancel", o.cancel,
+                   "cancel the orders of the batch that no agent has started");
 }
 
 }  // namespace
@@ -320,7 +324,7 @@ InstanceClient client_of(const InstanceOptions& options) {
 
 void add_instance_commands(CLI::App& app, Session& session) {
   auto* instance =
-      app.add_subcommand("instance", "an instance: agents, credentials, rekeys, tasks");
+      app.add_subcommand("instance", "manage an instance: agents, credentials, rekeys, tasks");
   instance->require_subcommand(1);
   instance->footer(
       "Examples:\n  keyagent instance login https://keys.example.org:8443 --user alice "
@@ -328,25 +332,29 @@ void add_instance_commands(CLI::App& app, Session& session) {
   const auto options = std::make_shared<InstanceOptions>();
   auto& o = *options;
   instance->add_option("--profile", o.profile,
-                       "where the login is kept (default: ~/.config/keyagent/instance.json)");
+                       "file of the login (default: ~/.config/keyagent/instance.json)");
   const Adder adder{*instance, session, options};
-  auto* login = adder.add("login", "log in; the session is kept in a file of yours",
+  auto* login = adder.add("login", "log in; the session is kept in a private file",
                           "  keyagent instance login https://keys.example.org:8443 --user alice "
                           "--fingerprint=FINGERPRINT",
                           run_login);
   login->add_option("URL", o.url)->required();
   login->add_option("--user", o.user)->required();
-  login->add_option("--fingerprint", o.fingerprint, "of the instance's CA, as keyinstanced says it")
+  login
+      ->add_option("--fingerprint", o.fingerprint,
+                   "fingerprint of the instance's CA, as keyinstanced prints it")
       ->required();
-  login->add_option("--password-file", o.password_file, "mode 0400 (default: asks)");
+  login->add_option("--password-file", o.password_file,
+                    "password file, mode 0400 (default: prompt)");
   auto* logout =
-      adder.add("logout", "end the session",
+      adder.add("logout", "log out",
                 "  keyagent instance logout\n  keyagent instance logout --all\n"
                 "  keyagent instance logout --user bob        # an admin ends all sessions of bob",
                 run_logout);
-  auto* everywhere = logout->add_flag("--all", o.all, "all of your sessions, on every host");
-  logout->add_option("--user", o.user, "all sessions of this user (admin)")->excludes(everywhere);
-  adder.add("status", "the instance itself", "  keyagent instance status", run_status);
+  auto* everywhere = logout->add_flag("--all", o.all, "end all of your sessions, on every host");
+  logout->add_option("--user", o.user, "end all sessions of this user (admin)")
+      ->excludes(everywhere);
+  adder.add("status", "show the state of the instance", "  keyagent instance status", run_status);
   add_agent_commands(adder);
   add_rekey_commands(adder);
   add_instance_checkpoint_command(*instance, session, options);
@@ -357,32 +365,35 @@ void add_instance_commands(CLI::App& app, Session& session) {
   add_instance_record_commands(*instance, session, options);
   add_instance_exchange_commands(*instance, session, options);
   add_instance_decision_commands(*instance, session, options);
-  auto* events = adder.add("events", "what was done, refused and alarming",
-                           "  keyagent instance events --after 1000", run_events);
-  events->add_option("--after", o.after, "the number of the last one that is known");
-  events->add_option("--count", o.count, "at most so many (1000)");
+  auto* events = adder.add("events", "list audit events", "  keyagent instance events --after 1000",
+                           run_events);
+  events->add_option("--after", o.after, "list events after this number");
+  events->add_option("--count", o.count, "maximum number of events (1000)");
   auto* users = adder.add(
-      "users", "list users, or add or change one; a change ends all of the user's sessions",
+      "users", "list users, or add or change a user; a change ends all of the user's sessions",
       "  keyagent instance users\n"
       "  keyagent instance users bob --role operator --password-file bob.pw\n"
       "  keyagent instance users bob --disable",
       run_users);
   users->add_option("NAME", o.user);
   users->add_option("--role", o.role, "admin, cryptographic-manager, operator or auditor");
-  users->add_option("--password-file", o.password_file, "12 characters at least, mode 0400");
-  users->add_option("--certificate-key", o.fingerprint,
-                    "base64url SHA-256 of the public key of a client certificate; none: no longer");
-  auto* disable = users->add_flag("--disable", o.disable, "may not log in");
-  users->add_flag("--enable", o.enable, "may log in again")->excludes(disable);
+  users->add_option("--password-file", o.password_file,
+                    "password file: at least 12 characters, mode 0400");
+  users->add_option(
+      "--certificate-key", o.fingerprint,
+      "SHA-256 of the public key of a client certificate (base64url); none removes it");
+  auto* disable = users->add_flag("--disable", o.disable, "disable the user");
+  users->add_flag("--enable", o.enable, "enable a disabled user")->excludes(disable);
   adder
-      .add("restored", "a store that was put back from a backup: what is known of it",
+      .add("restored", "show whether the store was restored from a backup, or accept it",
            "  keyagent instance restored\n  keyagent instance restored --accept", run_restored)
-      ->add_flag("--accept", o.accept,
-                 "what was revoked since was looked at: agents get what this store has");
+      ->add_flag(
+          "--accept", o.accept,
+          "accept the restored store: agents are served again (repeat the revocations first)");
   adder
       .add("backup", "copy the instance's store (SQLite) to a new file on its host",
            "  keyagent instance backup -o /var/backups/instance.db", run_backup)
-      ->add_option("-o,--output", o.output, "an absolute path there; no file may be at it")
+      ->add_option("-o,--output", o.output, "absolute path on that host; the file must not exist")
       ->required();
 }
 

@@ -47,23 +47,25 @@ void run_import(Session& session, const InstanceOptions& options) {
 void add_instance_certificate_commands(CLI::App& instance, Session& session,
                                        const std::shared_ptr<InstanceOptions>& options) {
   auto* group = instance.add_subcommand(
-      "certificate", "requests for an outside CA, and the certificates that it made");
+      "certificate", "certificates of an external CA: export requests, import certificates");
   group->require_subcommand(1);
   auto& o = *options;
-  add_command(*group, "list", "requests that wait for a certificate",
+  add_command(*group, "list", "list the requests that wait for a certificate",
               "  keyagent instance certificate list",
               [&session, options] { run_list(session, *options); });
-  auto* request =
-      add_command(*group, "request", "the certification request of an agent, to take to the CA",
-                  "  keyagent instance certificate request web1 -o web1.csr",
-                  [&session, options] { run_request(session, *options); });
+  auto* request = add_command(*group, "request",
+                              "export the certification request of an agent, to take to the CA",
+                              "  keyagent instance certificate request web1 -o web1.csr",
+                              [&session, options] { run_request(session, *options); });
   request->add_option("AGENT", o.agent)->required();
-  request->add_option("-o,--output", o.output, "a file; - is standard output");
-  auto* import = add_command(*group, "import", "give an agent the certificate that the CA made",
-                             "  keyagent instance certificate import web1 web1.pem",
-                             [&session, options] { run_import(session, *options); });
+  request->add_option("-o,--output", o.output, "output file; - is standard output");
+  auto* import =
+      add_command(*group, "import", "import the certificate that the CA issued for an agent",
+                  "  keyagent instance certificate import web1 web1.pem",
+                  [&session, options] { run_import(session, *options); });
   import->add_option("AGENT", o.agent)->required();
-  import->add_option("FILE", o.from, "PEM, in any order; - is standard input")->required();
+  import->add_option("FILE", o.from, "PEM file, certificates in any order; - is standard input")
+      ->required();
 }
 
 }  // namespace keyagent::cli

@@ -42,7 +42,7 @@ void run_credential_list(Session& session, const InstanceOptions& options) {
 // what it is for.
 Json sealed_for(InstanceClient& client, const std::string& name,
                 const std::vector<std::string>& agents, const SecretBytes& value) {
-  if (agents.empty()) throw Error(Code::kUsage, "--blind needs --agent: whom it is sealed to");
+  if (agents.empty()) throw Error(Code::kUsage, "--blind requires --agent: the agents to seal to");
   const Json next = client.call("GET", "/v1/credentials/" + path_segment(name) + "/next");
   Json out = Json::array();
   for (const auto& agent : agents) {
@@ -62,9 +62,9 @@ void run_put(Session& session, const InstanceOptions& options) {
   Json parsed = Json::parse(value.begin(), value.end(), nullptr, false);
   const Wiping wiping_parsed(parsed);
   if (!parsed.is_object())
-    throw Error(Code::kUsage, options.from +
-                                  " is no JSON object such as "
-                                  "{\"username\":\"…\",\"password\":\"…\"}");
+    throw Error(
+        Code::kUsage,
+        options.from + " is not a JSON object such as {\"username\":\"…\",\"password\":\"…\"}");
   auto client = client_of(options);
   Json body{{"type", options.type}};
   const Wiping wiping_body(body);
@@ -81,11 +81,11 @@ void run_put(Session& session, const InstanceOptions& options) {
 
 void run_reseal(Session& session, const InstanceOptions& options) {
   const Json answer = client_of(options).call("POST", "/v1/credentials/reseal", Json::object());
-  std::string text = answer.at("values").dump() + " credentials are sealed to what they are for\n";
+  std::string text = answer.at("values").dump() + " credentials are bound to their context\n";
   for (const auto& each : answer.at("blind"))
-    text += "  blind, to be sealed by its author: " + each.get<std::string>() + "\n";
+    text += "  blind, must be sealed again by its author: " + each.get<std::string>() + "\n";
   for (const auto& each : answer.at("unreadable"))
-    text += "  cannot be read here, see the log: " + each.get<std::string>() + "\n";
+    text += "  cannot be read, see the instance's log: " + each.get<std::string>() + "\n";
   session.tell(answer, text);
   if (!answer.at("blind").empty() || !answer.at("unreadable").empty())
     session.exit_status = exit_code(Code::kPartial);
@@ -102,14 +102,14 @@ void run_remove(Session& session, const InstanceOptions& options) {
   const Json answer =
       client_of(options).call("DELETE", "/v1/credentials/" + path_segment(options.name));
   if (tell_pending(session, answer)) return;
-  session.tell(Json::object(), options.name + " is removed, with every sealed copy");
+  session.tell(Json::object(), options.name + " is removed, with all its sealed copies");
 }
 
 }  // namespace
 
 void add_instance_credential_commands(CLI::App& instance, Session& session,
                                       const std::shared_ptr<InstanceOptions>& options) {
-  auto* credential = instance.add_subcommand("credential", "what agents get, and which");
+  auto* credential = instance.add_subcommand("credential", "manage the credentials of agents");
   credential->require_subcommand(1);
   credential->footer(
       "Examples:\n  keyagent instance credential put backup --type password --from backup.json "
@@ -118,33 +118,32 @@ void add_instance_credential_commands(CLI::App& instance, Session& session,
   const auto with = [&session, options](void (*run)(Session&, const InstanceOptions&)) {
     return [run, &session, options] { run(session, *options); };
   };
-  add_command(*credential, "list", "names, types, and to how many keys each is sealed",
+  add_command(*credential, "list", "list names, types, and the number of keys each is sealed to",
               "  keyagent instance credential list", with(run_credential_list))
-      ->add_option("NAME", o.name, "one of them");
+      ->add_option("NAME", o.name, "show only this credential");
   auto* put = add_command(
-      *credential, "put", "a new credential, or a new version of one",
+      *credential, "put", "create a credential, or a new version of it",
       "  keyagent instance credential put backup --type password --from backup.json --agent web1\n"
       "  keyagent instance credential put backup --from - --blind --agent web1   # sealed here",
       with(run_put));
   put->add_option("NAME", o.name)->required();
   put->add_option("--type", o.type, "password, ssh-key, api-token, certificate or json");
-  put->add_option("--from", o.from, "a file with a JSON object; - is standard input")->required();
-  put->add_option("--agent", o.agents, "who gets it; again for more");
-  put->add_option("--group", o.groups, "all agents of a group; again for more");
-  put->add_flag("--blind", o.blind, "seal it here: the instance never sees it");
+  put->add_option("--from", o.from, "file with a JSON object; - is standard input")->required();
+  put->add_option("--agent", o.agents, "agent that gets it; repeatable");
+  put->add_option("--group", o.groups, "all agents of this group; repeatable");
+  put->add_flag("--blind", o.blind, "seal it locally: the instance never sees it");
   add_command(
       *credential, "reseal",
-      "seal again what does not say which credential, version and agent it is for (\"unbound\" "
-      "in list)",
+      "reseal copies that are not bound to credential, version and agent (\"unbound\" in list)",
       "  keyagent instance credential reseal --all", with(run_reseal))
-      ->add_flag("--all", o.all, "all of them: the default, and the only choice");
+      ->add_flag("--all", o.all, "all credentials: the default, and the only choice");
   auto* assign =
-      add_command(*credential, "assign", "who gets it, as it is to be",
+      add_command(*credential, "assign", "set the agents that get it",
                   "  keyagent instance credential assign backup --group web", with(run_assign));
   assign->add_option("NAME", o.name)->required();
   assign->add_option("--agent", o.agents);
   assign->add_option("--group", o.groups);
-  add_command(*credential, "remove", "nobody gets it any more; its sealed copies go",
+  add_command(*credential, "remove", "remove a credential and its sealed copies",
               "  keyagent instance credential remove backup", with(run_remove))
       ->add_option("NAME", o.name)
       ->required();

@@ -14,7 +14,7 @@ struct DecisionOptions {
 std::string decision_line(const Json& decision) {
   const auto text = text_at(decision, "text"), by = text_at(decision, "decided_by");
   return text_at(decision, "id") + "  " + text_at(decision, "state") + "  " +
-         text_at(decision, "kind") + "  " + text_at(decision, "subject") + "  asked for by " +
+         text_at(decision, "kind") + "  " + text_at(decision, "subject") + "  requested by " +
          text_at(decision, "requested_by") + (by.empty() ? "" : ", decided by " + by) +
          ", expires " + text_at(decision, "expires") + (text.empty() ? "" : "  " + text) + "\n";
 }
@@ -65,7 +65,7 @@ bool tell_pending(Session& session, const Json& answer) {
   const auto found = answer.find("decision");
   if (found == answer.end() || answer.contains("id")) return false;
   const auto id = text_at(*found, "id");
-  session.tell(answer, decision_line(*found) + "another person has to approve it before " +
+  session.tell(answer, decision_line(*found) + "needs approval by another person before " +
                            text_at(*found, "expires") + ": keyagent instance decision approve " +
                            id + "\n");
   return true;
@@ -78,28 +78,28 @@ void add_instance_decision_commands(CLI::App& instance, Session& session,
   decision->require_subcommand(1);
   const auto own = std::make_shared<DecisionOptions>();
   auto& o = *own;
-  add_command(*decision, "list", "requests that wait for a second person",
+  add_command(*decision, "list", "list requests that need a second person",
               "  keyagent instance decision list\n"
               "  keyagent instance decision list --state all --json",
               [&session, options, own] { run_list(session, *options, *own); })
       ->add_option("--state", o.state, "pending, approved, rejected, expired, failed or all")
       ->check(CLI::IsMember({"pending", "approved", "rejected", "expired", "failed", "all"}));
-  add_command(*decision, "show", "one request, with what is to be done",
+  add_command(*decision, "show", "show one request and its effect",
               "  keyagent instance decision show 5f0c…",
               [&session, options, own] { run_show(session, *options, *own); })
       ->add_option("ID", o.id)
       ->required();
-  add_command(*decision, "approve", "carry out what another person asked for",
+  add_command(*decision, "approve", "approve and carry out a request of another person",
               "  keyagent instance decision approve 5f0c… 77ab…",
               [&session, options, own] { run_each(session, *options, *own, "/approve"); })
-      ->add_option("ID", o.ids, "again for more")
+      ->add_option("ID", o.ids, "request ids")
       ->required();
   auto* reject =
-      add_command(*decision, "reject", "refuse a request, or withdraw your own",
+      add_command(*decision, "reject", "reject a request, or withdraw your own",
                   "  keyagent instance decision reject 5f0c… --reason 'not this peer'",
                   [&session, options, own] { run_each(session, *options, *own, "/reject"); });
-  reject->add_option("ID", o.ids, "again for more")->required();
-  reject->add_option("--reason", o.reason, "for the record");
+  reject->add_option("ID", o.ids, "request ids")->required();
+  reject->add_option("--reason", o.reason, "reason for the event log");
 }
 
 }  // namespace keyagent::cli

@@ -48,7 +48,8 @@ std::string exchange_details(const Json& exchange) {
     const auto text = text_at(exchange, name);
     if (!text.empty() && text != "-") out += std::string(name) + ": " + text + "\n";
   }
-  if (exchange.value("rekey", false)) out += "data are put under new keys after the import\n";
+  if (exchange.value("rekey", false))
+    out += "data is re-encrypted under new keys after the import\n";
   for (const auto& key : exchange.at("keys")) {
     const auto code = text_at(key, "code"), text = text_at(key, "text");
     out += "  " + text_at(key, "specification") + "  " + text_at(key, "kid") + "  " +
@@ -80,7 +81,7 @@ std::string peer_line(const Json& peer) {
                     text_at(peer, "url") + "  seen " + text_at(peer, "seen");
   if (automatic.is_object()) {
     const auto& names = automatic.at("specifications");
-    out += "  exports without a person: " + joined(automatic.at("frequencies")) + " of " +
+    out += "  automatic exports: " + joined(automatic.at("frequencies")) + " of " +
            (names.empty() ? "all specifications" : joined(names)) + ", by " +
            text_at(automatic, "by");
   }
@@ -103,7 +104,7 @@ void run_peer_list(Session& session, const InstanceOptions& instance, const Exch
 
 void run_peer_remove(Session& session, const InstanceOptions& instance, const ExchangeOptions& o) {
   const Json answer = client_of(instance).call("DELETE", "/v1/peers/" + path_segment(o.name));
-  session.tell(answer, o.name + " is no peer any more");
+  session.tell(answer, o.name + " is no longer a peer");
 }
 
 void run_automatic(Session& session, const InstanceOptions& instance, const ExchangeOptions& o) {
@@ -120,8 +121,9 @@ void run_identity(Session& session, const InstanceOptions& instance, const Excha
   answer["ca"] = status.at("ca_fingerprint");
   answer["url"] = load_instance_profile(instance_profile_path(instance.profile)).url;
   session.tell(answer, "identity " + text_at(answer, "identity") +
-                           "\nat the other instance, once this was compared: keyagent instance "
-                           "peer add NAME --identity=" +
+                           "\n"
+                           "at the other instance, after comparing this over a trusted channel: "
+                           "keyagent instance peer add NAME --identity=" +
                            text_at(answer, "identity") + " --url " + text_at(answer, "url") +
                            " --ca=" + text_at(answer, "ca") + "\n");
 }
@@ -146,7 +148,7 @@ void wait_for(Session& session, InstanceClient& client, const ExchangeOptions& o
   Json exchange = client.call("GET", exchange_path(id));
   while (!exchange_has_ended(exchange)) {
     patience.rest("the request is " + text_at(exchange, "state") +
-                  " and goes on: keyagent instance exchange show " + id);
+                  " and continues: keyagent instance exchange show " + id);
     exchange = client.call("GET", exchange_path(id));
   }
   session.exit_status = exit_of(exchange);
@@ -197,7 +199,7 @@ void run_verb(Session& session, const InstanceOptions& instance, const ExchangeO
                                  {{"reason", o.reason}, {"always", o.always}}));
       text += exchange_line(done.back());
       if (done.back().contains("decision"))
-        text += "always: another person has to approve it: keyagent instance decision approve " +
+        text += "--always needs approval by another person: keyagent instance decision approve " +
                 text_at(done.back()["decision"], "id") + "\n";
     } catch (const Error& error) {
       if (o.ids.size() == 1 || layer_of(error.code()) == Layer::kPeer) throw;
@@ -213,105 +215,111 @@ using RunOnExchange = void (*)(Session&, const InstanceOptions&, const ExchangeO
 using With = std::function<std::function<void()>(RunOnExchange)>;
 
 void add_peer_commands(CLI::App& instance, ExchangeOptions& o, const With& with) {
-  auto* peer = instance.add_subcommand("peer", "other instances, by their identity");
+  auto* peer = instance.add_subcommand("peer", "manage peer instances and their identities");
   peer->require_subcommand(1);
-  auto* add = add_command(*peer, "add", "pin an instance's identity, and say where it is",
+  auto* add = add_command(*peer, "add", "pin the identity of an instance, and set its address",
                           "  keyagent instance peer add berlin --identity=KID --url "
                           "https://keys.example.org:8443 --ca=FINGERPRINT",
                           with(run_peer_add));
-  add->add_option("NAME", o.name, "what it is called here")->required();
-  add->add_option("--identity", o.identity, "as keyagent instance exchange identity says it there")
+  add->add_option("NAME", o.name, "name of the peer at this instance")->required();
+  add->add_option("--identity", o.identity,
+                  "kid of its identity, as keyagent instance exchange identity prints it there")
       ->required();
-  add->add_option("--url", o.url, "its listen.api; a source that only answers needs none");
-  add->add_option("--ca", o.ca, "the fingerprint of its CA");
+  add->add_option("--url", o.url, "its listen.api; not needed for a source that only answers");
+  add->add_option("--ca", o.ca, "fingerprint of its CA");
   add->add_option("--replaces", o.replaces,
-                  "its identity until now, after a rekey: its policy and requests go on");
-  add_command(*peer, "list", "the peers, and what is exported to them without a person",
+                  "the identity it replaces, after a rekey: policy and requests carry over");
+  add_command(*peer, "list", "list the peers and their automatic exports",
               "  keyagent instance peer list", with(run_peer_list));
-  add_command(*peer, "remove", "nothing more is exchanged with it",
+  add_command(*peer, "remove", "remove a peer: ends all exchange with it",
               "  keyagent instance peer remove berlin", with(run_peer_remove))
       ->add_option("NAME", o.name)
       ->required();
   auto* automatic =
-      add_command(*peer, "automatic", "which requests of this target need no person",
+      add_command(*peer, "automatic", "set which requests of a target are approved automatically",
                   "  keyagent instance peer automatic berlin --frequency recurring-clone "
                   "--specification cards --until 2027-01-01T00:00:00Z\n"
                   "  keyagent instance peer automatic berlin           # none",
                   with(run_automatic));
   automatic->add_option("NAME", o.name)->required();
   automatic->add_option("--frequency", o.frequencies,
-                        "one-time-clone (once), recurring-clone; again for more");
-  automatic->add_option("--specification", o.specifications, "again for more; none: all");
-  automatic->add_option("--until", o.until, "such as 2027-01-01T00:00:00Z");
+                        "one-time-clone or recurring-clone; repeatable");
+  automatic->add_option("--specification", o.specifications,
+                        "specification; repeatable (default: all)");
+  automatic->add_option("--until", o.until, "end of the permission, such as 2027-01-01T00:00:00Z");
 }
 
 void add_request(CLI::App& exchange, ExchangeOptions& o, const With& with) {
-  auto* check = add_command(exchange, "check", "what an exchange with a source needs, each tried",
-                            "  keyagent instance exchange check berlin cards", with(run_check));
+  auto* check =
+      add_command(exchange, "check", "test everything that an exchange with a source needs",
+                  "  keyagent instance exchange check berlin cards", with(run_check));
   check->add_option("PEER", o.peer)->required();
   check->add_option("SPECIFICATION", o.specifications);
   auto* request = add_command(
-      exchange, "request", "ask an instance for its data keys",
+      exchange, "request", "request data keys from an instance",
       "  keyagent instance exchange request berlin cards pins --wait\n"
       "  keyagent instance exchange request berlin --all --frequency one-time-clone --rekey",
       with(run_request));
-  request->add_option("PEER", o.peer, "who has the keys")->required();
+  request->add_option("PEER", o.peer, "the peer that has the keys")->required();
   request->add_option("SPECIFICATION", o.specifications);
-  request->add_flag("--all", o.all, "whatever the source has");
+  request->add_flag("--all", o.all, "request all data keys of the source");
   request->add_option("--frequency", o.frequency, "adhoc, one-time-clone or recurring-clone");
   request->add_option("--period", o.period, "hours between recurring requests (24)")
       ->check(CLI::Range(1, 24 * 366));
-  request->add_flag("--rekey", o.rekey, "put the data under new keys after the import");
-  request->add_option("--hours", o.hours, "how long it waits for an approval (168)")
+  request->add_flag("--rekey", o.rekey, "hours between recurring requests (24)");
+  request->add_option("--hours", o.hours, "hours to wait for approval (168)")
       ->check(CLI::Range(1, 720));
-  request->add_flag("--wait", o.wait, "until it has ended; exit 7 when not every key was imported");
-  request->add_option("--timeout", o.timeout, "seconds to wait; 0: for ever");
+  request->add_flag("--wait", o.wait,
+                    "wait until it has ended; exit status 7 if not every key was imported");
+  request->add_option("--timeout", o.timeout, "seconds to wait; 0: no limit");
 }
 
 void add_exchange_commands(CLI::App& exchange, ExchangeOptions& o, const With& with) {
-  add_command(exchange, "identity", "this instance's identity; makes its keys once",
+  add_command(exchange, "identity", "show this instance's identity; creates its keys once",
               "  keyagent instance exchange identity", with(run_identity));
   add_request(exchange, o, with);
-  auto* list = add_command(exchange, "list", "requests for keys, of both directions",
+  auto* list = add_command(exchange, "list", "list requests for keys, in both directions",
                            "  keyagent instance exchange list --state pending --side source",
                            with(run_list));
   list->add_option("--state", o.state);
-  list->add_option("--side", o.side, "source or target: what this instance is in it");
+  list->add_option("--side", o.side, "role of this instance: source or target");
   list->add_option("--peer", o.peer);
-  list->add_option("--count", o.count, "the newest so many (100)")->check(CLI::Range(1, 1000));
-  auto* show = add_command(exchange, "show", "one request with the result of each key",
+  list->add_option("--count", o.count, "maximum number of requests, newest first (100)")
+      ->check(CLI::Range(1, 1000));
+  auto* show = add_command(exchange, "show", "show one request with the result of each key",
                            "  keyagent instance exchange show 5f0c…", with(run_show));
   show->add_option("ID", o.id)->required();
-  show->add_flag("--wait", o.wait, "until it has ended; exit 7 when not every key was imported");
-  show->add_option("--timeout", o.timeout, "seconds to wait; 0: for ever");
+  show->add_flag("--wait", o.wait,
+                 "wait until it has ended; exit status 7 if not every key was imported");
+  show->add_option("--timeout", o.timeout, "seconds to wait; 0: no limit");
   const auto verb = [&](const char* name, const char* what, RunOnExchange run) {
     auto* command =
         add_command(exchange, name, what,
                     std::string("  keyagent instance exchange ") + name + " 5f0c…", with(run));
-    command->add_option("ID", o.ids, "again for more")->required();
+    command->add_option("ID", o.ids, "request ids")->required();
     return command;
   };
-  verb("approve", "at the source: the keys may leave for this target",
+  verb("approve", "at the source: let the keys leave for this target",
        [](Session& s, const InstanceOptions& i, const ExchangeOptions& e) {
          run_verb(s, i, e, "/approve");
        })
       ->add_flag("--always", o.always,
-                 "and this target's requests of this kind need no person from now on");
-  verb("reject", "at the source: they may not",
+                 "and approve this target's requests of this kind automatically from now on");
+  verb("reject", "at the source: reject the request",
        [](Session& s, const InstanceOptions& i, const ExchangeOptions& e) {
          run_verb(s, i, e, "/reject");
        })
-      ->add_option("--reason", o.reason, "the target is told");
-  verb("cancel", "at either end: not to be done",
+      ->add_option("--reason", o.reason, "reason, sent to the target");
+  verb("cancel", "at either end: cancel the request",
        [](Session& s, const InstanceOptions& i, const ExchangeOptions& e) {
          run_verb(s, i, e, "/cancel");
        })
-      ->add_option("--reason", o.reason, "the other end is told");
-  verb("retry", "try a failed request again, or a waiting one now",
+      ->add_option("--reason", o.reason, "reason, sent to the other end");
+  verb("retry", "retry a failed request, or a waiting one now",
        [](Session& s, const InstanceOptions& i, const ExchangeOptions& e) {
          run_verb(s, i, e, "/retry");
        });
-  verb("stop", "a recurring request does not come again",
+  verb("stop", "stop the repetition of a recurring request",
        [](Session& s, const InstanceOptions& i, const ExchangeOptions& e) {
          run_verb(s, i, e, "/stop");
        });
@@ -326,7 +334,7 @@ void add_instance_exchange_commands(CLI::App& instance, Session& session,
     return [run, &session, options, own] { run(session, *options, *own); };
   };
   add_peer_commands(instance, *own, with);
-  auto* exchange = instance.add_subcommand("exchange", "data keys from and to other instances");
+  auto* exchange = instance.add_subcommand("exchange", "exchange data keys with other instances");
   exchange->require_subcommand(1);
   add_exchange_commands(*exchange, *own, with);
 }

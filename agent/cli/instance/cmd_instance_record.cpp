@@ -41,7 +41,7 @@ void run_get(Session& session, const InstanceOptions& instance, const RecordOpti
   const Wiping wiping(answer);
   if (session.globals.json) return session.tell(answer, "");
   auto value = from_base64url(answer.at("value").get_ref<const std::string&>());
-  if (!value) throw Error(Code::kPeer, "the instance's answer has no value");
+  if (!value) throw Error(Code::kPeer, "the instance's response has no value");
   write_output(options.output, *value);
   OPENSSL_cleanse(value->data(), value->size());
 }
@@ -59,7 +59,7 @@ void run_list(Session& session, const InstanceOptions& instance, const RecordOpt
   for (const auto& each : answer.at("records"))
     text += text_at(each, "id") + "  version " + text_at(each, "version") + "  " +
             text_at(each, "kid") +
-            (each.at("readable").get<bool>() ? "" : "  UNREADABLE: its key is not usable here") +
+            (each.at("readable").get<bool>() ? "" : "  UNREADABLE: its key is missing here") +
             "  " + text_at(each, "changed") + " by " + text_at(each, "changed_by") + "\n";
   session.tell(answer, text.empty() ? "none\n" : text);
 }
@@ -101,7 +101,7 @@ void run_start(Session& session, const InstanceOptions& instance, const RecordOp
   const PollUntilTimeout patience(options.timeout);
   const auto state = [&] { return text_at(answer.at("reencryptions").at(0), "state"); };
   while (options.wait && (state() == "running" || state() == "paused")) {
-    patience.rest("it is " + state() + " and goes on: keyagent instance reencrypt status " +
+    patience.rest("it is " + state() + " and continues: keyagent instance reencrypt status " +
                   options.specification);
     answer = client.call("GET", job_target(options));
   }
@@ -127,7 +127,8 @@ void run_resume(Session& session, const InstanceOptions& instance, const RecordO
 
 void add_instance_record_commands(CLI::App& instance, Session& session,
                                   const std::shared_ptr<InstanceOptions>& options) {
-  auto* record = instance.add_subcommand("record", "encrypted values of a specification");
+  auto* record =
+      instance.add_subcommand("record", "manage encrypted values (records) of a specification");
   record->require_subcommand(1);
   const auto own = std::make_shared<RecordOptions>();
   auto& o = *own;
@@ -137,38 +138,38 @@ void add_instance_record_commands(CLI::App& instance, Session& session,
                                 [run, &session, options, own] { run(session, *options, *own); });
     return command;
   };
-  auto* put = add(*record, "put", "encrypt a value; a new record or a new version of one",
+  auto* put = add(*record, "put", "encrypt a value: a new record or a new version",
                   "  keyagent instance record put payroll 4711 --from salary.json", run_put);
   auto* get = add(*record, "get", "the value",
                   "  keyagent instance record get payroll 4711 -o salary.json", run_get);
-  auto* list = add(*record, "list", "ids, versions and keys; never a value",
+  auto* list = add(*record, "list", "list ids, versions and keys, never values",
                    "  keyagent instance record list payroll", run_list);
-  auto* remove = add(*record, "remove", "it is there no more",
+  auto* remove = add(*record, "remove", "remove a record",
                      "  keyagent instance record remove payroll 4711", run_remove);
   for (auto* each : {put, get, list, remove})
     each->add_option("SPECIFICATION", o.specification)->required();
   for (auto* each : {put, get, remove}) each->add_option("ID", o.id)->required();
-  put->add_option("--from", o.from, "a file (64 KiB); - is standard input")->required();
-  put->add_option("--version", o.version, "only over this version; 0: only where there is none")
+  put->add_option("--from", o.from, "input file (64 KiB); - is standard input")->required();
+  put->add_option("--version", o.version, "replace only this version; 0: only create")
       ->check(CLI::NonNegativeNumber);
-  get->add_option("-o,--output", o.output, "a file (0600); - is standard output");
+  get->add_option("-o,--output", o.output, "output file (0600); - is standard output");
 
-  auto* job =
-      instance.add_subcommand("reencrypt", "all records of a specification to its active key");
+  auto* job = instance.add_subcommand(
+      "reencrypt", "re-encrypt all records of a specification with its active key");
   job->require_subcommand(1);
-  auto* start = add(*job, "start", "begin; it goes on by itself, also after a restart",
+  auto* start = add(*job, "start", "start; continues in the background, also after a restart",
                     "  keyagent instance reencrypt start payroll --rate 500 --wait", run_start);
-  start->add_option("--rate", o.rate, "records a second at most; 0: as fast as it goes")
+  start->add_option("--rate", o.rate, "maximum records per second; 0: no limit")
       ->check(CLI::NonNegativeNumber);
-  start->add_flag("--wait", o.wait, "until it has ended; exit 7 unless all are done");
-  start->add_option("--timeout", o.timeout, "seconds to wait; 0: for ever");
-  auto* status = add(*job, "status", "how far it is, and what is under which key",
+  start->add_flag("--wait", o.wait, "wait until it has ended; exit status 7 unless all are done");
+  start->add_option("--timeout", o.timeout, "seconds to wait; 0: no limit");
+  auto* status = add(*job, "status", "show the progress, and the number of records per key",
                      "  keyagent instance reencrypt status payroll", run_status);
   status->add_option("SPECIFICATION", o.specification);
-  auto* pause =
-      add(*job, "pause", "stop for now", "  keyagent instance reencrypt pause payroll", run_pause);
-  auto* resume =
-      add(*job, "resume", "go on", "  keyagent instance reencrypt resume payroll", run_resume);
+  auto* pause = add(*job, "pause", "pause a re-encryption",
+                    "  keyagent instance reencrypt pause payroll", run_pause);
+  auto* resume = add(*job, "resume", "resume a paused re-encryption",
+                     "  keyagent instance reencrypt resume payroll", run_resume);
   for (auto* each : {start, pause, resume})
     each->add_option("SPECIFICATION", o.specification)->required();
 }

@@ -44,7 +44,7 @@ std::string specification_details(const Json& specification) {
   std::string out = text_at(specification, "name") + "  key " + text_at(specification, "key") +
                     "  active " + text_at(specification, "active") + "\n";
   for (const auto& each : specification.at("keys")) out += key_line(each);
-  if (specification.at("access").empty()) out += "  nobody may do anything with it\n";
+  if (specification.at("access").empty()) out += "  no user has access\n";
   for (const auto& each : specification.at("access")) out += rule_line(each);
   const auto& rekey = specification.at("rekey");
   if (rekey.is_object())
@@ -64,10 +64,10 @@ Json read_rules(const std::string& file) {
   const SecretBytes text = read_input(file, kMaxAccess);
   Json parsed = Json::parse(text.begin(), text.end(), nullptr, false);
   if (!parsed.is_array())
-    throw Error(Code::kUsage,
-                file +
-                    " is no JSON list such as [{\"rule\":\"app\",\"effect\":\"allow\",\"uses\":"
-                    "[\"encrypt\",\"decrypt\"],\"users\":[\"app\"]}]");
+    throw Error(Code::kUsage, file +
+                                  " is not a JSON list such as "
+                                  "[{\"rule\":\"app\",\"effect\":\"allow\",\"uses\":[\"encrypt\","
+                                  "\"decrypt\"],\"users\":[\"app\"]}]");
   return parsed;
 }
 
@@ -122,22 +122,23 @@ void run_rekey(Session& session, const InstanceOptions& instance,
     answer["active"] = now.at("active");
     if (text_at(now, "active") != old_kid) break;
     if (now.at("rekey").is_null())
-      throw Error(Code::kPartial, "the rekey was given up; the key in force stays " + old_kid);
-    patience.rest("the rekey goes on: keyagent instance specification show " + options.name);
+      throw Error(Code::kPartial, "the rekey was aborted; the active key stays " + old_kid);
+    patience.rest("the rekey continues: keyagent instance specification show " + options.name);
   }
-  session.tell(answer, answer.contains("active")
-                           ? options.name + " is encrypted with " + text_at(answer, "active") +
-                                 " from now on; old records: keyagent instance reencrypt start " +
-                                 options.name + "\n"
-                           : "the rekey of " + old_kid + " has begun\n");
+  session.tell(answer,
+               answer.contains("active")
+                   ? options.name + " is now encrypted with " + text_at(answer, "active") +
+                         " ; re-encrypt existing records with: keyagent instance reencrypt start " +
+                         options.name + "\n"
+                   : "the rekey of " + old_kid + " has started\n");
 }
 
 }  // namespace
 
 void add_instance_specification_commands(CLI::App& instance, Session& session,
                                          const std::shared_ptr<InstanceOptions>& options) {
-  auto* group =
-      instance.add_subcommand("specification", "kinds of data, their keys and who may use them");
+  auto* group = instance.add_subcommand("specification",
+                                        "manage kinds of data, their keys and their access rules");
   group->require_subcommand(1);
   const auto own = std::make_shared<SpecificationOptions>();
   auto& o = *own;
@@ -148,37 +149,37 @@ void add_instance_specification_commands(CLI::App& instance, Session& session,
     return command;
   };
   auto* create =
-      add("create", "a new one, with a key of its own; or a key for one that has none",
+      add("create", "create a specification with its own key, or a key for one that has none",
           "  keyagent instance specification create payroll --access payroll.json", run_create);
   create->add_option("NAME", o.name)->required();
   create->add_option("--access", o.access,
-                     "a file with a JSON list of rules; absent: nobody may do anything");
+                     "file with a JSON list of access rules; absent: no user has access");
   auto* exchangeable = create->add_flag(
       "--exchangeable", o.exchangeable,
       "its keys may leave the token, wrapped for instances that the agent's policy names");
-  create->add_flag("--local", o.local, "its keys never leave the token: the default")
+  create->add_flag("--local", o.local, "its keys never leave the token (default)")
       ->excludes(exchangeable);
-  add("list", "all of them", "  keyagent instance specification list", run_list);
-  add("show", "its keys, how many records are under each, and who may use it",
+  add("list", "list all specifications", "  keyagent instance specification list", run_list);
+  add("show", "show its keys, the number of records per key, and its access rules",
       "  keyagent instance specification show payroll", run_show)
       ->add_option("NAME", o.name)
       ->required();
   auto* access =
-      add("access", "who may use it, as it is to be",
+      add("access", "set the access rules",
           "  keyagent instance specification access payroll --from payroll.json", run_access);
   access->add_option("NAME", o.name)->required();
-  access->add_option("--from", o.access, "a file with a JSON list of rules; - is standard input")
+  access->add_option("--from", o.access, "file with a JSON list of rules; - is standard input")
       ->required();
-  auto* why = add("why", "may somebody do this, and which rule says so?",
+  auto* why = add("why", "show whether a user has access, and the rule that decides",
                   "  keyagent instance specification why payroll decrypt --user bob", run_why);
   why->add_option("NAME", o.name)->required();
   why->add_option("USE", o.use, "encrypt, decrypt or exchange")->required();
-  why->add_option("--user", o.user, "somebody else than you");
-  auto* rekey = add("rekey", "a new key for what comes; the old one still opens",
+  why->add_option("--user", o.user, "another user than you");
+  auto* rekey = add("rekey", "create a new key for new records; the old key still opens",
                     "  keyagent instance specification rekey payroll --wait", run_rekey);
   rekey->add_option("NAME", o.name)->required();
-  rekey->add_flag("--wait", o.wait, "until the new key is in force");
-  rekey->add_option("--timeout", o.timeout, "seconds to wait; 0: for ever");
+  rekey->add_flag("--wait", o.wait, "wait until the new key is active");
+  rekey->add_option("--timeout", o.timeout, "seconds to wait; 0: no limit");
 }
 
 }  // namespace keyagent::cli

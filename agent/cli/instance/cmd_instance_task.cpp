@@ -24,7 +24,7 @@ std::string attempts_of(const Json& task) {
 std::string task_line(const Json& task) {
   const auto text = text_at(task, "text"), agent = text_at(task, "agent");
   return text_at(task, "id") + "  " + text_at(task, "state") +
-         (task.value("cancelling", false) ? " (to be cancelled)" : "") + "  " +
+         (task.value("cancelling", false) ? " (cancelling)" : "") + "  " +
          text_at(task, "handler") + "  " + text_at(task, "target") +
          (agent.empty() ? "" : " -> " + agent) + "  " + attempts_of(task) + "  submitted " +
          text_at(task, "submitted") + " by " + text_at(task, "submitted_by") +
@@ -65,7 +65,7 @@ Json read_input_object(const std::string& source) {
   const SecretBytes text = read_input(source, kMaxInput);
   Json parsed = Json::parse(text.begin(), text.end(), nullptr, false);
   if (!parsed.is_object())
-    throw Error(Code::kUsage, source + " is no JSON object such as {\"release\":\"7\"}");
+    throw Error(Code::kUsage, source + " is not a JSON object such as {\"release\":\"7\"}");
   return parsed;
 }
 
@@ -81,7 +81,7 @@ void wait_for(Session& session, InstanceClient& client, const TaskOptions& optio
   Json task = client.call("GET", task_path(id));
   while (!has_ended(task)) {
     patience.rest("the task is " + text_at(task, "state") +
-                  " and goes on: keyagent instance task show " + id);
+                  " and continues: keyagent instance task show " + id);
     task = client.call("GET", task_path(id));
   }
   if (text_at(task, "state") != "done") session.exit_status = exit_code(Code::kPartial);
@@ -139,10 +139,11 @@ void run_show(Session& session, const InstanceOptions& instance, const TaskOptio
 void run_cancel(Session& session, const InstanceOptions& instance, const TaskOptions& options) {
   const Json answer = client_of(instance).call("POST", task_path(options.id, "/cancel"));
   const auto state = text_at(answer, "state");
-  session.tell(answer, state == "cancelled"
-                           ? "task " + options.id + " is cancelled"
-                           : "task " + options.id +
-                                 " runs: its agent is told to end it, then it is cancelled");
+  session.tell(answer,
+               state == "cancelled"
+                   ? "task " + options.id + " is cancelled"
+                   : "task " + options.id +
+                         " is running: its agent is ordered to end it, then it is cancelled");
 }
 
 void run_retry(Session& session, const InstanceOptions& instance, const TaskOptions& options) {
@@ -157,44 +158,48 @@ void run_pause(Session& session, const InstanceOptions& instance, const TaskOpti
   std::string paused;
   for (const auto& each : answer.at("pauses")) paused += " " + each.get<std::string>();
   session.tell(answer, "paused:" + (paused.empty() ? " nothing" : paused) + "\n" + options.what +
-                           ": " + text_at(answer, "running") + " still to end\n");
+                           ": " + text_at(answer, "running") + " not ended yet\n");
 }
 
 using RunOnTask = void (*)(Session&, const InstanceOptions&, const TaskOptions&);
 
 void add_submit(CLI::App& task, TaskOptions& o, const std::function<void()>& run) {
   auto* submit = add_command(
-      task, "submit", "give a handler work, on one agent or on one of a group",
+      task, "submit", "submit a task for a handler, on one agent or on any agent of a group",
       "  keyagent instance task submit deploy --agent web1 --input release.json --wait\n"
       "  echo '{\"release\":\"7\"}' | keyagent instance task submit deploy --group web --input -\n"
       "  keyagent instance task submit report --agent web1 --repeatable --at "
       "2026-12-01T04:00:00Z --key report-2026-12",
       run);
-  submit->add_option("HANDLER", o.handler, "as the agent's worker.yml names it")->required();
-  auto* agent = submit->add_option("--agent", o.agent, "who is to do it");
-  submit->add_option("--group", o.group, "or whoever of this group takes it first")
+  submit->add_option("HANDLER", o.handler, "handler, as named in the agent's worker.yml")
+      ->required();
+  auto* agent = submit->add_option("--agent", o.agent, "agent that runs the task");
+  submit->add_option("--group", o.group, "or any agent of this group, the first that takes it")
       ->excludes(agent);
   submit->add_option("--input", o.input,
-                     "a file with a JSON object (64 KiB), no secrets; - is standard input");
+                     "file with a JSON object (64 KiB, no secrets); - is standard input");
   submit->add_option("--credential", o.credential,
-                     "the handler gets it, if its host's policy and worker.yml name it");
-  submit->add_option("--priority", o.priority, "high first (0)")->check(CLI::Range(-100, 100));
+                     "credential for the handler, if its host's policy and worker.yml allow it");
+  submit->add_option("--priority", o.priority, "higher runs first (0)")
+      ->check(CLI::Range(-100, 100));
   submit->add_flag("--repeatable", o.repeatable,
                    "start it again after a failure, or when its agent was lost while it ran");
-  submit->add_option("--attempts", o.attempts, "at most so many (5)")->check(CLI::Range(1, 100));
-  submit->add_option("--seconds", o.seconds, "how long it may run; 0: as the worker says")
+  submit->add_option("--attempts", o.attempts, "maximum number of attempts (5)")
+      ->check(CLI::Range(1, 100));
+  submit->add_option("--seconds", o.seconds, "time limit; 0: set by the worker")
       ->check(CLI::Range(0, 7 * 24 * 3600));
-  submit->add_option("--at", o.at, "not before this time, such as 2026-12-01T04:00:00Z");
-  submit->add_option("--key", o.key, "the same key again is the same task, not another one");
-  submit->add_flag("--wait", o.wait, "until it has ended; exit 7 unless it was done");
-  submit->add_option("--timeout", o.timeout, "seconds to wait; 0: for ever");
+  submit->add_option("--at", o.at, "earliest start, such as 2026-12-01T04:00:00Z");
+  submit->add_option("--key", o.key,
+                     "idempotency key: a repeated submission returns the same task");
+  submit->add_flag("--wait", o.wait, "wait until it has ended; exit status 7 unless it is done");
+  submit->add_option("--timeout", o.timeout, "seconds to wait; 0: no limit");
 }
 
 }  // namespace
 
 void add_instance_task_commands(CLI::App& instance, Session& session,
                                 const std::shared_ptr<InstanceOptions>& options) {
-  auto* task = instance.add_subcommand("task", "work for the programs on agents' hosts");
+  auto* task = instance.add_subcommand("task", "manage work for programs on the agents' hosts");
   task->require_subcommand(1);
   const auto own = std::make_shared<TaskOptions>();
   auto& o = *own;
@@ -202,34 +207,34 @@ void add_instance_task_commands(CLI::App& instance, Session& session,
     return [run, &session, options, own] { run(session, *options, *own); };
   };
   add_submit(*task, o, with(run_submit));
-  auto* list = add_command(*task, "list", "tasks, what waits, and what is paused",
+  auto* list = add_command(*task, "list", "list tasks, queue lengths and pauses",
                            "  keyagent instance task list --state failed\n"
                            "  keyagent instance task list --agent web1 --json",
                            with(run_list));
   list->add_option("--state", o.state,
                    "queued, leased, started, done, failed, unknown or cancelled");
-  list->add_option("--agent", o.agent, "who has it, or whom it is for");
+  list->add_option("--agent", o.agent, "agent that has the task, or that it is for");
   list->add_option("--handler", o.handler);
   const auto of_one = [&](const char* name, const char* what, const char* example, RunOnTask run) {
     add_command(*task, name, what, example, with(run))->add_option("ID", o.id)->required();
   };
-  of_one("show", "one task, with its input and result", "  keyagent instance task show 5f0c…",
+  of_one("show", "show one task, with its input and result", "  keyagent instance task show 5f0c…",
          run_show);
-  of_one("cancel", "not to be done; one that runs is ended by its agent",
+  of_one("cancel", "cancel a task; a running one is ended by its agent",
          "  keyagent instance task cancel 5f0c…", run_cancel);
-  of_one("retry", "try a failed or unknown task again, although it may have been done",
+  of_one("retry", "retry a failed or unknown task, although it may have been done",
          "  keyagent instance task retry 5f0c…", run_retry);
   const auto of_what = [&](const char* name, const char* what, const char* example, RunOnTask run) {
     add_command(*task, name, what, example, with(run))
         ->add_option("WHAT", o.what, "all, agent:ID or handler:NAME")
         ->required();
   };
-  of_what("pause", "hand nothing out; what runs goes on to its end (0 left: drained)",
+  of_what("pause", "pause: hand out no tasks; running tasks continue (0 left: drained)",
           "  keyagent instance task pause agent:web1\n  keyagent instance task pause all",
           [](Session& s, const InstanceOptions& i, const TaskOptions& t) {
             run_pause(s, i, t, "pause");
           });
-  of_what("resume", "hand out again what was paused", "  keyagent instance task resume agent:web1",
+  of_what("resume", "resume what was paused", "  keyagent instance task resume agent:web1",
           [](Session& s, const InstanceOptions& i, const TaskOptions& t) {
             run_pause(s, i, t, "resume");
           });

@@ -20,7 +20,7 @@ class NoKeys final : public openssl::Backend {
 
  private:
   [[noreturn]] static void refuse() {
-    throw Error(Code::kUnsupported, "no key is used to talk to an instance");
+    throw Error(Code::kUnsupported, "the connection to an instance uses no client key");
   }
 };
 
@@ -39,18 +39,19 @@ std::filesystem::path instance_profile_path(const std::string& given) {
     return std::filesystem::path(folder) / "keyagent/instance.json";
   const char* home = std::getenv("HOME");
   if (home == nullptr || *home != '/')
-    throw Error(Code::kUsage, "HOME is not set: say where with --profile FILE");
+    throw Error(Code::kUsage, "HOME is not set; name the login file: --profile FILE");
   return std::filesystem::path(home) / ".config/keyagent/instance.json";
 }
 
 InstanceProfile load_instance_profile(const std::filesystem::path& path) {
   if (!std::filesystem::exists(path))
-    throw Error(Code::kUsage, "you are not logged in: keyagent instance login (" + path.string() +
-                                  " is not there)");
+    throw Error(Code::kUsage, "not logged in; run: keyagent instance login (" + path.string() +
+                                  " does not exist)");
   const SecretBytes text = read_secret_file(path, 16384);
   const Json parsed = Json::parse(text.begin(), text.end(), nullptr, false);
   if (!parsed.is_object())
-    throw Error(Code::kConfiguration, path.string() + " is damaged: log in again");
+    throw Error(Code::kConfiguration,
+                path.string() + " is damaged; log in again: keyagent instance login");
   const auto field = [&](const char* name) {
     return parsed.contains(name) && parsed[name].is_string() ? parsed[name].get<std::string>()
                                                              : std::string();
@@ -83,7 +84,7 @@ Json InstanceClient::call(const std::string& method, const std::string& target, 
   auto response = client_.call(method, target, text, headers);
   const Wiping wiping_answer(response.body);
   Json parsed = Json::parse(response.body, nullptr, false);
-  if (parsed.is_discarded()) throw Error(Code::kPeer, "the instance's answer is no JSON");
+  if (parsed.is_discarded()) throw Error(Code::kPeer, "the instance's response is not JSON");
   return parsed;
 }
 

@@ -51,11 +51,11 @@ class AgentLink final : public tls::LinkHandler {
       require_bounds_of_message(message);
       const auto type = text_of(message, "type");
       if (type == "hello") return greet(message);
-      if (!greeted_) throw Error(Code::kUsage, "the first message is hello");
+      if (!greeted_) throw Error(Code::kUsage, "the first message must be hello");
       if (type == "heartbeat") return beat(message);
       if (type == "rekey") return parts_.rekeys.report(agent_.id, message);
       if (type == "event") return note(message);
-      throw Error(Code::kUsage, "there is no message '" + type + "'");
+      throw Error(Code::kUsage, "unknown message '" + type + "'");
     } catch (const Error& error) {
       log_warning("instance", "link of " + agent_.id + ": " + error.what());
       // Without its welcome an agent would wait in vain.
@@ -65,7 +65,7 @@ class AgentLink final : public tls::LinkHandler {
 
   void on_end(const std::string& why) override {
     parts_.links.leave(agent_.id, link_.get());
-    if (greeted_) log_info("instance", "agent " + agent_.id + " has gone: " + why);
+    if (greeted_) log_info("instance", "agent " + agent_.id + " closed: " + why);
   }
 
  private:
@@ -102,7 +102,7 @@ class AgentLink final : public tls::LinkHandler {
     const auto& here = link_->peer().address;
     if (before && host_of(before->address) != host_of(here))
       parts_.recorder.record(Outcome::kAlarm, "agent " + agent_.id, "connect", agent_.id,
-                             "from " + here + " while there was a link from " + before->address);
+                             "from " + here + " replacing the link from " + before->address);
     parts_.links.look(agent_.id);
     greeted_ = true;
     parts_.recorder.record_repeatable(Outcome::kDone, "agent " + agent_.id, "connect", agent_.id,

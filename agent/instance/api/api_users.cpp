@@ -68,7 +68,7 @@ Answer show_events(const Ask& ask) {
 
 Answer change_trust(const Ask& ask) {
   const auto verb = trust_verb_of(ask.ids[1]);
-  if (!verb) throw Error(Code::kUsage, "there is no verb '" + ask.ids[1] + "'");
+  if (!verb) throw Error(Code::kUsage, "unknown verb '" + ask.ids[1] + "'");
   return json(ask.parts.changes.change_trust(*verb, ask.ids[0], ask.body, ask.person));
 }
 
@@ -104,7 +104,7 @@ Answer put_user(const Ask& ask) {
   if (ask.ids[0] == ask.person.name && edit.role && *edit.role != name_of(ask.person.role)) {
     ask.parts.recorder.record(Outcome::kRefused, "user " + ask.person.name, "user.change",
                               ask.person.name, "its own role: " + escape_controls(*edit.role));
-    throw Error(Code::kDenied, "you cannot change your own role; another admin has to");
+    throw Error(Code::kDenied, "you cannot change your own role; another admin must do it");
   }
   return json(ask.parts.changes.put_user(ask.ids[0], edit, ask.person));
 }
@@ -147,15 +147,15 @@ Enrollment& enrollment_of(const Ask& ask) {
 }
 
 const Route kRoutes[] = {
-    {"POST", "/v1/enrolments", std::nullopt,
+    {"POST", "/v1/enrollments", std::nullopt,
      [](const Ask& ask) {
        return json(enrollment_of(ask).begin(ask.body, ask.request.peer.address));
      }},
-    {"POST", "/v1/enrolments/{}/proof", std::nullopt,
+    {"POST", "/v1/enrollments/{}/proof", std::nullopt,
      [](const Ask& ask) {
        return json(enrollment_of(ask).prove(ask.ids[0], ask.body, ask.request.peer.address));
      }},
-    {"GET", "/v1/enrolments/{}", std::nullopt,
+    {"GET", "/v1/enrollments/{}", std::nullopt,
      [](const Ask& ask) {
        return json(
            enrollment_of(ask).poll(ask.ids[0], ask.query("answer"), ask.request.peer.address));
@@ -248,11 +248,20 @@ Answer run(const Services& parts, const Route& route, const tls::HttpRequest& re
   return route.run(ask);
 }
 
+// Agents, also those of 0.1.0, use the older spelling.
+std::string current_path(const std::string& path) {
+  constexpr std::string_view kOlder = "/v1/enrolments";
+  const bool older =
+      path.starts_with(kOlder) && (path.size() == kOlder.size() || path[kOlder.size()] == '/');
+  return older ? "/v1/enrollments" + path.substr(kOlder.size()) : path;
+}
+
 const Route& find_route(const tls::HttpRequest& request, std::vector<std::string>& ids) {
   bool known_path = false;
+  const auto path = current_path(request.path);
   for (const auto routes : all_routes_of_people()) {
     for (const auto& route : routes) {
-      auto found = match_path(route.pattern, request.path);
+      auto found = match_path(route.pattern, path);
       if (!found) continue;
       known_path = true;
       if (request.method != route.method) continue;
@@ -260,7 +269,7 @@ const Route& find_route(const tls::HttpRequest& request, std::vector<std::string
       return route;
     }
   }
-  throw Error(Code::kUsage, known_path ? "this path does not take " + request.method
+  throw Error(Code::kUsage, known_path ? "this path does not support " + request.method
                                        : "there is no " + request.path);
 }
 

@@ -167,12 +167,12 @@ void GuardedChanges::require_no_gain(const std::string& name, const Json& reques
       const auto role = name_of(decider.role);
       if (decide(before, use, role, user).allowed || !decide(after, use, role, user).allowed)
         continue;
-      parts_.recorder.record(
-          Outcome::kRefused, "user " + decider.name, "specification.access", name,
-          "it would give " + std::string(name_of(use)) + " to whoever decides it");
+      parts_.recorder.record(Outcome::kRefused, "user " + decider.name, "specification.access",
+                             name,
+                             "it would give " + std::string(name_of(use)) + " to its approver");
       throw Error(Code::kDenied, "these rules would give " + std::string(name_of(use)) + " to " +
                                      (user.empty() ? "your own role" : "yourself") +
-                                     "; a person of another role has to make this change");
+                                     "; a person with another role must make this change");
     }
   }
 }
@@ -196,7 +196,7 @@ Json GuardedChanges::set_access(const std::string& name, const Json& request,
     require_no_gain(name, wanted, person);
     return parts_.specifications.set_access(name, wanted, person.name);
   }
-  return parts_.decisions.ask(kDecrypt, name, wanted, "other access rules", person);
+  return parts_.decisions.ask(kDecrypt, name, wanted, "new access rules", person);
 }
 
 void GuardedChanges::handle_credentials() {

@@ -43,16 +43,16 @@ void Authority::bring_up() {
                                                         valid_for(kCaLife));
     // Another replica may have been faster: its certificate is the one.
     if (store_.set_setting_once(kSetting, pki::certificate_pem(first)))
-      log_info("instance", "took up the certification authority of instance " + config_.id);
+      log_info("instance", "loaded the certification authority of instance " + config_.id);
   }
   certificate_ = pki::read_certificates(as_bytes(store_.setting(kSetting).value())).front();
   if (pki::certificate_facts(certificate_).spki != spki)
     throw Error(Code::kIntegrity,
-                outside_ ? "ca.outside has another key than the CA of this store, which the agents "
-                           "pinned; give this instance a new store"
+                outside_ ? "the key of ca.outside differs from the CA key of this store, which the "
+                           "agents pinned; use a new store for this instance"
                          : "the store's CA certificate is for another key than " + config_.ca_key +
                                " of this host's agent: the agents pinned that key; restore the "
-                               "token, or give this instance a new store",
+                               "token, or use a new store for this instance",
                 jwk_thumbprint(spki));
   if (outside_) certificate_ = outside_->root();  // its key may have a new certificate
 }
@@ -79,7 +79,7 @@ store::Certificate Authority::sign(const HostKeys::Certified& certified, const s
 
 ExternalCa& Authority::outside() {
   if (!outside_)
-    throw Error(Code::kUsage, "this instance certifies by itself: it has no ca.outside");
+    throw Error(Code::kUsage, "this instance has a built-in CA: ca.outside is not set");
   return *outside_;
 }
 
@@ -114,14 +114,14 @@ store::IssueOutcome Authority::enter(const store::Certificate& certificate,
                                                 clock_.now(), challenge, "proved");
   if (outcome == store::IssueOutcome::kNotTrusted)
     throw Error(Code::kKeyState,
-                "the agent " + certificate.agent + " is not trusted with this key any more",
+                "the agent " + certificate.agent + " is no longer trusted with this key",
                 certificate.kid);
   if (outcome == store::IssueOutcome::kOverBudget) {
     const std::string text = "it had " + std::to_string(config_.limits.certificates) +
                              " certificates in 24 h (limits.certificates)";
     if (on_over_budget) on_over_budget(certificate.agent, text);
     throw Error(Code::kBusy, "no certificate for the agent " + certificate.agent + ": " + text +
-                                 "; find out why it asks, or raise the limit");
+                                 "; find out why it requests certificates, or raise the limit");
   }
   return outcome;
 }

@@ -41,8 +41,8 @@ ExternalCa::ExternalCa(const OutsideFiles& files, store::Store& store, const Clo
     const auto facts = pki::certificate_facts(each);
     if (facts.subject != facts.issuer) continue;
     if (!root_.empty())
-      throw Error(Code::kConfiguration,
-                  files_.authority.string() + " has more than one root; agents pin the key of one");
+      throw Error(Code::kConfiguration, files_.authority.string() +
+                                            " has more than one root; agents pin exactly one key");
     root_ = each;
   }
   if (root_.empty())
@@ -60,7 +60,7 @@ std::vector<Bytes> ExternalCa::server_chain(const std::string& key, ByteView spk
   if (!std::filesystem::exists(files_.certificate))
     throw Error(Code::kConfiguration,
                 files_.certificate.string() +
-                    " is not there: have the CA certify `keyinstanced --config FILE request`");
+                    " does not exist: have the CA certify `keyinstanced --config FILE request`");
   const auto file = pki::read_certificates(read(files_.certificate, "ca.certificate"));
   auto chain = pki::make_chain(with_known(file),
                                {{spki.begin(), spki.end()}, key, true, host, {root_}, clock_.now()})
@@ -128,10 +128,10 @@ Json ExternalCa::import(const std::string& agent, const std::string& file) {
       pki::make_chain(with_known({leaf}), {spki, agent, true, agent, {root_}, clock_.now()});
       const auto facts = pki::certificate_facts(leaf);
       if (facts.names != std::vector<std::string>{"DNS:" + agent})
-        throw Error(Code::kIntegrity,
-                    "the certificate does not name this agent alone; its request "
-                    "wants subjectAltName DNS:" +
-                        agent);
+        throw Error(
+            Code::kIntegrity,
+            "the certificate must name only this agent; its request has subjectAltName DNS:" +
+                agent);
       if (!says(facts, "clientAuth"))
         throw Error(Code::kIntegrity,
                     "the certificate is not for TLS clients: extendedKeyUsage=clientAuth");
@@ -145,8 +145,8 @@ Json ExternalCa::import(const std::string& agent, const std::string& file) {
                     entered == store::IssueOutcome::kOverBudget
                         ? "the agent " + agent + " has too many certificates of the last 24 h"
                         : "the agent " + agent +
-                              " is not trusted with this key any more, or its request has ended: "
-                              "see keyagent instance certificate list");
+                              " is no longer trusted with this key, or its request has ended; run: "
+                              "keyagent instance certificate list");
       return {{"agent", agent},
               {"kid", jwk_thumbprint(spki)},
               {"serial", facts.serial},
@@ -157,8 +157,9 @@ Json ExternalCa::import(const std::string& agent, const std::string& file) {
     }
   }
   if (refused) throw *refused;
-  throw Error(Code::kUsage, "no request of agent " + agent +
-                                " waits for a certificate; see keyagent instance certificate list");
+  throw Error(Code::kUsage,
+              "no request of agent " + agent +
+                  " waits for a certificate; run: keyagent instance certificate list");
 }
 
 }  // namespace keyagent::instance

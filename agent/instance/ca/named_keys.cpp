@@ -30,8 +30,8 @@ void require(HostKeys& keys, const std::string& name, const std::string& kid) {
     if (retryable(error.code())) throw;
     throw Error(Code::kIntegrity,
                 "this instance's key " + name + " is " + kid +
-                    " (its store says so), and the agent of this host does not have it: every "
-                    "replica uses the keyagentd whose token has it; nothing was made",
+                    " according to its store, but the agent of this host does not have it; use the "
+                    "keyagentd whose token has it for every replica; nothing was created",
                 kid);
   }
 }

@@ -39,7 +39,7 @@ Endpoint read_endpoint(const YamlReader& listen, const std::string& name, Endpoi
 std::string read_key(const YamlReader& agent, const std::string& name,
                      const std::string& otherwise) {
   const std::string key = agent.text(name, otherwise);
-  if (!KeyName::parse(key)) fail(agent, name, "'" + key + "' is no key name");
+  if (!KeyName::parse(key)) fail(agent, name, "'" + key + "' is not a key name");
   return key;
 }
 
@@ -71,14 +71,14 @@ void read_store(const YamlReader& store, InstanceConfig& config) {
   const bool postgresql =
       config.store_url.starts_with("postgresql://") || config.store_url.starts_with("postgres://");
   if (!sqlite && !postgresql)
-    fail(store, "url", "'url' is sqlite:///ABSOLUTE/PATH or postgresql://…");
+    fail(store, "url", "'url' must be sqlite:///ABSOLUTE/PATH or postgresql://…");
   const auto at = config.store_url.find('@');
   const auto user = config.store_url.find("://") + 3;
   const bool in_user = at != std::string::npos &&
                        config.store_url.substr(user, at - user).find(':') != std::string::npos;
   if (postgresql && (in_user || config.store_url.find("password=") != std::string::npos))
     fail(store, "url",
-         "a password does not belong in a URL, it ends in logs: use peer authentication or "
+         "a password must not be in a URL, which ends up in logs: use peer authentication or "
          "?passfile=/path (mode 0400)");
 }
 
@@ -107,7 +107,7 @@ InstanceConfig read(const YamlReader& root) {
   if (!is_id(config.id)) fail(root, "id", "'id' must be [a-z0-9.-]{1,63}");
   config.hosts = root.texts("hosts");
   if (config.hosts.empty())
-    fail(root, "hosts", "'hosts' lists the names by which agents and people reach this instance");
+    fail(root, "hosts", "'hosts' must list the host names of this instance for agents and users");
   read_agent(root.child("agent"), config);
   read_authority(root.child("ca"), config);
   config.exchangeable_credentials = root.child("credentials").boolean("exchangeable", false);
@@ -118,7 +118,7 @@ InstanceConfig read(const YamlReader& root) {
   config.agents_url = listen.text("agents-url", "");
   if (!config.agents_url.empty() && !config.agents_url.starts_with("https://"))
     fail(listen, "agents-url",
-         "'agents-url' is https://NAME:PORT, where agents reach all replicas");
+         "'agents-url' must be https://NAME:PORT, where agents reach all replicas");
   const YamlReader times = root.child("times");
   config.certificate_life = times.duration("certificate", config.certificate_life);
   config.crl_life = times.duration("crl", config.crl_life);
@@ -127,16 +127,17 @@ InstanceConfig read(const YamlReader& root) {
   config.heartbeat = times.duration("heartbeat", config.heartbeat);
   config.credential_max_age = times.duration("credential-max-age", config.credential_max_age);
   if (config.credential_max_age > 0s && config.credential_max_age < 1min)
-    fail(times, "credential-max-age", "'credential-max-age' must be at least 1m; 0s for none");
+    fail(times, "credential-max-age",
+         "'credential-max-age' must be at least 1m, or 0s for no limit");
   config.task_lease = times.duration("task-lease", config.task_lease);
   config.task_history = times.duration("task-history", config.task_history);
   if (config.session_life < 1s || config.session_idle < 1s)
-    fail(times, "", "'session' and 'session-idle' are 1s at least");
+    fail(times, "", "'session' and 'session-idle' must be at least 1s");
   if (config.task_lease < 1s || config.task_lease > 24h)
-    fail(times, "task-lease", "a lease lasts 1s at least and 24h at most");
-  if (config.task_history < 1s) fail(times, "task-history", "tasks are kept for 1s at least");
+    fail(times, "task-lease", "'task-lease' must be from 1s to 24h");
+  if (config.task_history < 1s) fail(times, "task-history", "'task-history' must be at least 1s");
   if (config.certificate_life < 1h || config.crl_life < 1min || config.heartbeat < 1s)
-    fail(times, "", "certificates live 1h at least, CRLs 1m, heartbeats 1s");
+    fail(times, "", "the minimum is 1h for certificates, 1m for CRLs and 1s for heartbeats");
   config.limits = read_limits(root.child("limits"));
   read_approvals(root, config);
   config.require_bound = root.child("records").boolean("require-bound", config.require_bound);

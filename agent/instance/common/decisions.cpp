@@ -56,7 +56,7 @@ const Decisions::Handler& Decisions::handler_of(const std::string& kind) const {
   const auto found = handlers_.find(kind);
   if (found == handlers_.end())
     throw Error(Code::kIntegrity,
-                "the store has a decision of the unknown kind '" + escape_controls(kind) + "'");
+                "the store has a decision of unknown kind '" + escape_controls(kind) + "'");
   return found->second;
 }
 
@@ -69,7 +69,7 @@ store::Decision Decisions::require(const std::string& id) const {
 store::Event Decisions::event_of(const store::Decision& decision, const char* action,
                                  Outcome outcome, const std::string& by) const {
   return recorder_.make(outcome, by, action, decision.id,
-                        decision.kind + " " + decision.subject + ", asked for by " +
+                        decision.kind + " " + decision.subject + ", requested by " +
                             decision.requested_by +
                             (decision.text.empty() ? "" : ": " + decision.text));
 }
@@ -92,8 +92,8 @@ Json Decisions::ask(const std::string& kind, const std::string& subject, const J
   const auto added = store_.add_decision(decision, kMaxOpen, event);
   if (!added)
     throw Error(Code::kBusy, std::to_string(kMaxOpen) +
-                                 " requests of yours wait for a second person; wait until they are "
-                                 "decided: keyagent instance decision list");
+                                 " of your requests are pending; wait until they are decided: "
+                                 "keyagent instance decision list");
   if (added->id == decision.id) Recorder::say(event);
   return answer(*added);
 }
@@ -131,7 +131,7 @@ void Decisions::carry_out(store::Decision& decision, const AuthenticatedUser& pe
   decision.changed = clock_.now();
   const auto event = event_of(decision, "decision.approve", Outcome::kDone, "user " + person.name);
   if (!store_.decide(decision, event))
-    throw Error(Code::kBusy, "the request was decided at the same time; look at it again");
+    throw Error(Code::kBusy, "the request was decided by another person; check it again");
 }
 
 void Decisions::fail(store::Decision decision, const std::string& why) {
@@ -148,13 +148,14 @@ Json Decisions::approve(const std::string& id, const AuthenticatedUser& person) 
   if (decision.state != kPending)
     throw Error(Code::kKeyState, "the request is " + decision.state + "; it cannot be approved");
   if (decision.expires <= clock_.now())
-    throw Error(Code::kKeyState, "the request has expired; ask for it again");
+    throw Error(Code::kKeyState, "the request has expired; submit it again");
   if (decision.requested_by == person.name) {
     const auto event =
         event_of(decision, "decision.approve", Outcome::kRefused, "user " + person.name);
     store_.add_event(event);
     Recorder::say(event);
-    throw Error(Code::kDenied, "you asked for this yourself; another person has to approve it");
+    throw Error(Code::kDenied,
+                "you cannot approve your own request; another person must approve it");
   }
   try {
     auto carried_out = decision;
@@ -173,8 +174,8 @@ Json Decisions::approve(const std::string& id, const AuthenticatedUser& person) 
     }
     throw;
   } catch (const Outdated&) {
-    fail(decision, "what it is about has changed since it was asked for");
-    throw Error(Code::kKeyState, "what the request is about has changed since; ask for it again: " +
+    fail(decision, "its subject has changed since the request");
+    throw Error(Code::kKeyState, "the subject of the request has changed since; submit it again: " +
                                      decision.kind + " " + decision.subject);
   }
   if (const auto& follow = handler_of(decision.kind).follow) follow(decision.subject);

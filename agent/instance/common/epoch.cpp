@@ -40,7 +40,7 @@ void Epoch::forget() {
 void Epoch::judge(const std::string& agent, const std::string& jws) {
   const auto said = keys_.verify_confirmation(envelope::Statement::kEpoch, jws);
   if (!said) {
-    log_warning("instance", "agent " + agent + " says an epoch that this instance did not sign");
+    log_warning("instance", "agent " + agent + " reports an epoch that this instance did not sign");
     return;
   }
   const Json payload = parse_object(*said);
@@ -53,19 +53,19 @@ void Epoch::judge(const std::string& agent, const std::string& jws) {
   }
   if (number <= store_.last_event()) return;
   const store::Restored seen{number, agent, clock_.now()};
-  const auto event = recorder_.make(
-      Outcome::kAlarm, "instance", "restored", agent,
-      "this agent was told of event " + std::to_string(number) +
-          ", which this store does not have: it was put back from a backup; agents get nothing "
-          "until an admin accepts it");
+  const auto event = recorder_.make(Outcome::kAlarm, "instance", "restored", agent,
+                                    "this agent knows event " + std::to_string(number) +
+                                        ", which is missing in this store: it was restored from a "
+                                        "backup; agents are not served until an admin accepts it");
   if (store_.note_restored(seen, event)) Recorder::say(event);
 }
 
 void Epoch::require_accepted() {
   if (!restored()) return;
-  throw Error(Code::kKeyState,
-              "the instance's store was put back from a backup: it may trust what was revoked "
-              "since; an admin looks at that, then: keyagent instance restored --accept");
+  throw Error(
+      Code::kKeyState,
+      "the instance's store was restored from a backup and may trust agents that were revoked "
+      "since; an admin must check this, then run: keyagent instance restored --accept");
 }
 
 Json Epoch::describe() {
@@ -80,16 +80,16 @@ Json Epoch::describe() {
 Json Epoch::accept(std::int64_t epoch, const std::string& by) {
   const auto known = store_.restored();
   if (known && epoch != 0 && known->epoch != epoch)
-    throw Error(Code::kKeyState, "an agent knows of event " + std::to_string(known->epoch) +
-                                     ", not only of " + std::to_string(epoch) +
-                                     ": look again (keyagent instance restored), then accept");
+    throw Error(Code::kKeyState, "an agent knows event " + std::to_string(known->epoch) +
+                                     ", not only " + std::to_string(epoch) +
+                                     ": check again (keyagent instance restored), then accept");
   const auto event = recorder_.make(
       Outcome::kDone, "user " + by, "restored.accept", config_.id,
-      known ? "events count on from " + std::to_string(known->epoch) : std::string());
+      known ? "event numbers continue from " + std::to_string(known->epoch) : std::string());
   if (!known || !store_.accept_restored(event, known->epoch))
     throw Error(Code::kKeyState,
-                "this store was not put back from a backup, or more was learned of it just now: "
-                "look again (keyagent instance restored)");
+                "this store was not restored from a backup, or its state changed just now; check "
+                "again: keyagent instance restored");
   Recorder::say(event);
   forget();
   return {{"epoch", store_.last_event()}};

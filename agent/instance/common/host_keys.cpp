@@ -29,7 +29,8 @@ std::int64_t seconds(WallTime time) {
 void add_revoked(const pki::Revoked& each, wire::RevocationList& list) {
   auto& entry = *list.add_revoked();
   const auto serial = from_hex(each.serial.size() % 2 == 0 ? each.serial : "0" + each.serial);
-  if (!serial) throw Error(Code::kIntegrity, "the store has a serial number that is no hex");
+  if (!serial)
+    throw Error(Code::kIntegrity, "the store has a serial number that is not hexadecimal");
   entry.set_serial(serial->data(), serial->size());
   entry.set_at(seconds(each.when));
   if (each.reason != "unspecified") entry.set_reason(each.reason);
@@ -66,9 +67,10 @@ void HostKeys::create_missing() {
       if (error.code() != Code::kExists || !vouches(purpose) ||
           keys_.find(name).purpose != Purpose::kSign)
         throw;
-      log_warning("instance", "key " + name +
-                                  " may sign anything: it is a sign key; keyagent key retype " +
-                                  name + " --purpose " + std::string(name_of(purpose)));
+      log_warning("instance",
+                  "key " + name +
+                      " is a sign key and may sign anything; run: keyagent key retype " + name +
+                      " --purpose " + std::string(name_of(purpose)));
     }
   }
 }

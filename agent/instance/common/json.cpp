@@ -26,14 +26,14 @@ Json parse_object(std::string_view text) {
   // People write bodies by hand.
   text.remove_prefix(std::min(text.find_first_not_of(" \t\r\n"), text.size()));
   auto parsed = parse_strict_object<Json>(text, kLimits);
-  if (!parsed) throw Error(Code::kUsage, "the body is no JSON object, or over 1 MiB");
+  if (!parsed) throw Error(Code::kUsage, "the body is not a JSON object, or exceeds 1 MiB");
   return std::move(*parsed);
 }
 
 std::string text_of(const Json& object, const char* name) {
   const auto* value = find(object, name);
   if (value == nullptr) refuse(name, "is missing");
-  if (!value->is_string()) refuse(name, "must be a text");
+  if (!value->is_string()) refuse(name, "must be a string");
   return value->get<std::string>();
 }
 
@@ -64,7 +64,7 @@ std::vector<std::string> texts_of(const Json& object, const char* name) {
   std::vector<std::string> out;
   const auto* value = find(object, name);
   if (value == nullptr) return out;
-  if (!value->is_array()) refuse(name, "must be a list of texts");
+  if (!value->is_array()) refuse(name, "must be a list of strings");
   for (const auto& each : *value) {
     if (!each.is_string()) refuse(name, "must be a list of texts");
     out.push_back(each.get<std::string>());

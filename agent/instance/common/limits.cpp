@@ -45,7 +45,7 @@ Limits read_limits(const YamlReader& limits) {
     out.*member = limits.duration(name, out.*member);
     if (out.*member < std::chrono::hours(1))
       throw Error(Code::kConfiguration,
-                  limits.where(name) + ": '" + name + "' is too short: it must be 1h at least");
+                  limits.where(name) + ": '" + name + "' is too short: it must be at least 1h");
   }
   return out;
 }

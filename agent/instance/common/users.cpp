@@ -49,10 +49,10 @@ std::string hash_password(const char* password, std::size_t size) {
 
 std::string new_password(const SecretBytes& password) {
   if (password.size() < kLeastPassword || password.size() > kMaxPassword)
-    throw Error(Code::kUsage, "a password has 12 to 1024 characters");
+    throw Error(Code::kUsage, "a password must have 12 to 1024 characters");
   // What no reader of passwords (base/secret_text.h) would hand over could never log in.
   if (secret_text(password, "the password") != password)
-    throw Error(Code::kUsage, "the password ends with a line end; remove it");
+    throw Error(Code::kUsage, "the password ends with a line ending; remove it");
   return hash_password(reinterpret_cast<const char*>(password.data()), password.size());
 }
 
@@ -68,7 +68,7 @@ std::optional<Bytes> bearer_of(const tls::HttpRequest& request) {
 store::User edited(const std::string& name, const std::optional<store::User>& known,
                    const UserEdit& edit) {
   if (!KeyName::parse(name))
-    throw Error(Code::kUsage, "a user's name is [a-z0-9][a-z0-9._-]{0,62}");
+    throw Error(Code::kUsage, "a user name must match [a-z0-9][a-z0-9._-]{0,62}");
   store::User user = known.value_or(store::User{});
   user.name = name;
   if (edit.role) user.role = *edit.role;
@@ -79,7 +79,7 @@ store::User edited(const std::string& name, const std::optional<store::User>& kn
   if (!edit.password.empty()) user.password = new_password(edit.password);
   if (!edit.password_hash.empty()) user.password = edit.password_hash;
   if (user.password.empty() && user.spki_sha256.empty())
-    throw Error(Code::kUsage, "a user needs a password or a certificate's fingerprint");
+    throw Error(Code::kUsage, "a user needs a password or a certificate fingerprint");
   return user;
 }
 
@@ -133,7 +133,7 @@ void Users::require_pause_over(const std::string& address, const std::string& fr
                                const std::string& name) {
   const auto left = throttle_.pause(address, name);
   if (left <= 0ms) return;
-  refuse_login(from, name, "not looked at: too many wrong passwords from this address");
+  refuse_login(from, name, "not checked: too many wrong passwords from this address");
   const auto seconds = std::chrono::ceil<std::chrono::seconds>(left).count();
   throw Error(Code::kBusy, "too many wrong passwords from your address; try again in " +
                                std::to_string(seconds) + " s");
@@ -203,8 +203,7 @@ AuthenticatedUser Users::identify(const tls::HttpRequest& request) {
   const auto role = user && !user->disabled ? role_of(user->role) : std::nullopt;
   if (!role)
     throw Error(Code::kDenied,
-                "log in first: keyagent instance login; or show a certificate that "
-                "belongs to a user");
+                "not logged in; run keyagent instance login, or use the certificate of a user");
   return {user->name, *role};
 }
 
@@ -253,14 +252,13 @@ Json Users::put(const std::string& name, const UserEdit& edit, const std::string
   const bool same_password = edit.password.empty() && edit.password_hash.empty();
   const auto event = recorder_.make(Outcome::kDone, by, known ? "user.change" : "user.add", name,
                                     user.role + (user.disabled ? ", disabled" : "") +
-                                        (same_password || !known ? "" : ", another password"));
+                                        (same_password || !known ? "" : ", new password"));
   std::optional<std::int64_t> ended = 0;
   if (known)
     ended = store_.update_user(*known, user, event);
   else if (!store_.add_user(user))
     ended.reset();
-  if (!ended)
-    throw Error(Code::kBusy, "the user " + name + " was changed at the same time; try again");
+  if (!ended) throw Error(Code::kBusy, "the user " + name + " was changed concurrently; try again");
   if (!known) store_.add_event(event);
   Recorder::say(event);
   return {{"name", name}, {"role", user.role}, {"disabled", user.disabled}, {"ended", *ended}};

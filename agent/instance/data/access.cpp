@@ -44,25 +44,27 @@ void check_members(const Json& rule) {
   static const std::set<std::string> kKnown{"rule", "effect", "uses", "roles", "users"};
   for (const auto& [name, value] : rule.items()) {
     if (!kKnown.contains(name))
-      throw Error(Code::kUsage, "a rule has no '" + escape_controls(name) + "'");
+      throw Error(Code::kUsage, "a rule lacks '" + escape_controls(name) + "'");
   }
 }
 
 AccessRule read_rule(const Json& json) {
-  if (!json.is_object()) throw Error(Code::kUsage, "'access' is a list of rules");
+  if (!json.is_object()) throw Error(Code::kUsage, "'access' must be a list of rules");
   check_members(json);
   AccessRule rule;
   rule.name = text_of(json, "rule");
   if (!KeyName::parse(rule.name) || rule.name == "default")
-    throw Error(Code::kUsage, "a rule's name is [a-z0-9][a-z0-9._-]{0,62}, and not 'default'");
+    throw Error(Code::kUsage,
+                "a rule name must match [a-z0-9][a-z0-9._-]{0,62} and must not be 'default'");
   const auto effect = named(kEffects, text_of(json, "effect"));
   if (!effect)
-    throw Error(Code::kUsage, "rule " + rule.name + ": 'effect' is allow, track or reject");
+    throw Error(Code::kUsage, "rule " + rule.name + ": 'effect' must be allow, track or reject");
   rule.effect = *effect;
   for (const auto& each : texts_of(json, "uses")) {
     const auto use = data_use_of(each);
     if (!use)
-      throw Error(Code::kUsage, "rule " + rule.name + ": 'uses' are encrypt, decrypt and exchange");
+      throw Error(Code::kUsage,
+                  "rule " + rule.name + ": 'uses' may be encrypt, decrypt and exchange");
     rule.uses.push_back(*use);
   }
   rule.roles = texts_of(json, "roles");
@@ -70,12 +72,12 @@ AccessRule read_rule(const Json& json) {
   for (const auto& role : rule.roles) {
     if (!role_of(role))
       throw Error(Code::kUsage,
-                  "rule " + rule.name + ": there is no role '" + escape_controls(role) + "'");
+                  "rule " + rule.name + ": unknown role '" + escape_controls(role) + "'");
   }
   if (rule.uses.empty() || (rule.roles.empty() && rule.users.empty()))
     throw Error(Code::kUsage, "rule " + rule.name + " needs 'uses', and 'roles' or 'users'");
   if (rule.roles.size() + rule.users.size() > kMaxNames)
-    throw Error(Code::kUsage, "rule " + rule.name + " names over 256 roles and users");
+    throw Error(Code::kUsage, "rule " + rule.name + " names more than 256 roles and users");
   return rule;
 }
 
@@ -111,13 +113,13 @@ std::string_view name_of(Effect effect) {
 std::vector<AccessRule> read_access(const Json& list) {
   if (list.is_null()) return {};
   if (!list.is_array() || list.size() > kMaxRules)
-    throw Error(Code::kUsage, "'access' is a list of 64 rules at most");
+    throw Error(Code::kUsage, "'access' may have at most 64 rules");
   std::vector<AccessRule> rules;
   std::set<std::string> names;
   for (const auto& each : list) {
     rules.push_back(read_rule(each));
     if (!names.insert(rules.back().name).second)
-      throw Error(Code::kUsage, "two rules are called " + rules.back().name);
+      throw Error(Code::kUsage, "two rules have the name " + rules.back().name);
   }
   return rules;
 }

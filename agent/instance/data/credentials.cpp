@@ -32,7 +32,7 @@ void check_value(const std::string& type, const Json& value) {
   const auto found = std::find_if(std::begin(kTypes), std::end(kTypes),
                                   [&](const auto& each) { return each.name == type; });
   if (found == std::end(kTypes))
-    throw Error(Code::kUsage, "'type' is password, ssh-key, api-token, certificate or json");
+    throw Error(Code::kUsage, "'type' must be password, ssh-key, api-token, certificate or json");
   for (const char* field : found->fields) text_of(value, field);
 }
 
@@ -107,7 +107,7 @@ bool Credentials::is_for(const store::Credential& credential, const store::Agent
 Json Credentials::put(const std::string& name, Json request, const AuthenticatedUser& person) {
   const Wiping wiping_request(request);
   if (!KeyName::parse(name))
-    throw Error(Code::kUsage, "a credential's name is [a-z0-9][a-z0-9._-]{0,62}");
+    throw Error(Code::kUsage, "a credential name must match [a-z0-9][a-z0-9._-]{0,62}");
   const auto known = store_.credential(name);
   const bool again = known && !known->removed;
   store::Credential credential;
@@ -174,16 +174,16 @@ namespace {
 std::int64_t version_of(const envelope::Header& header, const std::string& agent) {
   if (header.format != envelope::Format::kJwe)
     throw Error(Code::kUsage, "the envelope for " + agent +
-                                  " is CMS, which cannot say what it is for; seal credentials as "
-                                  "JWE: keyagent seal --credential NAME --agent ID");
+                                  " is CMS, which cannot carry a credential's context; seal "
+                                  "credentials as JWE: keyagent seal --credential NAME --agent ID");
   if (!header.binding)
-    throw Error(Code::kUsage,
-                "the envelope for " + agent +
-                    " does not say what it is for; seal it with keyagent seal "
-                    "--credential NAME --agent ID, or with the member \"keyagent\" in "
-                    "the protected header (agent/envelope/README.md)");
+    throw Error(
+        Code::kUsage,
+        "the envelope for " + agent +
+            " carries no context; seal it with keyagent seal --credential NAME --agent ID, or with "
+            "the member \"keyagent\" in the protected header (agent/envelope/README.md)");
   if (header.binding->version > INT64_MAX)
-    throw Error(Code::kUsage, "the envelope for " + agent + " is for an impossible version");
+    throw Error(Code::kUsage, "the envelope for " + agent + " is for an invalid version");
   return static_cast<std::int64_t>(header.binding->version);
 }
 
@@ -192,7 +192,7 @@ std::int64_t version_of(const envelope::Header& header, const std::string& agent
 // What its author sealed: the instance knows for whom, and no more.
 void Credentials::put_blind(store::Credential credential, const Json& sealed, Json& answer) {
   if (!sealed.is_array() || sealed.empty())
-    throw Error(Code::kUsage, "'sealed' lists {agent, kid, envelope}");
+    throw Error(Code::kUsage, "'sealed' must list {agent, kid, envelope}");
   std::vector<store::SealedCopy> copies;
   for (const auto& each : sealed) {
     store::SealedCopy copy;
@@ -211,9 +211,8 @@ void Credentials::put_blind(store::Credential credential, const Json& sealed, Js
     if (header.binding != binding_of(credential, copy.agent))
       throw Error(Code::kUsage,
                   "the envelope for " + copy.agent +
-                      " is for another instance, credential, agent or "
-                      "version than this one: " +
-                      instance_ + ", " + credential.name + ", " + copy.agent + ", " +
+                      " is for a different instance, credential, agent or version: " + instance_ +
+                      ", " + credential.name + ", " + copy.agent + ", " +
                       std::to_string(credential.version),
                   copy.kid);
     if (header.kid != copy.kid)
@@ -224,7 +223,7 @@ void Credentials::put_blind(store::Credential credential, const Json& sealed, Js
   const auto done = store_.put_credential(credential, nullptr);
   if (done.outcome == store::RecordPut::Outcome::kMoved)
     throw Error(Code::kExists, "the credential " + credential.name + " is at version " +
-                                   std::to_string(done.version) + " now: seal version " +
+                                   std::to_string(done.version) + " now; seal version " +
                                    std::to_string(done.version + 1));
   const auto version = done.version;
   for (auto& copy : copies) {
@@ -359,7 +358,7 @@ Json Credentials::fetch(const store::Agent& agent, const std::string& name,
     throw Error(Code::kKeyNotPresent,
                 credential->blind
                     ? "the credential " + name + " was sealed by its author to another key of " +
-                          agent.id + ", and must be sealed to this one by its author"
+                          agent.id + "; its author must seal it to this key"
                     : "the credential " + name + " is not sealed to this key: the trusted one is " +
                           agent.transport_kid,
                 kid);

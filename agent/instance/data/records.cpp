@@ -21,7 +21,7 @@ void check_id(const std::string& id) {
                       return (c < 0x80 && std::isalnum(c) != 0) ||
                              kMarks.find(static_cast<char>(c)) != std::string_view::npos;
                     });
-  if (!good) throw Error(Code::kUsage, "a record's id is [A-Za-z0-9._:@+-]{1,128}");
+  if (!good) throw Error(Code::kUsage, "a record id must match [A-Za-z0-9._:@+-]{1,128}");
 }
 
 // Before the value in each envelope: whose it is, and which version. Who can write the store cannot
@@ -54,8 +54,8 @@ SecretBytes labelled(const std::string& label, const SecretBytes& value) {
 void require_for_people(const std::string& specification) {
   if (specification == store::kCredentialData)
     throw Error(Code::kDenied, "the values of " + specification +
-                                   " are written as credentials, and read by the agents that they "
-                                   "are assigned to: keyagent instance credential");
+                                   " are managed as credentials and read by the agents they are "
+                                   "assigned to; use: keyagent instance credential");
 }
 
 std::string named(const store::Record& record) {
@@ -95,11 +95,10 @@ DataKeys::Sealed Records::seal(const std::string& specification, const SecretByt
           return key.state() == "active" || key.state() == "suspended";
         }))
       throw;
-    throw Error(Code::kKeyNotPresent,
-                "the specification " + specification +
-                    " has no active key in this instance's token: keyagent instance specification "
-                    "create " +
-                    specification);
+    throw Error(Code::kKeyNotPresent, "the specification " + specification +
+                                          " has no active key in this instance's token; run: "
+                                          "keyagent instance specification create " +
+                                          specification);
   }
 }
 
@@ -132,7 +131,7 @@ void Records::bind_version(const store::Record& record, const SecretBytes& value
                        "version " + std::to_string(record.version) + " is sealed with its value");
   } catch (const Error& error) {
     log_warning("instance", "the record " + named(record) +
-                                " stays without its version in the envelope: " + error.what());
+                                " could not be resealed with its version: " + error.what());
   }
 }
 
@@ -143,7 +142,7 @@ Json Records::put(const std::string& name, const std::string& id, const Json& re
   const auto specification = specifications_.require(name);
   specifications_.require_access(specification, DataUse::kEncrypt, person, name + "/" + id);
   Bytes bytes = bytes_of(request, "value");
-  if (bytes.size() > kMaxValue) throw Error(Code::kUsage, "'value' is over 64 KiB");
+  if (bytes.size() > kMaxValue) throw Error(Code::kUsage, "'value' exceeds 64 KiB");
   const SecretBytes value(bytes.begin(), bytes.end());
   OPENSSL_cleanse(bytes.data(), bytes.size());
   std::optional<std::int64_t> expected;
@@ -158,7 +157,7 @@ Json Records::put(const std::string& name, const std::string& id, const Json& re
       });
   if (done.outcome == store::RecordPut::Outcome::kConflict)
     throw Error(Code::kExists, "the record " + name + "/" + id + " has version " +
-                                   std::to_string(done.version) + ", not the one that is named");
+                                   std::to_string(done.version) + ", not the named version");
   return {{"version", done.version}, {"kid", kid}};
 }
 
@@ -170,17 +169,17 @@ void Records::explain(const store::Record& record, const Error& error) {
                                 [&](const auto& key) { return key.kid() == record.kid; });
   if (here) throw Error(error.code(), error.what(), record.kid);
   const auto source = specifications_.source_of(record.specification, record.kid);
-  throw Error(
-      Code::kKeyNotPresent,
-      "the record " + named(record) + " is there and cannot be read: its key kid=" + record.kid +
-          " source=" + owner_of(source) + " is not in this instance's token; ask the source for it",
-      record.kid);
+  throw Error(Code::kKeyNotPresent,
+              "the record " + named(record) + " exists but cannot be read: its key kid=" +
+                  record.kid + " source=" + owner_of(source) +
+                  " is not in this instance's token; request it from the source",
+              record.kid);
 }
 
 SecretBytes Records::open(const store::Record& record) {
   if (envelope::inspect(as_bytes(record.envelope)).kid != record.kid)
-    throw Error(Code::kIntegrity, "the record " + named(record) + " names another key than its row",
-                record.kid);
+    throw Error(Code::kIntegrity,
+                "the record " + named(record) + " names a different key than its row", record.kid);
   SecretBytes plaintext;
   try {
     plaintext = keys_.open(record.envelope);
@@ -197,7 +196,7 @@ SecretBytes Records::open(const store::Record& record) {
   }
   throw Error(Code::kIntegrity,
               "the envelope of the record " + named(record) +
-                  " is not its own: it holds another record, or another version of this one",
+                  " contains another record, or another version of this record",
               record.kid);
 }
 

@@ -53,11 +53,10 @@ void Reencryption::begin(const std::string& specification, std::int64_t rate, co
                          const std::string& actor) {
   const auto active = DataKeys::active(keys_.generations(specification));
   if (!active)
-    throw Error(Code::kKeyNotPresent,
-                "the specification " + specification +
-                    " has no active key in this instance's token: keyagent instance specification "
-                    "create " +
-                    specification);
+    throw Error(Code::kKeyNotPresent, "the specification " + specification +
+                                          " has no active key in this instance's token; run: "
+                                          "keyagent instance specification create " +
+                                          specification);
   store::Reencryption job;
   job.specification = specification;
   job.state = "running";
@@ -70,7 +69,7 @@ void Reencryption::begin(const std::string& specification, std::int64_t rate, co
                                     std::to_string(job.total) + " records to " + active->kid());
   if (!store_.begin_reencryption(job, event))
     throw Error(Code::kKeyState, "a re-encryption of " + specification +
-                                     " is under way: keyagent instance reencrypt status");
+                                     " is in progress; run: keyagent instance reencrypt status");
   Recorder::say(event);
   {
     const std::lock_guard lock(mutex_);
@@ -92,7 +91,7 @@ void Reencryption::follow_import(const std::string& specification, const std::st
     job->holder.clear();
     if (store_.move_reencryption(*job)) return;
   }
-  throw Error(Code::kBusy, "the re-encryption is being changed by somebody else; try again");
+  throw Error(Code::kBusy, "the re-encryption was changed concurrently; try again");
 }
 
 Json Reencryption::describe(const store::Reencryption& job) {
@@ -148,7 +147,7 @@ Json Reencryption::move(const std::string& specification, const std::string& fro
     if (job.state == to) return show(specification);
     if (job.state != from)
       throw Error(Code::kKeyState, "the re-encryption of " + specification + " is " + job.state +
-                                       (has_ended(job) ? ": start another one" : ""));
+                                       (has_ended(job) ? ": start a new one" : ""));
     job.state = to;
     job.holder.clear();
     job.changed = clock_.now();
@@ -158,7 +157,7 @@ Json Reencryption::move(const std::string& specification, const std::string& fro
     Recorder::say(event);
     return show(specification);
   }
-  throw Error(Code::kBusy, "the re-encryption is being changed by somebody else; try again");
+  throw Error(Code::kBusy, "the re-encryption was changed concurrently; try again");
 }
 
 Json Reencryption::pause(const std::string& specification, const std::string& by) {

@@ -58,7 +58,7 @@ Json Specifications::create(const Json& request, const std::string& by) {
   store::Specification specification;
   specification.name = text_of(request, "name");
   if (!is_specification_name(specification.name))
-    throw Error(Code::kUsage, "a specification's name is [a-z0-9][a-z0-9._-]{0,40}");
+    throw Error(Code::kUsage, "a specification name must match [a-z0-9][a-z0-9._-]{0,40}");
   const auto access = request.find("access");
   specification.access =
       access_json(read_access(access == request.end() ? Json() : *access)).dump();
@@ -71,9 +71,9 @@ Json Specifications::create(const Json& request, const std::string& by) {
     Recorder::say(event);
   } else if (made) {
     recorder_.record(Outcome::kDone, "user " + by, "specification.key", specification.name,
-                     "it had none in this token");
+                     "it had no key in this token");
   } else {
-    throw Error(Code::kExists, "there is a specification " + specification.name);
+    throw Error(Code::kExists, "there already is a specification " + specification.name);
   }
   return show(specification.name);
 }
@@ -100,7 +100,7 @@ Json Specifications::set_access(const std::string& name, const Json& request,
   const auto event = recorder_.make(Outcome::kDone, "user " + by, "specification.access", name,
                                     specification.access);
   if (!store_.update_specification(specification, event))
-    throw Error(Code::kBusy, "the specification was changed at the same moment; try again");
+    throw Error(Code::kBusy, "the specification was changed concurrently; try again");
   Recorder::say(event);
   return show(name);
 }
@@ -158,7 +158,7 @@ Json Specifications::rekey(const std::string& name, const std::string& by) {
   require(name);
   const auto rekey = keys_.rekey(name);
   recorder_.record(Outcome::kDone, "user " + by, "specification.rekey", name,
-                   "the key in force was " + rekey.old_kid());
+                   "the previous active key was " + rekey.old_kid());
   return {{"step", rekey.step()}, {"old_kid", rekey.old_kid()}};
 }
 
@@ -166,7 +166,7 @@ Json Specifications::why(const std::string& name, const std::string& use,
                          const AuthenticatedUser& person) {
   const auto specification = require(name);
   const auto wanted = data_use_of(use);
-  if (!wanted) throw Error(Code::kUsage, "'use' is encrypt, decrypt or exchange");
+  if (!wanted) throw Error(Code::kUsage, "'use' must be encrypt, decrypt or exchange");
   const auto decision = decide(read_access(Json::parse(specification.access)), *wanted,
                                name_of(person.role), person.name);
   return {{"user", person.name},         {"role", name_of(person.role)}, {"use", use},

@@ -38,9 +38,9 @@ PublicKeyInfo AgentKeyExchange::identity() {
     looked_at_ = now;
   }
   if (!identity_)
-    throw Error(Code::kKeyNotPresent,
-                "this instance has no identity for exchanges yet: keyagent instance exchange "
-                "identity");
+    throw Error(
+        Code::kKeyNotPresent,
+        "this instance has no exchange identity yet; run: keyagent instance exchange identity");
   return *identity_;
 }
 

@@ -34,14 +34,14 @@ std::vector<std::string> without_keys(store::Store& store) {
 
 Cloned clone(const InstanceConfig& config, const CloneOptions& wish, const Clock& clock) {
   if (!is_frequency(wish.frequency) || wish.frequency == "adhoc")
-    throw Error(Code::kUsage, "a clone asks one-time-clone or recurring-clone");
+    throw Error(Code::kUsage, "a clone must use one-time-clone or recurring-clone");
   store::Store store({config.store_url});
   Recorder recorder(store, clock);
   AgentKeyExchange door(config, clock);
   door.make_keys();
   if (const auto missing = door.cannot_exchange(); !missing.empty())
-    throw Error(Code::kUnsupported,
-                "this host's token lacks " + missing + ": a clone here could read nothing");
+    throw Error(Code::kUnsupported, "this host's token lacks " + missing +
+                                        ": a clone on this host could not read any data");
 
   HttpsLine line(std::make_shared<tls::Library>(
       std::make_shared<provider::RemoteBackend>(config.agent_socket)));

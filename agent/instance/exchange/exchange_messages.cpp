@@ -75,10 +75,10 @@ PeerMessage ExchangeMessages::open(const std::string& text) {
   const auto outer = read_signed(text);
   auto peer = store_.peer(outer.kid);
   if (!peer)
-    throw Error(
-        Code::kDenied,
-        "the identity " + outer.kid + " is no peer of this instance (keyagent instance peer add)",
-        door_.identity().kid.text());
+    throw Error(Code::kDenied,
+                "the identity " + outer.kid +
+                    " is not a peer of this instance; add it with: keyagent instance peer add",
+                door_.identity().kid.text());
   const Json payload = verified(outer, kExchangeQuestion);
   PeerMessage out{*std::move(peer), text_of(payload, "type"), text_of(payload, "nonce"), payload};
   if (out.nonce.empty() || out.nonce.size() > 64) refuse_message("no nonce");
@@ -90,7 +90,7 @@ void ExchangeMessages::judge(const PeerMessage& question) {
   const auto expires = parse_rfc3339(text_of(question.body, "expires")) + 2 * kExchangeSkew;
   require_in_time(question.body, clock_.now());
   if (!store_.use_nonce(question.peer.identity, question.nonce, expires))
-    refuse_message("it was here already", question.peer.identity);
+    refuse_message("replayed message", question.peer.identity);
   auto peer = question.peer;
   learn_epoch(peer, question.peer.spki, question.body);
   epoch_.require_accepted();
@@ -103,11 +103,11 @@ void ExchangeMessages::learn_epoch(store::Peer& peer, const Bytes& spki, const J
   const auto number = epoch_in(jws);
   if (!jws.empty() && number < peer.epoch) {
     recorder_.record(Outcome::kAlarm, "peer " + peer.name, "exchange.restored", peer.identity,
-                     "it was at event " + std::to_string(peer.epoch) + " and says " +
-                         std::to_string(number) + ": its store was put back from a backup");
+                     "it was at event " + std::to_string(peer.epoch) + " and reports " +
+                         std::to_string(number) + ": its store was restored from a backup");
     throw Error(Code::kKeyState,
                 "the store of " + peer.identity +
-                    " was put back from a backup: an admin there accepts that first (keyagent "
+                    " was restored from a backup: an admin there must accept it first (keyagent "
                     "instance restored --accept)",
                 peer.identity);
   }
@@ -127,7 +127,8 @@ Json ExchangeMessages::read_answer(const store::Peer& from, const std::string& n
         "the instance at " + from.url + " is " + outer.kid + ", pinned is " + from.identity,
         outer.kid);
   const Json payload = verified(outer, kExchangeAnswer);
-  if (text_of(payload, "nonce") != nonce) refuse_message("an answer to something else", outer.kid);
+  if (text_of(payload, "nonce") != nonce)
+    refuse_message("a response to another request", outer.kid);
   require_in_time(payload, clock_.now());
   auto peer = store_.peer(from.identity).value_or(from);
   learn_epoch(peer, outer.spki, payload);

@@ -145,17 +145,17 @@ std::string after_failure(const ExchangeFacts& facts, Code code) {
   const std::string retry = "then: keyagent instance exchange retry ID";
   switch (layer_of(code)) {
     case Layer::kIntegrity:
-      return "find out who the other side really is before anything else; a new request needs its "
-             "pinned identity (keyagent instance peer list)";
+      return "verify the identity of the peer first; a new request needs its pinned identity "
+             "(keyagent instance peer list)";
     case Layer::kPolicy:
-      return "let the policy allow it, at the side that refused, " + retry;
+      return "allow it in the policy of the side that refused, " + retry;
     case Layer::kKey:
-      return "see which keys are meant (keyagent instance exchange show ID), " + retry;
+      return "see which keys are affected (keyagent instance exchange show ID), " + retry;
     case Layer::kToken:
-      return "see to the token (keyagent doctor), " + retry;
+      return "repair the token (keyagent doctor), " + retry;
     default:
-      return facts.side == ExchangeSide::kTarget ? "mend what the text names, " + retry
-                                                 : "the target decides whether to try again";
+      return facts.side == ExchangeSide::kTarget ? "fix the named problem, " + retry
+                                                 : "the target decides whether to retry";
   }
 }
 
@@ -225,12 +225,13 @@ std::string next_step(ExchangeState state, const ExchangeFacts& facts, Code code
   switch (state) {
     case kPending:
       return source ? "keyagent instance exchange approve ID, or reject ID"
-                    : "a cryptographic-manager of the source approves or rejects it";
+                    : "a cryptographic-manager of the source must approve or reject it";
     case kRejected:
-      return source ? std::string() : "ask the source why; a new request can be made at any time";
+      return source ? std::string()
+                    : "ask the source for the reason; a new request can be made at any time";
     case kExpired:
       if (facts.exported && source)
-        return "the packages have left: whether they were imported, the target knows";
+        return "the packages were delivered; only the target knows whether they were imported";
       return source ? std::string() : "make a new request, and have it approved in time";
     case kCancelled:
       return source ? std::string() : "make a new request if the keys are needed after all";

@@ -64,18 +64,19 @@ store::Exchange asked(const PeerMessage& message, const std::string& own, WallTi
   const auto& body = body_of(message);
   store::Exchange row;
   row.id = text_of(body, "request");
-  if (!is_request_id(row.id)) throw Error(Code::kUsage, "'request' is 32 hexadecimal digits");
+  if (!is_request_id(row.id)) throw Error(Code::kUsage, "'request' must be 32 hexadecimal digits");
   row.side = name_of(ExchangeSide::kSource);
   row.own = own;
   row.peer = message.peer.identity;
   row.frequency = text_of(body, "frequency");
-  if (!is_frequency(row.frequency)) throw Error(Code::kUsage, "'frequency' is none of the three");
+  if (!is_frequency(row.frequency))
+    throw Error(Code::kUsage, "'frequency' must be adhoc, one-time-clone or recurring-clone");
   row.specifications = texts_of(body, "specifications");
   if (row.specifications.size() > kMaxSpecifications)
     throw Error(Code::kUsage, "more than " + std::to_string(kMaxSpecifications) +
                                   " specifications: ask for all, or in several requests");
   for (const auto& each : row.specifications) {
-    if (!is_specification_name(each)) throw Error(Code::kUsage, "'specifications' are names");
+    if (!is_specification_name(each)) throw Error(Code::kUsage, "'specifications' must be names");
   }
   row.rekey = flag_of(body, "rekey", false);
   row.requested_by = text_of(body, "requested_by", "").substr(0, 64);
@@ -121,7 +122,7 @@ Json ExchangeSource::answer(const PeerMessage& message) {
   for (const auto& [type, method] : kTypes) {
     if (message.type == type) return (this->*method)(message);
   }
-  throw Error(Code::kUsage, "there is no message '" + escape_controls(message.type) + "'");
+  throw Error(Code::kUsage, "unknown message '" + escape_controls(message.type) + "'");
 }
 
 Json ExchangeSource::check(const PeerMessage& message) {
@@ -159,11 +160,11 @@ Json ExchangeSource::take_request(const PeerMessage& message) {
   }
   auto stored = known(message);
   if (stored.digest != row.digest)
-    throw Error(Code::kIntegrity, "the request " + row.id + " was another one before");
+    throw Error(Code::kIntegrity, "the request " + row.id + " had different content before");
   const bool again = flag_of(body_of(message), "retry", false);
   if (again && after(state_of(stored), ExchangeEvent::kAgain, facts_of(stored)))
     book_.apply(stored,
-                {ExchangeEvent::kAgain, actor_of(message), Code::kOk, "tried again by the target"});
+                {ExchangeEvent::kAgain, actor_of(message), Code::kOk, "retried by the target"});
   approve_by_policy(stored);
   return how_it_stands(stored);
 }
@@ -211,7 +212,7 @@ store::ExchangeKey ExchangeSource::wrap_one(const store::Exchange& row, const Da
 
 std::vector<store::ExchangeKey> ExchangeSource::wrap(const store::Exchange& row) {
   const auto peer = store_.peer(row.peer);
-  if (!peer) throw Error(Code::kDenied, "its target is no peer of this instance any more");
+  if (!peer) throw Error(Code::kDenied, "its target is no longer a peer of this instance");
   const Json offer = parse_object(row.offer);
   ExportOrder order;
   order.request = row.id;
@@ -253,7 +254,7 @@ void ExchangeSource::export_keys(store::Exchange row) {
   book_.apply(row,
               {ExchangeEvent::kFail, "instance", code,
                code == Code::kKeyNotPresent ? "the source has none of these specifications"
-                                            : "no key may leave; see the results"},
+                                            : "no key may be exported; see the results"},
               &keys);
 }
 
@@ -292,26 +293,26 @@ Json ExchangeSource::take_results(const PeerMessage& message) {
     const Json* results =
         body.contains("keys") && body["keys"].is_array() ? &body["keys"] : nullptr;
     if (results == nullptr || results->size() != keys.size())
-      fail("the target tells of other keys than it was given");
+      fail("the target reports keys that it was not given");
     for (std::size_t i = 0; i < keys.size(); ++i) {
       const Json& said = (*results)[i];
       auto& key = keys[i];
       if (text_of(said, "specification") != key.specification || text_of(said, "kid") != key.kid)
-        fail("the target tells of other keys than it was given");
+        fail("the target reports keys that it was not given");
       if (!key.outcome.empty()) continue;
       key.outcome = text_of(said, "outcome");
       key.code = text_of(said, "code", "").substr(0, 32);
       key.text = escape_controls(text_of(said, "text", "")).substr(0, 500);
       static const std::set<std::string> kOutcomes{"imported", "already_there", "refused",
                                                    "failed"};
-      if (!kOutcomes.contains(key.outcome)) fail("the target tells of an unknown outcome");
+      if (!kOutcomes.contains(key.outcome)) fail("the target reports an unknown outcome");
     }
   }
   const auto counts = count_keys(keys);
   const bool same_counts = number_of(body, "imported", -1, -1, kMaxKeys) == counts.imported &&
                            number_of(body, "total", -1, -1, kMaxKeys) == counts.total;
   if (!same_counts || transcript != transcript_hash(transcript_of(row, keys)))
-    fail("the target's counts or transcript are not those of its results");
+    fail("the target's counts or transcript do not match its results");
   const Json statement = verified_json(message.peer.spki, text_of(body, "statement"),
                                        envelope::Statement::kExchangeTranscript);
   if (statement != statement_of(row, transcript)) fail("the target signed another transcript");
@@ -324,10 +325,10 @@ Json ExchangeSource::take_results(const PeerMessage& message) {
     row.own_statement =
         door_.sign(envelope::Statement::kExchangeTranscript, statement_of(row, transcript).dump());
     if (!book_.apply(row, {ExchangeEvent::kImport, actor}, &keys))
-      throw Error(Code::kBusy, "the request was changed at the same moment");
+      throw Error(Code::kBusy, "the request was changed concurrently");
   }
   if (!book_.apply(row, {ExchangeEvent::kVerify, actor}))
-    throw Error(Code::kBusy, "the request was changed at the same moment");
+    throw Error(Code::kBusy, "the request was changed concurrently");
   Json out = state_json(row);
   out["transcript"] = row.transcript;
   out["statement"] = row.own_statement;
@@ -346,10 +347,9 @@ Json ExchangeSource::take_end(const PeerMessage& message) {
     what.event = ExchangeEvent::kFail;
     what.code = code_of_name(text_of(body, "code", ""));
   } else if (state != ExchangeState::kCancelled) {
-    throw Error(Code::kUsage, "'state' is complete, failed or cancelled");
+    throw Error(Code::kUsage, "'state' must be complete, failed or cancelled");
   }
-  if (!book_.apply(row, what))
-    throw Error(Code::kBusy, "the request was changed at the same moment");
+  if (!book_.apply(row, what)) throw Error(Code::kBusy, "the request was changed concurrently");
   return state_json(row);
 }
 

@@ -37,7 +37,7 @@ store::ExchangeKey read_key(const store::Exchange& row, const Json& said) {
       (key.outcome == "not_found") == key.kid.empty() &&
       (asked.empty() || std::find(asked.begin(), asked.end(), key.specification) != asked.end());
   if (!fits)
-    throw Error(Code::kIntegrity, "the source gives what was not asked for: specification " +
+    throw Error(Code::kIntegrity, "the source sends keys that were not requested: specification " +
                                       escape_controls(key.specification).substr(0, 64));
   return key;
 }
@@ -46,7 +46,7 @@ void require_different(const std::vector<store::ExchangeKey>& keys) {
   std::set<std::string> kids;
   for (const auto& key : keys) {
     if (!kids.insert(key.kid.empty() ? key.specification + "/" : key.kid).second)
-      throw Error(Code::kIntegrity, "the source gives a key twice", key.kid);
+      throw Error(Code::kIntegrity, "the source sends a key twice", key.kid);
   }
 }
 
@@ -55,7 +55,7 @@ void require_different(const std::vector<store::ExchangeKey>& keys) {
 store::Peer ExchangeTarget::peer_of(const store::Exchange& row) {
   auto peer = store_.peer(row.peer);
   if (!peer)
-    throw Error(Code::kDenied, "its source " + row.peer + " is no peer of this instance any more");
+    throw Error(Code::kDenied, "its source " + row.peer + " is no longer a peer of this instance");
   return *std::move(peer);
 }
 
@@ -69,7 +69,7 @@ Json ExchangeTarget::ask(const store::Peer& peer, const std::string& type, const
     if (said && Kid::parse(error.kid()) && error.kid() != peer.identity)
       throw Error(Code::kIntegrity,
                   "the instance at " + peer.url + " is " + error.kid() + ", pinned is " +
-                      peer.identity + "; it says: " + error.what(),
+                      peer.identity + "; it reports: " + error.what(),
                   error.kid());
     // Nobody signed it: it is no decision of the peer, and may be another one the next time.
     if (said || layer_of(error.code()) == Layer::kKey || error.code() == Code::kUsage)
@@ -102,7 +102,7 @@ void ExchangeTarget::work(store::Exchange row) {
 void ExchangeTarget::learn(store::Exchange& row, const Json& answer) {
   const auto peer = peer_of(row);
   const auto state = exchange_state_of(text_of(answer, "state"));
-  if (!state) throw Error(Code::kIntegrity, "the source says no known state");
+  if (!state) throw Error(Code::kIntegrity, "the source reports an unknown state");
   const auto text = escape_controls(text_of(answer, "text", "")).substr(0, 500);
   const auto code = code_of_name(text_of(answer, "code", ""));
   const auto actor = actor_of(peer);
@@ -168,7 +168,7 @@ void ExchangeTarget::fetch(store::Exchange& row) {
     count = number_of(answer, "count", 0, 1, kMaxKeysTaken);
     const Json& batch = answer["keys"];
     if (!batch.is_array() || batch.empty())
-      throw Error(Code::kIntegrity, "the source gives fewer keys than it says");
+      throw Error(Code::kIntegrity, "the source sends fewer keys than it announced");
     for (const auto& each : batch) keys.push_back(read_key(row, each));
   }
   require_different(keys);
@@ -235,7 +235,7 @@ void ExchangeTarget::report(store::Exchange& row) {
   if (text_of(answer, "transcript") != hash ||
       verified_json(source.spki, row.peer_statement, envelope::Statement::kExchangeTranscript) !=
           statement)
-    throw Error(Code::kIntegrity, "the source's transcript is not this side's", row.peer);
+    throw Error(Code::kIntegrity, "the source's transcript differs from this side's", row.peer);
   row.transcript = hash;
   book_.apply(row, {kVerify, actor_of(peer), Code::kOk, hash});
 }

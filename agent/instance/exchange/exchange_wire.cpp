@@ -12,7 +12,7 @@ constexpr std::chrono::hours kLongestLife{1};
 }  // namespace
 
 void refuse_message(const std::string& why, const std::string& kid) {
-  throw Error(Code::kIntegrity, "a message between instances: " + why, kid);
+  throw Error(Code::kIntegrity, "instance message rejected: " + why, kid);
 }
 
 SignedMessage read_signed(const std::string& text) {
@@ -34,7 +34,7 @@ Json verified_message(const SignedMessage& message) {
   if (!beside && message.body.empty()) return payload;
   const auto hash = to_base64url(sha256(as_bytes(message.body)));
   if (!beside || payload.contains("body") || text_of(payload, "body_sha256") != hash)
-    refuse_message("its body is not the one that was signed", message.kid);
+    refuse_message("its body does not match its signature", message.kid);
   payload.erase("body_sha256");
   payload["body"] = parse_object(message.body);
   return payload;
@@ -43,9 +43,9 @@ Json verified_message(const SignedMessage& message) {
 void require_addressed(const Json& payload, const std::string& kind, const std::string& from,
                        const std::string& to) {
   if (number_of(payload, "format", 0, 0, 1000) != 1 || text_of(payload, "kind") != kind)
-    refuse_message("of another kind or format");
+    refuse_message("unexpected kind or format");
   if (text_of(payload, "from") != from)
-    refuse_message("signed by " + from + ", in the name of " + text_of(payload, "from"), from);
+    refuse_message("signed by " + from + ", claiming to be " + text_of(payload, "from"), from);
   if (text_of(payload, "to") != to)
     refuse_message("this is the instance " + to + ", it was for " + text_of(payload, "to"), to);
 }
@@ -55,8 +55,8 @@ void require_in_time(const Json& payload, WallTime now) {
   const auto expires = parse_rfc3339(text_of(payload, "expires"));
   if (expires <= issued || expires - issued > kLongestLife || issued > now + kExchangeSkew ||
       expires < now - kExchangeSkew)
-    refuse_message("issued " + rfc3339(issued) + ", good until " + rfc3339(expires) +
-                   ", here it is " + rfc3339(now) + ": it is old, or a clock is wrong");
+    refuse_message("issued " + rfc3339(issued) + ", valid until " + rfc3339(expires) +
+                   ", here it is " + rfc3339(now) + ": it is too old, or a clock is wrong");
 }
 
 std::int64_t epoch_in(const std::string& jws) {

@@ -62,20 +62,20 @@ Json Exchanges::check(const Json& request) {
   };
   const auto peer = peers_.find(text_of(request, "peer"));
   look("this instance has an identity", [&] { return own(); });
-  look("its token can take keys in", [&] {
+  look("its token can import keys", [&] {
     const auto missing = door_.cannot_exchange();
     if (!missing.empty()) throw Error(Code::kUnsupported, "the token lacks " + missing);
     door_.offer();
-    return std::string("the wrapping key is there");
+    return std::string("the wrapping key exists");
   });
   Json answer, found = Json::object();
-  look("the source is reached, is the pinned one, and knows this instance", [&] {
+  look("the source is reachable, has the pinned identity, and knows this instance", [&] {
     answer = target_.ask(peer, "check", {{"specifications", specifications}});
     found = answer.value("specifications", found);
     return peer.identity;
   });
-  look("the source's token can give keys away", [&] {
-    if (!answer.is_object()) throw Error(Code::kPeer, "not known: the source does not say");
+  look("the source's token can export keys", [&] {
+    if (!answer.is_object()) throw Error(Code::kPeer, "unknown: the source does not report it");
     const auto missing = text_of(answer, "missing", "");
     if (!missing.empty()) throw Error(Code::kUnsupported, "it lacks " + escape_controls(missing));
     return std::string("as far as the source knows");
@@ -88,8 +88,8 @@ Json Exchanges::check(const Json& request) {
       if (able == 0)
         throw Error(Code::kKeyState,
                     "none of its " + std::to_string(keys) +
-                        " keys was made exchangeable (specification create --exchangeable)");
-      return std::to_string(able) + " of " + std::to_string(keys) + " may leave";
+                        " keys is exchangeable (specification create --exchangeable)");
+      return std::to_string(able) + " of " + std::to_string(keys) + " may be exported";
     });
   }
   return {{"checks", checks}, {"passed", passed}};
@@ -106,17 +106,17 @@ Json Exchanges::request(const Json& request, const std::string& by) {
   row.peer = peer.identity;
   row.frequency = text_of(request, "frequency", kFrequencies[0]);
   if (!is_frequency(row.frequency))
-    throw Error(Code::kUsage, "'frequency' is adhoc, one-time-clone or recurring-clone");
+    throw Error(Code::kUsage, "'frequency' must be adhoc, one-time-clone or recurring-clone");
   row.specifications = texts_of(request, "specifications");
   for (const auto& each : row.specifications) {
     if (!is_specification_name(each))
-      throw Error(Code::kUsage, "'" + each + "' is no specification");
+      throw Error(Code::kUsage, "'" + each + "' is not a specification");
   }
   if (row.specifications.empty() && !flag_of(request, "all", false))
-    throw Error(Code::kUsage, "name the specifications, or say all");
+    throw Error(Code::kUsage, "name the specifications, or use all");
   row.rekey = flag_of(request, "rekey", false);
   if (row.rekey && !target_.rekey)
-    throw Error(Code::kUnsupported, "this instance has no re-encryption of data");
+    throw Error(Code::kUnsupported, "this instance does not support re-encryption");
   row.requested_by = by;
   const auto now = clock_.now();
   row.expires = now + std::chrono::hours(number_of(request, "hours", 24 * 7, 1, 24 * 30));
@@ -164,9 +164,9 @@ Json Exchanges::approve(const std::string& id, const Json& request, const std::s
   const bool always = flag_of(request, "always", false);
   Json out = people(id, {ExchangeEvent::kApprove, approver}, [&](store::Exchange& row) {
     if (row.side != name_of(ExchangeSide::kSource))
-      throw Error(Code::kDenied, "the source approves, this is the target");
+      throw Error(Code::kDenied, "this instance is the target; only the source can approve");
     if (always && row.frequency == kFrequencies[0])
-      throw Error(Code::kUsage, "an adhoc request is approved by a person, each time");
+      throw Error(Code::kUsage, "each adhoc request must be approved by a person");
     if (row.approved_by.empty()) row.approved_by = approver;
   });
   if (always) {
@@ -183,7 +183,7 @@ Json Exchanges::reject(const std::string& id, const std::string& reason, const s
   return people(id, {ExchangeEvent::kReject, "user " + by, Code::kDenied, reason},
                 [&](store::Exchange& row) {
                   if (row.side != name_of(ExchangeSide::kSource))
-                    throw Error(Code::kDenied, "the source rejects; here: cancel");
+                    throw Error(Code::kDenied, "only the source can reject; the target can cancel");
                 });
 }
 
@@ -193,14 +193,14 @@ Json Exchanges::cancel(const std::string& id, const std::string& reason, const s
 }
 
 Json Exchanges::retry(const std::string& id, const std::string& by) {
-  return people(id, {ExchangeEvent::kRetry, "user " + by, Code::kOk, "tried again by " + by});
+  return people(id, {ExchangeEvent::kRetry, "user " + by, Code::kOk, "retried by " + by});
 }
 
 Json Exchanges::stop(const std::string& id, const std::string& by) {
   for (int i = 0; i < kTries; ++i) {
     auto row = book_.require(id, own());
     if (row.next == WallTime{})
-      throw Error(Code::kKeyState, "nothing follows this request; look for the last of the series");
+      throw Error(Code::kKeyState, "this is not the last request of its series; use the last one");
     row.next = {};
     if (!store_.move_exchange(row)) continue;
     recorder_.record(Outcome::kDone, "user " + by, "exchange.stop", id, "series " + row.series);
@@ -230,7 +230,7 @@ void Exchanges::work_on(store::Exchange row) {
   const bool expires = !has_ended(state) && state != ExchangeState::kVerified;
   if (expires && row.expires <= clock_.now()) {
     book_.apply(row, {ExchangeEvent::kExpire, "instance", Code::kDeadline,
-                      "nothing came of it until " + rfc3339(row.expires)});
+                      "not completed by " + rfc3339(row.expires)});
     return;
   }
   if (!book_.claim(row)) return;

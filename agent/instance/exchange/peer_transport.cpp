@@ -7,7 +7,7 @@ namespace keyagent::instance {
 std::string HttpsLine::post(const store::Peer& peer, const std::string& text) {
   if (peer.url.empty())
     throw Error(Code::kConfiguration, "the peer " + peer.name +
-                                          " has no address: keyagent instance peer add " +
+                                          " has no address; run: keyagent instance peer add " +
                                           peer.name + " --url URL …");
   tls::ClientOptions options;
   options.url = peer.url;

@@ -19,8 +19,8 @@ bool contains(const std::vector<std::string>& list, const std::string& value) {
 void require_fingerprint(const std::string& text, const char* name) {
   if (text.size() != kFingerprint || !from_base64url(text))
     throw Error(Code::kUsage, std::string("'") + name +
-                                  "' is a SHA-256 fingerprint: 43 characters of base64url, as the "
-                                  "other side says it (keyagent instance exchange identity)");
+                                  "' must be a SHA-256 fingerprint: 43 characters of base64url, as "
+                                  "the peer prints it (keyagent instance exchange identity)");
 }
 
 }  // namespace
@@ -41,17 +41,17 @@ Json Peers::add(const Json& request, const std::string& by) {
   store::Peer peer;
   peer.name = text_of(request, "name");
   if (!KeyName::parse(peer.name))
-    throw Error(Code::kUsage, "a peer's name is [a-z0-9][a-z0-9._-]{0,62}");
+    throw Error(Code::kUsage, "a peer name must match [a-z0-9][a-z0-9._-]{0,62}");
   peer.identity = text_of(request, "identity");
   require_fingerprint(peer.identity, "identity");
   door_.make_keys();
   const auto own = door_.identity().kid.text();
-  if (peer.identity == own) throw Error(Code::kUsage, "this is the instance itself");
+  if (peer.identity == own) throw Error(Code::kUsage, "this is the identity of this instance");
   peer.url = text_of(request, "url", "");
   peer.ca = text_of(request, "ca", "");
   if (!peer.url.empty()) {
     if (!peer.url.starts_with("https://"))
-      throw Error(Code::kUsage, "'url' is https://NAME:PORT of the other instance's listen.api");
+      throw Error(Code::kUsage, "'url' must be https://NAME:PORT of the peer's listen.api");
     require_fingerprint(peer.ca, "ca");
   }
   if (const auto before = text_of(request, "replaces", ""); !before.empty()) {
@@ -67,14 +67,14 @@ Json Peers::add(const Json& request, const std::string& by) {
     // The same identity again: another route to it, or another name. Never another identity.
     auto known = store_.peer(peer.identity);
     if (!known)
-      throw Error(Code::kExists, "the peer " + peer.name + " has the identity " +
-                                     find(peer.name).identity +
-                                     ": say what this one replaces, or remove that one first");
+      throw Error(Code::kExists,
+                  "the peer " + peer.name + " has the identity " + find(peer.name).identity +
+                      ": use --replaces with that identity, or remove that peer first");
     known->name = peer.name;
     known->url = peer.url;
     known->ca = peer.ca;
     if (!store_.update_peer(*known))
-      throw Error(Code::kBusy, "the peer was changed at the same moment; try again");
+      throw Error(Code::kBusy, "the peer was changed concurrently; try again");
   }
   recorder_.record(Outcome::kDone, "user " + by, "peer.add", peer.name,
                    peer.identity + (peer.url.empty() ? "" : " at " + peer.url));
@@ -127,12 +127,12 @@ Json Peers::set_automatic(const std::string& name, const Json& request, const st
   for (const auto& each : frequencies) {
     if (!is_frequency(each) || each == "adhoc")
       throw Error(Code::kUsage,
-                  "'frequencies' are one-time-clone and recurring-clone; an adhoc "
-                  "request is approved by a person");
+                  "'frequencies' may be one-time-clone and recurring-clone; an adhoc request must "
+                  "be approved by a person");
   }
   for (const auto& each : specifications) {
     if (!is_specification_name(each))
-      throw Error(Code::kUsage, "'" + each + "' is no specification");
+      throw Error(Code::kUsage, "'" + each + "' is not a specification");
   }
   const auto until = text_of(request, "until", "");
   if (!until.empty()) parse_rfc3339(until);
@@ -144,7 +144,7 @@ Json Peers::set_automatic(const std::string& name, const Json& request, const st
                                              .dump();
   peer.owner = own;
   if (!store_.update_peer(peer))
-    throw Error(Code::kBusy, "the peer was changed at the same moment; try again");
+    throw Error(Code::kBusy, "the peer was changed concurrently; try again");
   recorder_.record(Outcome::kDone, "user " + by, "peer.automatic", peer.name,
                    peer.automatic.empty() ? "none" : peer.automatic);
   return describe(*store_.peer(peer.identity), own);

@@ -10,12 +10,12 @@ std::string Agents::continue_session(const store::Agent& agent, const Json& hell
   constexpr std::size_t kMaxValue = 64;
   const auto last = text_of(hello, "session", ""), next = text_of(hello, "next_session", "");
   if (last.size() > kMaxValue || next.size() > kMaxValue)
-    throw Error(Code::kUsage, "a session's value has at most 64 characters");
+    throw Error(Code::kUsage, "a session value may have at most 64 characters");
   // A store that was put back knows less than its agents; accepting it forgets their sessions.
   if (store_.restored()) return {};
   if (store_.continue_session(agent.id, agent.enrolled, last, next)) return next;
-  const std::string why = "cloned: two agents have gone on from one state of " + agent.id +
-                          " (its state folder was copied, or put back from a backup)";
+  const std::string why = "cloned: two agents continued from the same state of " + agent.id +
+                          " (its state folder was copied, or restored from a backup)";
   store::AgentChange with{recorder_.make(
       Outcome::kAlarm, "agent " + agent.id, "agent.cloned", agent.id,
       "from " + address +
@@ -32,7 +32,7 @@ std::string Agents::continue_session(const store::Agent& agent, const Json& hell
   links_.close(agent.id, "the agent is suspended: " + why);
   if (end_sessions) end_sessions(agent.auth_kid, why);
   store_.notify(agent.id);
-  throw Error(Code::kKeyState, why + "; it is suspended until the instance's operator resumes it");
+  throw Error(Code::kKeyState, why + "; the instance's operator must resume it");
 }
 
 }  // namespace keyagent::instance

@@ -57,7 +57,7 @@ store::Agent Agents::change(const std::string& id, const std::function<void(stor
       return require(id);
     }
   }
-  throw Error(Code::kBusy, "the agent " + id + " is being changed by somebody else; try again");
+  throw Error(Code::kBusy, "the agent " + id + " was changed concurrently; try again");
 }
 
 // The key is the identity; the name in the certificate must agree (T9).
@@ -96,7 +96,7 @@ store::Agent Agents::identify(const tls::Peer& peer) {
   auto changed = change(agent->id, [&](store::Agent& each) {
     if (each.auth_kid == peer.kid) return;  // another session was faster
     if (each.state != name_of(Trust::kTrusted) || each.next_auth_kid != peer.kid)
-      throw Error(Code::kKeyState, "this key is not the agent's next one any more", peer.kid);
+      throw Error(Code::kKeyState, "this key is no longer the agent's next key", peer.kid);
     each.auth_kid = each.next_auth_kid;
     each.auth_spki = each.next_auth_spki;
     each.next_auth_kid.clear();
@@ -234,8 +234,7 @@ void Agents::change_trust(TrustVerb verb, const std::string& id, const std::stri
       id,
       [&](store::Agent& each) {
         if (each.auth_kid != agent.auth_kid)
-          throw Error(Code::kBusy,
-                      "the agent " + id + " has just enrolled again; look at it again");
+          throw Error(Code::kBusy, "the agent " + id + " has just enrolled again; check it again");
         const auto now = trust_of(each.state);
         const auto then = now ? after(*now, verb) : std::nullopt;
         if (!then) refuse_verb(verb, each);
@@ -297,22 +296,22 @@ void Agents::approve_pending(const std::string& id, const std::string& fingerpri
       return Recorder::say(event);
     case store::EnrollOutcome::kRestored:
       throw Error(Code::kKeyState,
-                  "the instance's store was put back from a backup, and is not accepted yet");
+                  "the instance's store was restored from a backup and is not accepted yet");
     case store::EnrollOutcome::kNotPending:
-      throw Error(Code::kKeyState, "the agent " + id + " does not wait with this key any more",
+      throw Error(Code::kKeyState, "the agent " + id + " is no longer pending with this key",
                   fingerprint);
     default:
       break;
   }
   const auto& other = found.before.value();
   recorder_.record(Outcome::kAlarm, actor, "agent.approve", id,
-                   "refused: the agent " + other.id + " has key " + other.auth_kid + " by now");
-  throw Error(
-      Code::kExists,
-      "the agent " + other.id + " is there with key " + other.auth_kid +
-          " by now; only a token made for it replaces it (keyagent instance token --agent " + id +
-          ")",
-      fingerprint);
+                   "refused: the agent " + other.id + " has key " + other.auth_kid + " now");
+  throw Error(Code::kExists,
+              "the agent " + other.id + " exists with key " + other.auth_kid +
+                  " now; only an enrollment token for this id replaces it (keyagent instance token "
+                  "--agent " +
+                  id + ")",
+              fingerprint);
 }
 
 Json Agents::set_groups(const std::string& id, const std::vector<std::string>& groups,

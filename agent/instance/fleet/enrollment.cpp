@@ -19,8 +19,8 @@ constexpr std::int64_t kMaxUnproved = 10'000;  // enrollments under way without 
 
 [[noreturn]] void deny_token() {
   throw Error(Code::kDenied,
-              "the enrollment token is unknown, used, expired or for another agent; ask for a new "
-              "one: keyagent instance token create");
+              "the enrollment token is unknown, used, expired or for another agent; get a new one "
+              "with: keyagent instance token");
 }
 
 std::string hash_text(ByteView bytes) {
@@ -52,9 +52,9 @@ std::string decided_text(const store::Enrolled& found, const store::Agent& agent
       return text;
     }
     case kKnown:
-      return "enrolled again with the keys that it has" + (by.empty() ? by : " by " + by);
+      return "enrolled again with its present keys" + (by.empty() ? by : " by " + by);
     case kPending:
-      return "waits for an approval";
+      return "waits for approval";
     default:
       return "trusted by " + by;
   }
@@ -94,44 +94,46 @@ void Enrollment::refuse(const store::Enrolled& found, const store::Enrollment& w
       alarm("its auth key is the agent " + before->id);
       throw Error(Code::kExists, "this auth key is the agent " + before->id, agent.auth_kid);
     case kOtherKey:
-      alarm("the agent is there with key " + before->auth_kid + ", not " + agent.auth_kid);
+      alarm("the agent exists with key " + before->auth_kid + ", not " + agent.auth_kid);
       throw Error(Code::kExists,
                   "an agent " + agent.id +
-                      " is there with another key; if it lost its token: keyagent enroll --replace "
-                      "with a token made for it",
+                      " exists with another key; if it lost its token, use keyagent enroll "
+                      "--replace with an enrollment token for this id",
                   agent.auth_kid);
     case kOtherTransport:
-      alarm("another transport key than that of " + agent.auth_kid + ": " + agent.transport_kid);
-      throw Error(Code::kKeyState,
-                  "the agent " + agent.id +
-                      " is there with another transport key; a new one is trusted by a rekey only",
-                  agent.transport_kid);
+      alarm("not the transport key of " + agent.auth_kid + ": " + agent.transport_kid);
+      throw Error(
+          Code::kKeyState,
+          "the agent " + agent.id + " exists with another transport key; use a rekey to replace it",
+          agent.transport_kid);
     case kRevoked:
       alarm("the agent was revoked");
       throw Error(Code::kDenied, "the agent " + agent.id + " was revoked", agent.auth_kid);
     case kReserved:
-      alarm("a token for any agent, while an unused one was made for this id");
+      alarm("an enrollment token for any agent, although an unused one for this id exists");
       throw Error(Code::kExists,
-                  "an enrollment token was made for the id " + agent.id +
-                      ", and this is another one; use that token, or wait until it has expired",
+                  "an enrollment token exists for the id " + agent.id +
+                      ", and this is not it; use that token, or wait until it expires",
                   agent.auth_kid);
     case kTokenRefused:
       if (wanted.replace) {
-        alarm("a replacement without a valid token made for this id");
+        alarm("a replacement without a valid enrollment token for this id");
       } else {
-        recorder_.record(Outcome::kRefused, from, "enrol", agent.id, "the token is not good");
+        recorder_.record(Outcome::kRefused, from, "enrol", agent.id,
+                         "the enrollment token is invalid");
       }
       deny_token();
     case kFull:
-      recorder_.record(Outcome::kRefused, from, "enrol", agent.id, "too many wait for an approval");
+      recorder_.record(Outcome::kRefused, from, "enrol", agent.id,
+                       "too many agents wait for approval");
       throw Error(Code::kBusy,
-                  "too many agents wait for an approval, from this address or in all; approve or "
+                  "too many agents wait for approval, from this address or in total; approve or "
                   "reject some (keyagent instance agents), or use an enrollment token");
     case kRestored:
       throw Error(Code::kKeyState,
-                  "the instance's store was put back from a backup, and is not accepted yet");
+                  "the instance's store was restored from a backup and is not accepted yet");
     default:
-      throw Error(Code::kIntegrity, "this enrollment has ended; begin it again");
+      throw Error(Code::kIntegrity, "this enrollment has ended; start again");
   }
 }
 
@@ -147,7 +149,7 @@ Json Enrollment::begin(const Json& request, const std::string& from) {
   store::Enrollment wanted;
   wanted.now = clock_.now();
   wanted.agent.id = text_of(request, "agent");
-  if (!is_id(wanted.agent.id)) throw Error(Code::kUsage, "an agent's id is [a-z0-9.-]{1,63}");
+  if (!is_id(wanted.agent.id)) throw Error(Code::kUsage, "an agent id must match [a-z0-9.-]{1,63}");
   const std::string token = text_of(request, "token", "");
   if (!token.empty()) {
     const auto bytes = from_base64url(token);
@@ -173,13 +175,13 @@ Json Enrollment::begin(const Json& request, const std::string& from) {
   wanted.replace = flag_of(request, "replace", false);
   require_possible(wanted, from);
   if (wanted.replace && token.empty())
-    throw Error(Code::kDenied, "'replace' needs an enrollment token that was made for this agent");
+    throw Error(Code::kDenied, "'replace' needs an enrollment token for this agent");
   if (!vouched &&
       store_.count_challenges("enrolment", {}, wanted.now) >= kMaxUnproved + config_.limits.pending)
-    throw Error(Code::kBusy, "too many enrollments are under way; try again in a few minutes");
+    throw Error(Code::kBusy, "too many enrollments are in progress; try again in a few minutes");
 
   if (store_.count_agents() >= config_.limits.agents && !store_.agent(wanted.agent.id))
-    throw Error(Code::kBusy, "this instance has all the agents that it may have (limits.agents)");
+    throw Error(Code::kBusy, "the instance has the maximum number of agents (limits.agents)");
 
   const SecretBytes secret = envelope::new_challenge();
   store::Challenge challenge;
@@ -249,7 +251,7 @@ Json Enrollment::prove(const std::string& id, const Json& request, const std::st
   auto challenge = store_.challenge(id, clock_.now());
   if (!challenge || challenge->kind != "enrolment") {
     charge(from);
-    throw Error(Code::kUsage, "there is no such enrollment; it is good for 10 minutes");
+    throw Error(Code::kUsage, "unknown enrollment, or expired after 10 minutes");
   }
   if (!is_answer(parse_object(challenge->data), text_of(request, "answer"))) {
     challenge->state = "failed";
@@ -261,7 +263,7 @@ Json Enrollment::prove(const std::string& id, const Json& request, const std::st
   }
   if (has_been_proved(*challenge)) return poll(id, text_of(request, "answer"), from);  // said again
   if (challenge->state != "asked")
-    throw Error(Code::kIntegrity, "a wrong answer ended this enrollment; begin it again");
+    throw Error(Code::kIntegrity, "a wrong response ended this enrollment; start again");
   const auto wanted = read_asked(*challenge);
   const auto found = decide(wanted, from);
   if (found.outcome == kReplaced && on_replaced) on_replaced(wanted.agent.id, *found.before);
@@ -274,10 +276,10 @@ Json Enrollment::poll(const std::string& id, const std::string& answer, const st
   if (!challenge || challenge->kind != "enrolment" || !has_been_proved(*challenge) ||
       !is_answer(parse_object(challenge->data), answer)) {
     charge(from);
-    throw Error(Code::kDenied, "there is no such enrolment");
+    throw Error(Code::kDenied, "unknown enrollment");
   }
   if (!polls_.take(id))
-    throw Error(Code::kBusy, "this enrollment is polled too often; once in 5 s is enough");
+    throw Error(Code::kBusy, "this enrollment is polled too often; poll once in 5 s");
   return answer_for(*challenge);
 }
 
@@ -321,9 +323,9 @@ Json Enrollment::trusted_answer(const store::Challenge& challenge, const store::
 
 void Enrollment::check_token(const std::string& agent, bool inherit) {
   if (!agent.empty() && !is_id(agent))
-    throw Error(Code::kUsage, "an agent's id is [a-z0-9.-]{1,63}");
+    throw Error(Code::kUsage, "an agent id must match [a-z0-9.-]{1,63}");
   if (inherit && agent.empty())
-    throw Error(Code::kUsage, "'inherit' needs the id of the agent that is replaced: 'agent'");
+    throw Error(Code::kUsage, "'inherit' needs 'agent', the id of the replaced agent");
 }
 
 Enrollment::TokenDraft Enrollment::draft_token() const {
@@ -354,7 +356,7 @@ Json Enrollment::add_token(const Bytes& hash, const std::string& agent,
   token.inherit = inherit;
   store_.add_enrolment_token(token);
   recorder_.record(Outcome::kDone, "user " + by, "token.create", agent.empty() ? "*" : agent,
-                   inherit ? "who replaces it inherits its groups and credentials" : "");
+                   inherit ? "its replacement inherits its groups and credentials" : "");
   return {{"expires", rfc3339(token.expires)}};
 }
 

@@ -47,7 +47,8 @@ Json Rekeys::order(const Json& request, const std::string& by) {
   const auto ids = texts_of(request, "agents"), groups = texts_of(request, "groups");
   const bool all = flag_of(request, "all", false);
   const auto key = text_of(request, "key", "transport");
-  if (key != "transport" && key != "auth") throw Error(Code::kUsage, "'key' is transport or auth");
+  if (key != "transport" && key != "auth")
+    throw Error(Code::kUsage, "'key' must be transport or auth");
   const auto percent = number_of(request, "canary_percent", 10, 0, 100);
   const auto parallel = number_of(request, "parallel", 4, 1, 10000);
   std::vector<store::Agent> chosen;
@@ -63,7 +64,7 @@ Json Rekeys::order(const Json& request, const std::string& by) {
   for (const auto& id : ids) {
     if (!store_.agent(id)) throw Error(Code::kUsage, "there is no agent '" + id + "'");
   }
-  if (chosen.empty()) throw Error(Code::kUsage, "no trusted agent is meant");
+  if (chosen.empty()) throw Error(Code::kUsage, "no trusted agent matches");
   // One agent is no crowd.
   const auto canaries =
       chosen.size() == 1 ? 0 : (chosen.size() * static_cast<std::size_t>(percent) + 99) / 100;
@@ -163,7 +164,7 @@ void Rekeys::pump(const std::string& batch) {
 void Rekeys::report(const std::string& agent_id, const Json& message) {
   const auto id = text_of(message, "id");
   if (id.empty() || id.size() > 18 || id.find_first_not_of("0123456789") != std::string::npos)
-    throw Error(Code::kUsage, "'id' is none of an order");
+    throw Error(Code::kUsage, "'id' is not the id of an order");
   // Again when something else was said of it, at another replica.
   for (int i = 0; i < kMaxTries; ++i) {
     auto rekey = store_.rekey(std::stoll(id));

@@ -37,7 +37,7 @@ store::Challenge require_rotation(store::Store& store, const store::Agent& agent
                                   const std::string& id, WallTime now) {
   auto challenge = store.challenge(id, now);
   if (!challenge || challenge->kind != "transport" || challenge->agent != agent.id)
-    throw Error(Code::kUsage, "there is no such rotation; begin it again");
+    throw Error(Code::kUsage, "unknown rotation; start again");
   return *challenge;
 }
 
@@ -89,7 +89,7 @@ Json Agents::prove_rotation(const store::Agent& agent, const std::string& id, co
     throw Error(Code::kIntegrity, "a challenge was not opened by its key", new_kid);
   }
   if (challenge.state == "failed")
-    throw Error(Code::kIntegrity, "a wrong answer ended this rotation; begin it again", new_kid);
+    throw Error(Code::kIntegrity, "a wrong response ended this rotation; start again", new_kid);
   if (challenge.state == "asked") {
     challenge.state = "staged";
     challenge.expires = clock_.now() + kRotationTime;
@@ -99,7 +99,7 @@ Json Agents::prove_rotation(const store::Agent& agent, const std::string& id, co
            [&](store::Agent& each) {
              require_trusted(each);
              if (each.auth_kid != agent.auth_kid || each.transport_kid != text_of(asked, "old_kid"))
-               throw Error(Code::kKeyState, "the trusted transport key has changed meanwhile",
+               throw Error(Code::kKeyState, "the trusted transport key has changed in the meantime",
                            new_kid);
              each.next_transport_kid = new_kid;
              each.next_transport_spki = bytes_of(asked, "spki");
@@ -124,7 +124,8 @@ Json Agents::switch_rotation(const store::Agent& agent, const std::string& id) {
       require_trusted(each);
       if (each.transport_kid == new_kid) return;
       if (each.next_transport_kid != new_kid || each.transport_kid != old_kid)
-        throw Error(Code::kKeyState, "another new transport key was proved since", new_kid);
+        throw Error(Code::kKeyState, "another new transport key was proved in the meantime",
+                    new_kid);
       each.previous_transport_kid = each.transport_kid;
       each.transport_kid = each.next_transport_kid;
       each.transport_spki = each.next_transport_spki;
@@ -139,7 +140,7 @@ Json Agents::switch_rotation(const store::Agent& agent, const std::string& id) {
   const auto now = require(agent.id);
   require_trusted(now);
   if (now.transport_kid != new_kid)
-    throw Error(Code::kKeyState, "the trusted transport key has changed meanwhile", new_kid);
+    throw Error(Code::kKeyState, "the trusted transport key has changed in the meantime", new_kid);
   const Json confirmation{{"agent", agent.id},
                           {"old_kid", old_kid},
                           {"new_kid", new_kid},
@@ -161,7 +162,7 @@ store::Agent Agents::catch_up(const store::Agent& agent, const Json& said) {
   if (!ours || parse_rfc3339(text_of(confirmed, "at")) <= agent.changed || !algorithm ||
       !can_seal(envelope::key_of_spki(*spki, Purpose::kTransport).algorithm, *algorithm)) {
     log_warning("instance", "agent " + agent.id + " has the transport key " + kid +
-                                ", which is not trusted here: nothing confirms it");
+                                ", which is not trusted and not confirmed");
     return agent;
   }
   const auto changed = change(agent.id, [&](store::Agent& each) {
@@ -177,7 +178,7 @@ store::Agent Agents::catch_up(const store::Agent& agent, const Json& said) {
   });
   recorder_.record(Outcome::kAlarm, "agent " + agent.id, "transport.catch-up", agent.id,
                    agent.transport_kid + " -> " + kid + ", which this instance confirmed at " +
-                       text_of(confirmed, "at") + "; the store did not know of it");
+                       text_of(confirmed, "at") + "; the store had no record of it");
   if (on_transport) on_transport(agent.id);
   return changed;
 }
@@ -191,14 +192,14 @@ Json Agents::renew(const store::Agent& agent, const Json& request) {
     change(agent.id, [&](store::Agent& each) {
       require_trusted(each);
       if (each.auth_kid != agent.auth_kid)
-        throw Error(Code::kKeyState, "the agent has another auth key by now", kid);
+        throw Error(Code::kKeyState, "the agent has another auth key now", kid);
       each.next_auth_kid = kid;
       each.next_auth_spki = spki;
     });
   }
   const auto chain = authority_.certify_agent(agent.id, spki, text_of(request, "csr"));
   if (!chain)
-    throw Error(Code::kBusy, "the request waits for the outside CA; it is asked for again", kid);
+    throw Error(Code::kBusy, "the request waits for the external CA; the agent asks again", kid);
   recorder_.record(Outcome::kDone, "agent " + agent.id, "certificate.renew", agent.id, kid);
   return {{"certificate", *chain}, {"crl", authority_.crl_pem()}};
 }

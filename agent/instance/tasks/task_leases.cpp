@@ -19,7 +19,7 @@ constexpr auto kForgetEvery = 60s;
 
 // One answer, whatever is wrong: nothing is learnt of the tasks of others.
 [[noreturn]] void refuse_lease() {
-  throw Error(Code::kKeyState, "the lease of this task has gone");
+  throw Error(Code::kKeyState, "the lease of this task has expired");
 }
 
 std::vector<std::string> targets_of(const store::Agent& agent) {
@@ -33,7 +33,7 @@ TaskEvent read_outcome(const Json& request) {
   if (outcome == "done") return TaskEvent::kSaysDone;
   if (outcome == "failed") return TaskEvent::kSaysFailed;
   if (outcome == "retry") return TaskEvent::kSaysRetry;
-  throw Error(Code::kUsage, "'outcome' is done, failed or retry");
+  throw Error(Code::kUsage, "'outcome' must be done, failed or retry");
 }
 
 std::int64_t seconds_of(std::chrono::milliseconds life) {
@@ -49,10 +49,10 @@ Json Tasks::take(const store::Agent& agent, const Json& request) {
   claim.targets = targets_of(agent);
   claim.handlers = texts_of(request, "handlers");
   if (claim.handlers.empty() || claim.handlers.size() > kMaxHandlers)
-    throw Error(Code::kUsage, "'handlers' names 1 to 64 handlers");
+    throw Error(Code::kUsage, "'handlers' must name 1 to 64 handlers");
   for (const auto& each : claim.handlers) {
     if (!KeyName::parse(each))
-      throw Error(Code::kUsage, "a handler's name is [a-z0-9][a-z0-9._-]{0,62}");
+      throw Error(Code::kUsage, "a handler name must match [a-z0-9][a-z0-9._-]{0,62}");
   }
   const SecretBytes lease = random_secret(32);
   claim.lease = sha256(lease);
@@ -125,7 +125,7 @@ store::Event Tasks::end_of(const store::Task& task, const std::string& actor) co
 Json Tasks::end(const std::string& agent, const std::string& id, const Json& request) {
   const auto event_said = read_outcome(request);
   const auto text = text_of(request, "text", ""), result = text_of(request, "result", "");
-  if (result.size() > kMaxResult) throw Error(Code::kUsage, "'result' is over 64 KiB");
+  if (result.size() > kMaxResult) throw Error(Code::kUsage, "'result' exceeds 64 KiB");
   const std::string all = Json::array({name_of(event_said), text, result}).dump();
   const Bytes said = sha256(as_bytes(all));
   const auto task =
@@ -159,7 +159,7 @@ void Tasks::watch_clock() {
   const auto steady = clock_.now_steady();
   const auto jump = std::chrono::abs((wall - wall_) - (steady - steady_));
   if (!settled_ || jump > rules_.lease / 4) {
-    if (settled_) log_warning("instance", "the clock has jumped; leases of tasks begin anew");
+    if (settled_) log_warning("instance", "the clock has jumped; task leases restart");
     const auto longest = store_.settle_leases(wall, wall + kLongestTaskWait);
     quiet_until_ = steady + std::max(longest, rules_.lease);
     if (!settled_) called_ = wall;
@@ -175,7 +175,7 @@ void Tasks::lapse(const std::string& id) {
     if (task.lease_until > wall_ || !step(task, TaskEvent::kLapse)) return false;
     task.text = "the agent " + task.agent + " was lost while it ran";
     if (!started) task.text = "its lease ran out before it was started";
-    if (task.state == name_of(TaskState::kUnknown)) task.text += "; its outcome is not known";
+    if (task.state == name_of(TaskState::kUnknown)) task.text += "; its outcome is unknown";
     event = end_of(task, "instance");
     return true;
   });

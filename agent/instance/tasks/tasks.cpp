@@ -24,7 +24,7 @@ bool contains(const std::vector<std::string>& list, const std::string& value) {
 std::string read_target(const Json& request) {
   const auto agent = text_of(request, "agent", ""), group = text_of(request, "group", "");
   if (agent.empty() == group.empty())
-    throw Error(Code::kUsage, "a task is for an 'agent' or for a 'group', one of them");
+    throw Error(Code::kUsage, "a task needs either an 'agent' or a 'group'");
   return agent.empty() ? "group:" + group : "agent:" + agent;
 }
 
@@ -33,7 +33,7 @@ std::string read_input(const Json& request) {
   const Json input = found == request.end() || found->is_null() ? Json::object() : *found;
   if (!input.is_object()) throw Error(Code::kUsage, "'input' must be a JSON object");
   auto text = input.dump();
-  if (text.size() > kMaxInput) throw Error(Code::kUsage, "'input' is over 64 KiB");
+  if (text.size() > kMaxInput) throw Error(Code::kUsage, "'input' exceeds 64 KiB");
   return text;
 }
 
@@ -78,7 +78,7 @@ Json describe(const store::Task& task) {
 void check_pause(const std::string& what) {
   const bool right = what == "all" || (what.starts_with("agent:") && is_id(what.substr(6))) ||
                      (what.starts_with("handler:") && KeyName::parse(what.substr(8)));
-  if (!right) throw Error(Code::kUsage, "'what' is all, agent:ID or handler:NAME");
+  if (!right) throw Error(Code::kUsage, "'what' must be all, agent:ID or handler:NAME");
 }
 
 }  // namespace
@@ -102,7 +102,7 @@ store::Task Tasks::change(const std::string& id, const Edit& edit) {
     if (event) Recorder::say(*event);
     return task;
   }
-  throw Error(Code::kBusy, "the task is being changed by somebody else; try again");
+  throw Error(Code::kBusy, "the task was changed concurrently; try again");
 }
 
 bool Tasks::step(store::Task& task, TaskEvent event) const {
@@ -128,7 +128,7 @@ Json Tasks::submit(const Json& request, const std::string& by) {
   task.id = to_hex(random_bytes(16));
   task.handler = text_of(request, "handler");
   if (!KeyName::parse(task.handler))
-    throw Error(Code::kUsage, "a handler's name is [a-z0-9][a-z0-9._-]{0,62}");
+    throw Error(Code::kUsage, "a handler name must match [a-z0-9][a-z0-9._-]{0,62}");
   task.target = read_target(request);
   task.input = read_input(request);
   task.credential = text_of(request, "credential", "");
@@ -137,7 +137,7 @@ Json Tasks::submit(const Json& request, const std::string& by) {
   task.attempts = number_of(request, "attempts", 5, 1, 100);
   task.seconds = number_of(request, "seconds", 0, 0, kLongestRun);
   task.key = text_of(request, "key", "");
-  if (task.key.size() > kMaxKey) throw Error(Code::kUsage, "'key' is over 200 bytes");
+  if (task.key.size() > kMaxKey) throw Error(Code::kUsage, "'key' exceeds 200 bytes");
   const auto not_before = read_time(text_of(request, "not_before", ""));
   task.digest = digest_of(task, not_before);
   task.state = name_of(TaskState::kQueued);
@@ -152,9 +152,9 @@ Json Tasks::submit(const Json& request, const std::string& by) {
   const auto added = store_.add_task(task, rules_.max_open, event);
   if (!added)
     throw Error(Code::kBusy, std::to_string(rules_.max_open) +
-                                 " tasks have not ended; wait until some have, or cancel some");
+                                 " tasks have not ended; wait for some to end, or cancel some");
   if (added->id != task.id && added->digest != task.digest)
-    throw Error(Code::kExists, "you have given this key to another task, " + added->id);
+    throw Error(Code::kExists, "you used this key for another task, " + added->id);
   if (added->id == task.id) {
     Recorder::say(event);
     if (task.not_before <= task.submitted) tell(task.target);
@@ -187,7 +187,7 @@ void Tasks::check_credential(const std::string& name) const {
 Json Tasks::list(store::TaskFilter filter, const std::string& after) const {
   if (!filter.state.empty() && !task_state_of(filter.state))
     throw Error(Code::kUsage,
-                "'state' is queued, leased, started, done, failed, unknown or cancelled");
+                "'state' must be queued, leased, started, done, failed, unknown or cancelled");
   if (!after.empty()) filter.after = require(after).number;
   Json tasks = Json::array(), counts = Json::object(), paused = Json::array();
   for (const auto& each : store_.tasks(filter)) tasks.push_back(describe(each));
@@ -227,7 +227,7 @@ Json Tasks::retry(const std::string& id, const std::string& by) {
     const auto before = each.state;
     if (!step(each, TaskEvent::kRetry))
       throw Error(Code::kKeyState,
-                  "the task is " + each.state + ": only failed and unknown ones are tried again");
+                  "the task is " + each.state + ": only failed and unknown tasks can be retried");
     each.attempts = std::max(each.attempts, each.attempt + 1);
     event = recorder_.make(Outcome::kDone, "user " + by, "task.retry", id, "it was " + before);
     return true;

@@ -66,7 +66,8 @@ class ChangeNotifications::Connection {
     }
     if (!lost) return;
     open_.reset();
-    log_warning("store", "wake-ups of the other replicas are not heard: the connection is lost");
+    log_warning("store",
+                "notifications of the other replicas are not received: the connection is lost");
   }
 
  private:
@@ -142,7 +143,7 @@ void ChangeNotifications::run() {
       try {
         look_(what);
       } catch (const std::exception& error) {
-        log_warning("store", std::string("a look after a wake-up failed: ") + error.what());
+        log_warning("store", std::string("processing a notification failed: ") + error.what());
       }
     }
   }

@@ -92,7 +92,7 @@ void Database::run(const std::function<void(Sql&)>& work, Kind kind) {
   // Before a connection is taken: those that read need some.
   std::unique_lock turn(writing_, std::defer_lock);
   if (kind == Kind::kWrite && place_.engine == Engine::kSqlite && !turn.try_lock_for(kTurn))
-    throw Error(Code::kBusy, "the store " + place_.path + " is being written for too long");
+    throw Error(Code::kBusy, "the store " + place_.path + " is locked by a writer for too long");
   Lease lease(pool_);
   auto& session = lease.session();
   for (int run = 1;; ++run) {
@@ -112,7 +112,7 @@ void Database::run(const std::function<void(Sql&)>& work, Kind kind) {
     }
     if (fault->lost) session.close();
     if (committing && fault->lost) {
-      fault->text += "; whether the change was made is not known";
+      fault->text += "; it is unknown whether the change was made";
       throw Error(fault->code, fault->text);
     }
     // Two that run into each other may do so again.

@@ -32,7 +32,7 @@ std::string postgres_connect(const std::string& url) {
   const std::unique_ptr<PQconninfoOption, decltype(&PQconninfoFree)> options(
       PQconninfoParse(url.c_str(), nullptr), PQconninfoFree);
   if (!options)  // libpq's own text would quote the URL
-    throw Error(Code::kConfiguration, "the store's URL is not one that libpq understands");
+    throw Error(Code::kConfiguration, "the store's URL is not valid for libpq");
   std::string connect = url;
   const auto given = [&](std::string_view name) {
     for (const auto* option = options.get(); option->keyword != nullptr; ++option) {
@@ -42,8 +42,8 @@ std::string postgres_connect(const std::string& url) {
   };
   if (given("password"))
     throw Error(Code::kConfiguration,
-                "the store's URL has a password in it; use a passfile, a client certificate or "
-                "peer authentication");
+                "the store's URL contains a password; use a passfile, a client certificate or peer "
+                "authentication");
   char separator = url.find('?') == std::string::npos ? '?' : '&';
   for (const auto& [name, value] : kConnectDefaults) {
     if (given(name)) continue;
@@ -164,15 +164,16 @@ void prepare_file(const Place& place) {
   if (::lstat(place.path.c_str(), &found) != 0 || !S_ISREG(found.st_mode))
     throw Error(Code::kConfiguration, "the store " + place.path + " is not a file");
   if ((found.st_mode & 077) != 0)
-    throw Error(Code::kConfiguration,
-                "the store " + place.path + " may be used by others; chmod 600 " + place.path);
+    throw Error(
+        Code::kConfiguration,
+        "the store " + place.path + " is accessible to other users; run: chmod 600 " + place.path);
 }
 
 bool make_empty_file(const std::string& path) {
   if (::mknod(path.c_str(), S_IFREG | 0600, 0) == 0) return true;
   if (errno == EEXIST) return false;
   throw Error(Code::kConfiguration,
-              path + " cannot be made: " + std::system_category().message(errno));
+              path + " cannot be created: " + std::system_category().message(errno));
 }
 
 void open(soci::session& session, const Place& place) {

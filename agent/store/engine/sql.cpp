@@ -52,7 +52,7 @@ Value::Value(const std::string& text) : value_(text) {
   } catch (const nlohmann::json::exception&) {
     good = false;
   }
-  if (!good) throw Error(Code::kUsage, "a text to store is not UTF-8, or has a NUL in it");
+  if (!good) throw Error(Code::kUsage, "a string to store is not UTF-8, or contains NUL");
 }
 
 Value::Value(const Bytes& bytes) : value_(to_base64url(bytes)) {}
