@@ -8,7 +8,7 @@
 
 namespace keyagent::pkcs11 {
 
-// For std::unique_lock and std::shared_lock with a time point; there is no way to wait for ever. An
+// For std::unique_lock and std::shared_lock with a time point; there is no way to wait forever. An
 // owner that waits keeps newcomers out, so that it gets its turn. Unlike std::shared_timed_mutex
 // its parts are known to ThreadSanitizer, and a thread other than the one that locked may unlock.
 class DeadlineMutex {

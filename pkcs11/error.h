@@ -1,5 +1,5 @@
 #pragma once
-// The one exception of this library, and the two ways to look at a return value.
+// The one exception of this library, and the two ways to check a return value.
 
 #include <initializer_list>
 #include <stdexcept>
@@ -15,7 +15,7 @@ class Error : public std::runtime_error {
  public:
   enum class Kind {
     kRv,              // a call answered `rv()`
-    kModule,          // the module cannot be loaded or initialised
+    kModule,          // the module cannot be loaded or initialized
     kTokenAbsent,     // no token with this serial and label
     kAmbiguousToken,  // more than one token with this serial and label
     kPinRefused,  // this PIN was refused before and has not changed since; nothing was sent to the

@@ -94,7 +94,7 @@ Bytes wrap(Session& session, const KeyId& wrapping, WrapScheme scheme, const Key
 void unwrap(Session& session, const KeyId& unwrapping, WrapScheme scheme, ByteView wrapped,
             const KeySpec& spec);
 
-// Destroys every token object with this id (public, private, secret), then looks again on this
+// Destroys every token object with this id (public, private, secret), then checks again on this
 // session. True when none is left.
 bool destroy(Session& session, const Bytes& cka_id);
 

@@ -1,5 +1,5 @@
 #pragma once
-// libp11: initialisation, PINs, enumeration, and a second, independent reading of a token for
+// libp11: initialization, PINs, enumeration, and a second, independent reading of a token for
 // `doctor`. Not in the daemon's process: libp11 has its own module lifetime (DESIGN decision 1).
 
 #include <string>
@@ -31,8 +31,8 @@ class Libp11View {
   Libp11View(const Libp11View&) = delete;
 
   std::vector<TokenListing> tokens();
-  // Initialises a free token. Refuses a label that a token already has (Error{kObject}): never
-  // re-initialises. Returns the new token's listing (the slot is found again by label, numbers may
+  // Initializes a free token. Refuses a label that a token already has (Error{kObject}): never
+  // re-initializes. Returns the new token's listing (the slot is found again by label, numbers may
   // have changed).
   TokenListing init_token(const std::string& label, const SecretBytes& so_pin,
                           const SecretBytes& user_pin);

@@ -158,7 +158,7 @@ void log_in(CK_FUNCTION_LIST& functions, CK_SESSION_HANDLE session, const CK_TOK
     default:
       break;
   }
-  if (rv_class(rv) == RvClass::kPin) {  // expired, not initialised, the SO is logged in
+  if (rv_class(rv) == RvClass::kPin) {  // expired, not initialized, the SO is logged in
     refused.note_here(pin);
     throw Error(Error::Kind::kPinRefused, "C_Login: " + rv_name(rv), rv);
   }

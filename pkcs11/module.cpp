@@ -30,7 +30,7 @@ bool written_by_others(const struct stat& info) {
   return (info.st_mode & S_IWOTH) != 0 || ((info.st_mode & S_IWGRP) != 0 && info.st_gid != 0);
 }
 
-// A module runs with our privileges and sees the PIN: whoever can write or exchange it owns the
+// A module runs with our privileges and sees the PIN: anyone who can write or exchange it owns the
 // keys (CVE-2016-10009's lesson). REQUIRES: `path` has no symbolic links.
 void require_trusted_file(const std::filesystem::path& path) {
   for (auto part = path;; part = part.parent_path()) {

@@ -1,5 +1,5 @@
 #pragma once
-// A PKCS#11 module in this process: loaded once, initialised once, reloaded only when no call is
+// A PKCS#11 module in this process: loaded once, initialized once, reloaded only when no call is
 // inside.
 
 #include <p11-kit/pkcs11.h>
@@ -30,7 +30,7 @@ class Module {
   // The module of the profile's first path that exists; a second call for the same file gives the
   // same object while it lives. Sets the profile's environment and ignores SIGPIPE before the file
   // is loaded (a module that loses its server would kill the process, RELIABILITY 47). Not yet
-  // initialised: reload() does that. Throws Error{kModule}: not absolute, not there, writable by
+  // initialized: reload() does that. Throws Error{kModule}: not absolute, not there, writable by
   // others than root and this user, no C_GetFunctionList.
   static std::shared_ptr<Module> open(const Profile& profile,
                                       const std::filesystem::path& state_folder);
@@ -42,7 +42,7 @@ class Module {
   CK_FUNCTION_LIST* functions() const { return functions_; }
   const std::filesystem::path& path() const { return path_; }
   // Of the file as it was when it was loaded, in hex: a package upgrade replaces the file under a
-  // running process, which goes on with the old one (RELIABILITY 51).
+  // running process, which continues with the old one (RELIABILITY 51).
   const std::string& sha256() const { return sha256_; }
   // Grows with each C_Initialize that succeeded, 0 before the first; sessions and handles of an
   // older epoch are void.

@@ -103,7 +103,7 @@ OaepResult oaep_decode(Hash hash, const SecretBytes& encoded, std::size_t size) 
 std::optional<SecretBytes> oaep_decode(Hash hash, const SecretBytes& encoded) {
   const Unmasked text = unmask(hash, encoded, 0);
   // The first byte of DB behind lHash that is not zero must be the 1 before the message: every byte
-  // is looked at, wherever that was.
+  // is checked, wherever that was.
   Mask valid = text.valid, searching = 0xFF;
   std::uint32_t message = 0;
   for (std::size_t i = text.padding; i < text.db_size; ++i) {

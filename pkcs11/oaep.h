@@ -19,7 +19,7 @@ struct OaepResult {
 OaepResult oaep_decode(Hash hash, const SecretBytes& encoded, std::size_t size);
 
 // The same for a message whose length only the block says: nullopt where it is not valid. That it
-// is, and the length of a valid one, are told; nothing else of the block decides a branch or an
+// is, and the length of a valid one, are notified; nothing else of the block decides a branch or an
 // index.
 std::optional<SecretBytes> oaep_decode(Hash hash, const SecretBytes& encoded);
 

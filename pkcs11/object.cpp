@@ -72,7 +72,7 @@ std::vector<ObjectInfo> describe_all(Session& session, Attributes& wanted) {
   for (const CK_OBJECT_HANDLE handle : find_all(session, wanted)) {
     ObjectInfo info;
     info.handle = handle;
-    // An object that another session destroyed meanwhile has no class any more.
+    // An object that another session destroyed meanwhile has no class anymore.
     const auto object_class = read_ulong(session, handle, CKA_CLASS);
     if (!object_class) continue;
     info.object_class = *object_class;

@@ -9,7 +9,7 @@ namespace keyagent::pkcs11 {
 
 // Puts back, when destroyed, what the library code in between may have changed: umask, working
 // directory, locale and signal handlers (RELIABILITY 48: they are seen to do so while they are
-// loaded, initialised and logged in to). Other threads see the change until then; whoever must not
+// loaded, initialized and logged in to). Other threads see the change until then; whoever must not
 // depend on it gives modes and absolute paths, as the agent does. Costs some 70 system calls: not
 // for the calls of an operation.
 class ProcessState {

@@ -15,7 +15,7 @@ namespace {
 
 constexpr std::size_t kLargestProfile = 64 * 1024;
 
-// One document under its name: every field is asked for once, what nobody asked for is refused.
+// One document under its name: every field is asked for once, what no one asked for is refused.
 class Reader {
  public:
   Reader(const YAML::Node& root, std::string name) : root_(root), name_(std::move(name)) {
@@ -69,7 +69,7 @@ class Reader {
     }
   }
 
-  // A mechanism without authentication, CBC for one, would let whoever changes what was wrapped
+  // A mechanism without authentication, CBC for one, would let anyone who changes what was wrapped
   // learn of the key.
   void read_kwp(const char* field, unsigned long& out) {
     const YAML::Node node = take(field);

@@ -30,7 +30,7 @@ struct Profile {
   std::map<std::string, std::string>
       environment;         // set before the module is loaded (values may hold "${state}")
   bool os_locking = true;  // CKF_OS_LOCKING_OK
-  // Where a token in files lives, for the look at its disk's room (may hold "${state}"); empty: by
+  // Where a token in files lives, to check its disk's room (may hold "${state}"); empty: by
   // SOFTHSM2_CONF, or unknown.
   std::string token_folder;
 
@@ -43,7 +43,7 @@ struct Profile {
   bool modifiable_false = true;         // CKA_MODIFIABLE=FALSE at birth
   bool unwrap_modifiable_false = true;  // the same in the template of C_UnwrapKey
   bool copyable_false = true;           // CKA_COPYABLE=FALSE at birth
-  // After an object was destroyed the module is finalised and initialised: tpm2-pkcs11 gives a
+  // After an object was destroyed the module is finalized and initialized: tpm2-pkcs11 gives a
   // later object the handle of another one otherwise (measured: a new key's public half was not
   // found; its list fills the gap with a number that is taken).
   bool reload_after_destroy = false;

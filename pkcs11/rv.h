@@ -17,7 +17,7 @@ enum class RvClass {
                // decides
   kCapacity,   // sessions or memory are used up
   kLogin,      // not logged in
-  kPin,        // refused, locked, expired, not initialised: never retried by itself
+  kPin,        // refused, locked, expired, not initialized: never retried by itself
   kKey,        // handle or type of a key or object does not fit
   kCall,       // our own mistake or a mechanism that the token lacks
 };

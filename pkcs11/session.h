@@ -15,7 +15,7 @@
 
 namespace keyagent::pkcs11 {
 
-// Names an object for ever: handles are only a cache of it (habit 7).
+// Names an object forever: handles are only a cache of it (habit 7).
 struct KeyId {
   Bytes cka_id;
   CK_OBJECT_CLASS object_class = CKO_PRIVATE_KEY;

@@ -15,7 +15,7 @@ struct SlotMatch {
 };
 
 // The one slot whose token has the selector's label and serial (both compared where given). Reads
-// the slot list anew. Throws Error{kTokenAbsent} for none, Error{kAmbiguousToken} for two,
+// the slot list again. Throws Error{kTokenAbsent} for none, Error{kAmbiguousToken} for two,
 // Error{kRv} for a module that does not answer.
 SlotMatch find_slot(CK_FUNCTION_LIST& functions, const TokenSelector& selector);
 

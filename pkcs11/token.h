@@ -1,6 +1,6 @@
 #pragma once
 // One token of one module, kept usable: found by serial and label, logged in once, with a pool of
-// sessions in front and a recovery ladder behind. The facade that the rest of the house uses.
+// sessions in front and a recovery ladder behind. The facade that the rest of the code base uses.
 
 #include <chrono>
 #include <cstdint>
@@ -58,7 +58,7 @@ struct TokenOptions {
 };
 
 // Thread-safe. One owner a process for a module: two Tokens of one module share it, through
-// Module's registry. Never logs out, never finalises while a call is inside the module.
+// Module's registry. Never logs out, never finalizes while a call is inside the module.
 class Token {
  public:
   // Loads the module and starts to look for the token; does not throw when the token is absent or
@@ -74,7 +74,7 @@ class Token {
   // Waits at most until `deadline` (profile.deadline from now when it is zero) for a session:
   // Error{kBusy} when the queue is full, Error{kDeadline} when it passes. When `work` throws a
   // pkcs11::Error:
-  //   - class kInput, kKey, kCall: the error goes on up (and the session is closed when an
+  //   - class kInput, kKey, kCall: the error continues up (and the session is closed when an
   //   operation may still be active);
   //   - class kSession (stale handles too): the session is closed, `work` is run once more on a new
   //   one (so it must be idempotent unless `once`);
@@ -88,8 +88,8 @@ class Token {
   //     token found again, one login; then `work` once more unless `once` is set. A recovery that
   //     fails is tried again after 1 s, doubling to 30 s with jitter; meanwhile run() throws the
   //     last fault at once and status().state is not kUp.
-  // Any other exception closes the session and goes on up. The canary is shared by failures that
-  // happen while it runs; what comes later asks anew, so that a token fault is never taken for bad
+  // Any other exception closes the session and continues up. The canary is shared by failures that
+  // happen while it runs; what comes later asks again, so that a token fault is never taken for bad
   // input.
   template <class Work>
   auto run(Work&& work, bool once = false) -> decltype(work(std::declval<Session&>())) {
@@ -127,7 +127,7 @@ class Token {
   // What should be in the token is not found, or a write failed for no named reason: C_Finalize and
   // C_Initialize, because a module may have lost its files or its device and hide that (RELIABILITY
   // 164). True: what is found from now on is what a fresh run sees. False: there was one within
-  // options.look_again, or the disk is full. Throws why the token is not there.
+  // options.look_again, or the disk is full. Throws why the token does not exist.
   bool look_again();
 
   TokenStatus status() const;
@@ -140,7 +140,7 @@ class Token {
 
   // Closes every pooled session, those in use as they come back: with them go cached handles and
   // session copies of keys. To be called when an object was destroyed. With
-  // profile.reload_after_destroy the whole module begins anew.
+  // profile.reload_after_destroy the whole module begins again.
   void renew_sessions();
 
  private:

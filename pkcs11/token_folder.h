@@ -11,14 +11,14 @@ namespace keyagent::pkcs11 {
 inline constexpr std::uintmax_t kMinTokenRoom = 256 * 1024;
 
 // The profile's `token-folder`, else directories.tokendir of the file that its environment names as
-// SOFTHSM2_CONF. Empty: the token is no folder, or nobody says which.
+// SOFTHSM2_CONF. Empty: the token is no folder, or no one says which.
 std::filesystem::path token_folder(const Profile& profile,
                                    const std::filesystem::path& state_folder);
 
 // SoftHSM truncates the token's own file at each C_Login and writes it again: on a full disk the
 // token is lost, and C_Login answers CKR_OK (RELIABILITY, X1 and X2). So it is not called there.
 // Throws Error{kFull} that names the folder and what is left, before `what` begins. A folder that
-// is not there has room: the module says what is wrong with it.
+// does not exist has room: the module says what is wrong with it.
 void require_token_room(const Profile& profile, const std::filesystem::path& state_folder,
                         const char* what);
 // Throws Error{kFull}: the folder is on a read-only file system (RELIABILITY 81), and a write that

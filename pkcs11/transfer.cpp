@@ -62,7 +62,7 @@ void require_transfer(const Profile& profile, Hash oaep) {
                   ": keys cannot be wrapped for or by this token: it lacks " + missing);
 }
 
-// A session key that does one thing, and that nobody reads.
+// A session key that does one thing, and that no one reads.
 void one_time_template(Attributes& out, bool wraps) {
   out.add_bool(CKA_TOKEN, false)
       .add_bool(CKA_PRIVATE, true)

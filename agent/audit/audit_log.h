@@ -52,7 +52,7 @@ struct Options {
 class AuditLog {
  public:
   // Opens the log, verifies its tail, quarantines a torn last record (to audit.torn-SEQ, with an
-  // event that says so), and goes on with the chain. Throws Error{kIntegrity} when the last 1,000
+  // event that says so), and continues with the chain. Throws Error{kIntegrity} when the last 1,000
   // records do not chain, or when the log is shorter than the newest checkpoint beside it.
   // A folder that cannot be written does not throw: fault() says why, reserve() throws, and the
   // log is opened as soon as it can be, with the events that were queued meanwhile (1,000 at most).
@@ -82,7 +82,7 @@ class AuditLog {
   Room reserve();
 
   // Queues an event and returns: it is on disk within commit_interval. Never waits for a sync.
-  // Throws Error{kInternal} when the log cannot be written any more, its disk or its bounded queue
+  // Throws Error{kInternal} when the log cannot be written anymore, its disk or its bounded queue
   // is full: the caller then refuses the operation (fail closed).
   void record(Event event);
   // With the room that was reserved for it; a longer text is cut to fit.

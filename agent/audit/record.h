@@ -38,7 +38,7 @@ struct Line {
   Bytes signature;
 };
 // A record for people to read, of at most about `max` bytes: texts that are too long are cut, and
-// the field "cut" says how many bytes the line had. Its hash does not fit any more. A line that is
+// the field "cut" says how many bytes the line had. Its hash does not fit anymore. A line that is
 // not a record becomes {"what":"unreadable",…}.
 std::string shorten_line(std::string_view line, std::size_t max);
 // nullopt when the line is not a record at all.

@@ -19,7 +19,7 @@ class Clock {
   virtual SteadyTime now_steady() const = 0;
 };
 
-// The machine's clocks; lives for ever.
+// The machine's clocks; lives forever.
 const Clock& system_clock();
 
 // RFC 3339 in UTC with milliseconds: "2026-11-20T22:40:00.123Z".

@@ -81,7 +81,7 @@ OpenFile open_regular(const fs::path& path) {
   return file;
 }
 
-// Opened in the folder that was judged (trusted_path.h), so that nobody can exchange it in between.
+// Opened in the folder that was judged (trusted_path.h), so that no one can exchange it in between.
 OpenFile open_trusted(const fs::path& path, bool follow) {
   const auto walked = walk_path(path, ::geteuid());
   if (walked.through_link && !follow) {

@@ -64,7 +64,7 @@ struct FileOwner {
 FileOwner owner_of(const std::filesystem::path& path);
 void replace_file(const std::filesystem::path& path, ByteView content, const FileOwner& like);
 
-// Removes the file; after a crash it stays removed. False: it was not there. Throws
+// Removes the file; after a crash it stays removed. False: it did not exist. Throws
 // Error{kConfiguration}: it may be there still.
 bool remove_file(const std::filesystem::path& path);
 
@@ -72,11 +72,11 @@ bool remove_file(const std::filesystem::path& path);
 // regular file.
 Bytes read_file(const std::filesystem::path& path, std::size_t limit = 1 << 20);
 // The same for a file that decides what may be done: refuses one that group or others may write, or
-// that another user than this process's (or root) owns, and says the command that cures it.
+// that another user than this process's (or root) owns, and says the command that fixes it.
 Bytes read_trusted_file(const std::filesystem::path& path, std::size_t limit = 1 << 20);
 // The same for a secret: no copy is left outside the result. Refuses a file that group or others
 // may read or write, or that another user than this process's (or root) owns, and says the chmod
-// that cures it. A symbolic link is refused. Group read is accepted on a root:root file: that is
+// that fixes it. A symbolic link is refused. Group read is accepted on a root:root file: that is
 // how systemd shows the access list of a credential.
 SecretBytes read_secret_file(const std::filesystem::path& path, std::size_t limit = 4096);
 

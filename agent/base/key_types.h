@@ -18,7 +18,7 @@ enum class Purpose {
   kStorage,
   kExchange,
   kAudit,
-  // Keys that vouch for others. They sign only statements that the agent builds, or parses and
+  // Keys that attest others. They sign only statements that the agent builds, or parses and
   // accepts, itself (gate/op_statement.cpp).
   kIdentity,  // of an instance towards other instances: offers, packages, messages
   kCa,        // certificates and revocation lists

@@ -77,7 +77,7 @@ bool has_pem(ByteView file) {
 
 std::vector<PemBlock> read_pem(ByteView file) {
   const QuietErrors quiet;
-  // OpenSSL's reader takes no indented lines, and has a rule of its own for the first one.
+  // OpenSSL's reader takes no indented lines, and has its own rule for the first one.
   SecretBytes text;
   text.reserve(file.size() + 1);
   bool begun = false;

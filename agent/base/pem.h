@@ -21,7 +21,7 @@ struct PemBlock {
 // writes: it says how to convert it.
 ByteView without_byte_order_mark(ByteView file);
 
-// True where a PEM block begins on a line of its own. A file that is DER all through is not asked.
+// True where a PEM block begins on its own line. A file that is DER all through is not asked.
 bool has_pem(ByteView file);
 
 // All blocks, in order. Line ends may be LF or CRLF, lines may be indented or end in blanks, and
@@ -30,7 +30,7 @@ bool has_pem(ByteView file);
 std::vector<PemBlock> read_pem(ByteView file);
 
 // The DER value at the beginning of the file, with nothing behind it but white space. nullopt: this
-// is not one DER value. The content is not looked at.
+// is not one DER value. The content is not checked.
 std::optional<ByteView> whole_der(ByteView file);
 
 }  // namespace keyagent

@@ -1,5 +1,5 @@
 #pragma once
-// Token buckets, one a principal: a caller that floods uses up its own budget and nobody else's.
+// Token buckets, one a principal: a caller that floods uses up its own budget and no one else's.
 
 #include <chrono>
 #include <cstddef>

@@ -21,12 +21,12 @@ struct PathFault {
   std::string line() const;
 };
 
-// A path opened component by component. Each folder and link is judged through its own open
-// descriptor, and the file is opened in the folder that was judged: nothing can be exchanged
+// A path opened component by component. Each folder and link is checked through its own open
+// descriptor, and the file is opened in the folder that was checked: nothing can be exchanged
 // between the check and the use.
 //
 // A folder or link must belong to root or to `user`. A folder may be writable by its owner and by
-// the group root only; a sticky one (/tmp) by everybody, because there each entry is its owner's
+// the group root only; a sticky one (/tmp) by everyone, because there each entry is its owner's
 // alone.
 struct TrustedPath {
   Fd file;                        // O_PATH; not valid when nothing is there

@@ -1,5 +1,5 @@
 #pragma once
-// For secrets that a library wants as std::string or as JSON. Where nobody does, use SecretBytes.
+// For secrets that a library wants as std::string or as JSON. Where no one does, use SecretBytes.
 
 #include <openssl/crypto.h>
 

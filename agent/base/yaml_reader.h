@@ -1,6 +1,6 @@
 #pragma once
 // A strict reader of YAML configuration: every key must be asked for, every fault names file, line
-// and cure.
+// and fix.
 
 #include <chrono>
 #include <filesystem>
@@ -11,7 +11,7 @@
 namespace keyagent {
 
 // One mapping of a YAML document. Values are read by name with a type; finish() refuses names that
-// nobody asked for (with the nearest known one). Duplicate names, anchors and tags are refused. Not
+// no one asked for (with the nearest known one). Duplicate names, anchors and tags are refused. Not
 // thread-safe; cheap to copy.
 class YamlReader {
  public:

@@ -1,6 +1,6 @@
 #pragma once
 // What the commands of `keyagent` share: global options, the agent's connection, and how results
-// and errors are told.
+// and errors are notified.
 
 #include <CLI/CLI.hpp>
 #include <functional>

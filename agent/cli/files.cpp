@@ -84,7 +84,7 @@ void write_all(int fd, ByteView bytes) {
 
 }  // namespace
 
-// A device or a pipe is written to: replacing it, as root may, would take it from everybody.
+// A device or a pipe is written to: replacing it, as root may, would take it from everyone.
 void write_output(const std::string& name, ByteView bytes) {
   if (name == "-") return write_all(STDOUT_FILENO, bytes);
   const auto path = std::filesystem::absolute(name);

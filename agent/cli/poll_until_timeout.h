@@ -1,5 +1,5 @@
 #pragma once
-// Waiting for what goes on elsewhere, as --wait does for as long as --timeout says.
+// Waiting for what continues elsewhere, as --wait does for as long as --timeout says.
 
 #include <chrono>
 #include <string>
@@ -11,7 +11,7 @@ namespace keyagent::cli {
 
 class PollUntilTimeout {
  public:
-  // `seconds` 0: for ever.
+  // `seconds` 0: forever.
   explicit PollUntilTimeout(long seconds,
                             std::chrono::milliseconds between = std::chrono::milliseconds(500))
       : seconds_(seconds), between_(between) {}

@@ -50,7 +50,7 @@ std::string reason_of(int error) {
   }
 }
 
-// Somebody else who listens at the agreed path would be sent plaintexts to seal (RELIABILITY 113).
+// Someone else who listens at the agreed path would be sent plaintexts to seal (RELIABILITY 113).
 void check_server(int fd, const std::filesystem::path& path) {
   ucred server{};
   socklen_t size = sizeof server;
@@ -181,7 +181,7 @@ wire::Response Channel::call(std::uint64_t id, ByteView frame, SteadyTime deadli
   throw Error(Code::kDeadline, "the agent did not respond within the deadline");
 }
 
-// REQUIRES: `lock` is held and nobody reads. Returns, with the lock, when `mine` has its answer,
+// REQUIRES: `lock` is held and no one reads. Returns, with the lock, when `mine` has its answer,
 // the connection broke or time is over.
 void Channel::read_frames(std::unique_lock<std::mutex>& lock, const Waiter& mine,
                           SteadyTime deadline) {
@@ -225,7 +225,7 @@ ssize_t Channel::receive(std::span<std::uint8_t> room, SteadyTime deadline, bool
   return ::recv(fd_.get(), room.data(), room.size(), MSG_DONTWAIT);
 }
 
-// REQUIRES: mutex_ is held. An answer nobody waits for any more came after its deadline.
+// REQUIRES: mutex_ is held. An answer no one waits for anymore came after its deadline.
 void Channel::deliver(ByteView body) {
   wire::Response response;
   if (!wire::parse(body, response)) throw Error(Code::kPeer, "the agent sent a malformed response");

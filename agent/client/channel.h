@@ -22,7 +22,7 @@ namespace keyagent::client {
 using SteadyTime = std::chrono::steady_clock::time_point;
 
 // Connects to `path`, in `root` where that is given and this process has left it. Throws
-// Error{kPeer} with the path, the reason and the cure.
+// Error{kPeer} with the path, the reason and the fix.
 Fd connect_agent(const std::filesystem::path& path, SteadyTime deadline,
                  const RootFolder* root = nullptr);
 
@@ -31,7 +31,7 @@ struct ConnectionLost {
   std::string why;
 };
 
-// Thread-safe. Broken for ever once a call has thrown ConnectionLost.
+// Thread-safe. Broken forever once a call has thrown ConnectionLost.
 class Channel {
  public:
   Channel(Fd fd, std::chrono::milliseconds patience);
@@ -41,7 +41,7 @@ class Channel {
   wire::Response call(std::uint64_t id, ByteView frame, SteadyTime deadline);
   bool broken() const { return broken_; }
   // The agent closes connections that are idle for long: has it closed this one? Looked at only
-  // when it has not been used for a second and nobody reads.
+  // when it has not been used for a second and no one reads.
   bool closed_while_idle();
   int process() const { return process_; }
   // In the child of a fork: closes this copy without ending the parent's connection.
@@ -67,7 +67,7 @@ class Channel {
   std::atomic<SteadyTime> used_{std::chrono::steady_clock::now()};
   std::mutex mutex_;
   std::map<std::uint64_t, Waiter*> waiters_;  // guarded by mutex_
-  bool reading_ = false;                      // somebody is the reader; guarded by mutex_
+  bool reading_ = false;                      // someone is the reader; guarded by mutex_
   std::string why_;                           // of broken_; guarded by mutex_
   std::optional<Error> refusal_;  // the agent's word on the connection; guarded by mutex_
   wire::FrameReader reader_{wire::kMaxAnswer};  // the reader's

@@ -83,7 +83,7 @@ class Check {
     }
   }
 
-  // A folder that is not there yet is made by the agent.
+  // A folder that does not exist yet is made by the agent.
   void private_folder(const path& folder, const std::string& what, mode_t forbidden,
                       const std::string& cure) {
     struct stat info {};

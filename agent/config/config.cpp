@@ -18,7 +18,7 @@ namespace {
 
 using std::filesystem::path;
 
-// In which somebody answers a question.
+// In which someone answers a question.
 constexpr auto kShortestTimeout = std::chrono::seconds(1);
 constexpr auto kLongestTimeout = std::chrono::minutes(10);
 // A request of the greatest size arrives in it.

@@ -127,7 +127,7 @@ struct ConfigFinding {
 };
 
 // Parses one file and the profile it names. No other user may be able to change them, nor any other
-// file that decides (trusted_files.h). Throws Error{kConfiguration} with file, line and cure for
+// file that decides (trusted_files.h). Throws Error{kConfiguration} with file, line and fix for
 // the first fault.
 AgentConfig load_config(const std::filesystem::path& path);
 AgentConfig parse_config(std::string_view yaml, const std::string& source);

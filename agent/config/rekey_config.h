@@ -6,7 +6,7 @@
 
 namespace keyagent::config {
 
-// Throws Error{kConfiguration} with file, line and cure.
+// Throws Error{kConfiguration} with file, line and fix.
 RekeyConfig read_rekey(const YamlReader& rekey);
 
 }  // namespace keyagent::config

@@ -24,7 +24,7 @@ std::string with_state(std::string value, const path& state_folder) {
   return value;
 }
 
-// Devices and sockets have owners of their own (/dev/tpmrm0 is tss's).
+// Devices and sockets have their own owners (/dev/tpmrm0 is tss's).
 bool is_file_or_folder(const path& name) {
   struct stat status {};
   return ::stat(name.c_str(), &status) == 0 && (S_ISREG(status.st_mode) || S_ISDIR(status.st_mode));

@@ -16,7 +16,7 @@ struct DecidingFile {
 };
 
 // The profile itself, the module that it would load, and every file and folder that its environment
-// names ("${state}" is `state_folder`). What is not there is left out.
+// names ("${state}" is `state_folder`). What does not exist is left out.
 std::vector<DecidingFile> files_of_profile(const std::filesystem::path& profile_path,
                                            const pkcs11::Profile& profile,
                                            const std::filesystem::path& state_folder);

@@ -13,7 +13,7 @@
 
 namespace keyagent::daemon {
 
-// Thread-safe. A thread of its own is inside the token; who asks waits at most `patience`. While a
+// Thread-safe. Its own thread is inside the token; who asks waits at most `patience`. While a
 // call has not come back every further one is refused at once.
 class CheckpointSigner {
  public:

@@ -1,5 +1,5 @@
 #pragma once
-// The rules of `issuing` that are in force: the gate reads them, a reload replaces them.
+// The rules of `issuing` that are in effect: the gate reads them, a reload replaces them.
 
 #include <mutex>
 

@@ -17,9 +17,9 @@ struct Owner {
 
   static Owner self(const std::filesystem::path& state_folder);
   std::string text() const;
-  // An owner that does not parse is nobody.
+  // An owner that does not parse is no one.
   static std::optional<Owner> parse(const std::string& text);
-  // Is that process still there? An owner on another machine counts as alive: nobody here can tell.
+  // Is that process still there? An owner on another machine counts as alive: no one here can tell.
   bool alive() const;
 };
 

@@ -34,7 +34,7 @@ pkcs11::PinSource make_pin_source(const config::PinFrom& from) {
     case config::PinFrom::Kind::kPrompt:
       break;
   }
-  // Asked for once: a recovery in the night finds nobody at the terminal.
+  // Asked for once: a recovery in the night finds no one at the terminal.
   return [kept = std::make_shared<SecretBytes>()] {
     if (kept->empty())
       *kept = process::ask_secret("PIN of the token: ", kWhat,

@@ -7,7 +7,7 @@
 
 namespace keyagent::daemon {
 
-// The source throws Error{kConfiguration} with the cure when it cannot give a PIN, or gives one
+// The source throws Error{kConfiguration} with the fix when it cannot give a PIN, or gives one
 // that base/secret_text.h refuses: no try of the token is spent on it.
 pkcs11::PinSource make_pin_source(const config::PinFrom& from);
 

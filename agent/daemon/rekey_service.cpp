@@ -112,7 +112,7 @@ void RekeyService::run() {
   }
 }
 
-// The same setback is said once; the next look goes on.
+// The same setback is said once; the next look continues.
 void RekeyService::look() {
   try {
     for (const auto& key : keys_.suspend_faulty())

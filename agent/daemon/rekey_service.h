@@ -1,5 +1,5 @@
 #pragma once
-// The thread that gives keys their time: rekeys under way, and what the scheduler finds due.
+// The thread that gives keys their time: rekeys in progress, and what the scheduler finds due.
 
 #include <condition_variable>
 #include <functional>
@@ -16,7 +16,7 @@ namespace keyagent::daemon {
 
 keys::Periods periods_of(const config::RekeyConfig& config);
 
-// Thread-safe. A thread of its own, because a rekey waits for the token and for the hook.
+// Thread-safe. Its own thread, because a rekey waits for the token and for the hook.
 class RekeyService {
  public:
   // `instance` must confirm too, after the hook; may be null. `ready`: ledger and token agree.
@@ -49,7 +49,7 @@ class RekeyService {
   mutable std::mutex mutex_;
   std::condition_variable changed_;
   keys::Periods periods_;              // guarded by mutex_
-  bool woken_ = true, ended_ = false;  // guarded by mutex_; what a restart left goes on at once
+  bool woken_ = true, ended_ = false;  // guarded by mutex_; what a restart left continues at once
   std::string setback_;                // the thread's
   keys::RekeyRunner runner_;
   keys::Scheduler scheduler_;

@@ -12,7 +12,7 @@
 namespace keyagent::daemon {
 namespace {
 
-// Nobody answers more at once.
+// No one answers more at once.
 constexpr std::size_t kMaxOfAll = 64, kMaxOfOne = 4;
 
 std::vector<std::string> environment_of(const sshagent::Question& question) {

@@ -16,7 +16,7 @@
 
 namespace keyagent::daemon {
 
-// Thread-safe. A question has a thread of its own: no thread of the server's waits for a person. So
+// Thread-safe. A question has its own thread: no thread of the server's waits for a person. So
 // many at once are asked, of all and of one uid; the next one is refused. Every answer is recorded
 // before it is given, and is no when it cannot be.
 class SshConfirmation final : public sshagent::Confirmation {

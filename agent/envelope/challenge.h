@@ -1,5 +1,5 @@
 #pragma once
-// Proof that somebody has a transport key now: 32 random bytes sealed to it, and sent back opened.
+// Proof that someone has a transport key now: 32 random bytes sealed to it, and sent back opened.
 //
 // Whoever answers challenges opens what others sealed and gives it away. So a challenge begins with
 // words of its own, and nothing else that was ever sealed to the key is one: not a credential that

@@ -1,5 +1,5 @@
 #pragma once
-// The public part of a JWE in compact serialisation (RFC 7516 §7.1), parsed strictly. Internal to
+// The public part of a JWE in compact serialization (RFC 7516 §7.1), parsed strictly. Internal to
 // this room.
 
 #include <array>

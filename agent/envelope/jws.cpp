@@ -1,4 +1,4 @@
-// JSON Web Signatures in compact serialisation (RFC 7515 §5), and verification of raw signatures.
+// JSON Web Signatures in compact serialization (RFC 7515 §5), and verification of raw signatures.
 
 #include <openssl/rsa.h>
 

@@ -1,6 +1,6 @@
 #pragma once
 // Texts that keys which vouch sign: of a few kinds, each with a JWS "typ" of its own. The agent of
-// the signing key parses a text with this before it signs it, so that nobody else decides what the
+// the signing key parses a text with this before it signs it, so that no one else decides what the
 // key says (RELIABILITY 144). Pure, thread-safe.
 
 #include <optional>

@@ -18,7 +18,7 @@ constexpr OaepHash kHashes[] = {OaepHash::kSha256, OaepHash::kSha1};  // best fi
   throw Error(Code::kIntegrity, why, kid.text());
 }
 
-// A specification's keys have its name, on both sides: nobody has a key of another one wrapped
+// A specification's keys have its name, on both sides: no one has a key of another one wrapped
 // under it.
 void require_named(const KeyName& name, const std::string& specification) {
   if (name.text() == kKeyPrefix + specification) return;

@@ -1,6 +1,6 @@
 #pragma once
 // A data key out of this agent's token for another instance's, and in from one. Who may have it was
-// decided before (policy); what is bound to what is looked at here.
+// decided before (policy); what is bound to what is checked here.
 
 #include <string>
 
@@ -33,7 +33,7 @@ struct Exported {
   std::string package;
 };
 // REQUIRES: policy allows `order.key` to leave for `order.target`. Throws Error{kIntegrity} when
-// the target's identity does not vouch for the wrapping key (RELIABILITY 90), Error{kUnsupported}
+// the target's identity does not attest the wrapping key (RELIABILITY 90), Error{kUnsupported}
 // with what is missing, Error{kKeyState} for a key that is not exchangeable.
 Exported export_key(keys::KeyStore& keys, const vault::TokenVault& vault, const Clock& clock,
                     const ExportOrder& order);

@@ -1,5 +1,5 @@
 #pragma once
-// Bring your own key (MISSION X15): a storage key that somebody made elsewhere comes in wrapped for
+// Bring your own key (MISSION X15): a storage key that someone made elsewhere comes in wrapped for
 // an RSA pair of this token that lives two hours and serves once.
 
 #include "agent/exchange/package.h"

@@ -1,7 +1,7 @@
 #pragma once
 // What travels between instances: a data key wrapped in the source's token for one target, and the
 // word of a target on which key it is to be wrapped for. Both are JWS (compact) over strict JSON,
-// each under a type of its own, so that no signature stands for another text. Wire shapes:
+// each under its own type, so that no signature stands for another text. Wire shapes:
 // README.md.
 
 #include <string>

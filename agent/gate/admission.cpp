@@ -47,8 +47,8 @@ void Admission::end(std::uint32_t uid, bool slow) {
   if (slow && --slow_[uid] == 0) slow_.erase(uid);
 }
 
-// Nobody waits while a slot is free that he may have: a slot is given back only under the lock that
-// finds nobody for it, and a uid with too many slow jobs has one that will look again.
+// No one waits while a slot is free that he may have: a slot is given back only under the lock that
+// finds no one for it, and a uid with too many slow jobs has one that will look again.
 void Admission::work(Job job) {
   while (true) {
     if (!job.abandoned || !*job.abandoned) job.run();

@@ -7,9 +7,9 @@
 namespace keyagent::gate {
 namespace {
 
-// What a caller is told to wait when the queue is full: by then some of it has been worked off.
+// What a caller is notified to wait when the queue is full: by then some of it has been worked off.
 constexpr std::uint32_t kRetryAfterMs = 50;
-// The kernel gives it to nobody: (uid_t)-1 means "no user".
+// The kernel gives it to no one: (uid_t)-1 means "no user".
 constexpr std::uint32_t kNoUid = 0xffffffff;
 
 }  // namespace
@@ -26,7 +26,7 @@ wire::Response failure(const Call& call, const Error& error) {
   return response;
 }
 
-// The same words for a key that is not there and for one that the caller may not see.
+// The same words for a key that does not exist and for one that the caller may not see.
 Error denied(const Call& call) {
   const std::string action(policy::name_of(call.query.action));
   // "-": the caller may open nothing at all, so the envelope was not even read.

@@ -1,5 +1,5 @@
 #pragma once
-// What a caller is told when it gets nothing, and under which name its budgets are kept.
+// What a caller is notified when it gets nothing, and under which name its budgets are kept.
 
 #include <cstdint>
 #include <string>
@@ -12,7 +12,7 @@ namespace keyagent::gate {
 // The answer to `call` that says so. BUSY carries when to try again.
 wire::Response failure(const Call& call, const Error& error);
 
-// The same words for a key that is not there and for one that the caller may not see.
+// The same words for a key that does not exist and for one that the caller may not see.
 Error denied(const Call& call);
 Error not_present(const Call& call);
 

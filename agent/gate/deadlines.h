@@ -26,7 +26,7 @@ class Deadlines : public std::enable_shared_from_this<Deadlines> {
   Deadlines(const Clock& clock, Timer timer) : clock_(clock), timer_(std::move(timer)) {}
 
   Handle add(SteadyTime when, std::function<void()> late);
-  // Whether it was called or not. After this `late` is not called any more, unless it runs now.
+  // Whether it was called or not. After this `late` is not called anymore, unless it runs now.
   void remove(Handle handle);
   // No call begins after this has returned.
   void stop();

@@ -16,7 +16,7 @@ namespace keyagent::gate {
 
 // Thread-safe. The best published padding oracle attacks need 3,800 answers (Bardou et al. 2012); a
 // caller that has had `max` failures with a key within a day opens nothing more with it until that
-// day is over or reset(). Nobody else is paused for that.
+// day is over or reset(). No one else is paused for that.
 // A key that failed 8 x `max` times within a day, so for at least eight callers, is strained: for
 // the rest of its day a caller is paused after max / 64 failures. Who has none is never paused.
 class FailureBudget {

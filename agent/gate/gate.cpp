@@ -25,7 +25,7 @@ namespace {
 // way waits, and with its share of these (net::Limits) it is read no faster.
 constexpr auto kFloodDelay = 500ms;
 
-// One request for the token: shared by its job, its deadline and whoever answers.
+// One request for the token: shared by its job, its deadline and anyone who answers.
 struct Flight {
   Flight(State& state, const policy::Principal& principal, wire::Request request,
          std::shared_ptr<Reply> to)

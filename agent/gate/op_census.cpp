@@ -115,7 +115,7 @@ void run_census_report(Call& call) {
   if (reply.refused_size() > 0)
     call.detail = std::to_string(reply.refused_size()) + " keys of the census were refused";
   if (!request.forget()) add_empty_counts(call, counts);
-  // "Looked through, and nothing is there" is said by an entry of its own.
+  // "Looked through, and nothing is there" is said by its own entry.
   if (counts.empty() && !request.forget()) counts[Kid()] = 0;
   keys::CensusReport report;
   report.source = request.source();

@@ -79,7 +79,7 @@ void diagnose_token(const Services& services, wire::DoctorReply& reply) {
 
 void diagnose_keys(State& state, wire::DoctorReply& reply) {
   auto& keys = *state.services.keys;
-  // A lost key that was destroyed since is no concern any more.
+  // A lost key that was destroyed since is no concern anymore.
   const auto destroyed = [&](const std::string& kid) {
     return keys.find(kid).state == KeyState::kDestroyed;
   };

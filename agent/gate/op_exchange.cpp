@@ -1,5 +1,5 @@
 // Keys that travel: offer, export, import. Which may leave and for whom is the policy's to say, by
-// the kid of the other side's identity; what is bound to what is looked at in agent/exchange.
+// the kid of the other side's identity; what is bound to what is checked in agent/exchange.
 
 #include "agent/base/encoding.h"
 #include "agent/exchange/exchange.h"
@@ -34,7 +34,7 @@ exchange::ImportOrder order_of(const wire::ExchangeImportRequest& request) {
 }
 
 // The key that signs is the caller's choice: it is a use of that key, as `sign` is (RELIABILITY
-// 145). The same words for a key that is not there and for one that the caller may not see.
+// 145). The same words for a key that does not exist and for one that the caller may not see.
 keys::KeyRecord require_signer(Call& call, const std::string& which) {
   auto& keys = *call.state.services.keys;
   policy::Query query{policy::Action::kSign, which, {}};
@@ -133,7 +133,7 @@ void run_import(Call& call) {
 
 namespace {
 
-// A rule that names peers says by "outside" whether somebody may bring a key.
+// A rule that names peers says by "outside" whether someone may bring a key.
 void resolve_brought(Call& call, const std::string& name) {
   call.which = call.query.key = KeyName(name).text();
   call.query.purpose = name_of(Purpose::kStorage);

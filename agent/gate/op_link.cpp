@@ -1,4 +1,4 @@
-// The link to the instance: enrol and leave, credentials, and what proves a key to it.
+// The link to the instance: enroll and leave, credentials, and what proves a key to it.
 
 #include "agent/base/encoding.h"
 #include "agent/envelope/challenge.h"
@@ -73,7 +73,7 @@ void resolve_credential(Call& call) {
   call.which = call.query.key = name;
 }
 
-// Whoever runs handlers could not tell its own question from that of a handler: while one runs,
+// Anyone who runs handlers could not tell its own question from that of a handler: while one runs,
 // credentials come with tasks alone.
 void run_credential_get(Call& call) {
   const auto& runs_tasks = call.state.services.link.runs_tasks;

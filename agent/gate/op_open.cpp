@@ -47,7 +47,7 @@ void seal_with(Call& call, const keys::KeyRecord& key) {
 
 }  // namespace
 
-// The envelope's public part is read before anyone is authorised, because it names the key; so only
+// The envelope's public part is read before anyone is authorized, because it names the key; so only
 // for those who may do this with something at all.
 void resolve_envelope(Call& call, const std::string& envelope, const std::string& given) {
   if (!policy::allows_some(*call.policy, call.principal, call.query.action)) {

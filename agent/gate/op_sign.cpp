@@ -12,7 +12,7 @@ namespace {
 constexpr std::size_t kMaxMessage = 128 * 1024;
 
 // A digest that a caller chooses may be that of a TLS handshake, a CSR or an audit checkpoint
-// (RELIABILITY 98): an auth key is shown the whole message and signs what it recognises, an audit
+// (RELIABILITY 98): an auth key is shown the whole message and signs what it recognizes, an audit
 // key signs only what the agent itself has made.
 void require_sign_key(Call& call, const keys::KeyRecord& key) {
   if (key.purpose == Purpose::kSign) return;

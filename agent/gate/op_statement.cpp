@@ -45,7 +45,7 @@ Bytes authority_of(const keys::KeyRecord& key, const std::string& der) {
   return {der.begin(), der.end()};
 }
 
-// A server's key is in this token: no name of a server is certified for a key of somebody's file.
+// A server's key is in this token: no name of a server is certified for a key of someone's file.
 void require_own_server_key(const Call& call, const pki::Certified& certified) {
   for (const auto& record : call.state.services.keys->list()) {
     const bool in_use = record.state == KeyState::kActive || record.state == KeyState::kStaged;

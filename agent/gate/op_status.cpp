@@ -45,7 +45,7 @@ void describe_token(const pkcs11::TokenStatus& status, const std::string& profil
   token.set_profile(profile);
 }
 
-// One's own, and for administrators everybody's.
+// One's own, and for administrators everyone's.
 void describe_pauses(const Call& call, wire::StatusReply& reply) {
   const auto& services = call.state.services;
   const bool all = call.may(policy::Action::kAdmin, {}, {});

@@ -49,7 +49,7 @@ void run_why(Call& call) {
                                   policy::action_names() + ")");
   }
   const auto subject = subject_of(call);
-  // Credentials and handlers have names of their own, whatever keys are called.
+  // Credentials and handlers have their own names, whatever keys are called.
   const bool no_key = action == policy::Action::kCredential || action == policy::Action::kWork;
   if (no_key) call.query.key = request.key();
   if (!no_key && !request.key().empty()) resolve_key(call, request.key());

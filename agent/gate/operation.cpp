@@ -150,7 +150,7 @@ const Operation kOperations[] = {
     {Request::kProve, "prove", std::nullopt, Record::kUse, true, always, resolve_prove, run_prove},
 };
 
-// A show that tries to take the key out of the token: an act of its own (RELIABILITY 149).
+// A show that tries to take the key out of the token: its own act (RELIABILITY 149).
 const Operation kProveCustody{Request::kKeyShow, "key.prove", Action::kProve,
                               Record::kUse,      true,        always,
                               resolve_show,      run_show};

@@ -20,7 +20,7 @@
 namespace keyagent::gate {
 
 // Finds keys by the identifiers that CMS names recipients with (RFC 5280, RFC 7093). Thread-safe;
-// computed anew when the ledger has changed.
+// computed again when the ledger has changed.
 class RecipientIndex {
  public:
   std::optional<Kid> find(const keys::KeyStore& keys, const Bytes& key_id);
@@ -222,7 +222,7 @@ void run_retype(Call& call);
 void resolve_prove(Call& call);
 void run_prove(Call& call);
 
-// The signature that `key` makes of a message which the caller has looked at. Fills all of `reply`.
+// The signature that `key` makes of a message which the caller has checked. Fills all of `reply`.
 void sign_message(KeyOps& ops, const keys::KeyRecord& key, const wire::SignRequest& request,
                   wire::SignReply& reply);
 

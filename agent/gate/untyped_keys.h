@@ -1,5 +1,5 @@
 #pragma once
-// Sign keys that are used as keys that vouch: made before there were purposes for that.
+// Sign keys that are used as keys that sign statements: made before there were purposes for that.
 
 #include <mutex>
 #include <set>

@@ -20,7 +20,7 @@ namespace {
 
 using namespace std::chrono_literals;
 
-constexpr auto kRenewal = 60s;  // how often certificate, CRL and what has expired are looked at
+constexpr auto kRenewal = 60s;  // how often certificate, CRL and what has expired are checked
 constexpr std::chrono::minutes kSummary{10}, kForget{60};
 constexpr auto kPoll = 10s;  // how late, at most, is what other replicas' lost notices were about
 
@@ -91,7 +91,7 @@ struct Instance::Impl {
     exchange_worker.emplace([this] { attempt("exchanges", [this] { exchanges.work(); }); });
   }
 
-  // Who approves must be somebody whom the specification lets exchange its keys; and what was taken
+  // Who approves must be someone whom the specification lets exchange its keys; and what was taken
   // in is put under this instance's own.
   void connect_exchanges() {
     exchanges.set_may_exchange([this](const std::string& specification, const std::string& user) {
@@ -194,7 +194,7 @@ struct Instance::Impl {
     looked = clock.now_steady();
   }
 
-  // What fails is tried again; the others go on, and the log is not filled with it.
+  // What fails is tried again; the others continue, and the log is not filled with it.
   template <class Work>
   void attempt(const char* what, Work work) {
     try {

@@ -1,4 +1,4 @@
-// keyinstanced: the instance that agents enrol with.
+// keyinstanced: the instance that agents enroll with.
 
 #include <signal.h>
 #include <unistd.h>
@@ -68,7 +68,7 @@ void check(const Arguments& arguments) {
   }
 }
 
-// What an outside CA certifies the instance's TLS key with.
+// What an external CA certifies the instance's TLS key with.
 void make_request(const Arguments& arguments) {
   const auto config = instance::load_config(arguments.config);
   instance::HostKeys keys(config);

@@ -159,7 +159,7 @@ std::vector<Due> due(const std::vector<KeyRecord>& keys, const std::map<Kid, Wal
   std::vector<Due> out;
   for (const auto& key : keys) {
     if (!counts(key)) continue;
-    // A key that nobody uses is not renewed first.
+    // A key that no one uses is not renewed first.
     if (auto idle = due_suspension(key, used, periods, now)) {
       out.push_back(std::move(*idle));
     } else {

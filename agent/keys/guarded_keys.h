@@ -72,7 +72,7 @@ class GuardedKeys final : public KeyOps {
  public:
   enum class Leniency {
     kNone,
-    kStaged,     // a key that is not in force yet may do what shows its peer that it is here
+    kStaged,     // a key that is not in effect yet may do what shows its peer that it is here
     kPastPeriod  // a key past its originator period signs what replaces it
   };
   GuardedKeys(KeyOps& behind, CurrentSnapshot current, const Clock& clock,

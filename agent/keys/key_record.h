@@ -45,7 +45,7 @@ struct KeyRecord {
 inline constexpr std::string_view kWrongSignature =
     "the token gave a signature that does not verify";
 
-// One change of a key's state, kept for ever (MISSION R12).
+// One change of a key's state, kept forever (MISSION R12).
 struct StateChange {
   Kid kid;
   KeyState from = KeyState::kStaged, to = KeyState::kActive;

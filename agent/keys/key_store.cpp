@@ -304,7 +304,7 @@ void KeyStore::Impl::require_destroyable(const KeyRecord& record) const {
   }
 }
 
-// Whoever destroys a key because it is lost must not destroy one that is only away: another look
+// Anyone who destroys a key because it is lost must not destroy one that is only away: another look
 // decides, and a key that it finds stays.
 void KeyStore::Impl::require_not_back(const KeyRecord& record) {
   if (record.state == KeyState::kDestroyed) return;
@@ -366,7 +366,7 @@ CreateResult KeyStore::create(const CreateRequest& request, const Cause& cause) 
     const bool fits = known->purpose == planned.purpose &&
                       (!request.algorithm || known->algorithm == planned.algorithm) &&
                       (!request.envelope || known->envelope == planned.envelope);
-    // A name that only has what was imported gets a key of its own.
+    // A name that only has what was imported gets its own key.
     const bool only_imported = !known->origin.empty() && known->state == KeyState::kDeactivated;
     if (fits && !only_imported && known->exchangeable == planned.exchangeable &&
         known->accepts_cbc == planned.accepts_cbc)
@@ -407,7 +407,7 @@ KeyRecord KeyStore::change_state(const std::string& which, KeyState to, const Ca
                     " and cannot become " + std::string(name_of(to)),
                 record.kid.text());
   }
-  // Its cure is a token that signs right again, and here it shows whether it does.
+  // Its fix is a token that signs right again, and here it shows whether it does.
   if (to == KeyState::kActive && record.reason.starts_with(kWrongSignature))
     impl_->vault.self_test(vault_key(record));
   const KeyState before = record.state;

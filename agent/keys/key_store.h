@@ -143,7 +143,7 @@ class KeyStore {
   CreateResult create(const CreateRequest& request, const Cause& cause = {"created"});
   // `kid`, wrapped in the token for the holder of `recipient_spki`, whom the caller has found to be
   // allowed it. Throws Error{kKeyState} for a key that was not born exchangeable, or that does not
-  // open any more.
+  // open anymore.
   Bytes wrap_for(const Kid& kid, ByteView recipient_spki, OaepHash hash);
   // Idempotent: the same key again changes nothing. Throws Error{kIntegrity} when another key is
   // there under this kid and for bytes that do not unwrap, Error{kKeyState} when it was destroyed
@@ -257,7 +257,7 @@ class KeyStore {
 // How it came into the token: what its attributes there are held to.
 vault::Birth birth_of(const KeyRecord& record);
 
-// What a key of this name vouches for, if anything: the instance's keys as it names them. A sign
+// What a key of this name attests, if anything: the instance's keys as it names them. A sign
 // key of such a name, made before there were purposes for it, is held to that purpose.
 std::optional<Purpose> purpose_of_name(const KeyName& name);
 

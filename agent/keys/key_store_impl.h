@@ -1,5 +1,5 @@
 #pragma once
-// What key_store.cpp, reconciliation.cpp and key_rekey.cpp share; nobody else includes it.
+// What key_store.cpp, reconciliation.cpp and key_rekey.cpp share; no one else includes it.
 
 #include <atomic>
 #include <functional>
@@ -70,7 +70,7 @@ struct KeyStore::Impl {
   std::optional<std::uint64_t> epoch_in_token();
   void remember_epoch();
   void require_no_rollback(std::uint64_t epoch);
-  // What was usable is not any more: the ledger must not be obeyed.
+  // What was usable is not anymore: the ledger must not be obeyed.
   void distrust(const Error& why);
   void set_findings(std::vector<Finding> fresh);
   void forget_findings(const Kid& kid);

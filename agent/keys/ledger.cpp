@@ -187,7 +187,7 @@ void Ledger::prepare_schema() {
 }
 
 // One transaction: a crash leaves a ledger of the old format. Its digest is checked first, because
-// the new one vouches for whatever is found.
+// the new one attests whatever is found.
 void Ledger::migrate(std::int64_t from) {
   if (read_meta("digest") != compute_digest(std::stoull(read_meta("epoch"))))
     throw_damaged(file_, "its digest does not match its rows");

@@ -12,7 +12,7 @@ namespace keyagent::keys {
 
 struct Plan {
   std::vector<JournalStep> finish;  // created: both halves are there, to be tested and recorded
-  std::vector<JournalStep> remove;  // an orphan of our own journaled id (or a destruction that was
+  std::vector<JournalStep> remove;  // our own orphan journaled id (or a destruction that was
                                     // begun): objects go, then the step
   std::vector<JournalStep> forget;  // nothing came of it: the step goes
   std::vector<KeyRecord> adopt;     // as it should be

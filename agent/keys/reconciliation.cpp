@@ -16,7 +16,7 @@ constexpr const char* kEpochFact = "ledger-epoch";
 }  // namespace
 
 // The token's copy of the epoch; nullopt where it keeps none yet. A text that is no number is
-// somebody else's work.
+// someone else's work.
 std::optional<std::uint64_t> KeyStore::Impl::epoch_in_token() {
   const auto fact = vault.read_fact(kEpochFact);
   if (!fact) return std::nullopt;
@@ -58,7 +58,7 @@ void KeyStore::Impl::require_no_rollback(std::uint64_t epoch) {
   throw Error(Code::kIntegrity, text);
 }
 
-// What was usable is not any more: the ledger must not be obeyed.
+// What was usable is not anymore: the ledger must not be obeyed.
 void KeyStore::Impl::distrust(const Error& why) {
   refusal.emplace(why);
   if (why.code() != Code::kIntegrity && current()->unreached) set_unreached(why);

@@ -37,7 +37,7 @@ enum class RekeyEffect {
   kGenerate,  // make the key under the journaled id
   kProve,     // self-test it in a fresh session and ask the peer
   kSwitch,    // swap the states in one transaction
-  kAnnounce,  // tell the peer that the new key is in force
+  kAnnounce,  // tell the peer that the new key is in effect
   kRetire,    // when the drain is over and no sealed data names it: destroy the old key
   kDiscard    // destroy what was made of the new key
 };

@@ -13,14 +13,14 @@ using namespace std::chrono_literals;
 constexpr Span kLongestPause = 5min;
 constexpr Span kNoteDrainEvery = 1min;
 // An old key that opened something so recently is not destroyed, however long its drain is over:
-// somebody still seals to it.
+// someone still seals to it.
 constexpr Span kQuiet = 24h;
 
 Span pause_after(int failures) {
   return std::min<Span>(kLongestPause, 1s * (1 << std::min(failures - 1, 9)));
 }
 
-// Faults that another attempt may cure. Everything else is an answer, and ends the rekey.
+// Faults that another attempt may fix. Everything else is an answer, and ends the rekey.
 bool may_pass(const Error& error) {
   if (error.code() == Code::kKeyLost) return false;
   return retryable(error.code()) || error.code() == Code::kTokenFull ||
@@ -184,7 +184,7 @@ std::optional<RekeyRecord> RekeyRunner::prove(const RekeyRecord& rekey) {
   return keys_.record_rekey(rekey.id, RekeyEvent::kConfirmed, {rekey.reason, rekey.actor});
 }
 
-// After the switch there is no way back: a peer that does not answer is asked again for ever.
+// After the switch there is no way back: a peer that does not answer is asked again forever.
 std::optional<RekeyRecord> RekeyRunner::announce(const RekeyRecord& rekey) {
   const auto said = ask(Confirmation::Phase::kSwitched, rekey);
   if (said.answer != Confirmation::Answer::kConfirmed) {
@@ -207,7 +207,7 @@ std::string RekeyRunner::reason_to_keep(const RekeyRecord& rekey) const {
   if (last != used.end() && options_.clock->now() - last->second < quiet)
     return "the old key to be idle: it was last used at " + rfc3339(last->second);
   if (old.purpose != Purpose::kStorage) return {};
-  // Nobody but a census knows what a storage key has sealed.
+  // No one but a census knows what a storage key has sealed.
   return keys_.counted_since(old.kid, rekey.changed)
              ? ""
              : "a census after the switch; run: keyagent census scan PATH";

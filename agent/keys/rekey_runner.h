@@ -1,5 +1,5 @@
 #pragma once
-// Does the effects of keys/rekey's table, one after the other, and goes on where a crash stopped
+// Does the effects of keys/rekey's table, one after the other, and continues where a crash stopped
 // it.
 
 #include <chrono>
@@ -17,7 +17,7 @@
 namespace keyagent::keys {
 
 // Whoever must have a new public key before it is used: asked once it is made (kProve), told once
-// it is in force (kSwitched). May block for some seconds.
+// it is in effect (kSwitched). May block for some seconds.
 class Confirmation {
  public:
   enum class Phase { kProve, kSwitched };
@@ -42,7 +42,7 @@ using EventSink = std::function<void(const KeyEvent&)>;
 // A rekey as people see it.
 struct Progress {
   RekeyRecord rekey;
-  std::string waits_for;  // why it does not go on now; empty when it does, or is done
+  std::string waits_for;  // why it does not continue now; empty when it does, or is done
   int failures = 0;       // attempts at this step that failed
 };
 
@@ -59,7 +59,7 @@ class RekeyRunner {
 
   // Journals it and returns; run() does the rest. What KeyStore::begin_rekey throws.
   RekeyRecord begin(RekeyRequest request, const Cause& cause);
-  // Throws Error{kKeyState} after the switch, Error{kUsage} when none is under way.
+  // Throws Error{kKeyState} after the switch, Error{kUsage} when none is in progress.
   RekeyRecord abort(const KeyName& name, const Cause& cause);
 
   // Takes every rekey as far as it goes now. `believed`: how much time has passed since the last

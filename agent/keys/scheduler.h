@@ -21,8 +21,8 @@ class Scheduler {
   };
   Scheduler(KeyStore& keys, RekeyRunner& runner, Options options);
 
-  // Runs what is under way, and begins what is due. Nothing begins and no drain goes on while the
-  // clock is not trusted. Throws token and ledger errors of a look; the next look goes on.
+  // Runs what is under way, and begins what is due. Nothing begins and no drain continues while the
+  // clock is not trusted. Throws token and ledger errors of a look; the next look continues.
   void look();
   // Why the clock is not trusted; empty when it is. Thread-safe.
   std::string clock_fault() const;

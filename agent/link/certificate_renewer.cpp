@@ -43,7 +43,7 @@ void CertificateRenewer::renew(const LinkState& state, const std::string& kid, c
   request.mutable_rekey()->set_name(state.auth_key);
   request.mutable_rekey()->set_reason(why);
   try {
-    // Joins the one that is under way.
+    // Joins the one that is in progress.
     keys_.gate().call(std::move(request));
   } catch (const Error& error) {
     log_error("link", "the certificate of kid=" + kid + " could not be renewed: " + error.what());

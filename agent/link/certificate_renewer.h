@@ -10,7 +10,7 @@
 namespace keyagent::link {
 
 // Used by the link's thread alone. Renewal is a rekey of the auth key: the instance certifies the
-// new key before it is in force (instance_confirmation.h).
+// new key before it is in effect (instance_confirmation.h).
 class CertificateRenewer {
  public:
   CertificateRenewer(const LinkContext& around, LinkStore& store, OwnKeys& keys)

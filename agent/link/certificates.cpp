@@ -15,7 +15,7 @@ namespace {
   throw Error(Code::kIntegrity, why);
 }
 
-// To pki and envelope a bad file is somebody's mistake; from the instance it is a bad answer.
+// To pki and envelope a bad file is someone's mistake; from the instance it is a bad answer.
 template <class Work>
 auto judged(Work&& work) {
   try {

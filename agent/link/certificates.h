@@ -1,5 +1,5 @@
 #pragma once
-// The certificates of the link, read and judged before they are kept: agent/pki's judgement, in
+// The certificates of the link, read and checked before they are kept: agent/pki's judgement, in
 // which everything that is wrong with what the instance sent is Error{kIntegrity}. Pure.
 
 #include <string>

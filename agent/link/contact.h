@@ -1,6 +1,6 @@
 #pragma once
 // How long ago the instance acknowledged this agent: what it gave may be used for so long and no
-// longer: an agent that is revoked while it is cut off must not read it for ever.
+// longer: an agent that is revoked while it is cut off must not read it forever.
 
 #include <mutex>
 
@@ -27,7 +27,7 @@ class LastContact {
     bool expired = false;
   };
   Age age();
-  // Throws Error{kKeyState} when the cached credential must not be used any more.
+  // Throws Error{kKeyState} when the cached credential must not be used anymore.
   void require_fresh(const std::string& name);
 
  private:

@@ -28,7 +28,7 @@ class CredentialVersions {
   std::optional<Seen> seen(const std::string& instance, const std::string& name);
   // On the disk when it returns; nothing goes back.
   void note(const std::string& instance, const std::string& name, Seen seen);
-  // The agent is enrolled anew.
+  // The agent is enrolled again.
   void forget_all();
 
  private:

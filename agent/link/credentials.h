@@ -36,7 +36,7 @@ class Credentials {
 
   // The instance says that these have changed: it is asked before their copies are given out.
   void changed(const std::vector<std::string>& names);
-  // All of them are to be looked at: a session begins, or they are sealed to another key now.
+  // All of them are to be checked: a session begins, or they are sealed to another key now.
   void look_again() { look_ = true; }
   // Does one thing of what is to be done. For the link's thread, often.
   void work();

@@ -13,7 +13,7 @@ namespace {
 
 using Json = nlohmann::json;
 
-// Somebody waits at a terminal, and the instance's CA may be in a slow token.
+// Someone waits at a terminal, and the instance's CA may be in a slow token.
 constexpr std::chrono::seconds kPatience{30};
 
 bool is_agent_id(const std::string& text) {
@@ -90,7 +90,7 @@ LinkState Enrollment::begin(const EnrollmentRequest& wish) {
   state.auth_key = wish.auth_key;
   state.transport_key = wish.transport_key;
   state.require_bound = true;
-  // What was sealed to lost keys is to be sealed anew.
+  // What was sealed to lost keys is to be sealed again.
   if (wish.replace) {
     keys_.forget_sealed();
     keys_.replace_lost_audit_keys();

@@ -19,7 +19,7 @@ struct EnrollmentRequest {
   bool replace = false;
 };
 
-// Not thread-safe. Trusts nobody but who has the pinned CA key: the server's chain ends there, and
+// Not thread-safe. Trusts no one but who has the pinned CA key: the server's chain ends there, and
 // what it gives is verified before it is kept. Names and addresses decide nothing.
 class Enrollment {
  public:

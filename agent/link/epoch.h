@@ -1,6 +1,6 @@
 #pragma once
 // How far the instance was, signed by it: kept, and said to it again. An instance that says less
-// than before was put back from a backup.
+// than before was restored from a backup.
 
 #include <cstdint>
 #include <string>

@@ -7,7 +7,7 @@
 
 namespace keyagent::link {
 
-// Thread-safe. Every signature is authorised and recorded as internal:link's. Makes no keys.
+// Thread-safe. Every signature is authorized and recorded as internal:link's. Makes no keys.
 class GateBackend final : public openssl::Backend {
  public:
   explicit GateBackend(GateClient& gate) : keys_(gate) {}

@@ -1,5 +1,5 @@
 #pragma once
-// The agent's own requests, through the gate as everybody's: authorised, queued, recorded.
+// The agent's own requests, through the gate as everyone's: authorized, queued, recorded.
 
 #include <chrono>
 #include <functional>
@@ -10,8 +10,8 @@
 
 namespace keyagent::link {
 
-// Thread-safe. A call blocks its caller and nobody else: whoever finishes in the token takes the
-// next request that waits there, so each call is handed to the gate by a thread of its own, and a
+// Thread-safe. A call blocks its caller and no one else: anyone who finishes in the token takes the
+// next request that waits there, so each call is handed to the gate by its own thread, and a
 // busy token cannot keep the link's threads.
 class GateClient {
  public:
@@ -31,7 +31,7 @@ class GateClient {
                       std::chrono::milliseconds patience = kPatience,
                       const std::string& subject = {});
 
-  // No call begins any more; those under way are waited for, but not longer than `patience`: a
+  // No call begins anymore; those in progress are waited for, but not longer than `patience`: a
   // module may hang.
   void stop(std::chrono::milliseconds patience = std::chrono::seconds(5));
 

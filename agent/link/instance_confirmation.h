@@ -1,5 +1,5 @@
 #pragma once
-// The instance must know a new key of the link before it is in force, and say so signed before its
+// The instance must know a new key of the link before it is in effect, and say so signed before its
 // rekey is done.
 
 #include "agent/keys/rekey_runner.h"

@@ -14,7 +14,7 @@ namespace {
 using namespace std::chrono_literals;
 using Json = nlohmann::json;
 
-constexpr std::chrono::milliseconds kLook = 1s;  // between looks at what is to be done
+constexpr std::chrono::milliseconds kLook = 1s;  // between checks what is to be done
 constexpr std::chrono::milliseconds kOwnKey = 2s;
 constexpr std::uint64_t kUnanswered = 3;  // heartbeats, then the link is dead
 constexpr std::chrono::minutes kSkew{5};
@@ -85,7 +85,7 @@ struct InstanceConnection::Session {
 
   tls::LinkClient link;
   std::string auth_kid, transport_kid, auth_name, transport_name;
-  Json transport;  // the key in force
+  Json transport;  // the key in effect
   std::chrono::milliseconds heartbeat = 15s;
   std::uint64_t sent = 0, acknowledged = 0;
 };
@@ -255,7 +255,7 @@ void InstanceConnection::failed(const LinkState& state, const Error& error) {
   }
   told_ = news;
   const auto patience = pause_after(failures, context_.timing);
-  // A key that the token has lost, or not shown yet, is looked for where nobody is bothered.
+  // A key that the token has lost, or not shown yet, is looked for where no one is bothered.
   const bool own = error.code() == Code::kKeyLost;
   pause(pending ? context_.timing.poll : own ? std::min(patience, kOwnKey) : patience);
 }
@@ -331,7 +331,7 @@ void InstanceConnection::welcome(Session& session, const LinkState& state) {
     hello["next_session"] = next;
   }
   if (!state.confirmation.empty()) {
-    // For an instance that was put back from a backup. It looks whether it is of this key.
+    // For an instance that was restored from a backup. It checks whether it is of this key.
     hello["transport"] = session.transport;
     hello["transport"]["confirmation"] = state.confirmation;
   }

@@ -50,7 +50,7 @@ struct UplinkHandlers {
 };
 
 // Thread-safe. "Connected" is said when the instance has named our auth key in its welcome, and
-// never before: in TLS 1.3 a client is done before the server has judged it (MISSION T6).
+// never before: in TLS 1.3 a client is done before the server has checked it (MISSION T6).
 class InstanceConnection {
  public:
   InstanceConnection(const LinkContext& around, LinkStore& store, OwnKeys& keys,
@@ -64,7 +64,7 @@ class InstanceConnection {
   UplinkReport report() const;
   // An enrollment that came to nothing.
   void note_failure(const Error& error);
-  // Until what was under way when the state was removed is over; no longer than `patience`.
+  // Until what was in progress when the state was removed is over; no longer than `patience`.
   void wait_left(std::chrono::milliseconds patience);
   // False when there is no session with this auth key after `patience`.
   bool wait_connected(const std::string& auth_kid, std::chrono::milliseconds patience);
@@ -83,7 +83,7 @@ class InstanceConnection {
   void failed(const LinkState& state, const Error& error);
   void note(Phase phase);
   bool pause(std::chrono::milliseconds time);  // until then, woken, or ended
-  bool is_over();                              // ended, or to begin anew
+  bool is_over();                              // ended, or to begin again
 
   const LinkContext& context_;
   LinkStore& store_;

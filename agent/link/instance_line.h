@@ -20,7 +20,7 @@ class InstanceLine {
   TimedMutex& turn() { return turn_; }
   // REQUIRES its turn. Throws what the gate refuses with, and what options_for() throws.
   InstanceApi& api(const LinkState& state);
-  // REQUIRES its turn. After a failure: the next one begins anew.
+  // REQUIRES its turn. After a failure: the next one begins again.
   void drop() { api_.reset(); }
   // REQUIRES its turn. The last connection was with another key than the one that is in force now:
   // the instance ends such sessions, whatever was asked in them.

@@ -9,16 +9,16 @@
 
 namespace keyagent::link {
 
-// Thread-safe. Without an enrollment it is a file that is not there: no thread, no socket, no
+// Thread-safe. Without an enrollment it is a file that does not exist: no thread, no socket, no
 // library. What `around.ask` needs must live until stop() has returned.
 class Link {
  public:
   explicit Link(LinkContext around);
   ~Link();
 
-  // Goes on with the enrollment that is there, if there is one.
+  // Continues with the enrollment that is there, if there is one.
   void start();
-  // No request to the gate begins any more when it returns.
+  // No request to the gate begins anymore when it returns.
   void stop();
 
   // For gate::LinkHooks. All throw Error.

@@ -63,7 +63,7 @@ class TlsLibrary {
   std::shared_ptr<tls::Library> library_;  // guarded by mutex_
 };
 
-// "web1.example.org": for people who look at the instance; identifies nothing (MISSION R14).
+// "web1.example.org": for people who check the instance; identifies nothing (MISSION R14).
 std::string host_name();
 
 }  // namespace keyagent::link

@@ -25,7 +25,7 @@ struct LinkState {
   std::string ca, crl;           // PEM
   std::string confirmation_key;  // base64url of the SubjectPublicKeyInfo
   // By the kid of the auth key: its chain in PEM, leaf first. The new one is there before its key
-  // is in force, the old one until the instance has seen the new.
+  // is in effect, the old one until the instance has seen the new.
   std::map<std::string, std::string> certificates;
   std::map<std::string, std::uint64_t> orders;  // rekeys that the instance ordered: their id here
   // The rotation that the instance has for the next transport key.
@@ -40,7 +40,7 @@ struct LinkState {
   // before that.
   bool require_bound = false;
   // The value of the last session that the instance acknowledged, and the one that it is to
-  // acknowledge next: random. A copy of this folder goes on from the same value, and the instance
+  // acknowledge next: random. A copy of this folder continues from the same value, and the instance
   // sees two that did.
   std::string session, next_session;
 

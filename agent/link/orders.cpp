@@ -91,7 +91,7 @@ void Orders::begin(const std::string& id, Order& order) {
       wire::Request request;
       request.mutable_rekey()->set_name(name);
       request.mutable_rekey()->set_reason(reason_of(id));
-      // Joins a rekey that is under way.
+      // Joins a rekey that is in progress.
       order.rekey = keys_.gate().call(std::move(request), "instance").rekey().rekey().id();
     }
     store_.update([&](LinkState& fresh) { keep(fresh, id, order.rekey); });

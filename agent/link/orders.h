@@ -23,7 +23,7 @@ class Orders {
   // instance that orders in a loop is refused here, before the gate records anything; how many
   // orders may become a rekey is the ledger's to count (RELIABILITY 153).
   void take(const nlohmann::json& id, const std::string& key);
-  // Says what has changed since the last look; goes on with orders that could not begin yet.
+  // Says what has changed since the last look; continues with orders that could not begin yet.
   void look(const UplinkHandlers::Send& send);
   // A new session knows nothing of what was said before.
   void repeat();

@@ -1,5 +1,5 @@
 #pragma once
-// When a certificate is to be renewed, and when somebody must be told that it was not. Pure.
+// When a certificate is to be renewed, and when someone must be told that it was not. Pure.
 
 #include <optional>
 #include <string>

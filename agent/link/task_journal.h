@@ -52,7 +52,7 @@ class TaskJournal {
     std::size_t started = 1000;                // the oldest beyond them are forgotten
     std::size_t answered = 10000;              // that the instance has accepted or refused
     std::uintmax_t answered_bytes = 64 << 20;  // of their files
-    std::chrono::milliseconds kept{std::chrono::hours(24)};  // these, and those nobody ended
+    std::chrono::milliseconds kept{std::chrono::hours(24)};  // these, and those no one ended
   };
   TaskJournal(std::filesystem::path folder, const Clock& clock, Limits limits);
 

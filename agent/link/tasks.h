@@ -12,7 +12,7 @@
 namespace keyagent::link {
 
 // Thread-safe. A lease counts from before the request that brought it was sent, on the steady
-// clock: the instance gives a task to nobody else before it is over here.
+// clock: the instance gives a task to no one else before it is over here.
 class Tasks {
  public:
   static constexpr std::size_t kMaxResult = 64 << 10;

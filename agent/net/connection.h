@@ -33,7 +33,7 @@ class ConnectionHost {
   virtual ~ConnectionHost() = default;
   // Wants EPOLLOUT as well, or no longer.
   virtual void watch_writable(const Connection& connection, bool writable) = 0;
-  // The connection can be read again after a pause, or has frames left: some thread should go on
+  // The connection can be read again after a pause, or has frames left: some thread should continue
   // with it.
   virtual void resume(std::shared_ptr<Connection> connection) = 0;
   // One request was answered.
@@ -53,9 +53,9 @@ class Connection : public std::enable_shared_from_this<Connection> {
   ~Connection() { account(0); }
 
   // The reading claim: one thread at a time reads. A claim that fails is remembered, so that the
-  // holder looks again.
+  // holder checks again.
   bool claim() { return claims_.fetch_add(1) == 0; }
-  // Gives the claim back; false when somebody wanted it meanwhile: then it is still held and the
+  // Gives the claim back; false when someone wanted it meanwhile: then it is still held and the
   // socket must be read again.
   bool release();
 
@@ -86,7 +86,7 @@ class Connection : public std::enable_shared_from_this<Connection> {
   void close();
   bool is_closed() const { return closed_; }
   bool busy() const { return inflight_ > 0; }
-  // Nothing is under way, neither a request nor a frame nor an answer.
+  // Nothing is in progress, neither a request nor a frame nor an answer.
   bool idle() const { return !busy() && !congested() && frame_since.load() == Time{}; }
   std::size_t inflight() const { return inflight_; }
 
@@ -110,7 +110,7 @@ class Connection : public std::enable_shared_from_this<Connection> {
   // The peer has sent its last or is gone: only a read of nothing drains it now, as no further edge
   // will come.
   std::atomic<bool> hung_up{false};
-  // The holder of the claim has parked it here: who sets this back to false goes on reading.
+  // The holder of the claim has parked it here: who sets this back to false continues reading.
   std::atomic<bool> paused{false};
 
  private:
@@ -126,7 +126,7 @@ class Connection : public std::enable_shared_from_this<Connection> {
   void queue(ByteView header_rest, ByteView body_rest);
   void close_if_done();
   void end_request();
-  // Writes what nothing holds back any more; returns how many answers. REQUIRES: order_mutex_.
+  // Writes what nothing holds back anymore; returns how many answers. REQUIRES: order_mutex_.
   std::size_t release_held();
 
   const std::shared_ptr<ConnectionHost> host_;

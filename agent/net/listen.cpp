@@ -72,7 +72,7 @@ Fd unix_socket(const fs::path& path) {
   return fd;
 }
 
-// A socket nobody answers on is what a killed agent leaves behind; one that answers is another
+// A socket no one answers on is what a killed agent leaves behind; one that answers is another
 // agent.
 void remove_stale(const fs::path& path, const sockaddr_un& address) {
   struct stat found {};
@@ -107,7 +107,7 @@ gid_t group_id(const fs::path& path, const std::string& group) {
   return found->gr_gid;
 }
 
-// Nobody can connect before listen(2), and by then group and mode are those that were asked for.
+// No one can connect before listen(2), and by then group and mode are those that were asked for.
 void bind_private(int fd, const fs::path& path, const sockaddr_un& address) {
   const mode_t before = ::umask(0177);
   const int result = ::bind(fd, reinterpret_cast<const sockaddr*>(&address), sizeof address);

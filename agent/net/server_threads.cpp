@@ -16,7 +16,7 @@ using Clock = std::chrono::steady_clock;
 
 namespace {
 
-// Of so many connections with work left, one look at the others: a peer that pipelines must not
+// Of so many connections with work left, one check the others: a peer that pipelines must not
 // starve them.
 constexpr unsigned kReadyInARow = 4;
 
@@ -28,7 +28,7 @@ void UnixServer::Impl::run() {
   while (!stopping_) {
     const bool look = ++in_a_row % kReadyInARow == 0;
     if (!look && take_ready(reader)) continue;
-    ++idle_;  // from here on a push writes to wake_: the queue is looked at once more
+    ++idle_;  // from here on a push writes to wake_: the queue is checked once more
     epoll_event event{};
     const int timeout = ready_count_ > 0 ? 0 : -1;
     const int count = ::epoll_wait(epoll_.get(), &event, 1, timeout);
@@ -74,7 +74,7 @@ bool UnixServer::Impl::take_ready(wire::FrameReader& reader) {
 void UnixServer::Impl::dispatch(std::uint64_t what, std::uint32_t events,
                                 wire::FrameReader& reader) {
   if (what == kListener) return accept_all();
-  if (what < kFirstConnection) return;  // a wake-up: run() looks at the queue and at stopping_
+  if (what < kFirstConnection) return;  // a wake-up: run() checks the queue and at stopping_
   const Held connection = find(what);
   if (!connection) return;
   if ((events & EPOLLOUT) != 0) connection->flush();
@@ -103,7 +103,7 @@ void UnixServer::Impl::serve(const Held& connection, wire::FrameReader& reader) 
   reader.reset();
 }
 
-// False when there is no frame to handle now; the claim is then released, parked, or kept for ever
+// False when there is no frame to handle now; the claim is then released, parked, or kept forever
 // by a closed connection.
 bool UnixServer::Impl::take_frame(const Held& connection, wire::FrameReader& reader,
                                   ByteView& frame) {
@@ -215,7 +215,7 @@ void UnixServer::Impl::resume(Held connection) {
   if (connection->paused.exchange(false)) push_ready(std::move(connection));
 }
 
-// Lets one connection of this uid go on; it passes the turn on when it has nothing to ask.
+// Lets one connection of this uid continue; it passes the turn on when it has nothing to ask.
 void UnixServer::Impl::resume_one(UidLoad& load) {
   while (load.waiting > 0 && load.inflight < inflight_per_uid_) {
     Held next;

@@ -23,7 +23,7 @@ using namespace std::chrono_literals;
 using Now = std::chrono::steady_clock;
 
 // Answers at most once; a request that its handler forgets closes the connection, so that the
-// caller does not wait for ever.
+// caller does not wait forever.
 struct Responder::Slot {
   Slot(std::shared_ptr<Connection> to, std::uint64_t number)
       : connection(std::move(to)), place(number) {}

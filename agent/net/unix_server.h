@@ -24,7 +24,7 @@ class Responder {
  public:
   struct Slot;
   explicit Responder(std::shared_ptr<Slot> slot) : slot_(std::move(slot)) {}
-  // `body`: one serialised Response; framed and written here. Never blocks: what the socket does
+  // `body`: one serialized Response; framed and written here. Never blocks: what the socket does
   // not take is queued (bounded; a peer that does not read is disconnected) and flushed by the
   // epoll threads. Returns false when an answer had been given.
   bool answer(SecretBytes body) const;

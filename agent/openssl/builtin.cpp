@@ -14,7 +14,7 @@ thread_local std::shared_ptr<Backend> loading;
 
 int start(const OSSL_CORE_HANDLE* handle, const OSSL_DISPATCH* in, const OSSL_DISPATCH** out,
           void** context) {
-  if (!loading) return 0;  // somebody else's OSSL_PROVIDER_load of this name
+  if (!loading) return 0;  // someone else's OSSL_PROVIDER_load of this name
   return start_provider(handle, in, out, context, [](const ProviderOptions&) { return loading; });
 }
 

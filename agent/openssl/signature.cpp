@@ -157,7 +157,7 @@ int sign(void* data, unsigned char* out, std::size_t* size, std::size_t room,
 // --- a message, hashed here
 // -------------------------------------------------------------------------------------------------
 
-// An auth key signs what the agent can recognise, and Ed25519 knows no digest.
+// An auth key signs what the agent can recognize, and Ed25519 knows no digest.
 bool is_sent_whole(const Key& key) {
   return key.type == Type::kEd25519 || key.info->purpose == Purpose::kAuth;
 }

@@ -65,7 +65,7 @@ struct Loader {
   int load(OSSL_CALLBACK* callback, void* argument);
 };
 
-// After a failure there is nothing more, so that nobody asks for ever.
+// After a failure there is nothing more, so that no one asks forever.
 int Loader::load(OSSL_CALLBACK* callback, void* argument) {
   ended = true;
   if (wants_key() && !key_given) {
@@ -159,7 +159,7 @@ int decode_pem(void* provider, OSSL_CORE_BIO* in, int, OSSL_CALLBACK* callback, 
                OSSL_PASSPHRASE_CALLBACK*, void*) {
   const auto* context = static_cast<const Context*>(provider);
   const auto uri = uri_in_pem(read_all(context->core(), in));
-  if (!uri) return 1;  // somebody else's file
+  if (!uri) return 1;  // someone else's file
   Bytes der = reference_der(*uri);
   OSSL_PARAM params[] = {
       OSSL_PARAM_construct_utf8_string(OSSL_OBJECT_PARAM_DATA_STRUCTURE,

@@ -152,7 +152,7 @@ std::vector<Bytes> read_file(ByteView file, std::size_t max_size, std::size_t ma
     refuse("the file is larger than " + std::to_string(max_size / 1024) + " KiB");
   Collected found(max_count);
   try {
-    // DER has a name of its own: a certificate may hold the text "-----BEGIN ".
+    // DER has its own name: a certificate may hold the text "-----BEGIN ".
     if (!whole_der(file) && has_pem(file)) {
       for (const auto& block : read_pem(file)) add_block(found, block);
     } else {

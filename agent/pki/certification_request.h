@@ -1,5 +1,5 @@
 #pragma once
-// PKCS#10 certification requests (RFC 2986) for keys that somebody else signs with.
+// PKCS#10 certification requests (RFC 2986) for keys that someone else signs with.
 
 #include <functional>
 #include <string>

@@ -112,7 +112,7 @@ void sign(X509* certificate, const RequestSigner& signer) {
   put_signature(signature, signer.sign(encoded<i2d_re_X509_tbs>(certificate)));
 }
 
-// OpenSSL lets nobody but X509_CRL_sign() write the inner algorithm of a CRL: a key that is thrown
+// OpenSSL lets no one but X509_CRL_sign() write the inner algorithm of a CRL: a key that is thrown
 // away signs it first.
 void sign(X509_CRL* crl, const RequestSigner& signer) {
   const auto algorithm = algorithm_of(signer);
@@ -133,7 +133,7 @@ void sign(X509_CRL* crl, const RequestSigner& signer) {
   put_signature(signature, signer.sign(encoded<i2d_re_X509_CRL_tbs>(crl)));
 }
 
-// What the token signed is looked at before it leaves.
+// What the token signed is checked before it leaves.
 Bytes finish(X509* certificate, X509* authority, const RequestSigner& signer) {
   sign(certificate, signer);
   Bytes der = encoded<i2d_X509>(certificate);

@@ -1,5 +1,5 @@
 #pragma once
-// X.509 v3 certificates and CRLs (RFC 5280) made with a key that somebody else signs with: the CA
+// X.509 v3 certificates and CRLs (RFC 5280) made with a key that someone else signs with: the CA
 // of an instance, whose key is in a token.
 
 #include <chrono>
@@ -54,7 +54,7 @@ Bytes make_crl(ByteView authority, const std::vector<Revoked>& revoked, std::uin
                const Validity& validity, const RequestSigner& signer);
 
 // The public key (DER SubjectPublicKeyInfo) of a PKCS#10 request in PEM or DER whose signature
-// verifies: whoever made it has the private key. Throws Error{kInput} for what is none, and
+// verifies: anyone who made it has the private key. Throws Error{kInput} for what is none, and
 // Error{kIntegrity} when it does not verify. At most 64 KiB.
 Bytes key_of_request(std::string_view request);
 

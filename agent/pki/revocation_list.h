@@ -12,7 +12,7 @@ namespace keyagent::pki {
 std::string crl_pem(ByteView der);
 
 // The first list in the PEM, in DER: of the authority's name and signed by its key. An old one is
-// taken, for what it names stays revoked; its age is judged where a chain is verified with it.
+// taken, for what it names stays revoked; its age is checked where a chain is verified with it.
 // Throws Error{kInput} when there is none, Error{kIntegrity} when it is not `authority`'s.
 Bytes read_crl(std::string_view file, ByteView authority);
 

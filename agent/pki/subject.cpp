@@ -24,7 +24,7 @@ bool has_control(const std::string& text) {
                      [](unsigned char c) { return c < 0x20 || c == 0x7f; });
 }
 
-// `joined`: a part of the name before it, not a name of its own.
+// `joined`: a part of the name before it, not its own name.
 void add_field(X509_NAME* name, const std::string& field, bool joined) {
   const auto equals = field.find('=');
   if (equals == std::string::npos || equals == 0 || equals + 1 == field.size())

@@ -24,7 +24,7 @@ template <class T, auto free_it>
 using Owned = std::unique_ptr<T, Free<free_it>>;
 using Certificate = Owned<X509, X509_free>;
 
-// Errors of a call that failed as it may are not left for whoever looks next.
+// Errors of a call that failed as it may are not left for anyone who looks next.
 struct QuietErrors {
   QuietErrors() { ERR_set_mark(); }
   ~QuietErrors() { ERR_pop_to_mark(); }

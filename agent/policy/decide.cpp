@@ -56,7 +56,7 @@ bool matches_key(const Rule& rule, const Query& query) {
 bool matches_peer(const Rule& rule, const Query& query) {
   const bool travels = query.action == Action::kExport || query.action == Action::kImport;
   if (!travels || rule.peers.empty()) return true;
-  // An offer is for nobody in particular: whoever may import from some may make it.
+  // An offer is for no one in particular: anyone who may import from some may make it.
   if (query.action == Action::kImport && query.peer.empty()) return rule.allow;
   return contains(rule.peers, query.peer);
 }

@@ -12,7 +12,7 @@
 
 namespace keyagent::policy {
 
-// Who asks, and who vouches for it (habit 23). A uid over a socket and a name over TLS can never be
+// Who asks, and who attests it (habit 23). A uid over a socket and a name over TLS can never be
 // the same principal.
 struct Principal {
   enum class Voucher { kKernel, kTls, kInternal };

@@ -14,7 +14,7 @@
 namespace keyagent::policy {
 namespace {
 
-constexpr std::string_view kOutside = "outside";  // whoever brings a key of his own
+constexpr std::string_view kOutside = "outside";  // anyone who brings a key of his own
 constexpr std::size_t kThumbprint = 43;           // characters of a kid that names a public key
 
 std::optional<std::uint32_t> number_of(const std::string& text) {

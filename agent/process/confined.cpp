@@ -74,7 +74,7 @@ void forget_signals() {
   ::sigprocmask(SIG_SETMASK, &none, nullptr);
 }
 
-// The system calls themselves: those of the library wake the threads that are not here any more.
+// The system calls themselves: those of the library wake the threads that are not here anymore.
 void become(const User& user) {
   if (::syscall(SYS_setgroups, user.groups.size(), user.groups.data()) != 0 ||
       ::syscall(SYS_setresgid, user.gid, user.gid, user.gid) != 0 ||

@@ -4,7 +4,7 @@
 namespace keyagent::process {
 
 // No core dumps, no ptrace by the same user, umask 077, SIGPIPE ignored, descriptors beyond 2 that
-// nobody passed on purpose closed, and an environment of the few names that are needed: LD_*,
+// no one passed on purpose closed, and an environment of the few names that are needed: LD_*,
 // OPENSSL_*, SOFTHSM2_CONF and whatever else could steer a library are gone (RELIABILITY 116, 123,
 // 124). Call first in main(), before any thread. Throws Error{kInternal}.
 //

@@ -6,7 +6,7 @@
 
 namespace keyagent::provider {
 
-// Thread-safe and fork-safe: a child that uses it gets a connection of its own (client/client.h).
+// Thread-safe and fork-safe: a child that uses it gets its own connection (client/client.h).
 // An agent that is restarted is waited for, up to the deadline of a call: everything but create()
 // may be sent twice.
 class RemoteBackend final : public openssl::Backend {

@@ -12,7 +12,7 @@ namespace keyagent::sshagent {
 
 // One lock a uid, in memory only: a restart unlocks. Of a passphrase only a salted scrypt hash is
 // kept, as long as the lock holds. Thread-safe; the hash (16 MiB, some 50 ms, which is what a wrong
-// guess costs) is made outside the mutex, one at a time for a uid: nobody keeps every thread busy.
+// guess costs) is made outside the mutex, one at a time for a uid: no one keeps every thread busy.
 // lock() and unlock() throw Error{kBusy} then.
 class AgentLock {
  public:

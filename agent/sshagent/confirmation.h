@@ -14,7 +14,7 @@ struct Question {
   std::string key, kid;
   std::string fingerprint;  // as `ssh-keygen -l` shows it: "SHA256:…"
   // The host key's, where the data belong to the session that the connection is bound to; else
-  // empty: nobody has vouched for a destination.
+  // empty: no one has vouched for a destination.
   std::string destination;
   bool forwarded = false;
 };

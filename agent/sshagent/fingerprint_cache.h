@@ -11,7 +11,7 @@
 namespace keyagent::sshagent {
 
 // To read a key blob and make its thumbprint takes longer than to sign with P-256. Thread-safe;
-// holds keys that the gate has shown to somebody, so that nobody fills it with others.
+// holds keys that the gate has shown to someone, so that no one fills it with others.
 class FingerprintCache {
  public:
   std::optional<std::string> kid(ByteView blob) const {

@@ -19,7 +19,7 @@ class SessionBindings {
   bool forwarded() const { return forwarded_; }
   // The key of the host to which `data`, what is to be signed, log in: that of the session which
   // this end has opened itself and which they name (RFC 4252 section 7). nullptr: no such session,
-  // and nobody knows where a signature would go.
+  // and no one knows where a signature would go.
   const Bytes* host_of(ByteView data) const;
   std::size_t size() const { return sessions_.size(); }
 

@@ -51,7 +51,7 @@ void Signing::shown(const wire::Response& response) {
   context_.known->remember(blob_, question_.kid);
   question_.key = key.name();
   if (!context_.confirmation || !context_.confirmation->wanted(key.name())) return sign();
-  // Nobody is bothered by someone who may not sign.
+  // No one is bothered by someone who may not sign.
   wire::Request why;
   why.mutable_why()->set_action(std::string(policy::name_of(policy::Action::kSign)));
   why.mutable_why()->set_key(question_.kid);

@@ -1,5 +1,5 @@
 #pragma once
-// One SIGN_REQUEST on its way: is it a key for ssh, does somebody have to be asked, the signature.
+// One SIGN_REQUEST on its way: is it a key for ssh, does someone have to be asked, the signature.
 
 #include <memory>
 #include <optional>
@@ -18,7 +18,7 @@ class Signing : public std::enable_shared_from_this<Signing> {
  public:
   struct Around {
     SshAgent::Ask ask;
-    std::shared_ptr<Confirmation> confirmation;  // may be null: nobody is asked
+    std::shared_ptr<Confirmation> confirmation;  // may be null: no one is asked
     std::shared_ptr<const AgentLock> locks;
     std::shared_ptr<FingerprintCache> known;
   };

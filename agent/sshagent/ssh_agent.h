@@ -19,7 +19,7 @@
 namespace keyagent::sshagent {
 
 // Thread-safe, but for a connection's bindings: one request of a connection at a time. Every key is
-// reached through `ask`, which is Gate::handle: there it is authorised, queued and recorded. What
+// reached through `ask`, which is Gate::handle: there it is authorized, queued and recorded. What
 // is malformed, unknown, forbidden or locked is answered with the same FAILURE. Answers may come on
 // another thread, and after this object has gone.
 class SshAgent {

@@ -1,5 +1,5 @@
 // A copy of an instance's data, for another instance: by a list of what it has, so that a table
-// that is new is left out until somebody thinks of it.
+// that is new is left out until someone thinks of it.
 
 #include <filesystem>
 #include <string>

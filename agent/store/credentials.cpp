@@ -70,7 +70,7 @@ RecordPut Store::put_credential(const Credential& c, const Record* value) {
          {"changed_by", c.changed_by},
          {"changed", c.changed}});
     const auto version = version_now();
-    // Between the look and the upsert somebody else was faster: nothing of this stays.
+    // Between the look and the upsert someone else was faster: nothing of this stays.
     if (c.version != 0 && c.version != version)
       throw Error(Code::kBusy, "the credential " + c.name + " is being changed; try again");
     write_value(sql, c.name, version, value);
@@ -113,7 +113,7 @@ std::vector<Credential> Store::credentials() {
   });
 }
 
-// The row stays, without a value: a credential of the same name goes on with the next version,
+// The row stays, without a value: a credential of the same name continues with the next version,
 // so that no agent takes an old copy for the new one.
 bool Store::remove_credential(const std::string& name) {
   return impl_->db.write([&](Sql& sql) {

@@ -27,7 +27,7 @@ struct DataKey {
   std::string kid, specification;
   std::string source;  // whose key it is: a JSON object (instance/data_keys.h)
   WallTime noted;
-  bool closed = false;  // no record comes under it any more
+  bool closed = false;  // no record comes under it anymore
 };
 
 struct Record {
@@ -39,7 +39,7 @@ struct Record {
   WallTime changed;
 };
 struct RecordPut {
-  // kMoved: it would not be the version that the record says, which somebody else was faster with.
+  // kMoved: it would not be the version that the record says, which someone else was faster with.
   enum class Outcome { kDone, kConflict, kClosed, kMoved };
   Outcome outcome = Outcome::kDone;
   std::int64_t version = 0;  // as it is in the store now; 0: there is no such record
@@ -60,7 +60,7 @@ struct Reencryption {
   std::int64_t since_done = 0;  //
   std::string holder;           // the replica that works at it; empty: none
   WallTime lease_until;
-  std::int64_t fence = 0;  // raised by whoever takes it, pauses it or ends it
+  std::int64_t fence = 0;  // raised by anyone who takes it, pauses it or ends it
 };
 struct Replacement {
   std::string id;

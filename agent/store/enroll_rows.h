@@ -12,7 +12,7 @@
 namespace keyagent::store {
 
 // An agent without a token, until a person decides. One row per (id, auth key): a stranger who asks
-// for a name keeps nobody else from asking for it.
+// for a name keeps no one else from asking for it.
 struct PendingAgent {
   Agent agent;          // state: pending or rejected
   std::string address;  // whom it counts as (principal_of_address)
@@ -38,9 +38,9 @@ enum class EnrollOutcome {
   kReplaced,        // it is, and another key's trust has ended
   kKnown,           // the agent has these keys already
   kPending,         // waits for a person
-  kGone,            // the challenge is not "asked" any more
-  kRestored,        // the store was put back from a backup and not accepted yet
-  kTokenRefused,    // unknown, used, expired, for another id, or its maker may not log in any more
+  kGone,            // the challenge is not "asked" anymore
+  kRestored,        // the store was restored from a backup and not accepted yet
+  kTokenRefused,    // unknown, used, expired, for another id, or its maker may not log in anymore
   kReserved,        // an unused token was made for this id, and this is not it
   kKeyInUse,        // another agent has this auth key
   kOtherKey,        // this id has another auth key, and no right to replace it was given

@@ -1,4 +1,4 @@
-// The step of an enrollment that decides: what was looked at when it began is looked at again here,
+// The step of an enrollment that decides: what was checked when it began is checked again here,
 // in the transaction that acts.
 
 #include <algorithm>
@@ -82,7 +82,7 @@ Enrolled look(Sql& sql, const Enrollment& e, const char* lock) {
     return is(outcome);
   }
   if (!found.token) return is(kPending);
-  // Whoever has the token that was made for this id is waited for.
+  // Anyone who has the token that was made for this id is waited for.
   if (found.token->agent_id.empty() && is_reserved(sql, e.agent.id, e.now)) return is(kReserved);
   return is(kEntered);
 }

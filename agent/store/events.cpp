@@ -5,7 +5,7 @@
 namespace keyagent::store {
 
 // The number is taken under a lock that lasts until the commit: who has seen event n will never
-// find a smaller one that was not there.
+// find a smaller one that did not exist.
 std::int64_t insert_event(Sql& sql, const Event& event) {
   const auto seq = sql.next_number("events");
   sql.run(

@@ -1,5 +1,5 @@
 // Records: one envelope a row, each naming the key that opens it. A removed one keeps its row
-// without envelope and key, so that its versions go on.
+// without envelope and key, so that its versions continue.
 
 #include "agent/store/store_impl.h"
 
@@ -36,7 +36,7 @@ RecordStatus status_of(Sql& sql, const std::string& specification, const std::st
       .value_or(RecordStatus{});
 }
 
-// Writes it over the row that has `version`, or as a new one. False: somebody was faster.
+// Writes it over the row that has `version`, or as a new one. False: someone was faster.
 bool write(Sql& sql, const Record& record, std::int64_t version) {
   const Bounds bounds{{"specification", record.specification},
                       {"id", record.id},

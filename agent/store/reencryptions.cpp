@@ -1,5 +1,5 @@
 // Re-encryption of a specification's records: who works at it, and how far it is. The checkpoint
-// and what it is about are written in one transaction, under the fence of whoever works at it.
+// and what it is about are written in one transaction, under the fence of anyone who works at it.
 
 #include "agent/store/store_impl.h"
 
@@ -130,7 +130,7 @@ bool Store::move_reencryption(const Reencryption& job, const std::optional<Event
   });
 }
 
-// The job's row first: whoever has taken it, paused it or ended it meanwhile is seen before a
+// The job's row first: anyone who has taken it, paused it or ended it meanwhile is seen before a
 // record is touched, and waits from here on.
 std::optional<std::int64_t> Store::write_reencrypted(const Reencryption& job,
                                                      const std::vector<Replacement>& replacements) {

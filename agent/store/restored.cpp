@@ -1,4 +1,4 @@
-// What tells a store that was put back from a backup: its last event is older than what was said.
+// What tells a store that was restored from a backup: its last event is older than what was said.
 
 #include <algorithm>
 #include <sstream>
@@ -17,7 +17,7 @@ std::int64_t last_of(Sql& sql) {
       .value_or(0);
 }
 
-// Nobody numbers an event until the transaction ends.
+// No one numbers an event until the transaction ends.
 void hold_events(Sql& sql) {
   sql.run("UPDATE counters SET value = value WHERE name = 'events'", {});
 }

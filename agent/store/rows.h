@@ -22,7 +22,7 @@ struct Agent {
   std::string auth_kid, transport_kid;
   std::string previous_transport_kid;  // still delivered to until the rekey is confirmed; or empty
   std::string envelope;                // JOSE alg of the transport key
-  // Proved, not yet in force: certificates and credentials go to both until the switch.
+  // Proved, not yet in effect: certificates and credentials go to both until the switch.
   Bytes next_auth_spki, next_transport_spki;
   std::string next_auth_kid, next_transport_kid, next_envelope;
   std::string host, version;  // as the agent says: for people, never for a decision
@@ -105,7 +105,7 @@ struct Task {
   std::string key, digest;  // the submitter's idempotency key or empty; SHA-256 of what was asked
   std::string handler;
   std::string target;  // agent:ID or group:NAME
-  std::string agent;   // who took it last; empty: nobody yet
+  std::string agent;   // who took it last; empty: no one yet
   std::string state;   // queued, leased, started, done, failed, unknown, cancelled
   std::string input;   // JSON
   std::string credential;
@@ -113,7 +113,7 @@ struct Task {
   bool repeatable = false;
   std::int64_t attempt = 0, attempts = 1;  // taken so often, may be taken so often
   std::int64_t seconds = 0;                // that the handler may run; 0: the worker's default
-  WallTime not_before;                     // while queued: nobody gets it earlier
+  WallTime not_before;                     // while queued: no one gets it earlier
   std::string submitted_by;
   WallTime submitted, changed;
   Bytes lease;                             // SHA-256 of the last lease's secret; empty: never taken
@@ -220,7 +220,7 @@ struct Exchange {
   std::string requested_by, approved_by;
   std::chrono::milliseconds period{};  // of a recurring one
   std::string series;                  // the id of its first
-  WallTime next;                       // when the series goes on; epoch 0: it does not
+  WallTime next;                       // when the series continues; epoch 0: it does not
   WallTime created, changed, expires;
   std::int64_t faults = 0, looks = 0;  // in a row, since the last change of state
   WallTime due;                        // when something is to be done; epoch 0: nothing
@@ -234,7 +234,7 @@ struct Exchange {
 // One key of a request. Its package is wrapped for the target and signed.
 struct ExchangeKey {
   std::string specification, kid;  // kid empty: the source has none of this specification
-  std::string outcome;  // empty: under way; imported, already_there, not_found, refused, failed
+  std::string outcome;  // empty: in progress; imported, already_there, not_found, refused, failed
   std::string code, text, package;
 };
 

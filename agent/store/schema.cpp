@@ -177,7 +177,7 @@ const Migration kExchanges = {
 // A program that does not know it would take a credential whose value is a record for an empty one.
 const Migration kCredentialRecords = {};
 
-// Agents that wait for a person have rows of their own, one per key; older ones stay in `agents`.
+// Agents that wait for a person have their own rows, one per key; older ones stay in `agents`.
 const Migration kEnrollments = {
     R"sql(ALTER TABLE enrolment_tokens ADD COLUMN inherit BIGINT NOT NULL DEFAULT 0)sql",
     R"sql(ALTER TABLE challenges ADD COLUMN address TEXT NOT NULL DEFAULT '')sql",

@@ -3,7 +3,7 @@
 // copies, rekeys, tasks, certificates and events. One schema on SQLite and on PostgreSQL.
 //
 // Replicas share one PostgreSQL: every change that depends on what was read happens in one
-// transaction, and a change that lost a race is told so by its return value, never applied.
+// transaction, and a change that lost a race is notified so by its return value, never applied.
 
 #include <chrono>
 #include <cstddef>
@@ -89,7 +89,7 @@ class Store {
   std::optional<Agent> agent_by_auth_kid(const std::string& kid);
   std::vector<Agent> agents();
   // Writes all but last_seen if the row still has agent.revision, and raises it, with what belongs
-  // to it. False, and nothing is changed: somebody was faster, or the challenge was moved.
+  // to it. False, and nothing is changed: someone was faster, or the challenge was moved.
   bool update_agent(const Agent& agent, const AgentChange& with = {});
   void seen(const std::string& agent_id, WallTime when);
 
@@ -183,7 +183,7 @@ class Store {
   // Those in state "ordered" whose agent has its link at this replica, canaries alone or all.
   std::vector<Rekey> ready_rekeys(const std::string& batch, const std::string& replica,
                                   bool canaries, std::size_t count);
-  std::vector<Rekey> sent_rekeys(const std::string& agent);  // under way; empty agent: of all
+  std::vector<Rekey> sent_rekeys(const std::string& agent);  // in progress; empty agent: of all
   // Changes state, kids and detail if it is still in state `from`.
   bool move_rekey(const Rekey& rekey, const std::string& from);
   // The same to "confirmed", while the agent is trusted with rekey.new_kid.
@@ -196,7 +196,7 @@ class Store {
   // The newest link of an agent is its only one; `session` and `news` are set by the store. It is
   // seen now.
   EnteredLink open_link(const AgentLink& link);
-  // Seen, and its agent too. False: it is not the agent's link any more.
+  // Seen, and its agent too. False: it is not the agent's link anymore.
   // The agent's session begins. `last`: the value that it knows this store to have; `next`: the one
   // that is to be there now; both empty: an agent that keeps none. False: the store has another,
   // so that two have gone on from one state.
@@ -224,11 +224,11 @@ class Store {
   std::optional<Task> task(const std::string& id);
   std::vector<Task> tasks(const TaskFilter& filter);  // without inputs and results
   // Takes the next queued task for one of these targets and handlers, by priority and submission,
-  // unless it is paused: leased, its attempt counted. Nobody else gets it. Before it what the same
+  // unless it is paused: leased, its attempt counted. No one else gets it. Before it what the same
   // agent took and did not start, under a new lease.
   std::optional<Task> take_task(const TaskClaim& claim);
   // Writes what may change of a task if the row still has task.revision, and raises it; the event
-  // with it. False, and nothing is changed: somebody was faster.
+  // with it. False, and nothing is changed: someone was faster.
   bool move_task(const Task& task, const std::optional<Event>& event = std::nullopt);
   // Leased or started, their lease over at `now`; without inputs and results.
   std::vector<Task> lapsed_tasks(WallTime now, std::size_t count);
@@ -249,11 +249,11 @@ class Store {
   bool add_peer(const Peer& peer);  // false: there is one of this name or identity
   std::optional<Peer> peer(const std::string& identity);
   std::vector<Peer> peers();  // by name
-  // Route, name, key and policy if the row still has peer.revision, and raises it. False: somebody
+  // Route, name, key and policy if the row still has peer.revision, and raises it. False: someone
   // was faster.
   bool update_peer(const Peer& peer);
   bool remove_peer(const std::string& identity);
-  // Pinned anew, with its policy and its requests. False, and nothing is changed: there is no peer
+  // Pinned again, with its policy and its requests. False, and nothing is changed: there is no peer
   // `before`, or there is one `after`.
   bool replace_peer(const std::string& before, const std::string& after);
   // What is of this instance's own identity `before`, requests and policies, is of `after` now.
@@ -272,7 +272,7 @@ class Store {
   std::vector<Exchange> exchanges(const ExchangeFilter& filter);  // the newest first
   // Changes what changes in its life if the row still has exchange.revision, and raises it. `keys`
   // take the place of all that it had (nullptr: they stay); packages are kept only while it is
-  // approved or exported. The event is recorded with it. False, and nothing is changed: somebody
+  // approved or exported. The event is recorded with it. False, and nothing is changed: someone
   // was faster.
   bool move_exchange(const Exchange& exchange, const std::vector<ExchangeKey>* keys = nullptr,
                      const std::optional<Event>& event = std::nullopt);
@@ -283,7 +283,7 @@ class Store {
   std::vector<ExchangeKey> exchange_keys(const std::string& id);
   // Was there ever one, of whatever identity?
   bool has_exchanges();
-  // Of this identity: something is to be done by `now`, or the series goes on.
+  // Of this identity: something is to be done by `now`, or the series continues.
   std::vector<Exchange> due_exchanges(const std::string& own, WallTime now, std::size_t count);
 
   void add_certificate(const Certificate& certificate);
@@ -305,7 +305,7 @@ class Store {
   std::vector<Event> events(std::int64_t after_seq, std::size_t count);
   // Of a kind: "done", "refused" (with "failed") or "alarm".
   std::int64_t count_events(const std::string& outcome);
-  // Keeps the newest `most` of a kind, and none from before. How many have gone; numbers go on.
+  // Keeps the newest `most` of a kind, and none from before. How many have gone; numbers continue.
   std::int64_t forget_events(const std::string& outcome, std::int64_t most, WallTime before);
   // Tokens and certificates that expired before, rekeys that ended before.
   void forget_history(WallTime before);
@@ -313,7 +313,7 @@ class Store {
   std::int64_t count_tokens(WallTime now);  // unused, not expired
   std::int64_t last_event();                // its number; 0: there is none
 
-  // A store that was put back from a backup, until somebody has accepted it.
+  // A store that was restored from a backup, until someone has accepted it.
   std::optional<Restored> restored();
   // Nothing unless it is beyond the last event and what is known. True: it was not known, and the
   // event was recorded.
@@ -327,11 +327,11 @@ class Store {
   bool add_specification(const Specification& specification, const Event& event);
   std::optional<Specification> specification(const std::string& name);
   std::vector<Specification> specifications();
-  // Writes its access if the row still has specification.revision. False: somebody was faster.
+  // Writes its access if the row still has specification.revision. False: someone was faster.
   bool update_specification(const Specification& specification, const Event& event);
   bool note_data_key(const DataKey& key);  // false: it is known
   std::vector<DataKey> data_keys(const std::string& specification);
-  // Once it has returned no record comes under this key any more. False: it was so already.
+  // Once it has returned no record comes under this key anymore. False: it was so already.
   bool close_data_key(const std::string& kid);
 
   // Writes the record with its next version. kConflict: it is not at `expected` (0: it must not be
@@ -357,7 +357,7 @@ class Store {
   bool begin_reencryption(const Reencryption& job, const Event& event);
   std::optional<Reencryption> reencryption(const std::string& specification);
   std::vector<Reencryption> reencryptions();
-  // A running one that nobody works at, or whose lease is over (or longer than two are), for this
+  // A running one that no one works at, or whose lease is over (or longer than two are), for this
   // holder alone; its fence is raised.
   std::optional<Reencryption> claim_reencryption(const std::string& holder, WallTime now,
                                                  std::chrono::milliseconds life);
@@ -387,7 +387,7 @@ class Store {
 
   // Where to look, for what it is called with: text of at most 200 bytes. Empty: everywhere.
   using NotificationHandler = std::function<void(const std::string& what)>;
-  // Calls `look` on a thread of its own until the store ends or stop_listening() returns: with what
+  // Calls `look` on its own thread until the store ends or stop_listening() returns: with what
   // any replica notified, and everywhere at its start, after notices may have been lost, and each
   // `poll`. On SQLite there is one replica, and it hears itself. At most once.
   void listen(NotificationHandler look, std::chrono::milliseconds poll);
@@ -400,7 +400,7 @@ class Store {
   // Error{kUnsupported} that names pg_dump.
   void backup(const std::string& path);
   // What a copy has of the store at order.url: the specifications with their access, which keys
-  // their records are under, the records, and the credentials, assigned to nobody; users where they
+  // their records are under, the records, and the credentials, assigned to no one; users where they
   // are asked for. No agent, token, order, certificate, event, peer or policy. It is read as it was
   // at one moment, while it is used, and nothing is changed there. All or nothing, with the event
   // that is made of the counts.

@@ -33,7 +33,7 @@ void revoke_certificates(Sql& sql, const std::string& agent, WallTime now,
                          const std::string& reason);
 
 // Inside of a transaction: whether a record may come under this key. Until the transaction ends
-// whoever closes the key waits.
+// anyone who closes the key waits.
 bool takes_records(Sql& sql, const std::string& kid);
 
 }  // namespace keyagent::store

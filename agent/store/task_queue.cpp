@@ -55,7 +55,7 @@ std::vector<TaskPause> pauses_of(Sql& sql) {
                  });
 }
 
-// `claim` without what is paused. Whoever pauses waits for the row that is held here, until this
+// `claim` without what is paused. Anyone who pauses waits for the row that is held here, until this
 // claim is there to be counted.
 TaskClaim allowed(Sql& sql, TaskClaim claim) {
   sql.first(std::string("SELECT value FROM counters WHERE name = 'task_pauses'") + sql.for_share(),
@@ -107,7 +107,7 @@ bool claim_one(Sql& sql, const TaskClaim& claim, Task& task) {
 
 }  // namespace
 
-// Looks before it writes: most agents ask in vain. Whoever loses the race for one looks for the
+// Looks before it writes: most agents ask in vain. Anyone who loses the race for one looks for the
 // next: that one was taken, so this ends.
 std::optional<Task> Store::take_task(const TaskClaim& claim) {
   const bool any =

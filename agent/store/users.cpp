@@ -49,7 +49,7 @@ std::optional<std::int64_t> Store::update_user(const User& before, const User& a
          {"old_spki", before.spki_sha256},
          {"old_disabled", before.disabled}});
     if (changed != 1) return std::nullopt;
-    // Whoever added a session for the row as it was did so before this transaction had the row.
+    // Anyone who added a session for the row as it was did so before this transaction had the row.
     const auto ended = end_logins(sql, before.name);
     insert_event(sql, event);
     return ended;

@@ -7,7 +7,7 @@
 namespace keyagent::tls {
 namespace {
 
-// Chains of an instance have two or three certificates; the rest is somebody's attempt.
+// Chains of an instance have two or three certificates; the rest is someone's attempt.
 constexpr int kDeepestChain = 6;
 constexpr long kLargestChain = 64 * 1024;  // bytes
 

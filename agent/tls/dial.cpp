@@ -20,7 +20,7 @@ std::string seconds(Millis time) {
   throw Error(Code::kPeer, "cannot reach " + where.authority + ": " + why);
 }
 
-// RFC 6761 §6.3: the name never leaves the host, and is there where nobody has written a hosts
+// RFC 6761 §6.3: the name never leaves the host, and is there where no one has written a hosts
 // file.
 std::vector<tcp::endpoint> loopback(const std::string& port) {
   const auto number = static_cast<std::uint16_t>(std::stoul(port.substr(0, 5)));

@@ -1,5 +1,5 @@
 #pragma once
-// A blocking TLS client on an io_context of its own.
+// A blocking TLS client on its own io_context.
 
 #define BOOST_ERROR_CODE_HEADER_ONLY
 #include <boost/asio/io_context.hpp>

@@ -68,7 +68,7 @@ class HttpConnection final : public Connection,
   std::array<char, 512> rest_;
 };
 
-// Goes on as a link: calls handlers.link's handler until it ends.
+// Continues as a link: calls handlers.link's handler until it ends.
 void start_link(Server::Impl& server, TlsStream stream, std::shared_ptr<class LinkQueue> queue,
                 std::unique_ptr<LinkHandler> handler,
                 const http::request<http::string_body>& upgrade);

@@ -47,7 +47,7 @@ class ServerLink final : public Connection, public std::enable_shared_from_this<
       return;
     }
     if (!ended_) return;
-    working_ = true;  // for ever
+    working_ = true;  // forever
     server_.in_worker([self = shared_from_this()] {
       try {
         self->handler_->on_end(*self->ended_);

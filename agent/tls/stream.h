@@ -17,7 +17,7 @@ namespace asio = boost::asio;
 using boost::system::error_code;
 using Millis = std::chrono::milliseconds;
 
-// As "192.0.2.1:4711"; empty for a socket that is not connected (any more).
+// As "192.0.2.1:4711"; empty for a socket that is not connected (anymore).
 std::string address_of(const asio::ip::tcp::socket& socket);
 
 // Used from one thread at a time. A fault of TLS completes an operation with connection_reset; the

@@ -24,7 +24,7 @@ enum class Birth {
   kImported       // unwrapped from another token, never to leave
 };
 
-// A key of the token that the ledger vouches for.
+// A key of the token that the ledger attests.
 struct VaultKey {
   PublicKeyInfo info;
   CkaId cka_id;
@@ -78,7 +78,7 @@ class TokenVault final : public KeyOps {
   // One real operation with the key: sign and verify, seal and open. Throws Error{kIntegrity} or a
   // token code.
   void self_test(const VaultKey& key);
-  // Destroys all objects under the id and looks again through a new session. Throws
+  // Destroys all objects under the id and checks again through a new session. Throws
   // Error{kTokenFault} while any is left.
   void destroy(const CkaId& cka_id);
 

@@ -34,7 +34,7 @@ Code code_of(int wire_code);
 SecretBytes failure(std::uint64_t id, const Error& error);
 
 // Does a Request in these bytes ask for what is decrypted, so that its failure is answered on a
-// beat? (open, reseal, decrypt, agree, prove, import.) Looks at the outermost fields only; true
+// beat? (open, reseal, decrypt, agree, prove, import.) Checks the outermost fields only; true
 // also for bytes that are not a message.
 bool may_fail_on_a_beat(ByteView request);
 

@@ -28,7 +28,7 @@ class Worker {
   void kill();
   // For what is taken from now on.
   void use(WorkerConfig config);
-  // Nothing runs any more. REQUIRES drain() before.
+  // Nothing runs anymore. REQUIRES drain() before.
   bool is_done();
   std::size_t places();
 
@@ -40,7 +40,7 @@ class Worker {
   using Name = std::pair<std::string, unsigned>;
   void open_places();  // REQUIRES mutex_
   void serve(const Name& name);
-  // nullopt: this place is there no more.
+  // nullopt: this place no longer exists.
   std::optional<HandlerConfig> current(const Name& name);
 
   client::Client agent_;

@@ -29,7 +29,7 @@ struct WorkerConfig {
   const HandlerConfig* find(const std::string& name) const;
 };
 
-// Throws Error{kConfiguration} with file and line: also for a program that is not there, may be
+// Throws Error{kConfiguration} with file and line: also for a program that does not exist, may be
 // changed by others, or would run as root without saying so.
 WorkerConfig load_worker_config(const std::filesystem::path& path);
 WorkerConfig parse_worker_config(const std::string& text, const std::string& source);

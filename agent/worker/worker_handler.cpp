@@ -30,7 +30,7 @@ Fd without_waiting(Fd fd) {
   return fd;
 }
 
-// Bytes on their way into a pipe; closed when the last has gone, or nobody reads them.
+// Bytes on their way into a pipe; closed when the last has gone, or no one reads them.
 class Feed {
  public:
   Feed(Fd fd, ByteView bytes) : fd_(without_waiting(std::move(fd))), left_(bytes) { flow(); }
@@ -51,7 +51,7 @@ class Feed {
   ByteView left_;
 };
 
-// Reads what is there, but not for ever from one that writes for ever; closed at its end.
+// Reads what is there, but not forever from one that writes forever; closed at its end.
 template <class Sink>
 void drain(Fd& fd, Sink sink) {
   char buffer[16384];

@@ -13,7 +13,7 @@
 
 namespace keyagent::worker {
 
-// Of the clock that goes on while the host sleeps: a lease does too.
+// Of the clock that continues while the host sleeps: a lease does too.
 using BootTime = std::chrono::nanoseconds;
 BootTime boot_now();
 
@@ -32,7 +32,7 @@ class Flag {
   std::atomic<bool> raised_{false};
 };
 
-// How long a task may go on. Thread-safe: one side extends it, the other obeys.
+// How long a task may continue. Thread-safe: one side extends it, the other obeys.
 class LeaseGuard {
  public:
   explicit LeaseGuard(BootTime until) : until_(until.count()) {}

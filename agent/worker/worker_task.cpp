@@ -22,7 +22,7 @@ bool is_final(Code code) {
   return code == Code::kKeyState || code == Code::kDenied || code == Code::kUsage;
 }
 
-// Keeps the lease of one task while it lives, in a thread of its own: the agent may be slow, and
+// Keeps the lease of one task while it lives, in its own thread: the agent may be slow, and
 // the handler is to end in time all the same.
 class LeaseRenewer {
  public:
@@ -120,7 +120,7 @@ HandlerEnd run(client::Client& agent, const HandlerConfig& handler, const TakenT
               {}};
     }
   }
-  // Nothing is begun that somebody else may begin too.
+  // Nothing is begun that someone else may begin too.
   if (leash.is_cut().raised() || killed.raised() || boot_now() >= leash.until())
     return {"retry", "not started: its lease expired", {}};
   try {

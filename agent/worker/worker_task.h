@@ -13,7 +13,7 @@ struct TakenTask {
 };
 
 // Keeps its lease, fetches its credential, runs the handler and tells the agent its outcome. Blocks
-// until the agent has that on its disk, or the task is not this worker's any more. After `killed`
+// until the agent has that on its disk, or the task is not this worker's anymore. After `killed`
 // nothing is waited for longer than some seconds. Throws nothing.
 void do_task(client::Client& agent, const HandlerConfig& handler, const TakenTask& taken,
              const Flag& killed);

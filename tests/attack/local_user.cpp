@@ -126,7 +126,7 @@ Fd connection(const Target& target) {
   return fd;
 }
 
-// Hundreds of requests on one connection, whose answers nobody reads.
+// Hundreds of requests on one connection, whose answers no one reads.
 Attack pipeline(const Target& target) {
   return {"pipelined requests, answers unread", 2, [target] {
             return [target](Attempts& count) {

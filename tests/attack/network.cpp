@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Somebody who reaches the instance's ports and has nothing: no certificate, no password, no token.
+// Someone who reaches the instance's ports and has nothing: no certificate, no password, no token.
 //   --api URL --agents URL --fingerprint TEXT --seconds N --user NAME --paths FILE (METHOD PATH
 //   lines)
 #include <netdb.h>
@@ -53,7 +53,7 @@ std::shared_ptr<tls::Library> library() {
   return std::make_shared<tls::Library>(std::make_shared<test::SoftwareBackend>());
 }
 
-// What the API gives to everybody: the CRL, an enrollment that waits for its approval, and the end
+// What the API gives to everyone: the CRL, an enrollment that waits for its approval, and the end
 // of a session that there is not.
 bool is_public(const std::string& path) {
   return path.find("/v1/crl") == 0 || path.find("/v1/enrol") == 0 || path == "/v1/logout";
@@ -92,7 +92,7 @@ Attack login(const std::string& name, const Target& target,
           }};
 }
 
-// Enrollments that nobody asked for: each waits for an approval, none becomes an agent.
+// Enrollments that no one asked for: each waits for an approval, none becomes an agent.
 Attack enrollments(const Target& target) {
   return {"enrollments nobody asked for", 2, [target] {
             auto address = std::make_shared<Address>(target);

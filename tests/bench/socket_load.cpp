@@ -1,4 +1,4 @@
-// The agent through its socket: N clients, each with a connection of its own, one request at a
+// The agent through its socket: N clients, each with its own connection, one request at a
 // time.
 //   --socket PATH --op sign|open|status --key NAME [--algorithm ES256] [--clients N]
 //   [--milliseconds N] [--name NAME]

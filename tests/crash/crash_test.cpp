@@ -1,5 +1,5 @@
 // scripts/crash-test: stops the agent at every point of a rekey, in every way that a host can stop
-// it, and looks at what is left.
+// it, and checks what is left.
 //
 // usage: crash_test [--token softhsm|tpm] [--mode kill|power|torn|enospc|eio|call] [--act
 // rekey|retire]

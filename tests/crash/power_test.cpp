@@ -1,4 +1,4 @@
-// Stops a process at every point of its writes and looks whether what it keeps is whole, and
+// Stops a process at every point of its writes and checks whether what it keeps is whole, and
 // whether every write that was acknowledged is there (RELIABILITY 76, 78, 80).
 //
 // usage: power_test [--subject NAME] [--mode kill|power|torn|enospc|eio] [--from N] [--step N]
@@ -80,7 +80,7 @@ int act(const std::string& name, const fs::path& folder, const fs::path& acks) {
   return 0;
 }
 
-// --- who looks at it
+// --- who checks it
 // -------------------------------------------------------------------------------------------------
 
 class Examiner {

@@ -1,5 +1,5 @@
 // stop_at: runs a program and does something to it at its N-th call that changes a disk or tells
-// somebody something. strace's fault injection counts the calls of each thread by itself, which
+// someone something. strace's fault injection counts the calls of each thread by itself, which
 // enumerates nothing in a program of ten threads; here one count goes through all of them.
 //
 // usage: stop_at --root FOLDER --report FILE [--at N --do kill|power|torn|enospc|eio]

@@ -88,7 +88,7 @@ class Budgets : public testing::Test {
     return "  - name: flooder\n    allow: [" + actions + "]\n    who: {user: \"" +
            std::to_string(kFlooder) + "\"}\n";
   }
-  // How many of so many signatures the owner gets, each over a connection of its own now and then.
+  // How many of so many signatures the owner gets, each over its own connection now and then.
   int owner_gets(int count) {
     int got = 0;
     for (int i = 0; i < count; i += 20) {
@@ -183,7 +183,7 @@ TEST_F(Budgets, Fault149_IdleConnectionsOfOthersKeepNobodyOut) {
   }
 }
 
-// A client goes on as if nothing had happened when the agent has closed its idle connection.
+// A client continues as if nothing had happened when the agent has closed its idle connection.
 TEST_F(Budgets, Fault149_IdleConnectionsAreClosedAndAClientConnectsAgain) {
   agent_.extra = "limits: {idle-timeout: 500ms}\n";
   start();
@@ -255,7 +255,7 @@ TEST_F(Budgets, Fault155_AHugeNameLeavesNoTraceAndTheTailShowsTheLog) {
   EXPECT_GT(owner.call(tail).audit_tail().records_size(), 1);
 }
 
-// A bad envelope and a cheap request in one write: the cheap answer is not there before the bad
+// A bad envelope and a cheap request in one write: the cheap answer does not exist before the bad
 // one.
 TEST_F(Budgets, Fault104_WhatIsPipelinedBehindABadEnvelopeIsAnsweredAfterIt) {
   start();

@@ -42,7 +42,7 @@ class Certificate : public OpensslTest {
     host_.shell("openssl x509 -req -in " + key + ".csr -CA middle.pem -CAkey middle.key " +
                 "-CAcreateserial " + how + " -out " + name + ".pem");
   }
-  // A command of openssl that serves on a port of its own until the end of the test.
+  // A command of openssl that serves on its own port until the end of the test.
   std::string serve(const std::string& how) {
     const auto port = std::to_string(free_port());
     const auto started = with_provider("openssl s_server -accept " + port + " -www " + how +

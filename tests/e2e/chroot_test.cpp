@@ -20,7 +20,7 @@ std::string rule_for(const std::string& name, uid_t uid) {
          std::to_string(uid) + "\"}}\n";
 }
 
-// A child that connects, leaves the root directory, and asks again each time it is told to: one
+// A child that connects, leaves the root directory, and asks again each time it is notified to: one
 // byte in, one out.
 class Leaver {
  public:
@@ -50,7 +50,7 @@ class Leaver {
   }
 
  private:
-  // As HAProxy bounds its workers: no thread can be started any more.
+  // As HAProxy bounds its workers: no thread can be started anymore.
   static bool bounded(bool threads) {
     const rlimit none{0, 0};
     return threads || ::setrlimit(RLIMIT_NPROC, &none) == 0;

@@ -43,7 +43,7 @@ class Provider : public OpensslTest {
     host_.shell("openssl x509 -req -in " + name + ".csr -CA ca.pem -CAkey ca.key -CAcreateserial " +
                 "-copy_extensions copy -days 10 -out " + name + ".pem");
   }
-  // nginx with these keys, on a port of its own.
+  // nginx with these keys, on its own port.
   void start_nginx(const std::vector<std::string>& keys) {
     port_ = std::to_string(free_port());
     configure_nginx(keys);
@@ -315,7 +315,7 @@ TEST_F(Provider, Fault126_TheAgentRestartedTwentyTimesUnderLoadFailsNoHandshake)
   EXPECT_GE(all, 20);
 }
 
-// --- in a program of our own
+// --- in our own program
 // -------------------------------------------------------------------------------------------------
 
 class Loaded : public Provider {

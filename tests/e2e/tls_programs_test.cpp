@@ -177,7 +177,7 @@ class Postgres : public TlsPrograms {
   static std::string account_group() {
     return ::getgrgid(::getpwnam(account().c_str())->pw_gid)->gr_name;
   }
-  // A cluster of its own whose users prove themselves with certificates.
+  // Its own cluster whose users prove themselves with certificates.
   void start() {
     port_ = std::to_string(free_port());
     run("mkdir cluster sockets && install -m 0600 server.key cluster.key && chown " + account() +
@@ -218,7 +218,7 @@ TEST_F(Postgres, T12_ServerAndPsqlProveKeysOfTheToken) {
   EXPECT_NE(query("").status, 0) << "no key";
   EXPECT_NE(query("sslcert=stranger.pem sslkey=stranger.key").status, 0) << "another's key";
   EXPECT_NE(query("sslcert=client.pem sslkey=stranger.key").status, 0);
-  // Both ends go on with an agent that was restarted: nothing of it is kept in the server.
+  // Both ends continue with an agent that was restarted: nothing of it is kept in the server.
   ASSERT_EQ(host_.stop(), 0);
   host_.start();
   ASSERT_TRUE(host_.serving()) << host_.story();

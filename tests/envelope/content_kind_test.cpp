@@ -1,4 +1,4 @@
-// RELIABILITY 156: a key opens content of one kind only, authenticated or AES-CBC, so that nobody
+// RELIABILITY 156: a key opens content of one kind only, authenticated or AES-CBC, so that no one
 // learns of a text by changing it, or by what another one's wrapped key opens.
 
 #include <gmock/gmock.h>

@@ -1,5 +1,5 @@
 // The JOSE vectors of Wycheproof (C2SP), from the folder that KEYAGENT_VECTORS names. Every vector
-// is judged; those whose judgement differs from ours are listed with their reason and counted, so
+// is checked; those whose judgement differs from ours are listed with their reason and counted, so
 // that none hides.
 
 #include <gtest/gtest.h>

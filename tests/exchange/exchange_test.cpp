@@ -71,7 +71,7 @@ class ExchangeTest : public ::testing::Test {
     third_.reset();
     hsm_.reset();
   }
-  // Each test has a specification of its own.
+  // Each test has its own specification.
   void SetUp() override {
     specification_ = "s" + std::to_string(++count_);
     key_ = source_->make(name().c_str(), Purpose::kStorage, {}, true);
@@ -241,7 +241,7 @@ TEST_F(ExchangeTest, X2_APackageOfAnotherSpecificationRequestOrTimeIsRefused) {
 }
 
 TEST_F(ExchangeTest, Fault095_APackageOfAnotherSourceIsRefused) {
-  // The third has all public keys, and a key of its own that it would have the target use.
+  // The third has all public keys, and its own key that it would have the target use.
   const auto planted = third_->make(name().c_str(), Purpose::kStorage, {}, true);
   auto by_third = order(*target_);
   by_third.key = planted.kid;
@@ -270,7 +270,7 @@ TEST_F(ExchangeTest, Fault090_AKeyIsWrappedOnlyForTheKeyThatThePinnedTargetNames
   EXPECT_THAT(
       refused(Code::kIntegrity, [&] { export_key(source_->keys, source_->vault, clock_, bad); }),
       HasSubstr(jwk_thumbprint(attacker.spki())));
-  // The word of another identity, under the pinned one's kid: both fingerprints are told.
+  // The word of another identity, under the pinned one's kid: both fingerprints are notified.
   bad = order(*third_);
   bad.target = target_->identity.kid;
   const auto text =

@@ -1,5 +1,5 @@
 // JWE compact through the whole of open(): parser, key operations, authenticated decryption.
-// Nothing but Error may come out, and never a plaintext, for nobody can guess one of our keys.
+// Nothing but Error may come out, and never a plaintext, for no one can guess one of our keys.
 #include <cstddef>
 #include <cstdint>
 #include <cstdlib>

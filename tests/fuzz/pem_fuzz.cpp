@@ -1,5 +1,5 @@
 // Files as editors leave them, before anything is parsed: what is found in one is found again when
-// it is written anew, and a secret that is taken is one line.
+// it is written again, and a secret that is taken is one line.
 #include <algorithm>
 #include <cstddef>
 #include <cstdint>

@@ -1,4 +1,4 @@
-// What an auth key may sign: whatever is recognised is exactly one of the four things, and no text.
+// What an auth key may sign: whatever is recognized is exactly one of the four things, and no text.
 #include <algorithm>
 #include <cstddef>
 #include <cstdint>

@@ -92,7 +92,7 @@ TEST_F(GateCensusTest, Fault154_PathsAreShownToTheirReporterAndAdminsOnly) {
   EXPECT_EQ(hidden.SerializeAsString().find("secret-project"), std::string::npos);
 }
 
-// Whoever may not count a key cannot have it destroyed by finding nothing elsewhere.
+// Anyone who may not count a key cannot have it destroyed by finding nothing elsewhere.
 TEST_F(GateCensusTest, Fault154_AnEmptyScanCountsForTheCallersOwnKeysOnly) {
   create("backup-vault", "storage");
   const auto old = keys_.find("backup-vault").kid;

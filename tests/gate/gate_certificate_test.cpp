@@ -61,7 +61,7 @@ class GateCertificateTest : public GateTest {
     return {};
   }
 
-  // Days from the time that the chains of tests/pki are looked at to now.
+  // Days from the time that the chains of tests/pki are checked to now.
   const int today_ = static_cast<int>((system_clock().now() - test::kNow) / std::chrono::hours(24));
   const Party root_ =
       issue({"root", nullptr, test::kAuthority, test::ec_key(), today_ - 30, today_ + 3650});

@@ -90,7 +90,7 @@ rules:
     order.set_name("data.customers");
     return request;
   }
-  // Signed by the source as it should be, and wrapped by nobody.
+  // Signed by the source as it should be, and wrapped by no one.
   std::string package_that_does_not_unwrap() {
     const auto record = keys_.find("exchange-identity");
     exchange::Package package;
@@ -191,7 +191,7 @@ TEST_F(GateExchangeTest, Fault094_WhatDoesNotUnwrapIsOneAnswerOnABeatAndCosts) {
   EXPECT_FALSE(ask(kInstance, import_request(good)).has_failure());
 }
 
-// To sign as somebody is a use of that key: a rule for the data key alone does not allow it.
+// To sign as someone is a use of that key: a rule for the data key alone does not allow it.
 TEST_F(GateExchangeTest, Fault145_WhoMayNotSignWithTheIdentityOffersAndExportsNothing) {
   const auto offered = export_request();
   create("codesign", "sign");
@@ -214,7 +214,7 @@ rules:
   refusal = ask(kInstance, offered);
   EXPECT_EQ(refusal.failure().code(), wire::DENIED) << refusal.failure().text();
   EXPECT_THAT(audit_lines().back(), HasSubstr("signed by exchange-identity " + source_.kid()));
-  // A key that is not there is not told from one that may not be seen.
+  // A key that does not exist is not told from one that may not be seen.
   offer.mutable_exchange_offer()->set_identity("nothing-here");
   EXPECT_EQ(refused(kInstance, offer), wire::DENIED);
   EXPECT_THAT(ask(kInstance, offer).failure().text(),

@@ -44,7 +44,7 @@ class GateRecordTest : public GateTest {
   GateRecordTest() { options_.deadline = 10min; }
   ~GateRecordTest() override { g_audit_disk_fails = false; }
 
-  // From here on the log has failed for good.
+  // From here on the log has failed permanently.
   void break_the_log() {
     g_audit_disk_fails = true;
     audit::Event event;
@@ -53,7 +53,7 @@ class GateRecordTest : public GateTest {
     EXPECT_FALSE(audit_.healthy());
   }
 
-  // A request on a thread of its own, in whose token a call hangs until end().
+  // A request on its own thread, in whose token a call hangs until end().
   struct Hung {
     Hung(GateRecordTest& test, wire::Request request)
         : thread([this, &test, request = std::move(request)]() mutable {

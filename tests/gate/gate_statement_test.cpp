@@ -348,7 +348,7 @@ TEST_F(GateStatementTest, Fault144_ATextIsSignedInItsKnownFormByAKeyOfItsPurpose
   refused(text("exchange-identity", message_type, other));
 }
 
-// A key of the operator's naming, from before there were purposes for keys that vouch.
+// A key of the operator's naming, from before there were purposes for keys that sign statements.
 TEST_F(GateStatementTest, Fault144_DoctorNamesASignKeyThatVouchesUntilItIsRetyped) {
   const auto kid = create("our-confirm", "sign").kid();
   const std::string type(envelope::type_of(envelope::Statement::kEpoch));

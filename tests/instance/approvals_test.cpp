@@ -69,7 +69,7 @@ TEST_F(ApprovalsTest, Fault159_APeerAndItsPolicyNeedASecondPersonEach) {
   EXPECT_EQ(approve("second", pending()), 3);
   ASSERT_EQ(approve("crypto", pending()), 0) << last_.output;
   EXPECT_FALSE(peers().at(0).at("automatic").is_null());
-  // Less needs nobody else.
+  // Less needs no one else.
   ASSERT_EQ(run("crypto", "peer automatic berlin"), 0) << last_.output;
   EXPECT_TRUE(peers().at(0).at("automatic").is_null());
 }
@@ -85,7 +85,7 @@ TEST_F(ApprovalsTest, Fault159_ATokenWithGroupsIsGoodOnceAnOperatorHasApprovedIt
   SimulatedAgent agent(it_, "web1");
   EXPECT_EQ(agent.enrol(token).at("state"), "trusted");
   EXPECT_EQ(it_.json("audit", "agents web1").at("agents").at(0).at("groups"), Json{"db"});
-  // So does one that inherits; any other needs nobody.
+  // So does one that inherits; any other needs no one.
   EXPECT_EQ(run("crypto", "token --agent web1 --inherit"), 0);
   EXPECT_NE(pending(), "none");
   ASSERT_EQ(run("crypto", "decision reject " + pending()), 0) << last_.output;
@@ -107,7 +107,7 @@ TEST_F(ApprovalsTest, Fault159_RulesThatLetSomebodyDecryptNeedAPersonWhoGainsNot
   ASSERT_EQ(run("crypto", "specification access pay --from access.json"), 0) << last_.output;
   EXPECT_EQ(approve("second", pending()), 3);
   EXPECT_THAT(last_.output, HasSubstr("your own role"));
-  // Somebody changes it meanwhile: what was asked for is no longer what it would be.
+  // Someone changes it meanwhile: what was asked for is no longer what it would be.
   rules("\"users\":[\"nobody\"]");
   std::ofstream(it_.work.path() / "none.json") << "[]";
   const auto id = pending();

@@ -1,4 +1,4 @@
-// RELIABILITY 158: a real agent and a real instance whose store somebody writes to behind its back.
+// RELIABILITY 158: a real agent and a real instance whose store someone writes to behind its back.
 // Nothing is ever given as what it is not.
 
 #include "agent/envelope/envelope.h"

@@ -33,7 +33,7 @@ class Clone : public testing::TestWithParam<const char*> {
     for (const char* specification : {"cards", "pay"}) fill(specification);
     put_credential(source_, "db", "s3cr3t");
     identity_ = source_.json("crypto", "exchange identity").at("identity");
-    // What a copy must not have: somebody to whom the source gives without asking a person.
+    // What a copy must not have: someone to whom the source gives without asking a person.
     const std::string third(43, 'A');
     ASSERT_EQ(source_.keyagent("crypto", "peer add third --identity=" + third).status, 0);
     ASSERT_EQ(source_.keyagent("crypto", "peer automatic third --frequency recurring-clone").status,
@@ -150,7 +150,7 @@ TEST_P(Clone, X12_EveryRecordIsThereAtOnceAndIsReadWhenTheKeysHaveCome) {
       EXPECT_EQ(get(specification, i).output, value(specification, i));
   }
   EXPECT_EQ(web1.fetch("db").at("token"), "s3cr3t");
-  // The copy writes under a key of its own, once it has one.
+  // The copy writes under its own key, once it has one.
   std::ofstream(copy_.work.path() / "value") << "new";
   const auto early = copy_.keyagent("ops", "record put pay new --from value");
   EXPECT_THAT(early.output, HasSubstr("specification create pay"));

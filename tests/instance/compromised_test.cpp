@@ -1,4 +1,4 @@
-// A process of the instance's user that is not keyinstanced any more: what its agent gives it
+// A process of the instance's user that is not keyinstanced anymore: what its agent gives it
 // (RELIABILITY 144). And a deployment from before there were purposes for keys that vouch.
 
 #include <gmock/gmock.h>

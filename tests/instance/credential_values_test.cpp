@@ -57,7 +57,7 @@ TEST_F(CredentialValues, X1_FollowTheRekeyOfTheirKeyWhichMayGoThen) {
   ASSERT_EQ(done.status, 0) << done.output;
   EXPECT_EQ(credential("mail").at("kid"), active());
   EXPECT_EQ(data_.reported(old), 0);
-  // Opened again, for somebody new.
+  // Opened again, for someone new.
   ASSERT_EQ(data_.run("ops", "credential assign mail --agent web1 --agent web2").status, 0);
   EXPECT_EQ(web2->fetch("mail").at("token"), "s3cr3t");
 }
@@ -119,7 +119,7 @@ TEST_F(CredentialValues, X2_WhoMayPutThemIsSaidByTheSpecification) {
 TEST_F(CredentialValues, X1_OfAnEarlierProgramAreMovedAtTheStart) {
   const auto web1 = agent("web1");
   put("mail", "later");
-  // What it had: the value sealed by a key of its own, in the credential's row.
+  // What it had: the value sealed by its own key, in the credential's row.
   wire::Request create, seal;
   create.mutable_key_create()->set_name("instance-storage");
   create.mutable_key_create()->set_purpose("storage");

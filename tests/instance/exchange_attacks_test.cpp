@@ -1,4 +1,4 @@
-// What somebody on the line, a peer that lies, and a store from a backup do to requests for keys.
+// What someone on the line, a peer that lies, and a store from a backup do to requests for keys.
 
 #include <gmock/gmock.h>
 
@@ -29,7 +29,7 @@ class ExchangeAttacks : public testing::Test {
     }
   }
   Json show(const std::string& id) { return target_.exchanges.show(id); }
-  // The payload of what an end said, changed, and signed anew by it.
+  // The payload of what an end said, changed, and signed again by it.
   static std::string forge(MemoryDoor& signer, const std::string& text,
                            const std::function<void(Json&)>& change) {
     const Json outer = parse_object(text);

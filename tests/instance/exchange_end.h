@@ -1,5 +1,5 @@
 #pragma once
-// One end of an exchange on a store of its own, with keys in memory behind the door, and the line
+// One end of an exchange on its own store, with keys in memory behind the door, and the line
 // between two ends, which can be broken.
 
 #include <gtest/gtest.h>
@@ -109,7 +109,7 @@ class MemoryDoor final : public KeyExchangeBackend {
 
 struct ExchangeEnd;
 
-// To whoever listens at the peer's URL.
+// To anyone who listens at the peer's URL.
 class MemoryLine final : public PeerTransport {
  public:
   std::string post(const store::Peer& peer, const std::string& text) override;

@@ -28,7 +28,7 @@ TEST_F(ExchangeInstances, X3_APeerIsItsPinnedKeyAndTheHostIsOnlyTheWay) {
   EXPECT_EQ(identity(*source_), source);  // made once
   ASSERT_NE(source, target);
   ASSERT_EQ(add(*target_, "source", *source_, source).status, 0);
-  // Not yet a peer there: nobody signed the refusal, it is a fault of the way.
+  // Not yet a peer there: no one signed the refusal, it is a fault of the way.
   EXPECT_EQ(check("source").at("checks").at(2).at("code"), "PEER");
   ASSERT_EQ(add(*source_, "target", *target_, target).status, 0);
   const Json checks = check("source").at("checks"), &reached = checks.at(2);

@@ -39,7 +39,7 @@ std::optional<State> meant(std::string cell, const ExchangeFacts& facts) {
   return exchange_state_of(cell).value();
 }
 
-// The transcript goes when what it tells of is done anew.
+// The transcript goes when what it reports is done again.
 bool know(const ExchangeFacts& facts, State state) {
   return state == State::kVerified ||
          (facts.verified && (state == State::kComplete || has_ended(state)));
@@ -149,8 +149,8 @@ struct Ends {
   State source = State::kPending, target = State::kPending;
   ExchangeFacts of_source{Side::kSource}, of_target{Side::kTarget};
   bool known = false;    // the source has the request
-  bool retried = false;  // the target begins anew
-  int wild;              // of 100: how often something is lost or somebody meddles
+  bool retried = false;  // the target begins again
+  int wild;              // of 100: how often something is lost or someone meddles
 
   bool chance() { return static_cast<int>(random() % 100) < wild; }
   void happen(State& state, ExchangeFacts& facts, Event event) {
@@ -237,7 +237,7 @@ TEST(ExchangeRequest, X8_BothEndsAgreeAtTheEndWhateverIsLostBetweenThem) {
       if (both.chance() && both.random() % 10 == 0) both.meddle();
       both.turn();
     }
-    // Then the line is good, and nobody meddles.
+    // Then the line is good, and no one meddles.
     both.wild = 0;
     if (both.known) both.happen(both.source, both.of_source, Event::kApprove);
     for (int i = 0; i < 10; ++i) both.turn();

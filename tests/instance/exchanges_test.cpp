@@ -1,4 +1,4 @@
-// Requests for keys between two instances, each on a store of its own, with signed messages and a
+// Requests for keys between two instances, each on its own store, with signed messages and a
 // clock that the test moves.
 
 #include <gmock/gmock.h>

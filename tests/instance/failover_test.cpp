@@ -166,7 +166,7 @@ class FailoverTest : public testing::Test {
   std::string order_all(InstanceProcess& replica) {
     return replica.json("crypto", "rekey --all --canary 20 --parallel 2").at("batch");
   }
-  // Everybody reads again, at `left`, and every order has been done.
+  // Everyone reads again, at `left`, and every order has been done.
   void expect_all_served(InstanceProcess& left, const std::string& batch) {
     EXPECT_TRUE(
         wait_until([&] { return Replicas::states(left, batch)["confirmed"] == kAgents; }, 90s))

@@ -118,7 +118,7 @@ TEST_F(InstanceTaskTest, R11_ATaskGoesFromAPersonToAnAgentAndItsOutcomeBack) {
   EXPECT_EQ(ended.at("result"), "line 1\n");
   EXPECT_EQ(ended.at("input"), (Json{{"release", {{"number", 7}}}}));
   EXPECT_EQ(ended.at("submitted_by"), "ops");
-  // Whoever may only see that there are tasks sees its end, and not what it carried.
+  // Anyone who may only see that there are tasks sees its end, and not what it carried.
   const Json seen = instance().show(id_of(taken));
   EXPECT_EQ(seen.at("text"), "in 3 s");
   EXPECT_EQ(seen.at("input"), nullptr);

@@ -186,7 +186,7 @@ class OpenApi : public testing::Test {
     ask("GET", "/v1/peers");
     const Json own = ask("POST", "/v1/exchange/identity");
     EXPECT_EQ(own.at("identity"), ask("GET", "/v1/peers").at("identity"));
-    // Nobody is there: it is known by its key, and waits.
+    // No one is there: it is known by its key, and waits.
     const auto other = library_keys_->add("peer", Purpose::kSign, KeyAlgorithm::kEcP256);
     ask("PUT", "/v1/peers/berlin",
         {{"identity", other.kid.text()},
@@ -245,7 +245,7 @@ TEST_F(OpenApi, EveryRequestIsAnsweredAsTheDocumentsSay) {
   people();
   const auto file = instance_.work.path() / "answers";
   std::ofstream(file) << heard_.str();
-  // Elsewhere: a WebSocket; an instance with an outside CA; one that was put back from a backup;
+  // Elsewhere: a WebSocket; an instance with an external CA; one that was restored from a backup;
   // what needs a second one.
   std::string unasked;
   for (const char* each :

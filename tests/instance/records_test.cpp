@@ -168,7 +168,7 @@ TEST_P(RecordsTest, Fault158_ARecordThatWasGivenItsOwnEnvelopeOfBeforeIsRefused)
   EXPECT_EQ(got.status, 6);
   EXPECT_THAT(got.output, HasSubstr("another version"));
   EXPECT_THAT(got.output, Not(HasSubstr("100")));
-  // Its versions go on after it was removed, so that nothing of before comes back.
+  // Its versions continue after it was removed, so that nothing of before comes back.
   ASSERT_EQ(it().run("app", "record remove pay limit").status, 0);
   ASSERT_EQ(it().put("limit", "7").status, 0);
   EXPECT_EQ(it().get("limit").output, "7");

@@ -252,7 +252,7 @@ TEST_P(ReencryptionTest, X5_AfterAnImportRecordsComeUnderAKeyOfOnesOwnHoweverOft
   EXPECT_TRUE(instance::DataKeys::active(it().keys->generations("copied")));
 }
 
-// Of two replicas the one that works is stopped; the other goes on, and what the first wanted to
+// Of two replicas the one that works is stopped; the other continues, and what the first wanted to
 // write when it wakes is not written.
 TEST(ReencryptionReplicas, Fault136_AReplicaThatWasStoppedWritesNothingAfterTheOtherTookOver) {
   if (!Postgres::missing().empty()) GTEST_SKIP() << Postgres::missing() << " is not installed";

@@ -123,7 +123,7 @@ TEST_F(RestoredTest, Fault132_AgentsOfARestoredStoreGetNothingUntilItIsAcceptedA
   EXPECT_EQ(runs(waits), 1);
   EXPECT_EQ(runs(goes_on), 1);
   EXPECT_EQ(code_of([&] { trusted_by(spare); }), Code::kDenied) << "it may have been used since";
-  // Its end is not known here any more, but to the agent's journal: it is not done again.
+  // Its end is not known here anymore, but to the agent's journal: it is not done again.
   task_becomes(done, "unknown");
   ASSERT_EQ(instance_.keyagent("alice", "task retry " + done).status, 0);
   task_becomes(done, "done");

@@ -59,7 +59,7 @@ TEST_F(PeriodTest, Fault165_PastPeriodAndGraceAKeySignsNothingAndARekeyCuresIt) 
   } catch (const Error& error) {
     EXPECT_THAT(error.what(), HasSubstr("keyagent rekey one"));
   }
-  // After a restart too, before the scheduler has looked at the clock.
+  // After a restart too, before the scheduler has checked the clock.
   scheduler_->save();
   open();
   store_->set_periods(periods_);

@@ -126,7 +126,7 @@ TEST_F(RekeyTest, R7_ARefusedKeyIsDestroyedTheOldOneStaysAndItIsAnAlarm) {
   EXPECT_TRUE(said("rekey.refused"));
 }
 
-// A peer may take days: what the token did with the key meanwhile is looked at before the switch.
+// A peer may take days: what the token did with the key meanwhile is checked before the switch.
 TEST_F(RekeyTest, ANewKeyThatBreaksAfterItsProofNeverBecomesActive) {
   peer_ = &the_peer_;
   open();

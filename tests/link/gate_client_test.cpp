@@ -1,4 +1,4 @@
-// The agent's own requests wait for nobody else's.
+// The agent's own requests wait for no one else's.
 
 #include "agent/link/gate_client.h"
 
@@ -14,8 +14,8 @@ class GateClientTest : public gate::GateTest {
   }};
 };
 
-// Whoever finishes in the token takes the next request that waits there: with a queue that never
-// empties that would be for ever.
+// Anyone who finishes in the token takes the next request that waits there: with a queue that never
+// empties that would be forever.
 TEST_F(GateClientTest, CallEndsWithItsOwnAnswerWhileOthersWaitForTheToken) {
   options_.token_operations = 1;
   options_.deadline = 60s;

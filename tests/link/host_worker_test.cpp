@@ -18,7 +18,7 @@ using testing::HasSubstr;
 using testing::Not;
 using testing::StartsWith;
 
-// Not one that is dead and that nobody has waited for.
+// Not one that is dead and that no one has waited for.
 bool is_running(const std::string& pid) {
   const std::string stat = read_text("/proc/" + pid + "/stat");
   const auto name_end = stat.rfind(')');

@@ -101,7 +101,7 @@ TEST_F(LinkTest, R10_OrderOfBeforeACrashIsFoundInTheLedger) {
   instance_.order_rekey("order-1", "transport");
   ASSERT_TRUE(eventually([this] { return keys_.rekeys().size() == 1; }));
   link_->stop();
-  // The state file was not written any more.
+  // The state file was not written anymore.
   const auto path = hsm_.folder() / "state";
   LinkStore store(path);
   store.update([](LinkState& state) { state.orders.clear(); });

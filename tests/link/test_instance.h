@@ -24,7 +24,7 @@ struct Mischief {
   std::atomic<bool> other_ca{false};              // gives another CA than it is pinned by
   std::atomic<bool> other_key{false};             // certifies another key
   std::atomic<bool> other_name{false};            // certifies another id
-  std::atomic<bool> foreign_challenge{false};     // seals challenges to a key of its own
+  std::atomic<bool> foreign_challenge{false};     // seals challenges to its own key
   std::atomic<bool> credential_challenge{false};  // hands a credential in as a challenge
   std::atomic<bool> other_fingerprint{false};     // waits for an approval of another key
   std::atomic<bool> forged_confirmation{false};
@@ -47,7 +47,7 @@ class TestInstance {
   std::string url() const;
   std::string fingerprint() const { return ca_.spki_sha256(); }
   std::string make_token();
-  // Another CA than its own judges the agents: TLS refuses them.
+  // Another CA than its own checks the agents: TLS refuses them.
   void distrust_agents();
   // The agents' listener goes away, and comes back at the same port.
   void go_away();

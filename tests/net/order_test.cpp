@@ -195,7 +195,7 @@ TEST_F(SharesTest, Fault149_IdleConnectionsOfOthersKeepNobodyOut) {
   for (uid_t uid = 61191; uid < 61195; ++uid) hold_connections(uid, 32);
   ASSERT_TRUE(eventually([&] { return server.stats().accepted + server.stats().refused == 128; }));
   EXPECT_LE(server.stats().connections, 64u);
-  // Somebody who has none yet finds the places that are kept …
+  // Someone who has none yet finds the places that are kept …
   const auto serves = [&](uid_t uid) {
     return in_child([&] {
       if (::setuid(uid) != 0) return 100;

@@ -11,7 +11,7 @@ SecretBytes secret(const std::string& text) {
 
 class View : public TokenTest {
  protected:
-  // The Token's module must be finalised before libp11 runs it.
+  // The Token's module must be finalized before libp11 runs it.
   Libp11View view() {
     token_.reset();
     return Libp11View(hsm_.profile(), hsm_.folder());

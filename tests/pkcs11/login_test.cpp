@@ -24,7 +24,7 @@ class LoginTest : public TokenTest {
   void use_pin(const std::string& pin) {
     options_.pin = [pin] { return SecretBytes(pin.begin(), pin.end()); };
   }
-  // Attempts to bring the token up, until the module was initialised `runs` times more.
+  // Attempts to bring the token up, until the module was initialized `runs` times more.
   void keep_trying(std::uint64_t runs) {
     const auto before = shim::count("C_Initialize");
     ASSERT_TRUE(eventually([&] {

@@ -152,7 +152,7 @@ TEST_P(MeddlingTest, Fault048_WhatTheModuleChangesInTheProcessIsPutBack) {
 
 INSTANTIATE_TEST_SUITE_P(Calls, MeddlingTest, ::testing::Values("C_Initialize", "C_Login"));
 
-// 10 KiB and a file descriptor an operation: nothing here hides it from whoever watches the
+// 10 KiB and a file descriptor an operation: nothing here hides it from anyone who watches the
 // process (the unit's limits; agent/daemon), and no operation fails of it.
 TEST_F(ModuleTest, Fault049_ALeakingModuleIsSeenFromOutsideAndFailsNoOperation) {
   open_with_key();
@@ -176,7 +176,7 @@ TEST_F(ModuleTest, Fault051_AModuleReplacedWhileItRunsGoesOnAsItWas) {
   std::ofstream(hsm_.folder() / "new.so") << "no module at all";
   std::filesystem::rename(hsm_.folder() / "new.so", file);
   EXPECT_TRUE(verifies(spki, sign_digest()));
-  // The whole ladder: finalised and initialised, in the file that was loaded.
+  // The whole ladder: finalized and initialized, in the file that was loaded.
   token_->run([](Session& session) { session.c().C_Finalize(nullptr); });
   EXPECT_TRUE(verifies(spki, sign_digest()));
   EXPECT_EQ(token_->status().recoveries, 1u);

@@ -1,4 +1,4 @@
-// A network HSM: SoftHSM in a process of its own behind `p11-kit server`, which can be killed.
+// A network HSM: SoftHSM in its own process behind `p11-kit server`, which can be killed.
 
 #include <gtest/gtest.h>
 #include <sys/wait.h>

@@ -178,7 +178,7 @@ TEST_F(RecoveryTest, Fault021_AReplyLostInGenerationIsNotRepeated) {
   shim::set_faults("C_GenerateKeyPair:n=1:after:rv=0x30");
   EXPECT_ANY_THROW(generate_key(2));
   EXPECT_EQ(shim::count("C_GenerateKeyPair"), 1u);
-  // The pair is there, once: whoever chose the id finds it by the id.
+  // The pair is there, once: anyone who chose the id finds it by the id.
   EXPECT_EQ(token_->run([&](Session& session) { return find_objects(session, id(2)); }).size(), 2u);
 }
 

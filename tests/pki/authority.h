@@ -34,7 +34,7 @@ inline Bytes spki_of(const Pkey& key) {
   return out;
 }
 
-// The time at which the chains of tests are looked at.
+// The time at which the chains of tests are checked.
 inline const WallTime kNow = parse_rfc3339("2026-06-01T12:00:00.000Z");
 
 struct Party {

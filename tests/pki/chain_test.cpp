@@ -18,7 +18,7 @@ using namespace test;
 struct Case {
   const char* name;
   std::optional<ChainFault> refused;  // nullopt: taken
-  std::size_t size;                   // of the chain, or 0: not looked at
+  std::size_t size;                   // of the chain, or 0: not checked
   std::function<Scene(const House&)> make;
 };
 

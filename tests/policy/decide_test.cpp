@@ -141,7 +141,7 @@ TEST(Decide, R5_ReasonNamesRuleAndPlace) {
               HasSubstr("'never-prod' (/etc/keyagent/policy.yml:12) denies uid 1001"));
 }
 
-// Two callers, each with a key of its own: naming the other's key gets neither anything, whatever
+// Two callers, each with its own key: naming the other's key gets neither anything, whatever
 // the action.
 TEST(Decide, Fault097_KeyOfAnotherIsRefusedForEveryAction) {
   const auto policy = parse_policy(R"(
@@ -190,7 +190,7 @@ TEST(Decide, DecryptAndAgreeAreImpliedByNoOtherAction) {
   EXPECT_FALSE(decide(*policy, user(1001), {Action::kAgree, "mail", "transport"}).allowed);
 }
 
-// MISSION X6: a key leaves for nobody whom a rule does not name.
+// MISSION X6: a key leaves for no one whom a rule does not name.
 TEST(Decide, X6_ExportIsForThePeersOfARuleAndForNobodyElse) {
   const std::string a(43, 'A'), b(43, 'Q'), c(43, 'g');
   const auto policy = parse_policy(
@@ -230,7 +230,7 @@ TEST(Decide, AllowsSomeLooksAtAllowRulesOfTheCallerOnly) {
   EXPECT_FALSE(allows_some(*policy, by(Principal::Voucher::kTls, "1001"), Action::kOpen));
 }
 
-// A pattern that would take a backtracking matcher for ever.
+// A pattern that would take a backtracking matcher forever.
 TEST(Decide, PatternsTakeLinearTime) {
   Rule rule;
   rule.name = "stars";

@@ -15,7 +15,7 @@ namespace keyagent::test {
 
 class MemoryGate {
  public:
-  // Whom it answers; everybody else is refused.
+  // Whom it answers; everyone else is refused.
   static constexpr std::uint32_t kUid = 1000;
 
   PublicKeyInfo add(const std::string& name, Purpose purpose, KeyAlgorithm algorithm,

@@ -356,7 +356,7 @@ TEST_F(Confirmed, KeyDoesNotSignWhenTheProgramSaysAnythingElse) {
   }
   host_.AgentProcess::write("answer", "0", 0644);
   EXPECT_EQ(sign("deploy"), 0);
-  // Whoever is refused by the policy does not get as far as a question.
+  // Anyone who is refused by the policy does not get as far as a question.
   if (::geteuid() == 0) {
     const auto list = shell("ssh-keygen -Y sign -n file -f deploy.pub data", Host::as_agent());
     EXPECT_NE(list.status, 0);

@@ -46,7 +46,7 @@ TEST(SshWire, MpintsAreMinimalAndPositive) {
 TEST(SshWire, FieldThatIsCutShortIsRefusedAtEveryByte) {
   const SecretBytes message = Writer().uint32(7).string("abc").byte(1).take();
   for (std::size_t size = 0; size < message.size(); ++size) {
-    // A copy of its own, so that a sanitizer sees a read beyond the end.
+    // Its own copy, so that a sanitizer sees a read beyond the end.
     const Bytes cut(message.begin(), message.begin() + static_cast<std::ptrdiff_t>(size));
     Reader reader(cut);
     EXPECT_THROW(

@@ -37,7 +37,7 @@ TEST_P(SchemaTest, MissingMigrationIsRunOnceAndRowsStay) {
     return sql.first("SELECT note FROM agents", {}, [](const Row& row) { return row.text(0); });
   }),
             "none");
-  EXPECT_TRUE(store().agent("host-1"));  // a replica of the version before goes on
+  EXPECT_TRUE(store().agent("host-1"));  // a replica of the version before continues
 }
 
 TEST_P(SchemaTest, MigrationThatFailsLeavesNothing) {

@@ -1,4 +1,4 @@
-// A server that goes away, under a store that goes on.
+// A server that goes away, under a store that continues.
 
 #include "tests/support/postgres.h"
 

@@ -1,4 +1,4 @@
-// Replicas at the same database: each thread has a store of its own.
+// Replicas at the same database: each thread has its own store.
 
 #include <gtest/gtest.h>
 
@@ -274,7 +274,7 @@ TEST_P(Race, OneOfManyClaimsTheOnlyPlaceOfABatch) {
     }
     store().add_rekeys(orders, batch, "");
     orders = store().rekey_batch(batch);
-    // Each has an agent of its own: the rows that they change are different ones.
+    // Each has its own agent: the rows that they change are different ones.
     EXPECT_EQ(winners([&](Store& own, int replica) {
                 const auto& order = orders[static_cast<std::size_t>(replica)];
                 return !own.claim_rekeys(batch, {order}, 1, kNow).empty();

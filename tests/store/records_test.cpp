@@ -191,7 +191,7 @@ TEST_P(RecordsStore, RecordThatWasChangedOrRemovedMeanwhileIsNotReplaced) {
   EXPECT_EQ(store().record("pay", "4")->envelope, "e1");
 }
 
-// Whoever closes a key waits for those who are writing: what is counted after that stays.
+// Anyone who closes a key waits for those who are writing: what is counted after that stays.
 TEST_P(RecordsStore, ARecordIsCountedUnderItsKeyOrComesUnderAnotherWhenThatIsClosed) {
   note("k1");
   std::atomic<bool> closed{false};

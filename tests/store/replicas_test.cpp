@@ -71,7 +71,7 @@ TEST_P(Replicas, TheNewestLinkOfAnAgentIsItsOnlyOne) {
   EXPECT_EQ(second.before.seen, kNow + 1s);
   EXPECT_GT(second.now.session, first.now.session);
   EXPECT_FALSE(store().record_heartbeat("host-1", first.now.session, kNow + 2s));
-  store().close_link("host-1", first.now.session);  // not its own any more
+  store().close_link("host-1", first.now.session);  // not its own anymore
   EXPECT_TRUE(store().link_status("a", {}).empty());
   const auto link_status = store().link_status("b", "host-1");
   ASSERT_EQ(link_status.size(), 1u);
@@ -122,7 +122,7 @@ TEST_P(Replicas, AnOrderIsClaimedWithinTheLimitsOfItsBatch) {
   EXPECT_TRUE(move(0, "sent", "confirmed"));
   EXPECT_TRUE(claim(1));
   EXPECT_TRUE(claim(2));
-  EXPECT_FALSE(claim(3));  // two are under way
+  EXPECT_FALSE(claim(3));  // two are in progress
   EXPECT_TRUE(move(1, "sent", "staged"));
   EXPECT_FALSE(claim(3));
   EXPECT_TRUE(move(1, "staged", "confirmed"));
@@ -219,7 +219,7 @@ class ReplicasOnPostgres : public ::testing::Test {
       GTEST_SKIP() << missing << " is not installed";
   }
   static std::string new_database() { return test::Postgres::shared().new_database(); }
-  // The listener's thread has its connection: before, it looks at everything instead.
+  // The listener's thread has its connection: before, it checks everything instead.
   static bool hears(Store& from, Heard& heard) {
     for (int i = 0; i < 300; ++i) {
       from.notify("ping");

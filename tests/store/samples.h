@@ -168,7 +168,7 @@ inline Event sample_event(const std::string& action = "test") {
           .text = ""};
 }
 
-// Queued, and nobody had it yet.
+// Queued, and no one had it yet.
 inline Task sample_task(const std::string& id, const std::string& target = "agent:host-1") {
   Task task;
   task.id = id;

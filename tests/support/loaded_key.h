@@ -1,5 +1,5 @@
 #pragma once
-// Keys as programs with a provider have them: loaded by a URI, and used without a look at who holds
+// Keys as programs with a provider have them: loaded by a URI, and used without checking who holds
 // them.
 
 #include <openssl/evp.h>

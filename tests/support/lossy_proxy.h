@@ -21,7 +21,7 @@
 namespace keyagent::test {
 
 // Each connection goes to the next server that takes it. What is lost for a while is held, as TCP
-// would send it again: a connection that outlives that goes on. Both ends see the proxy alone.
+// would send it again: a connection that outlives that continues. Both ends see the proxy alone.
 class LossyProxy {
  public:
   explicit LossyProxy(std::vector<int> servers = {})
@@ -51,7 +51,7 @@ class LossyProxy {
   // How often something came from either end.
   std::size_t passed() const { return passed_; }
 
-  // Nothing passes in this way; nobody is told.
+  // Nothing passes in this way; no one is notified.
   void hold(bool to_server, bool to_client) {
     to_server_held_ = to_server;
     to_client_held_ = to_client;

@@ -132,7 +132,7 @@ Postgres::~Postgres() {
   kill();
 }
 
-// The server's children are in groups of their own, and a new server refuses to start while one of
+// The server's children are in their own groups, and a new server refuses to start while one of
 // them is left. The postmaster is halted first, so that it makes no more of them.
 void Postgres::kill() {
   if (server_ <= 0) return;

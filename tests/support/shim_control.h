@@ -12,7 +12,7 @@ namespace keyagent::test::shim {
 // std::runtime_error when none is.
 pkcs11::Profile in_front_of(pkcs11::Profile profile);
 
-// Replaces all rules and starts their counting anew. Throws std::invalid_argument for a rule that
+// Replaces all rules and starts their counting again. Throws std::invalid_argument for a rule that
 // does not parse.
 void set_faults(const std::string& rules);
 void clear();

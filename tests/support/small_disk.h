@@ -1,5 +1,5 @@
 #pragma once
-// A file system of its own for a folder, small enough to be filled. Only root gets one.
+// Its own file system for a folder, small enough to be filled. Only root gets one.
 
 #include <sys/mount.h>
 

@@ -12,7 +12,7 @@
 namespace keyagent::test {
 
 // One at a time in a process is visible to the module, which reads SOFTHSM2_CONF when it is
-// initialised: make the token before the first pkcs11::Token, and let the last Token go before the
+// initialized: make the token before the first pkcs11::Token, and let the last Token go before the
 // next SoftHsm.
 class SoftHsm {
  public:
@@ -28,7 +28,7 @@ class SoftHsm {
   std::shared_ptr<pkcs11::Token> open_shimmed() const;
 
   // One more token beside this one, with the same PIN, for tests of two in one process. To be made
-  // before the module is initialised: it reads its slots once.
+  // before the module is initialized: it reads its slots once.
   void add_token(const std::string& label) const;
   std::shared_ptr<pkcs11::Token> open_added(const std::string& label) const;
 

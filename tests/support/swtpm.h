@@ -1,5 +1,5 @@
 #pragma once
-// A TPM 2.0 of a test's own: swtpm, tpm2-abrmd on a bus of its own, and a tpm2-pkcs11 token in it.
+// A TPM 2.0 of a test's own: swtpm, tpm2-abrmd on its own bus, and a tpm2-pkcs11 token in it.
 
 #include <sys/types.h>
 

@@ -84,7 +84,7 @@ TEST_F(KeyMakingTest, Fault091_WhatIsUnwrappedIsSensitiveUnextractableAndOfOneUs
 }
 
 // What a caller of the agent can say: no verb and no field takes a template or a mechanism, the one
-// that takes a key to wrap for takes only what an identity of the policy vouches for
+// that takes a key to wrap for takes only what an identity of the policy attests
 // (Fault090 in gate_exchange_test), and the one that decrypts is for transport keys, which never
 // wrap (Fault098 in gate_decrypt_test).
 TEST(AgentProtocol, Fault089_Fault090_HasNoVerbThatWrapsOrSetsAttributesAndOneThatDecrypts) {

@@ -48,7 +48,7 @@ class TokenVectors : public ::testing::Test {
   }
 
   // Calls `judge` for each test of a file; it returns the cause of an exception, or "" for a vector
-  // that was judged.
+  // that was checked.
   void for_each(const std::string& file,
                 const std::function<std::string(const Json& group, const Json& test)>& judge) {
     const Json all = Json::parse(std::ifstream(folder_ + "/" + file));

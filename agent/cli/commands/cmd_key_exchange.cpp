@@ -1,5 +1,5 @@
 // keyagent key offer | export | import | ticket: a storage key from one agent to another, or from
-// outside, by hand.
+// outside, manually.
 
 #include "agent/base/encoding.h"
 #include "agent/base/error.h"

@@ -111,7 +111,7 @@ void run_leave(Session& session) {
       "local enrollment removed; the instance trusts this agent until its operator revokes it");
 }
 
-// Somebody else's credential may be on its way: that passes.
+// Someone else's credential may be on its way: that passes.
 wire::Response call_patiently(Session& session, const wire::Request& request) {
   const auto end = std::chrono::steady_clock::now() + kPatience;
   for (;;) {

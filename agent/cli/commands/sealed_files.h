@@ -40,7 +40,7 @@ class Recipients {
 
 // Regular files below `paths` (files or folders; symbolic links are not followed) and those that
 // `list` names, a line each ("-": standard input), in a stable order. Throws Error{kUsage} for one
-// that is not there.
+// that does not exist.
 std::vector<std::filesystem::path> files_under(const std::vector<std::string>& paths,
                                                const std::string& list);
 

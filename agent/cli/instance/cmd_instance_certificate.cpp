@@ -1,4 +1,4 @@
-// keyagent instance certificate: what an outside CA has to certify, and what it certified.
+// keyagent instance certificate: what an external CA has to certify, and what it certified.
 
 #include "agent/base/error.h"
 #include "agent/cli/files.h"

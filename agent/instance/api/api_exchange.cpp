@@ -28,7 +28,7 @@ std::string reason_of(const PeopleAsk& ask) {
 }
 
 const PeopleRoute kPeople[] = {
-    // Signed by a peer: nobody else is answered.
+    // Signed by a peer: no one else is answered.
     {"POST", "/v1/exchange", std::nullopt,
      [](const PeopleAsk& ask) { return Answer{ask.parts.exchanges.answer(ask.request.body)}; }},
     {"POST", "/v1/exchange/identity", Right::kExchange,

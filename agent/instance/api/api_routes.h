@@ -22,7 +22,7 @@ struct PeopleAsk {
   const Services& parts;
   const tls::HttpRequest& request;
   std::vector<std::string> ids;  // what stood for {} in the pattern
-  AuthenticatedUser person;      // nobody where the route is open
+  AuthenticatedUser person;      // no one where the route is open
   Json body;                     // an empty object without one
 
   std::string query(const std::string& name) const;
@@ -31,7 +31,7 @@ struct PeopleAsk {
 struct PeopleRoute {
   const char* method;
   const char* pattern;
-  std::optional<Right> right;  // nullopt: nobody needs to be known
+  std::optional<Right> right;  // nullopt: no one needs to be known
   Answer (*run)(const PeopleAsk& ask);
 };
 
@@ -48,7 +48,7 @@ struct AgentRoute {
   Json (*run)(const AgentAsk& ask);
 };
 
-// All of `listen.api`, in the order in which they are looked at.
+// All of `listen.api`, in the order in which they are checked.
 std::vector<std::span<const PeopleRoute>> all_routes_of_people();
 
 // api_decisions.cpp

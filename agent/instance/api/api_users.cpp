@@ -127,7 +127,7 @@ Answer back_up(const Ask& ask) {
   return json({{"path", path}});
 }
 
-// Whatever waited for it is looked at anew, by the agents and by all replicas.
+// Whatever waited for it is checked again, by the agents and by all replicas.
 Answer accept_restored(const Ask& ask) {
   const Json out =
       ask.parts.epoch.accept(number_of(ask.body, "epoch", 0, 0, INT64_MAX), ask.person.name);

@@ -158,7 +158,7 @@ Json GuardedChanges::change_access(const std::string& name, const Json& request,
                                   : parts_.specifications.set_access(name, request, by);
 }
 
-// Of the one who decides, alone or as the second: nobody gives access to themselves or their role.
+// Of the one who decides, alone or as the second: no one gives access to themselves or their role.
 void GuardedChanges::require_no_gain(const std::string& name, const Json& request,
                                      const AuthenticatedUser& decider) {
   const auto before = read_access(Json::parse(access_of(name))), after = rules_in(request);

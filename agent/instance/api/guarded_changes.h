@@ -1,5 +1,5 @@
 #pragma once
-// Changes that give somebody more than before: who may make them alone, and which need a second
+// Changes that give someone more than before: who may make them alone, and which need a second
 // person (README.md, "Rights").
 
 #include <string>
@@ -37,7 +37,7 @@ class GuardedChanges {
   // Where "always" waits for a second person, the answer has its "decision" too.
   Json approve_exchange(const std::string& id, const Json& request,
                         const AuthenticatedUser& person);
-  // {"token","expires"}; a token that brings groups or credentials along is made by somebody who
+  // {"token","expires"}; a token that brings groups or credentials along is made by someone who
   // may give groups, or waits for one: {"token","decision"}.
   Json make_token(const Json& request, const AuthenticatedUser& person);
   // Error{kDenied}: the person who decides would be given access to records by it.

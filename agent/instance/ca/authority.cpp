@@ -107,7 +107,7 @@ std::string Authority::chain_of(const store::Certificate& certificate) const {
   return pki::certificate_pem(certificate.der) + certificate_pem();
 }
 
-// One that is not entered is given to nobody.
+// One that is not entered is given to no one.
 store::IssueOutcome Authority::enter(const store::Certificate& certificate,
                                      const store::Challenge* challenge) {
   const auto outcome = store_.issue_certificate(certificate, {.count = config_.limits.certificates},
@@ -182,7 +182,7 @@ std::string Authority::crl_pem() {
   return pki::crl_pem(current_crl());
 }
 
-// A CRL lives crl_life and is made anew at half of it, and whenever something was revoked.
+// A CRL lives crl_life and is made again at half of it, and whenever something was revoked.
 Bytes Authority::current_crl() {
   if (outside_) return outside_->crl();
   // Before the list: what is revoked meanwhile is in it, and another mark the next time.

@@ -34,7 +34,7 @@ class Authority {
   std::string fingerprint() const;
 
   // PEM chain, leaf first, for the key of the request `csr` (PEM, verified before). nullopt: an
-  // outside CA has to certify it first. Whether the agent is trusted with this key, and within its
+  // external CA has to certify it first. Whether the agent is trusted with this key, and within its
   // budget, is decided where the certificate is entered: Error{kKeyState}, Error{kBusy}.
   std::optional<std::string> certify_agent(const std::string& agent, ByteView spki,
                                            const std::string& csr);
@@ -47,8 +47,8 @@ class Authority {
   static constexpr const char* kCertified = "certified";
   // Called when an agent asks for more certificates than its budget.
   std::function<void(const std::string& agent, const std::string& text)> on_over_budget;
-  // For the key that is active now: made anew for a new one, or when a third of its life is left;
-  // with an outside CA what its file has.
+  // For the key that is active now: made again for a new one, or when a third of its life is left;
+  // with an external CA what its file has.
   tls::Identity server_identity();
   // Throws Error{kUsage} when this instance certifies by itself.
   ExternalCa& outside();

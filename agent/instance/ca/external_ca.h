@@ -1,5 +1,5 @@
 #pragma once
-// A certification authority that is somebody else's (MISSION T3): what it is comes from files, what
+// A certification authority that is someone else's (MISSION T3): what it is comes from files, what
 // it certifies comes through people, as requests and certificates.
 
 #include <optional>
@@ -13,7 +13,7 @@
 
 namespace keyagent::instance {
 
-// Thread-safe. Files are read anew at each call but the authority's own certificate, which is
+// Thread-safe. Files are read again at each call but the authority's own certificate, which is
 // pinned by every agent.
 class ExternalCa {
  public:
@@ -23,13 +23,13 @@ class ExternalCa {
 
   const Bytes& root() const { return root_; }
   // The instance's own certificate from its file, leaf first. Throws Error{kConfiguration} when it
-  // is not there, pki::ChainError when it is for another key or host, has ended, is not for TLS
+  // does not exist, pki::ChainError when it is for another key or host, has ended, is not for TLS
   // servers, or does not lead to the root.
   std::vector<Bytes> server_chain(const std::string& key, ByteView spki, const std::string& host);
   // DER. Throws Error{kConfiguration} without a list, kIntegrity when it is not the root's.
   Bytes crl() const;
 
-  // The chain of an agent's key; nullopt: not certified yet, and its request waits for somebody.
+  // The chain of an agent's key; nullopt: not certified yet, and its request waits for someone.
   std::optional<std::vector<Bytes>> chain_of(const std::string& agent, ByteView spki,
                                              const std::string& csr);
   // {"requests":[{"agent","kid","csr","until"}]}: those that wait.

@@ -11,7 +11,7 @@ namespace keyagent::instance {
 // names a key that the host's agent does not know.
 void require_named_keys(const InstanceConfig& config, HostKeys& keys, store::Store& store);
 
-// Writes down the keys in force, once the CA is up; again after a rekey of one of them. Throws as
+// Writes down the keys in effect, once the CA is up; again after a rekey of one of them. Throws as
 // above when another replica has just named others.
 void name_keys(const InstanceConfig& config, HostKeys& keys, store::Store& store);
 

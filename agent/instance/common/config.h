@@ -17,7 +17,7 @@ struct Endpoint {
   std::uint16_t port = 0;
 };
 
-// Where an authority that is somebody else's says what it is and what it certified.
+// Where an authority that is someone else's says what it is and what it certified.
 struct OutsideFiles {
   std::filesystem::path authority, crl, certificate;
 };
@@ -55,7 +55,7 @@ struct InstanceConfig {
   std::string log_level = "info", log_format = "text";
 };
 
-// Throws Error{kConfiguration} with file, line and cure for the first fault.
+// Throws Error{kConfiguration} with file, line and fix for the first fault.
 InstanceConfig load_config(const std::filesystem::path& path);
 InstanceConfig parse_config(std::string_view yaml, const std::string& source);
 

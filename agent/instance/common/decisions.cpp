@@ -18,7 +18,7 @@ constexpr const char* kPending = "pending";
 constexpr const char* kApproved = "approved";
 constexpr const char* kRejected = "rejected";
 
-// The hash of a token is nobody's business.
+// The hash of a token is no one's business.
 Json shown_request(const store::Decision& decision) {
   Json request = Json::parse(decision.request);
   request.erase("hash");

@@ -40,7 +40,7 @@ class Decisions {
   Json approve(const std::string& id, const AuthenticatedUser& person);
   // Or by the one who asked.
   Json reject(const std::string& id, const std::string& reason, const AuthenticatedUser& person);
-  // Each minute: what nobody decided for a week expires; what was decided is kept for 90 days.
+  // Each minute: what no one decided for a week expires; what was decided is kept for 90 days.
   void tick();
 
  private:

@@ -1,6 +1,6 @@
 #pragma once
 // How old the store is: the number of its last event, signed, which agents keep and say again. A
-// store that is older than what they were told was put back from a backup.
+// store that is older than what they were told was restored from a backup.
 
 #include <mutex>
 #include <string>
@@ -35,7 +35,7 @@ class Epoch {
   Json accept(std::int64_t epoch, const std::string& by);
 
  private:
-  void forget();  // the next number is signed anew
+  void forget();  // the next number is signed again
 
   const InstanceConfig& config_;
   HostKeys& keys_;

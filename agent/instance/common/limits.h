@@ -11,7 +11,7 @@ namespace keyagent::instance {
 
 struct Limits {
   // Per address (an IPv4 address, an IPv6 /64) and hour: enrollments without a valid token, wrong
-  // answers, polls of what is not there.
+  // answers, polls of what does not exist.
   std::int64_t enrollments = 60;
   std::int64_t pending = 1000, pending_per_address = 10;  // agents that wait for a person
   std::chrono::milliseconds pending_time{std::chrono::hours(24 * 7)};

@@ -1,5 +1,5 @@
 #pragma once
-// Who has to wait before the next password is looked at, after wrong ones.
+// Who has to wait before the next password is checked, after wrong ones.
 
 #include <chrono>
 #include <cstdint>
@@ -13,7 +13,7 @@
 namespace keyagent::instance {
 
 // Thread-safe. Failures are counted per address and name, and per address; never per name alone, so
-// nobody locks a name for others. Beyond the free failures each one doubles the pause, up to
+// no one locks a name for others. Beyond the free failures each one doubles the pause, up to
 // `longest`. Memory is bounded: of a full table the entry with the fewest failures goes, the one
 // unused for longest among those, and never one that is paused; a newcomer shares an entry then.
 class LoginThrottle {

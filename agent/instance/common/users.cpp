@@ -21,7 +21,7 @@ constexpr std::pair<Role, std::string_view> kRoles[] = {
     {Role::kOperator, "operator"},
     {Role::kAuditor, "auditor"}};
 
-// Whoever gives trust to agents does not say what they get: groups and credentials are the
+// Anyone who gives trust to agents does not say what they get: groups and credentials are the
 // operator's. Neither reads the events of the other as their only witness. admin has all.
 constexpr std::pair<Role, Right> kRights[] = {{Role::kCryptographicManager, Right::kRead},
                                               {Role::kCryptographicManager, Right::kAgents},

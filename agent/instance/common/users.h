@@ -103,7 +103,7 @@ class Users {
   LoginThrottle throttle_;
   HashingPlaces hashing_;
   RateBudget failure_events_;  // one event of an address a minute; the others are counted
-  const std::string nobody_;   // the hash of a password that nobody has
+  const std::string nobody_;   // the hash of a password that no one has
 };
 
 }  // namespace keyagent::instance

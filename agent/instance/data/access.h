@@ -22,7 +22,7 @@ struct AccessRule {
   std::string name;  // unique in its list
   Effect effect = Effect::kReject;
   std::vector<DataUse> uses;
-  std::vector<std::string> roles, users;  // whoever is in one of them
+  std::vector<std::string> roles, users;  // anyone who is in one of them
 };
 
 struct AccessDecision {
@@ -35,7 +35,7 @@ struct AccessDecision {
 std::vector<AccessRule> read_access(const Json& list);
 Json access_json(const std::vector<AccessRule>& rules);
 
-// Does `after` let somebody decrypt, or give keys away, whom `before` does not? Also where a rule
+// Does `after` let someone decrypt, or give keys away, whom `before` does not? Also where a rule
 // that rejects is gone.
 bool gives_access(const std::vector<AccessRule>& before, const std::vector<AccessRule>& after);
 

@@ -23,7 +23,7 @@ const Type kTypes[] = {{"password", {"username", "password"}},
                        {"certificate", {"certificate", "private_key"}},
                        {"json", {}}};
 
-// Until somebody says otherwise: the roles that put credentials, and the one that gives keys away.
+// Until someone says otherwise: the roles that put credentials, and the one that gives keys away.
 const std::vector<AccessRule> kAccess{
     {"credentials", Effect::kAllow, {DataUse::kEncrypt}, {"admin", "operator"}, {}},
     {"exchange", Effect::kTrack, {DataUse::kExchange}, {"admin", "cryptographic-manager"}, {}}};
@@ -412,7 +412,7 @@ void Credentials::follow(const std::string& agent_id) {
   const std::lock_guard lock(mutex_);
   const auto agent = store_.agent(agent_id);
   if (!agent || agent->state != name_of(Trust::kTrusted)) return;
-  std::vector<std::string> kept;  // by their old copies: nobody here can seal them again
+  std::vector<std::string> kept;  // by their old copies: no one here can seal them again
   bool any = false;
   for (const auto& each : store_.credentials()) {
     const bool mine = is_for(each, *agent);

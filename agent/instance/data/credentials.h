@@ -68,7 +68,7 @@ class Credentials {
   store::Credential require(const std::string& name) const;
   void put_blind(store::Credential credential, const Json& sealed, Json& answer);
   void put_value(const store::Credential& credential, Json value, Json& answer);
-  // nullopt: somebody has just changed it, and sees to the agents. Error{kKeyNotPresent}: its key
+  // nullopt: someone has just changed it, and sees to the agents. Error{kKeyNotPresent}: its key
   // is elsewhere.
   std::optional<SecretBytes> value_of(const store::Credential& credential);
   void ensure_specification();
@@ -81,7 +81,7 @@ class Credentials {
   store::Store& store_;
   Recorder& recorder_;
   const Clock& clock_;
-  std::atomic<bool> specified_{false};  // nothing is to be ensured any more
+  std::atomic<bool> specified_{false};  // nothing is to be ensured anymore
   std::atomic<bool> rebound_{false};    // what programs of before sealed was looked through
   std::mutex mutex_;                    // one follow at a time
   std::set<std::string> elsewhere_;     // guarded by mutex_; kids of values that wait for their key

@@ -34,7 +34,7 @@ class DataKeys {
   bool create(const std::string& specification, bool exchangeable = false);
   // Every generation that the agent knows, also destroyed ones, the newest first.
   std::vector<wire::Key> generations(const std::string& specification);
-  // The one in force; nullopt: there is none.
+  // The one in effect; nullopt: there is none.
   static std::optional<wire::Key> active(const std::vector<wire::Key>& generations);
 
   struct Sealed {
@@ -47,7 +47,7 @@ class DataKeys {
   // compares; what is in it stays there. nullopt: it is under the active one.
   std::optional<Sealed> seal_again(const std::string& envelope);
 
-  // A rekey of the specification's key is begun, or the one that is under way.
+  // A rekey of the specification's key is begun, or the one that is in progress.
   wire::Rekey rekey(const std::string& specification);
   std::optional<wire::Rekey> rekey_under_way(const std::string& specification);
 

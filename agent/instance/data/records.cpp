@@ -86,7 +86,7 @@ DataKeys::Sealed Records::seal(const std::string& specification, const SecretByt
     return keys_.seal(specification, plaintext);
   } catch (const Error& error) {
     // Unknown to the agent, not to be seen, or a key that was taken in and only opens. One that is
-    // suspended is somebody's will.
+    // suspended is someone's will.
     const bool none = error.code() == Code::kKeyNotPresent || error.code() == Code::kDenied ||
                       error.code() == Code::kKeyState;
     if (!none) throw;
@@ -162,7 +162,7 @@ Json Records::put(const std::string& name, const std::string& id, const Json& re
 }
 
 // Why the agent did not open it. It says the same of what it does not know and of what it does not
-// allow; whoever may see the key knows more.
+// allow; anyone who may see the key knows more.
 void Records::explain(const store::Record& record, const Error& error) {
   const auto keys = keys_.generations(record.specification);
   const bool here = std::any_of(keys.begin(), keys.end(),

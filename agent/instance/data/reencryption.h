@@ -23,7 +23,7 @@ class Reencryption {
   ~Reencryption() { stop(); }
 
   // After an import of keys, as often as one likes: all records under a key of this instance's own,
-  // which is made where there is none. A job that is under way looks at all of them again.
+  // which is made where there is none. A job that is in progress checks all of them again.
   void follow_import(const std::string& specification, const std::string& by);
 
   // For people: API.md.
@@ -33,7 +33,7 @@ class Reencryption {
   Json pause(const std::string& specification, const std::string& by);
   Json resume(const std::string& specification, const std::string& by);
 
-  // Works on a thread of its own until stop().
+  // Works on its own thread until stop().
   void run();
   void stop();
 
@@ -50,7 +50,7 @@ class Reencryption {
 
   void loop();
   void work(store::Reencryption job);
-  // False: the job is not this replica's any more, or everything ends.
+  // False: the job is not this replica's anymore, or everything ends.
   bool one_pass(store::Reencryption& job, Pass& pass);
   bool one_key(store::Reencryption& job, Pass& pass, const std::string& kid);
   Batch make_batch(const std::vector<store::Record>& records);

@@ -1,5 +1,5 @@
 #pragma once
-// Messages between instances: signed by the identity of whoever says them, for one other alone,
+// Messages between instances: signed by the identity of anyone who says them, for one other alone,
 // once, and soon. API.md, "Between instances".
 
 #include <functional>
@@ -46,10 +46,10 @@ class ExchangeMessages {
   // Who says it, before anything else of it is believed. Throws Error{kDenied} with this side's
   // identity when it is no peer, Error{kIntegrity} when the message is not for this side.
   PeerMessage open(const std::string& text);
-  // That it is new, in time, and said by a store that was not put back from a backup.
+  // That it is new, in time, and said by a store that was not restored from a backup.
   void judge(const PeerMessage& question);
   // The answer's body. Throws what was refused, and Error{kIntegrity} with both fingerprints when
-  // somebody else answers.
+  // someone else answers.
   Json read_answer(const store::Peer& from, const std::string& nonce, const std::string& text);
 
   const ExchangeEpoch& epoch() const { return epoch_; }

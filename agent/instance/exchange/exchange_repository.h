@@ -32,16 +32,16 @@ class ExchangeRepository {
   bool add(store::Exchange exchange, const std::string& actor);
   // Of this identity. Throws Error{kUsage}.
   store::Exchange require(const std::string& id, const std::string& own);
-  // True: it happened, or had happened before; the row is as it is in the store. False: somebody
+  // True: it happened, or had happened before; the row is as it is in the store. False: someone
   // was faster, nothing was changed. Throws Error{kKeyState}: not from there.
   // `keys`, unless nullptr, are all of its keys from now on. `policy`, unless nullptr: the peer
   // whose policy lets it happen, as that policy is afterwards; false when it was changed meanwhile.
   bool apply(store::Exchange& row, const ExchangeCause& what,
              const std::vector<store::ExchangeKey>* keys = nullptr,
              const store::Peer* policy = nullptr);
-  // Nothing happened; to be looked at again a little later.
+  // Nothing happened; to be checked again a little later.
   bool look_again(store::Exchange& row);
-  // To be worked on here: for a while nobody else does. False: somebody else does.
+  // To be worked on here: for a while no one else does. False: someone else does.
   bool claim(store::Exchange& row);
 
   Json describe(const store::Exchange& row);

@@ -21,7 +21,7 @@ constexpr std::pair<ExchangeEvent, std::string_view> kEvents[] = {
 
 enum class When {
   kAlways,
-  kApprovedOnce,  // somebody has approved it before
+  kApprovedOnce,  // someone has approved it before
   kVerifiedOnce,  // what was done needs no doing again
   kLate           // this is the source, and its packages have left
 };

@@ -36,7 +36,7 @@ enum class ExchangeEvent {
   kFault,   // what another try may change
   kExpire,
   kRetry,  // a person's decision
-  kAgain   // source: the target begins anew, after a person there has decided so
+  kAgain   // source: the target begins again, after a person there has decided so
 };
 
 std::string_view name_of(ExchangeSide side);
@@ -47,7 +47,7 @@ std::optional<ExchangeState> exchange_state_of(std::string_view name);
 
 struct ExchangeFacts {
   ExchangeSide side = ExchangeSide::kTarget;
-  bool approved = false;  // by somebody or something of the source
+  bool approved = false;  // by someone or something of the source
   bool exported = false;  // packages were made
   bool told = false;      // the other end knows how it ended
   bool verified = false;  // keys were taken in, and both ends have one transcript of that
@@ -82,10 +82,10 @@ bool has_ended(ExchangeState state);
 // How long the try after so many faults in a row (from 1) waits: 1 s doubled by each, an hour at
 // most, a fifth more or less. `random`: 0 to 255.
 std::chrono::milliseconds exchange_wait(std::int64_t faults, unsigned random);
-// How long a request that nobody has decided waits to be looked at again: 2 s doubled, a minute at
+// How long a request that no one has decided waits to be checked again: 2 s doubled, a minute at
 // most.
 std::chrono::milliseconds exchange_poll(std::int64_t looks);
-// After so many faults in a row somebody should know. Once.
+// After so many faults in a row someone should know. Once.
 constexpr std::int64_t kAlarmingFaults = 3;
 
 // For a person: what to do about a request that is so. Empty: nothing.

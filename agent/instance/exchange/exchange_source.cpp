@@ -84,7 +84,7 @@ store::Exchange asked(const PeerMessage& message, const std::string& own, WallTi
   if (row.expires <= now) throw Error(Code::kKeyState, "the request has expired already");
   const Bytes spki = bytes_of(body, "exchange_spki");
   row.offer = Json{{"exchange_spki", to_base64url(spki)}, {"proof", text_of(body, "proof")}}.dump();
-  // What a repeated request must not change. A token may sign its proof anew.
+  // What a repeated request must not change. A token may sign its proof again.
   row.digest = to_base64url(sha256(as_bytes(
       Json{row.id, row.peer, row.frequency, row.specifications, row.rekey, to_base64url(spki)}
           .dump())));
@@ -143,7 +143,7 @@ Json ExchangeSource::check(const PeerMessage& message) {
 store::Exchange ExchangeSource::known(const PeerMessage& message) {
   const auto id = text_of(body_of(message), "request");
   const auto row = store_.exchange(id);
-  // One answer for what is not there and what is another's.
+  // One answer for what does not exist and what is another's.
   if (!row || row->peer != message.peer.identity || row->own != door_.identity().kid.text() ||
       row->side != name_of(ExchangeSide::kSource))
     throw Error(Code::kKeyNotPresent, "this instance has no request " + escape_controls(id));
@@ -191,7 +191,7 @@ void ExchangeSource::approve_by_policy(store::Exchange& row) {
   const auto after = Peers::used_up(*peer, row);
   auto approved = row;
   approved.approved_by = approver;
-  // Not approved: the policy was changed just now, and is looked at when the target asks again.
+  // Not approved: the policy was changed just now, and is checked when the target asks again.
   if (book_.apply(approved, {ExchangeEvent::kApprove, approver}, nullptr, &after)) row = approved;
 }
 

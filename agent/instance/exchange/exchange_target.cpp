@@ -20,7 +20,7 @@ std::string actor_of(const store::Peer& peer) {
   return "peer " + peer.name;
 }
 
-// What the source says of a key that is not under way any more.
+// What the source says of a key that is not in progress anymore.
 store::ExchangeKey read_key(const store::Exchange& row, const Json& said) {
   store::ExchangeKey key;
   key.specification = text_of(said, "specification");
@@ -71,7 +71,7 @@ Json ExchangeTarget::ask(const store::Peer& peer, const std::string& type, const
                   "the instance at " + peer.url + " is " + error.kid() + ", pinned is " +
                       peer.identity + "; it reports: " + error.what(),
                   error.kid());
-    // Nobody signed it: it is no decision of the peer, and may be another one the next time.
+    // No one signed it: it is no decision of the peer, and may be another one the next time.
     if (said || layer_of(error.code()) == Layer::kKey || error.code() == Code::kUsage)
       throw Error(Code::kPeer, peer.name + " at " + peer.url + ": " + error.what());
     throw;

@@ -29,7 +29,7 @@ class ExchangeTarget {
   // Asks and reads the verified answer. Throws Error{kIntegrity} with both fingerprints when
   // another instance is there.
   Json ask(const store::Peer& peer, const std::string& type, const Json& body);
-  // When a series goes on: the next request of it, once over all replicas.
+  // When a series continues: the next request of it, once over all replicas.
   void go_on(store::Exchange row);
 
  private:

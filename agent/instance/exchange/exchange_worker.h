@@ -1,5 +1,5 @@
 #pragma once
-// A thread of its own for exchanges: a peer that takes its time for an answer holds up nobody.
+// Its own thread for exchanges: a peer that takes its time for an answer holds up no one.
 
 #include <chrono>
 #include <condition_variable>

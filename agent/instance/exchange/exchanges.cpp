@@ -125,7 +125,7 @@ Json Exchanges::request(const Json& request, const std::string& by) {
     row.period = std::chrono::hours(number_of(request, "period_hours", 24, 1, 24 * 366));
     row.next = now + row.period;
   }
-  // A token that cannot unwrap is told here, before anything is sent.
+  // A token that cannot unwrap is notified here, before anything is sent.
   const auto missing = door_.cannot_exchange();
   if (!missing.empty()) throw Error(Code::kUnsupported, "the token lacks " + missing);
   const auto offer = door_.offer();
@@ -240,7 +240,7 @@ void Exchanges::work_on(store::Exchange row) {
     else
       target_.work(row);
   } catch (const Error& error) {
-    // With what was read, or not at all: somebody may have decided meanwhile.
+    // With what was read, or not at all: someone may have decided meanwhile.
     const auto event = retryable(error.code()) ? ExchangeEvent::kFault : ExchangeEvent::kFail;
     book_.apply(row, {event, "instance", error.code(), error.what()});
   }
@@ -261,7 +261,7 @@ void Exchanges::follow_identity() {
 }
 
 std::size_t Exchanges::work() {
-  // Where nobody ever exchanged anything the agent is not asked for an identity, again and again,
+  // Where no one ever exchanged anything the agent is not asked for an identity, again and again,
   // that its policy may not show.
   if (!store_.has_exchanges()) return 0;
   messages_.epoch().require_accepted();

@@ -38,13 +38,13 @@ class Exchanges {
   // At either end.
   Json cancel(const std::string& id, const std::string& reason, const std::string& by);
   Json retry(const std::string& id, const std::string& by);
-  // A series does not go on.
+  // A series does not continue.
   Json stop(const std::string& id, const std::string& by);
 
   // What a peer says, and the signed answer.
   std::string answer(const std::string& text);
 
-  // Does what is due; returns how many requests were looked at.
+  // Does what is due; returns how many requests were checked.
   std::size_t work();
 
  private:
@@ -52,7 +52,7 @@ class Exchanges {
               const std::function<void(store::Exchange&)>& before = {});
   void work_on(store::Exchange row);
   std::string own();
-  // After a rekey of the identity: what was of the one before goes on.
+  // After a rekey of the identity: what was of the one before continues.
   void follow_identity();
 
   KeyExchangeBackend& door_;

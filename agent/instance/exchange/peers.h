@@ -20,7 +20,7 @@ class Peers {
       : door_(door), store_(store), recorder_(recorder), clock_(clock) {}
 
   // {"name","identity","url","ca","replaces"}; "replaces": the peer's identity until now, whose
-  // policy and requests go on.
+  // policy and requests continue.
   Json add(const Json& request, const std::string& by);
   Json list();
   Json remove(const std::string& name, const std::string& by);

@@ -46,7 +46,7 @@ class Agents {
   Json prove_rotation(const store::Agent& agent, const std::string& id, const Json& request);
   Json switch_rotation(const store::Agent& agent, const std::string& id);
   // The transport key that the agent says it has: taken over when this instance has confirmed it,
-  // signed and after the last change of what is here (the store was put back from a backup).
+  // signed and after the last change of what is here (the store was restored from a backup).
   // Returns the agent as it is then.
   store::Agent catch_up(const store::Agent& agent, const Json& said);
   // The agent's link begins. One state of an agent that went on twice (its folder was copied, or
@@ -79,7 +79,7 @@ class Agents {
   void approve_pending(const std::string& id, const std::string& fingerprint,
                        const std::string& actor);
   // Changes the agent as it is now, with what belongs to it; again when another replica was faster.
-  // `edit` looks at all that must hold: what was read before may be over.
+  // `edit` checks all that must hold: what was read before may be over.
   store::Agent change(const std::string& id, const std::function<void(store::Agent&)>& edit,
                       const store::AgentChange& with = {});
   Json describe(const store::Agent& agent) const;

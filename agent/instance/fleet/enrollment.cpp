@@ -15,7 +15,7 @@ using enum store::EnrollOutcome;
 
 constexpr auto kProofTime = 10min;
 constexpr std::size_t kSecretSize = 32;
-constexpr std::int64_t kMaxUnproved = 10'000;  // enrollments under way without a token
+constexpr std::int64_t kMaxUnproved = 10'000;  // enrollments in progress without a token
 
 [[noreturn]] void deny_token() {
   throw Error(Code::kDenied,
@@ -155,7 +155,7 @@ Json Enrollment::begin(const Json& request, const std::string& from) {
     const auto bytes = from_base64url(token);
     if (bytes && bytes->size() == kSecretSize) wanted.token = sha256(*bytes);
   }
-  // A valid token vouches for its bearer; everybody else shares the budget of the address.
+  // A valid token attests its bearer; everyone else shares the budget of the address.
   const bool vouched =
       !wanted.token.empty() &&
       store_.enrollment_token(wanted.token, wanted.agent.id, wanted.now).has_value();
@@ -308,7 +308,7 @@ Json Enrollment::trusted_answer(const store::Challenge& challenge, const store::
   const Json asked = parse_object(challenge.data);
   const auto chain =
       authority_.certify_enrolled(agent.id, agent.auth_spki, text_of(asked, "csr"), challenge.id);
-  if (!chain)  // trusted; an outside CA has to certify its key
+  if (!chain)  // trusted; an external CA has to certify its key
     return {{"state", name_of(Trust::kPending)}, {"fingerprint", agent.auth_kid}};
   return {{"state", agent.state},
           {"agent", agent.id},

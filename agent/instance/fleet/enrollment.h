@@ -1,5 +1,5 @@
 #pragma once
-// How an agent becomes known: it proves its two keys, and a token or a person vouches for it.
+// How an agent becomes known: it proves its two keys, and a token or a person attests it.
 
 #include <functional>
 #include <string>
@@ -14,7 +14,7 @@
 
 namespace keyagent::instance {
 
-// Thread-safe; what lasts is in the store, so that any replica goes on. API.md, "Enrollment".
+// Thread-safe; what lasts is in the store, so that any replica continues. API.md, "Enrollment".
 // Whatever is checked when an enrollment begins is checked again by the store, in the transaction
 // that ends it.
 class Enrollment {
@@ -22,7 +22,7 @@ class Enrollment {
   Enrollment(const InstanceConfig& config, HostKeys& keys, Authority& authority,
              store::Store& store, Recorder& recorder, const Clock& clock);
 
-  // `from`: the address of the caller. Each address has a budget for what no token vouches for:
+  // `from`: the address of the caller. Each address has a budget for what no token attests:
   // Error{kBusy} beyond it.
   Json begin(const Json& request, const std::string& from);
   Json prove(const std::string& id, const Json& request, const std::string& from);
@@ -33,7 +33,7 @@ class Enrollment {
   // credentials; REQUIRES an `agent` then.
   Json make_token(const std::string& agent, const std::vector<std::string>& groups,
                   std::chrono::hours life, bool inherit, const std::string& by);
-  // A token whose row is not there yet: it is good once add_token() had its hash.
+  // A token whose row does not exist yet: it is good once add_token() had its hash.
   struct TokenDraft {
     std::string text;
     Bytes hash;
@@ -64,7 +64,7 @@ class Enrollment {
   store::Store& store_;
   Recorder& recorder_;
   const Clock& clock_;
-  RateBudget strangers_;  // by address: what no token vouches for
+  RateBudget strangers_;  // by address: what no token attests
   RateBudget polls_;      // by enrollment
   std::uint16_t agents_port_ = 0;
 };

@@ -31,7 +31,7 @@ class Links {
                                         const Json& welcome);
   // Only if it is the agent's link.
   void leave(const std::string& agent, const tls::Link* link);
-  // A link that is not the agent's any more is closed.
+  // A link that is not the agent's anymore is closed.
   void beat(const std::string& agent, const tls::Link* link);
 
   // To the agent, if its link is here.

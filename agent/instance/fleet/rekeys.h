@@ -31,13 +31,13 @@ class Rekeys {
   // Sends what may be sent now: call it from time to time and when an agent has come. Nothing is
   // sent while the store is Store::restored().
   void pump();
-  // The orders that are under way: once on each link of the agent, or (empty) of all agents.
+  // The orders that are in progress: once on each link of the agent, or (empty) of all agents.
   void repeat(const std::string& agent_id);
 
  private:
   void pump(const std::string& batch);
   void send(const store::Rekey& rekey);
-  // False: the order is not in state `from` any more.
+  // False: the order is not in state `from` anymore.
   bool note(store::Rekey rekey, const Json& message);
   bool finish(store::Rekey rekey, const std::string& from, const std::string& state,
               const std::string& detail);

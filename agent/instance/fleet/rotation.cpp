@@ -1,4 +1,4 @@
-// How an agent changes its keys: the current ones vouch for the new ones (R7).
+// How an agent changes its keys: the current ones attest the new ones (R7).
 
 #include "agent/base/encoding.h"
 #include "agent/base/error.h"

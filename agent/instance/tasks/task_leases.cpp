@@ -181,7 +181,7 @@ void Tasks::lapse(const std::string& id) {
   });
 }
 
-// A second is told twice: replicas' clocks differ a little, and to ask in vain costs little.
+// A second is notified twice: replicas' clocks differ a little, and to ask in vain costs little.
 void Tasks::call_waiting() {
   const auto now = clock_.now();
   for (const auto& target : store_.waiting_targets(std::min(called_, now) - 1s, now)) tell(target);

@@ -49,7 +49,7 @@ class Tasks {
   // Tells an agent that has come whether there is work.
   void greet(const store::Agent& agent);
   // Each second, of one thread: leases that ran out, work that may be taken now, what is forgotten.
-  // While the store is Store::restored() no lease runs out: nobody could have extended it.
+  // While the store is Store::restored() no lease runs out: no one could have extended it.
   void tick();
 
  private:
@@ -57,7 +57,7 @@ class Tasks {
   using Edit = std::function<bool(store::Task& task, std::optional<store::Event>& event)>;
 
   store::Task require(const std::string& id) const;
-  // Changes the task as it is now, with its event; again when somebody was faster.
+  // Changes the task as it is now, with its event; again when someone was faster.
   store::Task change(const std::string& id, const Edit& edit);
   // Carries out what the table says; false: it says no.
   bool step(store::Task& task, TaskEvent event) const;

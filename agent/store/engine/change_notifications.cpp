@@ -127,7 +127,7 @@ void ChangeNotifications::wait(Connection& connection, SteadyTime until) const {
 
 void ChangeNotifications::run() {
   Connection connection(place_);
-  auto next = steady_clock::now();  // look at everything
+  auto next = steady_clock::now();  // check everything
   while (!ended()) {
     if (connection.open()) next = steady_clock::now();
     const bool deaf = place_.engine == Engine::kPostgres && !connection.is_open();

@@ -13,7 +13,7 @@
 
 namespace keyagent::store {
 
-// PostgreSQL's LISTEN on a connection of its own; for SQLite, which has one process, a queue.
+// PostgreSQL's LISTEN on its own connection; for SQLite, which has one process, a queue.
 // Thread-safe, apart from listen() and stop().
 class ChangeNotifications {
  public:

@@ -12,7 +12,7 @@
 namespace keyagent::store {
 
 // Where the store is. Throws Error{kConfiguration} for another scheme, a relative path, or a
-// password in the URL (it would be seen in the file, and in `ps` of whoever passes it on).
+// password in the URL (it would be seen in the file, and in `ps` of anyone who passes it on).
 struct Place {
   explicit Place(const std::string& url);
   Engine engine;
@@ -30,7 +30,7 @@ struct Fault {
 Fault fault_of(const soci::soci_error& error, soci::session& session, const Place& place);
 
 // Makes the file (0600) and its folder (0700) where missing. Throws Error{kConfiguration} when
-// somebody else may read or write it.
+// someone else may read or write it.
 void prepare_file(const Place& place);
 // An empty file, 0600. False: something of this name is there. Throws Error{kConfiguration}.
 bool make_empty_file(const std::string& path);
