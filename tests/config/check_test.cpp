@@ -100,7 +100,7 @@ TEST_F(ConfigCheck, Fault162_ProfileAndFoldersAboveAreNamedOnceWithTheirCure) {
   }
   mode("profile.yml", 0644);
   ::chmod(folder_.path().c_str(), 0777);
-  EXPECT_THAT(check(), ElementsAre(finding("error", "could be exchanged",
+  EXPECT_THAT(check(), ElementsAre(finding("error", "could be replaced",
                                            "chmod go-w " + folder_.path().string())));
   EXPECT_THROW(load_config(at("keyagentd.yml")), Error);
   ::chmod(folder_.path().c_str(), 01777);

@@ -261,7 +261,7 @@ TEST(Config, R10_RekeyIsReadByPurposeAndByName) {
 
 TEST(Config, R10_WrongRekeyIsNamedWithItsLine) {
   const std::pair<const char*, const char*> wrong[] = {
-      {"  purposes:\n    backup: {every: 1d}\n", "no such purpose"},
+      {"  purposes:\n    backup: {every: 1d}\n", "unknown purpose"},
       {"  keys:\n    \"Not a name\": {every: 1d}\n", "not a key name"},
       {"  purposes:\n    sign: {every: 1s}\n", "at least 1m"},
       {"  purposes:\n    sign: {drain: 1s}\n", "at least 10s"},

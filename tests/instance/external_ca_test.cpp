@@ -163,7 +163,7 @@ TEST_F(ExternalCa, T3_AnInstanceThatCertifiesItselfImportsNothing) {
   ASSERT_EQ(instance_.log_in("alice").status, 0);
   const auto refused = instance_.keyagent("alice", "certificate list");
   EXPECT_EQ(refused.status, 2);
-  EXPECT_THAT(refused.output, HasSubstr("certifies by itself"));
+  EXPECT_THAT(refused.output, HasSubstr("has a built-in CA"));
 }
 
 }  // namespace

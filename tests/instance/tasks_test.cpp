@@ -142,7 +142,7 @@ TEST_F(TasksTest, R11_WhatMayNotBeRepeatedIsUnknownAndAnAlarmOnceUntilAnOperator
   pass(1h - 2min);
   EXPECT_EQ(state(id), "unknown");
   EXPECT_EQ(alarms(id), 1);
-  EXPECT_THAT(show(id).at("text").get<std::string>(), HasSubstr("outcome is not known"));
+  EXPECT_THAT(show(id).at("text").get<std::string>(), HasSubstr("outcome is unknown"));
   EXPECT_EQ(take().at("task"), nullptr);
   EXPECT_EQ(tasks_.retry(id, "ops").at("state"), "queued");
   const Json again = take();

@@ -206,7 +206,7 @@ void add_key_commands(CLI::App& app, Session& session) {
   create->add_flag_callback(
       "--accept-cbc", [wanted] { wanted->set_accepts_cbc(true); },
       "a transport key that opens CMS with AES-CBC content and nothing else: changes of such a "
-      "message cannot be detected (keyagent(1), \"AES-CBC content\")");
+      "message cannot be detected (see keyagent(1))");
 
   auto all = std::make_shared<bool>(false);
   auto* list = add_command(*key, "list", "list the keys that the policy lets you see",
