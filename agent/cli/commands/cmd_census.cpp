@@ -86,7 +86,7 @@ void run_scan(Session& session, const CensusOptions& options) {
   const std::string source = source_of(options);
   const auto files = files_under(options.paths, options.list);
   const Recipients recipients(session);
-  Ticker ticker(session, "looked at", files.size());
+  Ticker ticker(session, "scanned", files.size());
   Counts counts;
   std::uint64_t sealed = 0;
   for (const auto& path : files) {

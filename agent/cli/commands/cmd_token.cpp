@@ -92,7 +92,7 @@ void run_init(Session& session, const TokenOptions& options) {
   const auto made = view.init_token(options.label, so_pin, pin);
   Json out = listing_json(made);
   out["already"] = false;
-  session.tell(out, "initialised " + listing_text(made));
+  session.tell(out, "initialized " + listing_text(made));
 }
 
 void run_change_pin(Session& session, const TokenOptions& options) {
