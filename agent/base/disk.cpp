@@ -241,7 +241,7 @@ void replace_file(const fs::path& path, ByteView content, unsigned mode) {
 
 FileOwner owner_of(const fs::path& path) {
   struct stat status {};
-  if (::lstat(path.c_str(), &status) != 0) fail("look at", path, errno);
+  if (::lstat(path.c_str(), &status) != 0) fail("inspect", path, errno);
   return {status.st_mode & 07777U, status.st_uid, status.st_gid};
 }
 

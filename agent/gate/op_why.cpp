@@ -58,8 +58,8 @@ void run_why(Call& call) {
     call.query.purpose = name_of(Purpose::kStorage);
   if (!request.credential().empty() && action != policy::Action::kWork) {
     throw Error(Code::kUsage,
-                "a credential is asked for with work, as a handler's task has it; for the action "
-                "credential its name is the KEY: keyagent why credential NAME");
+                "--credential applies to the action work only; for the action credential use: "
+                "keyagent why credential NAME");
   }
   policy::Query query{*action, call.query.key, call.query.purpose, request.peer(),
                       request.credential()};

@@ -169,7 +169,7 @@ TEST_F(ConfigCheck, T4_BeforeTheFirstStartRootIsNotToldToTakeTheAgentsFiles) {
                                     finding("warning", "belongs to uid 65534", "runuser -u USER")));
   for (const auto& each : findings) EXPECT_THAT(each.cure, Not(HasSubstr("chown 0")));
   mode("pin", 0444);
-  EXPECT_THAT(check(), Contains(finding("error", "may be read by others", "chmod 0400")));
+  EXPECT_THAT(check(), Contains(finding("error", "is readable by others", "chmod 0400")));
 }
 
 TEST_F(ConfigCheck, T4_ARuleWithWorkSaysWhichCredentialsItsTasksMayHave) {

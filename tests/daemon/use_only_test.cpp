@@ -191,7 +191,7 @@ TEST_P(UseOnly, Fault081_StateFolderWithTheAuditLogInItIsServedAndRecovers) {
   ASSERT_TRUE(agent_.serving()) << agent_.story();
   EXPECT_FALSE(signs(agent_)) << "it could not be recorded";
   EXPECT_FALSE(creates(agent_, "more"));
-  EXPECT_THAT(doctor(agent_), HasSubstr("nothing is done unrecorded"));
+  EXPECT_THAT(doctor(agent_), HasSubstr("keys are not used unrecorded"));
   state.make_writable();
   if (GetParam() == Means::kMode) ::chmod(log.c_str(), 0600);
   EXPECT_TRUE(wait_until([&] { return signs(agent_); })) << agent_.story();
@@ -258,7 +258,7 @@ TEST_P(UseOnly, Fault167_SecondAgentOfAReadOnlyFolderIsRefused) {
   const auto second = try_command("timeout 60 " + user + std::string(KEYAGENTD) + " --config " +
                                   (agent_.folder() / "second.yml").string() + " 2>&1");
   const char* why =
-      GetParam() == Means::kMode ? "is held by process" : "another agent has this token";
+      GetParam() == Means::kMode ? "is held by process" : "another agent uses this token";
   EXPECT_THAT(second.output, HasSubstr(why)) << second.status;
   EXPECT_TRUE(signs(agent_));
 }

@@ -143,7 +143,7 @@ void tell_findings(Session& session, const std::vector<Finding>& findings) {
     text += finding.severity + ": " + finding.code +
             (finding.subject.empty() ? "" : " " + finding.subject) + ": " + finding.text + "\n" +
             (finding.kid.empty() ? "" : "    kid   " + finding.kid + "\n") +
-            (finding.cure.empty() ? "" : "    cure  " + finding.cure + "\n");
+            (finding.cure.empty() ? "" : "    fix   " + finding.cure + "\n");
   }
   session.tell({{"findings", list}, {"exit", session.exit_status}},
                findings.empty() ? "No problems found." : text);
