@@ -215,7 +215,7 @@ std::vector<wire::Diagnosis> AuditHistory::diagnose() const {
   diagnosis.set_text("the audit log does not verify: " + fault);
   diagnosis.set_cure(
       std::string("keep a copy of the folder as evidence and compare it with checkpoints kept "
-                  "elsewhere; a log that was put back or started again on purpose: keyagent reload "
+                  "elsewhere; a log that was restored or restarted on purpose: keyagent reload "
                   "accepts it, and records that") +
       (at_instance ? "; the instance's operator then accepts it too, with keyagent instance "
                      "checkpoint AGENT --accept"

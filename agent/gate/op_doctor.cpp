@@ -92,9 +92,9 @@ void diagnose_keys(State& state, wire::DoctorReply& reply) {
   }
   for (const auto& [kid, text] : lost) {
     if (destroyed(kid)) continue;
-    *reply.add_findings() =
-        diagnosis("error", "KEY_LOST", kid, keys.find(kid).name.text(), text,
-                  "the agent searches for the key again within five minutes; run keyagent doctor then");
+    *reply.add_findings() = diagnosis(
+        "error", "KEY_LOST", kid, keys.find(kid).name.text(), text,
+        "the agent searches for the key again within five minutes; run keyagent doctor then");
   }
 }
 
@@ -145,16 +145,18 @@ void diagnose_lives(const Services& services, wire::DoctorReply& reply) {
       *reply.add_findings() = diagnosis(
           "error", "INTEGRITY", key.kid.text(), key.name.text(),
           "the key is suspended: " + key.reason,
-          "diagnose the token (its log, hardware, keyagent token probe); when it signs correctly: keyagent key resume " +
+          "diagnose the token (its log, hardware, keyagent token probe); when it signs correctly: "
+          "keyagent key resume " +
               key.name.text() +
               " (the key is tested first); if the key's signatures leaked: keyagent rekey " +
               key.name.text());
       continue;
     }
-    *reply.add_findings() = diagnosis(
-        "warning", "KEY_STATE", key.kid.text(), key.name.text(),
-        "the key is " + std::string(name_of(key.state)) + " (" + key.reason + ") and cannot be used",
-        (resumes ? "keyagent key resume " : "keyagent rekey ") + key.name.text());
+    *reply.add_findings() =
+        diagnosis("warning", "KEY_STATE", key.kid.text(), key.name.text(),
+                  "the key is " + std::string(name_of(key.state)) + " (" + key.reason +
+                      ") and cannot be used",
+                  (resumes ? "keyagent key resume " : "keyagent rekey ") + key.name.text());
   }
 }
 
@@ -171,8 +173,8 @@ void diagnose_untyped(const Services& services, wire::DoctorReply& reply) {
         diagnosis("warning", "CONFIGURATION", key.kid.text(), name,
                   used ? "it is a sign key and is used as a key for " + purpose +
                              ": any user who may sign with it can forge its statements"
-                       : "it was created as a sign key; its name restricts it to the purpose " + purpose +
-                             ", which the ledger does not record yet",
+                       : "it was created as a sign key; its name restricts it to the purpose " +
+                             purpose + ", which the ledger does not record yet",
                   "keyagent key retype " + name + " --purpose " + purpose);
   }
 }
@@ -202,7 +204,8 @@ void diagnose_pauses(State& state, wire::DoctorReply& reply) {
     *reply.add_findings() = diagnosis(
         "warning", "KEY_STATE", pause.kid, state.services.keys->find(pause.kid).name.text(),
         pause.caller + " cannot open envelopes with it until " + when(pause.until) + ": " +
-            std::to_string(pause.failures) + " of its envelopes failed; other callers are not affected",
+            std::to_string(pause.failures) +
+            " of its envelopes failed; other callers are not affected",
         "find the cause of the damaged envelopes, then: keyagent reload");
   }
   for (const auto& [kid, until] : state.budget.strained()) {

@@ -47,7 +47,7 @@ void require_not_pinned(const KeyRecord& key, Purpose purpose) {
   if (!is_pinned(purpose)) return;
   const std::string cure =
       purpose == Purpose::kCa
-          ? "set up a new instance with another CA key and a store of its own (keyinstanced clone "
+          ? "set up a new instance with another CA key and a separate store (keyinstanced clone "
             "copies the data), where the agents enroll again"
           : "make another key (keyagent key create NAME --purpose confirm), name it in "
             "keyinstanced.yml as agent: confirmation-key, restart keyinstanced, and enroll each "

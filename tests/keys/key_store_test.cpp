@@ -269,12 +269,12 @@ TEST_F(KeyStoreTest, Fault060_AKeyThatTheTokenMadeExtractableIsDestroyed) {
   for (const auto& row : rows) {
     SCOPED_TRACE(row.function);
     shim::set_faults(std::string(row.function) + ":every=1:loose");
-    EXPECT_EQ(code_of([&] { make("loose", row.purpose); }), Code::kIntegrity);
+    EXPECT_EQ(code_of([&] { make("extractable", row.purpose); }), Code::kIntegrity);
     shim::clear();
     for (const auto& key : store_->list()) EXPECT_EQ(key.state, KeyState::kDestroyed);
     EXPECT_EQ(token_keys(), 0u);
-    EXPECT_NO_THROW(make("loose", row.purpose)) << "the name is free";
-    store_->destroy("loose", {"test"});
+    EXPECT_NO_THROW(make("extractable", row.purpose)) << "the name is free";
+    store_->destroy("extractable", {"test"});
     open();
   }
 }

@@ -36,7 +36,7 @@ bool apply_part(Rule& rule, const std::string& part, bool& acts) {
       {"hang", Rule::Action::kHang},   {"flip", Rule::Action::kFlip},
       {"zero", Rule::Action::kZero},   {"size", Rule::Action::kSize},
       {"leak", Rule::Action::kLeak},   {"meddle", Rule::Action::kMeddle},
-      {"fork", Rule::Action::kFork},   {"loose", Rule::Action::kLoose},
+      {"fork", Rule::Action::kFork},   {"extractable", Rule::Action::kLoose},
       {"flags", Rule::Action::kFlags}, {"reach", Rule::Action::kReach},
       {"segv", Rule::Action::kSegv},   {"kill", Rule::Action::kKill}};
   for (const auto& [word, action] : kActions) {

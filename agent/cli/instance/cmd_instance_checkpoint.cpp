@@ -45,7 +45,7 @@ void add_instance_checkpoint_command(CLI::App& instance, Session& session,
   command->add_option("AGENT", o.agent)->required();
   command->add_option("-o,--output", o.output, "a file for audit verify --checkpoint");
   command->add_flag("--accept", o.accept,
-                    "accept the log as it is, after it was put back or started again on purpose");
+                    "accept the log as it is, after it was restored or restarted on purpose");
   command->add_option("--reason", o.reason, "for the record (with --accept)");
 }
 
