@@ -117,7 +117,7 @@ TEST(Client, Fault126_ChangeIsNeverRepeated) {
   request.mutable_key_create()->set_name("release");
   const auto error = error_of([&] { client.call(request); });
   EXPECT_EQ(error.code(), Code::kPeer);
-  EXPECT_THAT(error.what(), HasSubstr("is not known"));
+  EXPECT_THAT(error.what(), HasSubstr("it is unknown whether"));
   EXPECT_EQ(agent.requests, 1);
 }
 
@@ -200,7 +200,7 @@ TEST(Client, Fault113_StrangerWhoListensAtThePathIsNotTalkedTo) {
   ::waitpid(stranger, nullptr, 0);
   std::filesystem::remove_all(folder);
   EXPECT_EQ(error.code(), Code::kPeer);
-  EXPECT_THAT(error.what(), HasSubstr("uid 65534 listens there"));
+  EXPECT_THAT(error.what(), HasSubstr("uid 65534 listens on it"));
 }
 
 }  // namespace

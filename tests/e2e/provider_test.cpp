@@ -284,13 +284,14 @@ TEST_F(Provider, T8_NginxTakesRenewedCertificatesUnderLoadAndDropsNoHandshake) {
     ASSERT_TRUE(wait_until([&] { return served_serial() != serials.back(); }));
     serials.push_back(served_serial());
   };
-  const auto [failed, all] = handshakes_during([&] {
+  const auto [failed, all] = handshakes_during([&](const auto& await_one) {
     certify("web");  // the same key again
     takes("web");
     for (const std::string next : {"web-2", "web-3"}) {  // and with a new one
       create(next, "auth", "ec-p256");
       certify(next);
       takes(next);
+      await_one();
     }
   });
   EXPECT_EQ(failed, 0) << "of " << all << "\n" << host_.read("error.log");

@@ -174,7 +174,7 @@ TEST_F(GateRekeyTest, R12_DestroyWithLiveDataIsRefusedWithTheCount) {
   request.mutable_key_destroy()->set_confirm_kid(key.kid());
   const auto refused = ask(kAdmin, request);
   EXPECT_EQ(refused.failure().code(), wire::KEY_STATE);
-  EXPECT_THAT(refused.failure().text(), HasSubstr("7 sealed data"));
+  EXPECT_THAT(refused.failure().text(), HasSubstr("7 sealed envelopes"));
   EXPECT_FALSE(report(kKeeper, "/srv", "", 0).has_failure());
   EXPECT_FALSE(ask(kAdmin, request).has_failure());
 }

@@ -55,9 +55,11 @@ TEST(Access, ARuleThatMeansNothingIsRefusedByName) {
       {R"([{"rule":"a","effect":"allow","uses":[],"users":["x"]}])", "rule a needs"},
       {R"([{"rule":"a","effect":"grant","uses":["encrypt"],"users":["x"]}])", "'effect'"},
       {R"([{"rule":"a","effect":"allow","uses":["read"],"users":["x"]}])", "'uses'"},
-      {R"([{"rule":"a","effect":"allow","uses":["encrypt"],"roles":["root"]}])", "no role 'root'"},
+      {R"([{"rule":"a","effect":"allow","uses":["encrypt"],"roles":["root"]}])",
+       "unknown role 'root'"},
       {R"([{"rule":"default","effect":"allow","uses":["encrypt"],"users":["x"]}])", "name"},
-      {R"([{"rule":"a","effect":"allow","uses":["encrypt"],"user":["x"]}])", "no 'user'"},
+      {R"([{"rule":"a","effect":"allow","uses":["encrypt"],"user":["x"]}])",
+       "unknown member 'user'"},
       {R"([{"rule":"a","effect":"allow","uses":["encrypt"],"users":["x"]},
            {"rule":"a","effect":"allow","uses":["encrypt"],"users":["y"]}])",
        "two rules have the name a"}};

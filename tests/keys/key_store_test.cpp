@@ -268,7 +268,7 @@ TEST_F(KeyStoreTest, Fault060_AKeyThatTheTokenMadeExtractableIsDestroyed) {
   } rows[] = {{"C_GenerateKey", Purpose::kStorage}, {"C_GenerateKeyPair", Purpose::kSign}};
   for (const auto& row : rows) {
     SCOPED_TRACE(row.function);
-    shim::set_faults(std::string(row.function) + ":every=1:loose");
+    shim::set_faults(std::string(row.function) + ":every=1:extractable");
     EXPECT_EQ(code_of([&] { make("extractable", row.purpose); }), Code::kIntegrity);
     shim::clear();
     for (const auto& key : store_->list()) EXPECT_EQ(key.state, KeyState::kDestroyed);

@@ -306,13 +306,13 @@ TEST_F(RekeyTest, R12_DestroyIsRefusedInTheDrainAndWhileSealedDataNameTheKey) {
   store_->record_census("/srv", {{"/srv", old.kid, 3, clock_.now(), "tester"}});
   pass(31 * kDay);
   EXPECT_EQ(step(id), RekeyStep::kDraining);
-  EXPECT_THAT(runner_->progress().at(0).waits_for, HasSubstr("3 sealed data"));
+  EXPECT_THAT(runner_->progress().at(0).waits_for, HasSubstr("3 sealed envelopes"));
   try {
     store_->destroy(old.kid.text(), {"test"});
     FAIL() << "destroyed with live data";
   } catch (const Error& error) {
     EXPECT_EQ(error.code(), Code::kKeyState);
-    EXPECT_THAT(error.what(), HasSubstr("3 sealed data"));
+    EXPECT_THAT(error.what(), HasSubstr("3 sealed envelopes"));
   }
   store_->record_census("/srv", {{"/srv", Kid(), 0, clock_.now(), "tester"}});
   pass(1h);
@@ -345,7 +345,7 @@ TEST_F(RekeyTest, AnOldKeyThatIsStillUsedIsKept) {
   store_->ops().agree(old.kid, ByteView(old.spki).last(65));  // its own point does
   pass(3h);
   EXPECT_EQ(step(id), RekeyStep::kDraining);
-  EXPECT_THAT(runner_->progress().at(0).waits_for, HasSubstr("quiet"));
+  EXPECT_THAT(runner_->progress().at(0).waits_for, HasSubstr("to be idle"));
   pass(1 * kDay);
   EXPECT_EQ(step(id), RekeyStep::kDestroyed);
 }

@@ -221,7 +221,7 @@ TEST_F(LinkTest, R12_KeyThatCredentialsNameIsNotDestroyedAndTheCountFollowsTheRe
   wire::Request destroy;
   destroy.mutable_key_destroy()->set_key(old.text());
   destroy.mutable_key_destroy()->set_confirm_kid(old.text());
-  EXPECT_THAT(ask(kAdmin, destroy).failure().text(), HasSubstr("1 sealed data"));
+  EXPECT_THAT(ask(kAdmin, destroy).failure().text(), HasSubstr("1 sealed envelope"));
   pump();
   const auto id = begin_rekey("credentials");
   ASSERT_TRUE(eventually([&] { return keys_.rekey(id).step == keys::RekeyStep::kDraining; }));

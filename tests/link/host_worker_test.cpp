@@ -112,7 +112,7 @@ TEST_F(HostWorker, ResultIsCutAt64KiBAndAlwaysText) {
   const auto much = submit({"much"}), bytes = submit({"bytes"});
   becomes(much, "done");
   EXPECT_EQ(instance_.tasks.result(much).size(), 65536u);
-  EXPECT_THAT(instance_.tasks.text(much), HasSubstr("cut"));
+  EXPECT_THAT(instance_.tasks.text(much), HasSubstr("truncated"));
   becomes(bytes, "done");
   EXPECT_EQ(instance_.tasks.result(bytes),
             "a\xEF\xBF\xBD"

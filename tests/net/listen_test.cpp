@@ -92,7 +92,7 @@ TEST(ListenUnix, MistakesInThePathAreNamed) {
               refused(Code::kConfiguration, "at most 107"));
   EXPECT_THAT(refusal(folder.path() / "none/agent.sock"), refused(Code::kConfiguration, "none"));
   EXPECT_THAT(refusal(folder.socket(), "no-such-group"),
-              refused(Code::kConfiguration, "no group no-such-group"));
+              refused(Code::kConfiguration, "missing group no-such-group"));
   EXPECT_FALSE(fs::exists(folder.socket()));
 }
 

@@ -75,7 +75,7 @@ TEST_F(PostgresStore, ConnectionLostInTheCommitIsReportedAsUnknownAndNotRepeated
     FAIL() << "was committed";
   } catch (const Error& error) {
     EXPECT_EQ(error.code(), Code::kPeer);
-    EXPECT_NE(std::string(error.what()).find("not known"), std::string::npos) << error.what();
+    EXPECT_NE(std::string(error.what()).find("unknown"), std::string::npos) << error.what();
   }
   server().query(url_, "DROP TRIGGER die ON events");
   EXPECT_EQ(store.add_event(sample_event()), 1);

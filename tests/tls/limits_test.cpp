@@ -8,6 +8,7 @@ namespace keyagent::tls::test {
 namespace {
 
 using testing::AllOf;
+using testing::EndsWith;
 using testing::HasSubstr;
 using testing::Not;
 using testing::StartsWith;
@@ -156,12 +157,15 @@ TEST_F(Limits, WhoAsksBeforeSendingABodyIsTold) {
   EXPECT_THAT(one.read("abc"), StartsWith("HTTP/1.1 200"));
 }
 
-TEST_F(Limits, Fault114_MoreConnectionsThanAllowedAreClosed) {
+TEST_F(Limits, Fault114_OneConnectionMoreThanAllowedEndsTheOldestIdleOne) {
   limited([](ServerOptions& settings) { settings.connections = 2; });
   {
-    auto one = raw(), two = raw();
-    const auto third = refusal_of([&] { raw(); });
-    EXPECT_EQ(third.code, Code::kPeer) << third.text;
+    auto one = raw(), two = raw(), three = raw();
+    EXPECT_THAT(one.read("HTTP"), EndsWith("<end>"));
+    for (auto* kept : {&two, &three}) {
+      kept->write("GET /kept HTTP/1.1\r\nHost: x\r\n\r\n");
+      EXPECT_THAT(kept->read("/kept"), StartsWith("HTTP/1.1 200"));
+    }
   }
   Refusal last;
   EXPECT_TRUE(eventually([&] {
@@ -181,7 +185,7 @@ TEST_F(Limits, Fault127_AClientGivesUpOnAServerThatIsNotThere) {
   proxy.hold(true, true);
   const auto refusal = refusal_of([&] { mine.call("GET", "/", ""); });
   EXPECT_EQ(refusal.code, Code::kPeer);
-  EXPECT_THAT(refusal.text, HasSubstr("did not answer within 2000 ms"));
+  EXPECT_THAT(refusal.text, HasSubstr("did not respond within 2000 ms"));
 
   one.connect_timeout = 2000ms;  // takes connections, says nothing
   EXPECT_THAT(refusal_of([&] { Client(library_, one).call("GET", "/", ""); }).text,

@@ -44,7 +44,7 @@ void check_members(const Json& rule) {
   static const std::set<std::string> kKnown{"rule", "effect", "uses", "roles", "users"};
   for (const auto& [name, value] : rule.items()) {
     if (!kKnown.contains(name))
-      throw Error(Code::kUsage, "a rule lacks '" + escape_controls(name) + "'");
+      throw Error(Code::kUsage, "a rule has the unknown member '" + escape_controls(name) + "'");
   }
 }
 
@@ -113,7 +113,7 @@ std::string_view name_of(Effect effect) {
 std::vector<AccessRule> read_access(const Json& list) {
   if (list.is_null()) return {};
   if (!list.is_array() || list.size() > kMaxRules)
-    throw Error(Code::kUsage, "'access' may have at most 64 rules");
+    throw Error(Code::kUsage, "'access' must be a list of at most 64 rules");
   std::vector<AccessRule> rules;
   std::set<std::string> names;
   for (const auto& each : list) {
