@@ -359,7 +359,7 @@ TEST_F(CliTest, EveryWrongInputIsOneLineWithItsExitStatus) {
       {"key create", 2, "NAME"},
       {"key create UPPER --purpose sign", 2, "a-z"},
       {"key create x --purpose nonsense", 2, "unknown purpose"},
-      {"key create x --purpose sign --algorithm des", 2, "no such algorithm"},
+      {"key create x --purpose sign --algorithm des", 2, "unknown algorithm"},
       {"key create x --purpose storage --algorithm rsa-2048", 2, "storage"},
       {"key create signer --purpose transport", 3, "exists"},
       {"key show nobody", 3, "nobody"},

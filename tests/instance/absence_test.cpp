@@ -108,7 +108,7 @@ TEST_F(AbsenceTest, T10_APolicyIsReloadedWithoutARestartAndTheLinkStays) {
   // One that is wrong changes nothing.
   host_.set_policy("rules:\n  - name: x\n    alow: [open]\n");
   host_.signal(SIGHUP);
-  const std::string refusal = "the old policy stays in force";
+  const std::string refusal = "the previous policy stays in effect";
   EXPECT_TRUE(
       wait_until([&] { return read_text(host_.log()).find(refusal) != std::string::npos; }, kLong))
       << host_.story();

@@ -211,7 +211,7 @@ TEST_F(InstanceTaskTest, R11_ACancelledTaskIsKeptNoLongerAndItsAgentEndsIt) {
   const auto mine = instance().trusted("cancel-1");
   const auto id = instance().submit("--agent cancel-1");
   const Json taken = run(*mine);
-  EXPECT_THAT(instance().ops("cancel " + id).output, HasSubstr("runs"));
+  EXPECT_THAT(instance().ops("cancel " + id).output, HasSubstr("is running"));
   EXPECT_EQ(code_of([&] { say(*mine, taken, "keep"); }), Code::kKeyState);
   EXPECT_EQ(end(*mine, taken, "failed", "killed"), (Json{{"state", "cancelled"}}));
   EXPECT_EQ(instance().ops("retry " + id).status, 3);
