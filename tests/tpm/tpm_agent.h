@@ -34,10 +34,13 @@ class TpmAgent : public ::testing::Test {
     pass_environment();
     start();
   }
-  ~TpmAgent() override {
+  ~TpmAgent() override { stop(); }
+
+  void stop() {
     if (pid_ <= 0) return;
     ::kill(pid_, SIGTERM);
     ::waitpid(pid_, nullptr, 0);
+    pid_ = 0;
   }
 
   std::string provision() const {

@@ -101,9 +101,11 @@ TEST_F(TpmAgent, Fault017_AClearedTpmIsAFaultThatNamesTheWayBackAndThenItsKeysAr
   for (int i = 0; i < 3; ++i) EXPECT_EQ(sign().status, 4) << sign().output;
   EXPECT_THAT(run("doctor").output, HasSubstr("scripts/provision-token"));
   // The printed way back.
+  stop();
   std::filesystem::remove_all(state() + "/tpm2-pkcs11");
   const auto again = try_command(provision() + " 2>&1");
   EXPECT_EQ(again.status, 0) << again.output;
+  start();
   EXPECT_TRUE(wait_until([&] {
     return run("doctor").output.find("KEY_LOST") != std::string::npos;
   })) << run("doctor").output
