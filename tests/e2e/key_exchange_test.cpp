@@ -80,7 +80,7 @@ TEST_F(KeyExchangeTest, X2_X6_ARecordOfTheSourceOpensAtTheTargetOnceThePolicyNam
   const auto imported = import_it();
   EXPECT_EQ(imported.status, 0) << imported.output;
   EXPECT_THAT(imported.output, HasSubstr("imported " + kid()));
-  EXPECT_THAT(import_it().output, HasSubstr("already there"));
+  EXPECT_THAT(import_it().output, HasSubstr("already exists"));
   EXPECT_EQ(target_.keyagent("open sealed").output, "a record");
   const auto shown = target_.keyagent("key show " + kid() + " --prove");
   EXPECT_EQ(shown.status, 0) << shown.output;
@@ -146,7 +146,7 @@ TEST_F(KeyExchangeTest, X10_AnAgentThatDiesWhileItImportsHasTheKeyOnceAfterTheNe
   EXPECT_THAT(import_it().output, HasSubstr("imported " + kid()));
   target_.stop();
   target_.start();
-  EXPECT_THAT(import_it().output, HasSubstr("already there"));
+  EXPECT_THAT(import_it().output, HasSubstr("already exists"));
   EXPECT_TRUE(target_.json("key show " + kid()).at("usable"));
 }
 
