@@ -91,6 +91,32 @@ build() {
   if [[ -t 1 ]]; then
     ninja -C "$folder" "$@"
   else
-    quietly ninja -C "$folder" "$@"
+    reporting_progress ninja -C "$folder" "$@"
   fi || die_code=4 die "the build failed (the last lines are above)"
+}
+
+# Runs ninja without a terminal: a line with n/total every 10 s, its output only when it fails.
+reporting_progress() {
+  local log pid status=0 tick=0 from=$SECONDS
+  log=$(mktemp)
+  "$@" >"$log" 2>&1 &
+  pid=$!
+  while kill -0 "$pid" 2>/dev/null; do
+    sleep 0.5
+    tick=$((tick + 1))
+    if [[ $((tick % 20)) -eq 0 ]]; then progress_of "$log" "$((SECONDS - from))"; fi
+  done
+  wait "$pid" || status=$?
+  [[ $status -eq 0 ]] || tail -n 40 "$log" >&2
+  rm -f "$log"
+  return "$status"
+}
+
+# progress_of LOG SECONDS: "  132/640, 60 s, about 230 s left", from ninja's last [n/total].
+progress_of() {
+  local last built total
+  last=$(grep -ao '^\[[0-9]*/[0-9]*\]' "$1" | tail -n 1) || return 0
+  last=${last//[\[\]]/}
+  built=${last%/*} total=${last#*/}
+  [[ $built -eq 0 ]] || say "  $last, $2 s, about $(($2 * (total - built) / built)) s left"
 }
