@@ -184,7 +184,25 @@ TEST_F(InstanceTest, R7_ANewTransportKeyIsTrustedOnlyWhenBothKeysOpenTheirChalle
     EXPECT_NE(switch_to(begun), Code::kOk);
     EXPECT_EQ(agent("rotate-1").at("transport_kid"), mine->transport.kid.text());
   }
-  EXPECT_THAT(events(), HasSubstr("is not trusted"));
+  EXPECT_EQ(exit_code(Code::kIntegrity), 6);
+  const Json all = instance_->json("audit", "events --count 1000").at("events");
+  EXPECT_EQ(std::count_if(all.begin(), all.end(),
+                          [](const Json& each) {
+                            return each.at("outcome") == "alarm" &&
+                                   each.at("subject") == "rotate-1" &&
+                                   each.at("text").get<std::string>().find("is not trusted") !=
+                                       std::string::npos;
+                          }),
+            2)
+      << "an alarm for each wrong answer: " << all.dump(1);
+  // Another agent's session, whoever it says that it is, moves this one's key in no way.
+  const auto other = trusted("rotate-2");
+  const auto theirs = mine->begin_rotation(fresh);
+  EXPECT_NE(code_of([&] { other->call("POST", theirs.path + "/proof", theirs.answers); }),
+            Code::kOk);
+  EXPECT_NE(code_of([&] { other->call("POST", theirs.path + "/switch", Json::object()); }),
+            Code::kOk);
+  EXPECT_EQ(agent("rotate-1").at("transport_kid"), mine->transport.kid.text());
   mine->rotate();
   EXPECT_EQ(agent("rotate-1").at("transport_kid"), mine->transport.kid.text());
   EXPECT_EQ(mine->fetch("rotates").at("username"), "backup");
