@@ -127,7 +127,7 @@ class Token {
   // What should be in the token is not found, or a write failed for no named reason: C_Finalize and
   // C_Initialize, because a module may have lost its files or its device and hide that (RELIABILITY
   // 164). True: what is found from now on is what a fresh run sees. False: there was one within
-  // options.look_again, or the disk is full. Throws why the token does not exist.
+  // options.look_again, or the disk is full. Throws why the token cannot be used.
   bool look_again();
 
   TokenStatus status() const;

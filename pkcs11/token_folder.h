@@ -18,7 +18,7 @@ std::filesystem::path token_folder(const Profile& profile,
 // SoftHSM truncates the token's own file at each C_Login and writes it again: on a full disk the
 // token is lost, and C_Login answers CKR_OK (RELIABILITY, X1 and X2). So it is not called there.
 // Throws Error{kFull} that names the folder and what is left, before `what` begins. A folder that
-// does not exist has room: the module says what is wrong with it.
+// does not exist has room: the module reports what is wrong.
 void require_token_room(const Profile& profile, const std::filesystem::path& state_folder,
                         const char* what);
 // Throws Error{kFull}: the folder is on a read-only file system (RELIABILITY 81), and a write that

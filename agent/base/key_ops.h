@@ -60,7 +60,7 @@ class KeyOps {
                                   std::size_t cek_size) = 0;
 
   // The same for a message of at most modulus - 2 hash - 2 bytes whose length is not known before:
-  // nullopt for every ciphertext that is none. Only for callers that are notified so much of it.
+  // nullopt for every ciphertext that does not decrypt. Only for callers that may learn this.
   virtual std::optional<SecretBytes> decrypt(const Kid& kid, OaepHash hash,
                                              ByteView ciphertext) = 0;
 

@@ -59,8 +59,8 @@ class RateBudget {
   Limits limits() const;
   // In force from now on: what was spent stays spent.
   void set_limits(const Limits& limits);
-  // The principal that has the fewest tokens left, and how many it has spent. Nobody: none has
-  // spent any.
+  // The principal with the fewest tokens left, and how many it has spent. nullopt: none has spent
+  // any.
   struct Spender {
     std::string principal;
     std::uint64_t spent = 0;  // at most `burst`

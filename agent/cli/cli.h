@@ -1,6 +1,6 @@
 #pragma once
 // What the commands of `keyagent` share: global options, the agent's connection, and how results
-// and errors are notified.
+// and errors are printed.
 
 #include <CLI/CLI.hpp>
 #include <functional>

@@ -1,5 +1,5 @@
 #pragma once
-// Waiting for what continues elsewhere, as --wait does for as long as --timeout says.
+// Polls until work elsewhere has ended or the timeout has passed, for --wait and --timeout.
 
 #include <chrono>
 #include <string>

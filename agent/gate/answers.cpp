@@ -7,7 +7,7 @@
 namespace keyagent::gate {
 namespace {
 
-// What a caller is notified to wait when the queue is full: by then some of it has been worked off.
+// How long a caller should wait when the queue is full: by then part of it has been processed.
 constexpr std::uint32_t kRetryAfterMs = 50;
 // The kernel gives it to no one: (uid_t)-1 means "no user".
 constexpr std::uint32_t kNoUid = 0xffffffff;

@@ -1,5 +1,5 @@
 #pragma once
-// What a caller is notified when it gets nothing, and under which name its budgets are kept.
+// Answers to refused and failed requests, and the name under which a caller's budgets are kept.
 
 #include <cstdint>
 #include <string>

@@ -19,7 +19,7 @@ class Waiting final : public gate::Reply {
     if (response_) wire::wipe(*response_);
   }
   bool answer(const wire::Response& response) override { return take(response, SteadyTime::min()); }
-  // What fails is notified on the gate's beat, here too.
+  // Failures are answered at the gate's fixed intervals here, too.
   void answer_at(SteadyTime when, const wire::Response& response) override { take(response, when); }
   std::optional<wire::Response> wait(std::chrono::milliseconds patience) {
     std::unique_lock lock(mutex_);

@@ -14,7 +14,7 @@ namespace {
 using namespace std::chrono_literals;
 using Json = nlohmann::json;
 
-constexpr std::chrono::milliseconds kLook = 1s;  // between checks what is to be done
+constexpr std::chrono::milliseconds kLook = 1s;  // between two checks for work
 constexpr std::chrono::milliseconds kOwnKey = 2s;
 constexpr std::uint64_t kUnanswered = 3;  // heartbeats, then the link is dead
 constexpr std::chrono::minutes kSkew{5};

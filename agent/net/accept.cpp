@@ -62,7 +62,7 @@ void UnixServer::Impl::accept_all() {
       return arm_listener();
     } else if (errno != EINTR && errno != ECONNABORTED) {
       const int error = errno;
-      // Without descriptors the kernel says so before it checks whether anybody waits.
+      // The kernel reports EMFILE before it checks for pending connections.
       if (!has_pending(listener_.get())) return arm_listener();
       const std::string why = std::strerror(error);
       if (error == EMFILE || error == ENFILE) close_an_idle_one();

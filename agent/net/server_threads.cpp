@@ -74,7 +74,7 @@ bool UnixServer::Impl::take_ready(wire::FrameReader& reader) {
 void UnixServer::Impl::dispatch(std::uint64_t what, std::uint32_t events,
                                 wire::FrameReader& reader) {
   if (what == kListener) return accept_all();
-  if (what < kFirstConnection) return;  // a wake-up: run() checks the queue and at stopping_
+  if (what < kFirstConnection) return;  // a wake-up: run() checks the queue and stopping_
   const Held connection = find(what);
   if (!connection) return;
   if ((events & EPOLLOUT) != 0) connection->flush();

@@ -10,7 +10,7 @@
 namespace keyagent::sshagent {
 
 // Takes fields off the front of a message. Not thread-safe; the views that it gives live as long as
-// the message. Every method throws Error{kUsage} when the field does not exist whole.
+// the message. Every method throws Error{kUsage} when the field is truncated.
 class Reader {
  public:
   explicit Reader(ByteView message) : rest_(message) {}

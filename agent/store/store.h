@@ -3,7 +3,7 @@
 // copies, rekeys, tasks, certificates and events. One schema on SQLite and on PostgreSQL.
 //
 // Replicas share one PostgreSQL: every change that depends on what was read happens in one
-// transaction, and a change that lost a race is notified so by its return value, never applied.
+// transaction, and a change that lost a race is never applied: its return value says so.
 
 #include <chrono>
 #include <cstddef>

@@ -221,7 +221,7 @@ void HttpConnection::upgrade(Request request) {
   auto shared = std::make_shared<Request>(std::move(request));
   server_.in_worker([self = shared_from_this(), shared] {
     auto queue = std::make_shared<LinkQueue>(*self->peer_);
-    // A shared owner: a handler that is made is notified its end, whatever happens on the way.
+    // Shared ownership: a handler that was created always learns of the end of its link.
     auto handler = std::make_shared<std::unique_ptr<LinkHandler>>();
     auto refusal = std::make_shared<HttpResponse>(guarded([&] {
       if (!self->server_.handlers.link)

@@ -30,7 +30,7 @@ class LinkQueue final : public Link {
   bool send(std::string text) override;
   void close(const std::string& reason) override;
 
-  // From now on the session is notified; nullptr: it has ended.
+  // From now on events go to this session; nullptr: it has ended.
   void attach(LinkSession* session);
   // The next message; nullopt: none.
   std::optional<std::string> next();

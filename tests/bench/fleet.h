@@ -69,7 +69,7 @@ class Fleet final : public test::InstanceAddress {
   void make(std::size_t count);
   // Opens the links, some at a time.
   void connect();
-  // A failure, of which the first is notified.
+  // Counts a failure; the text of the first one is kept.
   void failed(const std::string& what);
   std::string first_failure() const;
 

@@ -255,8 +255,8 @@ TEST_F(Budgets, Fault155_AHugeNameLeavesNoTraceAndTheTailShowsTheLog) {
   EXPECT_GT(owner.call(tail).audit_tail().records_size(), 1);
 }
 
-// A bad envelope and a cheap request in one write: the cheap answer does not exist before the bad
-// one.
+// A bad envelope and a cheap request in one write: the cheap answer does not come before
+// that of the bad envelope.
 TEST_F(Budgets, Fault104_WhatIsPipelinedBehindABadEnvelopeIsAnsweredAfterIt) {
   start();
   agent_.create("store", "storage");

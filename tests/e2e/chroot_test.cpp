@@ -20,7 +20,7 @@ std::string rule_for(const std::string& name, uid_t uid) {
          std::to_string(uid) + "\"}}\n";
 }
 
-// A child that connects, leaves the root directory, and asks again each time it is notified to: one
+// A child that connects, leaves the root directory, and asks again each time it gets a byte: one
 // byte in, one out.
 class Leaver {
  public:

@@ -95,7 +95,7 @@ class Envelopes : public testing::Test {
         all[part] = to_base64url(changed);
         host_.write("changed", all[0] + "." + all[1] + "." + all[2] + "." + all[3] + "." + all[4]);
         const auto result = host_.keyagent("open changed --key " + key);
-        // What the header says in the clear is notified by name, when it is another algorithm.
+        // An unsupported algorithm in the header, which is not secret, is named.
         const bool named = part == 0 && result.status == 3;
         if (named) {
           EXPECT_THAT(result.output, HasSubstr("UNSUPPORTED"));

@@ -270,7 +270,7 @@ TEST_F(ExchangeTest, Fault090_AKeyIsWrappedOnlyForTheKeyThatThePinnedTargetNames
   EXPECT_THAT(
       refused(Code::kIntegrity, [&] { export_key(source_->keys, source_->vault, clock_, bad); }),
       HasSubstr(jwk_thumbprint(attacker.spki())));
-  // The word of another identity, under the pinned one's kid: both fingerprints are notified.
+  // The word of another identity, under the pinned one's kid: both fingerprints are named.
   bad = order(*third_);
   bad.target = target_->identity.kid;
   const auto text =

@@ -79,7 +79,7 @@ TEST_F(LinkTest, R2_PendingEnrolmentGoesOnAfterARestart) {
 TEST_F(LinkTest, R2_RejectedEnrolmentIsOver) {
   ASSERT_FALSE(enroll(instance_.fingerprint()).has_failure());
   instance_.reject("web1");
-  // The state comes first, then what is notified of it.
+  // The state changes first, then the event is reported.
   EXPECT_TRUE(eventually([this] { return told("link.rejected") && trusts_nobody(); }));
   EXPECT_EQ(status().state(), "not_enrolled");
   EXPECT_EQ(status().code(), "DENIED");

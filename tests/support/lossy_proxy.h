@@ -51,7 +51,7 @@ class LossyProxy {
   // How often something came from either end.
   std::size_t passed() const { return passed_; }
 
-  // Nothing passes in this way; no one is notified.
+  // Nothing passes in this direction; neither end gets an error.
   void hold(bool to_server, bool to_client) {
     to_server_held_ = to_server;
     to_client_held_ = to_client;

@@ -61,7 +61,7 @@ std::string text_of(const wire::CertificateReply& reply) {
 }
 
 // A trust bundle has more than a request can carry; the agent gets the part that could matter, in
-// DER, and checks it.
+// DER, and verifies it.
 std::vector<Bytes> authorities_for(const std::string& bundle, ByteView file) {
   std::vector<Bytes> all;
   try {

@@ -1,5 +1,5 @@
-// keyagent key offer | export | import | ticket: a storage key from one agent to another, or from
-// outside, manually.
+// keyagent key offer | export | import | ticket: transfers a storage key from one agent
+// to another, or imports one, by hand.
 
 #include "agent/base/encoding.h"
 #include "agent/base/error.h"

@@ -18,7 +18,7 @@ class Recorder {
   // `per_hour`: refusals, failures and alarms of one source and action.
   Recorder(store::Store& store, const Clock& clock, std::int64_t per_hour = 60);
   // Tells of what was done already. actor: "user ops", "agent web1", "192.0.2.1:4711". Throws what
-  // the store throws: anyone who asked is notified of a failure then, and what was done stays done.
+  // the store throws: the caller then gets an error, and what was done stays done.
   void record(Outcome outcome, const std::string& actor, const std::string& action,
               const std::string& subject, const std::string& text = {});
   // The same for what the source may repeat as often as it likes: also what was done is counted.

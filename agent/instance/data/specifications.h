@@ -45,7 +45,7 @@ class Specifications {
   void note_key(const std::string& specification, const std::string& kid);
   // Whose a key is that is not here; as an object.
   Json source_of(const std::string& specification, const std::string& kid) const;
-  // No record comes under old keys anymore, and the agent is notified how many are left. At the
+  // No new record uses old keys, and the agent learns how many records are left under them. At the
   // latest a minute after a change; `exactly`: also where the number of those under the active key
   // is all that has changed.
   void report_census(const std::string& specification, bool exactly);

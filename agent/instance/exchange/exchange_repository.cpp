@@ -112,7 +112,7 @@ bool ExchangeRepository::apply(store::Exchange& row, const ExchangeCause& what,
   if (step->to != from || retry) row.looks = 0;
   if (step->to != from) row.told = false;
   if (step->to != from) row.changed = clock_.now();
-  // What is done again is notified again.
+  // A step that is repeated gets a new transcript.
   if (step->to != from && step->to < ExchangeState::kImported)
     row.transcript = row.own_statement = row.peer_statement = "";
   row.exported |= step->to == ExchangeState::kExported;

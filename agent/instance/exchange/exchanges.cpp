@@ -125,7 +125,7 @@ Json Exchanges::request(const Json& request, const std::string& by) {
     row.period = std::chrono::hours(number_of(request, "period_hours", 24, 1, 24 * 366));
     row.next = now + row.period;
   }
-  // A token that cannot unwrap is notified here, before anything is sent.
+  // A token that cannot unwrap is reported here, before anything is sent.
   const auto missing = door_.cannot_exchange();
   if (!missing.empty()) throw Error(Code::kUnsupported, "the token lacks " + missing);
   const auto offer = door_.offer();

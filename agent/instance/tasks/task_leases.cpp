@@ -181,7 +181,8 @@ void Tasks::lapse(const std::string& id) {
   });
 }
 
-// A second is notified twice: replicas' clocks differ a little, and to ask in vain costs little.
+// Agents are notified of a task twice, a second apart: the clocks of replicas differ a little, and
+// a request for nothing costs little.
 void Tasks::call_waiting() {
   const auto now = clock_.now();
   for (const auto& target : store_.waiting_targets(std::min(called_, now) - 1s, now)) tell(target);

@@ -31,7 +31,7 @@ class ChangeNotifications::Connection {
   int socket() const { return open_ ? PQsocket(open_.get()) : -1; }
   SteadyTime next_try() const { return next_try_; }
 
-  // True when it was opened just now: what was notified before was not heard.
+  // True when it was opened just now: earlier notifications were not received.
   bool open() {
     if (place_.engine != Engine::kPostgres || open_ || steady_clock::now() < next_try_)
       return false;
