@@ -16,8 +16,8 @@ using Clock = std::chrono::steady_clock;
 
 namespace {
 
-// Of so many connections with work left, one check the others: a peer that pipelines must not
-// starve them.
+// After this many connections with work left, a thread asks epoll for others: a peer that pipelines
+// must not starve them.
 constexpr unsigned kReadyInARow = 4;
 
 }  // namespace
@@ -136,12 +136,13 @@ bool UnixServer::Impl::keep(const Held& connection, wire::FrameReader& reader) {
   connection->keep(reader);
   const std::size_t limit = unfinished_per_uid_;
   if (connection->load->unfinished <= limit) return true;
-  violated(connection,
-           Error(Code::kBusy, "more unfinished requests than the " + std::to_string(limit) +
-                                  " bytes that a user may have "
-                                  "(limits.unfinished-bytes-per-uid): send each "
-                                  "request as a whole"));
+  // Before the close: whoever sees that has the room again.
   connection->keep_nothing();
+  violated(connection,
+           Error(Code::kBusy, "more bytes of unfinished requests than a user may have (" +
+                                  std::to_string(limit) +
+                                  ", limits.unfinished-bytes-per-uid): send each request as a "
+                                  "whole, and read its answer"));
   return false;
 }
 
