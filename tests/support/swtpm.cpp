@@ -4,6 +4,7 @@
 #include <fcntl.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
+#include <sys/un.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -12,6 +13,7 @@
 #include <csignal>
 #include <cstdint>
 #include <cstdlib>
+#include <cstring>
 #include <functional>
 #include <stdexcept>
 #include <thread>
@@ -60,6 +62,17 @@ unsigned free_pair_of_ports() {
   throw std::runtime_error("no two free ports");
 }
 
+// A socket's file is there before anybody listens.
+bool accepts(const std::filesystem::path& socket) {
+  const int fd = ::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+  sockaddr_un address{};
+  address.sun_family = AF_UNIX;
+  std::strncpy(address.sun_path, socket.c_str(), sizeof address.sun_path - 1);
+  const bool up = ::connect(fd, reinterpret_cast<sockaddr*>(&address), sizeof address) == 0;
+  ::close(fd);
+  return up;
+}
+
 bool accepts(unsigned port) {
   const int fd = ::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
   sockaddr_in address{};
@@ -71,11 +84,13 @@ bool accepts(unsigned port) {
   return up;
 }
 
-void await(const std::string& what, pid_t child, const std::function<bool()>& ready) {
+void await(const std::string& what, pid_t& child, const std::function<bool()>& ready) {
   const auto until = std::chrono::steady_clock::now() + std::chrono::seconds(30);
   while (!ready()) {
-    if (::waitpid(child, nullptr, WNOHANG) == child)
+    if (::waitpid(child, nullptr, WNOHANG) == child) {
+      child = 0;
       throw std::runtime_error(what + " ended at its start");
+    }
     if (std::chrono::steady_clock::now() > until) throw std::runtime_error(what + " is not ready");
     std::this_thread::sleep_for(std::chrono::milliseconds(20));
   }
@@ -113,11 +128,25 @@ void Swtpm::start_bus() {
   const std::string address = "unix:path=" + socket.string();
   bus_ = start({"dbus-daemon", "--session", "--nofork", "--nopidfile", "--address=" + address},
                folder() / "dbus.log");
-  await("dbus-daemon", bus_, [&] { return std::filesystem::exists(socket); });
+  await("dbus-daemon", bus_, [&] { return accepts(socket); });
   ::setenv("DBUS_SESSION_BUS_ADDRESS", address.c_str(), 1);
 }
 
+// Another test may take a port between the look and the bind: then with others.
 void Swtpm::start_tpm() {
+  constexpr int kAttempts = 5;
+  for (int attempt = 1;; ++attempt) {
+    try {
+      return start_tpm_once();
+    } catch (const std::runtime_error&) {
+      if (attempt == kAttempts) throw;
+      kill();
+      port_ = free_pair_of_ports();
+    }
+  }
+}
+
+void Swtpm::start_tpm_once() {
   const auto port = std::to_string(port_);
   tpm_ = start(
       {"swtpm", "socket", "--tpm2", "--tpmstate", "dir=" + (folder() / "tpm").string(), "--server",
@@ -127,6 +156,10 @@ void Swtpm::start_tpm() {
   // The control port: swtpm serves one client on the other, and that is the resource manager.
   await("swtpm", tpm_, [&] { return accepts(port_ + 1); });
   start_manager();
+  if (::waitpid(tpm_, nullptr, WNOHANG) == tpm_) {
+    tpm_ = 0;
+    throw std::runtime_error("swtpm ended: another program has its ports");
+  }
 }
 
 void Swtpm::start_manager() {

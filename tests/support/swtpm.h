@@ -51,6 +51,7 @@ class Swtpm {
  private:
   void start_bus();
   void start_tpm();
+  void start_tpm_once();
   void start_manager();
   void make_token();
 
