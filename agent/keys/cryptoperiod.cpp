@@ -86,13 +86,20 @@ void add_rekey(std::vector<Due>& out, const KeyRecord& key, const Periods& perio
   out.push_back(std::move(due));
 }
 
+// A warning, or the suspension itself.
 std::optional<Due> due_suspension(const KeyRecord& key, const std::map<Kid, WallTime>& used,
                                   const Periods& periods, WallTime now) {
   const Span idle = periods.of(key).idle;
   if (idle == 0ms) return std::nullopt;
   const auto known = used.find(key.kid);
   const WallTime last = std::max(key.changed, known == used.end() ? WallTime{} : known->second);
-  if (now - last < idle) return std::nullopt;
+  const Span warn = std::min(periods.warn, idle / 2);
+  if (now - last < idle - warn) return std::nullopt;
+  if (now - last < idle)
+    return Due{Due::Kind::kIdle, key.name, key.kid,
+               subject_of(key) + " has been unused since " + date(last) +
+                   "; it is suspended automatically on " + date(last + idle),
+               true};
   return Due{Due::Kind::kSuspend, key.name, key.kid, "unused since " + date(last), true};
 }
 

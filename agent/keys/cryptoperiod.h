@@ -49,8 +49,8 @@ std::optional<WallTime> next_rekey(const KeyRecord& key, const Periods& periods)
 
 // Others pinned these keys, and would refuse everything that another generation signs: no rekey.
 bool is_pinned(Purpose purpose);
-// False for keys whose work goes on past their period: the audit log must stay signed, and others
-// have pinned the keys that vouch (identity, ca, confirm).
+// False for keys whose work goes on past their period: the audit log must stay signed, an agent
+// without its identity could not even report that, and others have pinned the keys that vouch.
 bool enforces_period(Purpose purpose);
 // When the originator period of an active key ends (SP 800-57 part 1 §5.3.4); nullopt: never, or it
 // is not enforced.
@@ -66,6 +66,7 @@ struct Due {
     kOverdue,  // now, but this key waits for a person
     kGrace,    // past its originator period: it signs and seals until the grace is over
     kExpired,  // it signs and seals nothing any more
+    kIdle,     // unused: suspended within `warn`, or in half of its idle time if that is less
     kSuspend   // idle for too long
   };
   Kind kind = Kind::kWarn;

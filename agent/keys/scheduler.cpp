@@ -96,6 +96,7 @@ void Scheduler::handle(const Due& each) {
     return say_daily(each, KeyEvent::Weight::kWarning, "key.past-period");
   if (each.kind == Due::Kind::kExpired)
     return say_daily(each, KeyEvent::Weight::kAlarm, "key.expired");
+  if (each.kind == Due::Kind::kIdle) return say_daily(each, KeyEvent::Weight::kWarning, "key.idle");
   if (each.kind == Due::Kind::kSuspend) {
     const auto key = keys_.change_state(each.kid.text(), KeyState::kSuspended, {each.text, kActor});
     return options_.tell({KeyEvent::Weight::kWarning, "key.suspend", key.name.text(),

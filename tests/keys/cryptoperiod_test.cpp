@@ -87,11 +87,13 @@ TEST(Cryptoperiod, ANameOverridesItsPurpose) {
             Due::Kind::kRekey);
 }
 
-TEST(Cryptoperiod, R16_OnlyAKeyUnusedForItsIdleTimeIsSuspended) {
+TEST(Cryptoperiod, R16_OnlyAKeyUnusedForItsIdleTimeIsSuspendedAndItIsSaidAWeekBefore) {
   Periods periods;
   periods.by_name["one"] = [](auto) { return Cryptoperiod{0ms, 0ms, 30 * kDay, true}; };
   const auto key = key_of(Purpose::kTransport);
-  EXPECT_TRUE(due_at(key, periods, kBirth + 29 * kDay).empty());
+  EXPECT_TRUE(due_at(key, periods, kBirth + 22 * kDay).empty());
+  EXPECT_EQ(due_at(key, periods, kBirth + 24 * kDay).at(0).kind, Due::Kind::kIdle);
+  EXPECT_EQ(due_at(key, periods, kBirth + 29 * kDay).at(0).kind, Due::Kind::kIdle);
   EXPECT_EQ(due_at(key, periods, kBirth + 31 * kDay).at(0).kind, Due::Kind::kSuspend);
   EXPECT_TRUE(due({key}, {{key.kid, kBirth + 5 * kDay}}, periods, kBirth + 31 * kDay).empty());
 }
