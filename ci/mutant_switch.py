@@ -35,6 +35,8 @@ inline bool keyagent_mutant(const char* name) {
 TEXTS = re.compile(r'//[^\n]*|/\*.*?\*/|R"(\w*)\(.*?\)\1"|"(?:\\.|[^"\\\n])*"|(?<!\w)\'(?:\\.|[^\'\\\n])+\'', re.S)
 OPEN, CLOSE = "([{", ")]}"
 NAME = re.compile(r"[A-Za-z_]\w*(?:::\w+)*|\d\w*")
+# A declaration at the outermost level of a text: `const std::lock_guard lock(mutex);`.
+SCOPED = re.compile(r"\A\s*(?!return\b|throw\b|delete\b|co_|if\b|for\b|while\b|else\b)(?:const\s+|static\s+)?[A-Za-z_][\w:]*(?:<[^;]*>)?\s*[&*]?\s+[A-Za-z_]\w*\s*[({=;]")
 DECLARES = re.compile(r"^(?:(?:static|const|constexpr|auto|std::size_t|bool|int)\b[\w:<>,&*\s]*?\b\w+\s*[=({]|[\w:]+(?:<[^;=]*>)?[&*]?\s+\w+\s*=)")
 
 
@@ -125,6 +127,8 @@ def switched(source, mutant):
         text, new = text[:-len(new)], ""
     elif new and text.startswith(new):
         at, text, new = at + len(new), text[len(new):], ""
+    if not new and SCOPED.search(mask(text)):
+        return None  # an object that lives to the end of its block: no braces around it
     if not new and text.rstrip().endswith((";", "}")) and is_balanced(mask(text)):
         return [(at, at + len(text), f"if (!{on}) {{\n{text}}}\n")]
     if new in ("true", "false") and is_balanced(mask(text)) and ";" not in text:
@@ -160,4 +164,6 @@ def replaced(old, new, on, first, last):
         if not all(parts) or parts[0][1] != parts[1][1] or ";" in parts[0][2]:
             return None
         return [(first, last, f"{parts[0][1]} {on} ? ({parts[1][2]}) : ({parts[0][2]});")]
+    if SCOPED.search(mask(old)) or SCOPED.search(mask(new)):
+        return None
     return [(first, last, f"{{ if ({on}) {{ {new}\n}} else {{ {old}\n}} }}")]
