@@ -21,7 +21,7 @@ enum class Code {
   kExists = 7,         // the name is taken by a key with other properties
   kConfirm = 8,        // the operation destroys something and was not confirmed
   kTokenFault = 9,     // the token answered with a fault; retryable
-  kTokenAbsent = 10,   // the token does not exist (yet); retryable
+  kTokenAbsent = 10,   // no slot has the token now; retryable
   kTokenStuck = 11,    // a call into the module has not come back; retryable
   kTokenFull = 12,     // no room for another object
   kKeyLost = 13,       // the ledger has the key, the token does not

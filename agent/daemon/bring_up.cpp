@@ -28,15 +28,15 @@ pkcs11::TokenOptions Daemon::Impl::token_options() {
   options.pin = make_pin_source(config.pin);
   options.refused_pin_file = config.state_folder / "refused-pin";
   options.state_folder = config.state_folder;
-  options.on_state = [this](pkcs11::TokenState state, const std::string& detail) {
-    note_token(state, detail);
+  options.on_state = [this](pkcs11::TokenState token_state, const std::string& detail) {
+    note_token(token_state, detail);
   };
   return options;
 }
 
-void Daemon::Impl::note_token(pkcs11::TokenState state, const std::string& detail) {
-  if (state != pkcs11::TokenState::kUp) reconciled = false;
-  chronicle.token(state, detail);
+void Daemon::Impl::note_token(pkcs11::TokenState token_state, const std::string& detail) {
+  if (token_state != pkcs11::TokenState::kUp) reconciled = false;
+  chronicle.token(token_state, detail);
 }
 
 // Owner, ledger and audit key, as soon as the token is there. Token faults are for later; the

@@ -247,7 +247,7 @@ std::vector<X509*> Maker::verify(X509* leaf) const {
     trusted = {below.back()};
   } else {
     below = pointers(pool_);
-    // A certificate does not attest itself, unless that is what it is.
+    // A certificate is not its own anchor, unless it is self-signed.
     for (X509* anchor : pointers(anchors_)) {
       if (X509_cmp(anchor, leaf) != 0 || X509_self_signed(leaf, 1) == 1) trusted.push_back(anchor);
     }

@@ -24,9 +24,9 @@ double seconds_since(Clock::time_point begin) {
 }
 
 // Requests of people. One a thread.
-class AuthenticatedUser {
+class SignedInUser {
  public:
-  explicit AuthenticatedUser(const Fleet& fleet) : client_(library(), options(fleet)) {}
+  explicit SignedInUser(const Fleet& fleet) : client_(library(), options(fleet)) {}
   Json call(const std::string& method, const std::string& target, const Json& body = nullptr) {
     std::map<std::string, std::string> headers;
     if (!session.empty()) headers["authorization"] = "Bearer " + session;
@@ -114,7 +114,7 @@ class Run {
     rss_before_ = process_.resident_kib();
     const auto phase = begin();
     std::mutex mutex;
-    std::vector<std::unique_ptr<AuthenticatedUser>> idle;
+    std::vector<std::unique_ptr<SignedInUser>> idle;
     in_parallel(agents_, threads_, [&](std::size_t i) {
       auto person = lend(idle, mutex);
       const Json made = person->call("POST", "/v1/tokens", {{"agent", fleet_.agents()[i]->id}});
@@ -129,11 +129,11 @@ class Run {
     });
     print("enrol", phase, agents_, Json::object());
   }
-  std::unique_ptr<AuthenticatedUser> lend(std::vector<std::unique_ptr<AuthenticatedUser>>& idle,
-                                          std::mutex& mutex) {
+  std::unique_ptr<SignedInUser> lend(std::vector<std::unique_ptr<SignedInUser>>& idle,
+                                     std::mutex& mutex) {
     const std::lock_guard lock(mutex);
     if (idle.empty()) {
-      idle.push_back(std::make_unique<AuthenticatedUser>(fleet_));
+      idle.push_back(std::make_unique<SignedInUser>(fleet_));
       idle.back()->session = session_;
     }
     auto person = std::move(idle.back());
@@ -199,7 +199,7 @@ class Run {
     const auto phase = begin();
     std::atomic<std::size_t> next{0};
     in_parallel(kSubmitters, kSubmitters, [&](std::size_t) {
-      AuthenticatedUser person(fleet_);
+      SignedInUser person(fleet_);
       person.session = session_;
       for (auto i = next++; i < tasks_; i = next++)
         person.call("POST", "/v1/tasks",
@@ -216,7 +216,7 @@ class Run {
   const std::chrono::milliseconds heartbeats_;
   const ProcessFacts process_;  // of the instance
   Fleet fleet_;
-  AuthenticatedUser person_;
+  SignedInUser person_;
   std::string session_;
   std::int64_t rss_before_ = 0;
 };

@@ -172,7 +172,7 @@ TEST(Client, Fault125_ChildOfAForkUsesAConnectionOfItsOwn) {
 
 TEST(Client, Fault113_StrangerWhoListensAtThePathIsNotTalkedTo) {
   if (::geteuid() != 0) GTEST_SKIP() << "needs root to play two users";
-  // The file is not the stranger's, so that its owner does not attest the listener.
+  // The file is not the stranger's, so that its owner says nothing about the listener.
   char name[] = "/tmp/ka-stranger-XXXXXX";
   const std::filesystem::path folder = ::mkdtemp(name);
   ASSERT_EQ(::chown(folder.c_str(), 65534, 65534), 0);

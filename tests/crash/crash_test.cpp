@@ -9,6 +9,7 @@
 
 #include <unistd.h>
 
+#include <CLI/CLI.hpp>
 #include <algorithm>
 #include <chrono>
 #include <csignal>
@@ -363,28 +364,19 @@ Tally stop_in_calls(const Options& options, Place& place, const Knowledge& known
 
 Options parse(int argc, char** argv) {
   Options options;
-  for (int i = 1; i < argc; ++i) {
-    const std::string name = argv[i];
-    if (name == "--verbose") {
-      options.verbose = true;
-      continue;
-    }
-    if (i + 1 == argc) throw std::runtime_error(name + " needs a value");
-    const std::string value = argv[++i];
-    if (name == "--token") {
-      options.token = value == "tpm" ? Place::Kind::kTpm : Place::Kind::kSoftHsm;
-    } else if (name == "--mode") {
-      options.mode = value;
-    } else if (name == "--act") {
-      options.act = value;
-    } else if (name == "--from") {
-      options.from = std::stol(value);
-    } else if (name == "--step") {
-      options.step = std::stol(value);
-    } else {
-      throw std::runtime_error("unknown option " + name);
-    }
-  }
+  CLI::App app;
+  app.add_flag("--verbose", options.verbose);
+  app.add_option_function<std::string>("--token",
+                                       [&](const std::string& token) {
+                                         options.token = token == "tpm" ? Place::Kind::kTpm
+                                                                        : Place::Kind::kSoftHsm;
+                                       })
+      ->check(CLI::IsMember({"softhsm", "tpm"}));
+  app.add_option("--mode", options.mode);
+  app.add_option("--act", options.act);
+  app.add_option("--from", options.from)->check(CLI::PositiveNumber);
+  app.add_option("--step", options.step)->check(CLI::PositiveNumber);
+  app.parse(argc, argv);
   return options;
 }
 

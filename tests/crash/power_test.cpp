@@ -13,6 +13,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <CLI/CLI.hpp>
 #include <algorithm>
 #include <cstdio>
 #include <fstream>
@@ -105,11 +106,14 @@ class Examiner {
     run({});
     const std::string all = slurp_file(temp_.path() / "points");
     const long points = std::count(all.begin(), all.end(), '\n');
-    long reached = 0, violated = 0;
+    long reached = 0, violated = 0, missed = 0;
     for (long point = options_.from; point <= points; point += options_.step) {
       const int status = run({"--at", std::to_string(point), "--do", mode});
       std::string where = slurp_file(temp_.path() / "points");
-      if (where.empty()) break;
+      if (where.empty()) {
+        ++missed;
+        continue;
+      }
       where.erase(where.find_last_not_of('\n') + 1);
       ++reached;
       const std::string wrong = fails(mode) ? judge_failure(status) : judge();
@@ -121,7 +125,9 @@ class Examiner {
     std::printf("%-9s %-7s %5ld points, %5ld stopped at, %ld violations\n", name_.c_str(),
                 mode.c_str(), points, reached, violated);
     std::fflush(stdout);
-    return violated == 0 && reached > 0;
+    // The same work makes the same calls, but for a few of the database's own.
+    if (missed * 10 > reached + missed) std::cout << "  " << missed << " points not reached\n";
+    return violated == 0 && reached > 0 && missed * 10 <= reached + missed;
   }
 
  private:
@@ -198,26 +204,13 @@ class Examiner {
 
 Options parse_power(int argc, char** argv) {
   Options options;
-  for (int i = 1; i < argc; ++i) {
-    const std::string name = argv[i];
-    if (name == "--verbose") {
-      options.verbose = true;
-      continue;
-    }
-    if (i + 1 == argc) throw std::runtime_error(name + " needs a value");
-    const std::string value = argv[++i];
-    if (name == "--subject") {
-      options.subjects = {value};
-    } else if (name == "--mode") {
-      options.modes = {value};
-    } else if (name == "--from") {
-      options.from = std::stol(value);
-    } else if (name == "--step") {
-      options.step = std::stol(value);
-    } else {
-      throw std::runtime_error("unknown option " + name);
-    }
-  }
+  CLI::App app;
+  app.add_flag("--verbose", options.verbose);
+  app.add_option("--subject", options.subjects)->check(CLI::IsMember(PowerSubject::names()));
+  app.add_option("--mode", options.modes);
+  app.add_option("--from", options.from)->check(CLI::PositiveNumber);
+  app.add_option("--step", options.step)->check(CLI::PositiveNumber);
+  app.parse(argc, argv);
   return options;
 }
 

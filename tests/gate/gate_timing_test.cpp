@@ -123,9 +123,18 @@ class SocketReply final : public Reply {
 // it on the same connection, and one on another connection that needs the same token.
 struct Measured {
   std::vector<double> failed, behind, other;
+  void add(const Measured& more) {
+    failed.insert(failed.end(), more.failed.begin(), more.failed.end());
+    behind.insert(behind.end(), more.behind.begin(), more.behind.end());
+    other.insert(other.end(), more.other.begin(), more.other.end());
+  }
 };
 struct Both {
   Measured early, late;
+  void add(const Both& more) {
+    early.add(more.early);
+    late.add(more.late);
+  }
 };
 
 class GateTimingTest : public GateTest {
@@ -203,16 +212,19 @@ class GateTimingTest : public GateTest {
 
 TEST_F(GateTimingTest, Fault104_TimesOfFailuresAndOfWhatIsPipelinedBehindThemAreOfOneDistribution) {
   serve(1us);
-  const Both off = measure();
-  const double control = rank_distance(off.late.failed, off.early.failed);
+  Both off;
+  double control = 0;
+  for (int i = 0; i < kTimes && control < kTooFar; ++i) {
+    off.add(measure());
+    control = rank_distance(off.late.failed, off.early.failed);
+  }
   std::cout << "[ TIMING   ] clock off: z = " << control << " (failed), "
             << rank_distance(off.late.behind, off.early.behind) << " (behind), "
             << rank_distance(off.late.other, off.early.other) << " (other); medians "
             << median(off.early.failed) * 1e6 << " and " << median(off.late.failed) * 1e6
             << " us\n";
   if (control < kTooFar)
-    std::cout << "[ TIMING   ] not measurable on this machine now: without the clock the classes "
-                 "cannot be told apart either\n";
+    GTEST_SKIP() << "this machine is too busy to tell the classes apart without the clock";
   RecordProperty("control_z", std::to_string(control));
   // So that a slow machine or build works for one beat too: that a failure takes two of them is no
   // secret.

@@ -39,7 +39,7 @@ class Folder {
   std::filesystem::path path_;
 };
 
-// Waits up to 10 s for `condition`.
+// Waits up to a minute for `condition`.
 inline bool eventually(const std::function<bool()>& condition) {
   const auto end = std::chrono::steady_clock::now() + std::chrono::minutes(1);
   while (!condition()) {

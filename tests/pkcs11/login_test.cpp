@@ -88,7 +88,7 @@ TEST_F(LoginTest, Fault025_ATokenThatSaysItIsTheLastTryIsNotLoggedInToByAnyNumbe
     keep_trying(3);
   }
   EXPECT_EQ(shim::count("C_Login"), 0u);
-  EXPECT_THAT(token_->status().detail, HasSubstr("one"));
+  EXPECT_THAT(token_->status().detail, HasSubstr("only one more PIN attempt"));
   shim::clear();  // its person logged in
   restart();
   EXPECT_EQ(token_->status().state, TokenState::kUp);

@@ -1,6 +1,8 @@
 #pragma once
 // For what a test cannot ask of a build with a sanitizer.
 
+#include <csignal>
+
 namespace keyagent::test {
 
 inline constexpr bool is_sanitized() {
@@ -13,6 +15,12 @@ inline constexpr bool is_sanitized() {
 #endif
 #endif
   return false;
+}
+
+// Is it the status of a program that ended by SIGSEGV? A sanitizer turns that into an exit code of
+// its own.
+inline bool is_crash(int status) {
+  return status == 128 + SIGSEGV || (is_sanitized() && status > 0);
 }
 
 }  // namespace keyagent::test
