@@ -61,7 +61,7 @@ std::string cure_of_loss(const KeyRecord& key, bool others_here) {
            "lost and an instance knows this agent: keyagent enroll URL --replace";
   return "restore the token from its backup, the agent detects the key without a restart; if the "
          "key is permanently lost: keyagent key destroy " +
-         key.kid.text() + " (which searches for it once more)";
+         as_argument(key.kid.text()) + " (which searches for it once more)";
 }
 
 void plan_key(const KeyRecord& key, const vault::TokenObject* object, bool others_here,
