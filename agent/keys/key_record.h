@@ -37,7 +37,9 @@ struct KeyRecord {
   std::string origin;         // "imported from KID, request ID"; empty: made in this token
   bool usable = true;  // false: in the ledger, but the token does not hold it or answers wrongly
                        // (then `finding` says what)
-  bool mismatched = false;  // not usable, because the token holds another key under its id
+  // Not usable, and not because it is missing: the token holds another key under its id, or the
+  // ledger is not the token's.
+  bool mismatched = false;
   std::string finding;
 };
 
@@ -45,7 +47,7 @@ struct KeyRecord {
 inline constexpr std::string_view kWrongSignature =
     "the token gave a signature that does not verify";
 
-// One change of a key's state, kept forever (MISSION R12).
+// One change of a key's state, kept within a bound (MISSION R12, Ledger::kHistoryRows).
 struct StateChange {
   Kid kid;
   KeyState from = KeyState::kStaged, to = KeyState::kActive;

@@ -68,6 +68,7 @@ void KeyStore::Impl::distrust(const Error& why) {
   for (auto& record : fresh->records) {
     if (record.state == KeyState::kDestroyed) continue;
     record.usable = false;
+    record.mismatched = true;
     record.finding = why.what();
   }
   const std::lock_guard guard(snapshot_mutex);

@@ -168,7 +168,7 @@ TEST_F(KeyStoreTest, Fault084_R15_ARestoredOldLedgerIsReportedAndNotObeyed) {
               store_->ops().sign(store_->find("one").kid, SignatureAlgorithm::kEs256,
                                  random_bytes(32));
             }),
-            Code::kKeyLost);
+            Code::kIntegrity);
 }
 
 TEST_F(KeyStoreTest, Fault084_NothingIsChangedUnderARestoredLedgerAndTheTokensEpochIsNotLowered) {
@@ -198,7 +198,7 @@ TEST_F(KeyStoreTest, Fault084_ARollbackThatIsSeenLaterTakesTheKeysOutOfUse) {
   EXPECT_EQ(code_of([&] {
               store_->ops().sign(record.kid, SignatureAlgorithm::kEs256, random_bytes(32));
             }),
-            Code::kKeyLost);
+            Code::kIntegrity);
   vault_.write_fact("ledger-epoch", "not a number");
   EXPECT_EQ(code_of([&] { store_->reconcile(); }), Code::kIntegrity);
 }
