@@ -164,8 +164,8 @@ void diagnose_lives(const Services& services, wire::DoctorReply& reply) {
 void diagnose_untyped(const Services& services, wire::DoctorReply& reply) {
   for (const auto& key : services.keys->list()) {
     if (key.state != KeyState::kActive && key.state != KeyState::kSuspended) continue;
-    const auto used = key.purpose == Purpose::kSign ? UntypedKeys::used_for(*services.keys, key.kid)
-                                                    : std::nullopt;
+    const auto used =
+        key.purpose == Purpose::kSign ? services.keys->vouched_as(key.kid) : std::nullopt;
     if (!used && !key.narrowed) continue;
     const std::string& name = key.name.text();
     const std::string purpose(name_of(used ? *used : key.purpose));

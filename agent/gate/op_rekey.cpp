@@ -52,9 +52,6 @@ void run_rekey(Call& call) {
   wanted.algorithm = named(key_algorithm_of(request.algorithm()), "algorithm", request.algorithm());
   wanted.envelope =
       named(envelope_algorithm_of(request.envelope()), "envelope algorithm", request.envelope());
-  // A sign key that serves as one of those.
-  if (const auto served = UntypedKeys::used_for(*call.state.services.keys, call.key->kid))
-    keys::require_not_pinned(*call.key, *served);
   const bool internal = call.principal.voucher == policy::Principal::Voucher::kInternal;
   wanted.beyond_limits = request.beyond_limits() && !internal;
   const std::string reason = request.reason().empty() ? "on command" : request.reason();

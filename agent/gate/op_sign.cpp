@@ -2,6 +2,8 @@
 
 #include <botan/hash.h>
 
+#include <optional>
+
 #include "agent/base/encoding.h"
 #include "agent/gate/operation.h"
 #include "agent/pki/to_be_signed.h"
@@ -14,13 +16,14 @@ constexpr std::size_t kMaxMessage = 128 * 1024;
 // A digest that a caller chooses may be that of a TLS handshake, a CSR or an audit checkpoint
 // (RELIABILITY 98): an auth key is shown the whole message and signs what it recognizes, an audit
 // key signs only what the agent itself has made.
-void require_sign_key(Call& call, const keys::KeyRecord& key) {
-  if (key.purpose == Purpose::kSign) return;
+// What it recognizes; nullopt for a sign key.
+std::optional<pki::ToBeSigned> require_sign_key(Call& call, const keys::KeyRecord& key) {
+  if (key.purpose == Purpose::kSign) return std::nullopt;
   if (key.purpose == Purpose::kAuth) {
     const auto kind = pki::recognise(as_bytes(call.request.sign().message()), key.spki);
     if (kind) {
       call.detail = std::string(pki::name_of(*kind));
-      return;
+      return kind;
     }
     throw Error(Code::kDenied,
                 "key " + key.name.text() +
@@ -75,14 +78,15 @@ Bytes input_of(const wire::SignRequest& request, SignatureAlgorithm algorithm) {
   return signing_input(algorithm, given);
 }
 
-// The link's key past its period still identifies the agent to the instance that confirms its
+// After a rekey, the old key completes handshakes for a moment, and signs nothing else (MISSION
+// T8). The link's key past its period still identifies the agent to the instance that confirms its
 // successor (RELIABILITY 165).
-KeyOps& ops_for(const Call& call, const keys::KeyRecord& key) {
+KeyOps& ops_for(const Call& call, const keys::KeyRecord& key,
+                const std::optional<pki::ToBeSigned>& kind) {
   auto& keys = *call.state.services.keys;
-  const bool handshake = key.purpose == Purpose::kAuth &&
-                         call.principal.voucher == policy::Principal::Voucher::kInternal &&
-                         call.detail != pki::name_of(pki::ToBeSigned::kCertificationRequest);
-  return handshake ? keys.ops_while_rekeying(key.kid) : keys.ops();
+  if (!kind || !pki::is_handshake(*kind)) return keys.ops();
+  const bool link = call.principal.voucher == policy::Principal::Voucher::kInternal;
+  return link ? keys.ops_while_rekeying(key.kid) : keys.handshake_ops();
 }
 
 }  // namespace
@@ -110,8 +114,8 @@ void sign_message(KeyOps& ops, const keys::KeyRecord& key, const wire::SignReque
 
 void run_sign(Call& call) {
   with_generation_in_force(call, [&](const keys::KeyRecord& key) {
-    require_sign_key(call, key);
-    sign_message(ops_for(call, key), key, call.request.sign(), *call.response.mutable_sign());
+    const auto kind = require_sign_key(call, key);
+    sign_message(ops_for(call, key, kind), key, call.request.sign(), *call.response.mutable_sign());
   });
 }
 

@@ -3,6 +3,7 @@
 
 #include <mutex>
 #include <set>
+#include <utility>
 
 #include "agent/keys/key_store.h"
 
@@ -13,12 +14,10 @@ class UntypedKeys {
  public:
   // Remembers, over restarts, what the key was used for.
   void note(keys::KeyStore& keys, const keys::KeyRecord& key, Purpose used_for);
-  // nullopt: it was not used so, as far as is known.
-  static std::optional<Purpose> used_for(const keys::KeyStore& keys, const Kid& kid);
 
  private:
   std::mutex mutex_;
-  std::set<Kid> noted_;  // guarded by mutex_
+  std::set<std::pair<Kid, Purpose>> noted_;  // guarded by mutex_
 };
 
 }  // namespace keyagent::gate

@@ -41,16 +41,6 @@ void require_period(const KeyRecord& record, Use use, WallTime refused_from, Wal
               record.kid.text());
 }
 
-// A server shows the certificate of the key that was active when it last looked: for so long after
-// a rekey the old key ends the handshakes that are under way (MISSION T8).
-constexpr std::chrono::minutes kHandshakeOverlap{2};
-
-bool ends_handshakes(const KeyRecord& record, Use use, WallTime now) {
-  return use == Use::kSign && record.purpose == Purpose::kAuth &&
-         record.state == KeyState::kDeactivated && now >= record.changed &&
-         now - record.changed < kHandshakeOverlap;
-}
-
 }  // namespace
 
 UseTimes::Slot& UseTimes::slot(const Kid& kid) {
@@ -102,12 +92,17 @@ PublicKeyInfo info_of(const KeyRecord& record) {
           record.envelope, record.spki,        record.accepts_cbc};
 }
 
+bool GuardedKeys::is_excepted(const KeyRecord& record, Use use) const {
+  if (leniency_ == Leniency::kStaged) return record.state == KeyState::kStaged;
+  return leniency_ == Leniency::kHandshakes && use == Use::kSign &&
+         record.state == KeyState::kDeactivated && overlap_.covers(record.kid, clock_.now_steady());
+}
+
 void GuardedKeys::require(const Kid& kid, Use use) const {
   const auto snapshot = current_();
   const std::size_t at = index_of(*snapshot, kid);
   const KeyRecord& record = snapshot->records[at];
-  const bool proves = leniency_ == Leniency::kStaged && record.state == KeyState::kStaged;
-  if (!proves && !state_allows(record.state, use) && !ends_handshakes(record, use, clock_.now())) {
+  if (!state_allows(record.state, use) && !is_excepted(record, use)) {
     throw Error(Code::kKeyState,
                 "key " + record.name.text() + " is " + std::string(name_of(record.state)) +
                     " and does not " + verb_of(use),

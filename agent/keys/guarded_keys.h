@@ -11,6 +11,7 @@
 #include <string>
 #include <unordered_map>
 
+#include "agent/keys/handshake_overlap.h"
 #include "agent/keys/key_store.h"
 
 namespace keyagent::keys {
@@ -72,16 +73,19 @@ class GuardedKeys final : public KeyOps {
  public:
   enum class Leniency {
     kNone,
-    kStaged,     // a key that is not in effect yet may do what shows its peer that it is here
-    kPastPeriod  // a key past its originator period signs what replaces it
+    kStaged,      // a key that is not in effect yet may do what shows its peer that it is here
+    kPastPeriod,  // a key past its originator period signs what replaces it
+    kHandshakes   // an auth key that a rekey has just replaced completes handshakes
   };
   GuardedKeys(KeyOps& behind, CurrentSnapshot current, const Clock& clock,
-              const BelievedTime& believed, FaultyKeys& faulty, Leniency leniency = Leniency::kNone)
+              const BelievedTime& believed, FaultyKeys& faulty, const HandshakeOverlap& overlap,
+              Leniency leniency = Leniency::kNone)
       : behind_(behind),
         current_(std::move(current)),
         clock_(clock),
         believed_(believed),
         faulty_(faulty),
+        overlap_(overlap),
         leniency_(leniency) {}
   PublicKeyInfo public_key(const Kid& kid) override;
   Bytes sign(const Kid& kid, SignatureAlgorithm algorithm, ByteView input) override;
@@ -95,6 +99,8 @@ class GuardedKeys final : public KeyOps {
   void require(const Kid& kid, Use use) const;
 
  private:
+  // Does the leniency allow what the key's state does not?
+  bool is_excepted(const KeyRecord& record, Use use) const;
   // Runs `work` with the key, and notes what its failure says of the key.
   template <class Work>
   auto use(const Kid& kid, Use use, Work&& work) -> decltype(work());
@@ -103,6 +109,7 @@ class GuardedKeys final : public KeyOps {
   const Clock& clock_;
   const BelievedTime& believed_;
   FaultyKeys& faulty_;
+  const HandshakeOverlap& overlap_;
   const Leniency leniency_;
 };
 

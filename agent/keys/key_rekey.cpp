@@ -11,6 +11,8 @@ std::string text_of(const RekeyRecord& rekey) {
   return "the rekey of " + rekey.name.text();
 }
 
+}  // namespace
+
 const RekeyRecord* under_way(const Snapshot& snapshot, const KeyName& name) {
   const auto found =
       std::find_if(snapshot.rekeys.begin(), snapshot.rekeys.end(), [&](const auto& each) {
@@ -18,8 +20,6 @@ const RekeyRecord* under_way(const Snapshot& snapshot, const KeyName& name) {
       });
   return found == snapshot.rekeys.end() ? nullptr : &*found;
 }
-
-}  // namespace
 
 RekeyRecord KeyStore::Impl::find_rekey(std::uint64_t id) const {
   const auto now = current();
@@ -60,12 +60,17 @@ void require_not_pinned(const KeyRecord& key, Purpose purpose) {
               key.kid.text());
 }
 
+void KeyStore::Impl::require_rekeyable(const KeyRecord& key) const {
+  require_not_pinned(key, key.purpose);
+  if (const auto served = vouched_as(key.kid)) require_not_pinned(key, *served);
+}
+
 RekeyRecord KeyStore::begin_rekey(const RekeyRequest& request, const Cause& cause) {
   const std::lock_guard lock(impl_->change_mutex);
   impl_->require_reconciled();
   const auto snapshot = impl_->current();
   const KeyRecord old = impl_->find(request.name.text());
-  require_not_pinned(old, old.purpose);
+  impl_->require_rekeyable(old);
   RekeyRecord rekey;
   rekey.name = request.name;
   rekey.old_kid = old.kid;
@@ -149,6 +154,7 @@ void KeyStore::Impl::switch_keys(const RekeyRecord& rekey, const Cause& cause) {
                     " and does not become active",
                 fresh.kid.text());
   }
+  require_rekeyable(old);
   std::vector<Ledger::Changed> changed;
   const auto now = options.clock->now();
   if (may_become(old.state, KeyState::kDeactivated)) {
@@ -164,6 +170,9 @@ void KeyStore::Impl::switch_keys(const RekeyRecord& rekey, const Cause& cause) {
     each.key.reason = "rekey: " + rekey.reason;
   }
   ledger.record_states(changed, &rekey);
+  // Not one that was suspended: there is a reason not to trust it.
+  if (old.state == KeyState::kActive && old.purpose == Purpose::kAuth)
+    overlap.begin(old.kid, options.clock->now_steady());
 }
 
 RekeyRecord KeyStore::retire_old_key(std::uint64_t id) {

@@ -91,13 +91,16 @@ KeyStore::Impl::Impl(Options options_in, vault::TokenVault& vault_in)
       lock((make_private_folder(options.state_folder), options.state_folder / "lock")),
       ledger(options.state_folder / "ledger.db", options.history_rows),
       guarded(
-          vault, [this] { return current(); }, *options.clock, believed, faulty),
+          vault, [this] { return current(); }, *options.clock, believed, faulty, overlap),
       proving(
-          vault, [this] { return current(); }, *options.clock, believed, faulty,
+          vault, [this] { return current(); }, *options.clock, believed, faulty, overlap,
           GuardedKeys::Leniency::kStaged),
       rekeying(
-          vault, [this] { return current(); }, *options.clock, believed, faulty,
-          GuardedKeys::Leniency::kPastPeriod) {
+          vault, [this] { return current(); }, *options.clock, believed, faulty, overlap,
+          GuardedKeys::Leniency::kPastPeriod),
+      handshaking(
+          vault, [this] { return current(); }, *options.clock, believed, faulty, overlap,
+          GuardedKeys::Leniency::kHandshakes) {
   refusal.emplace(Code::kTokenFault,
                   "ledger and token are not reconciled yet; no changes are possible before that");
   for (const auto& [kid, seconds] : ledger.noted_under(kUsedNote)) {
@@ -424,6 +427,7 @@ std::vector<KeyRecord> KeyStore::suspend_faulty() {
   std::vector<KeyRecord> suspended;
   for (const auto& [kid, what] : impl_->faulty.all()) {
     auto record = find(kid.text());
+    impl_->overlap.end(kid);
     if (record.state == KeyState::kActive) {
       record = change_state(kid.text(), KeyState::kSuspended,
                             {std::string(kWrongSignature) + ": " + what, "internal:keys"});
@@ -476,6 +480,10 @@ pkcs11::Custody KeyStore::prove_custody(const std::string& which) {
 
 KeyOps& KeyStore::ops() {
   return impl_->guarded;
+}
+
+KeyOps& KeyStore::handshake_ops() {
+  return impl_->handshaking;
 }
 
 KeyOps& KeyStore::proving_ops() {

@@ -98,10 +98,6 @@ struct Finding {
   std::string cure;     // the command or step that ends it; empty when nothing is to be done
 };
 
-// Throws Error{kUnsupported}, with what to do, for a key that serves as `purpose` and that others
-// pinned (is_pinned()).
-void require_not_pinned(const KeyRecord& key, Purpose purpose);
-
 // Thread-safe. Readers never wait for the token: records are an immutable snapshot that changes
 // swap. Every change is written to the ledger before and after the token acts, and may be repeated.
 class KeyStore {
@@ -163,13 +159,19 @@ class KeyStore {
   // rule.
   std::vector<KeyRecord> suspend_faulty();
   // Narrows every generation of a sign key to a purpose that vouches; the token is not touched.
-  // False: it was so before. Throws Error{kKeyState} for a key of another purpose.
+  // False: it was so before. Throws Error{kKeyState} for a key of another purpose, and while it is
+  // being rekeyed.
   bool retype(const KeyName& name, Purpose to, const Cause& cause);
+  // Remembers, over restarts, that a sign key was used as a key for `purpose`, which vouches.
+  void note_vouching(const Kid& kid, Purpose purpose);
+  // nullopt: it was not used so, as far as is known.
+  std::optional<Purpose> vouched_as(const Kid& kid) const;
 
   // Rekey, a step at a time; keys/rekey_runner calls them in the order of keys/rekey's table.
   //
   // Journals it, with the new key's CKA_ID. A rekey of this name that has not switched yet is
-  // returned as it is. Throws Error{kKeyNotPresent, kUsage}; Error{kKeyState} beyond the limits.
+  // returned as it is. Throws Error{kKeyNotPresent, kUsage}; Error{kKeyState} beyond the limits;
+  // Error{kUnsupported}, with what to do, for a key that others pinned (is_pinned()).
   RekeyRecord begin_rekey(const RekeyRequest& request, const Cause& cause);
   // Planned: makes the key, in state staged. What an earlier attempt left in the token is gone by
   // then (reconcile()). Throws token codes: the rekey stays planned.
@@ -177,7 +179,8 @@ class KeyStore {
   // One real operation with the new key, in a fresh session. Throws Error{kIntegrity}, token codes.
   void test_next_key(std::uint64_t id);
   // Any step whose effect is in the ledger alone. kSwitchDone swaps the states of both generations
-  // in the same transaction. Throws Error{kKeyState} when the table has no such edge.
+  // in the same transaction. Throws Error{kKeyState} when the table has no such edge, and as
+  // begin_rekey() for a key that was pinned meanwhile.
   RekeyRecord record_rekey(std::uint64_t id, RekeyEvent event, const Cause& cause);
   // Draining: destroys the old generation. Throws Error{kKeyState} while sealed data names it.
   RekeyRecord retire_old_key(std::uint64_t id);
@@ -240,8 +243,11 @@ class KeyStore {
   // Throws what ops() would throw for such a use, and notes it as one: for what is done with a
   // public key alone.
   void require_use(const Kid& kid, Use use) const;
-  // ops(), but for a key whose rekey has not switched yet also past its originator period: what
-  // replaces a key may be signed by it.
+  // For TLS handshakes alone: ops(), and for HandshakeOverlap::kLength after a rekey also the auth
+  // key that was active before it.
+  KeyOps& handshake_ops();
+  // handshake_ops(), but for a key whose rekey has not switched yet also past its originator
+  // period: what replaces a key may be signed by it.
   KeyOps& ops_while_rekeying(const Kid& old);
 
   // Grows by one with each change; also in the token. SHA-256 over all rows at this epoch, in hex,

@@ -26,6 +26,13 @@ void require_fitting(Purpose purpose, KeyAlgorithm algorithm, EnvelopeAlgorithm 
 
 void narrow_by_name(KeyRecord& record);
 
+// The rekey of this name that may still be aborted or has to be announced; nullptr: none.
+const RekeyRecord* under_way(const Snapshot& snapshot, const KeyName& name);
+
+// Throws Error{kUnsupported}, with what to do, for a key that serves as `purpose` and that others
+// pinned (is_pinned()).
+void require_not_pinned(const KeyRecord& key, Purpose purpose);
+
 struct KeyStore::Impl {
   const Options options;
   vault::TokenVault& vault;
@@ -44,7 +51,8 @@ struct KeyStore::Impl {
   UseTimes used;
   FaultyKeys faulty;
   BelievedTime believed{WallTime{}};
-  GuardedKeys guarded, proving, rekeying;
+  HandshakeOverlap overlap;
+  GuardedKeys guarded, proving, rekeying, handshaking;
 
   Impl(Options options_in, vault::TokenVault& vault_in);
 
@@ -99,6 +107,11 @@ struct KeyStore::Impl {
   // The record after `event`; throws Error{kKeyState} when the table has no such edge.
   RekeyRecord moved(RekeyRecord rekey, RekeyEvent event) const;
   void switch_keys(const RekeyRecord& rekey, const Cause& cause);
+  // What a sign key was used as, if it was used as a key that vouches.
+  std::optional<Purpose> vouched_as(const Kid& kid) const;
+  // Throws Error{kUnsupported} for a key that others pinned, by its purpose or by what it serves
+  // as.
+  void require_rekeyable(const KeyRecord& key) const;
 };
 
 }  // namespace keyagent::keys

@@ -83,7 +83,7 @@ KeyOps& KeyStore::ops_while_rekeying(const Kid& old) {
         return rekey.old_kid == old && is_before_switch(rekey.step) &&
                rekey.step != RekeyStep::kAborting;
       });
-  return begun ? impl_->rekeying : impl_->guarded;
+  return begun ? impl_->rekeying : impl_->handshaking;
 }
 
 // The ledger remembers: a restart gives an instance no new budget (RELIABILITY 153).

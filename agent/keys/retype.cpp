@@ -5,6 +5,13 @@
 #include "agent/keys/key_store_impl.h"
 
 namespace keyagent::keys {
+namespace {
+
+std::string note_of(const Kid& kid) {
+  return "vouches/" + kid.text();
+}
+
+}  // namespace
 
 std::optional<Purpose> purpose_of_name(const KeyName& name) {
   static constexpr std::pair<std::string_view, Purpose> kNames[] = {
@@ -53,9 +60,33 @@ bool KeyStore::retype(const KeyName& name, Purpose to, const Cause& cause) {
     throw Error(Code::kKeyNotPresent,
                 "no key '" + name.text() + "' exists; run: keyagent key list");
   if (changed.empty()) return false;
+  if (under_way(*snapshot, name) != nullptr)
+    throw Error(Code::kKeyState,
+                "key " + name.text() +
+                    " is not retyped: it is being rekeyed; wait, or: keyagent rekey " +
+                    name.text() + " --abort",
+                changed.back().kid.text());
   impl_->ledger.record_purposes(changed);
   impl_->republish();
   return true;
+}
+
+// A key that was used as several stays the one that must not be replaced.
+void KeyStore::note_vouching(const Kid& kid, Purpose purpose) {
+  const std::lock_guard lock(impl_->change_mutex);
+  const auto known = impl_->vouched_as(kid);
+  if (known && is_pinned(*known)) return;
+  impl_->ledger.note(note_of(kid), std::string(name_of(purpose)));
+}
+
+std::optional<Purpose> KeyStore::vouched_as(const Kid& kid) const {
+  const std::lock_guard lock(impl_->change_mutex);
+  return impl_->vouched_as(kid);
+}
+
+std::optional<Purpose> KeyStore::Impl::vouched_as(const Kid& kid) const {
+  const auto noted = purpose_of(ledger.noted(note_of(kid)));
+  return noted && vouches(*noted) ? noted : std::nullopt;
 }
 
 }  // namespace keyagent::keys

@@ -110,7 +110,8 @@ void Scheduler::handle(const Due& each) {
   try {
     runner_.begin({each.name, std::nullopt, std::nullopt, 0ms}, {each.text, kActor});
   } catch (const Error& error) {
-    if (error.code() != Code::kKeyState) throw;
+    // One key that cannot be rekeyed holds up no other.
+    if (error.code() != Code::kKeyState && error.code() != Code::kUnsupported) throw;
     Due refused = each;
     refused.text = error.what();
     say_daily(refused, KeyEvent::Weight::kWarning, "rekey.refused");

@@ -113,6 +113,11 @@ std::string_view name_of(ToBeSigned kind) {
   return "certification request";
 }
 
+bool is_handshake(ToBeSigned kind) {
+  return kind == ToBeSigned::kTls13CertificateVerify ||
+         kind == ToBeSigned::kTls12ServerKeyExchange || kind == ToBeSigned::kTls12CertificateVerify;
+}
+
 std::optional<ToBeSigned> recognise(ByteView message, ByteView spki) {
   if (is_tls13(message)) return ToBeSigned::kTls13CertificateVerify;
   const bool request = is_request(message, spki);

@@ -20,6 +20,9 @@ enum class ToBeSigned {
 // "TLS 1.3 handshake", … for the audit log.
 std::string_view name_of(ToBeSigned kind);
 
+// A part of a TLS handshake, and nothing that outlives it.
+bool is_handshake(ToBeSigned kind);
+
 // nullopt: nothing that an auth key signs. `spki`: the key's own SubjectPublicKeyInfo, which a
 // certification request must be for.
 std::optional<ToBeSigned> recognise(ByteView message, ByteView spki);

@@ -108,6 +108,7 @@ MUTANTS = [
      "GateDecryptTest.Fault098"),
     ("recipient-seen-by-whom-may-open", "agent/gate/op_open.cpp", "if (!policy::allows_some(*call.policy, call.principal, call.query.action)) {",
      "if (false) {", "gate_test", "GateOpenTest|GateTest"),
+    ("no-request-by-an-old-auth-key", "agent/gate/op_sign.cpp", "if (!kind || !pki::is_handshake(*kind))", "if (!kind)", "gate_test", "T8_"),
     ("auth-key-shown-whole", "agent/gate/op_sign.cpp", "    if (kind) {\n      call.detail = std::string(pki::name_of(*kind));\n      return;\n    }",
      "    if (kind) call.detail = std::string(pki::name_of(*kind));\n    if (true) return;", "gate_test", "Fault098_AnAuthKey"),
     ("length-of-a-digest", "agent/gate/op_sign.cpp", "  check_input(algorithm, input.size());\n", "", "gate_test", "SignChecks"),

@@ -4,6 +4,8 @@
 
 #include "agent/base/encoding.h"
 #include "agent/envelope/envelope.h"
+#include "agent/openssl/signature_encoding.h"
+#include "agent/pki/certification_request.h"
 #include "tests/gate/gate_fixture.h"
 
 namespace keyagent::gate {
@@ -77,6 +79,39 @@ TEST_F(GateRekeyTest, RekeyNeedsItsOwnActionAndIsRecorded) {
   EXPECT_EQ(begun.rekey().rekey().step(), "planned") << begun.failure().text();
   EXPECT_THAT(audit_lines().back(), HasSubstr("\"what\":\"rekey\""));
   EXPECT_THAT(begun.rekey().rekey().actor(), HasSubstr("1002"));
+}
+
+// A certificate outlives the moment in which an old key may complete handshakes.
+TEST_F(GateRekeyTest, T8_AnOldAuthKeySignsHandshakesAndNoCertificationRequest) {
+  const auto old = create("web", "auth", "ec-p256");
+  const auto sign = [&](ByteView message) {
+    wire::Request request;
+    request.mutable_sign()->set_key(old.kid());
+    request.mutable_sign()->set_message(message.data(), message.size());
+    return ask(kAdmin, request);
+  };
+  // Throws what the gate answers.
+  const auto certify = [&] {
+    const auto algorithm = openssl::algorithm_identifier(SignatureAlgorithm::kEs256);
+    pki::make_request(
+        as_bytes(old.spki()), {"/CN=web", {}},
+        {algorithm, [&](ByteView message) {
+           const auto answered = sign(message);
+           if (answered.has_failure())
+             throw std::runtime_error(wire::ErrorCode_Name(answered.failure().code()));
+           const auto raw = as_bytes(answered.sign().signature());
+           return openssl::ecdsa_der(Bytes(raw.begin(), raw.end()));
+         }});
+  };
+  const std::string handshake = std::string(64, ' ') + "TLS 1.3, server CertificateVerify" +
+                                std::string(1, '\0') + std::string(32, 'h');
+  EXPECT_NO_THROW(certify());
+  rekey("web");
+  ASSERT_NE(keys_.find("web").kid.text(), old.kid());
+  EXPECT_EQ(sign(as_bytes(handshake)).sign().kid(), old.kid());
+  EXPECT_THAT(certify, testing::ThrowsMessage<std::runtime_error>("KEY_STATE"));
+  keys_.change_state(old.kid(), KeyState::kCompromised, {"stolen"});
+  EXPECT_EQ(sign(as_bytes(handshake)).failure().code(), wire::KEY_STATE);
 }
 
 TEST_F(GateRekeyTest, R6_ARequestThatWaitedThroughTheSwitchIsSignedByTheNewKey) {

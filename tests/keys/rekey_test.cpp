@@ -59,26 +59,6 @@ INSTANTIATE_TEST_SUITE_P(
                       Kind{"audit", Purpose::kAudit, {}, {}}),
     [](const auto& each) { return std::string(each.param.name); });
 
-TEST_F(RekeyTest, R7_KeysThatAgentsPinnedAreNotRekeyedAndNeverDue) {
-  for (const auto& [name, purpose, cure] :
-       {std::tuple{"instance-ca", Purpose::kCa, "keyinstanced clone"},
-        {"instance-confirm", Purpose::kConfirm, "--purpose confirm"}}) {
-    const auto before = make(name, purpose, KeyAlgorithm::kEcP256);
-    periods_.by_purpose[purpose] = {kDay, Span(0), Span(0), true};
-    try {
-      begin(name);
-      ADD_FAILURE() << name << " is rekeyed";
-    } catch (const Error& error) {
-      EXPECT_EQ(error.code(), Code::kUnsupported);
-      EXPECT_THAT(error.what(), HasSubstr("agents pinned it"));
-      EXPECT_THAT(error.what(), HasSubstr(cure));
-    }
-    clock_.advance(10 * kDay);
-    EXPECT_FALSE(next_rekey(before, periods_));
-    EXPECT_EQ(store_->find(name).kid, before.kid);
-  }
-}
-
 TEST_F(RekeyTest, R8_ARekeyIsResumedAtEveryStepItWasLeftAt) {
   peer_ = &the_peer_;
   const auto old = make("one", Purpose::kSign);
@@ -147,30 +127,6 @@ TEST_F(RekeyTest, ANewKeyThatIsRevokedBeforeTheSwitchNeverBecomesActive) {
   EXPECT_EQ(ended.step, RekeyStep::kAborted);
   EXPECT_EQ(store_->find("one").kid, old.kid);
   EXPECT_NE(store_->find(ended.new_kid.text()).state, KeyState::kActive);
-}
-
-// A server needs a moment to learn of its new certificate. Only what handshakes are signed with has
-// that moment, and a compromised key has none.
-TEST_F(RekeyTest, T8_AnOldAuthKeyEndsHandshakesForTwoMinutesAndNoOtherKeyDoes) {
-  const auto auth = make("auth", Purpose::kAuth, KeyAlgorithm::kEcP256);
-  const auto lost = make("lost", Purpose::kAuth, KeyAlgorithm::kEcP256);
-  const auto data = make("data", Purpose::kSign, KeyAlgorithm::kEcP256);
-  for (const char* name : {"auth", "lost", "data"}) rekey(name);
-  const auto sign = [&](const KeyRecord& key) {
-    return code_of(
-        [&] { store_->ops().sign(key.kid, SignatureAlgorithm::kEs256, Bytes(32, 'h')); });
-  };
-  EXPECT_EQ(store_->find(auth.kid.text()).state, KeyState::kDeactivated);
-  EXPECT_EQ(sign(auth), Code::kOk);
-  EXPECT_EQ(sign(data), Code::kKeyState);
-  store_->change_state(lost.kid.text(), KeyState::kCompromised, {"stolen", "tester"});
-  EXPECT_EQ(sign(lost), Code::kKeyState);
-  clock_.advance(119s);
-  EXPECT_EQ(sign(auth), Code::kOk);
-  clock_.advance(1s);
-  EXPECT_EQ(sign(auth), Code::kKeyState);
-  clock_.set(clock_.now() - std::chrono::hours(1));
-  EXPECT_EQ(sign(auth), Code::kKeyState) << "a clock that is set back gives it no more";
 }
 
 TEST_F(RekeyTest, R8_ManyRequestsAtOnceAreOneRekey) {
