@@ -106,8 +106,11 @@ void Token::run_erased(const std::function<void(Session&)>& work, bool once, boo
   impl_->run(work, once, changes);
 }
 
-void Token::require_room() const {
+void Token::require_writable() const {
   require_token_writable(impl_->profile, impl_->options.state_folder);
+}
+
+void Token::require_room() const {
   require_token_room(impl_->profile, impl_->options.state_folder, "a write");
 }
 

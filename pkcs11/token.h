@@ -110,10 +110,11 @@ class Token {
     require_room();
     return change_without_room(std::forward<Work>(work), once);
   }
-  // For work that makes room.
+  // For work that makes room: a full disk does not stop it, a read-only one does (Error{kFull}).
   template <class Work>
   auto change_without_room(Work&& work, bool once = false)
       -> decltype(work(std::declval<Session&>())) {
+    require_writable();
     using Result = decltype(work(std::declval<Session&>()));
     if constexpr (std::is_void_v<Result>) {
       run_erased([&](Session& session) { work(session); }, once, true);
@@ -123,6 +124,11 @@ class Token {
       return std::move(*result);
     }
   }
+
+  // Throws Error{kFull} where the files of the token are on a read-only file system: a write that
+  // it began could not be completed. change() and change_without_room() ask this first; a caller
+  // that records its intention elsewhere asks before it does.
+  void require_writable() const;
 
   // What should be in the token is not found, or a write failed for no named reason: C_Finalize and
   // C_Initialize, because a module may have lost its files or its device and hide that (RELIABILITY

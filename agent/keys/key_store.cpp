@@ -235,6 +235,7 @@ std::string KeyStore::Impl::label_of(const KeyName& name) const {
 }
 
 KeyRecord KeyStore::Impl::make(const JournalStep& step) {
+  vault.require_writable();
   ledger.begin_step(step);
   KeyRecord record;
   try {
@@ -258,6 +259,7 @@ KeyRecord KeyStore::Impl::take_into_use(const KeyRecord& record) {
 }
 
 void KeyStore::Impl::begin_destruction(const KeyRecord& record, const Cause& cause) {
+  vault.require_writable();
   JournalStep step{JournalStep::Kind::kDestroy, record.cka_id, record};
   step.planned.actor = cause.actor;
   step.planned.reason = cause.reason;

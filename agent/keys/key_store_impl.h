@@ -99,6 +99,7 @@ struct KeyStore::Impl {
 
   void reconcile();
   void finish_steps(const Plan& plan, const LedgerState& state, std::vector<Finding>& found);
+  void remove_one(const JournalStep& step, const LedgerState& state, std::vector<Finding>& found);
   void finish_one(const JournalStep& step, std::vector<Finding>& found);
   void adopt_all(const std::vector<KeyRecord>& keys, std::map<Kid, std::string>& broken,
                  std::vector<Finding>& found);

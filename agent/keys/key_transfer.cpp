@@ -81,6 +81,7 @@ ImportResult KeyStore::import(const ImportRequest& request, const Cause& cause) 
   planned.state = request.into_use && !taken ? KeyState::kActive : KeyState::kDeactivated;
   if (planned.state == KeyState::kActive) planned.activated = planned.changed;
   step.cka_id = planned.cka_id = CkaId::random();
+  impl_->vault.require_writable();
   impl_->ledger.begin_step(step);
   try {
     impl_->vault.import(step.cka_id, impl_->label_of(request.name), request.transferred);

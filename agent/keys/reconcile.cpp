@@ -106,15 +106,25 @@ Plan plan_reconciliation(const LedgerState& ledger, const std::vector<vault::Tok
   });
 
   Plan plan;
-  std::set<std::string> ours, in_journal;
+  std::set<std::string> ours;
+  std::map<std::string, JournalStep::Kind> in_journal;
   for (const auto& step : ledger.journal) {
     ours.insert(step.cka_id.hex());
-    in_journal.insert(step.cka_id.hex());
+    in_journal.emplace(step.cka_id.hex(), step.kind);
     plan_step(step, find(step.cka_id), plan);
   }
   for (const auto& key : ledger.keys) {
     ours.insert(key.cka_id.hex());
-    if (in_journal.contains(key.cka_id.hex())) continue;
+    if (const auto begun = in_journal.find(key.cka_id.hex()); begun != in_journal.end()) {
+      if (begun->second == JournalStep::Kind::kDestroy && key.state != KeyState::kDestroyed)
+        mark_unusable(key, Finding::Kind::kUnfinished,
+                      "the destruction of key " + key.name.text() +
+                          " has begun and is not finished; the key is not used",
+                      "make the agent's state folder and the token writable, then restart the "
+                      "agent, which finishes it",
+                      plan);
+      continue;
+    }
     const auto* object = find(key.cka_id);
     if (key.state != KeyState::kDestroyed) {
       plan_key(key, object, any_here, plan);

@@ -34,6 +34,8 @@ std::optional<std::uint64_t> KeyStore::Impl::epoch_in_token() {
 void KeyStore::Impl::remember_epoch() {
   const auto now = current()->epoch;
   require_no_rollback(now);
+  // Migrated in memory only: the file keeps its epoch, and the token must not be ahead of it.
+  if (!ledger.read_only().empty()) return;
   if (epoch_in_token() == now) return;
   try {
     vault.write_fact(kEpochFact, std::to_string(now));
@@ -75,26 +77,41 @@ void KeyStore::Impl::distrust(const Error& why) {
   snapshot = std::move(fresh);
 }
 
+// A step that a full or read-only token refuses stays in the journal; no other key waits for it.
 void KeyStore::Impl::finish_steps(const Plan& plan, const LedgerState& state,
                                   std::vector<Finding>& found) {
-  for (const auto& step : plan.finish) finish_one(step, found);
-  for (const auto& step : plan.forget) ledger.drop_step(step.cka_id);
-  for (const auto& step : plan.remove) {
-    if (step.kind == JournalStep::Kind::kCreate) {
-      vault.destroy(step.cka_id);
-      ledger.drop_step(step.cka_id);
+  const auto attempt = [&](const JournalStep& step, const std::function<void()>& work) {
+    try {
+      work();
+    } catch (const Error& error) {
+      if (error.code() != Code::kTokenFull) throw;
+      // The plan that follows has a finding for each destruction that is left.
+      if (step.kind == JournalStep::Kind::kDestroy) return;
       found.push_back(
-          {Finding::Kind::kOrphanRemoved, "", step.planned.name.text(),
-           "an incomplete key of a crash under the CKA_ID " + step.cka_id.hex() + " was removed",
-           ""});
-      continue;
+          {Finding::Kind::kUnfinished, step.planned.kid.text(), step.planned.name.text(),
+           "a change of key " + step.planned.name.text() + " is not finished: " + error.what(),
+           "make the token writable and free disk space, then restart the agent"});
     }
-    const auto row = std::find_if(state.keys.begin(), state.keys.end(),
-                                  [&](const auto& key) { return key.cka_id == step.cka_id; });
-    if (row != state.keys.end()) {
-      finish_destruction(*row, {step.planned.reason, step.planned.actor});
-    }
+  };
+  for (const auto& step : plan.finish) attempt(step, [&] { finish_one(step, found); });
+  for (const auto& step : plan.forget) ledger.drop_step(step.cka_id);
+  for (const auto& step : plan.remove) attempt(step, [&] { remove_one(step, state, found); });
+}
+
+void KeyStore::Impl::remove_one(const JournalStep& step, const LedgerState& state,
+                                std::vector<Finding>& found) {
+  if (step.kind == JournalStep::Kind::kCreate) {
+    vault.destroy(step.cka_id);
+    ledger.drop_step(step.cka_id);
+    found.push_back(
+        {Finding::Kind::kOrphanRemoved, "", step.planned.name.text(),
+         "an incomplete key of a crash under the CKA_ID " + step.cka_id.hex() + " was removed",
+         ""});
+    return;
   }
+  const auto row = std::find_if(state.keys.begin(), state.keys.end(),
+                                [&](const auto& key) { return key.cka_id == step.cka_id; });
+  if (row != state.keys.end()) finish_destruction(*row, {step.planned.reason, step.planned.actor});
 }
 
 void KeyStore::Impl::finish_one(const JournalStep& step, std::vector<Finding>& found) {

@@ -22,10 +22,19 @@ namespace keyagent::process {
 namespace {
 
 // The service manager's, and what text is shown in. Modules get what their profile says.
-constexpr std::string_view kKept[] = {
-    "CREDENTIALS_DIRECTORY", "LISTEN_PID",   "LISTEN_FDS",    "LISTEN_FDNAMES",
-    "NOTIFY_SOCKET",         "WATCHDOG_PID", "WATCHDOG_USEC", "INVOCATION_ID",
-    "JOURNAL_STREAM",        "LANG",         "LC_ALL",        "TZ"};
+constexpr std::string_view kKept[] = {"CREDENTIALS_DIRECTORY",
+                                      "RUNTIME_DIRECTORY",
+                                      "LISTEN_PID",
+                                      "LISTEN_FDS",
+                                      "LISTEN_FDNAMES",
+                                      "NOTIFY_SOCKET",
+                                      "WATCHDOG_PID",
+                                      "WATCHDOG_USEC",
+                                      "INVOCATION_ID",
+                                      "JOURNAL_STREAM",
+                                      "LANG",
+                                      "LC_ALL",
+                                      "TZ"};
 constexpr std::string_view kPath = "PATH=/usr/bin:/bin";
 
 bool starts_as(std::string_view entry, std::string_view name) {

@@ -210,6 +210,10 @@ bool TokenVault::look_again() {
   return at_boundary({}, [&] { return token_->look_again(); });
 }
 
+void TokenVault::require_writable() {
+  at_boundary({}, [&] { token_->require_writable(); });
+}
+
 bool TokenVault::keeps_facts() const {
   return token_->profile().data_objects;
 }

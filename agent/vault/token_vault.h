@@ -96,6 +96,9 @@ class TokenVault final : public KeyOps {
 
   // What is missing is looked for in a fresh run of the module; false: there was one a moment ago.
   bool look_again();
+  // Throws Error{kTokenFull} where the token's files cannot be written: to be asked before a change
+  // is journaled.
+  void require_writable();
   std::vector<TokenObject> objects();
   std::optional<TokenObject> find(const CkaId& cka_id);
   // The SPKI that the token holds under the id; nullopt where there is no readable public part.

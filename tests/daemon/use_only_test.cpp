@@ -230,7 +230,12 @@ TEST_P(UseOnlyToken, Fault081_TokenFolderThatCannotBeWrittenSignsAndIsNotAskedTo
   const auto refused = ask(agent_, create_request("more"));
   EXPECT_EQ(refused.failure().code(), wire::TOKEN_FULL) << refused.DebugString();
   EXPECT_THAT(refused.failure().text(), HasSubstr("read-only file system"));
-  EXPECT_TRUE(signs(agent_)) << agent_.story();
+  wire::Request destroy;
+  destroy.mutable_key_destroy()->set_key("data");
+  destroy.mutable_key_destroy()->set_confirm_kid(
+      ask(agent_, create_request("data")).key_create().key().kid());
+  EXPECT_EQ(ask(agent_, destroy).failure().code(), wire::TOKEN_FULL);
+  EXPECT_TRUE(signs(agent_)) << "nothing was journaled: " << agent_.story();
   tokens.make_writable();
   EXPECT_TRUE(wait_until([&] { return creates(agent_, "more"); })) << agent_.story();
   EXPECT_TRUE(signs(agent_)) << agent_.story();

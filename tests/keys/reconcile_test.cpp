@@ -127,7 +127,9 @@ TEST(Reconcile, ABegunDestructionIsFinishedWhateverIsLeft) {
     const Plan plan = plan_reconciliation(ledger, token_of(row, ledger.keys[0].cka_id));
     EXPECT_EQ(plan.remove.size(), 1u);
     EXPECT_TRUE(plan.adopt.empty());
-    EXPECT_TRUE(plan.findings.empty());
+    ASSERT_EQ(plan.unusable.size(), 1u) << "it is not used before that either";
+    ASSERT_EQ(plan.findings.size(), 1u);
+    EXPECT_EQ(plan.findings[0].kind, Finding::Kind::kUnfinished);
   }
 }
 
