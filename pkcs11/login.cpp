@@ -117,6 +117,12 @@ void RefusedPin::remember(const SecretBytes& pin) {
   }
 }
 
+bool RefusedPin::recordable() const {
+  if (file_.empty()) return true;
+  const auto folder = file_.has_parent_path() ? file_.parent_path() : std::filesystem::path(".");
+  return ::faccessat(AT_FDCWD, folder.c_str(), W_OK | X_OK, AT_EACCESS) == 0;
+}
+
 void RefusedPin::clear() {
   memory_.clear();
   locked_ = false;
@@ -134,6 +140,13 @@ void log_in(CK_FUNCTION_LIST& functions, CK_SESSION_HANDLE session, const CK_TOK
     if (refused.locked()) refuse_locked(profile);
     throw Error(Error::Kind::kPinRefused,
                 "the token refused this PIN before; it is not retried until it changes");
+  }
+  // After a failed attempt, where another one could not be recorded: a service that starts again
+  // and again would lock the PIN. Whatever the profile says of the flags, here they only refuse.
+  if ((info.flags & CKF_USER_PIN_COUNT_LOW) != 0 && !refused.recordable()) {
+    throw Error(Error::Kind::kPinRefused,
+                "the token reports a failed PIN attempt, and a refusal could not be recorded: the "
+                "state folder cannot be written; make it writable, or log in once manually");
   }
   const CK_RV rv =
       functions.C_Login(session, CKU_USER, pin.data(), static_cast<CK_ULONG>(pin.size()));

@@ -20,6 +20,8 @@ class RefusedPin {
   // Throws Error{kPinRefused} when the file cannot be written: an attempt that would be forgotten
   // must not be repeated.
   void remember(const SecretBytes& pin);
+  // False: a refusal could not be written to its file.
+  bool recordable() const;
   void clear();
   // For this process's life only: the reason is not the PIN itself (it has expired, say).
   void note_here(const SecretBytes& pin);

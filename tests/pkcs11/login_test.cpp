@@ -64,6 +64,19 @@ TEST_F(LoginTest, Fault024_WrongPinIsTriedOnceHoweverOftenRestarted) {
   EXPECT_EQ(shim::count("C_Login"), 2u);
 }
 
+TEST_F(LoginTest, Fault024_Fault167_AFailedAttemptThatCannotBeRecordedIsTheOnlyOne) {
+  options_.refused_pin_file = hsm_.folder() / "absent/refused-pin";  // not even root can write it
+  shim::set_faults("C_GetTokenInfo:every=1:flags=0x10000");          // CKF_USER_PIN_COUNT_LOW
+  for (int i = 0; i < 3; ++i) {
+    restart();
+    EXPECT_EQ(token_->status().state, TokenState::kPinRefused);
+  }
+  EXPECT_EQ(shim::count("C_Login"), 0u);
+  options_.refused_pin_file = hsm_.folder() / "refused-pin";
+  restart();
+  EXPECT_EQ(token_->status().state, TokenState::kUp);
+}
+
 TEST_F(LoginTest, Fault024_TheMemoryOfARefusedPinIsPrivateAndHashed) {
   options_.refused_pin_file = hsm_.folder() / "refused-pin";
   use_pin("wrong-canary");
