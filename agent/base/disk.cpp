@@ -8,9 +8,9 @@
 #include <unistd.h>
 
 #include <cerrno>
-#include <charconv>
 #include <fstream>
 #include <functional>
+#include <sstream>
 #include <system_error>
 #include <utility>
 
@@ -120,8 +120,9 @@ Buffer read_open_file(const OpenFile& file, const fs::path& path, std::size_t li
   return content;
 }
 
-std::string start_time_of_this_process() {
-  std::ifstream stat("/proc/self/stat");
+// As /proc says it, in clock ticks; "0": no such process.
+std::string start_time_of(long pid) {
+  std::ifstream stat(fmt::format("/proc/{}/stat", pid));
   std::string line;
   std::getline(stat, line);
   const std::size_t name_end = line.rfind(')');  // the name may hold spaces
@@ -323,14 +324,21 @@ void take_lock(int fd, short type, const fs::path& path) {
   if (errno != EAGAIN && errno != EACCES) fail("lock", path, errno);
   char text[64] = {};
   const ssize_t n = ::pread(fd, text, sizeof text - 1, 0);
+  // A holder that shares the lock could not write itself into the file: it may name an older one.
+  std::istringstream holder(std::string(text, static_cast<std::size_t>(n > 0 ? n : 0)));
   long pid = 0;
-  std::from_chars(text, text + (n > 0 ? n : 0), pid);
+  std::string started;
+  holder >> pid >> started;
+  if (pid > 0 && started != "0" && started == start_time_of(pid))
+    throw Error(Code::kBusy, fmt::format("{} is held by process {}: stop that process first",
+                                         path.string(), pid));
   throw Error(Code::kBusy,
-              fmt::format("{} is held by process {}: stop that process first", path.string(), pid));
+              fmt::format("{0} is held by another process: find it with: fuser {0}; stop it first",
+                          path.string()));
 }
 
 void write_holder(int fd, const fs::path& path) {
-  const std::string holder = fmt::format("{} {}\n", ::getpid(), start_time_of_this_process());
+  const std::string holder = fmt::format("{} {}\n", ::getpid(), start_time_of(::getpid()));
   if (::ftruncate(fd, 0) != 0) fail("write", path, errno);
   if (const int code = write_all(fd, as_bytes(holder)); code != 0) fail("write", path, code);
 }
@@ -357,11 +365,16 @@ void FileLock::make_exclusive() {
   set_lock(fd_.get(), F_UNLCK);
   try {
     take_lock(fresh.get(), F_WRLCK, path_);
+    write_holder(fresh.get(), path_);
   } catch (...) {
-    set_lock(fd_.get(), F_RDLCK);
+    // The exclusive lock goes first: it would refuse the shared one.
+    fresh = Fd();
+    if (!set_lock(fd_.get(), F_RDLCK))
+      throw Error(Code::kIntegrity,
+                  fmt::format("the lock {} is lost: another process took it; restart the agent",
+                              path_.string()));
     throw;
   }
-  write_holder(fresh.get(), path_);
   fd_ = std::move(fresh);
   shared_ = false;
 }

@@ -25,8 +25,9 @@ class StateFolder {
  private:
   const std::filesystem::path folder_;
   mutable std::mutex mutex_;
-  FileLock lock_;    // guarded by mutex_
-  std::string why_;  // guarded by mutex_
+  FileLock lock_;      // guarded by mutex_
+  std::string why_;    // guarded by mutex_
+  bool held_ = false;  // guarded by mutex_: it can be written, but its lock cannot be had
 };
 
 }  // namespace keyagent::daemon

@@ -2,6 +2,7 @@
 
 #include <fcntl.h>
 #include <gmock/gmock.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
@@ -9,6 +10,7 @@
 
 #include <atomic>
 #include <cerrno>
+#include <csignal>
 #include <functional>
 
 #include "agent/base/error.h"
@@ -251,7 +253,24 @@ TEST(FileLock, Fault081_ALockThatCannotBeWrittenIsSharedUntilItCan) {
     const FileLock second(path);
     EXPECT_TRUE(second.shared());
     ASSERT_EQ(remount(0), 0);
-    EXPECT_EQ(code_of([&] { first.make_exclusive(); }), Code::kBusy);
+    // The file names the last one that could write it, which holds nothing now.
+    replace_file(folder.path() / "holder", as_bytes("1 1\n"));
+    std::filesystem::copy_file(folder.path() / "holder", path,
+                               std::filesystem::copy_options::overwrite_existing);
+    EXPECT_THAT(message_of(Code::kBusy, [&] { first.make_exclusive(); }),
+                HasSubstr("is held by another process: find it with: fuser"));
+    EXPECT_EQ(code_of([&] { const FileLock third(path); }), Code::kBusy);
+  }
+  {
+    // Room for no holder's name: shared as before, and no other process gets it.
+    const rlimit small{0, RLIM_INFINITY};
+    rlimit before{};
+    ASSERT_EQ(::getrlimit(RLIMIT_FSIZE, &before), 0);
+    std::signal(SIGXFSZ, SIG_IGN);
+    ASSERT_EQ(::setrlimit(RLIMIT_FSIZE, &small), 0);
+    EXPECT_EQ(code_of([&] { first.make_exclusive(); }), Code::kConfiguration);
+    ASSERT_EQ(::setrlimit(RLIMIT_FSIZE, &before), 0);
+    EXPECT_TRUE(first.shared());
     EXPECT_EQ(code_of([&] { const FileLock third(path); }), Code::kBusy);
   }
   first.make_exclusive();
