@@ -54,7 +54,7 @@ void Daemon::Impl::end_service() {
   link.stop();
   if (gate) gate->stop();
   ssh.reset();
-  server.reset();
+  if (server) server->stop();
   rekeys.stop();
   caretaker.stop();
 }

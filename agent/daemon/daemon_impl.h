@@ -65,9 +65,10 @@ struct Daemon::Impl {
   std::condition_variable gate_opened;
   std::atomic<bool> gate_ready{false};
   std::unique_ptr<gate::Gate> gate;
+  // Stopped before the threads below, which may hang in the module, and destroyed after them: they
+  // ask it for its figures and its timer.
   std::unique_ptr<net::UnixServer> server;
-  net::UnixServer* serving = nullptr;  // `server`, also while it ends
-  std::unique_ptr<SshFace> ssh;        // ends before `server`, whose timer its requests use
+  std::unique_ptr<SshFace> ssh;  // ends before `server`, whose timer its requests use
   SteadyTime stuck_since{};
 
   // Asks the gate as everybody does, from its start to its stop.

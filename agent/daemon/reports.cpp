@@ -28,9 +28,9 @@ std::string Daemon::Impl::use_only() const {
 
 std::vector<LimitUsage> Daemon::Impl::usage() const {
   auto out = gate->usage();
-  out.push_back({"limits.connections", "", serving->stats().connections, max_connections,
+  out.push_back({"limits.connections", "", server->stats().connections, max_connections,
                  "ss -xp lists their owners; close some, or raise the limit", false});
-  out.push_back({"limits.unfinished-bytes-per-uid", "", serving->stats().unfinished, max_unfinished,
+  out.push_back({"limits.unfinished-bytes-per-uid", "", server->stats().unfinished, max_unfinished,
                  "a user sends requests in pieces: ss -xp lists the connections", false});
   out.push_back({"limits.ledger-history", "", keys.history_size(), max_history,
                  "raise the limit to keep more; the audit log keeps every change", true});
@@ -52,7 +52,7 @@ void Daemon::Impl::describe(wire::StatusReply& reply) {
   reply.set_uptime_ms(static_cast<std::uint64_t>(
       std::chrono::duration_cast<std::chrono::milliseconds>(up).count()));
   reply.set_config_path(config.source.string());
-  reply.set_connections(static_cast<std::uint32_t>(serving->stats().connections));
+  reply.set_connections(static_cast<std::uint32_t>(server->stats().connections));
   reply.set_use_only(use_only());
   link.describe(*reply.mutable_link());
   const std::lock_guard guard(policy_mutex);

@@ -68,10 +68,9 @@ void Daemon::Impl::open_gate() {
         receive(peer, frame, std::move(responder));
       },
       net::protocol_farewell, wire::may_fail_on_a_beat);
-  serving = server.get();
   gate = std::make_unique<gate::Gate>(
       options, services(),
-      [this](SteadyTime when, std::function<void()> task) { serving->at(when, std::move(task)); });
+      [this](SteadyTime when, std::function<void()> task) { server->at(when, std::move(task)); });
   gate_ready = true;
   ready.unlock();
   gate_opened.notify_all();
@@ -131,7 +130,7 @@ gate::Services Daemon::Impl::services() {
 std::string Daemon::Impl::reload() {
   const auto fresh = config::load_config(config.source);
   load_policy();
-  serving->set_limits(limits_of(fresh));
+  server->set_limits(limits_of(fresh));
   if (ssh) ssh->set_limits(limits_of(fresh));
   gate->forgive(fresh.failures_per_key_per_day);
   const auto budgets = gate_options(fresh);

@@ -116,7 +116,7 @@ void UnixServer::Impl::start(unsigned threads) {
 
 void UnixServer::Impl::stop() {
   stopping_ = true;
-  ::epoll_ctl(epoll_.get(), EPOLL_CTL_DEL, listener_.get(), nullptr);
+  if (listener_.valid()) ::epoll_ctl(epoll_.get(), EPOLL_CTL_DEL, listener_.get(), nullptr);
   ::eventfd_write(end_.get(), 1);
   {
     std::unique_lock lock(mutex_);
@@ -124,7 +124,9 @@ void UnixServer::Impl::stop() {
   }
   for (const auto& connection : all_connections()) connection->close();
   for (auto& thread : threads_) thread.join();
+  threads_.clear();
   timer.stop();
+  listener_ = {};
   std::lock_guard lock(ready_mutex_);
   ready_.clear();
   turns_.clear();
@@ -235,6 +237,10 @@ UnixServer::UnixServer(Fd listener, unsigned threads, Limits limits, FrameHandle
 }
 
 UnixServer::~UnixServer() {
+  stop();
+}
+
+void UnixServer::stop() {
   impl_->stop();
 }
 

@@ -95,10 +95,12 @@ class UnixServer {
   // `threads` >= 2. Starts at once.
   UnixServer(Fd listener, unsigned threads, Limits limits, FrameHandler handler,
              Farewell farewell = protocol_farewell, HoldsLater holds_later = {});
-  // Stops accepting and reading, waits at most 5 s for requests in flight to be answered, closes,
-  // and waits for the handlers that still run: a process with a call stuck in a module ends by
-  // _exit() instead. Not from a handler or a task.
   ~UnixServer();
+  // Stops accepting and reading, waits at most 5 s for requests in flight to be answered, closes
+  // the connections and the socket, and waits for the handlers that still run: a process with a
+  // call stuck in a module ends by _exit() instead. Not from a handler or a task. Afterwards
+  // stats() and set_limits() still work, and at() drops its task.
+  void stop();
   Stats stats() const;
   // Runs `task` on the timer thread at `when` (deadlines, periodic work). Short tasks only, which
   // do not throw. A task more than 100 ms away may run up to 16 ms late (it shares a wake-up);

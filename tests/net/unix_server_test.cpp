@@ -274,6 +274,23 @@ TEST(UnixServer, AnswerAfterTheServersEndIsDropped) {
   EXPECT_FALSE(kept->answer(copy_of(as_bytes("late"))));
 }
 
+// What asks it for its figures and its timer may end later (the agent's threads that may hang).
+TEST(UnixServer, Fault041_AStoppedServerHasLeftItsSocketAndAnswersWhoStillAsksIt) {
+  Served served(echo());
+  RawPeer peer = served.peer();
+  ASSERT_TRUE(peer.send("x"));
+  EXPECT_EQ(peer.receive(), "x");
+  served.server->stop();
+  EXPECT_NO_THROW(listen_unix(served.folder.socket(), 0600, "")) << "nothing answers there";
+  EXPECT_EQ(served.server->stats().frames, 1u);
+  EXPECT_EQ(served.server->stats().connections, 0u);
+  bool ran = false;
+  served.server->at(std::chrono::steady_clock::now(), [&] { ran = true; });
+  served.server->set_limits({});
+  served.server->stop();
+  EXPECT_FALSE(ran);
+}
+
 TEST(UnixServer, TasksRunOnTheTimerThread) {
   Served served(echo());
   std::atomic<bool> ran{false};
