@@ -166,8 +166,10 @@ Enrolled Store::enroll(const Enrollment& e, const EnrolledEvent& event) {
       write(sql, std::move(agent), found.before);
       drop_pending(sql, e.agent.id);
     }
-    // It begins its sessions again: the token says which of two copies goes on.
-    sql.run("DELETE FROM agent_sessions WHERE agent = :agent", {{"agent", e.agent.id}});
+    // It begins its sessions again: a token that was made for this id says which of two copies goes
+    // on. With any other one, a copy could end the search for copies.
+    if (found.outcome != kKnown || found.token->agent_id == e.agent.id)
+      sql.run("DELETE FROM agent_sessions WHERE agent = :agent", {{"agent", e.agent.id}});
     insert_event(sql, event(found));
     return found;
   });

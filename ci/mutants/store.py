@@ -1,6 +1,8 @@
 MUTANTS = [
     ("replacement-needs-its-token", "agent/store/enrolling.cpp", "if (outcome == kReplaced && !right)", "if (false && !right)",
      "store_test", "Enroll[.]|Enrollment|EnrolmentToken"),
+    ("sessions-begin-again-by-a-token-for-the-id", "agent/store/enrolling.cpp",
+     "if (found.outcome != kKnown || found.token->agent_id == e.agent.id)\n      sql.run(", "if (true)\n      sql.run(", "store_test", "Enroll[.]Fault168|Enroll[.]"),
     ("reserved-id", "agent/store/enrolling.cpp", "if (found.token->agent_id.empty() && is_reserved(", "if (false && is_reserved(",
      "store_test", "Enroll[.]|Enrollment|EnrolmentToken"),
     ("trusted-at-issue", "agent/store/certificates.cpp", 'if (!agent || agent->state != "trusted" || c.kid.empty() ||',

@@ -81,6 +81,18 @@ TEST_P(Enroll, Fault146_AnIdThatWasTakenMeanwhileIsNotTakenOverWithAGenericToken
   expect_untouched("owner");
 }
 
+TEST_P(Enroll, Fault168_OnlyATokenMadeForTheIdLetsACopyGoOn) {
+  if (IsSkipped()) return;
+  trust("owner");
+  const auto enrolled = store().agent("web1")->enrolled;
+  ASSERT_TRUE(store().continue_session("web1", enrolled, "", "first"));
+  ASSERT_TRUE(store().continue_session("web1", enrolled, "first", "second"));
+  EXPECT_EQ(enroll(asked("owner", token())), kKnown);
+  EXPECT_FALSE(store().continue_session("web1", enrolled, "first", "copy"));
+  EXPECT_EQ(enroll(asked("owner", token("web1"))), kKnown);
+  EXPECT_TRUE(store().continue_session("web1", enrolled, "first", "copy"));
+}
+
 TEST_P(Enroll, Fault146_AReplacementInheritsNothingUnlessItsTokenSaysSo) {
   if (IsSkipped()) return;
   trust("owner");
