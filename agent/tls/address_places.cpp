@@ -15,8 +15,11 @@ bool AddressPlaces::make_room_for(const std::string& address) {
 }
 
 bool AddressPlaces::make_room() {
-  return !by_count_.empty() &&
-         end_one(std::string(by_count_.rbegin()->second), "the server has too many connections");
+  for (auto each = by_count_.rbegin(); each != by_count_.rend(); ++each) {
+    // The set changes when one ends.
+    if (end_one(std::string(each->second), "the server has too many connections")) return true;
+  }
+  return false;
 }
 
 void AddressPlaces::enter(const std::string& address, Occupant& occupant) {

@@ -34,10 +34,10 @@ class AddressPlaces {
       : per_address_(per_address), total_(total) {}
 
   // Makes room for one more of this address (principal_of_address()): of its own when it has its
-  // share, of the address with the most when every place is taken. False: nothing may end, the
-  // newcomer is not served.
+  // share, of the address with the most that may end when every place is taken. False: none may,
+  // the newcomer is not served.
   bool make_room_for(const std::string& address);
-  // The address with the most loses one, because the process can have no more.
+  // The address with the most that may end loses one, because the process can have no more.
   bool make_room();
 
   void enter(const std::string& address, Occupant& occupant);

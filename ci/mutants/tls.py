@@ -13,5 +13,6 @@ MUTANTS = [
      "WhatIsNoRequest"),
     ("messages-of-a-link-are-bounded", "agent/tls/link.cpp", "messages_.size() >= kLongestQueue", "false", "tls_test", "Fault127_WhatNobodyTakes"),
     ("places-of-an-address", "agent/tls/address_places.cpp", "if (of(address) >= per_address_)", "if (false)", "tls_test", "Fault152"),
+    ("room-at-any-address", "agent/tls/address_places.cpp", "connections\")) return true;\n", "connections\")) return true;\n    break;\n", "tls_test", "Fault152"),
     ("turns-of-handshakes", "agent/tls/handshake_queue.h", "        turns_.push_back(address);\n      --free_;", "        turns_.push_front(address);\n      --free_;", "tls_test", "Fault152"),
 ]

@@ -58,6 +58,19 @@ TEST(AddressPlaces, Fault152_WhenAllPlacesAreTakenTheAddressWithTheMostLosesOne)
   EXPECT_EQ(places.size(), 5u);
 }
 
+TEST(AddressPlaces,
+     Fault152_AnAddressWhoseConnectionsAllWorkKeepsNobodyOutWhileAnotherHasAnIdleOne) {
+  AddressPlaces places(100, 4);
+  Guest busy{Standing::kWorking}, idle{Standing::kKnownIdle};
+  for (int i = 0; i < 3; ++i) places.enter("busy", busy);
+  places.enter("idle", idle);
+  EXPECT_TRUE(places.make_room_for("new"));
+  EXPECT_TRUE(idle.gone);
+  EXPECT_FALSE(busy.gone);
+  places.enter("new", busy);
+  EXPECT_FALSE(places.make_room_for("another")) << "all of them work";
+}
+
 TEST(HandshakeQueue, Fault152_AddressesTakeTurns) {
   HandshakeQueue queue(1);
   std::string order;
