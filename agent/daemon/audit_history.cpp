@@ -62,8 +62,9 @@ audit::VerifyResult AuditHistory::verify(bool with_anchor, bool after_crash) con
 void AuditHistory::check_at_start() {
   {
     const std::lock_guard lock(mutex_);
-    if (std::exchange(checked_, true)) return;
+    if (checked_) return;
   }
+  // A token fault ends this here: the check is still to be done.
   const bool in_token = vault_.keeps_facts();
   const auto text = in_token ? vault_.read_fact(kFact).value_or("") : keys_.noted(kFact);
   if (!text.empty()) {
@@ -74,6 +75,7 @@ void AuditHistory::check_at_start() {
   }
   const auto result = verify(true, true);
   const std::lock_guard lock(mutex_);
+  checked_ = true;
   if (fault_.empty() && !result.ok) fault_ = result.text;
   if (fault_.empty()) return;
   tell_({keys::KeyEvent::Weight::kAlarm,
@@ -168,12 +170,16 @@ void AuditHistory::hear(const std::optional<std::string>& checkpoint) {
 }
 
 void AuditHistory::compare() {
+  std::optional<audit::Anchor> said;
   {
     const std::lock_guard lock(mutex_);
     if (!checked_ || !instance_ || compared_) return;
+    said = instance_;
   }
   const auto result = verify(true, true);
   const std::lock_guard lock(mutex_);
+  // The instance may have said another one, or that it has none, while the log was read.
+  if (!instance_ || instance_->size != said->size || instance_->hash != said->hash) return;
   compared_ = true;
   instance_fault_ = result.ok ? std::string() : result.text;
   if (result.ok) return;

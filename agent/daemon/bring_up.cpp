@@ -141,7 +141,12 @@ void Daemon::Impl::heal() {
   if (rechecks) reconciled = false;
   if (!reconciled) bring_up_keys();
   if (!reconciled) return;
-  if (audit.opened()) history.check_at_start();
+  try {
+    if (audit.opened()) history.check_at_start();
+  } catch (const Error& error) {
+    if (!retryable(error.code())) throw;
+    return;  // the next round tries again
+  }
   history.compare();
   history.anchor();
 }
