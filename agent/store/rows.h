@@ -61,6 +61,11 @@ struct User {
   bool disabled = false;
   bool operator==(const User&) const = default;
 };
+// How many enabled users must keep a role.
+struct RoleFloor {
+  std::string role;
+  std::int64_t count = 0;  // 0: no such limit
+};
 struct LoginSession {
   Bytes hash;  // SHA-256 of the bearer secret
   std::string user;

@@ -130,8 +130,10 @@ class Store {
   bool add_user(const User& user);  // false: there is one of this name
   // Writes `after` if the row still is `before`, ends all sessions of the user, and records the
   // event. Returns how many sessions ended; nullopt, and nothing is changed: it is another row now.
-  std::optional<std::int64_t> update_user(const User& before, const User& after,
-                                          const Event& event);
+  // Throws Error{kKeyState}, and changes nothing: `before` is enabled with the role floor.role,
+  // `after` is not, and fewer than floor.count such users would remain.
+  std::optional<std::int64_t> update_user(const User& before, const User& after, const Event& event,
+                                          const RoleFloor& floor = {});
   std::optional<User> user(const std::string& name);
   std::vector<User> users();
   // False, and nothing is added: the user's row is no longer `checked`, whose password was

@@ -1,3 +1,6 @@
+#include <algorithm>
+
+#include "agent/base/error.h"
 #include "agent/store/store_impl.h"
 
 namespace keyagent::store {
@@ -11,6 +14,23 @@ User user_of(const Row& row) {
           .password = row.text(2),
           .spki_sha256 = row.text(3),
           .disabled = row.flag(4)};
+}
+
+bool counts_for(const RoleFloor& floor, const User& user) {
+  return user.role == floor.role && !user.disabled;
+}
+
+// Locks all that count: of two that leave at the same time, the second finds one fewer.
+void require_floor(Sql& sql, const RoleFloor& floor, const User& before, const User& after) {
+  if (floor.count == 0 || !counts_for(floor, before) || counts_for(floor, after)) return;
+  const auto all =
+      sql.all(kSelectUsers + "WHERE role = :role AND disabled = 0 ORDER BY name" + sql.for_update(),
+              {{"role", floor.role}}, user_of);
+  const auto others = std::count_if(all.begin(), all.end(),
+                                    [&](const User& each) { return each.name != before.name; });
+  if (others < floor.count)
+    throw Error(Code::kKeyState, "fewer than " + std::to_string(floor.count) +
+                                     " enabled users would have the role " + floor.role);
 }
 
 std::int64_t end_logins(Sql& sql, const std::string& user) {
@@ -33,8 +53,9 @@ bool Store::add_user(const User& user) {
 }
 
 std::optional<std::int64_t> Store::update_user(const User& before, const User& after,
-                                               const Event& event) {
+                                               const Event& event, const RoleFloor& floor) {
   return impl_->db.write([&](Sql& sql) -> std::optional<std::int64_t> {
+    require_floor(sql, floor, before, after);
     const auto changed = sql.run(
         "UPDATE users SET role = :role, password = :password, spki_sha256 = :spki, "
         "disabled = :disabled WHERE name = :name AND role = :old_role AND "

@@ -212,6 +212,13 @@ TEST_F(ApprovalsTest, Fault159_UsersAndTheirRolesNeedTwoAdmins) {
   EXPECT_EQ(row("bob"), "auditor disabled");
   ASSERT_EQ(approve("boss", pending()), 0) << last_.output;
   EXPECT_EQ(row("bob"), "auditor");
+  // Two remain: neither could undo it alone. On the host, somebody with root can.
+  EXPECT_EQ(run("root", "users boss --disable"), 3);
+  EXPECT_THAT(last_.output, HasSubstr("keyinstanced --config FILE user boss --disable"));
+  EXPECT_EQ(run("root", "users root --disable"), 3);
+  EXPECT_EQ(row("boss"), "admin");
+  it_.add_user("third", "admin");
+  ASSERT_EQ(run("root", "users third --disable"), 0) << last_.output;
   // One's own password needs nobody else.
   ASSERT_EQ(run("boss", "users boss --password-file " + password("boss", "a fresh horse boss")), 0)
       << last_.output;

@@ -137,6 +137,31 @@ TEST_F(UsersTest, Fault160_NoOtherChangeEnablesADisabledUser) {
   EXPECT_EQ(log_in(people, "a different password"), Code::kOk);
 }
 
+TEST_F(UsersTest, Fault159_TheLastAdminsAreKeptAndTheErrorNamesTheWayOut) {
+  Users people(store_, recorder_, clock_, {});
+  people.put("alice", edit(right_, "admin"), "test");
+  people.put("bob", edit(right_, "admin"), "test");
+  UserEdit off, other;
+  off.disabled = true;
+  other.role = "operator";
+  for (const auto& change : {off, other}) {
+    try {
+      people.put("bob", change, "user alice", 2);
+      ADD_FAILURE() << "one admin is left";
+    } catch (const Error& error) {
+      EXPECT_EQ(error.code(), Code::kKeyState);
+      EXPECT_NE(std::string(error.what()).find("keyinstanced --config FILE user bob --"),
+                std::string::npos)
+          << error.what();
+    }
+  }
+  EXPECT_EQ(store_.events(0, 100).back().outcome, "refused");
+  people.put("bob", off, "user alice", 1);
+  EXPECT_THROW(people.put("alice", off, "user alice", 1), Error);
+  people.put("alice", off, "uid 0");  // on the instance's host
+  EXPECT_TRUE(store_.user("alice")->disabled);
+}
+
 TEST_F(UsersTest, Fault160_ASessionEndsWithItsIdleLimitAndWithItsLife) {
   using std::chrono::minutes;
   Users people(store_, recorder_, clock_, {minutes(60), minutes(10)});

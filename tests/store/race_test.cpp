@@ -9,6 +9,7 @@
 #include <set>
 #include <thread>
 
+#include "agent/base/error.h"
 #include "tests/store/both.h"
 #include "tests/store/samples.h"
 
@@ -75,6 +76,23 @@ TEST_P(Race, OneOfManyUpdatesAnAgentFromOneRevision) {
     EXPECT_EQ(store().agent("host-1")->reason, std::to_string(winner));
     EXPECT_EQ(store().agent("host-1")->revision, read.revision + 1);
   }
+}
+
+TEST_P(Race, Fault159_AdminsWhoDisableEachOtherLeaveTwo) {
+  for (int i = 0; i < kReplicas; ++i)
+    store().add_user({"admin-" + std::to_string(i), "admin", "", std::to_string(i)});
+  EXPECT_EQ(winners([&](Store& own, int replica) {
+              const auto before = own.user("admin-" + std::to_string(replica)).value();
+              auto after = before;
+              after.disabled = true;
+              try {
+                return own.update_user(before, after, sample_event(), {"admin", 2}).has_value();
+              } catch (const Error& error) {
+                if (error.code() == Code::kKeyState) return false;
+                throw;
+              }
+            }),
+            kReplicas - 2);
 }
 
 TEST_P(Race, OneOfManyWritesASettingOnce) {

@@ -229,6 +229,34 @@ TEST_P(RoundTrip, UserIsReadBackAndUpdated) {
   EXPECT_FALSE(store().user("nobody"));
 }
 
+TEST_P(RoundTrip, Fault159_AsManyEnabledUsersKeepARoleAsItsFloorSays) {
+  for (const auto* name : {"ada", "bob", "cleo"}) store().add_user({name, "admin", "", name});
+  store().add_user({"dora", "auditor", "", "dora"});
+  const auto change = [&](const std::string& name, const std::string& role, bool disabled,
+                          const RoleFloor& floor) {
+    const auto before = store().user(name).value();
+    auto after = before;
+    after.role = role;
+    after.disabled = disabled;
+    try {
+      return store().update_user(before, after, sample_event(), floor).has_value();
+    } catch (const Error& error) {
+      EXPECT_EQ(error.code(), Code::kKeyState);
+      EXPECT_EQ(store().user(name), before);
+      return false;
+    }
+  };
+  EXPECT_TRUE(change("ada", "admin", true, {"admin", 2}));
+  EXPECT_FALSE(change("bob", "admin", true, {"admin", 2}));
+  EXPECT_FALSE(change("bob", "operator", false, {"admin", 2}));
+  EXPECT_TRUE(change("ada", "operator", true, {"admin", 2})) << "it did not count";
+  EXPECT_TRUE(change("dora", "auditor", true, {"admin", 2}));
+  EXPECT_TRUE(change("bob", "admin", false, {"admin", 2})) << "it stays one";
+  EXPECT_TRUE(change("bob", "operator", false, {"admin", 1}));
+  EXPECT_FALSE(change("cleo", "admin", true, {"admin", 1}));
+  EXPECT_TRUE(change("cleo", "admin", true, {}));
+}
+
 TEST_P(RoundTrip, LoginEndsWithItsTimeItsRemovalOrItsUser) {
   User ada{.name = "ada", .role = "admin", .password = "", .spki_sha256 = ""};
   store().add_user(ada);

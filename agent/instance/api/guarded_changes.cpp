@@ -247,18 +247,19 @@ Json GuardedChanges::change_trust(TrustVerb verb, const std::string& id, const J
 }
 
 void GuardedChanges::handle_users() {
-  parts_.decisions.handle(kUsers, {Right::kUsers, Right::kUsers,
-                                   [this](const std::string& name, const Json&) {
-                                     return Json{{"row", parts_.users.row_of(name)}};
-                                   },
-                                   [this](const std::string& name, const Json& request,
-                                          const std::string& by, const AuthenticatedUser& decider) {
-                                     parts_.users.put(
-                                         name, Users::edit_of(request),
-                                         "user " + by + ", approved by " + decider.name);
-                                   }});
+  parts_.decisions.handle(
+      kUsers, {Right::kUsers, Right::kUsers,
+               [this](const std::string& name, const Json&) {
+                 return Json{{"row", parts_.users.row_of(name)}};
+               },
+               [this](const std::string& name, const Json& request, const std::string& by,
+                      const AuthenticatedUser& decider) {
+                 parts_.users.put(name, Users::edit_of(request),
+                                  "user " + by + ", approved by " + decider.name, approvals_.users);
+               }});
 }
 
+// As many admins as a change of users needs remain: one alone locks nobody out.
 Json GuardedChanges::put_user(const std::string& name, const UserEdit& edit,
                               const AuthenticatedUser& person) {
   const bool own_password =
@@ -266,7 +267,7 @@ Json GuardedChanges::put_user(const std::string& name, const UserEdit& edit,
   const bool disables =
       edit.disabled.value_or(false) && !edit.role && !edit.spki_sha256 && edit.password.empty();
   if (approvals_.users < 2 || own_password || disables)
-    return parts_.users.put(name, edit, "user " + person.name);
+    return parts_.users.put(name, edit, "user " + person.name, approvals_.users);
   std::vector<std::string> changes;
   if (!parts_.store.user(name)) changes.push_back("a new user");
   if (edit.role) changes.push_back("role " + *edit.role);

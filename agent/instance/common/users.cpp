@@ -246,7 +246,24 @@ std::string Users::row_of(const std::string& name) const {
   return to_base64url(sha256(as_bytes(row)));
 }
 
-Json Users::put(const std::string& name, const UserEdit& edit, const std::string& by) {
+std::optional<std::int64_t> Users::update(const store::User& before, const store::User& after,
+                                          const store::Event& event, std::int64_t least_admins) {
+  try {
+    return store_.update_user(before, after, event,
+                              {std::string(name_of(Role::kAdmin)), least_admins});
+  } catch (const Error& error) {
+    if (error.code() != Code::kKeyState) throw;
+    recorder_.record(Outcome::kRefused, event.actor, event.action, before.name, error.what());
+    throw Error(Code::kKeyState,
+                "the user " + before.name + " must stay an enabled admin: " + error.what() +
+                    "; add another admin first, or, on the instance's host, use: keyinstanced "
+                    "--config FILE user " +
+                    before.name + (after.disabled ? " --disable" : " --role " + after.role));
+  }
+}
+
+Json Users::put(const std::string& name, const UserEdit& edit, const std::string& by,
+                std::int64_t least_admins) {
   const auto known = store_.user(name);
   const store::User user = edited(name, known, edit);
   const bool same_password = edit.password.empty() && edit.password_hash.empty();
@@ -255,7 +272,7 @@ Json Users::put(const std::string& name, const UserEdit& edit, const std::string
                                         (same_password || !known ? "" : ", new password"));
   std::optional<std::int64_t> ended = 0;
   if (known)
-    ended = store_.update_user(*known, user, event);
+    ended = update(*known, user, event, least_admins);
   else if (!store_.add_user(user))
     ended.reset();
   if (!ended) throw Error(Code::kBusy, "the user " + name + " was changed concurrently; try again");

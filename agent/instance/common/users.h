@@ -83,8 +83,10 @@ class Users {
 
   Json list() const;
   // Adds or changes. Any change ends all sessions of the user: {"name","role","disabled","ended"}.
-  // Throws Error{kUsage}.
-  Json put(const std::string& name, const UserEdit& edit, const std::string& by);
+  // Throws Error{kUsage}; kKeyState, and changes nothing, when fewer than `least_admins` enabled
+  // admins would remain (0: no such limit, for who controls the host anyway).
+  Json put(const std::string& name, const UserEdit& edit, const std::string& by,
+           std::int64_t least_admins = 0);
   // For a second person: what put() would change, checked, with the hash of the password as "hash".
   Json draft(const std::string& name, const UserEdit& edit) const;
   static UserEdit edit_of(const Json& draft);
@@ -92,6 +94,8 @@ class Users {
   std::string row_of(const std::string& name) const;
 
  private:
+  std::optional<std::int64_t> update(const store::User& before, const store::User& after,
+                                     const store::Event& event, std::int64_t least_admins);
   void refuse_login(const std::string& from, const std::string& name, const std::string& why);
   void require_pause_over(const std::string& address, const std::string& from,
                           const std::string& name);
