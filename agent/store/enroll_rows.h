@@ -37,6 +37,7 @@ enum class EnrollOutcome {
   kEntered,         // it is trusted now
   kReplaced,        // it is, and another key's trust has ended
   kKnown,           // the agent has these keys already
+  kSuspended,       // the same, and it is suspended
   kPending,         // waits for a person
   kGone,            // the challenge is not "asked" anymore
   kRestored,        // the store was restored from a backup and not accepted yet

@@ -54,6 +54,7 @@ bool is_decided(const Agent& agent) {
 EnrollOutcome against(const Agent& known, const Agent& wanted, bool replace) {
   const bool same =
       known.auth_kid == wanted.auth_kid && known.transport_kid == wanted.transport_kid;
+  if (same && known.state == "suspended") return kSuspended;
   if (same && known.state != "revoked") return kKnown;
   if (replace) return kReplaced;
   if (known.auth_kid != wanted.auth_kid) return kOtherKey;

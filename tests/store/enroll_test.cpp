@@ -123,6 +123,26 @@ TEST_P(Enroll, Fault146_ATokenMayLetAReplacementInherit) {
   EXPECT_TRUE(store().census("web1").empty()) << "nothing that was sealed to the old key";
 }
 
+// The keys of an agent that runs twice do not come back with a token: that is a person's decision.
+TEST_P(Enroll, Fault168_ASuspendedAgentIsNotEnrolledAndItsTokenStaysUnused) {
+  if (IsSkipped()) return;
+  trust("owner");
+  const auto for_it = token("web1");
+  const auto early = asked("owner", for_it);
+  ASSERT_EQ(store().would_enroll(early).outcome, kKnown);
+  auto agent = store().agent("web1").value();
+  agent.state = "suspended";
+  ASSERT_TRUE(store().update_agent(agent));
+  EXPECT_EQ(enroll(early), kSuspended);
+  EXPECT_EQ(ask(asked("owner")), kSuspended);
+  EXPECT_TRUE(is_unused(for_it));
+  EXPECT_EQ(store().agent("web1")->state, "suspended");
+  agent = store().agent("web1").value();
+  agent.state = "trusted";
+  ASSERT_TRUE(store().update_agent(agent));
+  EXPECT_EQ(enroll(early), kKnown);
+}
+
 // Each row takes one precondition away between the two steps.
 TEST_P(Enroll, Fault147_EnrollmentLooksAgainAtWhateverItDependsOn) {
   if (IsSkipped()) return;

@@ -50,7 +50,7 @@ class Agents {
   // Returns the agent as it is then.
   store::Agent catch_up(const store::Agent& agent, const Json& said);
   // The agent's link begins. One state of an agent that went on twice (its folder was copied, or
-  // put back) is suspended until an operator resumes or enrolls it: Error{kKeyState}, an alarm.
+  // put back) is suspended until an operator resumes it: Error{kKeyState}, an alarm.
   // Returns the value to be acknowledged in the welcome; empty: none.
   std::string continue_session(const store::Agent& agent, const Json& hello,
                                const std::string& address);

@@ -109,6 +109,14 @@ void Enrollment::refuse(const store::Enrolled& found, const store::Enrollment& w
     case kRevoked:
       alarm("the agent was revoked");
       throw Error(Code::kDenied, "the agent " + agent.id + " was revoked", agent.auth_kid);
+    case kSuspended:
+      recorder_.record(Outcome::kRefused, from, "enrol", agent.id, "the agent is suspended");
+      throw Error(Code::kKeyState,
+                  "the agent " + agent.id +
+                      " is suspended; only an operator of the instance ends this, with: keyagent "
+                      "instance resume " +
+                      agent.id,
+                  agent.auth_kid);
     case kReserved:
       alarm("an enrollment token for any agent, although an unused one for this id exists");
       throw Error(Code::kExists,
