@@ -56,6 +56,18 @@ TEST(Paths, APatternMatchesWholePathsOnly) {
   }
 }
 
+// A part of a path is recorded as the subject of events.
+TEST(Paths, Fault155_APartOfAPathIsBounded) {
+  const std::string longest(256, 'x'), longer(257, 'x');
+  EXPECT_TRUE(match_path("/v1/credentials/{}", "/v1/credentials/" + longest));
+  EXPECT_FALSE(match_path("/v1/credentials/{}", "/v1/credentials/" + longer));
+  EXPECT_FALSE(match_path("/v1/agents/{}/{}", "/v1/agents/a/" + longer));
+  EXPECT_EQ(no_such_path("GET", "/v1/x"), "there is no GET /v1/x");
+  const auto text = no_such_path("GET", "/" + std::string(254, 'x') + "\xc3\xa4" + longer);
+  EXPECT_TRUE(text.ends_with("x...: each part of a path has at most 256 bytes")) << text;
+  EXPECT_LT(text.size(), 320u);
+}
+
 TEST(InstanceJson, WhatIsMissingOrOfAnotherTypeIsNamed) {
   const Json object = parse_object(R"({"a":"x","b":true,"n":5,"l":["p"],"z":null})");
   EXPECT_EQ(text_of(object, "a"), "x");

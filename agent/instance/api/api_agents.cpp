@@ -164,13 +164,14 @@ tls::HttpResponse answer_agent(const Services& parts, const tls::HttpRequest& re
       return response;
     }
   }
-  throw Error(Code::kUsage, "there is no " + request.method + " " + request.path);
+  throw Error(Code::kUsage, no_such_path(request.method, request.path));
 }
 
 std::unique_ptr<tls::LinkHandler> accept_link(const Services& parts,
                                               std::shared_ptr<tls::Link> link,
                                               const tls::HttpRequest& request) {
-  if (request.path != "/v1/link") throw Error(Code::kUsage, "there is no " + request.path);
+  if (request.path != "/v1/link")
+    throw Error(Code::kUsage, no_such_path(request.method, request.path));
   auto agent = parts.agents.identify(link->peer());
   return std::make_unique<AgentLink>(parts, std::move(link), std::move(agent));
 }

@@ -270,7 +270,7 @@ const Route& find_route(const tls::HttpRequest& request, std::vector<std::string
     }
   }
   throw Error(Code::kUsage, known_path ? "this path does not support " + request.method
-                                       : "there is no " + request.path);
+                                       : no_such_path(request.method, request.path));
 }
 
 }  // namespace

@@ -9,7 +9,7 @@ std::optional<std::vector<std::string>> match_path(std::string_view pattern,
     if (pattern.starts_with("{}")) {
       const auto end = path.find('/');
       const auto id = path.substr(0, end);
-      if (id.empty()) return std::nullopt;
+      if (id.empty() || id.size() > kMaxPathId) return std::nullopt;
       ids.emplace_back(id);
       path.remove_prefix(id.size());
       pattern.remove_prefix(2);
@@ -22,6 +22,15 @@ std::optional<std::vector<std::string>> match_path(std::string_view pattern,
   }
   if (!path.empty()) return std::nullopt;
   return ids;
+}
+
+std::string no_such_path(std::string_view method, std::string_view path) {
+  std::string text = "there is no " + std::string(method) + " ";
+  if (path.size() <= kMaxPathId) return text.append(path);
+  auto end = kMaxPathId;  // not within a character
+  while (end > 0 && (static_cast<unsigned char>(path[end]) & 0xc0) == 0x80) --end;
+  return text.append(path.substr(0, end)) + "...: each part of a path has at most " +
+         std::to_string(kMaxPathId) + " bytes";
 }
 
 }  // namespace keyagent::instance
