@@ -147,9 +147,11 @@ struct AuditLog::Impl {
 
   // REQUIRES mutex.
   std::string cannot_write() const {
-    return "the audit log cannot be written: keys are not used unrecorded; run: keyagent doctor" +
-           (why.empty() ? "" : ": " + why) +
-           (broken ? "" : "; once it can be written the agent resumes without a restart");
+    return "the audit log cannot be written" + (why.empty() ? "" : ": " + why) +
+           "; keys are not used unrecorded; " +
+           (broken ? "run: keyagent doctor"
+                   : "once it can be written the agent resumes without a restart: keyagent doctor "
+                     "tells more");
   }
 
   // REQUIRES mutex.

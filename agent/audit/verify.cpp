@@ -130,7 +130,7 @@ class Verifier {
 
   bool take_checkpoint(const Line& line, std::uint64_t seq) {
     ++result_.checkpoints;
-    if (line.size != seq) return bad(seq, "is a checkpoint of another location");
+    if (line.size != seq) return bad(seq, "is a checkpoint of another position in the log");
     const auto key = options_.keys.find(line.kid);
     if (key == options_.keys.end()) {
       return bad(seq,

@@ -108,14 +108,17 @@ void RateBudget::set_limits(const Limits& limits) {
   const auto before = limits_.refill;
   limits_ = limits;
   // A bucket is a time: as many tokens are missing as before.
-  by_fullness_.clear();
-  for (auto& [principal, bucket] : buckets_) {
+  const auto rescaled = [&](const Bucket& bucket) {
     const nanoseconds missing = std::max(nanoseconds(bucket.full_at - now), nanoseconds(0));
     const double tokens_missing =
         static_cast<double>(missing.count()) / static_cast<double>(nanoseconds(before).count());
-    bucket.full_at =
-        now + nanoseconds(static_cast<std::int64_t>(
-                  tokens_missing * static_cast<double>(nanoseconds(limits.refill).count())));
+    return now + nanoseconds(static_cast<std::int64_t>(
+                     tokens_missing * static_cast<double>(nanoseconds(limits.refill).count())));
+  };
+  shared_.full_at = rescaled(shared_);
+  by_fullness_.clear();
+  for (auto& [principal, bucket] : buckets_) {
+    bucket.full_at = rescaled(bucket);
     by_fullness_.emplace(bucket.full_at, principal);
   }
   while (buckets_.size() > limits.max_principals) {

@@ -155,7 +155,10 @@ void AuditHistory::hear(const std::optional<std::string>& checkpoint) {
   heard_ = true;
   if (!said) {
     if (!instance_fault_.empty())
-      log_info("audit", "the instance has accepted the audit log as it is");
+      log_info(
+          "audit",
+          "the instance compares the audit log with no earlier checkpoint anymore: it accepted the "
+          "log, or the agent was enrolled again");
     instance_.reset();
     instance_fault_.clear();
     compared_ = true;

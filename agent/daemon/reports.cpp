@@ -34,12 +34,12 @@ std::vector<LimitUsage> Daemon::Impl::usage() const {
                  "a user sends requests in pieces: ss -xp lists the connections", false});
   out.push_back({"limits.ledger-history", "", keys.history_size(), max_history,
                  "raise the limit to keep more; the audit log keeps every change", true});
+  const auto most = static_cast<std::uint64_t>(rekeys.periods().rekeys.generations);
   std::map<std::string, std::uint64_t> generations;
   for (const auto& key : keys.list())
     if (key.state != KeyState::kDestroyed && key.origin.empty()) ++generations[key.name.text()];
   for (const auto& [name, count] : generations)
-    out.push_back({"rekey.max-generations", name, count,
-                   static_cast<std::uint64_t>(config.rekey.max_generations),
+    out.push_back({"rekey.max-generations", name, count, most,
                    "keyagent key show " + name + " shows what keeps its old generations", false});
   return out;
 }

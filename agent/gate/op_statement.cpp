@@ -21,8 +21,7 @@ void require_purpose(Call& call, const keys::KeyRecord& key, Purpose wanted) {
     return call.state.untyped.note(*call.state.services.keys, key, wanted);
   throw Error(Code::kDenied,
               "key " + key.name.text() + " is for " + std::string(name_of(key.purpose)) +
-                  " and does not sign statements of a key for " + std::string(name_of(wanted)) +
-                  " does",
+                  " and does not sign statements of a key for " + std::string(name_of(wanted)),
               key.kid.text());
 }
 

@@ -133,21 +133,27 @@ Credentials::Copy Credentials::fetch(const LinkState& state, const std::string& 
       drop(path_of(name));
       const std::lock_guard lock(mutex_);
       stale_.erase(name);
-      if (error.code() != Code::kKeyState) absent_.insert(name);
+      if (error.code() != Code::kKeyState && absent_.size() < kMaxStale) absent_.insert(name);
     }
     throw;
   }
 }
 
-// A copy that cannot be written stays away: the caller has what was fetched.
+// The caller gets what was fetched, whether or not a copy of it can be kept. An older copy does not
+// stand in for it later.
 void Credentials::keep(const std::string& name, const std::string& text) const {
-  if (const auto why = why_unwritable(context_.folder); !why.empty()) {
-    log_warning("link", "no copy of credential " + name + " is kept: " + why);
-    return;
+  std::string why = why_unwritable(context_.folder);
+  if (why.empty()) {
+    try {
+      make_private_folder(folder_);
+      require_room(name);
+      return replace_file(path_of(name), as_bytes(text), 0600);
+    } catch (const Error& error) {
+      why = error.what();
+    }
+    drop(path_of(name));
   }
-  make_private_folder(folder_);
-  require_room(name);
-  replace_file(path_of(name), as_bytes(text), 0600);
+  log_warning("link", "no copy of credential " + name + " is kept: " + why);
 }
 
 // What the instance says counts, whether or not the copy can be removed.
@@ -313,6 +319,11 @@ void Credentials::look_all(const LinkState& state) {
     const auto kept = is_name(each.name) ? read(each.name) : std::nullopt;
     if (!kept || kept->sealed.version != each.version || kept->sealed.kid != kid)
       changed({each.name});
+  }
+  {
+    // Callers choose the names that they ask for.
+    const std::lock_guard lock(mutex_);
+    std::erase_if(absent_, [&](const std::string& name) { return !known.contains(name); });
   }
   // What is no longer for this agent does not stay.
   std::error_code none;

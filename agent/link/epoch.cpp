@@ -35,7 +35,7 @@ void Epoch::hear(const LinkState& state, const std::string& jws) {
     } else if (now < kept) {
       alarm(Code::kIntegrity, "the instance is at event " + std::to_string(now) + " and was at " +
                                   std::to_string(kept) +
-                                  ": it was restored from a backup; it is being notified");
+                                  ": it was restored from a backup; the agent reports that to it");
     }
   } catch (const Error& error) {
     alarm(error.code(), std::string("the instance's epoch is rejected: ") + error.what());

@@ -306,7 +306,7 @@ KeyAlgorithm algorithm_of(const Generation& wanted) {
   if (wanted.group == "prime256v1" || wanted.group == "P-256") return KeyAlgorithm::kEcP256;
   if (wanted.group == "secp384r1" || wanted.group == "P-384") return KeyAlgorithm::kEcP384;
   throw Error(Code::kUsage,
-              "cannot generate a key of the group " + wanted.group + " : use P-256 or P-384");
+              "cannot generate a key of the group " + wanted.group + ": use P-256 or P-384");
 }
 
 void* generate(void* data, OSSL_CALLBACK*, void*) {

@@ -43,7 +43,7 @@ void require_program(const std::filesystem::path& path, const std::string& where
   if (!path.is_absolute()) refuse(where, "'program' must be an absolute path");
   struct stat info {};
   if (::stat(path.c_str(), &info) != 0 || !S_ISREG(info.st_mode))
-    refuse(where, path.string() + " does not exist");
+    refuse(where, path.string() + " is not a program file");
   if ((info.st_mode & (S_IXUSR | S_IXGRP | S_IXOTH)) == 0)
     refuse(where, path.string() + " cannot be executed: chmod 0755 " + path.string());
   try {

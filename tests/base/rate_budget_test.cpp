@@ -137,6 +137,16 @@ TEST(RateBudget, Fault149_NewLimitsKeepWhatWasSpent) {
   EXPECT_FALSE(budget.take("a")) << "the flooder is not the one that is forgotten";
 }
 
+TEST(RateBudget, Fault149_NewLimitsKeepWhatNewcomersSpentTogether) {
+  FakeClock clock;
+  RateBudget budget(clock, {.burst = 2, .refill = 1s, .max_principals = 1});
+  for (int i = 0; i < 2; ++i) EXPECT_TRUE(budget.take("a"));
+  for (int i = 0; i < 2; ++i) EXPECT_TRUE(budget.take("newcomer"));
+  budget.set_limits({.burst = 2, .refill = 1h, .max_principals = 1});
+  clock.advance(10s);
+  EXPECT_FALSE(budget.take("another")) << "both are still missing, at the new pace";
+}
+
 TEST(RateBudget, Fault153_TheLargestSpenderIsKnown) {
   FakeClock clock;
   RateBudget budget(clock, {.burst = 10, .refill = 1s});

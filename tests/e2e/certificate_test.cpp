@@ -63,7 +63,7 @@ TEST_F(Certificate, T3_InstalledFromAShuffledFileAndServedFromTheAgent) {
   EXPECT_EQ(installed.at("changed"), true);
   EXPECT_EQ(host_.json("key certificate install web shuffled.pem").at("changed"), false);
   EXPECT_THAT(host_.keyagent("key certificate install web shuffled.pem").output,
-              HasSubstr("already there for web"));
+              HasSubstr("already installed for web"));
   EXPECT_EQ(host_.keyagent("key certificate show web --format pem -o chain.pem").status, 0);
   host_.shell("cat web.pem middle.pem ca.pem > ordered.pem; cmp chain.pem ordered.pem");
   EXPECT_THAT(host_.keyagent("key certificate show web").output, HasSubstr("DNS:localhost"));

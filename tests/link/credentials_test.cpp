@@ -36,6 +36,17 @@ TEST_F(LinkTest, CredentialCanBeHadWhileTheInstanceIsAway) {
   EXPECT_EQ(get(kDatabase, "db-other").failure().code(), wire::PEER);
 }
 
+// A folder in its place cannot be replaced by a file: as a full disk, but for this copy alone.
+TEST_F(LinkTest, Fault078_ACopyThatCannotBeKeptWithholdsNothingFromItsCaller) {
+  connect();
+  const auto copy = hsm_.folder() / "state/credentials/db-main.json";
+  std::filesystem::create_directories(copy / "in-the-way");
+  instance_.put_credential("db-main", "s3cret");
+  EXPECT_TRUE(eventually([this] { return get(kDatabase, "db-main").has_credential_get(); }));
+  EXPECT_EQ(value("db-main"), "s3cret");
+  EXPECT_TRUE(std::filesystem::is_directory(copy));
+}
+
 // An agent that was revoked while it is cut off.
 TEST_F(LinkTest, Fault130_CachedCopyIsRefusedLongAfterTheLastContact) {
   instance_.put_credential("db-main", "s3cret");

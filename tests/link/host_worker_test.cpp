@@ -324,7 +324,7 @@ TEST_F(HostWorker, FileWithAFaultIsRefusedAndLeavesTheOldOneInForce) {
   };
   refused("handlers: {}\n", "no handler");
   refused(good + "  more: {program: relative}\n", "absolute");
-  refused(good + "  more: {program: /nowhere/at/all}\n", "does not exist");
+  refused(good + "  more: {program: /nowhere/at/all}\n", "is not a program file");
   const std::string user = ::geteuid() == 0 ? ", user: root" : "";
   refused(good + "  more: {program: /bin/sh, memory: much" + user + "}\n", "512M");
   refused(good + "  more: {program: /bin/sh, secnods: 5" + user + "}\n", "seconds");

@@ -89,7 +89,7 @@ void run_install(Session& session, const CertificateOptions& options) {
   Json out = json_of(reply);
   out["changed"] = reply.changed();
   out["notes"] = Json(std::vector(reply.notes().begin(), reply.notes().end()));
-  session.tell(out, (reply.changed() ? "already installed for " : "already there for ") +
+  session.tell(out, (reply.changed() ? "installed for " : "already installed for ") +
                         reply.key().name() + text_of(reply));
 }
 

@@ -266,7 +266,7 @@ void add_request(CLI::App& exchange, ExchangeOptions& o, const With& with) {
   request->add_option("--frequency", o.frequency, "adhoc, one-time-clone or recurring-clone");
   request->add_option("--period", o.period, "hours between recurring requests (24)")
       ->check(CLI::Range(1, 24 * 366));
-  request->add_flag("--rekey", o.rekey, "hours between recurring requests (24)");
+  request->add_flag("--rekey", o.rekey, "re-encrypt the data with new keys after the import");
   request->add_option("--hours", o.hours, "hours to wait for approval (168)")
       ->check(CLI::Range(1, 720));
   request->add_flag("--wait", o.wait,

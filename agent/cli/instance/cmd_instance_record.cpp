@@ -59,7 +59,7 @@ void run_list(Session& session, const InstanceOptions& instance, const RecordOpt
   for (const auto& each : answer.at("records"))
     text += text_at(each, "id") + "  version " + text_at(each, "version") + "  " +
             text_at(each, "kid") +
-            (each.at("readable").get<bool>() ? "" : "  UNREADABLE: its key is missing here") +
+            (each.at("readable").get<bool>() ? "" : "  UNREADABLE: its key is not usable here") +
             "  " + text_at(each, "changed") + " by " + text_at(each, "changed_by") + "\n";
   session.tell(answer, text.empty() ? "none\n" : text);
 }

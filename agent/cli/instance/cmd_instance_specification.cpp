@@ -128,7 +128,7 @@ void run_rekey(Session& session, const InstanceOptions& instance,
   session.tell(answer,
                answer.contains("active")
                    ? options.name + " is now encrypted with " + text_at(answer, "active") +
-                         " ; re-encrypt existing records with: keyagent instance reencrypt start " +
+                         "; re-encrypt existing records with: keyagent instance reencrypt start " +
                          options.name + "\n"
                    : "the rekey of " + old_kid + " has started\n");
 }

@@ -185,10 +185,11 @@ std::string Authority::crl_pem() {
 // A CRL lives crl_life and is made again at half of it, and whenever something was revoked.
 Bytes Authority::current_crl() {
   if (outside_) return outside_->crl();
+  // Before the time is read: a list's number is its time, and numbers never go back.
+  const std::lock_guard lock(mutex_);
   // Before the list: what is revoked meanwhile is in it, and another mark the next time.
   const auto now = clock_.now();
   const auto mark = store_.revocation_mark(now);
-  const std::lock_guard lock(mutex_);
   if (!crl_.empty() && mark == crl_mark_ && now <= crl_made_ + config_.crl_life / 2) return crl_;
   std::vector<pki::Revoked> revoked;
   for (const auto& each : store_.revoked_certificates(now))

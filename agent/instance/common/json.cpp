@@ -66,7 +66,7 @@ std::vector<std::string> texts_of(const Json& object, const char* name) {
   if (value == nullptr) return out;
   if (!value->is_array()) refuse(name, "must be a list of strings");
   for (const auto& each : *value) {
-    if (!each.is_string()) refuse(name, "must be a list of texts");
+    if (!each.is_string()) refuse(name, "must be a list of strings");
     out.push_back(each.get<std::string>());
   }
   return out;
