@@ -124,7 +124,7 @@ TEST(LostKey, R15_YesterdaysLedgerIsReportedAndNotObeyed) {
   ASSERT_TRUE(host.serving()) << read_text(host.log());
   const auto doctor = host.json("doctor", 6);
   EXPECT_THAT(doctor.dump(), HasSubstr("older than the token"));
-  EXPECT_EQ(host.keyagent("open sealed").status, 4) << "no guess";
+  EXPECT_EQ(host.keyagent("open sealed").status, 6) << "no guess";
   EXPECT_EQ(host.keyagent("key create another --purpose sign").status, 6);
   EXPECT_EQ(host.keyagent("key destroy credentials --yes").status, 6);
   host.stop();

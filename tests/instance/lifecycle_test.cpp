@@ -295,7 +295,9 @@ TEST_F(LifecycleTest, R15_ALostTokenIsReplacedByOneCommandAndItsCredentialsComeA
   host_.token_uri = "pkcs11:token=" + host_.hsm.label();
   host_.start();
   ASSERT_TRUE(host_.serving()) << host_.story();
-  EXPECT_EQ(link().at("state"), "unreachable") << link();
+  EXPECT_TRUE(becomes("it finds that its key is lost", [this] {
+    return link().at("state") == "unreachable";
+  })) << link();
   for (const std::string name : {"backup", "unseen"}) {
     const auto nothing = host_.keyagent("credential get " + name);
     EXPECT_NE(nothing.status, 0) << nothing.output;

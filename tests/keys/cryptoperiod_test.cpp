@@ -95,7 +95,7 @@ TEST(Cryptoperiod, R16_OnlyAKeyUnusedForItsIdleTimeIsSuspendedAndItIsSaidAWeekBe
   EXPECT_EQ(due_at(key, periods, kBirth + 24 * kDay).at(0).kind, Due::Kind::kIdle);
   EXPECT_EQ(due_at(key, periods, kBirth + 29 * kDay).at(0).kind, Due::Kind::kIdle);
   EXPECT_EQ(due_at(key, periods, kBirth + 31 * kDay).at(0).kind, Due::Kind::kSuspend);
-  EXPECT_TRUE(due({key}, {{key.kid, kBirth + 5 * kDay}}, periods, kBirth + 31 * kDay).empty());
+  EXPECT_TRUE(due({key}, {{key.kid, kBirth + 20 * kDay}}, periods, kBirth + 31 * kDay).empty());
 }
 
 TEST(Cryptoperiod, OnlyActiveKeysAreDue) {

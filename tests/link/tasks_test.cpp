@@ -276,7 +276,7 @@ TEST_F(TasksTest, OutcomeWhoseLeaseHasGoneIsDroppedWithAnAlarmAndHoldsUpNoOther)
   EXPECT_FALSE(end(good).has_failure());
   becomes(good, "done");
   EXPECT_TRUE(told("task.refused", lost)) << last_told();
-  EXPECT_EQ(status().outcomes_waiting(), 0u);
+  EXPECT_TRUE(eventually([this] { return status().outcomes_waiting() == 0u; }));
 }
 
 TEST_F(TasksTest, R11_OutcomeIsNotDroppedBecauseTheAgentIsSuspended) {
