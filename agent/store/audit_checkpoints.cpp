@@ -24,16 +24,24 @@ std::optional<AuditCheckpoint> find(Sql& sql, const std::string& agent, WallTime
 
 }  // namespace
 
-// One statement decides and writes: two sessions of one agent cannot lower it.
-AuditCheckpoint Store::keep_audit_checkpoint(const AuditCheckpoint& c) {
-  return impl_->db.write([&](Sql& sql) {
+// One statement decides and writes: two sessions of one agent cannot lower it, and one of an
+// earlier enrollment cannot write.
+std::optional<AuditCheckpoint> Store::keep_audit_checkpoint(const AuditCheckpoint& c) {
+  return impl_->db.write([&](Sql& sql) -> std::optional<AuditCheckpoint> {
+    const std::string current =
+        "WHERE EXISTS (SELECT 1 FROM agents WHERE id = :agent AND enrolled = :enrolled "
+        "AND state = 'trusted'" +
+        std::string(sql.for_share()) + ") ";
+    const Bounds agent{{"agent", c.agent}, {"enrolled", c.enrolled}};
     sql.run(
         "INSERT INTO audit_checkpoints (agent, enrolled, size, hash, kid, body, noted) "
-        "VALUES (:agent, :enrolled, :size, :hash, :kid, :body, :noted) "
-        "ON CONFLICT (agent) DO UPDATE SET enrolled = excluded.enrolled, size = excluded.size, "
-        "hash = excluded.hash, kid = excluded.kid, body = excluded.body, noted = excluded.noted "
-        "WHERE audit_checkpoints.enrolled <> excluded.enrolled "
-        "OR audit_checkpoints.size < excluded.size",
+        "SELECT :agent, :enrolled, :size, :hash, :kid, :body, :noted " +
+            current +
+            "ON CONFLICT (agent) DO UPDATE SET enrolled = excluded.enrolled, size = excluded.size, "
+            "hash = excluded.hash, kid = excluded.kid, body = excluded.body, noted = "
+            "excluded.noted "
+            "WHERE audit_checkpoints.enrolled <> excluded.enrolled "
+            "OR audit_checkpoints.size < excluded.size",
         {{"agent", c.agent},
          {"enrolled", c.enrolled},
          {"size", c.size},
@@ -41,7 +49,9 @@ AuditCheckpoint Store::keep_audit_checkpoint(const AuditCheckpoint& c) {
          {"kid", c.kid},
          {"body", c.text},
          {"noted", c.noted}});
-    return find(sql, c.agent, c.enrolled).value();
+    if (!sql.first("SELECT 1 " + current, agent, [](const Row&) { return true; }))
+      return std::nullopt;
+    return find(sql, c.agent, c.enrolled);
   });
 }
 

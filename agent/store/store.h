@@ -207,8 +207,9 @@ class Store {
   // Whatever the agent says next is taken.
   void forget_session(const std::string& agent);
   // Keeps this checkpoint if it is newer than the one that is there. Returns the one that is there
-  // afterwards: an equal one, or another that is as new or newer, which stays.
-  AuditCheckpoint keep_audit_checkpoint(const AuditCheckpoint& checkpoint);
+  // afterwards: an equal one, or another that is as new or newer, which stays. nullopt, and nothing
+  // is changed: the agent is not trusted, or has enrolled again since.
+  std::optional<AuditCheckpoint> keep_audit_checkpoint(const AuditCheckpoint& checkpoint);
   std::optional<AuditCheckpoint> audit_checkpoint(const std::string& agent, WallTime enrolled);
   // False, and no event: there is none.
   bool forget_audit_checkpoint(const std::string& agent, const Event& event);

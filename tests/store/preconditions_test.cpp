@@ -158,5 +158,32 @@ TEST_P(Preconditions, Fault147_WorkForAPeersOldIdentityIsNotFinishedForItsNewOne
   EXPECT_FALSE(store().move_exchange(working)) << "packages wrapped for the one before";
 }
 
+TEST_P(Preconditions, Fault138_Fault147_ACheckpointIsOfATrustedAgentsPresentEnrollment) {
+  if (IsSkipped()) return;
+  const auto before = trusted();
+  const auto checkpoint = [](WallTime enrolled, std::int64_t size) {
+    return AuditCheckpoint{.agent = "host-1",
+                           .enrolled = enrolled,
+                           .size = size,
+                           .hash = "hash",
+                           .kid = "kid",
+                           .text = "{}",
+                           .noted = kNow};
+  };
+  ASSERT_TRUE(store().keep_audit_checkpoint(checkpoint(before.enrolled, 300)));
+  const auto after = before.enrolled + 1h;
+  change([&](Agent& a) { a.enrolled = after; });
+  ASSERT_TRUE(store().keep_audit_checkpoint(checkpoint(after, 10)));
+  EXPECT_FALSE(store().keep_audit_checkpoint(checkpoint(before.enrolled, 301)))
+      << "a link of the enrollment that was replaced";
+  EXPECT_EQ(store().audit_checkpoint("host-1", after).value().size, 10);
+  change(suspend);
+  EXPECT_FALSE(store().keep_audit_checkpoint(checkpoint(after, 11)));
+  EXPECT_EQ(store().audit_checkpoint("host-1", after).value().size, 10);
+  change([](Agent& a) { a.state = "trusted"; });
+  EXPECT_EQ(store().keep_audit_checkpoint(checkpoint(after, 9)).value().size, 10);
+  EXPECT_EQ(store().keep_audit_checkpoint(checkpoint(after, 11)).value().size, 11);
+}
+
 }  // namespace
 }  // namespace keyagent::store

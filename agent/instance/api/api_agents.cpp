@@ -116,7 +116,7 @@ class AgentLink final : public tls::LinkHandler {
   }
 
   void beat(const Json& message) {
-    parts_.links.beat(agent_.id, link_.get());
+    if (!parts_.links.beat(agent_.id, link_.get())) return;
     Json answer{{"type", "heartbeat"}, {"n", number_of(message, "n", 0, 0, INT64_MAX)}};
     if (const auto now = parts_.epoch.current(); now != told_) answer["epoch"] = told_ = now;
     if (const auto audit = message.find("audit"); audit != message.end())

@@ -61,12 +61,15 @@ Json Agents::keep_checkpoint(const store::Agent& agent, const Json& said) {
   wanted.enrolled = agent.enrolled;
   wanted.noted = clock_.now();
   const auto kept = store_.keep_audit_checkpoint(wanted);
-  if (kept.size != wanted.size || kept.hash != wanted.hash)
+  if (!kept)
+    throw Error(Code::kKeyState,
+                "the agent is not trusted, or has enrolled again; its checkpoint is not kept");
+  if (kept->size != wanted.size || kept->hash != wanted.hash)
     recorder_.record_repeatable(Outcome::kAlarm, "agent " + agent.id, "agent.audit", agent.id,
                                 "its audit log was rewritten, cut or rolled back: it says " +
-                                    described(wanted) + ", and said " + described(kept) + " at " +
-                                    rfc3339(kept.noted));
-  return parse_object(kept.text);
+                                    described(wanted) + ", and said " + described(*kept) + " at " +
+                                    rfc3339(kept->noted));
+  return parse_object(kept->text);
 }
 
 Json Agents::checkpoint(const std::string& id) const {

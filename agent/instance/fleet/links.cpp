@@ -66,15 +66,17 @@ void Links::leave(const std::string& agent, const tls::Link* link) {
   store_.close_link(agent, session);
 }
 
-void Links::beat(const std::string& agent, const tls::Link* link) {
+bool Links::beat(const std::string& agent, const tls::Link* link) {
   std::int64_t session = 0;
   {
     const std::lock_guard lock(mutex_);
     const auto found = entries_.find(agent);
-    if (found == entries_.end() || found->second.link.get() != link) return;
+    if (found == entries_.end() || found->second.link.get() != link) return false;
     session = found->second.session;
   }
-  if (!store_.record_heartbeat(agent, session, clock_.now())) close(agent, kReplaced);
+  if (store_.record_heartbeat(agent, session, clock_.now())) return true;
+  close(agent, kReplaced);
+  return false;
 }
 
 std::shared_ptr<tls::Link> Links::link_of(const std::string& agent) const {

@@ -31,8 +31,8 @@ class Links {
                                         const Json& welcome);
   // Only if it is the agent's link.
   void leave(const std::string& agent, const tls::Link* link);
-  // A link that is not the agent's anymore is closed.
-  void beat(const std::string& agent, const tls::Link* link);
+  // False: the link is not the agent's anymore, and is closed.
+  bool beat(const std::string& agent, const tls::Link* link);
 
   // To the agent, if its link is here.
   bool send(const std::string& agent, const Json& message);
