@@ -134,6 +134,8 @@ bool Store::update_agent(const Agent& a, const AgentChange& with) {
       return false;
     }
     if (!with.revoke.empty()) revoke_certificates(sql, a.id, a.changed, with.revoke);
+    if (with.forget_session)
+      sql.run("DELETE FROM agent_sessions WHERE agent = :agent", {{"agent", a.id}});
     if (with.event) insert_event(sql, *with.event);
     return true;
   });

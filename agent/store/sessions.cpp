@@ -26,10 +26,4 @@ bool Store::continue_session(const std::string& agent, WallTime enrolled, const 
   });
 }
 
-void Store::forget_session(const std::string& agent) {
-  impl_->db.write([&](Sql& sql) {
-    sql.run("DELETE FROM agent_sessions WHERE agent = :agent", {{"agent", agent}});
-  });
-}
-
 }  // namespace keyagent::store

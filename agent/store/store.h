@@ -64,6 +64,7 @@ struct AgentChange {
   std::string revoke{};                  // reason: all its certificates that are still valid
   std::optional<Challenge> challenge{};  // moved from `challenge_from`
   std::string challenge_from{};
+  bool forget_session = false;  // whatever the agent says next is taken
 };
 
 // Thread-safe: a pool of connections. Every method throws Error: kPeer when the database cannot be
@@ -204,8 +205,6 @@ class Store {
   // so that two have gone on from one state.
   bool continue_session(const std::string& agent, WallTime enrolled, const std::string& last,
                         const std::string& next);
-  // Whatever the agent says next is taken.
-  void forget_session(const std::string& agent);
   // Keeps this checkpoint if it is newer than the one that is there. Returns the one that is there
   // afterwards: an equal one, or another that is as new or newer, which stays. nullopt, and nothing
   // is changed: the agent is not trusted, or has enrolled again since.

@@ -185,5 +185,20 @@ TEST_P(Preconditions, Fault138_Fault147_ACheckpointIsOfATrustedAgentsPresentEnro
   EXPECT_EQ(store().keep_audit_checkpoint(checkpoint(after, 11)).value().size, 11);
 }
 
+TEST_P(Preconditions, Fault147_Fault168_ASessionIsForgottenWithTheChangeOrNotAtAll) {
+  if (IsSkipped()) return;
+  const auto agent = trusted();
+  ASSERT_TRUE(store().continue_session("host-1", agent.enrolled, "", "first"));
+  AgentChange with;
+  with.forget_session = true;
+  auto stale = agent;
+  --stale.revision;
+  EXPECT_FALSE(store().update_agent(stale, with));
+  EXPECT_FALSE(store().continue_session("host-1", agent.enrolled, "copy", "of a copy"))
+      << "what was not resumed is still told from its copy";
+  ASSERT_TRUE(store().update_agent(agent, with));
+  EXPECT_TRUE(store().continue_session("host-1", agent.enrolled, "copy", "of a copy"));
+}
+
 }  // namespace
 }  // namespace keyagent::store

@@ -238,10 +238,11 @@ Json GuardedChanges::change_trust(TrustVerb verb, const std::string& id, const J
                                   const AuthenticatedUser& person) {
   const auto reason = text_of(request, "reason", "").substr(0, kMaxReason);
   const auto agent = parts_.store.agent(id);
-  const bool enrolled = agent && (agent->state == name_of(Trust::kTrusted) ||
-                                  agent->state == name_of(Trust::kSuspended));
-  if (verb != TrustVerb::kRevoke || approvals_.destroy < 2 || !enrolled)
-    return parts_.agents.apply(verb, id, text_of(request, "fingerprint", ""), reason, person.name);
+  const bool by_two = verb == TrustVerb::kRevoke && approvals_.destroy >= 2;
+  if (!by_two || !agent || !is_enrolled(*agent))
+    return parts_.agents.apply(
+        verb, id, text_of(request, "fingerprint", ""), reason, person.name,
+        by_two ? Agents::Applies::kUnlessEnrolled : Agents::Applies::kAlways);
   return parts_.decisions.ask(kRevoke, id, {{"reason", reason}},
                               "revoke the agent with key " + agent->auth_kid, person);
 }

@@ -22,6 +22,10 @@ constexpr int kTries = 5;
 
 }  // namespace
 
+bool is_enrolled(const store::Agent& agent) {
+  return agent.state == name_of(Trust::kTrusted) || agent.state == name_of(Trust::kSuspended);
+}
+
 PublicKeyInfo transport_of(const store::Agent& agent, bool next) {
   auto key = envelope::key_of_spki(next ? agent.next_transport_spki : agent.transport_spki,
                                    Purpose::kTransport);
@@ -203,16 +207,16 @@ std::string Agents::jwk(const std::string& id) const {
 }
 
 Json Agents::apply(TrustVerb verb, const std::string& id, const std::string& fingerprint,
-                   const std::string& reason, const std::string& by) {
+                   const std::string& reason, const std::string& by, Applies when) {
   const std::string actor = "user " + by;
   if (const auto done = apply_pending(verb, id, fingerprint, reason, actor)) return *done;
-  change_trust(verb, id, fingerprint, reason, actor);
+  change_trust(verb, id, fingerprint, reason, actor, when);
   enforce_trust(id);
   return show(id);
 }
 
 void Agents::change_trust(TrustVerb verb, const std::string& id, const std::string& fingerprint,
-                          const std::string& reason, const std::string& actor) {
+                          const std::string& reason, const std::string& actor, Applies when) {
   const std::string what = "agent." + std::string(name_of(verb));
   const auto agent = require(id);
   const auto trust = trust_of(agent.state);
@@ -226,15 +230,17 @@ void Agents::change_trust(TrustVerb verb, const std::string& id, const std::stri
     refuse_fingerprint(agent.auth_kid, fingerprint);
   }
   if (*next == *trust) return;
-  // The operator has decided which of two copies goes on.
-  if (verb == TrustVerb::kResume) store_.forget_session(id);
   store::AgentChange with{recorder_.make(Outcome::kDone, actor, what, id, reason)};
+  // The operator has decided which of two copies goes on.
+  with.forget_session = verb == TrustVerb::kResume;
   if (verb == TrustVerb::kRevoke) with.revoke = "keyCompromise";
   change(
       id,
       [&](store::Agent& each) {
         if (each.auth_kid != agent.auth_kid)
           throw Error(Code::kBusy, "the agent " + id + " has just enrolled again; check it again");
+        if (when == Applies::kUnlessEnrolled && is_enrolled(each))
+          throw Error(Code::kBusy, "the agent " + id + " has just been enrolled; try again");
         const auto now = trust_of(each.state);
         const auto then = now ? after(*now, verb) : std::nullopt;
         if (!then) refuse_verb(verb, each);

@@ -30,13 +30,16 @@ class Agents {
   // The transport key as a JWK, to seal to.
   std::string jwk(const std::string& id) const;
 
-  // `fingerprint`: for approve, the agent's auth kid.
+  // `fingerprint`: for approve, the agent's auth kid. Error{kBusy}: it is kUnlessEnrolled, and the
+  // agent is enrolled by now.
+  enum class Applies { kAlways, kUnlessEnrolled };
   Json apply(TrustVerb verb, const std::string& id, const std::string& fingerprint,
-             const std::string& reason, const std::string& by);
+             const std::string& reason, const std::string& by, Applies when = Applies::kAlways);
   // In two steps, for a change in a larger transaction: what the store knows, then (after it) the
   // agent's link and sessions, which end unless it is trusted.
   void change_trust(TrustVerb verb, const std::string& id, const std::string& fingerprint,
-                    const std::string& reason, const std::string& actor);
+                    const std::string& reason, const std::string& actor,
+                    Applies when = Applies::kAlways);
   void enforce_trust(const std::string& id);
   Json set_groups(const std::string& id, const std::vector<std::string>& groups,
                   const std::string& by);
@@ -93,6 +96,9 @@ class Agents {
   Recorder& recorder_;
   const Clock& clock_;
 };
+
+// Trusted or suspended.
+bool is_enrolled(const store::Agent& agent);
 
 // The agent's transport key as envelopes are sealed to it; `next`: the staged one.
 PublicKeyInfo transport_of(const store::Agent& agent, bool next = false);
