@@ -97,6 +97,7 @@ class Ledger {
   void transact(const std::function<void()>& work);
   void open();
   void open_copy();
+  void forget_changes();
   void forget_rekeys(const RekeyRecord& newest);
   void execute(const char* sql);
   void prepare_schema();

@@ -3,6 +3,7 @@
 #include "agent/keys/ledger_rows.h"
 
 #include "agent/base/encoding.h"
+#include "agent/keys/key_store.h"
 #include "agent/keys/ledger.h"
 #include "agent/keys/sqlite.h"
 
@@ -231,24 +232,46 @@ void Ledger::write_change(const KeyRecord& record, KeyState before) {
       .text(record.actor)
       .text(record.reason)
       .step();
-  // The oldest changes go first, those of destroyed keys before those of keys that are there.
+  forget_changes();
+}
+
+// A key that changes often loses its own oldest changes, not those of others: first what keys have
+// beyond kShare, then those of destroyed keys, then the oldest of the keys with the most.
+void Ledger::forget_changes() {
+  constexpr std::int64_t kShare = 64;
+  Statement count(db_, "SELECT COUNT(*) FROM history");
+  count.step();
+  const auto beyond = count.number_at(0) - static_cast<std::int64_t>(history_rows_);
+  if (beyond <= 0) return;
   Statement(db_,
-            "DELETE FROM history WHERE seq IN (SELECT h.seq FROM history h LEFT JOIN keys k ON "
-            "k.kid=h.kid ORDER BY (k.state IS NOT NULL AND k.state<>'destroyed'), h.seq LIMIT "
-            "MAX(0, (SELECT COUNT(*) FROM history) - ?))")
-      .number(static_cast<std::int64_t>(history_rows_))
+            "DELETE FROM history WHERE seq IN (SELECT seq FROM (SELECT seq, "
+            "kid IN (SELECT kid FROM keys WHERE state<>'destroyed') AS here, "
+            "ROW_NUMBER() OVER (PARTITION BY kid ORDER BY seq DESC) AS place FROM history) "
+            "ORDER BY place>? DESC, here, place DESC, seq LIMIT ?)")
+      .number(kShare)
+      .number(beyond)
       .step();
 }
 
-// Finished ones beyond the bound. Those of the last week stay: what an instance has ordered is
-// counted by them.
+// Finished ones beyond the bound. Those that an instance ordered within the last week stay: its
+// budget is counted by them, which bounds them too.
 void Ledger::forget_rekeys(const RekeyRecord& newest) {
   constexpr auto kStay = std::chrono::hours(24 * 7);
   Statement(db_,
             "DELETE FROM rekeys WHERE id IN (SELECT id FROM rekeys WHERE step IN ('destroyed', "
-            "'aborted') AND changed<? ORDER BY id LIMIT MAX(0, (SELECT COUNT(*) FROM rekeys) - ?))")
+            "'aborted') AND (actor<>? OR changed<?) ORDER BY id LIMIT "
+            "MAX(0, (SELECT COUNT(*) FROM rekeys) - ?))")
+      .text(kInstanceActor)
       .text(time_text(newest.changed - kStay))
       .number(static_cast<std::int64_t>(history_rows_))
+      .step();
+  const std::string prefix = kDrainedNote;
+  Statement(db_,
+            "DELETE FROM notes WHERE substr(name, 1, ?) = ? AND "
+            "CAST(substr(name, ?) AS INTEGER) NOT IN (SELECT id FROM rekeys)")
+      .number(static_cast<std::int64_t>(prefix.size()))
+      .text(prefix)
+      .number(static_cast<std::int64_t>(prefix.size()) + 1)
       .step();
 }
 

@@ -297,61 +297,6 @@ TEST_F(FormatTwoTest, OneThatWasChangedByHandIsNotVouchedForByTheNewDigest) {
   EXPECT_EQ(code_of([&] { Ledger ledger(file()); }), Code::kIntegrity);
 }
 
-KeyRecord changed_to(KeyRecord record, KeyState state, WallTime when) {
-  record.state = state;
-  record.changed = when;
-  return record;
-}
-
-TEST_F(LedgerTest, Fault153_HistoryIsBoundedAndForgetsDestroyedKeysFirst) {
-  Ledger ledger(file(), 10);
-  std::vector<KeyRecord> records;
-  for (const char* name : {"gone", "here"}) {
-    const auto step = step_of(name);
-    records.push_back(record_of_step(step));
-    ledger.begin_step(step);
-    ledger.finish_create(records.back());
-  }
-  const WallTime now = system_clock().now();
-  ledger.finish_destroy(changed_to(records[0], KeyState::kDestroyed, now), KeyState::kActive);
-  EXPECT_EQ(ledger.history_size(), 3u);
-  for (int i = 0; i < 30; ++i) {
-    const auto to = i % 2 == 0 ? KeyState::kSuspended : KeyState::kActive;
-    ledger.record_states({{changed_to(records[1], to, now), KeyState::kActive}});
-    EXPECT_LE(ledger.history_size(), 10u);
-    if (i == 7) {
-      EXPECT_EQ(ledger.history(records[0].kid).size(), 1u) << "one had to go";
-      EXPECT_EQ(ledger.history(records[1].kid).size(), 9u);
-    }
-  }
-  EXPECT_TRUE(ledger.history(records[0].kid).empty());
-  EXPECT_EQ(ledger.history(records[1].kid).size(), 10u);
-  EXPECT_EQ(ledger.load().keys.size(), 2u) << "the digest fits, and no key is forgotten";
-}
-
-TEST_F(LedgerTest, Fault153_FinishedRekeysAreBoundedAndThoseOfTheLastWeekStay) {
-  Ledger ledger(file(), 5);
-  const WallTime now = system_clock().now();
-  const auto rekey = [&](WallTime when, RekeyStep step) {
-    RekeyRecord record;
-    record.name = KeyName("mail");
-    record.cka_id = CkaId::random();
-    record.old_kid = Kid(to_base64url(random_bytes(32)));
-    record.begun = record.changed = when;
-    record = ledger.begin_rekey(record);
-    record.step = step;
-    ledger.record_rekey(record);
-  };
-  for (int i = 0; i < 20; ++i) rekey(now - std::chrono::hours(24 * 30), RekeyStep::kAborted);
-  EXPECT_LE(ledger.load().rekeys.size(), 20u);
-  for (int i = 0; i < 3; ++i) rekey(now, RekeyStep::kAborted);
-  const auto left = ledger.load().rekeys;
-  EXPECT_EQ(left.size(), 5u);
-  EXPECT_EQ(left.back().id, 23u);
-  for (int i = 0; i < 7; ++i) rekey(now, RekeyStep::kAborted);
-  EXPECT_EQ(ledger.load().rekeys.size(), 10u) << "an instance's orders of a day are counted";
-}
-
 // A file system of its own, so that root cannot write it either.
 TEST_F(LedgerTest, Fault081_ReadOnlyFolderIsReadWithWhatIsInTheWriteAheadLogAndReopened) {
   const test::SmallDisk disk(folder_.path() / "disk");
