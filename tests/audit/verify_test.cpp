@@ -206,7 +206,7 @@ TEST_F(AuditVerify, Fault138_ACheckpointOfAnotherPlaceIsFound) {
     std::ofstream(folder.folder() / kCheckpointName) << format_external(size, hash, now, signature);
     const auto result = verify(folder.folder(), {{}, auditor_.public_keys()});
     EXPECT_EQ(result.ok, size == 1) << result.text;
-    if (size != 1) EXPECT_THAT(result.text, HasSubstr("another location"));
+    if (size != 1) EXPECT_THAT(result.text, HasSubstr("another position"));
   }
 }
 
