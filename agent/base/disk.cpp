@@ -371,7 +371,7 @@ void FileLock::make_exclusive() {
     fresh = Fd();
     if (!set_lock(fd_.get(), F_RDLCK))
       throw Error(Code::kIntegrity,
-                  fmt::format("the lock {} is lost: another process took it; restart the agent",
+                  fmt::format("the lock {} is lost: another process took it; stop that process",
                               path_.string()));
     throw;
   }

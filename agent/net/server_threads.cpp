@@ -136,7 +136,7 @@ bool UnixServer::Impl::keep(const Held& connection, wire::FrameReader& reader) {
   connection->keep(reader);
   const std::size_t limit = unfinished_per_uid_;
   if (connection->load->unfinished <= limit) return true;
-  // Before the close: whoever sees that has the room again.
+  // Before the close: a peer that sees the close may use the memory again.
   connection->keep_nothing();
   violated(connection,
            Error(Code::kBusy, "more bytes of unfinished requests than a user may have (" +

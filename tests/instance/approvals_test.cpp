@@ -212,7 +212,7 @@ TEST_F(ApprovalsTest, Fault159_UsersAndTheirRolesNeedTwoAdmins) {
   EXPECT_EQ(row("bob"), "auditor disabled");
   ASSERT_EQ(approve("boss", pending()), 0) << last_.output;
   EXPECT_EQ(row("bob"), "auditor");
-  // Two remain: neither could undo it alone. On the host, somebody with root can.
+  // Two remain: neither can disable the other. Only root on the host can.
   EXPECT_EQ(run("root", "users boss --disable"), 3);
   EXPECT_THAT(last_.output, HasSubstr("keyinstanced --config FILE user boss --disable"));
   EXPECT_EQ(run("root", "users root --disable"), 3);

@@ -37,7 +37,7 @@ TEST_F(HandshakeOverlapTest, T8_AnOldAuthKeyEndsHandshakesForTwoMinutesAndNoOthe
   }
 }
 
-// Whoever suspends a key on suspicion and then rekeys it is not to see it sign again.
+// A key that was suspended on suspicion must not sign again after a rekey.
 TEST_F(HandshakeOverlapTest, T8_R16_AnAuthKeyThatIsSuspectedEndsNoHandshakes) {
   const auto before = make("before", Purpose::kAuth, KeyAlgorithm::kEcP256);
   const auto after = make("after", Purpose::kAuth, KeyAlgorithm::kEcP256);

@@ -33,8 +33,8 @@ TEST_F(PinnedKeyTest, R7_KeysThatAgentsPinnedAreNotRekeyedAndNeverDue) {
   }
 }
 
-// A sign key of the operator's naming, from before there were purposes for what it does: what it
-// was used for holds for whoever begins the rekey, and still at the switch.
+// A sign key from before there were purposes for what it does: its recorded use is checked when a
+// rekey begins, by a user or by the scheduler, and again at the switch.
 TEST_F(PinnedKeyTest, R7_ASignKeyThatServesAsAPinnedOneIsNotRekeyedEither) {
   periods_.by_purpose[Purpose::kSign] = {kDay, Span(0), Span(0), true};
   const auto ca = make("my-ca", Purpose::kSign, KeyAlgorithm::kEcP256);

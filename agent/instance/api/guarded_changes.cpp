@@ -260,7 +260,7 @@ void GuardedChanges::handle_users() {
                }});
 }
 
-// As many admins as a change of users needs remain: one alone locks nobody out.
+// As many admins as a change of users needs always remain: one admin cannot lock out the others.
 Json GuardedChanges::put_user(const std::string& name, const UserEdit& edit,
                               const AuthenticatedUser& person) {
   const bool own_password =

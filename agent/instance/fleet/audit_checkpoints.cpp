@@ -1,5 +1,5 @@
-// The newest checkpoint of each agent's audit log, kept where the agent's host cannot change it
-// (RELIABILITY 138, 157).
+// The newest checkpoint of each agent's audit log: a host that was restored as a whole is found by
+// it (RELIABILITY 138, 157). An attacker who controls the host can send a newer one first.
 
 #include <algorithm>
 
