@@ -66,6 +66,7 @@ TEST(Confinement,
   if (::geteuid() != 0) GTEST_SKIP() << "a sandbox with mounts of its own needs root";
   if (try_command("systemd-analyze --version 2>&1").status != 0)
     GTEST_SKIP() << "systemd-analyze, which knows the sets of system calls, is not installed";
+  if (!mounts_can_be_private()) GTEST_SKIP() << "this chroot cannot make mounts private";
   const Listener listener;
   AgentProcess agent;
   agent.shimmed = true;

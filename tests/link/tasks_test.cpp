@@ -307,7 +307,7 @@ TEST_F(TasksTest, SameEndSaidAgainChangesNothingAndAnotherIsRefused) {
   EXPECT_EQ(end(id, "perhaps").failure().code(), wire::USAGE);
   EXPECT_THAT(instance_.tasks.ended(), ElementsAre(id));
   ASSERT_EQ(list().tasks_size(), 1);
-  EXPECT_EQ(list().tasks(0).stage(), "accepted");
+  EXPECT_TRUE(eventually([this] { return list().tasks(0).stage() == "accepted"; }));
 }
 
 TEST_F(TasksTest, NothingIsTakenWhileTooManyOutcomesWait) {

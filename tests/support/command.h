@@ -37,4 +37,9 @@ inline std::string run_command(const std::string& command) {
   return result.output;
 }
 
+// Can a process take mounts of its own? Not where its root folder is no mount, as in a chroot.
+inline bool mounts_can_be_private() {
+  return try_command("unshare -m true 2>&1").status == 0;
+}
+
 }  // namespace keyagent::test
