@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 # shellcheck shell=bash
 # Sourced by check-sanitizers and check-fuzz: one build with clang, AddressSanitizer, UBSan and what libFuzzer needs serves both, since
 # the rooms' code is most of it.

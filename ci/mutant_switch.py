@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Compiles many mutants into one build: each is behind a switch that is read when the program runs.
 
 switched(source, mutant) gives the edits that turn the text of a mutant into "mutant or original"; None when its form is not one of

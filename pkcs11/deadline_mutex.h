@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #pragma once
 // A shared mutex whose every wait ends at a deadline.
 

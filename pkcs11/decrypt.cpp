@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // What recovers secrets: OAEP, ECDH, AES-GCM.
 
 #include <botan/system_rng.h>

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #pragma once
 // Keys: born with a complete, write-once, single-purpose template; used through a leased session.
 // PKCS#11 v3.0 base specification §5.14 (key management), current mechanisms §2.1 (RSA), §2.3 (EC),

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #pragma once
 // The complete templates that keys are born with: nothing is left to a token's defaults, nothing is
 // changed later.

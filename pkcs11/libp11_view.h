@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #pragma once
 // libp11: initialization, PINs, enumeration, and a second, independent reading of a token for
 // `doctor`. Not in the daemon's process: libp11 has its own module lifetime (DESIGN decision 1).

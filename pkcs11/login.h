@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #pragma once
 // Logging in once, without ever spending a PIN attempt that could lock the token.
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #pragma once
 // A PKCS#11 module in this process: loaded once, initialized once, reloaded only when no call is
 // inside.

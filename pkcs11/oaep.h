@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #pragma once
 // EME-OAEP decoding (RFC 8017 §7.1.2 step 3) in constant time, for tokens that offer raw RSA only.
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #pragma once
 // Objects as a listing shows them, data objects, and the attributes that custody rests on.
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #pragma once
 // What a token can really do: a round trip for each mechanism and a real attempt to take a key out.
 

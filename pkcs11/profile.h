@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #pragma once
 // What is known of a kind of token before it is asked: hsm-profiles/*.yml as an immutable value.
 //

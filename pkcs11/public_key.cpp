@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // From a token's public attributes to a SubjectPublicKeyInfo.
 
 #include <openssl/bn.h>

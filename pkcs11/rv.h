@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #pragma once
 // Every CK_RV: its name and what it means for whoever made the call. Classified once, here (DESIGN
 // decision 10).

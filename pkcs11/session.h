@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #pragma once
 // One PKCS#11 session and the cache of key handles that live as long as it.
 

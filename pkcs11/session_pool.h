@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #pragma once
 // Sessions of one token: as many as the profile allows, leased one at a time, with a fair and
 // bounded queue.

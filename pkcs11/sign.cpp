@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Signatures: the mechanisms, the sizes that a token must keep to, and the check with the public
 // key.
 

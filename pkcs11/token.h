@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #pragma once
 // One token of one module, kept usable: found by serial and label, logged in once, with a pool of
 // sessions in front and a recovery ladder behind. The facade that the rest of the code base uses.

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // A token becomes usable: module, slot, login, session pool; one attempt at a time.
 
 #include <algorithm>

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #pragma once
 // What token.cpp, token_attempt.cpp and token_recovery.cpp share; nobody else includes it.
 

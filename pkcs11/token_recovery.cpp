@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // What a fault of a call says of the token, and what it takes to have it back.
 
 #include "pkcs11/token_folder.h"

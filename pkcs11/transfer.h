@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #pragma once
 // A secret key on its way from token to token, never in the clear outside of one: the layout of
 // CKM_RSA_AES_KEY_WRAP (PKCS#11 current mechanisms §2.1, "RSA AES KEY WRAP"), that is a one-time

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #include "pkcs11/uri.h"
 
 #include <p11-kit/pkcs11.h>

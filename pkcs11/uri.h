@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #pragma once
 // RFC 7512 PKCS#11 URIs, parsed by p11-kit.
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Keys under keys: authenticated wrapping only (AES-KW and KWP of RFC 3394 and 5649, RSA-OAEP).
 
 #include "pkcs11/attributes.h"

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #pragma once
 // The audit log: a hash chain of JSON lines with group commit and signed checkpoints. Format:
 // agent/audit/README.md.

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #pragma once
 // One line of the log and its place in the chain. The grammar: README.md.
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #include "agent/base/address_principal.h"
 
 #include <arpa/inet.h>

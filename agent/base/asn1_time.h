@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #pragma once
 // Times of certificates: for comparisons, and as written, whatever the year (RFC 5280 §4.1.2.5 has
 // 99991231235959Z for "without an end", which no clock of this program reaches).

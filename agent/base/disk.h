@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #pragma once
 // The one seam to the file system for everything that must survive a crash: append, sync, rename +
 // directory sync, lock.

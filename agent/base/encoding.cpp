@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #include "agent/base/encoding.h"
 
 #include <botan/base64.h>

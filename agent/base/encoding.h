@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #pragma once
 // Text encodings. Those that carry secrets are done by Botan in constant time.
 

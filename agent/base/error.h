@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #pragma once
 // The one exception above the vault, and the table that gives each code its layer, wire name and
 // exit code.

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #pragma once
 // Strong identifiers: a kid is not a name and a name is not a kid.
 

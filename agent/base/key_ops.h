@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #pragma once
 // The narrow place of the house: everything that may be done with a private or secret key, by kid.
 //

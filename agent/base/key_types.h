@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #pragma once
 // The vocabulary of keys: algorithms, purposes, states, and the names that people and files use for
 // them.

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #pragma once
 // The operator's log: one line an event, to standard error or the journal, through spdlog (hidden
 // behind this header so that no room pays for it). Texts hold names, kids, paths and codes; there

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #pragma once
 // Keeps a fault that comes a thousand times from filling the log: one line a topic and interval,
 // with the count of the rest.

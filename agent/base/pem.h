@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #pragma once
 // Files of certificates, keys and envelopes as editors, mail programs and other systems leave them:
 // what is around the data is taken away here, once, before anything is parsed.

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // RFC 7638 thumbprints and ECDSA signature encodings: what encoding.h promises about public keys.
 
 #include <fmt/format.h>

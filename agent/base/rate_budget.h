@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #pragma once
 // Token buckets, one a principal: a caller that floods uses up its own budget and no one else's.
 

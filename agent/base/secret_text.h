@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #pragma once
 // The one reader of PINs, SO PINs, passwords and enrollment tokens, whoever reads them and from
 // where: a file, a systemd credential, a pipe or a terminal.

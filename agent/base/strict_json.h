@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #pragma once
 // JSON from outside, as JOSE needs it (RFC 7515 §4, §10.12) and everything else may want it: one
 // object, no name twice at any depth, bounded.

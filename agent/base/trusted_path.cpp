@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #include "agent/base/trusted_path.h"
 
 #include <fcntl.h>

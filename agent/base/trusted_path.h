@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #pragma once
 // Files that decide what a process does (configuration, policy, profiles, modules, programs,
 // secrets): who else could replace one, on every folder and symbolic link that leads to it.

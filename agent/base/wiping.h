@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #pragma once
 // For secrets that a library wants as std::string or as JSON. Where no one does, use SecretBytes.
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #include "agent/base/yaml_reader.h"
 
 #include <yaml-cpp/eventhandler.h>

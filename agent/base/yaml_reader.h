@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #pragma once
 // A strict reader of YAML configuration: every key must be asked for, every fault names file, line
 // and fix.

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #pragma once
 // What the commands of `keyagent` share: global options, the agent's connection, and how results
 // and errors are printed.

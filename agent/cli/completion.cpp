@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // keyagent completion bash | zsh | fish: made from the command tree itself, so that it is never
 // behind.
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // keyagent: one command line for everything.
 
 #include <sys/prctl.h>

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #pragma once
 // Polls until work elsewhere has ended or the timeout has passed, for --wait and --timeout.
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #pragma once
 // One connection to an agent and the calls that wait on it. Whoever waits reads for the others: no
 // thread of its own, and no wake-up when there is one caller.

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #pragma once
 // The root directory as it was when a program started, for programs that leave it: HAProxy, BIND,
 // stunnel and others call chroot(2) after they loaded their keys, and must find the agent's socket

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #pragma once
 // The agent's configuration: parsed, defaulted and checked. Format and every field:
 // agent/config/README.md and keyagentd.yml(5).

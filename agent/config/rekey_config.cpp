@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #include "agent/config/rekey_config.h"
 
 #include "agent/base/error.h"

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #pragma once
 // Which files decide what the agent does, and whether another user could change one (RELIABILITY
 // 162): who controls the profile or the module is given the PIN.

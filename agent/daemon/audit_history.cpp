@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #include "agent/daemon/audit_history.h"
 
 #include <fmt/format.h>

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #pragma once
 // Whether the audit log is still the one that its newest checkpoint was made of.
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The token, the keys in it, and what their health needs once a second.
 
 #include <unistd.h>

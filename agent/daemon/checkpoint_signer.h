@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #pragma once
 // Signs the audit log's checkpoints with a token key, and never makes the log wait for the token.
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #pragma once
 // The composition root: configuration in, objects out, each with its owner. Nothing else constructs
 // services.

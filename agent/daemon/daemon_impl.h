@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #pragma once
 // The parts of a running agent and what they do together; daemon.cpp, bring_up.cpp, serving.cpp and
 // reports.cpp only.

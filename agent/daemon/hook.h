@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #pragma once
 // A program of the operator's that must confirm a new key: the peer's confirmation where there is
 // no instance. Its interface: README.md, and keyagentd.yml(5).

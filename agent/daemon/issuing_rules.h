@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #pragma once
 // The rules of `issuing` that are in effect: the gate reads them, a reload replaces them.
 

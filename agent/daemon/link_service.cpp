@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #include "agent/daemon/link_service.h"
 
 #include "agent/base/error.h"

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // keyagentd: the daemon that owns a token's sessions.
 
 #include <signal.h>

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #pragma once
 // One agent a token: a small object in the token says who has it (RELIABILITY 85).
 

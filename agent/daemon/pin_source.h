@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #pragma once
 // Where the PIN comes from: a systemd credential, a file that only this user can read, or a person.
 // Never argv, never the environment.

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #pragma once
 // Programs of the operator's that the agent asks for a word: run apart from everything it holds.
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #pragma once
 // The thread that gives keys their time: rekeys in progress, and what the scheduler finds due.
 

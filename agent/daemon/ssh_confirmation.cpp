@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #include "agent/daemon/ssh_confirmation.h"
 
 #include <sys/eventfd.h>

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #pragma once
 // A program of the operator's that is asked before some keys sign for ssh. Its interface:
 // README.md, and keyagentd.yml(5).

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #pragma once
 // The agent's second socket: ssh-agent's protocol on the server that the first one has.
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #pragma once
 // The agent's own folder: one agent at a time, and what it does while it cannot write there.
 

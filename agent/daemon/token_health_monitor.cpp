@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #include "agent/daemon/token_health_monitor.h"
 
 namespace keyagent::daemon {

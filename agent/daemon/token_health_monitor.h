@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #pragma once
 // A thread that does one thing once a second, and may hang in the module while it does it.
 

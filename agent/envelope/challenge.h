@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #pragma once
 // Proof that someone has a transport key now: 32 random bytes sealed to it, and sent back opened.
 //

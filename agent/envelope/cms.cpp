@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Sealing (AuthEnvelopedData only) and opening of CMS.
 
 #include "agent/envelope/cms.h"

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #pragma once
 // The public part of a CMS message (RFC 5652 §6, RFC 5083), parsed strictly. Internal to this room.
 

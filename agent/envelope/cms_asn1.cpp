@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #include "agent/envelope/cms_asn1.h"
 
 // The macros of asn1t.h spell out every field; the order and tags are those of the standards named

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #pragma once
 // The ASN.1 of RFC 5652, 5083 and 5753 as OpenSSL templates: libcrypto's own CMS types are opaque
 // and give no access to an encrypted key, which here goes to the token. Internal to this room.

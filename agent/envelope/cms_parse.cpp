@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #include <openssl/cms.h>
 #include <openssl/objects.h>
 #include <openssl/rsa.h>

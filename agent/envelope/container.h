@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #pragma once
 // Which encoding an envelope comes in. Everything that reads one, at the gate and in the command
 // line, reads it here.

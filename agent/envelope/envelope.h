@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #pragma once
 // Sealed messages: JWE compact (RFC 7516, 7518) and CMS (RFC 5652, 5083, 3560, 5753). Seal needs a
 // public key (or KeyOps for a storage key), open needs KeyOps.

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #pragma once
 // The public part of a JWE in compact serialization (RFC 7516 §7.1), parsed strictly. Internal to
 // this room.

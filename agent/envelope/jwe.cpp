@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Sealing and opening of JWE compact (RFC 7516 §5).
 
 #include <nlohmann/json.hpp>

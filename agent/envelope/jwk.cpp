@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // JSON Web Keys of public keys (RFC 7517, RFC 7518 §6, RFC 8037 §2).
 
 #include <array>

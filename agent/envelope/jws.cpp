@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // JSON Web Signatures in compact serialization (RFC 7515 §5), and verification of raw signatures.
 
 #include <openssl/rsa.h>

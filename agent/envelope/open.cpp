@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The front door: which format is it, and what does it say of itself.
 
 #include "agent/base/error.h"

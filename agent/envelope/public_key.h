@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #pragma once
 // Operations on public keys and on ephemeral pairs, with OpenSSL. Internal to this room.
 // Thread-safe.

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #pragma once
 // What is done with secret bytes in our own memory: authenticated encryption, key derivation, key
 // wrap. Botan; internal to this room. All functions are thread-safe. Sizes are public, contents are

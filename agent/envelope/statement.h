@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #pragma once
 // Texts that keys which vouch sign: of a few kinds, each with a JWS "typ" of its own. The agent of
 // the signing key parses a text with this before it signs it, so that no one else decides what the

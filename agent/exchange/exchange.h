@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #pragma once
 // A data key out of this agent's token for another instance's, and in from one. Who may have it was
 // decided before (policy); what is bound to what is checked here.

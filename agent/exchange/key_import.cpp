@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #include "agent/exchange/key_import.h"
 
 #include "agent/base/encoding.h"

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #pragma once
 // Bring your own key (MISSION X15): a storage key that someone made elsewhere comes in wrapped for
 // an RSA pair of this token that lives two hours and serves once.

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #pragma once
 // What travels between instances: a data key wrapped in the source's token for one target, and the
 // word of a target on which key it is to be wrapped for. Both are JWS (compact) over strict JSON,

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #pragma once
 // Answers to refused and failed requests, and the name under which a caller's budgets are kept.
 

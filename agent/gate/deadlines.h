@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #pragma once
 // Deadlines of the requests that are inside the token or wait for it.
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #pragma once
 // How often opening may fail before a caller is paused with a key (RELIABILITY 107, 150).
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #pragma once
 // The gate: authorize → audit → run → count, for every request of every face. There is no other way
 // to a key.

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #pragma once
 // What a CA key of this agent may certify, whoever asks: the rules of `issuing` in keyagentd.yml.
 // Pure. Each function throws Error{kDenied} that names the rule.

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #pragma once
 // Keys that the token stopped having under the running agent: said once, asked for seldom (R13).
 

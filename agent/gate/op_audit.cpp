@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Reading and verifying the audit log.
 
 #include <algorithm>

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // What is sealed to which key, and sealing it again to the next generation.
 
 #include <openssl/crypto.h>

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Certificates of keys: install, show, remove, and what is to be said of them.
 
 #include "agent/base/encoding.h"

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Decrypt and agree: the two operations that hand a caller what comes out of a transport key, for
 // programs that take envelopes apart themselves (openssl cms, through keyagent.so). Each needs an
 // action of its own: anyone who may use them can open every envelope of the key, and ask it what it

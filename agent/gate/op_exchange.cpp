@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Keys that travel: offer, export, import. Which may leave and for whom is the policy's to say, by
 // the kid of the other side's identity; what is bound to what is checked in agent/exchange.
 

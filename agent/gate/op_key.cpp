@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The life of keys: list, show, create, suspend, resume, revoke, destroy.
 
 #include <optional>

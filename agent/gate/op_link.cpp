@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The link to the instance: enroll and leave, credentials, and what proves a key to it.
 
 #include "agent/base/encoding.h"

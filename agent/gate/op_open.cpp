@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Open and seal: the caller names an envelope, never a ciphertext under a key (RELIABILITY 101).
 
 #include "agent/base/encoding.h"

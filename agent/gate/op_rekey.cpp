@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Rekey: begin it, look at it, give it up. What is done in between is keys/rekey_runner's.
 
 #include "agent/base/encoding.h"

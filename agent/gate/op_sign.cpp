@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Sign data with a sign key, and with no other.
 
 #include <botan/hash.h>

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Statements of keys that vouch: the agent builds certificates and lists itself, and parses texts
 // before it signs them (RELIABILITY 144).
 

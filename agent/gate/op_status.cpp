@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The agent's own state, and reload.
 
 #include "agent/gate/answers.h"

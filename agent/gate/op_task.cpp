@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Tasks of the instance, for workers: the name of a handler stands where other actions have a
 // key's.
 

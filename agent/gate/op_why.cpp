@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Would this be allowed? The same decision as the gate's, told instead of done.
 
 #include <grp.h>

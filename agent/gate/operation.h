@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #pragma once
 // The table of operations: what each request needs, who may ask, and who carries it out.
 

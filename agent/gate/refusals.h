@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #pragma once
 // Records of what was refused or failed: on disk before the answer, up to a budget of each caller;
 // beyond it counted in summary records, so that a flood neither fills the disk nor goes unseen.

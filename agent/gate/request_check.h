@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #pragma once
 // What a caller may put into the texts of a request, checked before anything records or logs them.
 

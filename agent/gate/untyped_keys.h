@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #pragma once
 // Sign keys that are used as keys that sign statements: made before there were purposes for that.
 

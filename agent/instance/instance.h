@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #pragma once
 // keyinstanced: everything that one replica of an instance is made of.
 

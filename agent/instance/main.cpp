@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // keyinstanced: the instance that agents enroll with.
 
 #include <signal.h>

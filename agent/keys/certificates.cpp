@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Certificates of keys: kept in the ledger, changed like everything else there.
 
 #include "agent/keys/key_store_impl.h"

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #pragma once
 // Does the wall clock go evenly? A jump must never expire or destroy a key (RELIABILITY 131). Pure.
 

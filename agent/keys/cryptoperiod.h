@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #pragma once
 // How long a key is used, and what is due when: NIST SP 800-57 part 1 revision 5, §5.3. Pure.
 

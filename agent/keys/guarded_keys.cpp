@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #include "agent/keys/guarded_keys.h"
 
 #include "agent/base/encoding.h"

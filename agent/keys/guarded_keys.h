@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #pragma once
 // Any KeyOps behind the state table: a key that may not be used is refused before anything below
 // sees the request.

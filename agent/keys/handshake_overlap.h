@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #pragma once
 // Auth keys that a rekey has just replaced and that still complete TLS handshakes.
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #pragma once
 // What the ledger says of a key, of a rekey and of sealed data: plain values.
 

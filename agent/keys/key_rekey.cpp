@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // A rekey's effects on ledger and token, one at a time. Their order: rekey.cpp.
 
 #include <algorithm>

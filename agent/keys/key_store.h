@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #pragma once
 // The life of keys: the ledger says which exist and in which state, the vault has them, this class
 // keeps the two true to each other. Journal first, then the token, then the journal (DESIGN

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #pragma once
 // What key_store.cpp, reconciliation.cpp and key_rekey.cpp share; no one else includes it.
 

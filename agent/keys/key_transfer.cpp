@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Keys that travel: what the ledger says of them, before and after the token acts.
 
 #include "agent/keys/key_store_impl.h"

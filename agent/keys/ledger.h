@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #pragma once
 // The ledger's SQL, and nothing else: which keys exist, in which state, and which steps were begun.
 // Schema: README.md.

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #pragma once
 // A ledger whose folder cannot be written, read as it is on the disk.
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The ledger's rows: from records to SQL and back.
 
 #include "agent/keys/ledger_rows.h"

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Until when keys sign and seal, and how many generations a rekey may add.
 
 #include <algorithm>

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #pragma once
 // What the difference between ledger and token means. Pure: reads two lists, says what is to be
 // done. The table: README.md.

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Ledger and token compared, and what a crash left finished (README.md has the table).
 
 #include <algorithm>

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #pragma once
 // Rekey as a table: step × event → step, and what each step wants done. Pure: no I/O, no clock, so
 // that a test walks it a million times. The picture: README.md.

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #pragma once
 // Does the effects of keys/rekey's table, one after the other, and continues where a crash stopped
 // it.

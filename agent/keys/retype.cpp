@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Keys that vouch and were made as `sign` keys, before there were purposes for them.
 
 #include <utility>

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #pragma once
 // Time's part in the life of keys: rekeys that are due, keys that idle, warnings before. One look
 // does what is due now; the daemon looks once a second.

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // A state folder that cannot be written: keys are used, nothing is changed (RELIABILITY 81, 167).
 
 #include "agent/base/log.h"

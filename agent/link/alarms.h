@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #pragma once
 // Alarms of this agent on their way to its instance: kept until a link is there.
 

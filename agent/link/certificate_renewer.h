@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #pragma once
 // The certificate's life: renewed in time, with a new key, and said when it is not.
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #pragma once
 // The certificates of the link, read and checked before they are kept: agent/pki's judgement, in
 // which everything that is wrong with what the instance sent is Error{kIntegrity}. Pure.

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #pragma once
 // How long ago the instance acknowledged this agent: what it gave may be used for so long and no
 // longer: an agent that is revoked while it is cut off must not read it forever.

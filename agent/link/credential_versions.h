@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #pragma once
 // What this agent has had of each credential, so that the instance, or who can write its store,
 // cannot give it another one in its place (RELIABILITY 158).

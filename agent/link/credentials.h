@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #pragma once
 // Credentials that the instance keeps for this agent: fetched sealed, kept sealed, opened in the
 // token for a caller whom the gate has found to be allowed it.

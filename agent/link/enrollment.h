@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #pragma once
 // How an agent becomes known to an instance: contract "Enrollment", steps 1 to 3.
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #pragma once
 // How far the instance was, signed by it: kept, and said to it again. An instance that says less
 // than before was restored from a backup.

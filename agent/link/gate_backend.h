@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #pragma once
 // The provider's keys in the agent itself: what nginx has over a socket, keyagentd has over its own
 // gate, so that it does TLS with the same provider core.

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #pragma once
 // The agent's own requests, through the gate as everyone's: authorized, queued, recorded.
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #pragma once
 // The instance's interface as an agent uses it, one request a function. The contract:
 // agent/link/README.md.

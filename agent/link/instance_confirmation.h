@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #pragma once
 // The instance must know a new key of the link before it is in effect, and say so signed before its
 // rekey is done.

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #pragma once
 // The agent's one connection to its instance, kept by a thread: connect, be acknowledged, stay.
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #include "agent/link/instance_line.h"
 
 #include "agent/base/error.h"

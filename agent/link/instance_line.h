@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #pragma once
 // One part's connection to the instance's interface, kept while its key and address stay the same.
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #pragma once
 // The agent's link to an instance: all its parts, and what the gate's operations ask of it.
 

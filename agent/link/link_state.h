@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #pragma once
 // What an enrollment left: who the instance is, who we are there. No secret is in it.
 

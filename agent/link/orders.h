@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #pragma once
 // Rekeys that the instance orders: begun once each, whatever is repeated, and reported.
 

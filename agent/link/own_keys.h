@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #pragma once
 // The two keys of the link and what it needs of them, as requests to the gate.
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #pragma once
 // When a certificate is to be renewed, and when someone must be told that it was not. Pure.
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #pragma once
 // What this host knows of the tasks that it took. An outcome outlives the agent, its host and any
 // absence of the instance; and a task that comes again is known by its outcome.

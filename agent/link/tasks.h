@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #pragma once
 // Tasks of the instance for workers of this host: taken, kept and ended here, run by others
 // (keyagent worker). A task is started once, whatever dies; its outcome is never lost.

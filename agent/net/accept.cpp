@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Connections come: who gets a place, and whose place a newcomer takes.
 
 #include <poll.h>

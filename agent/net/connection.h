@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #pragma once
 // One connected peer: its socket, what it has sent but not finished, and what it has not read yet.
 

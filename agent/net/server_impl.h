@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #pragma once
 // The inside of UnixServer: its threads, its table of connections and the queue of those with work
 // left.

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #pragma once
 // The unix socket server: leader and followers on one epoll. The thread that read a frame also
 // handles it and writes the answer, so that nothing is handed over when a thread is free (DESIGN

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // RSA-OAEP: provider-asym_cipher(7). The agent decrypts; what is encrypted to a key of the agent is
 // encrypted here, with its public half.
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #pragma once
 // Where the provider's keys are: an agent's socket in other programs, the agent's own keys in the
 // agent.

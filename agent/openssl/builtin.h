@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #pragma once
 // The provider inside this program: for the agent's own TLS, without a module and openssl.cnf.
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #pragma once
 // One loaded provider: what every function of it is given by OpenSSL.
 

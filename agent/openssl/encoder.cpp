@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Writing a key: provider-encoder(7). Public halves are written by the default provider, to which
 // the keymgmt gives them. What asks for the private half gets a reference to it, or a plain no.
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The agent's errors on OpenSSL's queue.
 
 #include <array>

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // ECDH: provider-keyexch(7), plain or with the KDF of ANSI X9.63, as CMS has it (RFC 5753 §7.2).
 
 #include <botan/kdf.h>

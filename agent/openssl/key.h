@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #pragma once
 // A key as OpenSSL sees it: public parts, and a backend when its private half is the agent's.
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Key management: provider-keymgmt(7) for RSA, EC and ED25519.
 
 #include <openssl/core_names.h>

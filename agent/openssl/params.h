@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #pragma once
 // Reading and answering the parameters of a context: each is optional, and comes as its caller
 // pleases.

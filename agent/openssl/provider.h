@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #pragma once
 // The OpenSSL 3 provider's core over a Backend: provider(7), provider-base(7).
 

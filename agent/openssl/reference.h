@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #pragma once
 // How a key of the agent is written down: URIs, and the PEM file that stands for a private key.
 

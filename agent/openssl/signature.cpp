@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Signatures: provider-signature(7) for RSA (PKCS#1 v1.5 and PSS), ECDSA and EdDSA. Verification
 // with a public key stays with the default provider; ours verifies where a program names the
 // agent's key itself.

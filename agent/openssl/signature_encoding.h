@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #pragma once
 // The encodings of signatures that OpenSSL wants and the agent's protocol has otherwise. Pure.
 

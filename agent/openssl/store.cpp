@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The store loader (provider-storemgmt(7)): a key and its certificates; and the decoder of PEM
 // references (provider-decoder(7)): the two ways by which a program's configuration names a key.
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #pragma once
 // Verifying with the public half of an agent's key, for programs that name the key itself
 // (openssl pkeyutl -verify -inkey keyagent:NAME).

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #pragma once
 // Subject alternative names (RFC 5280 §4.2.1.6) from text, checked one by one and never given to a
 // parser of configuration strings. Internal to this room.

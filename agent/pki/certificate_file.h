@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #pragma once
 // What people call a certificate file: certificates in PEM, DER or PKCS#7, and what one says.
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #pragma once
 // PKCS#10 certification requests (RFC 2986) for keys that someone else signs with.
 

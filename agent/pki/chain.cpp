@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #include "agent/pki/chain.h"
 
 #include <openssl/x509_vfy.h>

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #pragma once
 // The certificate of a key with those above it (RFC 5280 §6): any order in, leaf first out, or one
 // of the six reasons why not.

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #include "agent/pki/revocation_list.h"
 
 #include <openssl/pem.h>

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #pragma once
 // Certificate revocation lists (RFC 5280 §5) as they are sent and kept.
 

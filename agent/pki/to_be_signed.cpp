@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #include "agent/pki/to_be_signed.h"
 
 #include <openssl/asn1.h>

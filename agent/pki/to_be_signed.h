@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #pragma once
 // What an auth key may sign. A digest says nothing about what it is the digest of, so an auth key
 // is given the whole message, and the agent signs it only when it can be nothing else but a TLS

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #pragma once
 // Who may do what with which key: principals, rules and the decision. Pure: no I/O, no clock, no
 // log.

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #pragma once
 // systemd, where it is there: readiness, status, watchdog, a listening socket that outlives us.
 

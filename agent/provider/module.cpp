@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // keyagent.so: the provider that other programs load. It knows a socket; no PIN, no PKCS#11.
 
 #include "agent/client/client.h"

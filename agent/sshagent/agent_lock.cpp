@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #include "agent/sshagent/agent_lock.h"
 
 #include <openssl/evp.h>

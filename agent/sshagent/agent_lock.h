@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #pragma once
 // Who has locked this face of the agent for himself (ssh-add -x).
 

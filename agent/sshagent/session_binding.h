@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #pragma once
 // The SSH sessions that a connection to the agent serves: session-bind@openssh.com (OpenSSH
 // PROTOCOL.agent section 1).

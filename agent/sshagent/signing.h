@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #pragma once
 // One SIGN_REQUEST on its way: is it a key for ssh, does someone have to be asked, the signature.
 

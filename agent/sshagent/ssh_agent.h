@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #pragma once
 // The agent as ssh sees it: one request of the ssh-agent protocol in, one answer out
 // (draft-ietf-sshm-ssh-agent; OpenSSH PROTOCOL.agent).

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #pragma once
 // Public keys and signatures as SSH writes them: RFC 4253 section 6.6 (RSA), RFC 5656 section 3.1
 // (ECDSA), RFC 8332 (RSA with SHA-2), RFC 8709 (Ed25519). Functions are thread-safe.

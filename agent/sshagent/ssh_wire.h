@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #pragma once
 // The data types of SSH (RFC 4251 section 5), read strictly and written.
 

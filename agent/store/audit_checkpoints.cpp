@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // How far each agent's audit log was: what shows that it was rewritten, cut or rolled back.
 
 #include "agent/store/store_impl.h"

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // A copy of an instance's data, for another instance: by a list of what it has, so that a table
 // that is new is left out until someone thinks of it.
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #pragma once
 // What the store keeps of data that are encrypted under data keys, one struct a row.
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #pragma once
 // Agents on their way to trust: what asks, what the deciding transaction finds, and the bounds.
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The step of an enrollment that decides: what was checked when it began is checked again here,
 // in the transaction that acts.
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Requests for keys between instances, at either end.
 
 #include <algorithm>

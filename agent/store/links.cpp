@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Which replica has the link of which agent.
 
 #include "agent/store/store_impl.h"

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #pragma once
 // Agents that wait for a person, inside of a transaction. Internal to the room.
 

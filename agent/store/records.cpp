@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Records: one envelope a row, each naming the key that opens it. A removed one keeps its row
 // without envelope and key, so that its versions continue.
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Re-encryption of a specification's records: who works at it, and how far it is. The checkpoint
 // and what it is about are written in one transaction, under the fence of anyone who works at it.
 

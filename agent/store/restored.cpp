@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // What tells a store that was restored from a backup: its last event is older than what was said.
 
 #include <algorithm>

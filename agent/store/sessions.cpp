@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // How far each agent's sessions went: what tells two copies of one agent.
 
 #include "agent/store/store_impl.h"

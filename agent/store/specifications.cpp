@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Specifications of data, and the keys under which their records are.
 
 #include "agent/store/store_impl.h"

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #pragma once
 // The instance's store: agents and their trust, enrollment tokens, people, credentials, sealed
 // copies, rekeys, tasks, certificates and events. One schema on SQLite and on PostgreSQL.

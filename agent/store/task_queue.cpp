@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Handing tasks out: the claim that replicas race for, leases, pauses.
 
 #include <algorithm>

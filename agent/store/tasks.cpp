@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Tasks as people see and change them; handing them out is in task_queue.cpp.
 
 #include "agent/store/tasks.h"

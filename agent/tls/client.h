@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #pragma once
 // HTTPS and WebSocket client, blocking, with deadlines.
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #pragma once
 // The rules for new sessions of one side: who we are, whom we trust.
 

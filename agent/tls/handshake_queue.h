@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #pragma once
 // The workers' time for handshakes, shared between addresses: one that floods waits for itself.
 

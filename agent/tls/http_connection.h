@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #pragma once
 // A connection of the server: its handshake, then request after request, until it ends or becomes a
 // link.

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #include "agent/tls/link.h"
 
 #include "agent/base/encoding.h"

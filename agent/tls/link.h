@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #pragma once
 // A WebSocket on a TLS session, as both sides have it.
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #pragma once
 // What a Server holds: one io thread for every socket, workers for handlers and handshakes, and the
 // connections.

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // A link of the server: what it receives goes to its handler, one call at a time, in a worker.
 
 #include "agent/tls/http_connection.h"

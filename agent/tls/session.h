@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #pragma once
 // One TLS session on a non-blocking socket: OpenSSL's state machine, and why it ended.
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #pragma once
 // A Session on a socket as a stream of Asio and Beast. Asio's own TLS stream holds 70 KB of buffers
 // for each session, also for one that is idle; this one reads and writes the socket directly.

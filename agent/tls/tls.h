@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #pragma once
 // Mutual TLS with keys that live in tokens: who this side is, whom it trusts, and what is known of
 // the peer of a session. Verification cannot be switched off; TLS 1.2 at least.

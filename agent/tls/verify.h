@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #pragma once
 // The judgement of the other side's certificate, one code for each reason to refuse it (MISSION.md
 // T5). Nothing here can be switched off.

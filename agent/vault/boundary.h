@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #pragma once
 // The edge of this room: nothing of Cryptoki passes it but as an agent's Error. Internal to it.
 

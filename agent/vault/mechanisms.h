@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #pragma once
 // From the agent's vocabulary of keys to Cryptoki's, as pure tables.
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // One real operation with a key, against an independent implementation of its other half (OpenSSL).
 
 #include <openssl/core_names.h>

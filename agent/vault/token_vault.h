@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #pragma once
 // KeyOps on a PKCS#11 token, and the only place where a CK_RV becomes an agent's error.
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Storage keys that leave a token wrapped for another one, and come in so.
 
 #include "pkcs11/transfer.h"

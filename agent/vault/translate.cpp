@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #include "agent/vault/translate.h"
 
 #include "pkcs11/error.h"

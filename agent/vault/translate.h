@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #pragma once
 // The one table from a fault of the token or its module to an agent's error, for all that load a
 // module: the vault, and the commands that work without an agent.

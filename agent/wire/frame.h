@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #pragma once
 // Frames on the unix socket: a 4-byte big-endian length, then that many bytes of one protobuf
 // message (PROTOCOL.md).

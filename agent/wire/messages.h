@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #pragma once
 // Messages to bytes and back, without leaving copies of a secret behind. The protobuf headers stay
 // out of this one.

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #pragma once
 // `keyagent worker`: takes tasks from the agent and has its handlers do them, so many at once as
 // its file says.

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #include "agent/worker/worker_config.h"
 
 #include <sys/stat.h>

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #pragma once
 // worker.yml: which programs of this host do which tasks (keyagent-worker(1)).
 

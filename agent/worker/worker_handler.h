@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #pragma once
 // One run of a handler: started confined, fed, listened to, and ended in time.
 

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 MUTANTS = [
     ("room-of-a-record", "agent/audit/audit_log.cpp", "    promised += kRoomOfOne;\n", "", "audit_log_test", "Fault166"),
     ("unknown-audit-key", "agent/audit/verify.cpp", "if (key == options_.keys.end()) {", "if (key == options_.keys.end()) return true;\n    if (false) {",

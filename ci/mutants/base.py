@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 MUTANTS = [
     ("fsync-audit", "agent/base/disk.cpp", "if (::fdatasync(fd_.get()) != 0) {", "if (false) {", "crash_test",
      "crash_test --act rekey --mode power"),

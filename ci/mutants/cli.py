@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 MUTANTS = [
     ("destroy-asks-the-kid", "agent/cli/commands/cmd_key.cpp", "if (typed != kid)", "if (false)", "cli_test", "CliTest.KeysAreMade|R12_DestroyingOnATerminal"),
     ("destroy-needs-a-terminal", "agent/cli/commands/cmd_key.cpp", "if (::isatty(STDIN_FILENO) == 0)", "if (false)", "cli_test",

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 MUTANTS = [
     ("old-root-directory", "agent/client/channel.cpp", "!root->left()", "true", "e2e_test", "Fault174"),
     ("who-listens-at-the-path", "agent/client/channel.cpp", "if (server.uid != 0 && server.uid != ::geteuid() && !owner)", "if (false)",

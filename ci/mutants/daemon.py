@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 MUTANTS = [
     ("root-only-when-told", "agent/daemon/main.cpp", "if (::geteuid() == 0 && !arguments.allow_root)", "if (false)", "daemon_test", "RunsAsRootOnly"),
     ("errors-of-the-configuration-end-the-start", "agent/daemon/main.cpp",

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 MUTANTS = [
     ("cbc-content-by-default", "agent/envelope/open.cpp", "if (!authenticated && !key.accepts_cbc) {", "if (false) {",
      "envelope_test", "Fault156"),

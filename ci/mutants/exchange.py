@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 MUTANTS = [
     ("exchange-request", "agent/exchange/exchange.cpp",
      '  require_same("request", package.request, order.request);\n', "", "exchange_test", "ExchangeTest"),

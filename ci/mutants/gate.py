@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 MUTANTS = [
     ("generic-sign-by-keys-that-vouch", "agent/gate/op_sign.cpp", "  if (key.purpose == Purpose::kSign) return std::nullopt;",
      "  if (key.purpose == Purpose::kSign || vouches(key.purpose)) return std::nullopt;", "gate_test", "Fault144_KeysThatVouch"),

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 MUTANTS = [
     ("second-person", "agent/instance/common/decisions.cpp", "if (decision.requested_by == person.name) {\n    const auto event",
      "if (false) {\n    const auto event", "instance_tasks_test", "Fault159"),

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 MUTANTS = [
     ("fsync-ledger", "agent/keys/ledger.cpp", "PRAGMA synchronous=FULL", "PRAGMA synchronous=OFF", "crash_test",
      "crash_test --act rekey --mode power"),

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 MUTANTS = [
     ("age-of-cached-credentials", "agent/link/contact.cpp", "seen_ - contact_ > limit()", "false", "link_state_test",
      "ContactTest"),

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 MUTANTS = [
     ("answers-in-any-order", "agent/net/server_threads.cpp", "holds_later_ && holds_later_(frame)", "false", "net_test",
      "UnixServerOrder"),

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 MUTANTS = [
     ("oaep-alone", "agent/openssl/asym_cipher.cpp", "  if (!cipher.oaep) refuse_padding();\n", "", "e2e_test", "Fault101_Pkcs1|ProviderDecrypt"),
     ("mask-of-oaep", "agent/openssl/asym_cipher.cpp", "if (cipher.mask_hash.value_or(cipher.hash) != cipher.hash)", "if (false)", "e2e_test",

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 MUTANTS = [
     ("token-disk-room", "pkcs11/token_attempt.cpp", '    require_token_room(profile, options.state_folder, "C_Login");\n    const', "    const",
      "pkcs11_recovery_test", "Fault167"),

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 MUTANTS = [
     ("trusted-program", "agent/process/confined.cpp", "  require_trusted(what.program);\n", "", "host_link_test",
      "HostWorker.FileWithAFault|Trusted"),

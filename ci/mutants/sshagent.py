@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 MUTANTS = [
     ("session-signed-by-its-host", "agent/sshagent/session_binding.cpp",
      '  if (!verify_blob(host_key, signature, id)) refuse("the host key did not sign the session");\n', "", "sshagent_test", "SessionBind"),

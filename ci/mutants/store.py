@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 MUTANTS = [
     ("replacement-needs-its-token", "agent/store/enrolling.cpp", "if (outcome == kReplaced && !right)", "if (false && !right)",
      "store_test", "Enroll[.]|Enrollment|EnrolmentToken"),

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 MUTANTS = [
     ("pinned-key-of-the-peer", "agent/tls/verify.cpp", "if (expected.kid.empty() || kid == expected.kid) return std::nullopt;",
      "if (true) return std::nullopt;", "tls_test", "T5_AServerWithAnother"),

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 MUTANTS = [
     ("signature-verified", "agent/vault/token_vault.cpp", "if (verify && !pkcs11::verify_signature(", "if (false && !pkcs11::verify_signature(",
      "vault_test", "Fault163"),

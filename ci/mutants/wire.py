@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 MUTANTS = [
     ("empty-frames", "agent/wire/frame.cpp", "  if (length == 0) throw Error(", "  if (false) throw Error(", "wire_test", "Frame"),
     ("length-of-a-frame", "agent/wire/frame.cpp", "if (length > limit)", "if (false)", "wire_test", "Frame"),

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 MUTANTS = [
     ("handler-program-is-executable", "agent/worker/worker_config.cpp", "if ((info.st_mode & (S_IXUSR | S_IXGRP | S_IXOTH)) == 0)", "if (false)",
      "host_link_test", "FileWithAFault"),

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 # shellcheck shell=bash
 # The part of scripts/bench that measures an instance with thousands of agents. Sourced there.
 # shellcheck disable=SC2154  # the variables of scripts/bench

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // RELIABILITY 166: what was admitted is recorded although the disk fills, and service resumes.
 
 #include <gmock/gmock.h>

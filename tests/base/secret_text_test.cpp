@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // RELIABILITY 176: one rule for PINs, passwords and tokens, applied before any of them is used.
 
 #include "agent/base/secret_text.h"

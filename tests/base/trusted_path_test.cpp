@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // RELIABILITY 162: who could replace a file that decides.
 
 #include "agent/base/trusted_path.h"

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The least that a unix socket costs: a server of one thread with epoll, recv and send; clients
 // that send a request's bytes and wait for an answer's. What the agent takes beyond this and the
 // token is its own.

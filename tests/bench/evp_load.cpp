@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // An OpenSSL provider in the program's own process (pkcs11-provider, keyagent), one EVP signature
 // or decryption after another.
 //   --provider NAME --uri PKCS11-URI (its PIN by pin-source) [--op sign|decrypt] [--threads N]

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Data keys from token to token through the agents of both, one after another as an instance does
 // it: how many a second. Makes the keys before.
 //   --source SOCKET --target SOCKET [--keys N] [--name NAME]

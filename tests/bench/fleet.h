@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #pragma once
 // Thousands of simulated agents with keys in memory. Their live links are on one io thread; what
 // they ask by HTTPS blocks, and is done by a few threads.

@@ -1,4 +1,5 @@
 #!/usr/bin/python3
+# SPDX-License-Identifier: Apache-2.0
 """Measures what a local user can do to another one who signs: floods of one kind, and the owner's success and times beside them.
 
 usage: flood.py --socket PATH --key NAME [--uid N] [--seconds S] [--audit FILE] [MODE...]

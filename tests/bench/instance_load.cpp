@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // An instance with thousands of simulated agents connected: what one costs in memory, what their
 // heartbeats cost, how long a rekey of all takes, how many tasks are done.
 //   --api URL --fingerprint TEXT --user NAME --password-file FILE --pid N (of keyinstanced)

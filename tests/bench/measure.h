@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #pragma once
 // What the benchmark programs share: arguments, a closed loop on several threads, one line of JSON.
 

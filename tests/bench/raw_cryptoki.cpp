@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Cryptoki without anything of ours: one session a thread on a module, the bar that the agent is
 // measured by. Also for other people's modules (p11-kit-client.so).
 //   --module FILE --label TOKEN --pin-file FILE --op ec-sign|rsa-sign|rsa-decrypt|aes-gcm (--id HEX

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Re-encryption of an instance's records: how many a second. Fills its store beside it, rekeys
 // their key and has all of them put under the new one.
 //   --api URL --fingerprint TEXT --user NAME --password-file FILE (an admin) --store URL --socket

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The agent through its socket: N clients, each with its own connection, one request at a
 // time.
 //   --socket PATH --op sign|open|status --key NAME [--algorithm ES256] [--clients N]

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // An ssh-agent, OpenSSH's or ours, asked for signatures by its first key (draft-ietf-sshm-ssh-agent
 // section 3.6).
 //   --socket PATH [--clients N] [--milliseconds N] [--name NAME]

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Full TLS handshakes with a server on this host, one connection after another: no resumption, no
 // request.
 //   --port N --ca FILE [--clients N] [--milliseconds N] [--name NAME]

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The real keyagent against the real keyagentd, both provisioned by scripts/provision-token: what a
 // person and a script see.
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // scripts/provision-token into folders of every kind (RELIABILITY 162, 175).
 
 #include <gmock/gmock.h>

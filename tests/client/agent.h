@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #pragma once
 // An agent that answers as a test tells it to, on a real socket.
 

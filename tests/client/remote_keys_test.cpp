@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #include "agent/client/remote_keys.h"
 
 #include "agent.h"

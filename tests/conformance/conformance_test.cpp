@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Every claim of every tested profile on its real token: tests × tokens from one table.
 
 #include <gtest/gtest.h>

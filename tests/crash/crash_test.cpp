@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // scripts/crash-test: stops the agent at every point of a rekey, in every way that a host can stop
 // it, and checks what is left.
 //

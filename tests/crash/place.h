@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #pragma once
 // A host that can be put back as it was: a provisioned agent on a token, and its saved state.
 

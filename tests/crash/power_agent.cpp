@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // What an agent keeps beside its ledger and its audit log: link.json, the tasks' journal, the
 // credentials' versions, and which PIN the token refused.
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // What an instance keeps in its SQLite store.
 
 #include <functional>

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #pragma once
 // What survives a power cut, as a list of steps: each is a write that is acknowledged when it
 // returns. crash/power_test stops a process that does them at every point.

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Stops a process at every point of its writes and checks whether what it keeps is whole, and
 // whether every write that was acknowledged is there (RELIABILITY 76, 78, 80).
 //

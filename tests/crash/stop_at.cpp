@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // stop_at: runs a program and does something to it at its N-th call that changes a disk or tells
 // someone something. strace's fault injection counts the calls of each thread by itself, which
 // enumerates nothing in a program of ten threads; here one count goes through all of them.

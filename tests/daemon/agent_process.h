@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #pragma once
 // A real keyagentd on a token of the test's own, as an unprivileged user where the test is root.
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // RELIABILITY 157 and 166 with a real agent.
 
 #include <gmock/gmock.h>

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // A real agent under the floods of one local user, while another one works.
 
 #include <gmock/gmock.h>

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // What the unit keeps from a hostile module, and from an agent that takes all memory.
 
 #include <gmock/gmock.h>

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The operator's program that confirms a new key.
 
 #include "agent/daemon/hook.h"

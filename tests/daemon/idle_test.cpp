@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // R16: the daemon warns that a key is unused, then suspends it; resumed, it is the same key.
 
 #include <gmock/gmock.h>

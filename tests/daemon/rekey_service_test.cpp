@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The periods of the configuration, as the daemon's thread has them kept.
 
 #include "agent/daemon/rekey_service.h"

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Rekey of a real agent under load, through restarts and with a hook.
 
 #include <gmock/gmock.h>

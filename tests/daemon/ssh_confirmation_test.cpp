@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The operator's program that is asked before a key signs for ssh.
 
 #include "agent/daemon/ssh_confirmation.h"

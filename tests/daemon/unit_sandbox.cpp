@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Left out: PrivateTmp= (the test's folder is in /tmp), PrivateDevices=, ProtectProc=, the kernel's
 // tunables, and limits of resources. What is here is what Fault118 asks for.
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #pragma once
 // A systemd unit's sandbox where systemd does not run: what its directives say of the network, file
 // systems, programs and system calls, for one child. What it leaves out is listed in the .cpp.

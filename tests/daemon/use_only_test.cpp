@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // RELIABILITY 81, 167: an agent that cannot write its folders runs, uses keys as far as that can be
 // recorded, changes nothing, says why, and goes on without a restart.
 

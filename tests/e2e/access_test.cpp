@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // R1, R5 and T4 as an administrator sees them.
 
 #include <gmock/gmock.h>

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // T3: from the request to the handshake: an authority's certificate is installed beside its key,
 // and programs take both from the agent.
 

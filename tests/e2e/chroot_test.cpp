@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // RELIABILITY 174: a program that loads its keys, changes its root directory and its user, and goes
 // on with them when the agent was restarted.
 

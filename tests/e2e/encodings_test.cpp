@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The forms in which people have envelopes, keys and signatures in files (RELIABILITY 156, 176,
 // 177).
 

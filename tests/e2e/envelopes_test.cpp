@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // R3 and R4 as an author and a user see them: others' tools seal, the agent opens through its
 // socket, and opens nothing that was changed or whose key may not.
 

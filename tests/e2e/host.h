@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #pragma once
 // A host as its users see it: the real keyagentd on a token, the real keyagent beside it, and the
 // programs of others that seal to its keys.

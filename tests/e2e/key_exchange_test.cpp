@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // A data key from one host to another as two administrators do it, with real agents on two tokens.
 
 #include <gmock/gmock.h>

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // X16: an error names the layer that is at fault, by its code, and the key that it is about.
 
 #include <gmock/gmock.h>

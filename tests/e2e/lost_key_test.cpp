@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // R13 and R15: what is gone from under a running agent, and what came back from a backup.
 
 #include <gmock/gmock.h>

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // T12: programs that know only OpenSSL decrypt and agree with the agent's transport keys through
 // keyagent.so, where the policy says so, and write a key down without having it.
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // T2, T12: programs that know only OpenSSL use the agent's keys through keyagent.so.
 
 #include <gmock/gmock.h>

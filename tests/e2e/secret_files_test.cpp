@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // RELIABILITY 176: PIN, password and token files as editors leave them. Either they work, or the
 // fault is named before the token is asked: an HSM counts each try.
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // T12: openssl s_server and s_client, PostgreSQL and psql, and openssl ca with keys of the agent.
 
 #include <gmock/gmock.h>

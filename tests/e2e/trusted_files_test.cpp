@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // RELIABILITY 162: whoever may change a file that decides what the agent does is the agent's user
 // or root, or the agent refuses the file by name, with the command that fixes it.
 

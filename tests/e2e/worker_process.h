@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #pragma once
 // The real keyagent worker of a host, with shell scripts as its handlers.
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // X14: a key is wrapped with authentication or not at all; nothing in a configuration changes that.
 
 #include <gmock/gmock.h>

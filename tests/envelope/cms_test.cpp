@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // CMS: what seal_cms() makes, what is refused before the token, and that openssl and we understand
 // each other.
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // RELIABILITY 176: one rule finds the encoding of an envelope, whatever stands around it.
 
 #include "agent/envelope/container.h"

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // RELIABILITY 156: a key opens content of one kind only, authenticated or AES-CBC, so that no one
 // learns of a text by changing it, or by what another one's wrapped key opens.
 

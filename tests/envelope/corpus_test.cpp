@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The seeds and old findings of the fuzz targets, through the same calls in every build.
 
 #include <gtest/gtest.h>

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Envelopes and signatures of other implementations: the npm package `jose` and the `jose` command.
 
 #include <gmock/gmock.h>

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // JWE compact: round trips, what is refused before the token, and that nothing but the sealed bytes
 // opens.
 

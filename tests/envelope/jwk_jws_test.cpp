@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // JWK in and out, JWS, raw signatures.
 
 #include <gmock/gmock.h>

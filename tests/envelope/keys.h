@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #pragma once
 // Keys that the envelope tests share (RSA generation is slow), and short ways to ask how a call
 // failed.

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // AES-GCM is lost when a nonce repeats under one key: each message has a content key of its own and
 // a nonce that the agent draws.
 

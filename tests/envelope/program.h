@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #pragma once
 // Other programs that seal and open, run in a folder of their own.
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // No branch and no index of our own code depends on a secret: valgrind is told that secrets are
 // uninitialized memory, and complains of each (A. Langley's ctgrind).
 

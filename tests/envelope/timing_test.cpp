@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Fault102, Fault103: no two failures of an envelope can be told apart by time.
 //
 // An answer of the agent waits for a beat (agent/gate), which hides what follows; so time is

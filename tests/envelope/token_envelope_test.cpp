@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Envelopes opened by keys that live in a SoftHSM2 token, through the vault.
 
 #include <gtest/gtest.h>

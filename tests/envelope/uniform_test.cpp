@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // One failure for everything that a key decides (RELIABILITY 101 to 105): same code, same words,
 // same work.
 

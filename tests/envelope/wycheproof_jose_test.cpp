@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The JOSE vectors of Wycheproof (C2SP), from the folder that KEYAGENT_VECTORS names. Every vector
 // is checked; those whose judgement differs from ours are listed with their reason and counted, so
 // that none hides.

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Keys between agents on three SoftHSM tokens: a source, a target, and a third that is not meant.
 
 #include "agent/exchange/exchange.h"

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The texts of a key exchange: what is read, and that nothing else is.
 
 #include "agent/exchange/package.h"

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The audit log's verifier reads what an attacker may have written, and the writer takes names that
 // one chose: what it writes is one line, reads back, and chains.
 #include <cstddef>

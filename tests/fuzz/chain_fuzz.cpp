@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // What an authority sends and what it is sent. Files of certificates: what is read comes back the
 // same from PEM, and the chain that is made of them is for the key that was asked for, does not
 // depend on their order, and is made of itself. A revocation list, beside the certificate of its

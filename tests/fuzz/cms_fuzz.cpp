@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // CMS through the whole of open(), with the recipients' names made ours so that the bytes behind
 // them are reached.
 #include <algorithm>

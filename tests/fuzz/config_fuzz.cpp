@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The configuration: whatever stands in the file, the answer is a configuration or one kind of
 // error.
 #include <cstddef>

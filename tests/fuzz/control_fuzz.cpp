@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // What agent and instance say to each other as JSON, and the paths of requests. What was taken
 // reads the same when it is written again, every accessor gives a value or its refusal, and a path
 // that matches is its pattern with what was found in it.

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Messages between instances: what is taken is signed, addressed and in time, and everything else
 // is INTEGRITY or, for JSON that lacks something, USAGE.
 #include <cstddef>

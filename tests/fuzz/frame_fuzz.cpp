@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The framing: whatever arrives, in pieces of whatever size, no byte outside the buffer is touched
 // and every frame that comes out has an allowed size.
 #include <algorithm>

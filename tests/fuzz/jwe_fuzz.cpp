@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // JWE compact through the whole of open(): parser, key operations, authenticated decryption.
 // Nothing but Error may come out, and never a plaintext, for no one can guess one of our keys.
 #include <cstddef>

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // JWK and JWS: what parses as a key must come back from its own JWK as the same key, and no JWS
 // verifies under it.
 #include <cstddef>

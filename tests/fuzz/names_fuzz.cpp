@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Names that people and programs give for a certification request: each one is refused, or is one
 // name of the request and comes back byte by byte. The first line is the subject, each other one a
 // name.

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Texts of a key exchange: what parses is within its bounds, and nothing is signed by a key that
 // signed nothing.
 #include <cstddef>

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Files as editors leave them, before anything is parsed: what is found in one is found again when
 // it is written again, and a secret that is taken is one line.
 #include <algorithm>

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The policy: whatever stands in the file, every query has an answer, and only a rule that allows
 // can allow.
 #include <algorithm>

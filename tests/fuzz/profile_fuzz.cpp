@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // HSM profiles: refused with a line, or parsed within their ranges.
 
 #include <cstdlib>

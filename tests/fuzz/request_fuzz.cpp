@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The messages: what parses as a Request survives being written and read again; wiping touches
 // nothing else.
 #include <cstddef>

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The ssh-agent protocol: frames of one connection, with keys that can be used. Every request gets
 // one answer; a signature verifies, and none comes on a forwarded connection. A key blob that is
 // taken is written again as it was.

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // What a process asks a key that vouches to say: what is taken is one object with known members, of
 // one kind; everything else is DENIED.
 #include <cstddef>

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // What an auth key may sign: whatever is recognized is exactly one of the four things, and no text.
 #include <algorithm>
 #include <cstddef>

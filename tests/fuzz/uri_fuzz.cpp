@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // RFC 7512 URIs: refused or parsed, and what was parsed comes back the same.
 
 #include <cstdlib>

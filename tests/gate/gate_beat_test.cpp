@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Nothing that other requests see tells when a decryption failed (RELIABILITY 104).
 
 #include "agent/envelope/envelope.h"

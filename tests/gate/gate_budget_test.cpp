@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // What one caller may use up is its own.
 
 #include <fstream>

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The census as callers may report and read it.
 
 #include <gtest/gtest.h>

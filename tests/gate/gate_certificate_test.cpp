@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Certificates of keys as callers see them.
 
 #include <gtest/gtest.h>

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // RELIABILITY 156: AES-CBC content through the gate: refused unless the key was created for it, and
 // never resealed.
 

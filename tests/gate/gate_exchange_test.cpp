@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Keys that travel, asked of a gate: who may, for whom, what is recorded, and what failures cost.
 
 #include <set>

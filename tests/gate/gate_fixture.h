@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #pragma once
 // A gate on a real SoftHSM token behind the fault shim, asked without sockets.
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // What the link asks of the gate, and what callers ask of the link, without an instance.
 
 #include <gtest/gtest.h>

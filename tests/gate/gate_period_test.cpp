@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // A key past its originator period, as the faces of the gate see it.
 
 #include <gtest/gtest.h>

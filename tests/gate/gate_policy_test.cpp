@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #include "tests/gate/gate_fixture.h"
 
 namespace keyagent::gate {

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Nothing is used and nothing is answered that is not in the audit log, also when its disk fails
 // while the token works; and how long an answer may take.
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Rekey, census and reseal as callers see them.
 
 #include <gtest/gtest.h>

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Keys that vouch: what they sign, and that they sign nothing else, whoever asks.
 
 #include <openssl/x509.h>

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // What workers ask of the gate, without an instance.
 
 #include <gtest/gtest.h>

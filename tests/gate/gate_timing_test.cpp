@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // RELIABILITY 104: the times of failed decryptions, as a caller sees them on a real socket, say
 // nothing. Statistics over real requests whose classes are interleaved at random: what the machine
 // does meanwhile happens to both.

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // What an agent does while its instance is away, and what it says of its link (MISSION T7, T10): a
 // real instance that is killed, a real agent and its worker.
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The access policy of a specification, as a table.
 
 #include "agent/instance/data/access.h"

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // What people do with the trust in an agent, on a real store.
 
 #include <gtest/gtest.h>

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // A real instance whose configuration asks for a second person.
 
 #include <gmock/gmock.h>

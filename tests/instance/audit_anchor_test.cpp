@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // An audit log that is put back, cut or rewritten together with the token's own copy of its newest
 // checkpoint: only the instance knows (RELIABILITY 138, 157).
 

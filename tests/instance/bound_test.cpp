@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // RELIABILITY 158: a real agent and a real instance whose store someone writes to behind its back.
 // Nothing is ever given as what it is not.
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Every text of a request is bounded before it is recorded (RELIABILITY 155): the documents, the
 // table and what it refuses are one.
 

@@ -1,4 +1,5 @@
 #!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
 """Holds real answers of an instance to its OpenAPI documents, strictly: what a schema does not name is wrong, and so is a request nobody answered.
 
 usage: check_answers.py ROOM ANSWERS [UNASKED…]

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // MISSION.md X12: an instance, the copy of its data at another one, and every record read there.
 
 #include <gmock/gmock.h>

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // One agent that runs twice: its state folder and its token's files were copied (RELIABILITY 168).
 
 #include "tests/instance/whole_system.h"

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // A process of the instance's user that is not keyinstanced anymore: what its agent gives it
 // (RELIABILITY 144). And a deployment from before there were purposes for keys that vouch.
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Values of credentials are records: under a data key that is replaced, given away and counted as
 // those of other specifications.
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #pragma once
 // An instance with people, a specification "pay", and a look behind it: its store and its keys.
 

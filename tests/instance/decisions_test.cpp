@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // What waits for a second person, on a real store.
 
 #include "agent/instance/common/decisions.h"

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // What an enrollment depends on is taken away between its steps; and its certificate is one.
 
 #include <gmock/gmock.h>

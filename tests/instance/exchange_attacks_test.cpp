@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // What someone on the line, a peer that lies, and a store from a backup do to requests for keys.
 
 #include <gmock/gmock.h>

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #pragma once
 // One end of an exchange on its own store, with keys in memory behind the door, and the line
 // between two ends, which can be broken.

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // X7 and X10 with two real instances and their tokens: many keys in one approval, and a token that
 // fails while keys come in.
 

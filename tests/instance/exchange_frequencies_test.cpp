@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // A clone's data and keys, by each frequency, with and without a rekey, on both databases.
 
 #include <gtest/gtest.h>

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Two real instances, each on its host's token, and their people's commands.
 
 #include <gmock/gmock.h>

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The table of requests for keys: whole, by walks over it, and as two ends that lose messages.
 
 #include "agent/instance/exchange/exchange_request.h"

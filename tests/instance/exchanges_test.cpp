@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Requests for keys between two instances, each on its own store, with signed messages and a
 // clock that the test moves.
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The mutual-TLS document with `openssl` alone as the authority: T2, T3, T8.
 
 #include <gmock/gmock.h>

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // A replica is killed, or the database, while both are at work.
 
 #include <atomic>

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Strangers who flood a running instance, each from an address of its own, while agents enroll and
 // users work (RELIABILITY 151, 152).
 

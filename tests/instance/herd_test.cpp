@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // All agents of an instance come back at once, and its database restarts meanwhile.
 
 #include <gtest/gtest.h>

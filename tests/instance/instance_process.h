@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #pragma once
 // A real keyinstanced on a real keyagentd of its host, both with state of the test's own.
 

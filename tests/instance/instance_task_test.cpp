@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Tasks, through both listeners and the command, of a real keyinstanced.
 
 #include <gmock/gmock.h>

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // A real instance, and agents that say what they like.
 
 #include <gmock/gmock.h>

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // An agent's life with a real instance, a real agent and its worker: pending, suspended, revoked,
 // killed, moved, and after the loss of its token.
 

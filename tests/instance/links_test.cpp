@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Which link is the agent's, on a real store.
 
 #include "agent/instance/fleet/links.h"

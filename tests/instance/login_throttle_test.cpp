@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Who waits after wrong passwords, and who gets a place to have one hashed.
 
 #include "agent/instance/common/login_throttle.h"

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Each request of the OpenAPI documents, made of a real instance: its answer is what they say.
 
 #include <gtest/gtest.h>

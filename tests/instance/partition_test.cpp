@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The network between an agent and its instance fails: what is there is still given, what was
 // ordered meanwhile is done once (RELIABILITY 127, 128).
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Keys of an instance that its agents pinned (RELIABILITY 144): a rekey is refused, and the cure
 // that the refusal prints works.
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Specifications and their records, through the command, of a real keyinstanced with its agent.
 
 #include "tests/instance/data_instance.h"

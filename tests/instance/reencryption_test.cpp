@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Re-encryption of real records by a real keyinstanced: rekeyed, killed, stopped, without its
 // agent.
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Certificates and keys are renewed at both ends while they are used (MISSION T8, R6): a real
 // instance, a real agent, and programs that ask all the time.
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #pragma once
 // Two replicas of an instance: one PostgreSQL, one keyagentd, and one address in front of them.
 

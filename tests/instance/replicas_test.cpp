@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Two replicas, and agents at both: any of them serves any agent.
 
 #include "tests/instance/replicas.h"

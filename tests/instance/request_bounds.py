@@ -1,4 +1,5 @@
 #!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
 """Prints the bound of every text and list in the request bodies of an instance's OpenAPI documents.
 
 usage: request_bounds.py ROOM

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #pragma once
 // The members of request bodies in the OpenAPI documents (request_bounds.py).
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // An instance whose store is restored from a backup (RELIABILITY 132).
 
 #include "agent/envelope/envelope.h"

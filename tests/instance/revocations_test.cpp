@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // More revocations than fit into one request to the agent of the CA's key.
 
 #include <openssl/x509.h>

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // README.md, "Rights", is the table that the instance obeys: each route has its row, each role its
 // place.
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #pragma once
 // The agent's half of API.md with keys in memory: what a real agent says, and what one that lies
 // would say.

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The table of tasks, whole: each state, each event, each of the facts.
 
 #include "agent/instance/tasks/task_state.h"

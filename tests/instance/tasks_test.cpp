@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Tasks on a real store, with a clock that the test moves.
 
 #include "agent/instance/tasks/tasks.h"

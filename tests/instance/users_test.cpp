@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // People on a real store.
 
 #include "agent/instance/common/users.h"

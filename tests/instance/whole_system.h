@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #pragma once
 // The whole: a real instance on its host's token, a real agent on another with its worker, and the
 // commands of both.

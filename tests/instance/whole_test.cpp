@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The whole: a real instance on its host's token, a real agent on another, and the commands.
 
 #include <atomic>

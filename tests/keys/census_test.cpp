@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The census: whose a source is, and how much it may hold, on a real ledger.
 
 #include <algorithm>

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // What the old generation of an auth key still signs after its rekey.
 
 #include "tests/keys/rekey_fixture.h"

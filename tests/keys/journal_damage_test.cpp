@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The ledger's journal as a crash or a bad disk leaves it.
 
 #include <gtest/gtest.h>

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Ledger and token together, on a real SoftHSM token behind the shim.
 
 #include "agent/keys/key_store.h"

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // What the ledger keeps of the past, and what it forgets first.
 
 #include <gtest/gtest.h>

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The end of a key's originator period, and the bounds on its generations, on a real token.
 
 #include "agent/envelope/envelope.h"

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Keys that agents pinned when they enrolled: no rekey replaces them.
 
 #include "tests/keys/rekey_fixture.h"

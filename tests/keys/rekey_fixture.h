@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #pragma once
 // A key store with its runner and scheduler, on a SoftHSM token behind the shim, with time that the
 // test moves.

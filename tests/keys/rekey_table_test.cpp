@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The rekey table against a small model, and the states of keys over whole lives.
 
 #include <gtest/gtest.h>

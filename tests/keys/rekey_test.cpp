@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Rekey on a real token: every purpose, every answer of the peer, every fault of the token.
 
 #include <atomic>

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Keys that vouch, made before there were purposes for them.
 
 #include <gmock/gmock.h>

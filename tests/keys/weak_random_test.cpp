@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // A token whose random numbers are not random (RELIABILITY 70): what it shows in its keys is found,
 // and nothing of ours rests on it.
 

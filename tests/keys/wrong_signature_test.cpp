@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // RELIABILITY 163: a token whose signature does not verify takes its key out of use.
 
 #include <gmock/gmock.h>

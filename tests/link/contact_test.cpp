@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // How long cached credentials may be used, without an instance.
 
 #include "agent/link/contact.h"

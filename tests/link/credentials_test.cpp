@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Credentials of the instance: for whom the policy allows, opened in the token, kept sealed.
 
 #include "tests/link/link_fixture.h"

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // How an agent becomes known to an instance, and what it does not believe.
 
 #include "tests/link/link_fixture.h"

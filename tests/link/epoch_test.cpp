@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // What an agent keeps of how far its instance was (RELIABILITY 132).
 
 #include "agent/link/epoch.h"

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The agent's own requests wait for no one else's.
 
 #include "agent/link/gate_client.h"

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The real keyagentd and keyagent with an instance.
 
 #include <gmock/gmock.h>

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The real keyagent worker, keyagentd and handlers with an instance: what a handler is given, what
 // ends it, and that nothing is done twice.
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #pragma once
 // A link on a real gate and a SoftHSM token, with an instance of the test's own.
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // What is kept of an enrollment, and the arithmetic of a certificate's life.
 
 #include "agent/link/link_state.h"

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #pragma once
 // The keys of a program that has them in memory, as TLS wants them: by kid.
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Keys of the link get their next generation when the instance knows it, and says so signed.
 
 #include "tests/link/link_fixture.h"

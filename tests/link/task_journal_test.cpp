@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // What the agent knows of its tasks, through crashes and for no longer than it must.
 
 #include "agent/link/task_journal.h"

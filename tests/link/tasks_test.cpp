@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Tasks of the instance: taken, kept and ended for a worker, once, whatever dies in between.
 
 #include "tests/link/link_fixture.h"

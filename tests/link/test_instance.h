@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #pragma once
 // The half of an instance that an agent talks to, with two real TLS listeners, and the ways in
 // which an instance may lie.

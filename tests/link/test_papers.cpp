@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #include "tests/link/test_papers.h"
 
 #include <openssl/pem.h>

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #pragma once
 // What a test's instance reads of an agent's messages, and what it seals for one.
 

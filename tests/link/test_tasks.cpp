@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #include "tests/link/test_tasks.h"
 
 #include <algorithm>

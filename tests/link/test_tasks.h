@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #pragma once
 // The tasks of a test's instance: the agents' half of the contract, and what an operator does.
 

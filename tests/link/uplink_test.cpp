@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // "Connected", and what is said instead.
 
 #include "tests/link/link_fixture.h"

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #pragma once
 // A server on a socket in a temporary folder, and raw peers that may misbehave.
 

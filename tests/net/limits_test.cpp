@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // What a peer that misbehaves costs: itself its connection, the others nothing.
 #include <sys/resource.h>
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Answers that wait for an earlier one of their connection, and places that newcomers take.
 
 #include <sys/resource.h>

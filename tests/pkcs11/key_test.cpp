@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Keys of every kind on a real token: made, used, checked with OpenSSL, destroyed.
 
 #include "pkcs11/key.h"

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #include "pkcs11/libp11_view.h"
 
 #include "tests/pkcs11/token_fixture.h"

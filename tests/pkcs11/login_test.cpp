@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // One login, and no PIN attempt that could lock a token (RELIABILITY 2.2).
 
 #include "pkcs11/login.h"

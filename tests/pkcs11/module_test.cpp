@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The module as foreign code in our process: forks, hangs, meddling, leaks, replacement, wrong
 // lengths (RELIABILITY 2.3).
 

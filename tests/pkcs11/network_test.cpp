@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // A network HSM: SoftHSM in its own process behind `p11-kit server`, which can be killed.
 
 #include <gtest/gtest.h>

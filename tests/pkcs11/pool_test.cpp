@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The session pool under want of sessions, stuck calls, crowds and random faults.
 
 #include <atomic>

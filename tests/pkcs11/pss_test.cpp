@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // RSASSA-PSS on tokens that lack it, or have it with other parameters (RELIABILITY 67).
 
 #include "pkcs11/probe.h"

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The recovery ladder: what is retried, what is reloaded, and what is left alone
 // (RELIABILITY 2.1, 2.3).
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Sessions over a long run: none leaks, none takes the login with it, want of them is survived.
 
 #include <atomic>

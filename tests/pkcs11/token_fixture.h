@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #pragma once
 // A SoftHSM token behind the shim with one signing key, and what the tests of this room ask of it.
 

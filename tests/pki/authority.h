@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #pragma once
 // Certificates as tests want them: any names, times and extensions, right or wrong.
 

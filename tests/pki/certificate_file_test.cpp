@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Files of certificates, as authorities and people hand them over.
 
 #include "agent/pki/certificate_file.h"

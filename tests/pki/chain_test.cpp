@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Chains as authorities and people make them, right and wrong, in the classes of x509-limbo.
 
 #include "agent/pki/chain.h"

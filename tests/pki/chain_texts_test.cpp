@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // One chain whatever the order of the file, and what a refusal tells a person.
 
 #include <gmock/gmock.h>

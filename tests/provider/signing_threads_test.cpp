@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // T12: a program with many threads signs through the provider while the agent comes and goes. Made
 // to be run under the sanitizers too (ci/check-sanitizers).
 

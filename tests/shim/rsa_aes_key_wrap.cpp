@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #include "tests/shim/rsa_aes_key_wrap.h"
 
 namespace keyagent::shim {

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #pragma once
 // CKM_RSA_AES_KEY_WRAP, as a token that has it would do it, for real modules that have its parts
 // alone: PKCS #11 current mechanisms 3.0, §2.1.21.

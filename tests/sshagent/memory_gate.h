@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #pragma once
 // What the gate answers, over keys in memory: for the requests that ssh_agent makes, and for no
 // other.

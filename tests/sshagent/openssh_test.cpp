@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // OpenSSH's own programs on a real keyagentd: ssh-add, ssh-keygen, git, ssh and sshd.
 
 #include <gmock/gmock.h>

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Blobs against those that ssh-keygen makes.
 #include "agent/sshagent/ssh_key.h"
 

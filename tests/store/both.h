@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #pragma once
 // A fresh database for each test, on SQLite and on PostgreSQL: the suites that are run on both.
 

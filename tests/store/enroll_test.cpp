@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Enrollment's last step: whatever has changed since it began is seen in the transaction that acts.
 
 #include <gtest/gtest.h>

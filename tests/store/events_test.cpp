@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Events have a bound and a retention of their own for each kind.
 
 #include <gtest/gtest.h>

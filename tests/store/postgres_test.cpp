@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // A server that goes away, under a store that continues.
 
 #include "tests/support/postgres.h"

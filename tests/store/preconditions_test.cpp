@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Every protocol of several steps: what its first step rested on is taken away before the second.
 
 #include <gtest/gtest.h>

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Replicas at the same database: each thread has its own store.
 
 #include <gtest/gtest.h>

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // What replicas know of each other: links, claims, wake-ups.
 
 #include <gtest/gtest.h>

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // What only a file can suffer.
 
 #include <gtest/gtest.h>

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #pragma once
 // CMS EnvelopedData with AES-256-CBC content, as `openssl cms -encrypt` makes it without a GCM
 // cipher.

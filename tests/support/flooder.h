@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #pragma once
 // Connections of another address of this host (127.0.0.2 …): a stranger who floods.
 

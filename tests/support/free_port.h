@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #pragma once
 // A TCP port of 127.0.0.1 for a program that is to be started.
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #pragma once
 // Keys as programs with a provider have them: loaded by a URI, and used without checking who holds
 // them.

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #pragma once
 // A TCP proxy on loopback, in front of one server or of several as nginx's stream or haproxy have
 // it, whose network fails: in one way or both, at once or slowly.

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #pragma once
 // A PostgreSQL server of the tests' own: a cluster in a temporary folder, reached by a unix socket
 // only, without a password. Ends with the object, or with this process.

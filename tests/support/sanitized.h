@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #pragma once
 // For what a test cannot ask of a build with a sanitizer.
 

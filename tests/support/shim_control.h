@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #pragma once
 // Control of the fault shim that is loaded in this process. The rules: tests/shim/README.md.
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #pragma once
 // Its own file system for a folder, small enough to be filled. Only root gets one.
 

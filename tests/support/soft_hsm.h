@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #pragma once
 // A SoftHSM2 token of a test's own: a label, a serial, a PIN, a folder. Tests run on nothing else
 // but tokens made here.

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #pragma once
 // KeyOps on keys in this process's memory, for tests that need a key but no token.
 

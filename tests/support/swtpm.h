@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #pragma once
 // A TPM 2.0 of a test's own: swtpm, tpm2-abrmd on its own bus, and a tpm2-pkcs11 token in it.
 

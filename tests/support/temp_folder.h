@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #pragma once
 // A folder of a test's own, 0700, removed with everything in it; KEYAGENT_KEEP_FOLDERS keeps it for
 // who looks into a failure.

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #pragma once
 // A certification authority with a key in this process's memory, for tests of who trusts whom.
 

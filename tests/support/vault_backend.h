@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #pragma once
 // The keys of a token vault as the OpenSSL provider's core wants them, with the rule of the gate
 // for auth keys.

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Addresses that flood a server lose their own connections (RELIABILITY 152).
 
 #include <algorithm>

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // What a server does with clients that are slow, large, many, or no clients at all.
 
 #include "agent/tls/dial.h"

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Links: messages both ways, and every way in which one ends.
 
 #include <fstream>

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // T5: everything that is wrong with the other side has its own code on the side that sees it, and
 // no session comes about. T6: who is refused learns it.
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Sessions that come about: requests of our client and of programs of others.
 
 #include <fstream>

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #pragma once
 // A server and clients whose keys are in one SoftHSM token, and an authority that certifies them.
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // What was in a request is not left in the memory of its client or its server.
 
 #include "agent/base/wiping.h"

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #pragma once
 // A keyagentd on a TPM, as scripts/provision-token sets it up. Skipped where swtpm is missing.
 

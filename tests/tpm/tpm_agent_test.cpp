@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // scripts/provision-token, keyagentd and keyagent on a TPM: what quickstart shows on SoftHSM.
 
 #include "tests/tpm/tpm_agent.h"

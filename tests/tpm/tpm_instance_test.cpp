@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // An agent whose keys are in a TPM, at an instance whose keys are in a SoftHSM2 token.
 
 #include <gmock/gmock.h>

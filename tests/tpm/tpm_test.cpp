@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The same flow and the same code on a TPM (swtpm, tpm2-abrmd, tpm2-pkcs11): differences are in
 // hsm-profiles/tpm2.yml only.
 

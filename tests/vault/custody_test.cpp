@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // What a newborn key must be, attribute by attribute: one that is otherwise is not kept
 // (RELIABILITY 60, 89 to 91).
 

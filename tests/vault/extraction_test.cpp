@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Attacks that take keys out of tokens (Clulow, CHES 2003; Tookan A1 to A5b, CCS 2010; measured on
 // SoftHSM as X16): the attacker has the PIN and a raw Cryptoki session. Each is run twice: against
 // a key as careless programs make them, where it gives the key in the clear (so it is a real

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // What no attack can undo: the template that a key is born with (RELIABILITY 2.6).
 
 #include <algorithm>

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #pragma once
 // What an attacker with the PIN says to a token by raw Cryptoki, and a token of the agent's keys.
 

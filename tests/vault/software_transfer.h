@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #pragma once
 // The other end of a key's way in software (OpenSSL): what an independent implementation of
 // CKM_RSA_AES_KEY_WRAP's layout does.

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Keys that travel from token to token: two SoftHSM tokens, and OpenSSL as an independent third.
 // Each by the steps that the agent composes, and by the token's own CKM_RSA_AES_KEY_WRAP
 // (tests/shim).

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The vault on a real SoftHSM token.
 
 #include <gmock/gmock.h>

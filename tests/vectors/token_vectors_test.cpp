@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Project Wycheproof's vectors through a SoftHSM token and through the verification that stands
 // behind it. The folder is named by KEYAGENT_VECTORS; without it these tests say so and skip. What
 // the token cannot do is an exception with its cause, counted and shown.

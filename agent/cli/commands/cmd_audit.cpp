@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // keyagent audit verify | tail
 
 #include "agent/audit/audit_log.h"

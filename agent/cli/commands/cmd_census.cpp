@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // keyagent census: what is sealed to which key. keyagent reseal: seal it again to the next one.
 
 #include <chrono>

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // keyagent key certificate install | show | remove
 
 #include "agent/base/error.h"

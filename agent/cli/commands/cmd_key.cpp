@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // keyagent key create | list | show | public | destroy
 
 #include <unistd.h>

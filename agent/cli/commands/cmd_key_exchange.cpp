@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // keyagent key offer | export | import | ticket: transfers a storage key from one agent
 // to another, or imports one, by hand.
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // keyagent key suspend | resume | revoke | retype, and how a key's life is shown.
 
 #include <algorithm>

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // keyagent enroll | leave | credential: this agent and its instance.
 
 #include <algorithm>

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // keyagent key reference | csr: what makes a key of the agent usable by programs that know files.
 
 #include "agent/base/error.h"

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // keyagent rekey: begin, watch, abort.
 
 #include <chrono>

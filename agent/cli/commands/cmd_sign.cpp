@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // keyagent sign | verify
 
 #include <botan/base64.h>

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // keyagent token init | list | probe | change-pin: the only commands that load a PKCS#11 module.
 
 #include <filesystem>

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #include "agent/cli/commands/public_file.h"
 
 #include <openssl/err.h>

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #pragma once
 // Envelopes in files: found in folders and lists, and told which key they are for.
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // keyagent instance: what people do with an instance. Login, agents, tokens, rekeys, events, users.
 
 #include "agent/cli/instance/cmd_instance.h"

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // keyagent instance certificate: what an external CA has to certify, and what it certified.
 
 #include "agent/base/error.h"

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // keyagent instance checkpoint: the newest checkpoint of an agent's audit log, as the instance
 // keeps it.
 

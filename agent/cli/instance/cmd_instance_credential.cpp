@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // keyagent instance credential: sealed to agents, by the instance or, blind, right here.
 
 #include "agent/base/error.h"

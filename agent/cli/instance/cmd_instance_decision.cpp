@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // keyagent instance decision: what one person asked for and another one decides.
 
 #include "agent/base/error.h"

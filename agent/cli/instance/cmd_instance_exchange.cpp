@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // keyagent instance peer, exchange: keys from and to other instances.
 
 #include <algorithm>

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // keyagent instance record: encrypted values. keyagent instance reencrypt: all of them to the
 // active key.
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // keyagent instance specification: kinds of data, who may do what with them, and their keys.
 
 #include "agent/base/error.h"

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // keyagent instance task: work for the handlers of agents' hosts.
 
 #include "agent/base/encoding.h"

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #pragma once
 // A person's session with an instance: where it is, who it is, and the secret that it gave at
 // login, in a file that only this user may read.

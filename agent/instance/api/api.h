@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #pragma once
 // API.md: the requests of both listeners, each with who may make it.
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The requests about what waits for a second person.
 
 #include <algorithm>

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The requests about peers and exchanges of keys: of people, and of the peers themselves.
 
 #include <algorithm>

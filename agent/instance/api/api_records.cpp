@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The requests about specifications of data, their records and their re-encryption.
 
 #include <algorithm>

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #pragma once
 // A request with what it is about, and the table rows that lead to its answer. Internal to the
 // api_*.cpp files.

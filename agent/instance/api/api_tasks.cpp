@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The requests about tasks, of people and of agents.
 
 #include <algorithm>

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The requests of people and their scripts, and enrollment.
 
 #include "agent/base/encoding.h"

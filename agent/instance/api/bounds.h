@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #pragma once
 // How large the members of a request's body may be: looked at before anything records or stores
 // them. The openapi documents say the same numbers, and a test holds them to that.

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #pragma once
 // Changes that give someone more than before: who may make them alone, and which need a second
 // person (README.md, "Rights").

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #pragma once
 // What grows in the store against its limits, and what is forgotten so that it does not.
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #pragma once
 // The instance's certification authority: its key is in the token of the instance's host.
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #pragma once
 // A certification authority that is someone else's (MISSION T3): what it is comes from files, what
 // it certifies comes through people, as requests and certificates.

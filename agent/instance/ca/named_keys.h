@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #pragma once
 // Which keys the instance's data are for. The store names them, so that a replica whose host has
 // others ends at its start, and makes none.

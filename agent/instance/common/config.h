@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #pragma once
 // keyinstanced.yml: parsed, defaulted and checked. Every field: keyinstanced.yml(5).
 

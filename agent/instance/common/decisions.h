@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #pragma once
 // The second person: what one person asks for waits in the store until another one decides.
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #pragma once
 // How old the store is: the number of its last event, signed, which agents keep and say again. A
 // store that is older than what they were told was restored from a backup.

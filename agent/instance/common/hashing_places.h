@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #pragma once
 // The places where passwords are hashed, each of which needs 64 MiB: shared fairly by address.
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #pragma once
 // JSON from outside, read strictly: what is missing or of another type is Error{kUsage} that names
 // it. Internal to this room.

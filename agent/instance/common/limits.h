@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #pragma once
 // Bounds of what grows with what others do: `limits` in keyinstanced.yml.
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #pragma once
 // Who has to wait before the next password is checked, after wrong ones.
 

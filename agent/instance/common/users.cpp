@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #include "agent/instance/common/users.h"
 
 #include <botan/argon2.h>

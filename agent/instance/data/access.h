@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #pragma once
 // Who may do what with the data of a specification. Pure; what no rule allows is denied.
 

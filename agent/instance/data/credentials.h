@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #pragma once
 // Credentials: their values are records of store::kCredentialData, sealed again to each agent that
 // is to have them.

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #pragma once
 // The keys of the instance's data: generations of storage keys in the token of its host, reached
 // through that host's agent.

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #pragma once
 // Records: values of the instance's users, each encrypted under the key of its specification.
 

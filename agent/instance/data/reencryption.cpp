@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // What people do with jobs of re-encryption; the work itself is in reencryption_work.cpp.
 
 #include "agent/instance/data/reencryption.h"

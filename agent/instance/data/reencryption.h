@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #pragma once
 // Re-encryption: brings all records of a specification under its active key, so that an old one can
 // go.

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The work of re-encryption. The agent opens an envelope, seals what is in it under the active key,
 // opens that again and compares; then the new one replaces the old one, if that is still there. So
 // every record can be read at every moment, by its one envelope, and a job may be done twice.

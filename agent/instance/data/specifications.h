@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #pragma once
 // Specifications: kinds of data, each with its own key and an access policy.
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #include "agent/instance/exchange/agent_key_exchange.h"
 
 #include "agent/base/encoding.h"

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #pragma once
 // A copy of another instance's data, and the request for the keys that they need. MISSION.md X12.
 

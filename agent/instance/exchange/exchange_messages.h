@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #pragma once
 // Messages between instances: signed by the identity of anyone who says them, for one other alone,
 // once, and soon. API.md, "Between instances".

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #pragma once
 // The requests for keys as they stand at this end: every change of one goes through the table
 // (exchange_request.h), is one compare-and-set of its row, and is recorded with it.

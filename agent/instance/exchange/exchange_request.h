@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #pragma once
 // What may become of a request for keys, at both of its ends. A pure table (MISSION.md X8).
 

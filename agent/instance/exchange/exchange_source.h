@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #pragma once
 // The end of an exchange that has the keys: takes requests, has them approved, has the host's agent
 // wrap the keys, and hears what became of them.

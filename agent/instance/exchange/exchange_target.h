@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #pragma once
 // The end of an exchange that wants the keys: asks, fetches, has the host's agent unwrap them, and
 // tells the source what became of each. It does everything by itself; the source is only asked.

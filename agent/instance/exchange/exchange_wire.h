@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #pragma once
 // What instances say to each other, as text: reading it, whoever sent it. Pure, thread-safe.
 //

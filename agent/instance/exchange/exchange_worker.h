@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #pragma once
 // Its own thread for exchanges: a peer that takes its time for an answer holds up no one.
 

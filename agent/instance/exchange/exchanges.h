@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #pragma once
 // Exchange of data keys with other instances: what people do with requests, what peers say, and
 // what is done by itself. MISSION.md X1, X3 to X8, X10.

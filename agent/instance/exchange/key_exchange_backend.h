@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #pragma once
 // What an exchange of keys needs of the host's agent, which alone says which keys may leave it, and
 // to whom.

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #pragma once
 // The way to another instance. It is trusted with nothing: what is said on it is signed.
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #pragma once
 // The other instances: each is the fingerprint of its identity key, whatever its name or address.
 

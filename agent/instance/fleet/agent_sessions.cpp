@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Sessions of agents that follow each other, and an agent that runs twice (RELIABILITY 168).
 
 #include "agent/base/error.h"

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #pragma once
 // The agents that the instance knows: what people do with its trust in them, and how they change
 // their keys.

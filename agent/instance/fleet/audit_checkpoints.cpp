@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The newest checkpoint of each agent's audit log: a host that was restored as a whole is found by
 // it (RELIABILITY 138, 157). An attacker who controls the host can send a newer one first.
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #pragma once
 // How an agent becomes known: it proves its two keys, and a token or a person attests it.
 

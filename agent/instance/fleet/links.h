@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #pragma once
 // The live links of agents: one an agent over all replicas. Which one that is, the store knows;
 // here are those that came to this replica.

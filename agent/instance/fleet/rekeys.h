@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #pragma once
 // Rekeys that people order: of one agent, of groups, of all; canaries first, a failure halts the
 // rest.

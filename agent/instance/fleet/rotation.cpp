@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // How an agent changes its keys: the current ones attest the new ones (R7).
 
 #include "agent/base/encoding.h"

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // What agents do with tasks, and what becomes of those whose agent was lost.
 
 #include <algorithm>

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // What people do with tasks; the agents' side is in task_leases.cpp.
 
 #include "agent/instance/tasks/tasks.h"

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #pragma once
 // Tasks: submitted by people, handed to agents under a lease, ended with an outcome. Never lost,
 // and never started again unless they may be repeated, did not start, or an operator says so

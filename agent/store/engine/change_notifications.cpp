@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #include "agent/store/engine/change_notifications.h"
 
 #include <libpq-fe.h>

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #pragma once
 // Wake-ups between the replicas that share a store: hints where to look, which may be lost.
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #pragma once
 // The one place that knows which database is behind a connection: how it is opened, what a
 // transaction begins with, and what its errors mean.

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #pragma once
 // Statements with their values, over SOCI: what differs between the back ends in reading and
 // binding ends here. A value always reaches the database by bind, never inside the statement's
