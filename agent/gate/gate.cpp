@@ -114,6 +114,7 @@ struct Gate::Impl {
 void Gate::Impl::handle(const policy::Principal& principal, wire::Request request,
                         std::shared_ptr<Reply> reply) {
   ++state.counters.requests;
+  state.lists.forget_old();
   const auto flight =
       std::make_shared<Flight>(state, principal, std::move(request), std::move(reply));
   Call& call = flight->call;

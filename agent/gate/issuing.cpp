@@ -129,8 +129,10 @@ CheckedList check_list(const wire::RevocationList& asked, const IssuingRules& ru
       refuse("a serial number must have 1 to 20 bytes");
     const WallTime at = time_of(each.at());
     if (at > now + kSkew) refuse("a revocation time is in the future");
-    out.revoked.push_back(
-        {to_hex(as_bytes(serial)), at, each.reason().empty() ? "unspecified" : each.reason()});
+    const std::string reason = each.reason().empty() ? "unspecified" : each.reason();
+    if (!pki::is_revocation_reason(reason))
+      refuse("'" + escape_controls(reason).substr(0, 100) + "' is not a reason of RFC 5280");
+    out.revoked.push_back({to_hex(as_bytes(serial)), at, reason});
   }
   return out;
 }

@@ -20,34 +20,52 @@ void append(std::vector<pki::Revoked>& to, std::vector<pki::Revoked> more) {
 
 }  // namespace
 
-void ListDrafts::forget_old() {
+void ListDrafts::erase_old() {
   const auto now = clock_.now_steady();
   std::erase_if(drafts_, [&](const auto& each) { return now - each.second.changed > kLife; });
 }
 
-void ListDrafts::add(const std::string& owner, std::uint64_t number,
-                     std::vector<pki::Revoked> entries) {
+void ListDrafts::forget_old() {
   const std::lock_guard lock(mutex_);
-  forget_old();
-  if (!drafts_.contains(owner) && drafts_.size() >= kMaxDrafts)
-    throw Error(Code::kBusy, "others are sending revocation lists; try again in a minute");
-  Draft& draft = drafts_[owner];
-  if (draft.number != number) draft = {number, {}, {}};
-  append(draft.entries, std::move(entries));
-  draft.changed = clock_.now_steady();
+  erase_old();
 }
 
-std::vector<pki::Revoked> ListDrafts::finish(const std::string& owner, std::uint64_t number,
+std::size_t ListDrafts::all_kept() const {
+  std::size_t out = 0;
+  for (const auto& [caller, draft] : drafts_) out += draft.entries.size();
+  return out;
+}
+
+std::size_t ListDrafts::entries() const {
+  const std::lock_guard lock(mutex_);
+  return all_kept();
+}
+
+std::vector<pki::Revoked> ListDrafts::take(const std::string& caller, const List& list) {
+  auto draft = drafts_.extract(caller);
+  if (draft.empty() || draft.mapped().list != list) return {};
+  return std::move(draft.mapped().entries);
+}
+
+void ListDrafts::add(const std::string& caller, const List& list,
+                     std::vector<pki::Revoked> entries) {
+  const std::lock_guard lock(mutex_);
+  erase_old();
+  auto all = take(caller, list);
+  append(all, std::move(entries));
+  if (drafts_.size() >= kMaxDrafts || all_kept() + all.size() > kMaxAll)
+    throw Error(Code::kBusy, "others are sending revocation lists; try again in a minute");
+  drafts_[caller] = {list, clock_.now_steady(), std::move(all)};
+}
+
+std::vector<pki::Revoked> ListDrafts::finish(const std::string& caller, const List& list,
                                              std::vector<pki::Revoked> entries,
                                              std::uint64_t total) {
   std::vector<pki::Revoked> all;
   if (total > 0) {
     const std::lock_guard lock(mutex_);
-    forget_old();
-    const auto found = drafts_.find(owner);
-    if (found != drafts_.end() && found->second.number == number)
-      all = std::move(found->second.entries);
-    if (found != drafts_.end()) drafts_.erase(found);
+    erase_old();
+    all = take(caller, list);
   }
   append(all, std::move(entries));
   if (total > 0 && all.size() != total)

@@ -13,31 +13,43 @@
 
 namespace keyagent::gate {
 
-// Thread-safe. Bounded: four drafts of 100,000 entries, each for a minute after its last request.
+// Thread-safe. Bounded: four drafts, one a caller, together of 200,000 entries. A draft is kept for
+// a minute after its last request; the next request of any kind then deletes it.
 class ListDrafts {
  public:
-  static constexpr std::size_t kMaxEntries = 100'000, kMaxDrafts = 4;
+  static constexpr std::size_t kMaxEntries = 100'000, kMaxDrafts = 4, kMaxAll = 2 * kMaxEntries;
   explicit ListDrafts(const Clock& clock) : clock_(clock) {}
 
-  // Another number of the same owner (a caller and its key) begins again. Throws Error{kDenied}
-  // beyond kMaxEntries, Error{kBusy} while others have all drafts.
-  void add(const std::string& owner, std::uint64_t number, std::vector<pki::Revoked> entries);
+  // Of which list: the key that signs it, and its number.
+  struct List {
+    std::string kid;
+    std::uint64_t number = 0;
+    bool operator==(const List&) const = default;
+  };
+  // Another list of the same caller begins again. Throws Error{kDenied} beyond kMaxEntries, and
+  // Error{kBusy} while others have all drafts or entries; what the caller had sent is then deleted.
+  void add(const std::string& caller, const List& list, std::vector<pki::Revoked> entries);
   // What came before the last request, whose entries are `entries`: all of them together, `total`.
   // Throws Error{kDenied} when there are more or fewer: a part must not pass for the list.
-  std::vector<pki::Revoked> finish(const std::string& owner, std::uint64_t number,
+  std::vector<pki::Revoked> finish(const std::string& caller, const List& list,
                                    std::vector<pki::Revoked> entries, std::uint64_t total);
+  void forget_old();
+  std::size_t entries() const;  // that are kept, of all drafts
 
  private:
   struct Draft {
-    std::uint64_t number = 0;
+    List list;
     SteadyTime changed{};
     std::vector<pki::Revoked> entries;
   };
-  void forget_old();  // REQUIRES mutex_
+  // Out of the map: the entries so far, none of another list. REQUIRES mutex_
+  std::vector<pki::Revoked> take(const std::string& caller, const List& list);
+  void erase_old();              // REQUIRES mutex_
+  std::size_t all_kept() const;  // REQUIRES mutex_
 
   const Clock& clock_;
-  std::mutex mutex_;
-  std::map<std::string, Draft> drafts_;  // guarded by mutex_
+  mutable std::mutex mutex_;
+  std::map<std::string, Draft> drafts_;  // by caller; guarded by mutex_
 };
 
 }  // namespace keyagent::gate

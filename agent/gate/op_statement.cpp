@@ -75,14 +75,14 @@ Bytes make_list(Call& call, const keys::KeyRecord& key, const pki::RequestSigner
   const auto& asked = call.request.sign_statement().revocation_list();
   const Bytes authority = authority_of(key, asked.authority());
   auto list = check_list(asked, rules, call.state.services.clock->now());
-  const auto owner = call.principal.text() + " " + key.kid.text();
+  const auto caller = call.principal.text();
+  const ListDrafts::List which{key.kid.text(), asked.number()};
   if (asked.more()) {
     call.detail = "a part of a revocation list, " + std::to_string(list.revoked.size());
-    call.state.lists.add(owner, asked.number(), std::move(list.revoked));
+    call.state.lists.add(caller, which, std::move(list.revoked));
     return {};
   }
-  list.revoked =
-      call.state.lists.finish(owner, asked.number(), std::move(list.revoked), asked.total());
+  list.revoked = call.state.lists.finish(caller, which, std::move(list.revoked), asked.total());
   call.detail = "revocation list of " + std::to_string(list.revoked.size()) + ", until " +
                 rfc3339(list.validity.not_after);
   return pki::make_crl(authority, list.revoked, asked.number(), list.validity, signer);

@@ -146,7 +146,7 @@ Bytes finish(X509* certificate, X509* authority, const RequestSigner& signer) {
   return der;
 }
 
-int reason_number(const std::string& reason) {
+std::optional<int> reason_number(const std::string& reason) {
   static constexpr std::pair<const char*, int> kReasons[] = {
       {"unspecified", CRL_REASON_UNSPECIFIED},
       {"keyCompromise", CRL_REASON_KEY_COMPROMISE},
@@ -157,7 +157,7 @@ int reason_number(const std::string& reason) {
   for (const auto& [name, number] : kReasons) {
     if (reason == name) return number;
   }
-  throw Error(Code::kUsage, "'" + reason + "' is not a reason of RFC 5280");
+  return std::nullopt;
 }
 
 void add_revoked(X509_CRL* crl, const Revoked& each) {
@@ -166,10 +166,11 @@ void add_revoked(X509_CRL* crl, const Revoked& each) {
   require(X509_REVOKED_set_serialNumber(entry.get(), integer_of_hex(each.serial).get()) == 1 &&
               X509_REVOKED_set_revocationDate(entry.get(), when.get()) == 1,
           "an entry of the CRL");
-  const int number = reason_number(each.reason);
-  if (number != CRL_REASON_UNSPECIFIED) {  // RFC 5280 §5.3.1: then absent
+  const auto number = reason_number(each.reason);
+  if (!number) throw Error(Code::kUsage, "'" + each.reason + "' is not a reason of RFC 5280");
+  if (*number != CRL_REASON_UNSPECIFIED) {  // RFC 5280 §5.3.1: then absent
     Owned<ASN1_ENUMERATED, ASN1_ENUMERATED_free> reason(ASN1_ENUMERATED_new());
-    require(ASN1_ENUMERATED_set(reason.get(), number) == 1 &&
+    require(ASN1_ENUMERATED_set(reason.get(), *number) == 1 &&
                 X509_REVOKED_add1_ext_i2d(entry.get(), NID_crl_reason, reason.get(), 0, 0) == 1,
             "a reason of the CRL");
   }
@@ -247,6 +248,10 @@ std::string new_serial() {
   Bytes random = random_bytes(16);
   random[0] = static_cast<std::uint8_t>((random[0] & 0x3f) | 0x40);  // positive, of fixed length
   return to_hex(random);
+}
+
+bool is_revocation_reason(const std::string& reason) {
+  return reason_number(reason).has_value();
 }
 
 Bytes make_crl(ByteView authority, const std::vector<Revoked>& revoked, std::uint64_t number,

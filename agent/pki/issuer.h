@@ -45,6 +45,9 @@ Bytes issue(ByteView authority, const Certified& certified, const RequestSigner&
 // 16 random bytes in lower-case hex, positive, not zero.
 std::string new_serial();
 
+// Is it one of RFC 5280 §5.3.1 that make_crl() writes?
+bool is_revocation_reason(const std::string& reason);
+
 struct Revoked {
   std::string serial;  // hex
   WallTime when;

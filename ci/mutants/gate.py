@@ -150,4 +150,10 @@ MUTANTS = [
      "mine->second.failures < UINT32_MAX)", "admission_test", "Fault150"),
     ("deadline-of-a-late-request", "agent/gate/deadlines.cpp", "if (stopped_)", "if (false)", "admission_test", "Deadlines"),
     ("whole-revocation-list", "agent/gate/list_drafts.cpp", "if (total > 0 && all.size() != total)", "if (false)", "gate_test", "RevocationList"),
+    ("one-draft-a-caller", "agent/gate/op_statement.cpp", "const auto caller = call.principal.text();", "const auto caller = call.principal.text() + key.kid.text();",
+     "gate_test", "RevocationListsOfTwoKeys"),
+    ("entries-of-all-drafts", "agent/gate/list_drafts.cpp", "|| all_kept() + all.size() > kMaxAll", "", "gate_test", "Fault144_AllDrafts"),
+    ("number-of-drafts", "agent/gate/list_drafts.cpp", "drafts_.size() >= kMaxDrafts || ", "", "gate_test", "Fault144_DraftsAreBounded"),
+    ("draft-of-the-same-list", "agent/gate/list_drafts.cpp", " || draft.mapped().list != list", "", "gate_test", "Fault144_ACallerHasOneDraft"),
+    ("reason-of-a-revocation", "agent/gate/issuing.cpp", "if (!pki::is_revocation_reason(reason))", "if (false)", "gate_test", "Fault144_AuthoritiesAndLists"),
 ]

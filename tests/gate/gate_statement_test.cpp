@@ -6,13 +6,10 @@
 #include "agent/base/encoding.h"
 #include "agent/envelope/envelope.h"
 #include "agent/envelope/statement.h"
-#include "agent/gate/list_drafts.h"
 #include "agent/pki/issuer.h"
 #include "agent/pki/revocation_list.h"
 #include "agent/wire/frame.h"
 #include "tests/gate/gate_fixture.h"
-#include "tests/support/code_of.h"
-#include "tests/support/fake_clock.h"
 #include "tests/support/software_keys.h"
 
 namespace keyagent::gate {
@@ -260,6 +257,13 @@ TEST_F(GateStatementTest, Fault144_AuthoritiesAndListsBeyondTheRulesAreRefused) 
   coming.mutable_sign_statement()->mutable_revocation_list()->mutable_revoked(0)->set_at(
       in(std::chrono::hours(24)));
   EXPECT_THAT(refused(coming).failure().text(), HasSubstr("in the future"));
+  for (const bool more : {true, false}) {
+    auto reason = list();
+    auto& wanted = *reason.mutable_sign_statement()->mutable_revocation_list();
+    wanted.set_more(more);
+    wanted.mutable_revoked(0)->set_reason("dislike");
+    EXPECT_THAT(refused(reason).failure().text(), HasSubstr("is not a reason of RFC 5280"));
+  }
   refused(statement("instance-ca"));  // nothing at all
 }
 
@@ -305,20 +309,20 @@ TEST_F(GateStatementTest, Fault144_ARevocationListInPartsIsSignedWholeOrNotAtAll
   EXPECT_THAT(last_audit(), HasSubstr("revocation list of 20000"));
 }
 
-TEST_F(GateStatementTest, Fault144_DraftsOfRevocationListsAreBounded) {
-  test::FakeClock clock;
-  ListDrafts drafts(clock);
-  const std::vector<pki::Revoked> one{{"01", clock.now(), "superseded"}};
-  for (const std::string owner : {"a", "b", "c", "d"}) drafts.add(owner, 1, one);
-  EXPECT_EQ(code_of([&] { drafts.add("e", 1, one); }), Code::kBusy);
-  drafts.add("a", 1, one);
-  EXPECT_EQ(code_of([&] {
-              drafts.add("a", 1, std::vector<pki::Revoked>(ListDrafts::kMaxEntries, one.front()));
-            }),
-            Code::kDenied);
-  clock.advance(2min);
-  drafts.add("e", 1, one);
-  EXPECT_EQ(code_of([&] { drafts.finish("a", 1, one, 3); }), Code::kDenied) << "forgotten";
+TEST_F(GateStatementTest, Fault144_OfRevocationListsOfTwoKeysACallerHasOneDraft) {
+  create("other-ca", "ca");
+  auto first = list();
+  first.mutable_sign_statement()->mutable_revocation_list()->set_more(true);
+  auto other = first;
+  other.mutable_sign_statement()->set_key("other-ca");
+  other.mutable_sign_statement()->mutable_revocation_list()->set_authority(authority("other-ca"));
+  auto last = list();
+  last.mutable_sign_statement()->mutable_revocation_list()->set_total(2);
+  EXPECT_FALSE(ask(kInstance, first).has_failure());
+  EXPECT_FALSE(ask(kInstance, last).has_failure());
+  EXPECT_FALSE(ask(kInstance, first).has_failure());
+  EXPECT_FALSE(ask(kInstance, other).has_failure());
+  EXPECT_THAT(refused(last).failure().text(), HasSubstr("send it again"));
 }
 
 TEST_F(GateStatementTest, Fault144_ATextIsSignedInItsKnownFormByAKeyOfItsPurpose) {
