@@ -12,16 +12,19 @@ class ServerLink final : public Connection, public std::enable_shared_from_this<
  public:
   ServerLink(Server::Impl& server, const std::shared_ptr<LinkQueue>& queue,
              std::unique_ptr<LinkHandler> handler)
-      : server_(server), queue_(queue), handler_(std::move(handler)) {}
+      : server_(server), queue_(queue), handler_(std::move(handler)), first_(server.io) {}
 
   void start(TlsStream stream, const http::request<http::string_body>& upgrade) {
     const auto& options = server_.options;
     LinkSink sink;
     sink.message = [self = shared_from_this()](std::string text) {
+      self->first_.cancel();
+      self->said_ = true;
       self->inbox_.push_back(std::move(text));
       self->work();
     };
     sink.ended = [self = shared_from_this()](const Error& why) {
+      self->first_.cancel();
       self->ended_ = why.what();
       self->work();
     };
@@ -30,6 +33,10 @@ class ServerLink final : public Connection, public std::enable_shared_from_this<
         LinkLimits{options.message_limit, options.handshake_timeout, options.ping_interval},
         std::move(sink));
     session_->accept(upgrade);
+    first_.expires_after(options.handshake_timeout);
+    first_.async_wait([self = shared_from_this()](error_code error) {
+      if (!error && !self->said_) self->session_->end("no message came in time");
+    });
   }
 
   const Peer* peer() const override { return &queue_->peer(); }
@@ -81,6 +88,8 @@ class ServerLink final : public Connection, public std::enable_shared_from_this<
   std::shared_ptr<LinkQueue> queue_;
   std::unique_ptr<LinkHandler> handler_;
   std::shared_ptr<LinkSession> session_;
+  asio::steady_timer first_;  // message
+  bool said_ = false;         // it came
   std::deque<std::string> inbox_;
   std::optional<std::string> ended_;
   bool working_ = false;

@@ -157,6 +157,7 @@ MUTANTS = [
      "  require_access(require(name), DataUse::kExchange, {user, *role}, name);\n", "", "records_test", "X13_OnlyWhomTheSpecificationNamesMayLet"),
     ("revoked-by-two", "agent/instance/api/guarded_changes.cpp", "verb == TrustVerb::kRevoke && approvals_.destroy >= 2;", "false;", "approvals_test", "Fault159"),
     ("revoked-by-two-as-it-is-now", "agent/instance/fleet/agents.cpp", "if (when == Applies::kUnlessEnrolled && is_enrolled(each))", "if (false)", "instance_tasks_test", "AgentTrust"),
+    ("links-without-hello", "agent/instance/fleet/links.cpp", "if (count >= kMaxUngreeted)", "if (false)", "instance_flood_test", "InstanceFlood.Fault152_AnAgent"),
     ("users-by-two", "agent/instance/api/guarded_changes.cpp", "if (approvals_.users < 2 || own_password || disables)", "if (true)", "approvals_test", "Fault159"),
     ("request-bounds", "agent/instance/api/bounds.cpp", "if (value.get_ref<const std::string&>().size() > max) refuse", "if (false) refuse", "instance_tables_test", "Fault155"),
 ]

@@ -122,5 +122,22 @@ TEST_F(InstanceFlood, Fault151_Fault152_AgentsEnrollAndUsersLogInWhileStrangersF
       << "no place of a stranger is left";
 }
 
+TEST_F(InstanceFlood, Fault152_AnAgentHasFewLinksWithoutHelloAndLosesThem) {
+  SimulatedAgent agent(instance_, "web1");
+  ASSERT_EQ(agent.enrol(instance_.json("alice", "token").at("token")).at("state"), "trusted");
+  const auto greeted = agent.connect();
+  const auto open = [&] {
+    return std::make_unique<tls::LinkClient>(agent.library, agent.mutual(), "/v1/link");
+  };
+  std::vector<std::unique_ptr<tls::LinkClient>> silent;
+  for (int i = 0; i < 4; ++i) silent.push_back(open());
+  EXPECT_EQ(code_of(open), Code::kBusy);
+  for (const auto& each : silent) EXPECT_NE(SimulatedAgent::end_of(*each), Code::kOk);
+  EXPECT_TRUE(wait_until([&] { return code_of(open) == Code::kOk; }));
+  // The link that said hello stays.
+  greeted->send(Json{{"type", "heartbeat"}, {"n", 7}, {"keys", Json::array()}}.dump());
+  EXPECT_EQ(SimulatedAgent::receive(*greeted, "heartbeat").at("n"), 7);
+}
+
 }  // namespace
 }  // namespace keyagent::test

@@ -141,6 +141,15 @@ TEST_F(Links, AMessageThatTheHandlerDoesNotTakeEndsTheLink) {
   EXPECT_THAT(end_at_server(), HasSubstr("no such message"));
 }
 
+TEST_F(Links, Fault114_ALinkWithoutAFirstMessageIsEnded) {
+  auto settings = options();
+  settings.handshake_timeout = 2s;
+  serve(identity("server"), trust(), settings);
+  const auto silent = link();
+  EXPECT_THAT(end_of(*silent).text, HasSubstr("no message came in time"));
+  EXPECT_THAT(end_at_server(), HasSubstr("no message came in time"));
+}
+
 TEST_F(Links, Fault114_ATooLargeMessageEndsTheLinkAndALargeOnePasses) {
   auto settings = options();
   settings.message_limit = 100000;

@@ -44,7 +44,10 @@ std::string host_of(const std::string& address) {
 class AgentLink final : public tls::LinkHandler {
  public:
   AgentLink(const Services& parts, std::shared_ptr<tls::Link> link, store::Agent agent)
-      : parts_(parts), link_(std::move(link)), agent_(std::move(agent)) {}
+      : parts_(parts),
+        link_(std::move(link)),
+        agent_(std::move(agent)),
+        ungreeted_(parts.links.await_hello(link_->peer().kid)) {}
 
   void on_message(std::string text) override {
     try {
@@ -106,6 +109,7 @@ class AgentLink final : public tls::LinkHandler {
                              "from " + here + " replacing the link from " + before->address);
     parts_.links.look(agent_.id);
     greeted_ = true;
+    ungreeted_.reset();
     parts_.recorder.record_repeatable(Outcome::kDone, "agent " + agent_.id, "connect", agent_.id,
                                       here + ", " + link_->peer().tls_version + " with " +
                                           link_->peer().group + ", certificate " +
@@ -140,7 +144,8 @@ class AgentLink final : public tls::LinkHandler {
   const Services& parts_;
   const std::shared_ptr<tls::Link> link_;
   store::Agent agent_;
-  std::string told_;  // the epoch
+  std::shared_ptr<void> ungreeted_;  // its place until hello
+  std::string told_;                 // the epoch
   bool greeted_ = false;
 };
 

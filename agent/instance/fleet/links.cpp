@@ -4,6 +4,7 @@
 #include <unistd.h>
 
 #include "agent/base/encoding.h"
+#include "agent/base/error.h"
 #include "agent/instance/fleet/trust.h"
 
 namespace keyagent::instance {
@@ -53,6 +54,20 @@ std::optional<store::AgentLink> Links::enter(const std::string& agent,
   store_.notify(agent);
   if (!is_alive(entered.before)) return std::nullopt;
   return entered.before;
+}
+
+std::shared_ptr<void> Links::await_hello(const std::string& kid) {
+  {
+    const std::lock_guard lock(mutex_);
+    int& count = ungreeted_[kid];
+    if (count >= kMaxUngreeted)
+      throw Error(Code::kBusy, "this key has too many links that have not said hello", kid);
+    ++count;
+  }
+  return {static_cast<void*>(nullptr), [this, kid](void*) {
+            const std::lock_guard released(mutex_);
+            if (--ungreeted_[kid] == 0) ungreeted_.erase(kid);
+          }};
 }
 
 void Links::leave(const std::string& agent, const tls::Link* link) {

@@ -30,6 +30,10 @@ class Links {
   // it. Returns the one that it ended.
   std::optional<store::AgentLink> enter(const std::string& agent, std::shared_ptr<tls::Link> link,
                                         const Json& welcome);
+  // A link of this key that has not said hello, as long as the result is held. Throws
+  // Error{kBusy}: there are kMaxUngreeted.
+  static constexpr int kMaxUngreeted = 4;
+  std::shared_ptr<void> await_hello(const std::string& kid);
   // Only if it is the agent's link.
   void leave(const std::string& agent, const tls::Link* link);
   // False: the link is not the agent's anymore, and is closed.
@@ -71,6 +75,7 @@ class Links {
   const std::string replica_;
   mutable std::mutex mutex_;
   std::map<std::string, Entry> entries_;  // guarded by mutex_
+  std::map<std::string, int> ungreeted_;  // by kid; guarded by mutex_
 };
 
 }  // namespace keyagent::instance
