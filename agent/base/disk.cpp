@@ -359,24 +359,21 @@ FileLock::FileLock(const fs::path& path)
   if (!shared_) write_holder(fd_.get(), path);
 }
 
+// The lock is held all the time, so that no other process gets it in between: shared through the
+// new descriptor before the old one, which cannot have it exclusively, is closed.
 void FileLock::make_exclusive() {
   if (!shared_) return;
   Fd fresh = open_fd(path_, O_RDWR | O_NOFOLLOW);
   if (!fresh.valid()) fail("open the lock", path_, errno);
-  set_lock(fd_.get(), F_UNLCK);
+  take_lock(fresh.get(), F_RDLCK, path_);
+  fd_ = std::move(fresh);
+  take_lock(fd_.get(), F_WRLCK, path_);
   try {
-    take_lock(fresh.get(), F_WRLCK, path_);
-    write_holder(fresh.get(), path_);
+    write_holder(fd_.get(), path_);
   } catch (...) {
-    // The exclusive lock goes first: it would refuse the shared one.
-    fresh = Fd();
-    if (!set_lock(fd_.get(), F_RDLCK))
-      throw Error(Code::kIntegrity,
-                  fmt::format("the lock {} is lost: another process took it; stop that process",
-                              path_.string()));
+    set_lock(fd_.get(), F_RDLCK);
     throw;
   }
-  fd_ = std::move(fresh);
   shared_ = false;
 }
 

@@ -97,7 +97,7 @@ class FileLock {
   explicit FileLock(const std::filesystem::path& path);
   bool shared() const { return shared_; }
   // Of a shared one, once its file can be written. Throws as the constructor; it is shared then as
-  // before, or Error{kIntegrity}: another process has it and the folder is not this one's anymore.
+  // before.
   void make_exclusive();
 
  private:

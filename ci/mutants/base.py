@@ -42,4 +42,6 @@ MUTANTS = [
      "power_test", "power_test --subject link --mode torn"),
     ("lock-of-a-read-only-folder", "agent/base/disk.cpp", "  take_lock(fd_.get(), shared_ ? F_RDLCK : F_WRLCK, path);\n",
      "  if (!shared_) take_lock(fd_.get(), F_WRLCK, path);\n", "base_test", "Fault081"),
+    ("lock-is-held-while-it-becomes-exclusive", "agent/base/disk.cpp", "  take_lock(fresh.get(), F_RDLCK, path_);\n", "", "base_test", "Fault081"),
+    ("lock-is-shared-again", "agent/base/disk.cpp", "    set_lock(fd_.get(), F_RDLCK);\n    throw;", "    throw;", "base_test", "Fault081"),
 ]

@@ -12,7 +12,9 @@
 #include <atomic>
 #include <cerrno>
 #include <csignal>
+#include <cstdarg>
 #include <functional>
+#include <optional>
 
 #include "agent/base/error.h"
 #include "tests/support/code_of.h"
@@ -30,6 +32,32 @@ extern "C" int fdatasync(int fd) {
   if (g_fdatasync_errno == 0) return static_cast<int>(::syscall(SYS_fdatasync, fd));
   errno = g_fdatasync_errno;
   return -1;
+}
+
+namespace {
+std::function<void()> g_around_lock;  // runs before and after each lock call but its own
+}  // namespace
+
+// Likewise: another process tries to get the lock at each moment.
+extern "C" int fcntl(int fd, int command, ...) {
+  va_list rest;
+  va_start(rest, command);
+  void* argument = va_arg(rest, void*);
+  va_end(rest);
+  const bool locks = command == F_OFD_SETLK && g_around_lock;
+  std::function<void()> around;
+  if (locks) {
+    around.swap(g_around_lock);
+    around();
+  }
+  const int result = static_cast<int>(::syscall(SYS_fcntl, fd, command, argument));
+  if (locks) {
+    const int code = errno;
+    around();
+    errno = code;
+    around.swap(g_around_lock);
+  }
+  return result;
 }
 
 namespace keyagent {
@@ -277,6 +305,38 @@ TEST(FileLock, Fault081_ALockThatCannotBeWrittenIsSharedUntilItCan) {
   first.make_exclusive();
   EXPECT_FALSE(first.shared());
   EXPECT_EQ(code_of([&] { const FileLock third(path); }), Code::kBusy);
+}
+
+TEST(FileLock, Fault081_ALockIsNotLostWhileItBecomesExclusive) {
+  const test::TempFolder folder;
+  const test::SmallDisk disk(folder.path() / "disk");
+  if (!disk.mounted()) GTEST_SKIP() << "only root may mount a file system";
+  const auto path = folder.path() / "disk/lock";
+  const auto remount = [&](unsigned long flags) {
+    return ::mount(nullptr, (folder.path() / "disk").c_str(), nullptr, MS_REMOUNT | flags, nullptr);
+  };
+  { const FileLock lock(path); }
+  ASSERT_EQ(remount(MS_RDONLY), 0);
+  FileLock first(path);
+  std::optional<FileLock> second(std::in_place, path);
+  ASSERT_EQ(remount(0), 0);
+  int tries = 0;
+  std::optional<FileLock> other;
+  g_around_lock = [&] {
+    ++tries;
+    try {
+      if (!other) other.emplace(path);
+    } catch (const Error&) {
+    }
+  };
+  EXPECT_EQ(code_of([&] { first.make_exclusive(); }), Code::kBusy);
+  second.reset();
+  EXPECT_TRUE(first.shared());
+  EXPECT_EQ(code_of([&] { first.make_exclusive(); }), Code::kOk);
+  g_around_lock = nullptr;
+  EXPECT_GE(tries, 8);
+  EXPECT_FALSE(other.has_value()) << "another process got the lock in between";
+  EXPECT_FALSE(first.shared());
 }
 
 }  // namespace
