@@ -86,4 +86,9 @@ MUTANTS = [
     ("handshakes-alone", "agent/keys/guarded_keys.cpp", "return leniency_ == Leniency::kHandshakes && use", "return use", "key_store_test", "T8_"),
     ("pinned-at-the-switch", "agent/keys/key_rekey.cpp", "  require_rekeyable(old);\n  std::vector", "  std::vector", "key_store_test", "R7_AKeyThatIsPinned"),
     ("no-retype-during-a-rekey", "agent/keys/retype.cpp", "if (under_way(*snapshot, name) != nullptr)", "if (false)", "key_store_test", "R7_AKeyThatIsPinned"),
+    ("epoch-of-a-ledger-in-memory", "agent/keys/reconciliation.cpp", "  if (!ledger.read_only().empty()) return;\n  if (epoch", "  if (epoch", "key_store_test",
+     "ReadOnlyLedger"),
+    ("cures-take-any-kid", "agent/keys/reconcile.cpp", "         as_argument(key.kid.text()) +", "         key.kid.text() +", "keys_test", "Fault164_TheCure"),
+    ("cures-of-ghosts-take-any-kid", "agent/keys/reconcile.cpp", '"keyagent key destroy " + as_argument(key.kid.text())', '"keyagent key destroy " + key.kid.text()', "keys_test",
+     "Fault164_TheCure"),
 ]

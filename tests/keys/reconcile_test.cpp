@@ -109,6 +109,21 @@ TEST(Reconcile, Fault164_DestroyingIsNoAdviceWhereTheTokenHasNoneOfOurKeys) {
   EXPECT_TRUE(misses_any(ledger, {}));
 }
 
+// A kid may begin with a dash, which would be read as an option.
+TEST(Reconcile, Fault164_TheCureOfEachKeyIsACommandThatTakesItsKid) {
+  LedgerState ledger;
+  ledger.keys = {pair_record("lost"), pair_record("here"), pair_record("ghost")};
+  const std::string dashed = to_base64url(Bytes(32, 0xFB));
+  ASSERT_EQ(dashed.front(), '-');
+  ledger.keys[0].kid = ledger.keys[2].kid = Kid(dashed);
+  ledger.keys[2].state = KeyState::kDestroyed;
+  const Plan plan = plan_reconciliation(ledger, {object(ledger.keys[1].cka_id, true, true),
+                                                 object(ledger.keys[2].cka_id, true, true)});
+  ASSERT_EQ(plan.findings.size(), 2u);
+  for (const auto& finding : plan.findings)
+    EXPECT_THAT(finding.cure, ::testing::HasSubstr("keyagent key destroy -- " + dashed));
+}
+
 TEST(Reconcile, Fault055_StrangersAreCountedAndNeverTouched) {
   const Plan plan = plan_reconciliation(
       {}, {object(CkaId::random(), true, true), object(CkaId::random(), true, false)});
