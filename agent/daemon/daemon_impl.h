@@ -65,6 +65,8 @@ struct Daemon::Impl {
   std::mutex gate_mutex;
   std::condition_variable gate_opened;
   std::atomic<bool> gate_ready{false};
+  class AroundTheGate;
+  std::unique_ptr<gate::Surroundings> around;  // what the gate asks of all this
   std::unique_ptr<gate::Gate> gate;
   // Stopped before the threads below, which may hang in the module, and destroyed after them: they
   // ask it for its figures and its timer.
@@ -103,7 +105,6 @@ struct Daemon::Impl {
   void open_gate();
   void open_ssh(unsigned threads);
   void receive(const policy::Principal& peer, ByteView frame, net::Responder responder);
-  gate::Services services();
   std::string reload();
   void reload_quietly();
 
@@ -111,7 +112,7 @@ struct Daemon::Impl {
   void tell(const keys::KeyEvent& happening);
   std::string use_only() const;
   std::vector<LimitUsage> usage() const;
-  void describe(wire::StatusReply& reply);
+  void complete(wire::StatusReply& reply);
   std::vector<wire::Diagnosis> diagnose();
   std::string status_line();
 };

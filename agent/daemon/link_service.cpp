@@ -42,40 +42,57 @@ LinkService::LinkService(const config::AgentConfig& config, link::GateClient::As
                          keys::EventSink tell, link::AuditWitness audit)
     : link_(surroundings(config, std::move(ask), std::move(tell), std::move(audit))) {}
 
-gate::LinkHooks LinkService::hooks() {
-  gate::LinkHooks hooks;
-  hooks.enroll = [this](const wire::EnrollRequest& request, wire::EnrollReply& reply) {
-    const Place place(waiting_);
-    link_.enroll(request, reply);
-  };
-  hooks.leave = [this](wire::Link& reply) {
-    const Place place(waiting_);
-    link_.leave(reply);
-  };
-  hooks.status = [this](wire::Link& reply) { link_.describe(reply); };
-  hooks.credential = [this](const std::string& name, wire::CredentialGetReply& reply) {
-    const Place place(waiting_);
-    link_.credential(name, reply);
-  };
-  hooks.credentials = [this](wire::CredentialListReply& reply) {
-    const Place place(waiting_);
-    link_.credentials(reply);
-  };
-  hooks.task_take = [this](std::uint32_t uid, const auto& request, auto& reply) {
-    const Place place(waiting_);
-    link_.task_take(uid, request, reply);
-  };
-  hooks.task_keep = [this](std::uint32_t uid, const auto& request, auto& reply) {
-    const Place place(waiting_);
-    link_.task_keep(uid, request, reply);
-  };
-  hooks.task_end = [this](std::uint32_t uid, const auto& request) { link_.task_end(uid, request); };
-  hooks.task_credential = [this](std::uint32_t uid, const auto& request) {
-    return link_.task_credential(uid, request);
-  };
-  hooks.runs_tasks = [this](std::uint32_t uid) { return link_.runs_tasks(uid); };
-  hooks.tasks = [this](wire::TaskListReply& reply) { link_.tasks(reply); };
-  return hooks;
+void LinkService::enroll(const wire::EnrollRequest& request, wire::EnrollReply& reply) {
+  const Place place(waiting_);
+  link_.enroll(request, reply);
+}
+
+void LinkService::leave(wire::Link& reply) {
+  const Place place(waiting_);
+  link_.leave(reply);
+}
+
+void LinkService::describe(wire::Link& reply) const {
+  link_.describe(reply);
+}
+
+void LinkService::credential(const std::string& name, wire::CredentialGetReply& reply) {
+  const Place place(waiting_);
+  link_.credential(name, reply);
+}
+
+void LinkService::credentials(wire::CredentialListReply& reply) {
+  const Place place(waiting_);
+  link_.credentials(reply);
+}
+
+void LinkService::task_take(std::uint32_t uid, const wire::TaskTakeRequest& request,
+                            wire::TaskTakeReply& reply) {
+  const Place place(waiting_);
+  link_.task_take(uid, request, reply);
+}
+
+void LinkService::task_keep(std::uint32_t uid, const wire::TaskKeepRequest& request,
+                            wire::TaskKeepReply& reply) {
+  const Place place(waiting_);
+  link_.task_keep(uid, request, reply);
+}
+
+void LinkService::task_end(std::uint32_t uid, const wire::TaskEndRequest& request) {
+  link_.task_end(uid, request);
+}
+
+std::string LinkService::task_credential(std::uint32_t uid,
+                                         const wire::TaskCredentialRequest& request) const {
+  return link_.task_credential(uid, request);
+}
+
+bool LinkService::runs_tasks(std::uint32_t uid) const {
+  return link_.runs_tasks(uid);
+}
+
+void LinkService::tasks(wire::TaskListReply& reply) const {
+  link_.tasks(reply);
 }
 
 }  // namespace keyagent::daemon

@@ -4,13 +4,13 @@
 
 #include "agent/audit/audit_log.h"
 #include "agent/config/config.h"
-#include "agent/gate/gate.h"
+#include "agent/gate/surroundings.h"
 #include "agent/link/link.h"
 
 namespace keyagent::daemon {
 
 // Thread-safe. Starts nothing while the agent is not enrolled.
-class LinkService {
+class LinkService final : public gate::InstanceLink {
  public:
   // How many of the gate's threads it may keep waiting for the instance at once.
   static constexpr unsigned kThreads = 2;
@@ -22,10 +22,23 @@ class LinkService {
   void start() { link_.start(); }
   void stop() { link_.stop(); }
   void report(const keys::KeyEvent& alarm) { link_.report(alarm); }
-  gate::LinkHooks hooks();
   keys::Confirmation* confirmation() { return &link_.confirmation(); }
-  void describe(wire::Link& out) const { link_.describe(out); }
   std::vector<wire::Diagnosis> diagnose() const { return link_.diagnose(); }
+
+  void enroll(const wire::EnrollRequest& request, wire::EnrollReply& reply) override;
+  void leave(wire::Link& reply) override;
+  void describe(wire::Link& reply) const override;
+  void credential(const std::string& name, wire::CredentialGetReply& reply) override;
+  void credentials(wire::CredentialListReply& reply) override;
+  void task_take(std::uint32_t uid, const wire::TaskTakeRequest& request,
+                 wire::TaskTakeReply& reply) override;
+  void task_keep(std::uint32_t uid, const wire::TaskKeepRequest& request,
+                 wire::TaskKeepReply& reply) override;
+  void task_end(std::uint32_t uid, const wire::TaskEndRequest& request) override;
+  std::string task_credential(std::uint32_t uid,
+                              const wire::TaskCredentialRequest& request) const override;
+  bool runs_tasks(std::uint32_t uid) const override;
+  void tasks(wire::TaskListReply& reply) const override;
 
  private:
   class Place;

@@ -45,7 +45,7 @@ std::vector<LimitUsage> Daemon::Impl::usage() const {
   return out;
 }
 
-void Daemon::Impl::describe(wire::StatusReply& reply) {
+void Daemon::Impl::complete(wire::StatusReply& reply) {
   reply.set_version(KEYAGENT_VERSION);
   reply.set_agent_id(config.agent_id);
   reply.set_pid(static_cast<std::uint32_t>(::getpid()));

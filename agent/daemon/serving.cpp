@@ -33,6 +33,28 @@ class NetReply final : public gate::Reply {
 
 }  // namespace
 
+class Daemon::Impl::AroundTheGate final : public gate::Surroundings {
+ public:
+  explicit AroundTheGate(Impl& all) : all_(all) {}
+  std::shared_ptr<const policy::Policy> policy() override { return all_.current_policy(); }
+  keys::Periods periods() override { return all_.rekeys.periods(); }
+  gate::IssuingRules issuing() override { return all_.issuing.get(); }
+  std::string use_only() override { return all_.use_only(); }
+  std::vector<audit::Anchor> audit_anchors() override { return all_.history.anchors(); }
+  void wake_rekeys() override { all_.rekeys.wake(); }
+  void complete(wire::StatusReply& reply) override { all_.complete(reply); }
+  std::vector<wire::Diagnosis> diagnose() override { return all_.diagnose(); }
+  // An admin who reloads accepts the audit log as it is now.
+  std::string reload() override {
+    const auto accepted = all_.history.accept();
+    if (!accepted.empty()) all_.chronicle.daemon("audit.accept", accepted);
+    return all_.reload() + (accepted.empty() ? "" : "; " + accepted);
+  }
+
+ private:
+  Impl& all_;
+};
+
 // Gate::handle, for those that are made before the gate.
 sshagent::SshAgent::Ask Daemon::Impl::asker() {
   return [this](const auto& principal, wire::Request request, std::shared_ptr<gate::Reply> reply) {
@@ -69,8 +91,17 @@ void Daemon::Impl::open_gate() {
         receive(peer, frame, std::move(responder));
       },
       net::protocol_farewell, wire::may_fail_on_a_beat);
+  around = std::make_unique<AroundTheGate>(*this);
   gate = std::make_unique<gate::Gate>(
-      options, services(),
+      options,
+      gate::Services{.keys = keys,
+                     .rekeys = rekeys.runner(),
+                     .vault = vault,
+                     .audit = audit,
+                     .clock = system_clock(),
+                     .audit_folder = config.audit_folder,
+                     .around = *around,
+                     .link = link},
       [this](SteadyTime when, std::function<void()> task) { server->at(when, std::move(task)); });
   gate_ready = true;
   ready.unlock();
@@ -99,31 +130,6 @@ void Daemon::Impl::receive(const policy::Principal& peer, ByteView frame,
   if (!wire::parse(frame, request))
     throw net::ProtocolViolation("a frame that holds no request of this protocol");
   gate->handle(peer, std::move(request), std::make_shared<NetReply>(std::move(responder)));
-}
-
-gate::Services Daemon::Impl::services() {
-  gate::Services out;
-  out.keys = &keys;
-  out.rekeys = &rekeys.runner();
-  out.periods = [this] { return rekeys.periods(); };
-  out.wake_rekeys = [this] { rekeys.wake(); };
-  out.vault = &vault;
-  out.audit = &audit;
-  out.clock = &system_clock();
-  out.audit_folder = config.audit_folder;
-  out.audit_anchors = [this] { return history.anchors(); };
-  out.policy = [this] { return current_policy(); };
-  out.describe = [this](wire::StatusReply& reply) { describe(reply); };
-  out.diagnose = [this] { return diagnose(); };
-  out.use_only = [this] { return use_only(); };
-  out.issuing = [this] { return issuing.get(); };
-  out.reload = [this] {
-    const auto accepted = history.accept();
-    if (!accepted.empty()) chronicle.daemon("audit.accept", accepted);
-    return reload() + (accepted.empty() ? "" : "; " + accepted);
-  };
-  out.link = link.hooks();
-  return out;
 }
 
 // Policy and limits; what else changed in the file needs a restart, and is said. A file with a

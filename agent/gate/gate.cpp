@@ -89,9 +89,9 @@ struct Gate::Impl {
   Impl(const GateOptions& options, Services services, Timer timer)
       : state(options, std::move(services)),
         admission(options.token_operations, options.queue),
-        refusals(std::make_shared<Refusals>(*state.services.audit, *state.services.clock, timer,
+        refusals(std::make_shared<Refusals>(state.services.audit, state.services.clock, timer,
                                             state.options.refusals)),
-        deadlines(std::make_shared<Deadlines>(*state.services.clock, std::move(timer))) {}
+        deadlines(std::make_shared<Deadlines>(state.services.clock, std::move(timer))) {}
 
   void handle(const policy::Principal& principal, wire::Request request,
               std::shared_ptr<Reply> reply);
@@ -118,7 +118,7 @@ void Gate::Impl::handle(const policy::Principal& principal, wire::Request reques
   const auto flight =
       std::make_shared<Flight>(state, principal, std::move(request), std::move(reply));
   Call& call = flight->call;
-  call.started = state.services.clock->now_steady();
+  call.started = state.services.clock.now_steady();
   call.response.set_id(call.request.id());
   try {
     check_request(call.request);
@@ -149,7 +149,7 @@ void Gate::Impl::begin(const Held& flight) {
   event.what = operation.name;
   event.who = call.principal.text();
   event.pid = call.principal.pid;
-  call.policy = state.services.policy();
+  call.policy = state.services.around.policy();
   if (operation.action) call.query.action = *operation.action;
   operation.resolve(call);
   event.key = call.key ? call.key->name.text() : call.which;
@@ -213,7 +213,7 @@ void Gate::Impl::run(Flight& flight) {
 void Gate::Impl::finish(const Held& flight) {
   Call& call = flight->call;
   const Operation& operation = *flight->operation;
-  auto& audit = *state.services.audit;
+  auto& audit = state.services.audit;
   try {
     audit::AuditLog::Room room;
     if (operation.record != Record::kNever) room = audit.reserve();
@@ -252,9 +252,8 @@ void Gate::Impl::finish(const Held& flight) {
 // A change that fails leaves a record of its begin: who has made too many of those waits. None is
 // begun that cannot be carried out.
 void Gate::Impl::require_room_for_change(const Held& flight) {
-  if (state.services.use_only) {
-    if (const auto why = state.services.use_only(); !why.empty()) throw Error(Code::kKeyState, why);
-  }
+  if (const auto why = state.services.around.use_only(); !why.empty())
+    throw Error(Code::kKeyState, why);
   if (!refusals->over_budget(flight->caller)) return;
   const auto refill = refusals->refill();
   flight->call.retry_after_ms = static_cast<std::uint32_t>(refill.count());
@@ -268,7 +267,7 @@ void Gate::Impl::answer(const Held& flight, const wire::Response& response, bool
   if (!flooding) {
     flight->reply->answer(response);
   } else {
-    flight->reply->answer_at(state.services.clock->now_steady() + kFloodDelay, response);
+    flight->reply->answer_at(state.services.clock.now_steady() + kFloodDelay, response);
   }
 }
 
@@ -361,7 +360,7 @@ void Gate::Impl::count_failed_open(const Flight& flight) {
   alarm.outcome = code_name(Code::kKeyState);
   alarm.detail = text;
   try {
-    state.services.audit->record(std::move(alarm));
+    state.services.audit.record(std::move(alarm));
   } catch (const std::exception& fault) {
     log_error("gate", fault.what());
   }
@@ -382,7 +381,7 @@ void Gate::Impl::miss_deadline(const Held& flight) {
 SteadyTime Gate::Impl::answer_time(const Call& call) const {
   const auto quantum =
       std::chrono::duration_cast<SteadyTime::duration>(state.options.failure_quantum);
-  const auto passed = state.services.clock->now_steady() - call.started;
+  const auto passed = state.services.clock.now_steady() - call.started;
   return call.started + (passed / quantum + 1) * quantum;
 }
 
@@ -414,7 +413,7 @@ void Gate::set_budgets(const RefusalLimits& refusals, std::uint32_t proofs_per_m
 std::vector<LimitUsage> Gate::usage() const {
   const auto& state = impl_->state;
   auto out = impl_->refusals->usage();
-  out.push_back({"limits.census-rows", "", state.services.keys->census().size(),
+  out.push_back({"limits.census-rows", "", state.services.keys.census().size(),
                  state.options.census.rows,
                  "keyagent census list, then keyagent census forget SOURCE, or raise it", false});
   return out;

@@ -14,58 +14,24 @@
 
 #include "agent/audit/audit_log.h"
 #include "agent/base/clock.h"
-#include "agent/gate/issuing.h"
 #include "agent/gate/refusals.h"
+#include "agent/gate/surroundings.h"
 #include "agent/keys/key_store.h"
 #include "agent/keys/rekey_runner.h"
-#include "agent/policy/policy.h"
 #include "agent/wire/keyagent.pb.h"
 
 namespace keyagent::gate {
 
-// The link to an instance, where the daemon has one. All may wait for the network, and throw Error.
-struct LinkHooks {
-  std::function<void(const wire::EnrollRequest&, wire::EnrollReply&)> enroll;
-  std::function<void(wire::Link&)> leave;
-  std::function<void(wire::Link&)> status;
-  // The opened credential; the caller has been found to be allowed it.
-  std::function<void(const std::string& name, wire::CredentialGetReply&)> credential;
-  std::function<void(wire::CredentialListReply&)> credentials;
-  // Tasks: the caller has been found to be allowed to work as this handler.
-  std::function<void(std::uint32_t uid, const wire::TaskTakeRequest&, wire::TaskTakeReply&)>
-      task_take;
-  std::function<void(std::uint32_t uid, const wire::TaskKeepRequest&, wire::TaskKeepReply&)>
-      task_keep;
-  std::function<void(std::uint32_t uid, const wire::TaskEndRequest&)> task_end;
-  // The name of the credential of a started task that this uid has taken. Throws Error.
-  std::function<std::string(std::uint32_t uid, const wire::TaskCredentialRequest&)> task_credential;
-  // Does a handler run as this uid now?
-  std::function<bool(std::uint32_t uid)> runs_tasks;
-  std::function<void(wire::TaskListReply&)> tasks;
-};
-
-// What the operations need of the daemon around them. All thread-safe.
+// What the operations work on. All thread-safe, and there as long as the gate.
 struct Services {
-  keys::KeyStore* keys = nullptr;
-  keys::RekeyRunner* rekeys = nullptr;
-  std::function<keys::Periods()> periods;  // the current ones
-  std::function<void()> wake_rekeys;       // something is to be run now
-  vault::TokenVault* vault = nullptr;
-  audit::AuditLog* audit = nullptr;
-  const Clock* clock = nullptr;
+  keys::KeyStore& keys;
+  keys::RekeyRunner& rekeys;
+  vault::TokenVault& vault;
+  audit::AuditLog& audit;
+  const Clock& clock;
   std::filesystem::path audit_folder;
-  std::function<std::vector<audit::Anchor>()>
-      audit_anchors;  // checkpoints that are known elsewhere
-  std::function<std::shared_ptr<const policy::Policy>()> policy;  // the current snapshot
-  std::function<void(wire::StatusReply&)>
-      describe;  // adds version, agent id, configuration, listener counts
-  std::function<std::vector<wire::Diagnosis>()>
-      diagnose;                           // the daemon's own findings (configuration, sandbox)
-  std::function<IssuingRules()> issuing;  // empty: the defaults
-  std::function<std::string()> reload;    // throws Error{kConfiguration}; returns what changed
-  // Why nothing is changed now; empty: changes are carried out.
-  std::function<std::string()> use_only;
-  LinkHooks link;  // all empty: this agent has no link
+  Surroundings& around;
+  InstanceLink& link;
 };
 
 struct GateOptions {

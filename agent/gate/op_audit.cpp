@@ -19,7 +19,7 @@ constexpr std::size_t kMaxRecordBytes = 16 * 1024;
 // What does not fit is counted, so that no one takes a part for the whole.
 void run_audit_tail(Call& call) {
   const auto wanted = std::clamp(call.request.audit_tail().count(), 1u, kMaxRecords);
-  call.state.services.audit->flush();  // what was answered before is in it
+  call.state.services.audit.flush();  // what was answered before is in it
   auto records = audit::tail(call.state.services.audit_folder, wanted);
   auto& reply = *call.response.mutable_audit_tail();
   for (auto& record : records) {
@@ -32,7 +32,7 @@ void run_audit_tail(Call& call) {
   while (first != records.begin() && bytes + std::prev(first)->size() < kMaxBytes)
     bytes += (--first)->size();
   reply.set_omitted(static_cast<std::uint32_t>(first - records.begin()));
-  reply.set_total(call.state.services.audit->size());
+  reply.set_total(call.state.services.audit.size());
   for (; first != records.end(); ++first) reply.add_records(std::move(*first));
 }
 
@@ -44,13 +44,13 @@ void run_audit_verify(Call& call) {
   audit::VerifyOptions options;
   const auto& external = call.request.audit_verify().external_checkpoint();
   if (!external.empty()) options.external_checkpoint = external;
-  for (const auto& record : services.keys->list()) {
+  for (const auto& record : services.keys.list()) {
     if (record.purpose == Purpose::kAudit) options.keys[record.kid.text()] = record.spki;
   }
   // A checkpoint now covers all that is there: without a signer the chain alone is verified.
-  const auto checkpoint = services.audit->checkpoint();
-  options.records = services.audit->size();
-  if (services.audit_anchors) options.anchors = services.audit_anchors();
+  const auto checkpoint = services.audit.checkpoint();
+  options.records = services.audit.size();
+  options.anchors = services.around.audit_anchors();
   const auto result = audit::verify(services.audit_folder, options);
   auto& reply = *call.response.mutable_audit_verify();
   reply.set_ok(result.ok);

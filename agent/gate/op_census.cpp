@@ -37,7 +37,7 @@ bool add_entry(const Call& call, const wire::CensusEntry& entry,
   }
   const auto kid = Kid::parse(entry.kid());
   if (!kid) return false;
-  for (const auto& key : call.state.services.keys->list()) {
+  for (const auto& key : call.state.services.keys.list()) {
     if (key.kid != *kid) continue;
     if (!may_count(call, key)) return false;
     out[*kid] += entry.count();
@@ -49,7 +49,7 @@ bool add_entry(const Call& call, const wire::CensusEntry& entry,
 // A storage key is destroyed only after a count made since its switch, by who may say so: whoever
 // looked and found none has said 0.
 void add_empty_counts(const Call& call, std::map<Kid, std::uint64_t>& counts) {
-  auto& keys = *call.state.services.keys;
+  auto& keys = call.state.services.keys;
   for (const auto& rekey : keys.rekeys()) {
     if (rekey.step != keys::RekeyStep::kDraining) continue;
     const auto old = keys.find(rekey.old_kid.text());
@@ -123,17 +123,17 @@ void run_census_report(Call& call) {
   report.owner = call.principal.text();
   report.overrides = call.may(policy::Action::kAdmin, {}, {});
   report.limits = limits;
-  const auto now = call.state.services.clock->now();
+  const auto now = call.state.services.clock.now();
   for (const auto& [kid, count] : counts)
     report.entries.push_back({report.source, kid, count, now, report.owner});
-  call.state.services.keys->record_census(report);
-  if (call.state.services.wake_rekeys) call.state.services.wake_rekeys();
+  call.state.services.keys.record_census(report);
+  call.state.services.around.wake_rekeys();
 }
 
 // Paths tell much of a host: others' sources are counts here, of keys that the caller may see.
 void run_census_list(Call& call) {
   auto& reply = *call.response.mutable_census_list();
-  const auto& keys = *call.state.services.keys;
+  const auto& keys = call.state.services.keys;
   const bool all =
       call.may(policy::Action::kAdmin, {}, {}) || call.may(policy::Action::kAudit, {}, {});
   const std::string caller = keys::owner_of(call.principal.text());
@@ -178,14 +178,14 @@ void run_reseal(Call& call) {
   const auto sealed = as_bytes(call.request.reseal().envelope());
   auto& reply = *call.response.mutable_reseal();
   reply.set_old_kid(old.kid.text());
-  const auto fresh = services.keys->find(old.name.text());
+  const auto fresh = services.keys.find(old.name.text());
   reply.set_kid(fresh.kid.text());
   const auto header = envelope::inspect(sealed);
   require_authenticated_content(old, header);
-  auto& ops = services.keys->ops();
+  auto& ops = services.keys.ops();
   const auto plaintext = envelope::open(ops, info_of(old), sealed);
   if (fresh.kid == old.kid) return reply.set_changed(false);
-  services.keys->require_use(fresh.kid, keys::Use::kSeal);
+  services.keys.require_use(fresh.kid, keys::Use::kSeal);
   const Bytes again = seal_again(ops, info_of(fresh), header, plaintext);
   if (!opens_to(ops, info_of(fresh), again, plaintext))
     throw Error(Code::kIntegrity,

@@ -30,7 +30,7 @@ void describe(const std::vector<Bytes>& chain, wire::CertificateReply& reply) {
 
 void describe(const Call& call, wire::CertificateReply& reply) {
   KeyDescriber(call.state).describe(*call.key, *reply.mutable_key());
-  const auto record = call.state.services.keys->certificate(call.key->kid);
+  const auto record = call.state.services.keys.certificate(call.key->kid);
   if (!record) return;
   describe(record->chain, reply);
   reply.set_installed(rfc3339(record->installed));
@@ -62,11 +62,11 @@ void run_certificate_install(Call& call) {
                               key.purpose == Purpose::kAuth,
                               request.host(),
                               read_authorities(request.authorities()),
-                              services.clock->now()};
+                              services.clock.now()};
   const auto chain = pki::make_chain(pki::read_certificates(as_bytes(request.file())), rules);
   const auto facts = pki::certificate_facts(chain.certificates.front());
   auto& reply = *call.response.mutable_certificate_install();
-  reply.set_changed(services.keys->install_certificate(
+  reply.set_changed(services.keys.install_certificate(
       key.kid, chain.certificates, {"certificate installed", call.principal.text()}));
   call.detail = "serial " + facts.serial + " of " + facts.issuer + ", until " + facts.valid_until +
                 (reply.changed() ? "" : "; already installed");
@@ -80,15 +80,15 @@ void run_certificate_show(Call& call) {
 
 void run_certificate_remove(Call& call) {
   auto& reply = *call.response.mutable_certificate_remove();
-  reply.set_changed(call.state.services.keys->install_certificate(
+  reply.set_changed(call.state.services.keys.install_certificate(
       call.key->kid, {}, {"certificate removed", call.principal.text()}));
   describe(call, reply);
 }
 
 CertificateWatch::CertificateWatch(const State& state)
-    : all_(state.services.keys->certificates()), now_(state.services.clock->now()) {
+    : all_(state.services.keys.certificates()), now_(state.services.clock.now()) {
   for (const auto& [kid, record] : *all_) {
-    const auto key = state.services.keys->find(kid.text());
+    const auto key = state.services.keys.find(kid.text());
     int& newest = certified_[key.name];
     newest = std::max(newest, key.generation);
   }

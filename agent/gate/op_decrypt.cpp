@@ -45,7 +45,7 @@ void run_decrypt(Call& call) {
   const OaepHash hash = hash_named(request.hash());
   require_budget(call);
   const auto plaintext =
-      call.state.services.keys->ops().decrypt(key.kid, hash, as_bytes(request.ciphertext()));
+      call.state.services.keys.ops().decrypt(key.kid, hash, as_bytes(request.ciphertext()));
   if (!plaintext) throw_input_error();
   call.detail = hash == OaepHash::kSha1 ? "RSA-OAEP" : "RSA-OAEP-256";
   auto& reply = *call.response.mutable_decrypt();
@@ -59,7 +59,7 @@ void run_agree(Call& call) {
                     "it supports decryption only, not key agreement");
   require_budget(call);
   const SecretBytes secret =
-      call.state.services.keys->ops().agree(key.kid, as_bytes(call.request.agree().point()));
+      call.state.services.keys.ops().agree(key.kid, as_bytes(call.request.agree().point()));
   call.detail = "ECDH";
   auto& reply = *call.response.mutable_agree();
   reply.set_secret(secret.data(), secret.size());

@@ -48,7 +48,7 @@ Judged judge(keys::Finding::Kind kind) {
 }
 
 void diagnose_token(const Services& services, wire::DoctorReply& reply) {
-  auto& token = services.vault->token();
+  auto& token = services.vault.token();
   const auto status = token.status();
   const auto& fault_hint = token.profile().fault_hint;
   const auto add = [&](const char* code, const std::string& text, const std::string& cure) {
@@ -79,7 +79,7 @@ void diagnose_token(const Services& services, wire::DoctorReply& reply) {
 }
 
 void diagnose_keys(State& state, wire::DoctorReply& reply) {
-  auto& keys = *state.services.keys;
+  auto& keys = state.services.keys;
   // A lost key that was destroyed since is no concern anymore.
   const auto destroyed = [&](const std::string& kid) {
     return keys.find(kid).state == KeyState::kDestroyed;
@@ -101,8 +101,7 @@ void diagnose_keys(State& state, wire::DoctorReply& reply) {
 
 // A rekey that waits for a person, or for a token or peer that does not come.
 void diagnose_rekeys(const Services& services, wire::DoctorReply& reply) {
-  if (services.rekeys == nullptr) return;
-  for (const auto& progress : services.rekeys->progress()) {
+  for (const auto& progress : services.rekeys.progress()) {
     const auto& rekey = progress.rekey;
     const std::string name = rekey.name.text();
     if (is_done(rekey.step)) continue;
@@ -124,23 +123,21 @@ void diagnose_rekeys(const Services& services, wire::DoctorReply& reply) {
 
 // Keys whose time has come, and names that no active key answers to.
 void diagnose_lives(const Services& services, wire::DoctorReply& reply) {
-  const auto all = services.keys->list();
-  if (services.periods) {
-    for (const auto& due :
-         keys::due(all, services.keys->last_used(), services.periods(), believed_time(services))) {
-      using Kind = keys::Due::Kind;
-      const bool warned = due.kind == Kind::kWarn && !due.automatic;
-      if (due.kind != Kind::kOverdue && due.kind != Kind::kGrace && due.kind != Kind::kExpired &&
-          !warned)
-        continue;
-      *reply.add_findings() =
-          diagnosis(due.kind == Kind::kExpired ? "error" : "warning", "KEY_STATE", due.kid.text(),
-                    due.name.text(), due.text, "keyagent rekey " + due.name.text());
-    }
+  const auto all = services.keys.list();
+  for (const auto& due : keys::due(all, services.keys.last_used(), services.around.periods(),
+                                   believed_time(services))) {
+    using Kind = keys::Due::Kind;
+    const bool warned = due.kind == Kind::kWarn && !due.automatic;
+    if (due.kind != Kind::kOverdue && due.kind != Kind::kGrace && due.kind != Kind::kExpired &&
+        !warned)
+      continue;
+    *reply.add_findings() =
+        diagnosis(due.kind == Kind::kExpired ? "error" : "warning", "KEY_STATE", due.kid.text(),
+                  due.name.text(), due.text, "keyagent rekey " + due.name.text());
   }
   for (const auto& key : all) {
     const bool stops = key.state == KeyState::kSuspended || key.state == KeyState::kCompromised;
-    if (!stops || services.keys->find(key.name.text()).kid != key.kid) continue;
+    if (!stops || services.keys.find(key.name.text()).kid != key.kid) continue;
     const bool resumes = key.state == KeyState::kSuspended;
     if (resumes && key.reason.starts_with(keys::kWrongSignature)) {
       *reply.add_findings() = diagnosis(
@@ -163,10 +160,10 @@ void diagnose_lives(const Services& services, wire::DoctorReply& reply) {
 
 // Keys that vouch and are still of the purpose that signs anything (RELIABILITY 144).
 void diagnose_untyped(const Services& services, wire::DoctorReply& reply) {
-  for (const auto& key : services.keys->list()) {
+  for (const auto& key : services.keys.list()) {
     if (key.state != KeyState::kActive && key.state != KeyState::kSuspended) continue;
     const auto used =
-        key.purpose == Purpose::kSign ? services.keys->vouched_as(key.kid) : std::nullopt;
+        key.purpose == Purpose::kSign ? services.keys.vouched_as(key.kid) : std::nullopt;
     if (!used && !key.narrowed) continue;
     const std::string& name = key.name.text();
     const std::string purpose(name_of(used ? *used : key.purpose));
@@ -183,7 +180,7 @@ void diagnose_untyped(const Services& services, wire::DoctorReply& reply) {
 // Certificates that end, and keys that were rekeyed and have none yet.
 void diagnose_certificates(const State& state, wire::DoctorReply& reply) {
   const CertificateWatch watch(state);
-  for (const auto& key : state.services.keys->list()) {
+  for (const auto& key : state.services.keys.list()) {
     const auto seen = watch.look(key);
     if (seen.text.empty()) continue;
     const std::string& name = key.name.text();
@@ -196,14 +193,14 @@ void diagnose_certificates(const State& state, wire::DoctorReply& reply) {
 
 // Who is paused for failed envelopes, and keys for which several are.
 void diagnose_pauses(State& state, wire::DoctorReply& reply) {
-  const auto& clock = *state.services.clock;
+  const auto& clock = state.services.clock;
   const auto when = [&](SteadyTime until) {
     return rfc3339(clock.now() +
                    std::chrono::duration_cast<WallTime::duration>(until - clock.now_steady()));
   };
   for (const auto& pause : state.budget.pauses()) {
     *reply.add_findings() = diagnosis(
-        "warning", "KEY_STATE", pause.kid, state.services.keys->find(pause.kid).name.text(),
+        "warning", "KEY_STATE", pause.kid, state.services.keys.find(pause.kid).name.text(),
         pause.caller + " cannot open envelopes with it until " + when(pause.until) + ": " +
             std::to_string(pause.failures) +
             " of its envelopes failed; other callers are not affected",
@@ -211,7 +208,7 @@ void diagnose_pauses(State& state, wire::DoctorReply& reply) {
   }
   for (const auto& [kid, until] : state.budget.strained()) {
     *reply.add_findings() = diagnosis(
-        "error", "KEY_STATE", kid, state.services.keys->find(kid).name.text(),
+        "error", "KEY_STATE", kid, state.services.keys.find(kid).name.text(),
         "several callers sent failing envelopes, which may be a padding-oracle attack; until " +
             when(until) + " each caller is paused after a few",
         "find the senders (keyagent audit tail), then: keyagent reload");
@@ -219,7 +216,7 @@ void diagnose_pauses(State& state, wire::DoctorReply& reply) {
 }
 
 void diagnose_use(State& state, wire::DoctorReply& reply) {
-  if (const auto fault = state.services.audit->fault(); !fault.empty()) {
+  if (const auto fault = state.services.audit.fault(); !fault.empty()) {
     *reply.add_findings() =
         diagnosis("error", "INTERNAL", "", state.services.audit_folder.string(), fault,
                   "make room, or make the folder writable: the agent resumes without a restart; a "
@@ -251,9 +248,8 @@ void run_doctor(Call& call) {
   diagnose_certificates(call.state, reply);
   diagnose_use(call.state, reply);
   diagnose_pauses(call.state, reply);
-  if (call.state.services.diagnose) {
-    for (auto& finding : call.state.services.diagnose()) *reply.add_findings() = finding;
-  }
+  for (auto& finding : call.state.services.around.diagnose())
+    *reply.add_findings() = std::move(finding);
   reply.set_exit_code(exit_code_of(reply));
 }
 

@@ -37,7 +37,7 @@ exchange::ImportOrder order_of(const wire::ExchangeImportRequest& request) {
 // The key that signs is the caller's choice: it is a use of that key, as `sign` is (RELIABILITY
 // 145). The same words for a key that does not exist and for one that the caller may not see.
 keys::KeyRecord require_signer(Call& call, const std::string& which) {
-  auto& keys = *call.state.services.keys;
+  auto& keys = call.state.services.keys;
   policy::Query query{policy::Action::kSign, which, {}};
   std::optional<keys::KeyRecord> key;
   try {
@@ -68,7 +68,7 @@ void run_exchange_offer(Call& call) {
   const auto& request = call.request.exchange_offer();
   auto& services = call.state.services;
   require_signer(call, request.identity());
-  const auto offered = exchange::make_offer(*services.keys, *services.vault, *services.clock,
+  const auto offered = exchange::make_offer(services.keys, services.vault, services.clock,
                                             request.exchange_key(), request.identity());
   auto& reply = *call.response.mutable_exchange_offer();
   reply.set_exchange_spki(offered.exchange.spki.data(), offered.exchange.spki.size());
@@ -95,8 +95,7 @@ void run_export(Call& call) {
   order.target_spki = bytes_of(request.target_spki());
   order.exchange_spki = bytes_of(request.exchange_spki());
   order.proof = request.proof();
-  const auto exported =
-      exchange::export_key(*services.keys, *services.vault, *services.clock, order);
+  const auto exported = exchange::export_key(services.keys, services.vault, services.clock, order);
   call.detail += ", for " + order.target.text() + ", request " + order.request;
   auto& reply = *call.response.mutable_exchange_export();
   reply.set_package(exported.package);
@@ -114,13 +113,13 @@ void resolve_import(Call& call) {
 void run_import(Call& call) {
   auto& services = call.state.services;
   const auto order = order_of(call.request.exchange_import());
-  const auto package = exchange::check_package(*services.keys, *services.clock, order);
+  const auto package = exchange::check_package(services.keys, services.clock, order);
   // From here on the token decides. What it does not take counts against the unwrapping key, as a
   // failed envelope does (RELIABILITY 94).
-  call.key = services.keys->find(package.exchange_kid.text());
+  call.key = services.keys.find(package.exchange_kid.text());
   require_budget(call);
   try {
-    const auto result = exchange::import_key(*services.keys, order, package, call.principal.text());
+    const auto result = exchange::import_key(services.keys, order, package, call.principal.text());
     call.key = result.record;
     call.detail = result.record.origin + (result.imported ? "" : " (already imported)");
     auto& reply = *call.response.mutable_exchange_import();
@@ -150,7 +149,7 @@ void resolve_ticket(Call& call) {
 void run_ticket(Call& call) {
   auto& services = call.state.services;
   const auto ticket =
-      exchange::open_ticket(*services.keys, *services.vault, *services.clock,
+      exchange::open_ticket(services.keys, services.vault, services.clock,
                             KeyName(call.request.import_ticket().name()), call.principal.text());
   call.key = ticket.key;
   auto& reply = *call.response.mutable_import_ticket();
@@ -167,12 +166,12 @@ void run_outside(Call& call) {
   const auto& request = call.request.import_outside();
   auto& services = call.state.services;
   const KeyName name(request.name());
-  const auto ticket = exchange::find_ticket(*services.keys, *services.vault, *services.clock, name,
+  const auto ticket = exchange::find_ticket(services.keys, services.vault, services.clock, name,
                                             call.principal.text());
   call.key = ticket.key;
   require_budget(call);
   try {
-    call.key = exchange::bring_key(*services.keys, *services.clock, ticket, name,
+    call.key = exchange::bring_key(services.keys, services.clock, ticket, name,
                                    bytes_of(request.wrapped()), call.principal.text());
   } catch (const Error& error) {
     call.failed_to_open = error.code() == Code::kIntegrity;

@@ -83,7 +83,7 @@ void run_list(Call& call) {
 void run_show(Call& call) {
   auto& reply = *call.response.mutable_key_show();
   KeyDescriber(call.state).describe(*call.key, *reply.mutable_key());
-  for (const auto& change : call.state.services.keys->history(call.key->kid)) {
+  for (const auto& change : call.state.services.keys.history(call.key->kid)) {
     auto& transition = *reply.add_history();
     transition.set_before(std::string(name_of(change.from)));
     transition.set_after(std::string(name_of(change.to)));
@@ -97,7 +97,7 @@ void run_show(Call& call) {
                 call.key->kid.text());
   }
   require_proof_budget(call);
-  describe_custody(call.state.services.keys->prove_custody(call.key->kid.text()),
+  describe_custody(call.state.services.keys.prove_custody(call.key->kid.text()),
                    keys::birth_of(*call.key), reply);
 }
 
@@ -123,7 +123,7 @@ void run_create(Call& call) {
   }
   create.exchangeable = request.exchangeable();
   create.accepts_cbc = request.accepts_cbc();
-  auto result = call.state.services.keys->create(create, {"created", call.principal.text()});
+  auto result = call.state.services.keys.create(create, {"created", call.principal.text()});
   call.key = result.record;
   auto& reply = *call.response.mutable_key_create();
   describe_key(result.record, *reply.mutable_key());
@@ -140,8 +140,8 @@ void run_key_state(Call& call) {
         "key " + key.name.text() + " signs the audit log's checkpoints and cannot be suspended",
         key.kid.text());
   }
-  call.key = call.state.services.keys->change_state(key.kid.text(), to,
-                                                    {request.reason(), call.principal.text()});
+  call.key = call.state.services.keys.change_state(key.kid.text(), to,
+                                                   {request.reason(), call.principal.text()});
   describe_key(*call.key, *call.response.mutable_key_state()->mutable_key());
 }
 
@@ -152,7 +152,7 @@ void require_one_generation(const Call& call) {
   if (Kid::parse(call.which)) return;
   std::string kids;
   int count = 0;
-  for (const auto& record : call.state.services.keys->list()) {
+  for (const auto& record : call.state.services.keys.list()) {
     if (record.name != call.key->name || record.state == KeyState::kDestroyed) continue;
     kids += (count++ == 0 ? "" : ", ") + record.kid.text() + " (" +
             std::string(name_of(record.state)) + ")";
@@ -182,7 +182,7 @@ void run_destroy(Call& call) {
                 key.kid.text());
   }
   call.key =
-      call.state.services.keys->destroy(key.kid.text(), {request.reason(), call.principal.text()});
+      call.state.services.keys.destroy(key.kid.text(), {request.reason(), call.principal.text()});
   describe_key(*call.key, *call.response.mutable_key_destroy()->mutable_key());
 }
 

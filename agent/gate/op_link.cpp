@@ -21,7 +21,7 @@ void answer_challenge(Call& call, const keys::KeyRecord& key) {
     refuse_challenge("it is for another key", key.kid.text());
   require_budget(call);
   const SecretBytes opened =
-      envelope::open(call.state.services.keys->proving_ops(), info_of(key), as_bytes(challenge));
+      envelope::open(call.state.services.keys.proving_ops(), info_of(key), as_bytes(challenge));
   const auto secret = envelope::secret_of_challenge(opened);
   // It may be a credential that the instance has never seen the inside of (MISSION R4).
   if (!secret) refuse_challenge("the envelope does not contain a challenge", key.kid.text());
@@ -41,7 +41,7 @@ void sign_request(Call& call, const keys::KeyRecord& key) {
   request.set_message(message);
   if (is_rsa(key.algorithm)) request.set_algorithm("RS256");
   wire::SignReply reply;
-  sign_message(call.state.services.keys->proving_ops(), key, request, reply);
+  sign_message(call.state.services.keys.proving_ops(), key, request, reply);
   call.response.mutable_prove()->set_proof(reply.signature());
   call.response.mutable_prove()->set_algorithm(reply.algorithm());
 }
@@ -54,17 +54,17 @@ void resolve_enroll(Call& call) {
 
 void run_enroll(Call& call) {
   auto& reply = *call.response.mutable_enroll();
-  there(call.state.services.link.enroll)(call.request.enroll(), reply);
+  call.state.services.link.enroll(call.request.enroll(), reply);
   call.detail = reply.link().state() + " at " + call.request.enroll().url() + " as " +
                 reply.link().agent() + ", key " + reply.link().auth_kid();
 }
 
 void run_leave(Call& call) {
-  there(call.state.services.link.leave)(*call.response.mutable_leave()->mutable_link());
+  call.state.services.link.leave(*call.response.mutable_leave()->mutable_link());
 }
 
 void run_link_status(Call& call) {
-  there(call.state.services.link.status)(*call.response.mutable_link_status()->mutable_link());
+  call.state.services.link.describe(*call.response.mutable_link_status()->mutable_link());
 }
 
 // The name of a credential stands where other actions have the name of a key.
@@ -77,14 +77,13 @@ void resolve_credential(Call& call) {
 // Anyone who runs handlers could not tell its own question from that of a handler: while one runs,
 // credentials come with tasks alone.
 void run_credential_get(Call& call) {
-  const auto& runs_tasks = call.state.services.link.runs_tasks;
-  if (runs_tasks && call.principal.voucher == policy::Principal::Voucher::kKernel &&
-      runs_tasks(call.principal.uid))
+  if (call.principal.voucher == policy::Principal::Voucher::kKernel &&
+      call.state.services.link.runs_tasks(call.principal.uid))
     throw Error(Code::kDenied, "a task handler runs as uid " + std::to_string(call.principal.uid) +
                                    ": it may only get the credential of its task; run handlers as "
                                    "separate users ('user' in worker.yml)");
   auto& reply = *call.response.mutable_credential_get();
-  there(call.state.services.link.credential)(call.which, reply);
+  call.state.services.link.credential(call.which, reply);
   const auto& credential = reply.credential();
   call.detail = "credential, version " + std::to_string(credential.version()) + ", opened with " +
                 credential.kid() + (credential.cached() ? ", from the cached copy" : "");
@@ -92,7 +91,7 @@ void run_credential_get(Call& call) {
 
 void run_credential_list(Call& call) {
   wire::CredentialListReply all;
-  there(call.state.services.link.credentials)(all);
+  call.state.services.link.credentials(all);
   auto& reply = *call.response.mutable_credential_list();
   for (const auto& each : all.credentials()) {
     if (call.may(policy::Action::kCredential, each.name(), {})) *reply.add_credentials() = each;

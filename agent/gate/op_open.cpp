@@ -12,7 +12,7 @@ namespace {
 // The recipient among ours; otherwise what a message about it may be called.
 std::string recipient_of(Call& call, const envelope::Header& header, const std::string& given) {
   for (const auto& id : header.recipient_ids) {
-    if (const auto kid = call.state.recipients.find(*call.state.services.keys, id))
+    if (const auto kid = call.state.recipients.find(call.state.services.keys, id))
       return kid->text();
   }
   if (!given.empty()) return given;
@@ -40,7 +40,7 @@ void seal_with(Call& call, const keys::KeyRecord& key) {
   const auto bytes = as_bytes(request.plaintext());
   const SecretBytes plaintext(bytes.begin(), bytes.end());
   const Bytes sealed =
-      envelope::seal_jwe(call.state.services.keys->ops(), info_of(key), content, plaintext);
+      envelope::seal_jwe(call.state.services.keys.ops(), info_of(key), content, plaintext);
   auto& reply = *call.response.mutable_seal();
   reply.set_envelope(sealed.data(), sealed.size());
   reply.set_kid(key.kid.text());
@@ -71,11 +71,11 @@ void require_budget(const Call& call) {
   const std::string caller = caller_of(call.principal);
   const auto until = call.state.budget.paused_until(caller, key.kid.text());
   if (!until) return;
-  const auto left = *until - services.clock->now_steady();
+  const auto left = *until - services.clock.now_steady();
   throw Error(
       Code::kKeyState,
       caller + " may not open with key " + key.name.text() + " until " +
-          rfc3339(services.clock->now() + std::chrono::duration_cast<WallTime::duration>(left)) +
+          rfc3339(services.clock.now() + std::chrono::duration_cast<WallTime::duration>(left)) +
           ": too many of its envelopes failed; stop sending damaged envelopes, then run: keyagent "
           "reload",
       key.kid.text());
@@ -85,7 +85,7 @@ void run_open(Call& call) {
   const auto& key = *call.key;
   require_budget(call);
   const bool named = !call.request.open().key().empty();
-  const SecretBytes plaintext = envelope::open(call.state.services.keys->ops(), info_of(key),
+  const SecretBytes plaintext = envelope::open(call.state.services.keys.ops(), info_of(key),
                                                as_bytes(call.request.open().envelope()), named);
   auto& reply = *call.response.mutable_open();
   reply.set_plaintext(plaintext.data(), plaintext.size());

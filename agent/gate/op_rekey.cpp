@@ -15,12 +15,6 @@ std::optional<Value> named(std::optional<Value> value, const char* what, const s
                                 "' (see keyagent rekey --help)");
 }
 
-keys::RekeyRunner& runner_of(const Call& call) {
-  if (call.state.services.rekeys == nullptr)
-    throw Error(Code::kUnsupported, "this agent does not support rekeys");
-  return *call.state.services.rekeys;
-}
-
 void describe(const keys::Progress& progress, wire::Rekey& out) {
   const auto& rekey = progress.rekey;
   out.set_id(rekey.id);
@@ -41,7 +35,7 @@ void describe(const keys::Progress& progress, wire::Rekey& out) {
 }
 
 void wake(const Call& call) {
-  if (call.state.services.wake_rekeys) call.state.services.wake_rekeys();
+  call.state.services.around.wake_rekeys();
 }
 
 }  // namespace
@@ -56,7 +50,7 @@ void run_rekey(Call& call) {
   const bool internal = call.principal.voucher == policy::Principal::Voucher::kInternal;
   wanted.beyond_limits = request.beyond_limits() && !internal;
   const std::string reason = request.reason().empty() ? "on command" : request.reason();
-  const auto rekey = runner_of(call).begin(wanted, {reason, call.principal.text()});
+  const auto rekey = call.state.services.rekeys.begin(wanted, {reason, call.principal.text()});
   describe({rekey, {}, 0}, *call.response.mutable_rekey()->mutable_rekey());
   wake(call);
 }
@@ -64,7 +58,8 @@ void run_rekey(Call& call) {
 void run_rekey_abort(Call& call) {
   const auto& request = call.request.rekey_abort();
   const std::string reason = request.reason().empty() ? "aborted on command" : request.reason();
-  const auto rekey = runner_of(call).abort(call.key->name, {reason, call.principal.text()});
+  const auto rekey =
+      call.state.services.rekeys.abort(call.key->name, {reason, call.principal.text()});
   describe({rekey, {}, 0}, *call.response.mutable_rekey_abort()->mutable_rekey());
   wake(call);
 }
@@ -73,11 +68,11 @@ void run_rekey_abort(Call& call) {
 void run_rekey_status(Call& call) {
   const auto& request = call.request.rekey_status();
   auto& reply = *call.response.mutable_rekey_status();
-  for (const auto& progress : runner_of(call).progress()) {
+  for (const auto& progress : call.state.services.rekeys.progress()) {
     const auto& rekey = progress.rekey;
     if (!request.name().empty() && rekey.name.text() != request.name()) continue;
     if (is_done(rekey.step) && !request.all()) continue;
-    const auto old = call.state.services.keys->find(rekey.old_kid.text());
+    const auto old = call.state.services.keys.find(rekey.old_kid.text());
     if (!call.may(policy::Action::kPublic, rekey.name.text(), std::string(name_of(old.purpose))))
       continue;
     describe(progress, *reply.add_rekeys());

@@ -84,7 +84,7 @@ Bytes input_of(const wire::SignRequest& request, SignatureAlgorithm algorithm) {
 // successor (RELIABILITY 165).
 KeyOps& ops_for(const Call& call, const keys::KeyRecord& key,
                 const std::optional<pki::ToBeSigned>& kind) {
-  auto& keys = *call.state.services.keys;
+  auto& keys = call.state.services.keys;
   if (!kind || !pki::is_handshake(*kind)) return keys.ops();
   const bool link = call.principal.voucher == policy::Principal::Voucher::kInternal;
   return link ? keys.ops_while_rekeying(key.kid) : keys.handshake_ops();

@@ -19,7 +19,7 @@ using wire::SignStatementRequest;
 void require_purpose(Call& call, const keys::KeyRecord& key, Purpose wanted) {
   if (key.purpose == wanted) return;
   if (key.purpose == Purpose::kSign)
-    return call.state.untyped.note(*call.state.services.keys, key, wanted);
+    return call.state.untyped.note(call.state.services.keys, key, wanted);
   throw Error(Code::kDenied,
               "key " + key.name.text() + " is for " + std::string(name_of(key.purpose)) +
                   " and does not sign statements of a key for " + std::string(name_of(wanted)),
@@ -47,7 +47,7 @@ Bytes authority_of(const keys::KeyRecord& key, const std::string& der) {
 
 // A server's key is in this token: no name of a server is certified for a key of someone's file.
 void require_own_server_key(const Call& call, const pki::Certified& certified) {
-  for (const auto& record : call.state.services.keys->list()) {
+  for (const auto& record : call.state.services.keys.list()) {
     const bool in_use = record.state == KeyState::kActive || record.state == KeyState::kStaged;
     if (record.purpose == Purpose::kAuth && in_use && record.spki == certified.spki) return;
   }
@@ -60,7 +60,7 @@ Bytes make_certificate(Call& call, const keys::KeyRecord& key, const pki::Reques
                        const IssuingRules& rules) {
   const auto& asked = call.request.sign_statement().certificate();
   const Bytes authority = authority_of(key, asked.authority());
-  const auto certified = check_certificate(asked, rules, call.state.services.clock->now());
+  const auto certified = check_certificate(asked, rules, call.state.services.clock.now());
   if (certified.use == pki::Use::kServer) require_own_server_key(call, certified);
   if (certified.spki == key.spki)
     throw Error(Code::kDenied, "not certified: a CA key cannot be the key of a client or server",
@@ -74,7 +74,7 @@ Bytes make_list(Call& call, const keys::KeyRecord& key, const pki::RequestSigner
                 const IssuingRules& rules) {
   const auto& asked = call.request.sign_statement().revocation_list();
   const Bytes authority = authority_of(key, asked.authority());
-  auto list = check_list(asked, rules, call.state.services.clock->now());
+  auto list = check_list(asked, rules, call.state.services.clock.now());
   const auto caller = call.principal.text();
   const ListDrafts::List which{key.kid.text(), asked.number()};
   if (asked.more()) {
@@ -91,7 +91,7 @@ Bytes make_list(Call& call, const keys::KeyRecord& key, const pki::RequestSigner
 Bytes make_ca_certificate(Call& call, const keys::KeyRecord& key,
                           const pki::RequestSigner& signer) {
   const auto& asked = call.request.sign_statement().ca_certificate();
-  const auto validity = check_ca_certificate(asked, call.state.services.clock->now());
+  const auto validity = check_ca_certificate(asked, call.state.services.clock.now());
   call.detail = "CA certificate of " + asked.subject();
   return pki::make_authority(key.spki, asked.subject(), validity, signer);
 }
@@ -104,9 +104,9 @@ std::string make_text(Call& call, const keys::KeyRecord& key) {
                 key.kid.text());
   require_purpose(call, key, envelope::signer_of(*statement));
   const auto payload = as_bytes(asked.payload());
-  envelope::require_statement(*statement, payload, key.kid, call.state.services.clock->now());
+  envelope::require_statement(*statement, payload, key.kid, call.state.services.clock.now());
   call.detail = asked.type();
-  return envelope::sign_jws(call.state.services.keys->ops(), info_of(key),
+  return envelope::sign_jws(call.state.services.keys.ops(), info_of(key),
                             default_signature(key.algorithm).value(), payload, asked.type());
 }
 
@@ -118,8 +118,8 @@ void sign_statement(Call& call, const keys::KeyRecord& key) {
     return reply.set_jws(make_text(call, key));
   require_purpose(call, key, Purpose::kCa);
   auto& services = call.state.services;
-  const auto rules = services.issuing ? services.issuing() : IssuingRules{};
-  const auto signer = signer_of(services.keys->ops(), key);
+  const auto rules = services.around.issuing();
+  const auto signer = signer_of(services.keys.ops(), key);
   Bytes der;
   switch (asked.statement_case()) {
     case SignStatementRequest::kCaCertificate:
@@ -153,8 +153,8 @@ void run_retype(Call& call) {
   auto& reply = *call.response.mutable_key_retype();
   const std::string reason = "retyped to " + std::string(name_of(*to));
   reply.set_changed(
-      call.state.services.keys->retype(call.key->name, *to, {reason, call.principal.text()}));
-  call.key = call.state.services.keys->find(call.key->name.text());
+      call.state.services.keys.retype(call.key->name, *to, {reason, call.principal.text()}));
+  call.key = call.state.services.keys.find(call.key->name.text());
   call.detail = reply.changed()
                     ? "from " + std::string(name_of(before == *to ? Purpose::kSign : before)) +
                           " to " + std::string(name_of(*to))

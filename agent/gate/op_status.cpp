@@ -55,10 +55,10 @@ void describe_pauses(const Call& call, wire::StatusReply& reply) {
     auto& out = *reply.add_paused();
     out.set_caller(pause.caller);
     out.set_kid(pause.kid);
-    out.set_key(services.keys->find(pause.kid).name.text());
+    out.set_key(services.keys.find(pause.kid).name.text());
     out.set_failures(pause.failures);
-    out.set_until(rfc3339(services.clock->now() + std::chrono::duration_cast<WallTime::duration>(
-                                                      pause.until - services.clock->now_steady())));
+    out.set_until(rfc3339(services.clock.now() + std::chrono::duration_cast<WallTime::duration>(
+                                                     pause.until - services.clock.now_steady())));
   }
 }
 
@@ -67,15 +67,15 @@ void describe_pauses(const Call& call, wire::StatusReply& reply) {
 void run_status(Call& call) {
   auto& services = call.state.services;
   auto& reply = *call.response.mutable_status();
-  auto& token = services.vault->token();
+  auto& token = services.vault.token();
   const bool administers = call.may(policy::Action::kAdmin, {}, {});
   const auto figures =
       administers ? SampledFigures::live(call.state) : call.state.figures.sampled(call.state);
   describe_token(figures.token, token.profile().name, *reply.mutable_token());
   reply.mutable_token()->set_cannot_exchange(
-      services.vault->missing_for_transfer(OaepHash::kSha1).empty()
+      services.vault.missing_for_transfer(OaepHash::kSha1).empty()
           ? ""
-          : services.vault->missing_for_transfer(OaepHash::kSha256));
+          : services.vault.missing_for_transfer(OaepHash::kSha256));
   const KeyDescriber describer(call.state);
   for (const auto& record : describer.sorted()) {
     const std::string purpose = policy_purpose(record);
@@ -85,22 +85,20 @@ void run_status(Call& call) {
   }
   describe_pauses(call, reply);
   reply.set_audit_records(figures.audit_records);
-  reply.set_audit_healthy(services.audit->healthy());
-  reply.set_audit_fault(services.audit->fault());
-  reply.set_ledger_epoch(services.keys->epoch());
-  reply.set_findings(static_cast<std::uint32_t>(services.keys->findings().size()));
+  reply.set_audit_healthy(services.audit.healthy());
+  reply.set_audit_fault(services.audit.fault());
+  reply.set_ledger_epoch(services.keys.epoch());
+  reply.set_findings(static_cast<std::uint32_t>(services.keys.findings().size()));
   reply.set_requests(figures.requests);
   reply.set_refused(figures.refused);
   reply.set_failed(figures.failed);
   reply.set_queued(figures.queued);
-  if (services.describe) services.describe(reply);
+  services.around.complete(reply);
 }
 
 // What changes is recorded by the daemon, which also reloads on a signal.
 void run_reload(Call& call) {
-  if (!call.state.services.reload)
-    throw Error(Code::kUnsupported, "this agent does not support reloads");
-  call.response.mutable_reload()->set_text(call.state.services.reload());
+  call.response.mutable_reload()->set_text(call.state.services.around.reload());
 }
 
 }  // namespace keyagent::gate

@@ -24,7 +24,7 @@ void resolve_task_take(Call& call) {
 // A worker asks each second: only a task that it gets is recorded.
 void run_task_take(Call& call) {
   auto& reply = *call.response.mutable_task_take();
-  there(call.state.services.link.task_take)(call.principal.uid, call.request.task_take(), reply);
+  call.state.services.link.task_take(call.principal.uid, call.request.task_take(), reply);
   if (!reply.has_task()) return;
   const auto& task = reply.task();
   call.detail =
@@ -38,20 +38,19 @@ void resolve_task_keep(Call& call) {
 
 void run_task_keep(Call& call) {
   auto& reply = *call.response.mutable_task_keep();
-  there(call.state.services.link.task_keep)(call.principal.uid, call.request.task_keep(), reply);
+  call.state.services.link.task_keep(call.principal.uid, call.request.task_keep(), reply);
 }
 
 // Which one it is says the task, and whether the handler may have it the policy.
 void resolve_task_credential(Call& call) {
   const auto& request = call.request.task_credential();
   resolve_handler(call, request.handler());
-  call.query.credential =
-      there(call.state.services.link.task_credential)(call.principal.uid, request);
+  call.query.credential = call.state.services.link.task_credential(call.principal.uid, request);
 }
 
 void run_task_credential(Call& call) {
   auto& reply = *call.response.mutable_task_credential();
-  there(call.state.services.link.credential)(call.query.credential, reply);
+  call.state.services.link.credential(call.query.credential, reply);
   call.detail = "credential " + escape_controls(call.query.credential) + " for task " +
                 escape_controls(call.request.task_credential().id()) + ", opened with " +
                 reply.credential().kid();
@@ -64,13 +63,13 @@ void resolve_task_end(Call& call) {
 void run_task_end(Call& call) {
   const auto& request = call.request.task_end();
   call.response.mutable_task_end();
-  there(call.state.services.link.task_end)(call.principal.uid, request);
+  call.state.services.link.task_end(call.principal.uid, request);
   call.detail = "task " + escape_controls(request.id()) + ", " + request.outcome();
 }
 
 void run_task_list(Call& call) {
   auto& reply = *call.response.mutable_task_list();
-  there(call.state.services.link.tasks)(reply);
+  call.state.services.link.tasks(reply);
   if (call.may(policy::Action::kAdmin, {}, {}) || call.may(policy::Action::kAudit, {}, {})) return;
   auto& tasks = *reply.mutable_tasks();
   const int before = tasks.size();

@@ -171,7 +171,7 @@ void resolve_key(Call& call, const std::string& which) {
   check_name("the name of the key", which);
   call.which = call.query.key = which;
   try {
-    call.key = call.state.services.keys->find(which);
+    call.key = call.state.services.keys.find(which);
     call.query.key = call.key->name.text();
     call.query.purpose = policy_purpose(*call.key);
   } catch (const Error& error) {
@@ -180,8 +180,8 @@ void resolve_key(Call& call, const std::string& which) {
 }
 
 WallTime believed_time(const Services& services) {
-  const WallTime believed = services.keys->believed();
-  return believed == WallTime{} ? services.clock->now() : believed;
+  const WallTime believed = services.keys.believed();
+  return believed == WallTime{} ? services.clock.now() : believed;
 }
 
 std::string policy_purpose(const keys::KeyRecord& record) {
@@ -216,8 +216,8 @@ void describe_key(const keys::KeyRecord& record, wire::Key& key) {
 }
 
 KeyDescriber::KeyDescriber(const State& state)
-    : keys_(*state.services.keys),
-      periods_(state.services.periods ? state.services.periods() : keys::Periods{}),
+    : keys_(state.services.keys),
+      periods_(state.services.around.periods()),
       used_(keys_.last_used()),
       now_(believed_time(state.services)),
       certificates_(state) {}

@@ -37,10 +37,10 @@ struct State {
   State(const GateOptions& options_in, Services services_in)
       : options(options_in),
         services(std::move(services_in)),
-        budget(*services.clock, options.failures_per_key_per_day),
-        proofs(*services.clock, proof_limits(options.proofs_per_minute)),
-        lost_keys(*services.clock),
-        limiter(*services.clock) {}
+        budget(services.clock, options.failures_per_key_per_day),
+        proofs(services.clock, proof_limits(options.proofs_per_minute)),
+        lost_keys(services.clock),
+        limiter(services.clock) {}
   static RateBudget::Limits proof_limits(std::uint32_t per_minute) {
     return {.burst = per_minute,
             .refill = std::chrono::milliseconds(std::chrono::minutes(1)) / per_minute};
@@ -55,7 +55,7 @@ struct State {
   RecipientIndex recipients;
   SampledFigures figures;
   UntypedKeys untyped;
-  ListDrafts lists{*services.clock};
+  ListDrafts lists{services.clock};
   std::mutex verify_mutex;  // one verification of the audit log at a time
 };
 
@@ -95,13 +95,6 @@ struct Operation {
   void (*run)(Call&) = nullptr;      // fills response; throws Error
   int patience = 1;                  // deadlines are so many times longer (key generation)
 };
-
-// What the daemon has given for it. Throws Error{kUnsupported} where there is nothing.
-template <class Hook>
-const Hook& there(const Hook& hook) {
-  if (hook) return hook;
-  throw Error(Code::kUnsupported, "this agent has no link to an instance");
-}
 
 // nullptr: no such operation.
 const Operation* find_operation(const wire::Request& request);
@@ -157,7 +150,7 @@ void with_generation_in_force(Call& call, Work work) {
     return work(*call.key);
   } catch (const Error& error) {
     if (error.code() != Code::kKeyState && error.code() != Code::kKeyNotPresent) throw;
-    auto now = call.state.services.keys->find(call.which);
+    auto now = call.state.services.keys.find(call.which);
     if (now.kid == call.key->kid) throw;
     call.key = std::move(now);
   }

@@ -7,8 +7,8 @@ namespace keyagent::gate {
 
 StatusFigures SampledFigures::live(const State& state) {
   const auto& counters = state.counters;
-  return {state.services.vault->token().status(),
-          state.services.audit->size(),
+  return {state.services.vault.token().status(),
+          state.services.audit.size(),
           counters.requests,
           counters.refused,
           counters.failed,
@@ -17,7 +17,7 @@ StatusFigures SampledFigures::live(const State& state) {
 
 StatusFigures SampledFigures::sampled(const State& state) {
   const std::lock_guard lock(mutex_);
-  const auto now = state.services.clock->now_steady();
+  const auto now = state.services.clock.now_steady();
   if (!figures_ || now - taken_ >= kInterval) {
     figures_ = live(state);
     taken_ = now;

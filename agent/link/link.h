@@ -4,6 +4,7 @@
 
 #include <memory>
 
+#include "agent/gate/surroundings.h"
 #include "agent/keys/rekey_runner.h"
 #include "agent/link/instance_connection.h"
 #include "agent/link/link_context.h"
@@ -12,30 +13,30 @@ namespace keyagent::link {
 
 // Thread-safe. Without an enrollment it is a file that does not exist: no thread, no socket, no
 // library. What `around.ask` needs must live until stop() has returned.
-class Link {
+class Link final : public gate::InstanceLink {
  public:
   explicit Link(LinkContext around);
-  ~Link();
+  ~Link() override;
 
   // Continues with the enrollment that is there, if there is one.
   void start();
   // No request to the gate begins anymore when it returns.
   void stop();
 
-  // For gate::LinkHooks. All throw Error.
-  void enroll(const wire::EnrollRequest& request, wire::EnrollReply& reply);
-  void leave(wire::Link& reply);
-  void describe(wire::Link& reply) const;
-  void credential(const std::string& name, wire::CredentialGetReply& reply);
-  void credentials(wire::CredentialListReply& reply);
+  void enroll(const wire::EnrollRequest& request, wire::EnrollReply& reply) override;
+  void leave(wire::Link& reply) override;
+  void describe(wire::Link& reply) const override;
+  void credential(const std::string& name, wire::CredentialGetReply& reply) override;
+  void credentials(wire::CredentialListReply& reply) override;
   void task_take(std::uint32_t uid, const wire::TaskTakeRequest& request,
-                 wire::TaskTakeReply& reply);
+                 wire::TaskTakeReply& reply) override;
   void task_keep(std::uint32_t uid, const wire::TaskKeepRequest& request,
-                 wire::TaskKeepReply& reply);
-  void task_end(std::uint32_t uid, const wire::TaskEndRequest& request);
-  std::string task_credential(std::uint32_t uid, const wire::TaskCredentialRequest& request) const;
-  bool runs_tasks(std::uint32_t uid) const;
-  void tasks(wire::TaskListReply& reply) const;
+                 wire::TaskKeepReply& reply) override;
+  void task_end(std::uint32_t uid, const wire::TaskEndRequest& request) override;
+  std::string task_credential(std::uint32_t uid,
+                              const wire::TaskCredentialRequest& request) const override;
+  bool runs_tasks(std::uint32_t uid) const override;
+  void tasks(wire::TaskListReply& reply) const override;
   // Goes to the instance as an event, as soon as there is a link.
   void report(const keys::KeyEvent& alarm);
   // What doctor says of it.

@@ -21,9 +21,9 @@ class Tasks {
   Tasks(const LinkContext& around, LinkStore& store, OwnKeys& keys, TlsLibrary& library,
         const InstanceConnection& uplink);
 
-  // For gate::LinkHooks. Throw Error: kKeyState (not trusted; the lease has gone), kDenied (another
-  // user's task), kBusy (others ask the instance; too many outcomes wait), kPeer (it is away).
-  // take() leaves the reply empty when there is no task, and while the instance is away.
+  // For gate::InstanceLink. Throw Error: kKeyState (not trusted; the lease has gone), kDenied
+  // (another user's task), kBusy (others ask the instance; too many outcomes wait), kPeer (it is
+  // away). take() leaves the reply empty when there is no task, and while the instance is away.
   void take(std::uint32_t uid, const wire::TaskTakeRequest& request, wire::TaskTakeReply& reply);
   // The name of the credential of a started task, for whoever shows its grant. Error{kDenied}: it
   // has none.

@@ -106,14 +106,15 @@ TEST_F(GateCensusTest, Fault154_AnEmptyScanCountsForTheCallersOwnKeysOnly) {
 }
 
 TEST_F(GateCensusTest, Fault154_TasksAreShownToWhoTookThem) {
-  Services all = services();
-  all.link.tasks = [](wire::TaskListReply& reply) {
-    for (const std::uint32_t uid : {kKeeper, kOther, kOther}) {
-      reply.add_tasks()->set_uid(uid);
-      reply.mutable_tasks()->rbegin()->set_handler("handler of " + std::to_string(uid));
+  struct TasksOfTwo final : NoLink {
+    void tasks(wire::TaskListReply& reply) const override {
+      for (const std::uint32_t uid : {kKeeper, kOther, kOther}) {
+        reply.add_tasks()->set_uid(uid);
+        reply.mutable_tasks()->rbegin()->set_handler("handler of " + std::to_string(uid));
+      }
     }
-  };
-  gate_ = std::make_unique<Gate>(options_, all, timer_.timer());
+  } link;
+  gate_ = std::make_unique<Gate>(options_, services(link), timer_.timer());
   wire::Request request;
   request.mutable_task_list();
   const auto own = ask(kKeeper, request).task_list();

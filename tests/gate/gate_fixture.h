@@ -112,7 +112,7 @@ rules:
     who: {user: "1002"}
 )";
 
-class GateTest : public testing::Test {
+class GateTest : public testing::Test, protected Surroundings {
  protected:
   static constexpr std::uint32_t kAdmin = 1000, kBackup = 1001, kSigner = 1002, kStranger = 1003;
 
@@ -132,21 +132,21 @@ class GateTest : public testing::Test {
     return options;
   }
 
-  Services services() {
-    Services out;
-    out.keys = &keys_;
-    out.rekeys = &runner_;
-    out.periods = [] { return keys::Periods{}; };
-    out.vault = &vault_;
-    out.audit = &audit_;
-    out.clock = &system_clock();
-    out.audit_folder = hsm_.folder() / "audit";
-    out.policy = [this] { return policy_; };
-    return out;
+  std::shared_ptr<const policy::Policy> policy() override { return policy_; }
+  std::string reload() override { return "reloaded"; }
+  Services services(InstanceLink& link) {
+    return {.keys = keys_,
+            .rekeys = runner_,
+            .vault = vault_,
+            .audit = audit_,
+            .clock = system_clock(),
+            .audit_folder = hsm_.folder() / "audit",
+            .around = *this,
+            .link = link};
   }
 
   Gate& gate() {
-    if (!gate_) gate_ = std::make_unique<Gate>(options_, services(), timer_.timer());
+    if (!gate_) gate_ = std::make_unique<Gate>(options_, services(no_link_), timer_.timer());
     return *gate_;
   }
 
@@ -216,6 +216,7 @@ class GateTest : public testing::Test {
   std::shared_ptr<const policy::Policy> policy_ = policy::parse_policy(kPolicy, "policy.yml");
   GateOptions options_;
   TimerThread timer_;
+  NoLink no_link_;
   std::unique_ptr<Gate> gate_;
 };
 

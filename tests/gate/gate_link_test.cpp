@@ -25,28 +25,27 @@ rules:
     who: {user: "1001"}
 )";
 
-class GateLinkTest : public GateTest {
+class GateLinkTest : private NoLink, public GateTest {
  protected:
   static constexpr std::uint32_t kDatabase = 1001;
   GateLinkTest() { policy_ = policy::parse_policy(kLinkPolicy, "policy.yml"); }
 
   Gate& linked() {
     if (gate_) return *gate_;
-    Services all = services();
-    all.link.credential = [this](const std::string& name, wire::CredentialGetReply& reply) {
-      asked_.push_back(name);
-      reply.set_value("s3cret");
-      reply.mutable_credential()->set_version(7);
-    };
-    all.link.credentials = [](wire::CredentialListReply& reply) {
-      for (const char* name : {"db-main", "mail"}) reply.add_credentials()->set_name(name);
-    };
-    all.link.enroll = [](const wire::EnrollRequest& request, wire::EnrollReply& reply) {
-      reply.mutable_link()->set_agent(request.agent());
-      reply.mutable_link()->set_state("pending");
-    };
-    gate_ = std::make_unique<Gate>(options_, all, timer_.timer());
+    gate_ = std::make_unique<Gate>(options_, services(*this), timer_.timer());
     return *gate_;
+  }
+  void credential(const std::string& name, wire::CredentialGetReply& reply) override {
+    asked_.push_back(name);
+    reply.set_value("s3cret");
+    reply.mutable_credential()->set_version(7);
+  }
+  void credentials(wire::CredentialListReply& reply) override {
+    for (const char* name : {"db-main", "mail"}) reply.add_credentials()->set_name(name);
+  }
+  void enroll(const wire::EnrollRequest& request, wire::EnrollReply& reply) override {
+    reply.mutable_link()->set_agent(request.agent());
+    reply.mutable_link()->set_state("pending");
   }
 
   wire::Response as_agent(wire::Request request) {

@@ -37,19 +37,15 @@ class GateStatementTest : public GateTest {
 
   GateStatementTest() {
     policy_ = policy::parse_policy(kRules, "policy.yml");
-    gate_ = std::make_unique<Gate>(options_, with_rules(), timer_.timer());
+    gate_ = std::make_unique<Gate>(options_, services(no_link_), timer_.timer());
     ca_ = create("instance-ca", "ca");
     confirm_ = create("instance-confirm", "confirm");
     identity_ = create("exchange-identity", "identity");
     tls_ = create("instance-tls", "auth");
   }
-  Services with_rules() {
-    Services out = services();
-    out.issuing = [this] { return rules_; };
-    return out;
-  }
+  IssuingRules issuing() override { return rules_; }
   wire::Response ask(std::uint32_t uid, wire::Request request) {
-    if (!gate_) gate_ = std::make_unique<Gate>(options_, with_rules(), timer_.timer());
+    if (!gate_) gate_ = std::make_unique<Gate>(options_, services(no_link_), timer_.timer());
     return GateTest::ask(uid, std::move(request));
   }
   static std::int64_t in(std::chrono::seconds time) {

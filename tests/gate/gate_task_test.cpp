@@ -26,30 +26,30 @@ rules:
     who: {user: "1001"}
 )";
 
-class GateTaskTest : public GateTest {
+class GateTaskTest : private NoLink, public GateTest {
  protected:
   static constexpr std::uint32_t kWorker = 1001;
   GateTaskTest() { policy_ = policy::parse_policy(kTaskPolicy, "policy.yml"); }
 
-  void link() {
-    Services all = services();
-    all.link.task_take = [this](std::uint32_t uid, const auto& request, auto& reply) {
-      uids_.push_back(uid);
-      if (fails_) throw Error(Code::kKeyState, "not enrolled");
-      if (!there_) return;
-      reply.mutable_task()->set_id("0123456789abcdef0123456789abcdef");
-      reply.mutable_task()->set_handler(request.handler());
-      reply.mutable_task()->set_attempt(3);
-      reply.mutable_task()->set_input(R"({"canary":4711})");
-    };
-    all.link.task_credential = [this](std::uint32_t, const auto&) { return credential_; };
-    all.link.credential = [](const std::string& name, wire::CredentialGetReply& reply) {
-      reply.set_value("value of " + name);
-    };
-    all.link.runs_tasks = [this](std::uint32_t uid) { return uid == runs_as_; };
-    all.link.task_end = [](std::uint32_t, const auto&) {};
-    gate_ = std::make_unique<Gate>(options_, all, timer_.timer());
+  void link() { gate_ = std::make_unique<Gate>(options_, services(*this), timer_.timer()); }
+  void task_take(std::uint32_t uid, const wire::TaskTakeRequest& request,
+                 wire::TaskTakeReply& reply) override {
+    uids_.push_back(uid);
+    if (fails_) throw Error(Code::kKeyState, "not enrolled");
+    if (!there_) return;
+    reply.mutable_task()->set_id("0123456789abcdef0123456789abcdef");
+    reply.mutable_task()->set_handler(request.handler());
+    reply.mutable_task()->set_attempt(3);
+    reply.mutable_task()->set_input(R"({"canary":4711})");
   }
+  std::string task_credential(std::uint32_t, const wire::TaskCredentialRequest&) const override {
+    return credential_;
+  }
+  void credential(const std::string& name, wire::CredentialGetReply& reply) override {
+    reply.set_value("value of " + name);
+  }
+  bool runs_tasks(std::uint32_t uid) const override { return uid == runs_as_; }
+  void task_end(std::uint32_t, const wire::TaskEndRequest&) override {}
   static wire::Request take(const std::string& handler) {
     wire::Request request;
     request.mutable_task_take()->set_handler(handler);

@@ -61,7 +61,7 @@ class AheadClock final : public Clock {
   std::atomic<long long> ahead_ms_{0};
 };
 
-class LinkTest : public gate::GateTest {
+class LinkTest : private gate::InstanceLink, public gate::GateTest {
  protected:
   static constexpr std::uint32_t kDatabase = 1001;
 
@@ -78,27 +78,43 @@ class LinkTest : public gate::GateTest {
   }
 
   void open_gate() {
-    gate::Services all = services();
-    all.rekeys = runner_of_link_.get();
-    all.link.enroll = [this](const auto& request, auto& reply) { link_->enroll(request, reply); };
-    all.link.leave = [this](auto& reply) { link_->leave(reply); };
-    all.link.status = [this](auto& reply) { link_->describe(reply); };
-    all.link.credential = [this](const auto& name, auto& reply) { link_->credential(name, reply); };
-    all.link.credentials = [this](auto& reply) { link_->credentials(reply); };
-    all.link.task_take = [this](auto uid, const auto& request, auto& reply) {
-      link_->task_take(uid, request, reply);
-    };
-    all.link.task_keep = [this](auto uid, const auto& request, auto& reply) {
-      link_->task_keep(uid, request, reply);
-    };
-    all.link.task_credential = [this](auto uid, const auto& request) {
-      return link_->task_credential(uid, request);
-    };
-    all.link.runs_tasks = [this](auto uid) { return link_->runs_tasks(uid); };
-    all.link.task_end = [this](auto uid, const auto& request) { link_->task_end(uid, request); };
-    all.link.tasks = [this](auto& reply) { link_->tasks(reply); };
+    gate::Services all{.keys = keys_,
+                       .rekeys = *runner_of_link_,
+                       .vault = vault_,
+                       .audit = audit_,
+                       .clock = system_clock(),
+                       .audit_folder = hsm_.folder() / "audit",
+                       .around = *this,
+                       .link = *this};
     gate_ = std::make_unique<gate::Gate>(options_, all, timer_.timer());
   }
+  // To the link of now: a test may start another.
+  void enroll(const wire::EnrollRequest& request, wire::EnrollReply& reply) override {
+    link_->enroll(request, reply);
+  }
+  void leave(wire::Link& reply) override { link_->leave(reply); }
+  void describe(wire::Link& reply) const override { link_->describe(reply); }
+  void credential(const std::string& name, wire::CredentialGetReply& reply) override {
+    link_->credential(name, reply);
+  }
+  void credentials(wire::CredentialListReply& reply) override { link_->credentials(reply); }
+  void task_take(std::uint32_t uid, const wire::TaskTakeRequest& request,
+                 wire::TaskTakeReply& reply) override {
+    link_->task_take(uid, request, reply);
+  }
+  void task_keep(std::uint32_t uid, const wire::TaskKeepRequest& request,
+                 wire::TaskKeepReply& reply) override {
+    link_->task_keep(uid, request, reply);
+  }
+  void task_end(std::uint32_t uid, const wire::TaskEndRequest& request) override {
+    link_->task_end(uid, request);
+  }
+  std::string task_credential(std::uint32_t uid,
+                              const wire::TaskCredentialRequest& request) const override {
+    return link_->task_credential(uid, request);
+  }
+  bool runs_tasks(std::uint32_t uid) const override { return link_->runs_tasks(uid); }
+  void tasks(wire::TaskListReply& reply) const override { link_->tasks(reply); }
 
   // As at a start of the agent. REQUIRES: the link before it has stopped.
   void open_link() {
