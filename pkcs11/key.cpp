@@ -66,14 +66,15 @@ Bytes generate(Session& session, const KeySpec& spec) {
 }
 
 bool destroy(Session& session, const Bytes& cka_id) {
-  // The private half first: a crash in between leaves a public key, which can do nothing.
+  // The private half first: a crash in between leaves a public key, which can do nothing. By class,
+  // not by what is read: where no attribute can be read, nothing must stay.
   for (const CK_OBJECT_CLASS object_class : {CKO_PRIVATE_KEY, CKO_SECRET_KEY, CKO_PUBLIC_KEY}) {
-    for (const auto& object : find_objects(session, cka_id)) {
-      if (object.object_class != object_class) continue;
-      check_expecting(session.c().C_DestroyObject(session.handle(), object.handle),
-                      "C_DestroyObject", {CKR_OBJECT_HANDLE_INVALID});
+    const KeyId id{cka_id, object_class};
+    for (const CK_OBJECT_HANDLE handle : find_handles(session, id)) {
+      check_expecting(session.c().C_DestroyObject(session.handle(), handle), "C_DestroyObject",
+                      {CKR_OBJECT_HANDLE_INVALID});
     }
-    session.forget({cka_id, object_class});
+    session.forget(id);
   }
   return find_objects(session, cka_id).empty();
 }

@@ -36,27 +36,40 @@ std::vector<CK_OBJECT_HANDLE> find_all(Session& session, Attributes& wanted) {
   return all;
 }
 
-// nullopt: not there, not readable, or of a length that no attribute of ours has (RELIABILITY 52).
+// CKR_GENERAL_ERROR also for a length that no attribute of ours has (RELIABILITY 52).
+CK_RV read_into(Session& session, CK_OBJECT_HANDLE object, CK_ATTRIBUTE_TYPE type, Bytes& value) {
+  CK_ATTRIBUTE attribute{type, nullptr, 0};
+  CK_RV rv = session.c().C_GetAttributeValue(session.handle(), object, &attribute, 1);
+  if (rv != CKR_OK) return rv;
+  if (attribute.ulValueLen > kLargestAttribute) return CKR_GENERAL_ERROR;
+  value.resize(attribute.ulValueLen);
+  attribute.pValue = value.data();
+  rv = session.c().C_GetAttributeValue(session.handle(), object, &attribute, 1);
+  if (rv != CKR_OK) return rv;
+  if (attribute.ulValueLen > value.size()) return CKR_GENERAL_ERROR;
+  value.resize(attribute.ulValueLen);
+  return CKR_OK;
+}
+
+// nullopt: not there or not readable.
 std::optional<Bytes> read_attribute(Session& session, CK_OBJECT_HANDLE object,
                                     CK_ATTRIBUTE_TYPE type) {
-  CK_ATTRIBUTE attribute{type, nullptr, 0};
-  const CK_RV sized = session.c().C_GetAttributeValue(session.handle(), object, &attribute, 1);
-  if (sized != CKR_OK || attribute.ulValueLen > kLargestAttribute) return std::nullopt;
-  Bytes value(attribute.ulValueLen);
-  attribute.pValue = value.data();
-  if (session.c().C_GetAttributeValue(session.handle(), object, &attribute, 1) != CKR_OK)
-    return std::nullopt;
-  if (attribute.ulValueLen > value.size()) return std::nullopt;
-  value.resize(attribute.ulValueLen);
+  Bytes value;
+  if (read_into(session, object, type, value) != CKR_OK) return std::nullopt;
   return value;
+}
+
+CK_RV read_into(Session& session, CK_OBJECT_HANDLE object, CK_ATTRIBUTE_TYPE type,
+                CK_ULONG& value) {
+  CK_ATTRIBUTE attribute{type, &value, sizeof value};
+  const CK_RV rv = session.c().C_GetAttributeValue(session.handle(), object, &attribute, 1);
+  return rv == CKR_OK && attribute.ulValueLen != sizeof value ? CKR_GENERAL_ERROR : rv;
 }
 
 std::optional<CK_ULONG> read_ulong(Session& session, CK_OBJECT_HANDLE object,
                                    CK_ATTRIBUTE_TYPE type) {
   CK_ULONG value = 0;
-  CK_ATTRIBUTE attribute{type, &value, sizeof value};
-  const CK_RV rv = session.c().C_GetAttributeValue(session.handle(), object, &attribute, 1);
-  if (rv != CKR_OK || attribute.ulValueLen != sizeof value) return std::nullopt;
+  if (read_into(session, object, type, value) != CKR_OK) return std::nullopt;
   return value;
 }
 
@@ -68,21 +81,38 @@ std::optional<bool> read_bool(Session& session, CK_OBJECT_HANDLE object, CK_ATTR
   return value != CK_FALSE;
 }
 
+// Whether the token failed, rather than this object alone: what it does not read is not absent.
+bool is_of_token(CK_RV rv) {
+  switch (rv_class(rv)) {
+    case RvClass::kSession:
+    case RvClass::kDevice:
+    case RvClass::kCapacity:
+    case RvClass::kLogin:
+      return true;
+    default:
+      return false;
+  }
+}
+
+// An object that another session destroyed meanwhile has no class anymore, and what a crash left of
+// one may have none: such an object is left out.
 std::vector<ObjectInfo> describe_all(Session& session, Attributes& wanted) {
   std::vector<ObjectInfo> infos;
+  CK_RV unreadable = CKR_OK;
   for (const CK_OBJECT_HANDLE handle : find_all(session, wanted)) {
     ObjectInfo info;
     info.handle = handle;
-    // An object that another session destroyed meanwhile has no class anymore.
-    const auto object_class = read_ulong(session, handle, CKA_CLASS);
-    if (!object_class) continue;
-    info.object_class = *object_class;
+    const CK_RV rv = read_into(session, handle, CKA_CLASS, info.object_class);
+    if (is_of_token(rv)) check(rv, "C_GetAttributeValue");
+    if (rv_class(rv) == RvClass::kAmbiguous) unreadable = rv;
+    if (rv != CKR_OK) continue;
     info.cka_id = read_attribute(session, handle, CKA_ID).value_or(Bytes{});
     const auto label = read_attribute(session, handle, CKA_LABEL).value_or(Bytes{});
     info.label.assign(label.begin(), label.end());
     info.key_type = read_ulong(session, handle, CKA_KEY_TYPE);
     infos.push_back(std::move(info));
   }
+  if (infos.empty()) check(unreadable, "C_GetAttributeValue");
   return infos;
 }
 
@@ -165,9 +195,7 @@ bool try_to_copy(Session& session, CK_OBJECT_HANDLE key, CK_OBJECT_CLASS object_
 }
 
 CK_OBJECT_HANDLE find_token_object(Session& session, const KeyId& id) {
-  Attributes wanted;
-  wanted.add_ulong(CKA_CLASS, id.object_class).add(CKA_ID, id.cka_id).add_bool(CKA_TOKEN, true);
-  const auto found = find_all(session, wanted);
+  const auto found = find_handles(session, id);
   if (found.size() != 1) {
     throw Error(Error::Kind::kObject, "the token has " + std::to_string(found.size()) +
                                           " key objects under this CKA_ID, not one");
@@ -191,14 +219,23 @@ std::vector<ObjectInfo> find_objects(Session& session, const Bytes& cka_id) {
   return describe_all(session, wanted);
 }
 
+std::vector<CK_OBJECT_HANDLE> find_handles(Session& session, const KeyId& id) {
+  Attributes wanted;
+  wanted.add_bool(CKA_TOKEN, true).add_ulong(CKA_CLASS, id.object_class).add(CKA_ID, id.cka_id);
+  return find_all(session, wanted);
+}
+
 std::vector<Bytes> read_data(Session& session, const std::string& application,
                              const std::string& label) {
   Attributes wanted;
   select_data(wanted, application, label);
   std::vector<Bytes> values;
   for (const CK_OBJECT_HANDLE handle : find_all(session, wanted)) {
-    if (auto value = read_attribute(session, handle, CKA_VALUE))
-      values.push_back(std::move(*value));
+    Bytes value;
+    const CK_RV rv = read_into(session, handle, CKA_VALUE, value);
+    if (rv == CKR_OBJECT_HANDLE_INVALID) continue;  // replaced meanwhile
+    check(rv, "C_GetAttributeValue");
+    values.push_back(std::move(value));
   }
   return values;
 }

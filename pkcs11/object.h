@@ -18,13 +18,17 @@ struct ObjectInfo {
   std::optional<CK_KEY_TYPE> key_type;
 };
 
-// All objects that this session sees, or those of one class. Pages by 64.
+// All objects that this session sees, or those of one class. Pages by 64. Throws where the token
+// does not read them: they are not absent.
 std::vector<ObjectInfo> list_objects(Session& session,
                                      std::optional<CK_OBJECT_CLASS> object_class = {});
 // Those with this id, of any class.
 std::vector<ObjectInfo> find_objects(Session& session, const Bytes& cka_id);
+// Of one class; reads no attribute.
+std::vector<CK_OBJECT_HANDLE> find_handles(Session& session, const KeyId& id);
 
 // Private data objects (CKO_DATA) of one application and label: small facts that live in the token.
+// Throws for one that cannot be read.
 std::vector<Bytes> read_data(Session& session, const std::string& application,
                              const std::string& label);
 // Writes a new one, then destroys the older ones: after a crash there may be two, never none.

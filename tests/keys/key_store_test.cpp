@@ -289,6 +289,37 @@ TEST_F(KeyStoreTest, Fault060_AKeyWhoseCustodyCannotBeReadBackIsNotUsed) {
   EXPECT_TRUE(store_->list().empty());
 }
 
+TEST_F(KeyStoreTest, Fault060_NothingStaysOfAKeyOfWhichNoAttributeCanBeRead) {
+  for (const char* rv : {"0x5", "0x12", "0x30"}) {
+    for (const auto purpose : {Purpose::kStorage, Purpose::kSign}) {
+      SCOPED_TRACE(std::string(rv) + " " + std::string(name_of(purpose)));
+      shim::set_faults(std::string("C_GetAttributeValue:from=1:rv=") + rv);
+      EXPECT_NE(code_of([&] { make("vault", purpose); }), Code::kOk);
+      open();
+      EXPECT_EQ(token_keys(), 0u);
+      EXPECT_TRUE(store_->findings().empty()) << store_->findings()[0].text;
+      EXPECT_TRUE(store_->list().empty());
+    }
+  }
+}
+
+TEST_F(KeyStoreTest, Fault164_ATokenThatReadsNoAttributeHasLostNoKey) {
+  const auto record = make("signer");
+  for (const char* rv : {"0x5", "0x30"}) {
+    SCOPED_TRACE(rv);
+    shim::set_faults(std::string("C_GetAttributeValue:from=1:rv=") + rv);
+    EXPECT_EQ(code_of([&] { vault_.find(record.cka_id); }), Code::kTokenFault);
+    EXPECT_EQ(code_of([&] { vault_.objects(); }), Code::kTokenFault);
+    EXPECT_EQ(code_of([&] { vault_.read_fact("ledger-epoch"); }), Code::kTokenFault)
+        << "no epoch would be no rollback";
+    EXPECT_EQ(code_of([&] { store_->reconcile(); }), Code::kTokenFault);
+    EXPECT_TRUE(store_->findings().empty()) << "no key is lost";
+    shim::clear();
+    store_->reconcile();
+    EXPECT_TRUE(store_->findings().empty());
+  }
+}
+
 // Another token of our label, with a key of its own under the CKA_ID of ours.
 TEST(TwinToken, Fault008_AnotherTokenOfTheSameLabelSignsNothing) {
   const test::SoftHsm hsm;

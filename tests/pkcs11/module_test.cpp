@@ -206,8 +206,8 @@ TEST_P(WrongLengthTest, Fault052_AnAttributeOfAnotherLengthIsNoPublicKeyAndNoMem
   open_with_key();
   spoil("C_GetAttributeValue");
   EXPECT_ANY_THROW(token_->run([&](Session& session) { return read_public_key(session, id()); }));
-  const auto listed = token_->run([](Session& session) { return list_objects(session); });
-  EXPECT_TRUE(listed.empty()) << "an object whose class cannot be read";
+  EXPECT_ANY_THROW(token_->run([](Session& session) { return list_objects(session); }))
+      << "objects whose class cannot be read are not absent";
 }
 
 TEST_P(WrongLengthTest, Fault052_ASlotCountOfAnotherLengthIsNoAllocation) {
