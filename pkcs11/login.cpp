@@ -7,7 +7,9 @@
 #include <fcntl.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <fstream>
+#include <utility>
 
 #include "pkcs11/error.h"
 
@@ -17,6 +19,8 @@ namespace {
 // 16 MiB, two passes: a stolen file costs an attacker tens of milliseconds a guess, and a start of
 // the agent no more.
 constexpr std::size_t kMemoryKib = 16384, kPasses = 2, kLanes = 1, kHash = 32, kSalt = 16;
+constexpr std::size_t kPinPart = 2 * kSalt + 1 + 2 * kHash;  // "salt:hash"
+constexpr std::size_t kMostTokens = 8;                       // that one file remembers
 
 std::string hash_pin(const SecretBytes& pin, const SecretBytes& salt) {
   const auto family = Botan::PasswordHashFamily::create_or_throw("Argon2id");
@@ -71,6 +75,40 @@ SecretBytes get_pin(const PinSource& source) {
   }
 }
 
+std::string line_of(const SecretBytes& pin, const std::string& token) {
+  SecretBytes salt(kSalt);
+  Botan::system_rng().randomize(salt.data(), salt.size());
+  return Botan::hex_encode(salt.data(), salt.size(), false) + ":" + hash_pin(pin, salt) + ":" +
+         token;
+}
+
+// Version 0.1.0 wrote no token: the line is of any.
+bool is_of_token(const std::string& line, const std::string& token) {
+  return line.size() <= kPinPart || line.substr(kPinPart) == ":" + token;
+}
+
+bool is_of_pin(const std::string& line, const SecretBytes& pin) {
+  if (line.size() < kPinPart || line[2 * kSalt] != ':') return false;
+  const auto salt = Botan::hex_decode_locked(line.substr(0, 2 * kSalt));
+  return hash_pin(pin, salt) == line.substr(2 * kSalt + 1, 2 * kHash);
+}
+
+bool erase_token(std::vector<std::string>& lines, const std::string& token) {
+  return std::erase_if(lines, [&](const auto& line) { return is_of_token(line, token); }) > 0;
+}
+
+void put_first(std::vector<std::string>& lines, std::string line, const std::string& token) {
+  erase_token(lines, token);
+  lines.insert(lines.begin(), std::move(line));
+  if (lines.size() > kMostTokens) lines.resize(kMostTokens);
+}
+
+std::string text_of(const std::vector<std::string>& lines) {
+  std::string text;
+  for (const auto& line : lines) text += line + "\n";
+  return text;
+}
+
 bool in_user_state(CK_FUNCTION_LIST& c, CK_SESSION_HANDLE session) {
   CK_SESSION_INFO info{};
   check(c.C_GetSessionInfo(session, &info), "C_GetSessionInfo");
@@ -79,40 +117,46 @@ bool in_user_state(CK_FUNCTION_LIST& c, CK_SESSION_HANDLE session) {
 
 }  // namespace
 
-std::string RefusedPin::read() const {
-  if (!memory_.empty() || file_.empty()) return memory_;
+std::string identity_of(const CK_TOKEN_INFO& info) {
+  return Botan::hex_encode(info.label, sizeof info.label) +
+         Botan::hex_encode(info.serialNumber, sizeof info.serialNumber) +
+         ((info.flags & CKF_USER_PIN_INITIALIZED) != 0 ? "+" : "-");
+}
+
+RefusedPin::Lines RefusedPin::recorded() const {
+  if (!recorded_.empty() || file_.empty()) return recorded_;
+  Lines lines;
   std::ifstream in(file_);
-  std::string text;
-  std::getline(in, text);
-  return text;
+  for (std::string line; lines.size() < kMostTokens && std::getline(in, line);)
+    lines.push_back(line);
+  return lines;
 }
 
-bool RefusedPin::is(const SecretBytes& pin) const {
-  const std::string text = read();
-  if (text.size() != 2 * kSalt + 1 + 2 * kHash || text[2 * kSalt] != ':') return false;
-  const auto salt = Botan::hex_decode_locked(text.substr(0, 2 * kSalt));
-  return hash_pin(pin, salt) == text.substr(2 * kSalt + 1);
+bool RefusedPin::is(const SecretBytes& pin, const std::string& token) const {
+  const auto matches = [&](const std::string& line) {
+    return is_of_token(line, token) && is_of_pin(line, pin);
+  };
+  const Lines lines = recorded();
+  return std::any_of(noted_.begin(), noted_.end(), matches) ||
+         std::any_of(lines.begin(), lines.end(), matches);
 }
 
-std::string RefusedPin::salted_hash(const SecretBytes& pin) {
-  SecretBytes salt(kSalt);
-  Botan::system_rng().randomize(salt.data(), salt.size());
-  return Botan::hex_encode(salt.data(), salt.size(), false) + ":" + hash_pin(pin, salt);
-}
-
-void RefusedPin::note_here(const SecretBytes& pin) {
-  memory_ = salted_hash(pin);
+void RefusedPin::note_here(const SecretBytes& pin, const std::string& token) {
+  put_first(noted_, line_of(pin, token), token);
   locked_ = false;
 }
 
-void RefusedPin::note_locked(const SecretBytes& pin) {
-  memory_ = salted_hash(pin);
+void RefusedPin::note_locked(const SecretBytes& pin, const std::string& token) {
+  note_here(pin, token);
   locked_ = true;
 }
 
-void RefusedPin::remember(const SecretBytes& pin) {
-  note_here(pin);
-  if (!file_.empty() && !write_private(file_, memory_)) {
+void RefusedPin::remember(const SecretBytes& pin, const std::string& token) {
+  recorded_ = recorded();
+  put_first(recorded_, line_of(pin, token), token);
+  erase_token(noted_, token);
+  locked_ = false;
+  if (!file_.empty() && !write_private(file_, text_of(recorded_))) {
     throw Error(Error::Kind::kPinRefused, "the token refused the PIN, and " + file_.string() +
                                               " cannot be written to record it");
   }
@@ -124,11 +168,18 @@ bool RefusedPin::recordable() const {
   return ::faccessat(AT_FDCWD, folder.c_str(), W_OK | X_OK, AT_EACCESS) == 0;
 }
 
-void RefusedPin::clear() {
-  memory_.clear();
+void RefusedPin::clear(const std::string& token) {
+  erase_token(noted_, token);
   locked_ = false;
+  recorded_ = recorded();
+  const bool erased = erase_token(recorded_, token);
+  if (file_.empty()) return;
   std::error_code ignored;
-  if (!file_.empty() && std::filesystem::remove(file_, ignored)) sync_folder_of(file_);
+  if (recorded_.empty()) {
+    if (std::filesystem::remove(file_, ignored)) sync_folder_of(file_);
+  } else if (erased) {
+    write_private(file_, text_of(recorded_));
+  }
 }
 
 void log_in(CK_FUNCTION_LIST& functions, CK_SESSION_HANDLE session, const CK_TOKEN_INFO& info,
@@ -137,7 +188,8 @@ void log_in(CK_FUNCTION_LIST& functions, CK_SESSION_HANDLE session, const CK_TOK
   if (profile.pin_flags && (info.flags & CKF_USER_PIN_LOCKED) != 0) refuse_locked(profile);
   if (profile.pin_flags && (info.flags & CKF_USER_PIN_FINAL_TRY) != 0) refuse_last_try(profile);
   SecretBytes pin = get_pin(source);
-  if (refused.is(pin)) {
+  const std::string token = identity_of(info);
+  if (refused.is(pin, token)) {
     if (refused.locked()) refuse_locked(profile);
     throw Error(Error::Kind::kPinRefused,
                 "the token refused this PIN before; it is not retried until it changes");
@@ -153,18 +205,18 @@ void log_in(CK_FUNCTION_LIST& functions, CK_SESSION_HANDLE session, const CK_TOK
       functions.C_Login(session, CKU_USER, pin.data(), static_cast<CK_ULONG>(pin.size()));
   switch (rv) {
     case CKR_OK:
-      refused.clear();
+      refused.clear(token);
       return;
     case CKR_USER_ALREADY_LOGGED_IN:
       if (in_user_state(functions, session)) return;
       break;
     case CKR_PIN_LOCKED:
-      refused.note_locked(pin);
+      refused.note_locked(pin, token);
       refuse_locked(profile);
     case CKR_PIN_INCORRECT:
     case CKR_PIN_INVALID:
     case CKR_PIN_LEN_RANGE:
-      refused.remember(pin);
+      refused.remember(pin, token);
       throw Error(
           Error::Kind::kPinRefused,
           "the token refused the PIN (" + rv_name(rv) + "); it is not retried until it changes",
@@ -173,7 +225,7 @@ void log_in(CK_FUNCTION_LIST& functions, CK_SESSION_HANDLE session, const CK_TOK
       break;
   }
   if (rv_class(rv) == RvClass::kPin) {  // expired, not initialized, the SO is logged in
-    refused.note_here(pin);
+    refused.note_here(pin, token);
     throw Error(Error::Kind::kPinRefused, "C_Login: " + rv_name(rv), rv);
   }
   check(rv == CKR_OK ? CKR_GENERAL_ERROR : rv, "C_Login");

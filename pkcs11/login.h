@@ -6,35 +6,41 @@
 
 #include <filesystem>
 #include <string>
+#include <vector>
 
 #include "pkcs11/profile.h"
 #include "pkcs11/secret.h"
 
 namespace keyagent::pkcs11 {
 
-// Remembers the PIN that the token refused as an Argon2id hash, in memory and in a file (0600)
-// where one is named. One thread at a time.
+// Which token it is: another text for another token of the same label, and once a user PIN was set
+// in one that had none.
+std::string identity_of(const CK_TOKEN_INFO& info);
+
+// Remembers the PIN that a token (identity_of()) refused as an Argon2id hash, in memory and in a
+// file (0600) where one is named. One thread at a time.
 class RefusedPin {
  public:
   explicit RefusedPin(std::filesystem::path file) : file_(std::move(file)) {}
-  bool is(const SecretBytes& pin) const;
+  bool is(const SecretBytes& pin, const std::string& token) const;
   // Throws Error{kPinRefused} when the file cannot be written: an attempt that would be forgotten
   // must not be repeated.
-  void remember(const SecretBytes& pin);
+  void remember(const SecretBytes& pin, const std::string& token);
   // False: a refusal could not be written to its file.
   bool recordable() const;
-  void clear();
+  void clear(const std::string& token);
   // For this process's life only: the reason is not the PIN itself (it has expired, say).
-  void note_here(const SecretBytes& pin);
+  void note_here(const SecretBytes& pin, const std::string& token);
   // The same: the token said that its PIN is locked, whatever its flags say.
-  void note_locked(const SecretBytes& pin);
+  void note_locked(const SecretBytes& pin, const std::string& token);
   bool locked() const { return locked_; }
 
  private:
-  static std::string salted_hash(const SecretBytes& pin);
-  std::string read() const;
+  using Lines = std::vector<std::string>;  // "salt:hash:token" in hex, the newest first
+  Lines recorded() const;
   std::filesystem::path file_;
-  std::string memory_;  // "salt:hash" in hex
+  Lines recorded_;  // as in the file; empty: not read
+  Lines noted_;     // those that are not in the file
   bool locked_ = false;
 };
 

@@ -159,20 +159,21 @@ class PinSubject final : public Listed {
  public:
   explicit PinSubject(const fs::path& folder) : file_(folder / "refused-pin"), refused_(file_) {
     for (const std::string pin : {"1111", "2222"})
-      steps_.emplace_back([this, pin] { refused_.remember(secret(pin)); });
-    steps_.emplace_back([this] { refused_.clear(); });
-    steps_.emplace_back([this] { refused_.remember(secret("3333")); });
+      steps_.emplace_back([this, pin] { refused_.remember(secret(pin), kToken); });
+    steps_.emplace_back([this] { refused_.clear(kToken); });
+    steps_.emplace_back([this] { refused_.remember(secret("3333"), kToken); });
   }
   // One that cannot be read is one that would be tried again.
   std::string look() override {
     const pkcs11::RefusedPin kept(file_);
     for (const std::string pin : {"1111", "2222", "3333"})
-      if (kept.is(secret(pin))) return pin;
+      if (kept.is(secret(pin), kToken)) return pin;
     if (fs::exists(file_)) throw std::runtime_error("the marker is of no PIN");
     return "none";
   }
 
  private:
+  static constexpr const char* kToken = "a token";
   static pkcs11::SecretBytes secret(const std::string& pin) { return {pin.begin(), pin.end()}; }
   const fs::path file_;
   pkcs11::RefusedPin refused_;

@@ -91,6 +91,85 @@ TEST_F(LoginTest, Fault024_TheMemoryOfARefusedPinIsPrivateAndHashed) {
   EXPECT_THAT(token_->status().detail, Not(HasSubstr("wrong-canary")));
 }
 
+// The agent names its token by the label, as scripts/provision-token writes it.
+class NewTokenTest : public LoginTest {
+ protected:
+  NewTokenTest() {
+    options_.selector.serial.clear();
+    options_.refused_pin_file = hsm_.folder() / "refused-pin";
+  }
+  std::string module() const { return hsm_.profile().modules.front().string(); }
+  void tool(const std::string& words) const {
+    test::run_command("SOFTHSM2_CONF='" + hsm_.conf().string() + "' " + words);
+  }
+  void delete_token() const { tool("softhsm2-util --delete-token --token " + hsm_.label()); }
+};
+
+TEST_F(NewTokenTest, Fault024_APinThatOneTokenRefusedIsTriedWithTheTokenThatReplacedIt) {
+  use_pin("new-pin-canary");
+  open();
+  EXPECT_EQ(token_->status().state, TokenState::kPinRefused);
+  token_.reset();
+  delete_token();
+  tool("softhsm2-util --init-token --free --label " + hsm_.label() +
+       " --pin new-pin-canary --so-pin " + hsm_.so_pin());
+  open();
+  EXPECT_EQ(token_->status().state, TokenState::kUp) << token_->status().detail;
+  EXPECT_EQ(shim::count("C_Login"), 2u);
+}
+
+TEST_F(NewTokenTest, Fault034_ATokenThatIsProvisionedUnderARunningAgentIsUsedOnceItHasItsPin) {
+  delete_token();
+  tool("pkcs11-tool --module " + module() + " --slot-index 0 --init-token --label " + hsm_.label() +
+       " --so-pin " + hsm_.so_pin());
+  open();
+  keep_trying(3);
+  EXPECT_EQ(token_->status().state, TokenState::kPinRefused) << token_->status().detail;
+  EXPECT_EQ(shim::count("C_Login"), 1u);
+  tool("pkcs11-tool --module " + module() + " --token-label " + hsm_.label() +
+       " --login --login-type so --so-pin " + hsm_.so_pin() + " --init-pin --new-pin " +
+       hsm_.pin());
+  EXPECT_TRUE(eventually([&] { return token_->check_health(); })) << token_->status().detail;
+  EXPECT_EQ(token_->status().state, TokenState::kUp);
+  EXPECT_FALSE(std::filesystem::exists(options_.refused_pin_file)) << "nothing of it is left";
+}
+
+TEST_F(NewTokenTest, Fault024_EachTokenRefusesForItself) {
+  const SecretBytes pin{'1', '2', '3', '4'}, other{'5', '6', '7', '8'};
+  {
+    RefusedPin refused(options_.refused_pin_file);
+    refused.remember(pin, "one");
+    refused.remember(pin, "two");
+    refused.note_here(other, "three");
+    EXPECT_TRUE(refused.is(other, "three"));
+  }
+  RefusedPin refused(options_.refused_pin_file);
+  EXPECT_TRUE(refused.is(pin, "one")) << "the second token's does not replace it";
+  EXPECT_TRUE(refused.is(pin, "two"));
+  EXPECT_FALSE(refused.is(pin, "three"));
+  EXPECT_FALSE(refused.is(other, "one"));
+  EXPECT_FALSE(refused.is(other, "three")) << "of that process alone";
+  refused.clear("two");
+  EXPECT_TRUE(RefusedPin(options_.refused_pin_file).is(pin, "one"));
+  EXPECT_FALSE(RefusedPin(options_.refused_pin_file).is(pin, "two"));
+  for (int number = 0; number < 20; ++number)
+    refused.remember(pin, "token-" + std::to_string(number));
+  EXPECT_LT(std::filesystem::file_size(options_.refused_pin_file), 2000u);
+  refused.clear("token-19");
+  EXPECT_FALSE(refused.is(pin, "token-19"));
+}
+
+// Version 0.1.0 did not write whose it was.
+TEST_F(NewTokenTest, Fault024_ARefusedPinOfAnOlderAgentIsOfAnyToken) {
+  const SecretBytes pin{'1', '2', '3', '4'};
+  RefusedPin(options_.refused_pin_file).remember(pin, "");
+  std::filesystem::resize_file(options_.refused_pin_file, 2 * 16 + 1 + 2 * 32);
+  RefusedPin refused(options_.refused_pin_file);
+  EXPECT_TRUE(refused.is(pin, "one"));
+  refused.clear("one");
+  EXPECT_FALSE(std::filesystem::exists(options_.refused_pin_file));
+}
+
 TEST_F(LoginTest, Fault025_ATokenThatSaysItIsTheLastTryIsNotLoggedInToByAnyNumberOfStarts) {
   options_.refused_pin_file = hsm_.folder() / "refused-pin";
   profile_.pin_flags = true;
