@@ -1,82 +1,41 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "agent/base/error.h"
+#include "agent/store/engine/table.h"
 #include "agent/store/store_impl.h"
 
 namespace keyagent::store {
 namespace {
 
-const std::string kSelectAgents =
-    "SELECT id, state, auth_spki, transport_spki, auth_kid, transport_kid, "
-    "previous_transport_kid, envelope, host, version, group_names, approved_by, reason, enrolled, "
-    "changed, last_seen, revision, next_auth_spki, next_auth_kid, next_transport_spki, "
-    "next_transport_kid, next_envelope FROM agents ";
-
-Agent agent_of(const Row& row) {
-  return {.id = row.text(0),
-          .state = row.text(1),
-          .auth_spki = row.bytes(2),
-          .transport_spki = row.bytes(3),
-          .auth_kid = row.text(4),
-          .transport_kid = row.text(5),
-          .previous_transport_kid = row.text(6),
-          .envelope = row.text(7),
-          .next_auth_spki = row.bytes(17),
-          .next_transport_spki = row.bytes(19),
-          .next_auth_kid = row.text(18),
-          .next_transport_kid = row.text(20),
-          .next_envelope = row.text(21),
-          .host = row.text(8),
-          .version = row.text(9),
-          .groups = row.list(10),
-          .approved_by = row.text(11),
-          .reason = row.text(12),
-          .enrolled = row.time(13),
-          .changed = row.time(14),
-          .last_seen = row.time(15),
-          .revision = row.number(16)};
-}
-
-// What both statements write, and find the agent by.
-Bounds bounds_of(const Agent& a) {
-  return {{"id", a.id},
-          {"state", a.state},
-          {"auth_spki", a.auth_spki},
-          {"transport_spki", a.transport_spki},
-          {"auth_kid", a.auth_kid},
-          {"transport_kid", a.transport_kid},
-          {"previous", a.previous_transport_kid},
-          {"envelope", a.envelope},
-          {"next_auth_spki", a.next_auth_spki},
-          {"next_auth_kid", a.next_auth_kid},
-          {"next_transport_spki", a.next_transport_spki},
-          {"next_transport_kid", a.next_transport_kid},
-          {"next_envelope", a.next_envelope},
-          {"host", storable(a.host)},
-          {"version", storable(a.version)},
-          {"groups", a.groups},
-          {"approved_by", a.approved_by},
-          {"reason", a.reason},
-          {"enrolled", a.enrolled},
-          {"changed", a.changed},
-          {"revision", a.revision}};
-}
+constexpr Column<Agent> kAgentColumns[] = {
+    column<&Agent::id>("id").key(),
+    column<&Agent::state>("state"),
+    column<&Agent::auth_spki>("auth_spki"),
+    column<&Agent::transport_spki>("transport_spki"),
+    column<&Agent::auth_kid>("auth_kid"),
+    column<&Agent::transport_kid>("transport_kid"),
+    column<&Agent::previous_transport_kid>("previous_transport_kid"),
+    column<&Agent::envelope>("envelope"),
+    column<&Agent::next_auth_spki>("next_auth_spki"),
+    column<&Agent::next_auth_kid>("next_auth_kid"),
+    column<&Agent::next_transport_spki>("next_transport_spki"),
+    column<&Agent::next_transport_kid>("next_transport_kid"),
+    column<&Agent::next_envelope>("next_envelope"),
+    escaped_column<&Agent::host>("host"),
+    escaped_column<&Agent::version>("version"),
+    column<&Agent::groups>("group_names"),
+    column<&Agent::approved_by>("approved_by"),
+    column<&Agent::reason>("reason"),
+    column<&Agent::enrolled>("enrolled"),
+    column<&Agent::changed>("changed"),
+    column<&Agent::last_seen>("last_seen").fixed(),
+    column<&Agent::revision>("revision").fixed(),
+};
+constexpr Table<Agent> kAgents{"agents", kAgentColumns};
 
 }  // namespace
 
 bool insert_agent(Sql& sql, const Agent& a) {
-  auto bounds = bounds_of(a);
-  bounds.push_back({"last_seen", a.last_seen});
-  return sql.run(
-             "INSERT INTO agents (id, state, auth_spki, transport_spki, auth_kid, "
-             "transport_kid, previous_transport_kid, envelope, host, version, group_names, "
-             "approved_by, reason, enrolled, changed, last_seen, revision, next_auth_spki, "
-             "next_auth_kid, next_transport_spki, next_transport_kid, next_envelope) "
-             "VALUES (:id, :state, :auth_spki, :transport_spki, :auth_kid, :transport_kid, "
-             ":previous, :envelope, :host, :version, :groups, :approved_by, :reason, :enrolled, "
-             ":changed, :last_seen, :revision, :next_auth_spki, :next_auth_kid, "
-             ":next_transport_spki, :next_transport_kid, :next_envelope) "
-             "ON CONFLICT DO NOTHING",
-             bounds) == 1;
+  return sql.run(kAgents.insert() + "ON CONFLICT DO NOTHING", kAgents.all(a)) == 1;
 }
 
 bool Store::add_agent(const Agent& a) {
@@ -84,12 +43,12 @@ bool Store::add_agent(const Agent& a) {
 }
 
 std::optional<Agent> agent_in(Sql& sql, const std::string& id, const char* lock) {
-  return sql.first(kSelectAgents + "WHERE id = :id" + lock, {{"id", id}}, agent_of);
+  return sql.first(kAgents.select() + "WHERE id = :id" + lock, {{"id", id}}, kAgents);
 }
 
 std::optional<Agent> agent_with_key(Sql& sql, const std::string& auth_kid) {
-  return sql.first(kSelectAgents + "WHERE auth_kid = :kid AND auth_kid <> ''", {{"kid", auth_kid}},
-                   agent_of);
+  return sql.first(kAgents.select() + "WHERE auth_kid = :kid AND auth_kid <> ''",
+                   {{"kid", auth_kid}}, kAgents);
 }
 
 bool is_trusted_with(Sql& sql, const std::string& id, const std::string& auth_kid) {
@@ -108,22 +67,13 @@ std::optional<Agent> Store::agent_by_auth_kid(const std::string& kid) {
 
 std::vector<Agent> Store::agents() {
   return impl_->db.read(
-      [](Sql& sql) { return sql.all(kSelectAgents + "ORDER BY id", {}, agent_of); });
+      [](Sql& sql) { return sql.all(kAgents.select() + "ORDER BY id", {}, kAgents); });
 }
 
 bool write_agent(Sql& sql, const Agent& a) {
   return sql.run(
-             "UPDATE agents SET state = :state, auth_spki = :auth_spki, "
-             "transport_spki = :transport_spki, auth_kid = :auth_kid, "
-             "transport_kid = :transport_kid, previous_transport_kid = :previous, "
-             "envelope = :envelope, host = :host, version = :version, group_names = :groups, "
-             "approved_by = :approved_by, reason = :reason, enrolled = :enrolled, "
-             "changed = :changed, next_auth_spki = :next_auth_spki, "
-             "next_auth_kid = :next_auth_kid, next_transport_spki = :next_transport_spki, "
-             "next_transport_kid = :next_transport_kid, next_envelope = :next_envelope, "
-             "revision = revision + 1 "
-             "WHERE id = :id AND revision = :revision",
-             bounds_of(a)) == 1;
+             kAgents.update() + ", revision = revision + 1 WHERE id = :id AND revision = :revision",
+             kAgents.changes(a, {"id", "revision"})) == 1;
 }
 
 bool Store::update_agent(const Agent& a, const AgentChange& with) {

@@ -1,26 +1,23 @@
 // SPDX-License-Identifier: Apache-2.0
 // How far each agent's audit log was: what shows that it was rewritten, cut or rolled back.
 
+#include "agent/store/engine/table.h"
 #include "agent/store/store_impl.h"
 
 namespace keyagent::store {
 namespace {
 
-AuditCheckpoint checkpoint_of(const Row& row) {
-  return {.agent = row.text(0),
-          .enrolled = row.time(1),
-          .size = row.number(2),
-          .hash = row.text(3),
-          .kid = row.text(4),
-          .text = row.text(5),
-          .noted = row.time(6)};
-}
+constexpr Column<AuditCheckpoint> kCheckpointColumns[] = {
+    column<&AuditCheckpoint::agent>("agent").key(), column<&AuditCheckpoint::enrolled>("enrolled"),
+    column<&AuditCheckpoint::size>("size"),         column<&AuditCheckpoint::hash>("hash"),
+    column<&AuditCheckpoint::kid>("kid"),           column<&AuditCheckpoint::text>("body"),
+    column<&AuditCheckpoint::noted>("noted"),
+};
+constexpr Table<AuditCheckpoint> kCheckpoints{"audit_checkpoints", kCheckpointColumns};
 
 std::optional<AuditCheckpoint> find(Sql& sql, const std::string& agent, WallTime enrolled) {
-  return sql.first(
-      "SELECT agent, enrolled, size, hash, kid, body, noted FROM audit_checkpoints "
-      "WHERE agent = :agent AND enrolled = :enrolled",
-      {{"agent", agent}, {"enrolled", enrolled}}, checkpoint_of);
+  return sql.first(kCheckpoints.select() + "WHERE agent = :agent AND enrolled = :enrolled",
+                   {{"agent", agent}, {"enrolled", enrolled}}, kCheckpoints);
 }
 
 }  // namespace
@@ -34,24 +31,13 @@ std::optional<AuditCheckpoint> Store::keep_audit_checkpoint(const AuditCheckpoin
         "AND state = 'trusted'" +
         std::string(sql.for_share()) + ") ";
     const Bounds agent{{"agent", c.agent}, {"enrolled", c.enrolled}};
-    sql.run(
-        "INSERT INTO audit_checkpoints (agent, enrolled, size, hash, kid, body, noted) "
-        "SELECT :agent, :enrolled, :size, :hash, :kid, :body, :noted " +
-            current +
-            "ON CONFLICT (agent) DO UPDATE SET enrolled = excluded.enrolled, size = excluded.size, "
-            "hash = excluded.hash, kid = excluded.kid, body = excluded.body, noted = "
-            "excluded.noted "
-            "WHERE audit_checkpoints.enrolled <> excluded.enrolled "
-            "OR audit_checkpoints.size < excluded.size",
-        {{"agent", c.agent},
-         {"enrolled", c.enrolled},
-         {"size", c.size},
-         {"hash", c.hash},
-         {"kid", c.kid},
-         {"body", c.text},
-         {"noted", c.noted}});
-    if (!sql.first("SELECT 1 " + current, agent, [](const Row&) { return true; }))
-      return std::nullopt;
+    sql.run("INSERT INTO audit_checkpoints (" + kCheckpoints.list() + ") SELECT " +
+                kCheckpoints.list(":") + " " + current + "ON CONFLICT (agent) DO UPDATE SET " +
+                kCheckpoints.excluded() +
+                " WHERE audit_checkpoints.enrolled <> excluded.enrolled "
+                "OR audit_checkpoints.size < excluded.size",
+            kCheckpoints.all(c));
+    if (!sql.exists("SELECT 1 " + current, agent)) return std::nullopt;
     return find(sql, c.agent, c.enrolled);
   });
 }

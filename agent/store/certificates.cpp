@@ -1,38 +1,26 @@
 // SPDX-License-Identifier: Apache-2.0
+#include "agent/store/engine/table.h"
 #include "agent/store/store_impl.h"
 
 namespace keyagent::store {
 namespace {
 
-const std::string kSelectCertificates =
-    "SELECT serial, agent, kid, not_before, not_after, revoked, reason, der FROM certificates ";
-
-Certificate certificate_of(const Row& row) {
-  return {.serial = row.text(0),
-          .agent = row.text(1),
-          .kid = row.text(2),
-          .not_before = row.time(3),
-          .not_after = row.time(4),
-          .revoked = row.optional_time(5),
-          .reason = row.text(6),
-          .der = row.bytes(7)};
-}
+constexpr Column<Certificate> kCertificateColumns[] = {
+    column<&Certificate::serial>("serial").key(),
+    column<&Certificate::agent>("agent"),
+    column<&Certificate::kid>("kid"),
+    column<&Certificate::not_before>("not_before"),
+    column<&Certificate::not_after>("not_after"),
+    column<&Certificate::revoked>("revoked"),
+    column<&Certificate::reason>("reason"),
+    column<&Certificate::der>("der"),
+};
+constexpr Table<Certificate> kCertificates{"certificates", kCertificateColumns};
 
 }  // namespace
 
 void insert_certificate(Sql& sql, const Certificate& c) {
-  sql.run(
-      "INSERT INTO certificates (serial, agent, kid, not_before, not_after, revoked, reason, "
-      "der) "
-      "VALUES (:serial, :agent, :kid, :not_before, :not_after, :revoked, :reason, :der)",
-      {{"serial", c.serial},
-       {"agent", c.agent},
-       {"kid", c.kid},
-       {"not_before", c.not_before},
-       {"not_after", c.not_after},
-       {"revoked", c.revoked},
-       {"reason", c.reason},
-       {"der", c.der}});
+  sql.run(kCertificates.insert(), kCertificates.all(c));
 }
 
 void Store::add_certificate(const Certificate& c) {
@@ -49,10 +37,9 @@ IssueOutcome Store::issue_certificate(const Certificate& c, const IssueBudget& b
         (c.kid != agent->auth_kid && c.kid != agent->next_auth_kid))
       return IssueOutcome::kNotTrusted;
     const auto count =
-        sql.first("SELECT count(*) FROM certificates WHERE agent = :agent AND not_before > :since",
-                  {{"agent", c.agent}, {"since", now - budget.within}},
-                  [](const Row& row) { return row.number(0); });
-    if (count.value() >= budget.count) return IssueOutcome::kOverBudget;
+        sql.count("SELECT count(*) FROM certificates WHERE agent = :agent AND not_before > :since",
+                  {{"agent", c.agent}, {"since", now - budget.within}});
+    if (count >= budget.count) return IssueOutcome::kOverBudget;
     if (challenge != nullptr && !move_challenge_in(sql, *challenge, from))
       return IssueOutcome::kGone;
     insert_certificate(sql, c);
@@ -63,41 +50,36 @@ IssueOutcome Store::issue_certificate(const Certificate& c, const IssueBudget& b
 std::vector<Certificate> Store::certificates(const std::string& agent) {
   return impl_->db.read([&](Sql& sql) {
     if (agent.empty())
-      return sql.all(kSelectCertificates + "ORDER BY not_before, serial", {}, certificate_of);
-    return sql.all(kSelectCertificates + "WHERE agent = :agent ORDER BY not_before, serial",
-                   {{"agent", agent}}, certificate_of);
+      return sql.all(kCertificates.select() + "ORDER BY not_before, serial", {}, kCertificates);
+    return sql.all(kCertificates.select() + "WHERE agent = :agent ORDER BY not_before, serial",
+                   {{"agent", agent}}, kCertificates);
   });
 }
 
 std::vector<Certificate> Store::own_certificates() {
   return impl_->db.read([&](Sql& sql) {
-    return sql.all(kSelectCertificates + "WHERE agent = '' ORDER BY not_before, serial", {},
-                   certificate_of);
+    return sql.all(kCertificates.select() + "WHERE agent = '' ORDER BY not_before, serial", {},
+                   kCertificates);
   });
 }
 
 std::vector<Certificate> Store::revoked_certificates(WallTime now) {
   return impl_->db.read([&](Sql& sql) {
-    return sql.all(
-        "SELECT serial, agent, kid, not_before, not_after, revoked, reason, '' FROM certificates "
-        "WHERE revoked IS NOT NULL AND not_after > :now ORDER BY not_before, serial",
-        {{"now", now}}, certificate_of);
+    return sql.all(kCertificates.select({"der"}) +
+                       "WHERE revoked IS NOT NULL AND not_after > :now ORDER BY not_before, serial",
+                   {{"now", now}}, kCertificates);
   });
 }
 
 // What comes raises the greatest time of revocation, what expires was the first to expire.
 std::string Store::revocation_mark(WallTime now) {
   return impl_->db.read([&](Sql& sql) {
-    return sql
-        .first(
-            "SELECT count(*), coalesce(max(revoked), 0), coalesce(min(not_after), 0) "
-            "FROM certificates WHERE revoked IS NOT NULL AND not_after > :now",
-            {{"now", now}},
-            [](const Row& row) {
-              return std::to_string(row.number(0)) + " " + std::to_string(row.number(1)) + " " +
-                     std::to_string(row.number(2));
-            })
-        .value();
+    const auto mark = sql.first<std::int64_t, std::int64_t, std::int64_t>(
+        "SELECT count(*), coalesce(max(revoked), 0), coalesce(min(not_after), 0) "
+        "FROM certificates WHERE revoked IS NOT NULL AND not_after > :now",
+        {{"now", now}});
+    const auto [count, revoked, expires] = mark.value();
+    return std::to_string(count) + " " + std::to_string(revoked) + " " + std::to_string(expires);
   });
 }
 

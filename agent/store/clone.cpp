@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "agent/base/error.h"
+#include "agent/store/data_tables.h"
 #include "agent/store/schema.h"
 #include "agent/store/store_impl.h"
 
@@ -16,72 +17,54 @@ namespace {
 constexpr int kPage = 500;
 constexpr const char* kCloneSetting = "cloned-from";
 
-struct Table {
+// A table as it is copied: whatever its columns hold. Its key comes first.
+struct CopiedTable {
+  template <class RowType>
+  CopiedTable(const Table<RowType>& table)  // NOLINT(google-explicit-constructor): is that table
+      : name(table.name()), columns(table.columns()) {
+    for (const auto& each : columns)
+      if (each.role == ColumnRole::kKey) keys.push_back(each);
+  }
   const char* name;
-  std::vector<std::string> texts;  // the first `keys` of them are the primary key
-  std::size_t keys;
-  std::vector<std::string> numbers;
+  std::vector<ColumnInfo> columns, keys;
 };
 
-const Table kSpecifications{"specifications",
-                            {"name", "access", "created_by", "changed_by"},
-                            1,
-                            {"created", "changed", "revision"}};
-const Table kDataKeys{"data_keys", {"kid", "specification", "source"}, 1, {"noted", "closed"}};
-const Table kRecordTables{
-    "records", {"specification", "id", "kid", "envelope", "changed_by"}, 2, {"version", "changed"}};
-const Table kCredentials{"credentials",
-                         {"name", "type", "envelope", "agent_names", "group_names", "changed_by"},
-                         1,
-                         {"version", "blind", "changed", "removed"}};
-const Table kUsers{"users", {"name", "role", "password", "spki_sha256"}, 1, {"disabled"}};
-
-// Each with `before` in front, in one list.
-std::string listed(const std::vector<std::string>& names, const std::string& before = {}) {
-  std::string out;
-  for (const auto& each : names) out += (out.empty() ? "" : ", ") + before + each;
-  return out;
-}
-
 // Page after page: PostgreSQL's client keeps the whole result of a query.
-std::int64_t copy(Sql& from, Sql& to, const Table& table) {
-  std::vector<std::string> columns = table.texts;
-  columns.insert(columns.end(), table.numbers.begin(), table.numbers.end());
-  const std::vector<std::string> key(table.texts.begin(),
-                                     table.texts.begin() + static_cast<std::ptrdiff_t>(table.keys));
-  const std::string select = "SELECT " + listed(columns) + " FROM " + table.name + " WHERE (" +
-                             listed(key) + ") > (" + listed(key, ":") + ") ORDER BY " +
-                             listed(key) + " LIMIT " + std::to_string(kPage);
-  const std::string insert = std::string("INSERT INTO ") + table.name + " (" + listed(columns) +
-                             ") VALUES (" + listed(columns, ":") + ")";
+std::int64_t copy(Sql& from, Sql& to, const CopiedTable& table) {
+  const std::string select = "SELECT " + list_of(table.columns) + " FROM " + table.name +
+                             " WHERE (" + list_of(table.keys) + ") > (" + list_of(table.keys, ":") +
+                             ") ORDER BY " + list_of(table.keys) + " LIMIT " +
+                             std::to_string(kPage);
+  const std::string insert = std::string("INSERT INTO ") + table.name + " (" +
+                             list_of(table.columns) + ") VALUES (" + list_of(table.columns, ":") +
+                             ")";
   Bounds last;
-  for (const auto& each : key) last.push_back({each.c_str(), ""});
+  for (const auto& each : table.keys) last.push_back({each.name, ""});
   for (std::int64_t count = 0;;) {
-    const auto rows = from.all(select, last, [&](const Row& row) {
+    const auto rows = from.all(select, last, [&](Row& row) {
       Bounds bounds;
-      for (std::size_t i = 0; i < columns.size(); ++i)
-        bounds.push_back({columns[i].c_str(),
-                          i < table.texts.size() ? Value(row.text(i)) : Value(row.number(i))});
+      for (const auto& each : table.columns)
+        bounds.push_back({each.name, each.is_text ? Value(row.next<std::string>())
+                                                  : Value(row.next<std::int64_t>())});
       return bounds;
     });
     if (rows.empty()) return count;
     for (const auto& row : rows) to.run(insert, row);
     count += static_cast<std::int64_t>(rows.size());
-    last.assign(rows.back().begin(), rows.back().begin() + static_cast<std::ptrdiff_t>(table.keys));
+    last.assign(rows.back().begin(),
+                rows.back().begin() + static_cast<std::ptrdiff_t>(table.keys.size()));
   }
 }
 
-void require_empty(Sql& sql, const Table& table) {
-  if (sql.first(std::string("SELECT 1 FROM ") + table.name + " LIMIT 1", {},
-                [](const Row&) { return true; }))
+void require_empty(Sql& sql, const CopiedTable& table) {
+  if (sql.exists(std::string("SELECT 1 FROM ") + table.name + " LIMIT 1"))
     throw Error(Code::kExists, std::string("this store has ") + table.name +
                                    " already; clone into an empty store");
 }
 
 // Whose values are not records: this program makes records of them at its start.
 void require_moved(Sql& from) {
-  if (from.first("SELECT 1 FROM credentials WHERE envelope <> '' LIMIT 1", {},
-                 [](const Row&) { return true; }))
+  if (from.exists("SELECT 1 FROM credentials WHERE envelope <> '' LIMIT 1"))
     throw Error(Code::kConfiguration,
                 "the source store has credentials without a data key: start its instance once (its "
                 "agent's policy must allow data.*)");
@@ -122,14 +105,16 @@ CloneCounts Store::clone(const CloneOrder& order, const std::function<Event(Clon
   Database from({order.url, 1});
   require_same_schema(from);
   return impl_->db.write([&](Sql& to) {
-    for (const auto* table : {&kRecordTables, &kCredentials, &kDataKeys}) require_empty(to, *table);
+    require_empty(to, kRecords);
+    require_empty(to, kCredentials);
+    require_empty(to, kDataKeys);
     drop_unused(to);
     require_empty(to, kSpecifications);
     if (order.users) require_empty(to, kUsers);
     const auto counts = from.snapshot([&](Sql& sql) {
       require_moved(sql);
       return CloneCounts{copy(sql, to, kSpecifications), copy(sql, to, kDataKeys),
-                         copy(sql, to, kRecordTables), copy(sql, to, kCredentials),
+                         copy(sql, to, kRecords), copy(sql, to, kCredentials),
                          order.users ? copy(sql, to, kUsers) : 0};
     });
     assign_to_nobody(to);

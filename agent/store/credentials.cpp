@@ -1,45 +1,32 @@
 // SPDX-License-Identifier: Apache-2.0
+#include "agent/store/data_tables.h"
 #include "agent/store/store_impl.h"
 
 namespace keyagent::store {
 namespace {
 
-const std::string kSelectCredentials =
-    "SELECT c.name, c.type, c.version, c.blind, coalesce(r.kid, ''), c.envelope, c.agent_names, "
-    "c.group_names, c.changed_by, c.changed, c.removed FROM credentials c LEFT JOIN records r "
-    "ON r.specification = '" +
-    std::string(kCredentialData) + "' AND r.id = c.name ";
+std::string select_credentials() {
+  return "SELECT " + kCredentials.list("c.") +
+         ", coalesce(r.kid, '') FROM credentials c LEFT JOIN records r "
+         "ON r.specification = '" +
+         kCredentialData + "' AND r.id = c.name ";
+}
 
-Credential credential_of(const Row& row) {
-  return {.name = row.text(0),
-          .type = row.text(1),
-          .version = row.number(2),
-          .blind = row.flag(3),
-          .kid = row.text(4),
-          .envelope = row.bytes(5),
-          .agents = row.list(6),
-          .groups = row.list(7),
-          .changed_by = row.text(8),
-          .changed = row.time(9),
-          .removed = row.flag(10)};
+Credential credential_of(Row& row) {
+  auto credential = kCredentials(row);
+  credential.kid = row.next<std::string>();
+  return credential;
 }
 
 // The row of a value stays, as that of the credential: empty when there is none.
 void write_value(Sql& sql, const std::string& name, std::int64_t version, const Record* value) {
-  const Record written = value != nullptr ? *value : Record{};
-  sql.run(
-      "INSERT INTO records (specification, id, kid, version, envelope, changed_by, changed) "
-      "VALUES (:specification, :id, :kid, :version, :envelope, :changed_by, :changed) "
-      "ON CONFLICT (specification, id) DO UPDATE SET kid = excluded.kid, "
-      "version = excluded.version, envelope = excluded.envelope, "
-      "changed_by = excluded.changed_by, changed = excluded.changed",
-      {{"specification", kCredentialData},
-       {"id", name},
-       {"kid", written.kid},
-       {"version", version},
-       {"envelope", written.envelope},
-       {"changed_by", written.changed_by},
-       {"changed", written.changed}});
+  Record written = value != nullptr ? *value : Record{};
+  written.specification = kCredentialData;
+  written.id = name;
+  written.version = version;
+  sql.run(kRecords.insert() + "ON CONFLICT (specification, id) DO UPDATE SET " +
+              kRecords.excluded() + ", version = excluded.version",
+          kRecords.all(written));
 }
 
 }  // namespace
@@ -50,26 +37,20 @@ RecordPut Store::put_credential(const Credential& c, const Record* value) {
     if (value != nullptr && !takes_records(sql, value->kid)) return {RecordPut::Outcome::kClosed};
     const auto version_now = [&] {
       return sql
-          .first("SELECT version FROM credentials WHERE name = :name", {{"name", c.name}},
-                 [](const Row& row) { return row.number(0); })
+          .first<std::int64_t>("SELECT version FROM credentials WHERE name = :name",
+                               {{"name", c.name}})
           .value_or(0);
     };
     if (const auto now = version_now(); c.version != 0 && c.version != now + 1)
       return {RecordPut::Outcome::kMoved, now};
-    sql.run(
-        "INSERT INTO credentials (name, type, version, blind, envelope, agent_names, group_names, "
-        "changed_by, changed, removed) VALUES (:name, :type, 1, :blind, '', :agents, :groups, "
-        ":changed_by, :changed, 0) ON CONFLICT (name) DO UPDATE SET type = excluded.type, "
-        "version = credentials.version + 1, blind = excluded.blind, envelope = '', "
-        "agent_names = excluded.agent_names, group_names = excluded.group_names, "
-        "changed_by = excluded.changed_by, changed = excluded.changed, removed = 0",
-        {{"name", c.name},
-         {"type", c.type},
-         {"blind", value == nullptr},
-         {"agents", c.agents},
-         {"groups", c.groups},
-         {"changed_by", c.changed_by},
-         {"changed", c.changed}});
+    auto written = c;
+    written.version = 1;
+    written.blind = value == nullptr;
+    written.envelope.clear();
+    written.removed = false;
+    sql.run(kCredentials.insert() + "ON CONFLICT (name) DO UPDATE SET " + kCredentials.excluded() +
+                ", version = credentials.version + 1",
+            kCredentials.all(written));
     const auto version = version_now();
     // Between the look and the upsert someone else was faster: nothing of this stays.
     if (c.version != 0 && c.version != version)
@@ -104,13 +85,14 @@ bool Store::assign_credential(const std::string& name, const std::vector<std::st
 
 std::optional<Credential> Store::credential(const std::string& name) {
   return impl_->db.read([&](Sql& sql) {
-    return sql.first(kSelectCredentials + "WHERE c.name = :name", {{"name", name}}, credential_of);
+    return sql.first(select_credentials() + "WHERE c.name = :name", {{"name", name}},
+                     credential_of);
   });
 }
 
 std::vector<Credential> Store::credentials() {
   return impl_->db.read([](Sql& sql) {
-    return sql.all(kSelectCredentials + "WHERE c.removed = 0 ORDER BY c.name", {}, credential_of);
+    return sql.all(select_credentials() + "WHERE c.removed = 0 ORDER BY c.name", {}, credential_of);
   });
 }
 

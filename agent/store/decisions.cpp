@@ -3,45 +3,32 @@
 
 #include <algorithm>
 
+#include "agent/store/engine/table.h"
 #include "agent/store/store_impl.h"
 
 namespace keyagent::store {
 namespace {
 
-const std::string kSelect =
-    "SELECT id, kind, subject, request, precondition, state, requested_by, decided_by, body, "
-    "created, changed, expires FROM decisions ";
+constexpr Column<Decision> kDecisionColumns[] = {
+    column<&Decision::id>("id").key(),
+    column<&Decision::kind>("kind").fixed(),
+    column<&Decision::subject>("subject").fixed(),
+    column<&Decision::request>("request").fixed(),
+    column<&Decision::precondition>("precondition").fixed(),
+    column<&Decision::state>("state"),
+    column<&Decision::requested_by>("requested_by").fixed(),
+    column<&Decision::decided_by>("decided_by"),
+    escaped_column<&Decision::text>("body"),
+    column<&Decision::created>("created").fixed(),
+    column<&Decision::changed>("changed"),
+    column<&Decision::expires>("expires").fixed(),
+};
+constexpr Table<Decision> kDecisions{"decisions", kDecisionColumns};
 
-Decision decision_of(const Row& row) {
-  return {.id = row.text(0),
-          .kind = row.text(1),
-          .subject = row.text(2),
-          .request = row.text(3),
-          .precondition = row.text(4),
-          .state = row.text(5),
-          .requested_by = row.text(6),
-          .decided_by = row.text(7),
-          .text = row.text(8),
-          .created = row.time(9),
-          .changed = row.time(10),
-          .expires = row.time(11)};
-}
-
-void insert_decision(Sql& sql, const Decision& decision) {
-  sql.run(
-      "INSERT INTO decisions (id, kind, subject, request, precondition, state, requested_by, "
-      "decided_by, body, created, changed, expires) VALUES (:id, :kind, :subject, :request, "
-      ":precondition, :state, :requested_by, '', :body, :created, :created, :expires)",
-      {{"id", decision.id},
-       {"kind", decision.kind},
-       {"subject", decision.subject},
-       {"request", decision.request},
-       {"precondition", decision.precondition},
-       {"state", decision.state},
-       {"requested_by", decision.requested_by},
-       {"body", storable(decision.text)},
-       {"created", decision.created},
-       {"expires", decision.expires}});
+void insert_decision(Sql& sql, Decision decision) {
+  decision.decided_by.clear();
+  decision.changed = decision.created;
+  sql.run(kDecisions.insert(), kDecisions.all(decision));
 }
 
 }  // namespace
@@ -53,8 +40,9 @@ void Store::together(const std::function<void()>& work) {
 std::optional<Decision> Store::add_decision(const Decision& decision, std::size_t max_open,
                                             const Event& event) {
   return impl_->db.write([&](Sql& sql) -> std::optional<Decision> {
-    const auto open = sql.all(kSelect + "WHERE state = 'pending' AND requested_by = :by",
-                              {{"by", decision.requested_by}}, decision_of);
+    const auto open =
+        sql.all(kDecisions.select() + "WHERE state = 'pending' AND requested_by = :by",
+                {{"by", decision.requested_by}}, kDecisions);
     for (const auto& each : open) {
       if (each.kind == decision.kind && each.subject == decision.subject &&
           each.request == decision.request && each.precondition == decision.precondition)
@@ -69,7 +57,7 @@ std::optional<Decision> Store::add_decision(const Decision& decision, std::size_
 
 std::optional<Decision> Store::decision(const std::string& id) {
   return impl_->db.read([&](Sql& sql) {
-    return sql.first(kSelect + "WHERE id = :id", {{"id", id}}, decision_of);
+    return sql.first(kDecisions.select() + "WHERE id = :id", {{"id", id}}, kDecisions);
   });
 }
 
@@ -78,20 +66,15 @@ std::vector<Decision> Store::decisions(const std::string& state, std::size_t cou
     const std::string which = state.empty() ? "" : "WHERE state = :state ";
     Bounds bounds{{"count", std::min<std::size_t>(count, 10'000)}};
     if (!state.empty()) bounds.push_back({"state", state});
-    return sql.all(kSelect + which + "ORDER BY created DESC, id LIMIT :count", bounds, decision_of);
+    return sql.all(kDecisions.select() + which + "ORDER BY created DESC, id LIMIT :count", bounds,
+                   kDecisions);
   });
 }
 
 bool Store::decide(const Decision& decision, const Event& event) {
   return impl_->db.write([&](Sql& sql) {
-    const auto changed = sql.run(
-        "UPDATE decisions SET state = :state, decided_by = :by, body = :body, changed = :changed "
-        "WHERE id = :id AND state = 'pending'",
-        {{"state", decision.state},
-         {"by", decision.decided_by},
-         {"body", storable(decision.text)},
-         {"changed", decision.changed},
-         {"id", decision.id}});
+    const auto changed = sql.run(kDecisions.update() + " WHERE id = :id AND state = 'pending'",
+                                 kDecisions.changes(decision, {"id"}));
     if (changed == 1) insert_event(sql, event);
     return changed == 1;
   });
@@ -99,9 +82,9 @@ bool Store::decide(const Decision& decision, const Event& event) {
 
 std::vector<Decision> Store::expired_decisions(WallTime now, std::size_t count) {
   return impl_->db.read([&](Sql& sql) {
-    return sql.all(
-        kSelect + "WHERE state = 'pending' AND expires <= :now ORDER BY expires LIMIT :count",
-        {{"now", now}, {"count", count}}, decision_of);
+    return sql.all(kDecisions.select() +
+                       "WHERE state = 'pending' AND expires <= :now ORDER BY expires LIMIT :count",
+                   {{"now", now}, {"count", count}}, kDecisions);
   });
 }
 

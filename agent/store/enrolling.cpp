@@ -5,6 +5,7 @@
 #include <algorithm>
 
 #include "agent/base/error.h"
+#include "agent/store/engine/table.h"
 #include "agent/store/pending.h"
 #include "agent/store/store_impl.h"
 
@@ -13,38 +14,33 @@ namespace {
 
 using enum EnrollOutcome;
 
-const std::string kTokens =
-    "SELECT hash, agent_id, group_names, created_by, expires, used_by, inherit "
-    "FROM enrolment_tokens ";
-
-EnrollmentToken token_of(const Row& row) {
-  return {.hash = row.bytes(0),
-          .agent_id = row.text(1),
-          .groups = row.list(2),
-          .created_by = row.text(3),
-          .expires = row.time(4),
-          .used_by = row.text(5),
-          .inherit = row.flag(6)};
-}
+constexpr Column<EnrollmentToken> kTokenColumns[] = {
+    column<&EnrollmentToken::hash>("hash").key(),
+    column<&EnrollmentToken::agent_id>("agent_id"),
+    column<&EnrollmentToken::groups>("group_names"),
+    column<&EnrollmentToken::created_by>("created_by"),
+    column<&EnrollmentToken::expires>("expires"),
+    column<&EnrollmentToken::used_by>("used_by"),
+    column<&EnrollmentToken::inherit>("inherit"),
+};
+constexpr Table<EnrollmentToken> kTokens{"enrolment_tokens", kTokenColumns};
 
 // A token is as good as the right of who made it: a user who was disabled since gives nothing.
 std::optional<EnrollmentToken> token_in(Sql& sql, const Bytes& hash, const std::string& agent_id,
                                         WallTime now, const char* lock) {
-  return sql.first(kTokens +
+  return sql.first(kTokens.select() +
                        "WHERE hash = :hash AND used_by = '' AND expires > :now "
                        "AND (agent_id = '' OR agent_id = :agent) AND NOT EXISTS (SELECT 1 "
                        "FROM users WHERE users.name = created_by AND users.disabled <> 0)" +
                        lock,
-                   {{"hash", hash}, {"now", now}, {"agent", agent_id}}, token_of);
+                   {{"hash", hash}, {"now", now}, {"agent", agent_id}}, kTokens);
 }
 
 bool is_reserved(Sql& sql, const std::string& agent_id, WallTime now) {
-  return sql
-      .first(
-          "SELECT 1 FROM enrolment_tokens WHERE agent_id = :agent AND used_by = '' "
-          "AND expires > :now LIMIT 1",
-          {{"agent", agent_id}, {"now", now}}, [](const Row&) { return true; })
-      .has_value();
+  return sql.exists(
+      "SELECT 1 FROM enrolment_tokens WHERE agent_id = :agent AND used_by = '' "
+      "AND expires > :now LIMIT 1",
+      {{"agent", agent_id}, {"now", now}});
 }
 
 bool is_decided(const Agent& agent) {
@@ -103,9 +99,8 @@ std::vector<std::string> take_from(Sql& sql, const Agent& before, bool inherit, 
       {{"now", now}, {"agent", before.id}});
   std::vector<std::string> taken;
   if (inherit) return taken;
-  const auto all = sql.all(
-      "SELECT name, agent_names FROM credentials WHERE removed = 0 ORDER BY name", {},
-      [](const Row& row) { return std::pair<std::string, Names>(row.text(0), row.list(1)); });
+  const auto all = sql.all<std::string, Names>(
+      "SELECT name, agent_names FROM credentials WHERE removed = 0 ORDER BY name");
   for (auto [name, agents] : all) {
     if (std::erase(agents, before.id) == 0) continue;
     sql.run("UPDATE credentials SET agent_names = :agents WHERE name = :name",
@@ -126,15 +121,18 @@ void write(Sql& sql, Agent agent, const std::optional<Agent>& before) {
 
 bool prove(Sql& sql, const Enrollment& e) {
   const bool alive =
-      sql.first("SELECT 1 FROM challenges WHERE id = :id AND state = 'asked' AND expires > :now",
-                {{"id", e.challenge}, {"now", e.now}}, [](const Row&) { return true; })
-          .has_value();
+      sql.exists("SELECT 1 FROM challenges WHERE id = :id AND state = 'asked' AND expires > :now",
+                 {{"id", e.challenge}, {"now", e.now}});
   return alive &&
          move_challenge_in(sql, {e.challenge, "enrolment", e.agent.id, "proved", e.data, e.expires},
                            "asked");
 }
 
 }  // namespace
+
+void Store::add_enrolment_token(const EnrollmentToken& token) {
+  impl_->db.write([&](Sql& sql) { sql.run(kTokens.insert(), kTokens.all(token)); });
+}
 
 std::optional<EnrollmentToken> Store::enrollment_token(const Bytes& hash,
                                                        const std::string& agent_id, WallTime now) {

@@ -1,52 +1,20 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <algorithm>
 
+#include "agent/store/engine/table.h"
 #include "agent/store/store_impl.h"
 
 namespace keyagent::store {
 
-// The number is taken under a lock that lasts until the commit: who has seen event n will never
-// find a smaller one that did not exist.
-std::int64_t insert_event(Sql& sql, const Event& event) {
-  const auto seq = sql.next_number("events");
-  sql.run(
-      "INSERT INTO events (seq, happened, actor, action, subject, outcome, body, repeats) "
-      "VALUES (:seq, :at, :actor, :action, :subject, :outcome, :body, :repeats)",
-      {{"seq", seq},
-       {"at", event.at},
-       {"actor", storable(event.actor)},
-       {"action", storable(event.action)},
-       {"subject", storable(event.subject)},
-       {"outcome", storable(event.outcome)},
-       {"body", storable(event.text)},
-       {"repeats", event.repeats}});
-  return seq;
-}
-
-std::int64_t Store::add_event(const Event& event) {
-  return impl_->db.write([&](Sql& sql) { return insert_event(sql, event); });
-}
-
-std::vector<Event> Store::events(std::int64_t after_seq, std::size_t count) {
-  return impl_->db.read([&](Sql& sql) {
-    return sql.all(
-        "SELECT seq, happened, actor, action, subject, outcome, body, repeats FROM events "
-        "WHERE seq > :after ORDER BY seq LIMIT :count",
-        {{"after", after_seq}, {"count", std::min<std::size_t>(count, 1'000'000)}},
-        [](const Row& row) {
-          return Event{.seq = row.number(0),
-                       .at = row.time(1),
-                       .actor = row.text(2),
-                       .action = row.text(3),
-                       .subject = row.text(4),
-                       .outcome = row.text(5),
-                       .text = row.text(6),
-                       .repeats = row.number(7)};
-        });
-  });
-}
-
 namespace {
+
+constexpr Column<Event> kEventColumns[] = {
+    column<&Event::seq>("seq").key(),           column<&Event::at>("happened"),
+    escaped_column<&Event::actor>("actor"),     escaped_column<&Event::action>("action"),
+    escaped_column<&Event::subject>("subject"), escaped_column<&Event::outcome>("outcome"),
+    escaped_column<&Event::text>("body"),       column<&Event::repeats>("repeats"),
+};
+constexpr Table<Event> kEvents{"events", kEventColumns};
 
 // refused and failed are one kind.
 Bounds kind_of(const std::string& outcome) {
@@ -55,12 +23,31 @@ Bounds kind_of(const std::string& outcome) {
 
 }  // namespace
 
+// The number is taken under a lock that lasts until the commit: who has seen event n will never
+// find a smaller one that did not exist.
+std::int64_t insert_event(Sql& sql, const Event& event) {
+  auto numbered = event;
+  numbered.seq = sql.next_number("events");
+  sql.run(kEvents.insert(), kEvents.all(numbered));
+  return numbered.seq;
+}
+
+std::int64_t Store::add_event(const Event& event) {
+  return impl_->db.write([&](Sql& sql) { return insert_event(sql, event); });
+}
+
+std::vector<Event> Store::events(std::int64_t after_seq, std::size_t count) {
+  return impl_->db.read([&](Sql& sql) {
+    return sql.all(kEvents.select() + "WHERE seq > :after ORDER BY seq LIMIT :count",
+                   {{"after", after_seq}, {"count", std::min<std::size_t>(count, 1'000'000)}},
+                   kEvents);
+  });
+}
+
 std::int64_t Store::count_events(const std::string& outcome) {
   return impl_->db.read([&](Sql& sql) {
-    return sql
-        .first("SELECT count(*) FROM events WHERE outcome IN (:outcome, :other)", kind_of(outcome),
-               [](const Row& row) { return row.number(0); })
-        .value_or(0);
+    return sql.count("SELECT count(*) FROM events WHERE outcome IN (:outcome, :other)",
+                     kind_of(outcome));
   });
 }
 
@@ -68,10 +55,10 @@ std::int64_t Store::forget_events(const std::string& outcome, std::int64_t most,
   return impl_->db.write([&](Sql& sql) -> std::int64_t {
     auto bounds = kind_of(outcome);
     bounds.push_back({"most", most});
-    const auto beyond = sql.first(
+    const auto beyond = sql.first<std::int64_t>(
         "SELECT seq FROM events WHERE outcome IN (:outcome, :other) "
         "ORDER BY seq DESC LIMIT 1 OFFSET :most",
-        bounds, [](const Row& row) { return row.number(0); });
+        bounds);
     bounds = kind_of(outcome);
     bounds.push_back({"beyond", beyond.value_or(0)});
     bounds.push_back({"before", before});
@@ -98,19 +85,13 @@ void Store::forget_history(WallTime before) {
 }
 
 std::int64_t Store::count_agents() {
-  return impl_->db.read([](Sql& sql) {
-    return sql
-        .first("SELECT count(*) FROM agents", {}, [](const Row& row) { return row.number(0); })
-        .value_or(0);
-  });
+  return impl_->db.read([](Sql& sql) { return sql.count("SELECT count(*) FROM agents"); });
 }
 
 std::int64_t Store::count_tokens(WallTime now) {
   return impl_->db.read([&](Sql& sql) {
-    return sql
-        .first("SELECT count(*) FROM enrolment_tokens WHERE used_by = '' AND expires > :now",
-               {{"now", now}}, [](const Row& row) { return row.number(0); })
-        .value_or(0);
+    return sql.count("SELECT count(*) FROM enrolment_tokens WHERE used_by = '' AND expires > :now",
+                     {{"now", now}});
   });
 }
 

@@ -4,138 +4,75 @@
 #include <algorithm>
 
 #include "agent/base/error.h"
+#include "agent/store/engine/table.h"
 #include "agent/store/store_impl.h"
 
 namespace keyagent::store {
 namespace {
 
-const std::string kSelectExchanges =
-    "SELECT id, number, side, own, peer, frequency, specifications, rekey, state, code, detail, "
-    "digest, requested_by, approved_by, period, series, next_at, created, changed, expires, "
-    "faults, looks, due, exported, told, retried, offer, transcript, own_statement, "
-    "peer_statement, revision, taken FROM exchanges ";
+constexpr Column<Exchange> kExchangeColumns[] = {
+    column<&Exchange::id>("id").key(),
+    column<&Exchange::number>("number").fixed(),
+    column<&Exchange::side>("side").fixed(),
+    column<&Exchange::own>("own").fixed(),
+    column<&Exchange::peer>("peer").fixed(),
+    column<&Exchange::frequency>("frequency").fixed(),
+    column<&Exchange::specifications>("specifications").fixed(),
+    column<&Exchange::rekey>("rekey").fixed(),
+    column<&Exchange::state>("state"),
+    column<&Exchange::code>("code"),
+    escaped_column<&Exchange::text>("detail"),
+    column<&Exchange::digest>("digest").fixed(),
+    escaped_column<&Exchange::requested_by>("requested_by").fixed(),
+    column<&Exchange::approved_by>("approved_by"),
+    column<&Exchange::period>("period").fixed(),
+    column<&Exchange::series>("series").fixed(),
+    column<&Exchange::next>("next_at"),
+    column<&Exchange::created>("created").fixed(),
+    column<&Exchange::changed>("changed"),
+    column<&Exchange::expires>("expires"),
+    column<&Exchange::faults>("faults"),
+    column<&Exchange::looks>("looks"),
+    column<&Exchange::due>("due"),
+    column<&Exchange::exported>("exported"),
+    column<&Exchange::told>("told"),
+    column<&Exchange::retried>("retried"),
+    column<&Exchange::taken>("taken"),
+    column<&Exchange::offer>("offer").fixed(),
+    column<&Exchange::transcript>("transcript"),
+    column<&Exchange::own_statement>("own_statement"),
+    column<&Exchange::peer_statement>("peer_statement"),
+    column<&Exchange::revision>("revision").fixed(),
+};
+constexpr Table<Exchange> kExchanges{"exchanges", kExchangeColumns};
+
+constexpr Column<ExchangeKey> kExchangeKeyColumns[] = {
+    column<&ExchangeKey::specification>("specification").key(),
+    column<&ExchangeKey::kid>("kid").key(),
+    column<&ExchangeKey::outcome>("outcome"),
+    column<&ExchangeKey::code>("code"),
+    escaped_column<&ExchangeKey::text>("detail"),
+    column<&ExchangeKey::package>("package"),
+};
+// Beside `exchange`, the id of its request.
+constexpr Table<ExchangeKey> kExchangeKeys{"exchange_keys", kExchangeKeyColumns};
+
 // As in the index exchanges_open.
 constexpr const char* kOpenExchanges =
     "state IN ('pending', 'approved', 'exported', 'imported', 'verified')";
 
-Exchange exchange_of(const Row& row) {
-  return {.id = row.text(0),
-          .number = row.number(1),
-          .side = row.text(2),
-          .own = row.text(3),
-          .peer = row.text(4),
-          .frequency = row.text(5),
-          .specifications = row.list(6),
-          .rekey = row.flag(7),
-          .state = row.text(8),
-          .code = row.text(9),
-          .text = row.text(10),
-          .digest = row.text(11),
-          .requested_by = row.text(12),
-          .approved_by = row.text(13),
-          .period = std::chrono::milliseconds(row.number(14)),
-          .series = row.text(15),
-          .next = row.time(16),
-          .created = row.time(17),
-          .changed = row.time(18),
-          .expires = row.time(19),
-          .faults = row.number(20),
-          .looks = row.number(21),
-          .due = row.time(22),
-          .exported = row.flag(23),
-          .told = row.flag(24),
-          .retried = row.flag(25),
-          .taken = row.flag(31),
-          .offer = row.text(26),
-          .transcript = row.text(27),
-          .own_statement = row.text(28),
-          .peer_statement = row.text(29),
-          .revision = row.number(30)};
-}
-
-ExchangeKey key_of(const Row& row) {
-  return {.specification = row.text(0),
-          .kid = row.text(1),
-          .outcome = row.text(2),
-          .code = row.text(3),
-          .text = row.text(4),
-          .package = row.text(5)};
-}
-
-// What both statements write.
-Bounds changing(const Exchange& e) {
-  return {{"state", e.state},
-          {"code", e.code},
-          {"detail", storable(e.text)},
-          {"approved_by", e.approved_by},
-          {"next", e.next},
-          {"changed", e.changed},
-          {"expires", e.expires},
-          {"faults", e.faults},
-          {"looks", e.looks},
-          {"due", e.due},
-          {"exported", e.exported},
-          {"told", e.told},
-          {"retried", e.retried},
-          {"taken", e.taken},
-          {"transcript", e.transcript},
-          {"own_statement", e.own_statement},
-          {"peer_statement", e.peer_statement},
-          {"id", e.id},
-          {"revision", e.revision}};
-}
-
-long long insert(Sql& sql, const Exchange& e) {
-  auto bounds = changing(e);
-  const Bounds fixed{{"number", e.number},
-                     {"side", e.side},
-                     {"own", e.own},
-                     {"peer", e.peer},
-                     {"frequency", e.frequency},
-                     {"specifications", e.specifications},
-                     {"rekey", e.rekey},
-                     {"digest", e.digest},
-                     {"requested_by", storable(e.requested_by)},
-                     {"period", e.period.count()},
-                     {"series", e.series},
-                     {"created", e.created},
-                     {"offer", e.offer}};
-  bounds.insert(bounds.end(), fixed.begin(), fixed.end());
-  return sql.run(
-      "INSERT INTO exchanges (id, number, side, own, peer, frequency, specifications, rekey, "
-      "state, code, detail, digest, requested_by, approved_by, period, series, next_at, created, "
-      "changed, expires, faults, looks, due, exported, told, retried, offer, transcript, "
-      "own_statement, peer_statement, revision, taken) VALUES (:id, :number, :side, :own, :peer, "
-      ":frequency, :specifications, :rekey, :state, :code, :detail, :digest, :requested_by, "
-      ":approved_by, "
-      ":period, :series, :next, :created, :changed, :expires, :faults, :looks, :due, :exported, "
-      ":told, :retried, :offer, :transcript, :own_statement, :peer_statement, :revision, :taken) "
-      "ON CONFLICT (id) DO NOTHING",
-      bounds);
-}
-
 long long update(Sql& sql, const Exchange& e) {
   return sql.run(
-      "UPDATE exchanges SET state = :state, code = :code, detail = :detail, "
-      "approved_by = :approved_by, next_at = :next, changed = :changed, faults = :faults, "
-      "looks = :looks, due = :due, exported = :exported, told = :told, retried = :retried, "
-      "taken = :taken, transcript = :transcript, own_statement = :own_statement, "
-      "peer_statement = :peer_statement, expires = :expires, "
-      "revision = revision + 1 WHERE id = :id AND revision = :revision",
-      changing(e));
+      kExchanges.update() + ", revision = revision + 1 WHERE id = :id AND revision = :revision",
+      kExchanges.changes(e, {"id", "revision"}));
 }
 
 void put_key(Sql& sql, const std::string& id, const ExchangeKey& key) {
-  sql.run(
-      "INSERT INTO exchange_keys (exchange, specification, kid, outcome, code, detail, package) "
-      "VALUES (:exchange, :specification, :kid, :outcome, :code, :detail, :package)",
-      {{"exchange", id},
-       {"specification", key.specification},
-       {"kid", key.kid},
-       {"outcome", key.outcome},
-       {"code", key.code},
-       {"detail", storable(key.text)},
-       {"package", key.package}});
+  auto bounds = kExchangeKeys.all(key);
+  bounds.push_back({"exchange", id});
+  sql.run("INSERT INTO exchange_keys (exchange, " + kExchangeKeys.list() + ") VALUES (:exchange, " +
+              kExchangeKeys.list(":") + ")",
+          bounds);
 }
 
 }  // namespace
@@ -146,15 +83,13 @@ bool Store::add_exchange(const Exchange& exchange, std::size_t max_open, const E
   return impl_->db.write([&](Sql& sql) {
     auto added = exchange;
     added.number = sql.next_number("exchanges");
-    if (sql.first("SELECT id FROM exchanges WHERE id = :id", {{"id", exchange.id}},
-                  [](const Row& row) { return row.text(0); }))
-      return false;
-    const auto open = sql.first(
+    if (sql.exists("SELECT id FROM exchanges WHERE id = :id", {{"id", exchange.id}})) return false;
+    const auto open = sql.count(
         std::string("SELECT count(*) FROM exchanges WHERE own = :own AND ") + kOpenExchanges,
-        {{"own", exchange.own}}, [](const Row& row) { return row.number(0); });
-    if (open.value() >= static_cast<long long>(max_open))
+        {{"own", exchange.own}});
+    if (open >= static_cast<long long>(max_open))
       throw Error(Code::kBusy, "too many key requests are open");
-    insert(sql, added);
+    sql.run(kExchanges.insert() + "ON CONFLICT (id) DO NOTHING", kExchanges.all(added));
     insert_event(sql, event);
     return true;
   });
@@ -162,13 +97,13 @@ bool Store::add_exchange(const Exchange& exchange, std::size_t max_open, const E
 
 std::optional<Exchange> Store::exchange(const std::string& id) {
   return impl_->db.read([&](Sql& sql) {
-    return sql.first(kSelectExchanges + "WHERE id = :id", {{"id", id}}, exchange_of);
+    return sql.first(kExchanges.select() + "WHERE id = :id", {{"id", id}}, kExchanges);
   });
 }
 
 std::vector<Exchange> Store::exchanges(const ExchangeFilter& filter) {
   return impl_->db.read([&](Sql& sql) {
-    return sql.all(kSelectExchanges +
+    return sql.all(kExchanges.select() +
                        "WHERE own = :own AND (:state = '' OR state = :state) "
                        "AND (:peer = '' OR peer = :peer) AND (:side = '' OR side = :side) "
                        "ORDER BY number DESC LIMIT :count",
@@ -177,7 +112,7 @@ std::vector<Exchange> Store::exchanges(const ExchangeFilter& filter) {
                     {"peer", filter.peer},
                     {"side", filter.side},
                     {"count", std::min<std::size_t>(filter.count, 100'000)}},
-                   exchange_of);
+                   kExchanges);
   });
 }
 
@@ -214,32 +149,27 @@ bool Store::approve_by_policy(const Exchange& exchange, const Peer& peer, const 
 
 std::vector<ExchangeKey> Store::exchange_keys(const std::string& id) {
   return impl_->db.read([&](Sql& sql) {
-    return sql.all(
-        "SELECT specification, kid, outcome, code, detail, package FROM exchange_keys "
-        "WHERE exchange = :id ORDER BY specification, kid",
-        {{"id", id}}, key_of);
+    return sql.all(kExchangeKeys.select() + "WHERE exchange = :id ORDER BY specification, kid",
+                   {{"id", id}}, kExchangeKeys);
   });
 }
 
 bool Store::has_exchanges() {
-  return impl_->db.read([](Sql& sql) {
-    return sql.first("SELECT 1 FROM exchanges LIMIT 1", {}, [](const Row&) { return true; })
-        .has_value();
-  });
+  return impl_->db.read([](Sql& sql) { return sql.exists("SELECT 1 FROM exchanges LIMIT 1"); });
 }
 
 std::vector<Exchange> Store::due_exchanges(const std::string& own, WallTime now,
                                            std::size_t count) {
   return impl_->db.read([&](Sql& sql) {
     const Bounds bounds{{"own", own}, {"now", now}, {"count", count}};
-    auto found = sql.all(kSelectExchanges +
+    auto found = sql.all(kExchanges.select() +
                              "WHERE own = :own AND due > 0 AND due <= :now "
                              "ORDER BY due LIMIT :count",
-                         bounds, exchange_of);
+                         bounds, kExchanges);
     for (auto& each :
-         sql.all(kSelectExchanges + "WHERE own = :own AND next_at > 0 AND next_at <= :now "
-                                    "ORDER BY next_at LIMIT :count",
-                 bounds, exchange_of)) {
+         sql.all(kExchanges.select() + "WHERE own = :own AND next_at > 0 AND next_at <= :now "
+                                       "ORDER BY next_at LIMIT :count",
+                 bounds, kExchanges)) {
       const bool known = std::any_of(found.begin(), found.end(),
                                      [&](const auto& other) { return other.id == each.id; });
       if (!known) found.push_back(std::move(each));

@@ -1,38 +1,37 @@
 // SPDX-License-Identifier: Apache-2.0
 // Which replica has the link of which agent.
 
+#include "agent/store/engine/table.h"
 #include "agent/store/store_impl.h"
 
 namespace keyagent::store {
 namespace {
 
-const std::string kColumns =
-    "links.agent, links.replica, links.session, links.address, links.tls_version, links.serial, "
-    "links.since, links.seen, links.news";
-const std::string kStandings =
-    "SELECT " + kColumns +
-    ", agents.state, agents.auth_kid, agents.next_auth_kid "
-    "FROM links JOIN agents ON agents.id = links.agent WHERE links.replica = :replica";
+constexpr Column<AgentLink> kLinkColumns[] = {
+    column<&AgentLink::agent>("agent").key(),
+    column<&AgentLink::replica>("replica"),
+    column<&AgentLink::session>("session").fixed(),
+    column<&AgentLink::address>("address"),
+    column<&AgentLink::tls_version>("tls_version"),
+    column<&AgentLink::serial>("serial"),
+    column<&AgentLink::since>("since"),
+    column<&AgentLink::seen>("seen"),
+    column<&AgentLink::news>("news").fixed(),
+};
+constexpr Table<AgentLink> kLinks{"links", kLinkColumns};
 
-AgentLink link_of(const Row& row) {
-  return {.agent = row.text(0),
-          .replica = row.text(1),
-          .session = row.number(2),
-          .address = row.text(3),
-          .tls_version = row.text(4),
-          .serial = row.text(5),
-          .since = row.time(6),
-          .seen = row.time(7),
-          .news = row.number(8)};
+std::string select_status() {
+  return "SELECT " + kLinks.list("links.") +
+         ", agents.state, agents.auth_kid, agents.next_auth_kid "
+         "FROM links JOIN agents ON agents.id = links.agent WHERE links.replica = :replica";
 }
 
-LinkStatus standing_of(const Row& row) {
-  return {link_of(row), row.text(9), row.text(10), row.text(11)};
+LinkStatus status_of(Row& row) {
+  return {kLinks(row), row.next<std::string>(), row.next<std::string>(), row.next<std::string>()};
 }
 
 std::optional<AgentLink> find(Sql& sql, const std::string& agent) {
-  return sql.first("SELECT " + kColumns + " FROM links WHERE agent = :agent", {{"agent", agent}},
-                   link_of);
+  return sql.first(kLinks.select() + "WHERE agent = :agent", {{"agent", agent}}, kLinks);
 }
 
 }  // namespace
@@ -40,24 +39,12 @@ std::optional<AgentLink> find(Sql& sql, const std::string& agent) {
 // The first statement has the row's lock until the end: who comes second sees who came first.
 EnteredLink Store::open_link(const AgentLink& link) {
   return impl_->db.write([&](Sql& sql) {
-    sql.run(
-        "INSERT INTO links (agent, replica, session, address, tls_version, serial, since, seen, "
-        "news) VALUES (:agent, '', 1, '', '', '', 0, 0, 0) "
-        "ON CONFLICT (agent) DO UPDATE SET session = links.session + 1",
-        {{"agent", link.agent}});
+    sql.run(kLinks.insert() + "ON CONFLICT (agent) DO UPDATE SET session = links.session + 1",
+            kLinks.all({.agent = link.agent, .session = 1}));
     EnteredLink entered{link, find(sql, link.agent).value()};
     entered.now.session = entered.before.session;
     entered.now.news = entered.before.news;
-    sql.run(
-        "UPDATE links SET replica = :replica, address = :address, tls_version = :tls_version, "
-        "serial = :serial, since = :since, seen = :seen WHERE agent = :agent",
-        {{"replica", link.replica},
-         {"address", link.address},
-         {"tls_version", link.tls_version},
-         {"serial", link.serial},
-         {"since", link.since},
-         {"seen", link.seen},
-         {"agent", link.agent}});
+    sql.run(kLinks.update() + " WHERE agent = :agent", kLinks.changes(link, {"agent"}));
     sql.run("UPDATE agents SET last_seen = :at WHERE id = :id AND last_seen < :at",
             {{"at", link.seen}, {"id", link.agent}});
     return entered;
@@ -96,9 +83,9 @@ std::optional<AgentLink> Store::link(const std::string& agent) {
 
 std::vector<LinkStatus> Store::link_status(const std::string& replica, const std::string& agent) {
   return impl_->db.read([&](Sql& sql) {
-    if (agent.empty()) return sql.all(kStandings, {{"replica", replica}}, standing_of);
-    return sql.all(kStandings + " AND links.agent = :agent",
-                   {{"replica", replica}, {"agent", agent}}, standing_of);
+    if (agent.empty()) return sql.all(select_status(), {{"replica", replica}}, status_of);
+    return sql.all(select_status() + " AND links.agent = :agent",
+                   {{"replica", replica}, {"agent", agent}}, status_of);
   });
 }
 

@@ -1,80 +1,53 @@
 // SPDX-License-Identifier: Apache-2.0
+#include "agent/store/engine/table.h"
 #include "agent/store/store_impl.h"
 
 namespace keyagent::store {
 namespace {
 
-const std::string kSelectPeers =
-    "SELECT identity, name, spki, url, ca, automatic, owner, epoch, epoch_jws, added_by, added, "
-    "seen, revision FROM peers ";
-
-Peer peer_of(const Row& row) {
-  return {.identity = row.text(0),
-          .name = row.text(1),
-          .spki = row.bytes(2),
-          .url = row.text(3),
-          .ca = row.text(4),
-          .automatic = row.text(5),
-          .owner = row.text(6),
-          .epoch = row.number(7),
-          .epoch_jws = row.text(8),
-          .added_by = row.text(9),
-          .added = row.time(10),
-          .seen = row.time(11),
-          .revision = row.number(12)};
-}
+constexpr Column<Peer> kPeerColumns[] = {
+    column<&Peer::identity>("identity").key(),
+    column<&Peer::name>("name"),
+    column<&Peer::spki>("spki"),
+    column<&Peer::url>("url"),
+    column<&Peer::ca>("ca"),
+    column<&Peer::automatic>("automatic"),
+    column<&Peer::owner>("owner"),
+    column<&Peer::epoch>("epoch").fixed(),
+    column<&Peer::epoch_jws>("epoch_jws").fixed(),
+    column<&Peer::added_by>("added_by").fixed(),
+    column<&Peer::added>("added").fixed(),
+    column<&Peer::seen>("seen").fixed(),
+    column<&Peer::revision>("revision").fixed(),
+};
+constexpr Table<Peer> kPeers{"peers", kPeerColumns};
 
 }  // namespace
 
 bool Store::add_peer(const Peer& peer) {
   return impl_->db.write([&](Sql& sql) {
-    return sql.run(
-               "INSERT INTO peers (identity, name, spki, url, ca, automatic, owner, epoch, "
-               "epoch_jws, added_by, added, seen, revision) VALUES (:identity, :name, :spki, "
-               ":url, :ca, :automatic, :owner, :epoch, :epoch_jws, :added_by, :added, :seen, "
-               ":revision) ON CONFLICT DO NOTHING",
-               {{"identity", peer.identity},
-                {"name", peer.name},
-                {"spki", peer.spki},
-                {"url", peer.url},
-                {"ca", peer.ca},
-                {"automatic", peer.automatic},
-                {"owner", peer.owner},
-                {"epoch", peer.epoch},
-                {"epoch_jws", peer.epoch_jws},
-                {"added_by", peer.added_by},
-                {"added", peer.added},
-                {"seen", peer.seen},
-                {"revision", peer.revision}}) == 1;
+    return sql.run(kPeers.insert() + "ON CONFLICT DO NOTHING", kPeers.all(peer)) == 1;
   });
 }
 
 std::optional<Peer> Store::peer(const std::string& identity) {
   return impl_->db.read([&](Sql& sql) {
-    return sql.first(kSelectPeers + "WHERE identity = :identity", {{"identity", identity}},
-                     peer_of);
+    return sql.first(kPeers.select() + "WHERE identity = :identity", {{"identity", identity}},
+                     kPeers);
   });
 }
 
 std::vector<Peer> Store::peers() {
   return impl_->db.read(
-      [](Sql& sql) { return sql.all(kSelectPeers + "ORDER BY name", {}, peer_of); });
+      [](Sql& sql) { return sql.all(kPeers.select() + "ORDER BY name", {}, kPeers); });
 }
 
 bool Store::update_peer(const Peer& peer) {
   return impl_->db.write([&](Sql& sql) {
-    return sql.run(
-               "UPDATE peers SET name = :name, spki = :spki, url = :url, ca = :ca, "
-               "automatic = :automatic, owner = :owner, revision = revision + 1 "
-               "WHERE identity = :identity AND revision = :revision",
-               {{"name", peer.name},
-                {"spki", peer.spki},
-                {"url", peer.url},
-                {"ca", peer.ca},
-                {"automatic", peer.automatic},
-                {"owner", peer.owner},
-                {"identity", peer.identity},
-                {"revision", peer.revision}}) == 1;
+    return sql.run(kPeers.update() +
+                       ", revision = revision + 1 "
+                       "WHERE identity = :identity AND revision = :revision",
+                   kPeers.changes(peer, {"identity", "revision"})) == 1;
   });
 }
 

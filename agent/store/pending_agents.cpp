@@ -1,36 +1,35 @@
 // SPDX-License-Identifier: Apache-2.0
+#include "agent/store/engine/table.h"
 #include "agent/store/pending.h"
 
 namespace keyagent::store {
 namespace {
 
-const std::string kSelectPendingAgents =
-    "SELECT id, auth_kid, state, auth_spki, transport_spki, transport_kid, envelope, host, "
-    "version, reason, address, asked, expires FROM pending_agents ";
+constexpr Column<PendingAgent> kPendingColumns[] = {
+    column<&PendingAgent::agent, &Agent::id>("id").key(),
+    column<&PendingAgent::agent, &Agent::auth_kid>("auth_kid").key(),
+    column<&PendingAgent::agent, &Agent::state>("state"),
+    column<&PendingAgent::agent, &Agent::auth_spki>("auth_spki"),
+    column<&PendingAgent::agent, &Agent::transport_spki>("transport_spki"),
+    column<&PendingAgent::agent, &Agent::transport_kid>("transport_kid"),
+    column<&PendingAgent::agent, &Agent::envelope>("envelope"),
+    escaped_column<&PendingAgent::agent, &Agent::host>("host"),
+    escaped_column<&PendingAgent::agent, &Agent::version>("version"),
+    column<&PendingAgent::agent, &Agent::reason>("reason"),
+    escaped_column<&PendingAgent::address>("address"),
+    column<&PendingAgent::agent, &Agent::enrolled>("asked"),
+    column<&PendingAgent::expires>("expires"),
+};
+constexpr Table<PendingAgent> kPendingAgents{"pending_agents", kPendingColumns};
 
-PendingAgent pending_of(const Row& row) {
-  PendingAgent pending;
-  pending.agent.id = row.text(0);
-  pending.agent.auth_kid = row.text(1);
-  pending.agent.state = row.text(2);
-  pending.agent.auth_spki = row.bytes(3);
-  pending.agent.transport_spki = row.bytes(4);
-  pending.agent.transport_kid = row.text(5);
-  pending.agent.envelope = row.text(6);
-  pending.agent.host = row.text(7);
-  pending.agent.version = row.text(8);
-  pending.agent.reason = row.text(9);
-  pending.agent.enrolled = pending.agent.changed = row.time(11);
-  pending.address = row.text(10);
-  pending.expires = row.time(12);
+PendingAgent pending_of(Row& row) {
+  auto pending = kPendingAgents(row);
+  pending.agent.changed = pending.agent.enrolled;
   return pending;
 }
 
 long long count(Sql& sql, const std::string& where, const Bounds& bounds) {
-  return sql
-      .first("SELECT count(*) FROM pending_agents" + where, bounds,
-             [](const Row& row) { return row.number(0); })
-      .value_or(0);
+  return sql.count("SELECT count(*) FROM pending_agents" + where, bounds);
 }
 
 }  // namespace
@@ -51,28 +50,18 @@ EnrollOutcome add_pending(Sql& sql, const Enrollment& e, const PendingLimits& li
   if (count(sql, "", {}) >= limits.total ||
       count(sql, " WHERE address = :address", {{"address", e.address}}) >= limits.per_address)
     return EnrollOutcome::kFull;
-  sql.run(
-      "INSERT INTO pending_agents (id, auth_kid, state, auth_spki, transport_spki, transport_kid, "
-      "envelope, host, version, reason, address, asked, expires) VALUES (:id, :kid, 'pending', "
-      ":auth, :spki, :transport, :envelope, :host, :version, '', :address, :asked, :expires)",
-      {{"id", e.agent.id},
-       {"kid", e.agent.auth_kid},
-       {"auth", e.agent.auth_spki},
-       {"spki", e.agent.transport_spki},
-       {"transport", e.agent.transport_kid},
-       {"envelope", e.agent.envelope},
-       {"host", storable(e.agent.host)},
-       {"version", storable(e.agent.version)},
-       {"address", storable(e.address)},
-       {"asked", e.now},
-       {"expires", e.expires}});
+  PendingAgent pending{.agent = e.agent, .address = e.address, .expires = e.expires};
+  pending.agent.state = "pending";
+  pending.agent.reason.clear();
+  pending.agent.enrolled = e.now;
+  sql.run(kPendingAgents.insert(), kPendingAgents.all(pending));
   return EnrollOutcome::kPending;
 }
 
 std::optional<PendingAgent> pending_in(Sql& sql, const std::string& id, const std::string& auth_kid,
                                        WallTime now) {
-  return sql.first(kSelectPendingAgents + "WHERE id = :id AND auth_kid = :kid AND expires > :now" +
-                       sql.for_update(),
+  return sql.first(kPendingAgents.select() +
+                       "WHERE id = :id AND auth_kid = :kid AND expires > :now" + sql.for_update(),
                    {{"id", id}, {"kid", auth_kid}, {"now", now}}, pending_of);
 }
 
@@ -82,7 +71,7 @@ void drop_pending(Sql& sql, const std::string& id) {
 
 std::vector<PendingAgent> Store::pending_agents(const std::string& id, WallTime now) {
   return impl_->db.read([&](Sql& sql) {
-    return sql.all(kSelectPendingAgents +
+    return sql.all(kPendingAgents.select() +
                        "WHERE expires > :now AND (:id = '' OR id = :id) ORDER BY id, asked, "
                        "auth_kid",
                    {{"now", now}, {"id", id}}, pending_of);

@@ -2,24 +2,15 @@
 // Records: one envelope a row, each naming the key that opens it. A removed one keeps its row
 // without envelope and key, so that its versions continue.
 
+#include "agent/store/data_tables.h"
 #include "agent/store/store_impl.h"
 
 namespace keyagent::store {
 namespace {
 
-const std::string kSelectRecords =
-    "SELECT specification, id, kid, version, envelope, changed_by, changed FROM records ";
-const std::string kSelectShort =
-    "SELECT specification, id, kid, version, '', changed_by, changed FROM records ";
-
-Record record_of(const Row& row) {
-  return {.specification = row.text(0),
-          .id = row.text(1),
-          .kid = row.text(2),
-          .version = row.number(3),
-          .envelope = row.text(4),
-          .changed_by = row.text(5),
-          .changed = row.time(6)};
+// Without envelopes, which may be large.
+std::string select_short_records() {
+  return kRecords.select({"envelope"});
 }
 
 struct RecordStatus {
@@ -28,44 +19,33 @@ struct RecordStatus {
 };
 
 RecordStatus status_of(Sql& sql, const std::string& specification, const std::string& id) {
-  return sql
-      .first("SELECT version, kid FROM records WHERE specification = :specification AND id = :id",
-             {{"specification", specification}, {"id", id}},
-             [](const Row& row) {
-               return RecordStatus{row.number(0), !row.text(1).empty()};
-             })
-      .value_or(RecordStatus{});
+  const auto row = sql.first<std::int64_t, std::string>(
+      "SELECT version, kid FROM records WHERE specification = :specification AND id = :id",
+      {{"specification", specification}, {"id", id}});
+  return row ? RecordStatus{row->first, !row->second.empty()} : RecordStatus{};
 }
 
 // Writes it over the row that has `version`, or as a new one. False: someone was faster.
 bool write(Sql& sql, const Record& record, std::int64_t version) {
-  const Bounds bounds{{"specification", record.specification},
-                      {"id", record.id},
-                      {"kid", record.kid},
-                      {"envelope", record.envelope},
-                      {"changed_by", record.changed_by},
-                      {"changed", record.changed},
-                      {"version", version}};
+  auto written = record;
   if (version == 0) {
-    return sql.run(
-               "INSERT INTO records (specification, id, kid, version, envelope, changed_by, "
-               "changed) VALUES (:specification, :id, :kid, :version + 1, :envelope, :changed_by, "
-               ":changed) ON CONFLICT (specification, id) DO NOTHING",
-               bounds) == 1;
+    written.version = 1;
+    return sql.run(kRecords.insert() + "ON CONFLICT (specification, id) DO NOTHING",
+                   kRecords.all(written)) == 1;
   }
-  return sql.run(
-             "UPDATE records SET kid = :kid, version = version + 1, envelope = :envelope, "
-             "changed_by = :changed_by, changed = :changed "
-             "WHERE specification = :specification AND id = :id AND version = :version",
-             bounds) == 1;
+  written.version = version;
+  return sql.run(kRecords.update() +
+                     ", version = version + 1 "
+                     "WHERE specification = :specification AND id = :id AND version = :version",
+                 kRecords.changes(written, {"specification", "id", "version"})) == 1;
 }
 
 }  // namespace
 
 bool takes_records(Sql& sql, const std::string& kid) {
-  const auto closed =
-      sql.first(std::string("SELECT closed FROM data_keys WHERE kid = :kid") + sql.for_share(),
-                {{"kid", kid}}, [](const Row& row) { return row.flag(0); });
+  const auto closed = sql.first<bool>(
+      std::string("SELECT closed FROM data_keys WHERE kid = :kid") + sql.for_share(),
+      {{"kid", kid}});
   return closed && !*closed;
 }
 
@@ -87,8 +67,8 @@ RecordPut Store::put_record(const Record& record, const std::optional<std::int64
 std::optional<Record> Store::record(const std::string& specification, const std::string& id) {
   return impl_->db.read([&](Sql& sql) {
     return sql.first(
-        kSelectRecords + "WHERE specification = :specification AND id = :id AND kid <> ''",
-        {{"specification", specification}, {"id", id}}, record_of);
+        kRecords.select() + "WHERE specification = :specification AND id = :id AND kid <> ''",
+        {{"specification", specification}, {"id", id}}, kRecords);
   });
 }
 
@@ -115,11 +95,11 @@ bool Store::replace_envelope(const Record& record, const Record& fresh) {
 std::vector<Record> Store::records(const std::string& specification, const std::string& after,
                                    std::size_t count) {
   return impl_->db.read([&](Sql& sql) {
-    return sql.all(kSelectShort +
+    return sql.all(select_short_records() +
                        "WHERE specification = :specification AND id > :after AND kid <> '' "
                        "ORDER BY id LIMIT :count",
                    {{"specification", specification}, {"after", after}, {"count", count}},
-                   record_of);
+                   kRecords);
   });
 }
 
@@ -127,11 +107,11 @@ std::vector<Record> Store::records_under(const std::string& specification, const
                                          const std::string& after, std::size_t count) {
   return impl_->db.read([&](Sql& sql) {
     return sql.all(
-        kSelectRecords +
+        kRecords.select() +
             "WHERE specification = :specification AND kid = :kid AND id > :after "
             "ORDER BY id LIMIT :count",
         {{"specification", specification}, {"kid", kid}, {"after", after}, {"count", count}},
-        record_of);
+        kRecords);
   });
 }
 
@@ -150,12 +130,10 @@ bool Store::remove_record(const std::string& specification, const std::string& i
 std::vector<std::pair<std::string, std::int64_t>> Store::count_records(
     const std::string& specification) {
   return impl_->db.read([&](Sql& sql) {
-    return sql.all(
+    return sql.all<std::string, std::int64_t>(
         "SELECT kid, count(*) FROM records WHERE specification = :specification AND kid <> '' "
         "GROUP BY kid ORDER BY kid",
-        {{"specification", specification}}, [](const Row& row) {
-          return std::pair<std::string, std::int64_t>(row.text(0), row.number(1));
-        });
+        {{"specification", specification}});
   });
 }
 

@@ -2,70 +2,43 @@
 // Re-encryption of a specification's records: who works at it, and how far it is. The checkpoint
 // and what it is about are written in one transaction, under the fence of anyone who works at it.
 
+#include "agent/store/engine/table.h"
 #include "agent/store/store_impl.h"
 
 namespace keyagent::store {
 namespace {
 
-const std::string kSelectReencryptions =
-    "SELECT specification, state, started_by, body, rate, total, done, failed, kid, position, "
-    "started, changed, since, since_done, holder, lease_until, fence FROM reencryptions ";
-
-Reencryption reencryption_of(const Row& row) {
-  return {.specification = row.text(0),
-          .state = row.text(1),
-          .started_by = row.text(2),
-          .text = row.text(3),
-          .rate = row.number(4),
-          .total = row.number(5),
-          .done = row.number(6),
-          .failed = row.number(7),
-          .kid = row.text(8),
-          .position = row.text(9),
-          .started = row.time(10),
-          .changed = row.time(11),
-          .since = row.time(12),
-          .since_done = row.number(13),
-          .holder = row.text(14),
-          .lease_until = row.time(15),
-          .fence = row.number(16)};
-}
-
-Bounds all_of(const Reencryption& job) {
-  return {{"specification", job.specification},
-          {"state", job.state},
-          {"started_by", job.started_by},
-          {"body", storable(job.text)},
-          {"rate", job.rate},
-          {"total", job.total},
-          {"done", job.done},
-          {"failed", job.failed},
-          {"kid", job.kid},
-          {"position", job.position},
-          {"started", job.started},
-          {"changed", job.changed},
-          {"since", job.since},
-          {"since_done", job.since_done},
-          {"holder", job.holder},
-          {"lease_until", job.lease_until},
-          {"fence", job.fence}};
-}
-
-constexpr const char* kSet =
-    "UPDATE reencryptions SET state = :state, started_by = :started_by, body = :body, "
-    "rate = :rate, total = :total, done = :done, failed = :failed, kid = :kid, "
-    "position = :position, started = :started, changed = :changed, since = :since, "
-    "since_done = :since_done, holder = :holder, lease_until = :lease_until, ";
+constexpr Column<Reencryption> kReencryptionColumns[] = {
+    column<&Reencryption::specification>("specification").key(),
+    column<&Reencryption::state>("state"),
+    column<&Reencryption::started_by>("started_by"),
+    escaped_column<&Reencryption::text>("body"),
+    column<&Reencryption::rate>("rate"),
+    column<&Reencryption::total>("total"),
+    column<&Reencryption::done>("done"),
+    column<&Reencryption::failed>("failed"),
+    column<&Reencryption::kid>("kid"),
+    column<&Reencryption::position>("position"),
+    column<&Reencryption::started>("started"),
+    column<&Reencryption::changed>("changed"),
+    column<&Reencryption::since>("since"),
+    column<&Reencryption::since_done>("since_done"),
+    column<&Reencryption::holder>("holder"),
+    column<&Reencryption::lease_until>("lease_until"),
+    column<&Reencryption::fence>("fence").fixed(),
+};
+constexpr Table<Reencryption> kReencryptions{"reencryptions", kReencryptionColumns};
 
 std::optional<Reencryption> find_reencryption(Sql& sql, const std::string& specification) {
-  return sql.first(kSelectReencryptions + "WHERE specification = :specification",
-                   {{"specification", specification}}, reencryption_of);
+  return sql.first(kReencryptions.select() + "WHERE specification = :specification",
+                   {{"specification", specification}}, kReencryptions);
 }
 
 bool move(Sql& sql, const Reencryption& job) {
-  return sql.run(std::string(kSet) +
-                     "fence = fence + 1 WHERE specification = :specification AND fence = :fence",
-                 all_of(job)) == 1;
+  return sql.run(kReencryptions.update() +
+                     ", fence = fence + 1 "
+                     "WHERE specification = :specification AND fence = :fence",
+                 kReencryptions.changes(job, {"specification", "fence"})) == 1;
 }
 
 }  // namespace
@@ -73,20 +46,11 @@ bool move(Sql& sql, const Reencryption& job) {
 bool Store::begin_reencryption(const Reencryption& job, const Event& event) {
   return impl_->db.write([&](Sql& sql) {
     const bool begun =
-        sql.run(
-            "INSERT INTO reencryptions (specification, state, started_by, body, rate, total, "
-            "done, failed, kid, position, started, changed, since, since_done, holder, "
-            "lease_until, fence) VALUES (:specification, :state, :started_by, :body, :rate, "
-            ":total, :done, :failed, :kid, :position, :started, :changed, :since, :since_done, "
-            ":holder, :lease_until, :fence) ON CONFLICT (specification) DO UPDATE SET "
-            "state = excluded.state, started_by = excluded.started_by, body = excluded.body, "
-            "rate = excluded.rate, total = excluded.total, done = excluded.done, "
-            "failed = excluded.failed, kid = excluded.kid, position = excluded.position, "
-            "started = excluded.started, changed = excluded.changed, since = excluded.since, "
-            "since_done = excluded.since_done, holder = excluded.holder, "
-            "lease_until = excluded.lease_until, fence = reencryptions.fence + 1 "
-            "WHERE reencryptions.state NOT IN ('running', 'paused')",
-            all_of(job)) == 1;
+        sql.run(kReencryptions.insert() + "ON CONFLICT (specification) DO UPDATE SET " +
+                    kReencryptions.excluded() +
+                    ", fence = reencryptions.fence + 1 "
+                    "WHERE reencryptions.state NOT IN ('running', 'paused')",
+                kReencryptions.all(job)) == 1;
     if (begun) insert_event(sql, event);
     return begun;
   });
@@ -98,7 +62,7 @@ std::optional<Reencryption> Store::reencryption(const std::string& specification
 
 std::vector<Reencryption> Store::reencryptions() {
   return impl_->db.read([](Sql& sql) {
-    return sql.all(kSelectReencryptions + "ORDER BY specification", {}, reencryption_of);
+    return sql.all(kReencryptions.select() + "ORDER BY specification", {}, kReencryptions);
   });
 }
 
@@ -109,8 +73,8 @@ std::optional<Reencryption> Store::claim_reencryption(const std::string& holder,
   // No lease lasts longer, whatever the clock was that gave it; replicas' clocks differ a little.
   const Bounds when{{"now", now}, {"latest", now + 2 * life}};
   const auto free = impl_->db.read([&](Sql& sql) {
-    return sql.first(kSelectReencryptions + "WHERE " + kFree + " ORDER BY specification LIMIT 1",
-                     when, reencryption_of);
+    return sql.first(kReencryptions.select() + "WHERE " + kFree + " ORDER BY specification LIMIT 1",
+                     when, kReencryptions);
   });
   if (!free) return std::nullopt;
   auto job = *free;
@@ -136,10 +100,9 @@ bool Store::move_reencryption(const Reencryption& job, const std::optional<Event
 std::optional<std::int64_t> Store::write_reencrypted(const Reencryption& job,
                                                      const std::vector<Replacement>& replacements) {
   return impl_->db.write([&](Sql& sql) -> std::optional<std::int64_t> {
-    const auto bounds = all_of(job);
-    if (sql.run(std::string(kSet) +
-                    "fence = fence WHERE specification = :specification AND fence = :fence",
-                bounds) != 1)
+    if (sql.run(kReencryptions.update() +
+                    ", fence = fence WHERE specification = :specification AND fence = :fence",
+                kReencryptions.changes(job, {"specification", "fence"})) != 1)
       return std::nullopt;
     std::int64_t replaced = 0;
     for (const auto& each : replacements) {

@@ -1,75 +1,45 @@
 // SPDX-License-Identifier: Apache-2.0
+#include "agent/store/engine/table.h"
 #include "agent/store/store_impl.h"
 
 namespace keyagent::store {
 namespace {
 
-const std::string kSelectRekeys =
-    "SELECT id, batch, agent, key_name, state, old_kid, new_kid, ordered_by, detail, ordered, "
-    "changed, canary FROM rekeys ";
+constexpr Column<Rekey> kRekeyColumns[] = {
+    column<&Rekey::id>("id").key(),           column<&Rekey::batch>("batch").fixed(),
+    column<&Rekey::agent>("agent").fixed(),   column<&Rekey::key>("key_name").fixed(),
+    column<&Rekey::state>("state"),           column<&Rekey::old_kid>("old_kid"),
+    column<&Rekey::new_kid>("new_kid"),       column<&Rekey::ordered_by>("ordered_by").fixed(),
+    escaped_column<&Rekey::detail>("detail"), column<&Rekey::ordered>("ordered").fixed(),
+    column<&Rekey::changed>("changed"),       column<&Rekey::canary>("canary").fixed(),
+};
+constexpr Table<Rekey> kRekeys{"rekeys", kRekeyColumns};
+
 // As in the index rekeys_open.
 constexpr const char* kOpen = "state NOT IN ('confirmed', 'failed', 'cancelled')";
 
 constexpr const char* kUnderWay = "state IN ('sent', 'staged')";
 
-Rekey rekey_of(const Row& row) {
-  return {.id = row.number(0),
-          .batch = row.text(1),
-          .agent = row.text(2),
-          .key = row.text(3),
-          .state = row.text(4),
-          .old_kid = row.text(5),
-          .new_kid = row.text(6),
-          .ordered_by = row.text(7),
-          .detail = row.text(8),
-          .ordered = row.time(9),
-          .changed = row.time(10),
-          .canary = row.flag(11)};
-}
-
 std::int64_t insert(Sql& sql, const Rekey& rekey) {
-  const auto id = sql.next_number("rekeys");
-  sql.run(
-      "INSERT INTO rekeys (id, batch, agent, key_name, state, old_kid, new_kid, ordered_by, "
-      "detail, ordered, changed, canary) VALUES (:id, :batch, :agent, :key, :state, :old_kid, "
-      ":new_kid, :ordered_by, :detail, :ordered, :changed, :canary)",
-      {{"id", id},
-       {"batch", rekey.batch},
-       {"agent", rekey.agent},
-       {"key", rekey.key},
-       {"state", rekey.state},
-       {"old_kid", rekey.old_kid},
-       {"new_kid", rekey.new_kid},
-       {"ordered_by", rekey.ordered_by},
-       {"detail", storable(rekey.detail)},
-       {"ordered", rekey.ordered},
-       {"changed", rekey.changed},
-       {"canary", rekey.canary}});
-  return id;
+  auto numbered = rekey;
+  numbered.id = sql.next_number("rekeys");
+  sql.run(kRekeys.insert(), kRekeys.all(numbered));
+  return numbered.id;
 }
 
 RekeyCounts count(Sql& sql, const std::string& batch) {
   const auto those = [&](const std::string& which) {
-    return sql
-        .first("SELECT count(*) FROM rekeys WHERE batch = :batch AND " + which, {{"batch", batch}},
-               [](const Row& row) { return row.number(0); })
-        .value();
+    return sql.count("SELECT count(*) FROM rekeys WHERE batch = :batch AND " + which,
+                     {{"batch", batch}});
   };
   return {those(kUnderWay), those("state = 'failed'"),
           those("state IN ('ordered', 'sent', 'staged') AND canary = 1")};
 }
 
 bool move(Sql& sql, const Rekey& rekey, const std::string& from) {
-  return sql.run(
-             "UPDATE rekeys SET state = :state, old_kid = :old_kid, new_kid = :new_kid, "
-             "detail = :detail, changed = :changed WHERE id = :id AND state = :from_state",
-             {{"state", rekey.state},
-              {"old_kid", rekey.old_kid},
-              {"new_kid", rekey.new_kid},
-              {"detail", storable(rekey.detail)},
-              {"changed", rekey.changed},
-              {"id", rekey.id},
-              {"from_state", from}}) == 1;
+  auto bounds = kRekeys.changes(rekey, {"id"});
+  bounds.push_back({"from_state", from});
+  return sql.run(kRekeys.update() + " WHERE id = :id AND state = :from_state", bounds) == 1;
 }
 
 }  // namespace
@@ -89,38 +59,37 @@ void Store::add_rekeys(const std::vector<Rekey>& rekeys, const std::string& sett
 
 std::vector<Rekey> Store::rekey_batch(const std::string& batch) {
   return impl_->db.read([&](Sql& sql) {
-    return sql.all(kSelectRekeys + "WHERE batch = :batch ORDER BY id", {{"batch", batch}},
-                   rekey_of);
+    return sql.all(kRekeys.select() + "WHERE batch = :batch ORDER BY id", {{"batch", batch}},
+                   kRekeys);
   });
 }
 
 std::optional<Rekey> Store::rekey(std::int64_t id) {
   return impl_->db.read([&](Sql& sql) {
-    return sql.first(kSelectRekeys + "WHERE id = :id", {{"id", id}}, rekey_of);
+    return sql.first(kRekeys.select() + "WHERE id = :id", {{"id", id}}, kRekeys);
   });
 }
 
 std::vector<Rekey> Store::rekeys(const std::string& agent, bool open_only) {
-  std::string query = kSelectRekeys + "WHERE " + (open_only ? kOpen : "1 = 1");
+  std::string query = kRekeys.select() + "WHERE " + (open_only ? kOpen : "1 = 1");
   return impl_->db.read([&](Sql& sql) {
-    if (agent.empty()) return sql.all(query + " ORDER BY id", {}, rekey_of);
-    return sql.all(query + " AND agent = :agent ORDER BY id", {{"agent", agent}}, rekey_of);
+    if (agent.empty()) return sql.all(query + " ORDER BY id", {}, kRekeys);
+    return sql.all(query + " AND agent = :agent ORDER BY id", {{"agent", agent}}, kRekeys);
   });
 }
 
 std::vector<Rekey> Store::sent_rekeys(const std::string& agent) {
-  const std::string query = kSelectRekeys + "WHERE " + kOpen + " AND " + kUnderWay;
+  const std::string query = kRekeys.select() + "WHERE " + kOpen + " AND " + kUnderWay;
   return impl_->db.read([&](Sql& sql) {
-    if (agent.empty()) return sql.all(query + " ORDER BY id", {}, rekey_of);
-    return sql.all(query + " AND agent = :agent ORDER BY id", {{"agent", agent}}, rekey_of);
+    if (agent.empty()) return sql.all(query + " ORDER BY id", {}, kRekeys);
+    return sql.all(query + " AND agent = :agent ORDER BY id", {{"agent", agent}}, kRekeys);
   });
 }
 
 std::vector<std::string> Store::ordered_batches() {
   return impl_->db.read([&](Sql& sql) {
-    return sql.all(
-        std::string("SELECT DISTINCT batch FROM rekeys WHERE ") + kOpen + " AND state = 'ordered'",
-        {}, [](const Row& row) { return row.text(0); });
+    return sql.all<std::string>(std::string("SELECT DISTINCT batch FROM rekeys WHERE ") + kOpen +
+                                " AND state = 'ordered'");
   });
 }
 
@@ -131,12 +100,12 @@ RekeyCounts Store::count_rekeys(const std::string& batch) {
 std::vector<Rekey> Store::ready_rekeys(const std::string& batch, const std::string& replica,
                                        bool canaries, std::size_t count) {
   return impl_->db.read([&](Sql& sql) {
-    return sql.all(kSelectRekeys +
+    return sql.all(kRekeys.select() +
                        "WHERE batch = :batch AND state = 'ordered' AND canary >= :canary AND "
                        "EXISTS (SELECT 1 FROM links WHERE links.agent = rekeys.agent AND "
                        "links.replica = :replica) ORDER BY id LIMIT :count",
                    {{"batch", batch}, {"canary", canaries}, {"replica", replica}, {"count", count}},
-                   rekey_of);
+                   kRekeys);
   });
 }
 

@@ -12,10 +12,7 @@ namespace {
 constexpr const char* kSetting = "restored";
 
 std::int64_t last_of(Sql& sql) {
-  return sql
-      .first("SELECT value FROM counters WHERE name = 'events'", {},
-             [](const Row& row) { return row.number(0); })
-      .value_or(0);
+  return sql.first<std::int64_t>("SELECT value FROM counters WHERE name = 'events'").value_or(0);
 }
 
 // No one numbers an event until the transaction ends.
@@ -24,9 +21,8 @@ void hold_events(Sql& sql) {
 }
 
 std::optional<Restored> restored_in(Sql& sql) {
-  const auto text =
-      sql.first("SELECT value FROM settings WHERE name = :name", {{"name", std::string(kSetting)}},
-                [](const Row& row) { return row.text(0); });
+  const auto text = sql.first<std::string>("SELECT value FROM settings WHERE name = :name",
+                                           {{"name", std::string(kSetting)}});
   if (!text) return std::nullopt;
   Restored out;
   std::string since;

@@ -239,9 +239,8 @@ const Migration kAll[] = {
 // The table that says which migrations ran is there before the first of them.
 void prepare(Sql& sql) {
   if (sql.engine() == Engine::kSqlite) {
-    const auto tables = sql.all("SELECT name FROM sqlite_master WHERE type = 'table'", {},
-                                [](const Row& row) { return row.text(0) == "store_schema"; });
-    if (!tables.empty() && std::find(tables.begin(), tables.end(), true) == tables.end())
+    const auto tables = sql.all<std::string>("SELECT name FROM sqlite_master WHERE type = 'table'");
+    if (!tables.empty() && std::find(tables.begin(), tables.end(), "store_schema") == tables.end())
       throw Error(Code::kIntegrity, "the SQLite file is not a keyagent store");
   }
   sql.run(schema_words(sql.engine(), R"sql(CREATE TABLE IF NOT EXISTS store_schema (
@@ -255,9 +254,7 @@ std::span<const Migration> migrations() {
 }
 
 int schema_version(Sql& sql) {
-  return static_cast<int>(sql.first("SELECT coalesce(max(version), 0) FROM store_schema", {},
-                                    [](const Row& row) { return row.number(0); })
-                              .value());
+  return static_cast<int>(sql.count("SELECT coalesce(max(version), 0) FROM store_schema"));
 }
 
 void bring_up(Database& database, std::span<const Migration> steps) {

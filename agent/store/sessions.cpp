@@ -15,9 +15,9 @@ bool Store::continue_session(const std::string& agent, WallTime enrolled, const 
           "INSERT INTO agent_sessions (agent, enrolled, value) VALUES (:agent, :enrolled, '') "
           "ON CONFLICT (agent) DO UPDATE SET value = agent_sessions.value",
           {{"agent", agent}, {"enrolled", enrolled}});
-    const auto known = sql.first(
+    const auto known = sql.first<std::string>(
         "SELECT value FROM agent_sessions WHERE agent = :agent AND enrolled = :enrolled",
-        {{"agent", agent}, {"enrolled", enrolled}}, [](const Row& row) { return row.text(0); });
+        {{"agent", agent}, {"enrolled", enrolled}});
     // `next` is there when the answer to it was lost.
     if (known && !known->empty() && *known != last && *known != next) return false;
     if (!next.empty())

@@ -7,7 +7,6 @@
 #include <filesystem>
 
 #include "agent/base/disk.h"
-#include "agent/base/encoding.h"
 #include "agent/base/error.h"
 #include "agent/base/log.h"
 #include "agent/store/schema.h"
@@ -24,15 +23,6 @@ void sync_path(const std::filesystem::path& path) {
 
 }  // namespace
 
-std::string storable(const std::string& text) {
-  try {
-    static_cast<void>(Value(text));
-    return text;
-  } catch (const Error&) {
-    return escape_controls(text);
-  }
-}
-
 Store::Store(Options options) : impl_(std::make_unique<Impl>(options)) {
   bring_up(impl_->db, migrations());
 }
@@ -41,8 +31,8 @@ Store::~Store() = default;
 
 std::optional<std::string> Store::setting(const std::string& name) {
   return impl_->db.read([&](Sql& sql) {
-    return sql.first("SELECT value FROM settings WHERE name = :name", {{"name", name}},
-                     [](const Row& row) { return row.text(0); });
+    return sql.first<std::string>("SELECT value FROM settings WHERE name = :name",
+                                  {{"name", name}});
   });
 }
 
@@ -86,9 +76,8 @@ void Store::notify(const std::string& what) {
   try {
     if (impl_->db.place().engine == Engine::kSqlite) return impl_->wakeups.wake(what);
     impl_->db.write([&](Sql& sql) {
-      sql.all("SELECT pg_notify(:channel, :what)::text",
-              {{"channel", ChangeNotifications::kChannel}, {"what", what}},
-              [](const Row&) { return 0; });
+      sql.exists("SELECT pg_notify(:channel, :what)::text",
+                 {{"channel", ChangeNotifications::kChannel}, {"what", what}});
     });
   } catch (const Error& error) {
     log_warning("store", std::string("the other replicas could not be notified: ") + error.what());

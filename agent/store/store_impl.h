@@ -14,10 +14,6 @@ struct Store::Impl {
   ChangeNotifications wakeups{db.place()};
 };
 
-// Text that others chose and that is shown to people only: what cannot be stored is escaped, so
-// that it cannot stop the record it stands in.
-std::string storable(const std::string& text);
-
 // Inside of a transaction: what is done and that it was done are one. Returns its number.
 std::int64_t insert_event(Sql& sql, const Event& event);
 

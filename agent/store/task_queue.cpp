@@ -3,19 +3,31 @@
 
 #include <algorithm>
 
-#include "agent/store/tasks.h"
+#include "agent/store/store_impl.h"
+#include "agent/store/task_table.h"
 
 namespace keyagent::store {
 namespace {
+
+constexpr Column<TaskPause> kPauseColumns[] = {
+    column<&TaskPause::what>("what").key(),
+    column<&TaskPause::paused_by>("paused_by"),
+    column<&TaskPause::paused>("paused"),
+};
+constexpr Table<TaskPause> kTaskPauses{"task_pauses", kPauseColumns};
+
+// What a claim writes.
+constexpr ColumnNames kClaimed = {"agent",       "state",      "attempt",    "changed", "lease",
+                                  "lease_until", "lease_life", "cancelling", "said"};
 
 // The first of one target and one handler is the first entry of the index tasks_next that may be
 // taken already.
 std::optional<Task> first_of(Sql& sql, const TaskClaim& claim, const std::string& target,
                              const std::string& handler) {
-  return sql.first(select_tasks(true) + "WHERE " + kQueuedTask +
+  return sql.first(kTasks.select() + "WHERE " + kQueuedTask +
                        " AND target = :target AND handler = :handler AND not_before <= :now "
                        "ORDER BY priority DESC, number LIMIT 1",
-                   {{"target", target}, {"handler", handler}, {"now", claim.now}}, task_of);
+                   {{"target", target}, {"handler", handler}, {"now", claim.now}}, kTasks);
 }
 
 std::optional<Task> next_of(Sql& sql, const TaskClaim& claim) {
@@ -36,10 +48,10 @@ std::optional<Task> next_of(Sql& sql, const TaskClaim& claim) {
 std::optional<Task> unheard_of(Sql& sql, const TaskClaim& claim) {
   for (const auto& handler : claim.handlers) {
     for (auto& found :
-         sql.all(select_tasks(true) + "WHERE " + kTakenTask +
+         sql.all(kTasks.select() + "WHERE " + kTakenTask +
                      " AND state = 'leased' AND agent = :agent AND handler = :handler "
                      "ORDER BY number LIMIT 10",
-                 {{"agent", claim.agent}, {"handler", handler}}, task_of)) {
+                 {{"agent", claim.agent}, {"handler", handler}}, kTasks)) {
       // It may have left the group that the task is for.
       if (std::find(claim.targets.begin(), claim.targets.end(), found.target) !=
           claim.targets.end())
@@ -50,17 +62,14 @@ std::optional<Task> unheard_of(Sql& sql, const TaskClaim& claim) {
 }
 
 std::vector<TaskPause> pauses_of(Sql& sql) {
-  return sql.all("SELECT what, paused_by, paused FROM task_pauses ORDER BY what", {},
-                 [](const Row& row) {
-                   return TaskPause{row.text(0), row.text(1), row.time(2)};
-                 });
+  return sql.all(kTaskPauses.select() + "ORDER BY what", {}, kTaskPauses);
 }
 
 // `claim` without what is paused. Anyone who pauses waits for the row that is held here, until this
 // claim is there to be counted.
 TaskClaim allowed(Sql& sql, TaskClaim claim) {
-  sql.first(std::string("SELECT value FROM counters WHERE name = 'task_pauses'") + sql.for_share(),
-            {}, [](const Row& row) { return row.number(0); });
+  sql.exists(std::string("SELECT value FROM counters WHERE name = 'task_pauses'") +
+             sql.for_share());
   if (!claim.auth_kid.empty()) {
     const auto agent = agent_in(sql, claim.agent, sql.for_share());
     if (!is_trusted_with(sql, claim.agent, claim.auth_kid)) claim.handlers.clear();
@@ -80,7 +89,6 @@ TaskClaim allowed(Sql& sql, TaskClaim claim) {
 }
 
 bool claim_one(Sql& sql, const TaskClaim& claim, Task& task) {
-  const auto from = task.revision;
   task.agent = claim.agent;
   if (task.state == "queued") task.attempt += 1;
   task.state = "leased";
@@ -90,20 +98,13 @@ bool claim_one(Sql& sql, const TaskClaim& claim, Task& task) {
   task.lease_life = claim.life;
   task.cancelling = false;
   task.said.clear();
+  auto bounds = kTasks.only(task, kClaimed);
+  bounds.push_back({"id", task.id});
+  bounds.push_back({"revision", task.revision});
   task.revision += 1;
-  return sql.run(
-             "UPDATE tasks SET agent = :agent, state = 'leased', attempt = :attempt, "
-             "changed = :changed, lease = :lease, lease_until = :lease_until, "
-             "lease_life = :lease_life, cancelling = 0, said = '', revision = revision + 1 "
-             "WHERE id = :id AND revision = :revision",
-             {{"agent", task.agent},
-              {"attempt", task.attempt},
-              {"changed", task.changed},
-              {"lease", task.lease},
-              {"lease_until", task.lease_until},
-              {"lease_life", task.lease_life.count()},
-              {"id", task.id},
-              {"revision", from}}) == 1;
+  return sql.run(kTasks.update(kClaimed) +
+                     ", revision = revision + 1 WHERE id = :id AND revision = :revision",
+                 bounds) == 1;
 }
 
 }  // namespace
@@ -126,9 +127,9 @@ std::optional<Task> Store::take_task(const TaskClaim& claim) {
 
 std::vector<Task> Store::lapsed_tasks(WallTime now, std::size_t count) {
   return impl_->db.read([&](Sql& sql) {
-    return sql.all(select_tasks(false) + "WHERE " + kTakenTask +
+    return sql.all(select_short_tasks() + "WHERE " + kTakenTask +
                        " AND lease_until <= :now ORDER BY lease_until LIMIT :count",
-                   {{"now", now}, {"count", count}}, task_of);
+                   {{"now", now}, {"count", count}}, kTasks);
   });
 }
 
@@ -141,53 +142,45 @@ std::chrono::milliseconds Store::settle_leases(WallTime now, WallTime longest_wa
     sql.run(std::string("UPDATE tasks SET not_before = :longest, revision = revision + 1 WHERE ") +
                 kQueuedTask + " AND attempt > 0 AND not_before > :longest",
             {{"longest", longest_wait}});
-    const auto longest =
-        sql.first(std::string("SELECT coalesce(max(lease_life), 0) FROM tasks WHERE ") + kTakenTask,
-                  {}, [](const Row& row) { return row.number(0); });
-    return std::chrono::milliseconds(longest.value());
+    const auto longest = sql.count(
+        std::string("SELECT coalesce(max(lease_life), 0) FROM tasks WHERE ") + kTakenTask);
+    return std::chrono::milliseconds(longest);
   });
 }
 
 std::vector<std::string> Store::waiting_targets(WallTime from, WallTime until) {
   return impl_->db.read([&](Sql& sql) {
-    return sql.all(std::string("SELECT DISTINCT target FROM tasks WHERE ") + kQueuedTask +
-                       " AND not_before > :from_time AND not_before <= :until",
-                   {{"from_time", from}, {"until", until}},
-                   [](const Row& row) { return row.text(0); });
+    return sql.all<std::string>(std::string("SELECT DISTINCT target FROM tasks WHERE ") +
+                                    kQueuedTask +
+                                    " AND not_before > :from_time AND not_before <= :until",
+                                {{"from_time", from}, {"until", until}});
   });
 }
 
 bool Store::tasks_wait(const std::vector<std::string>& targets, WallTime now) {
   return impl_->db.read([&](Sql& sql) {
     return std::any_of(targets.begin(), targets.end(), [&](const auto& target) {
-      return sql
-          .first(std::string("SELECT 1 FROM tasks WHERE ") + kQueuedTask +
-                     " AND target = :target AND not_before <= :now LIMIT 1",
-                 {{"target", target}, {"now", now}}, [](const Row&) { return true; })
-          .has_value();
+      return sql.exists(std::string("SELECT 1 FROM tasks WHERE ") + kQueuedTask +
+                            " AND target = :target AND not_before <= :now LIMIT 1",
+                        {{"target", target}, {"now", now}});
     });
   });
 }
 
 std::int64_t Store::running_tasks(const std::string& what) {
   return impl_->db.read([&](Sql& sql) -> std::int64_t {
-    return sql
-        .first(std::string("SELECT count(*) FROM tasks WHERE ") + kTakenTask +
-                   " AND (:what = 'all' OR :what = 'agent:' || agent OR "
-                   ":what = 'handler:' || handler)",
-               {{"what", what}}, [](const Row& row) { return row.number(0); })
-        .value();
+    return sql.count(std::string("SELECT count(*) FROM tasks WHERE ") + kTakenTask +
+                         " AND (:what = 'all' OR :what = 'agent:' || agent OR "
+                         ":what = 'handler:' || handler)",
+                     {{"what", what}});
   });
 }
 
 bool Store::pause_tasks(const TaskPause& pause, const Event& event) {
   return impl_->db.write([&](Sql& sql) {
     sql.next_number("task_pauses");
-    const bool fresh =
-        sql.run(
-            "INSERT INTO task_pauses (what, paused_by, paused) "
-            "VALUES (:what, :paused_by, :paused) ON CONFLICT (what) DO NOTHING",
-            {{"what", pause.what}, {"paused_by", pause.paused_by}, {"paused", pause.paused}}) == 1;
+    const bool fresh = sql.run(kTaskPauses.insert() + "ON CONFLICT (what) DO NOTHING",
+                               kTaskPauses.all(pause)) == 1;
     if (fresh) insert_event(sql, event);
     return fresh;
   });

@@ -73,8 +73,7 @@ class StoreSubject final : public PowerSubject {
   void require_whole() const {
     store::Database database(store::Options{url_});
     database.read([](store::Sql& sql) {
-      const auto said =
-          sql.all("PRAGMA integrity_check", {}, [](const store::Row& row) { return row.text(0); });
+      const auto said = sql.all<std::string>("PRAGMA integrity_check");
       if (said != std::vector<std::string>{"ok"})
         throw std::runtime_error("integrity_check: " + said.at(0));
     });

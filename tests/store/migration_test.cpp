@@ -34,10 +34,9 @@ TEST_P(SchemaTest, MissingMigrationIsRunOnceAndRowsStay) {
   bring_up(database, with(kMore));
   bring_up(database, with(kMore));
   EXPECT_EQ(version_of(database), before + 1);
-  EXPECT_EQ(database.read([](Sql& sql) {
-    return sql.first("SELECT note FROM agents", {}, [](const Row& row) { return row.text(0); });
-  }),
-            "none");
+  EXPECT_EQ(
+      database.read([](Sql& sql) { return sql.first<std::string>("SELECT note FROM agents"); }),
+      "none");
   EXPECT_TRUE(store().agent("host-1"));  // a replica of the version before continues
 }
 

@@ -29,7 +29,7 @@ class PostgresStore : public ::testing::Test {
                    "WHERE datname = current_database() AND pid <> pg_backend_pid()");
   }
   static void end_own_connection(Sql& sql) {
-    sql.all("SELECT pg_terminate_backend(pg_backend_pid())", {}, [](const Row&) { return 0; });
+    sql.exists("SELECT pg_terminate_backend(pg_backend_pid())");
   }
   static Event sample_event() {
     return {.at = kNow, .actor = "", .action = "", .subject = "", .outcome = "done", .text = ""};

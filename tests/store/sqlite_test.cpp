@@ -9,6 +9,7 @@
 #include <thread>
 
 #include "agent/store/schema.h"
+#include "tests/store/plan.h"
 #include "tests/store/samples.h"
 #include "tests/support/temp_folder.h"
 
@@ -67,10 +68,7 @@ TEST_F(SqliteStore, EveryConnectionSyncsCommitsAndChecksReferences) {
   Database database(options(1));
   const auto pragma = [&](const char* name) {
     return database.read([&](Sql& sql) {
-      return sql
-          .first(std::string("SELECT * FROM pragma_") + name, {},
-                 [](const Row& row) { return row.text(0); })
-          .value_or("");
+      return sql.first<std::string>(std::string("SELECT * FROM pragma_") + name).value_or("");
     });
   };
   EXPECT_EQ(pragma("synchronous"), "2");
@@ -134,10 +132,7 @@ TEST_F(SqliteStore, NoQueryOfTheStoreReadsAWholeTable) {
         "FROM rekeys WHERE 1 = 1 AND agent = 'x' ORDER BY id",
         "FROM certificates WHERE agent = 'x' ORDER BY not_before",
         "FROM events WHERE seq > 7 ORDER BY seq LIMIT 3", "FROM logins WHERE expires <= 7"}) {
-    const auto plan = database.read([&](Sql& sql) {
-      return sql.all("EXPLAIN QUERY PLAN SELECT 1 " + query, {},
-                     [](const Row& row) { return row.text(3); });
-    });
+    const auto plan = database.read([&](Sql& sql) { return plan_of(sql, "SELECT 1 " + query); });
     for (const auto& line : plan) {
       const bool whole = line.starts_with("SCAN") && line.find("INDEX") == std::string::npos;
       EXPECT_FALSE(whole || line.find("TEMP B-TREE") != std::string::npos) << query << ": " << line;

@@ -3,6 +3,7 @@
 
 #include "agent/store/engine/database.h"
 #include "tests/store/both.h"
+#include "tests/store/plan.h"
 #include "tests/store/samples.h"
 
 namespace keyagent::store {
@@ -300,8 +301,7 @@ TEST_P(TasksOnSqlite, TheNextTaskAndTheLapsedAreFoundByAnIndex) {
   const auto plan = [&](const std::string& where) {
     std::string text;
     database.read([&](Sql& sql) {
-      for (const auto& each : sql.all("EXPLAIN QUERY PLAN SELECT id FROM tasks WHERE " + where, {},
-                                      [](const Row& row) { return row.text(3); }))
+      for (const auto& each : plan_of(sql, "SELECT id FROM tasks WHERE " + where))
         text += each + "\n";
     });
     return text;

@@ -221,8 +221,7 @@ std::string schema_words(Engine engine, const std::string& ddl) {
 
 void lock_schema(Sql& sql) {
   if (sql.engine() == Engine::kSqlite) return;  // BEGIN IMMEDIATE did
-  const auto encoding =
-      sql.first("SHOW server_encoding", {}, [](const Row& row) { return row.text(0); });
+  const auto encoding = sql.first<std::string>("SHOW server_encoding");
   if (encoding != "UTF8")
     throw Error(Code::kConfiguration, "the store's PostgreSQL database is not encoded in UTF8");
   sql.run("SET LOCAL lock_timeout = '60s'");
@@ -231,8 +230,8 @@ void lock_schema(Sql& sql) {
 
 std::string engine_version(Sql& sql) {
   const bool sqlite = sql.engine() == Engine::kSqlite;
-  const auto version = sql.first(sqlite ? "SELECT sqlite_version()" : "SHOW server_version", {},
-                                 [](const Row& row) { return row.text(0); });
+  const auto version =
+      sql.first<std::string>(sqlite ? "SELECT sqlite_version()" : "SHOW server_version");
   return (sqlite ? "sqlite " : "postgresql ") + version.value();
 }
 

@@ -72,7 +72,17 @@ Value::Value(const std::optional<WallTime>& time) {
   if (time) value_ = to_milliseconds(*time);
 }
 
-std::string Row::text(std::size_t column) const {
+std::string storable(const std::string& text) {
+  try {
+    static_cast<void>(Value(text));
+    return text;
+  } catch (const Error&) {
+    return escape_controls(text);
+  }
+}
+
+std::string Row::text() {
+  const auto column = column_++;
   try {
     return row_.get<std::string>(column);
   } catch (const std::bad_cast&) {
@@ -82,7 +92,8 @@ std::string Row::text(std::size_t column) const {
 
 // A column of a table is BIGINT on both; an expression like count(*) has no type in SQLite and
 // comes as text.
-long long Row::number(std::size_t column) const {
+long long Row::number() {
+  const auto column = column_++;
   try {
     if (row_.get_properties(column).get_data_type() != soci::dt_string)
       return row_.get<long long>(column);
@@ -94,26 +105,27 @@ long long Row::number(std::size_t column) const {
   }
 }
 
-WallTime Row::time(std::size_t column) const {
-  return WallTime(std::chrono::milliseconds(number(column)));
+WallTime Row::time() {
+  return WallTime(std::chrono::milliseconds(number()));
 }
 
-std::optional<WallTime> Row::optional_time(std::size_t column) const {
-  if (row_.get_indicator(column) == soci::i_null) return std::nullopt;
-  return time(column);
+std::optional<WallTime> Row::optional_time() {
+  if (row_.get_indicator(column_) != soci::i_null) return time();
+  ++column_;
+  return std::nullopt;
 }
 
-Bytes Row::bytes(std::size_t column) const {
-  auto decoded = from_base64url(text(column));
-  if (!decoded) throw_foreign(column);
+Bytes Row::bytes() {
+  auto decoded = from_base64url(text());
+  if (!decoded) throw_foreign(column_ - 1);
   return *std::move(decoded);
 }
 
-Names Row::list(std::size_t column) const {
+Names Row::list() {
   try {
-    return nlohmann::json::parse(text(column)).get<Names>();
+    return nlohmann::json::parse(text()).get<Names>();
   } catch (const nlohmann::json::exception&) {
-    throw_foreign(column);
+    throw_foreign(column_ - 1);
   }
 }
 
@@ -127,9 +139,16 @@ long long Sql::run(const std::string& text, const Bounds& bounds) {
 
 long long Sql::next_number(const char* counter) {
   run("UPDATE counters SET value = value + 1 WHERE name = :name", {{"name", counter}});
-  return first("SELECT value FROM counters WHERE name = :name", {{"name", counter}},
-               [](const Row& row) { return row.number(0); })
+  return first<long long>("SELECT value FROM counters WHERE name = :name", {{"name", counter}})
       .value();
+}
+
+std::int64_t Sql::count(const std::string& query, const Bounds& bounds) {
+  return first<std::int64_t>(query, bounds).value();
+}
+
+bool Sql::exists(const std::string& query, const Bounds& bounds) {
+  return Cursor(*this, query, bounds).next();
 }
 
 struct Sql::Cursor::State {

@@ -4,10 +4,14 @@
 // binding ends here. A value always reaches the database by bind, never inside the statement's
 // text.
 
+#include <chrono>
+#include <cstdint>
 #include <memory>
 #include <optional>
 #include <string>
+#include <tuple>
 #include <type_traits>
+#include <utility>
 #include <variant>
 #include <vector>
 
@@ -36,6 +40,7 @@ class Value {
   Value(const Names& list);
   Value(WallTime time);
   Value(const std::optional<WallTime>& time);
+  Value(std::chrono::milliseconds duration) : value_(static_cast<long long>(duration.count())) {}
   template <class Number, class = std::enable_if_t<std::is_integral_v<Number>>>
   Value(Number number) : value_(static_cast<long long>(number)) {}
 
@@ -47,28 +52,68 @@ class Value {
   std::variant<std::monostate, long long, std::string> value_;
 };
 
+// Text that others chose and that is shown to people only: what cannot be stored is escaped, so
+// that it cannot stop the record it stands in.
+std::string storable(const std::string& text);
+
 // `:name` in the statement's text.
 struct Bound {
-  const char* name;
+  std::string name;
   Value value;
 };
 using Bounds = std::vector<Bound>;
 
-// One row of a result, by column from 0. Lives as long as the call that shows it. Throws
-// Error{kIntegrity} when the column does not hold what is asked for.
+// One row of a result, whose columns are read one after the other. Lives as long as the call that
+// shows it. Throws Error{kIntegrity} when the column does not hold what is asked for.
 class Row {
  public:
   explicit Row(const soci::row& row) : row_(row) {}
-  std::string text(std::size_t column) const;
-  long long number(std::size_t column) const;
-  bool flag(std::size_t column) const { return number(column) != 0; }
-  WallTime time(std::size_t column) const;
-  std::optional<WallTime> optional_time(std::size_t column) const;
-  Bytes bytes(std::size_t column) const;
-  Names list(std::size_t column) const;
+
+  // What the next column has: text, number, flag, time, milliseconds, binary or list.
+  template <class T>
+  T next() {
+    if constexpr (std::is_same_v<T, std::string>)
+      return text();
+    else if constexpr (std::is_same_v<T, bool>)
+      return number() != 0;
+    else if constexpr (std::is_same_v<T, Bytes>)
+      return bytes();
+    else if constexpr (std::is_same_v<T, Names>)
+      return list();
+    else if constexpr (std::is_same_v<T, WallTime>)
+      return time();
+    else if constexpr (std::is_same_v<T, std::optional<WallTime>>)
+      return optional_time();
+    else if constexpr (std::is_same_v<T, std::chrono::milliseconds>)
+      return std::chrono::milliseconds(number());
+    else
+      return static_cast<std::enable_if_t<std::is_integral_v<T>, T>>(number());
+  }
 
  private:
+  std::string text();
+  long long number();
+  WallTime time();
+  std::optional<WallTime> optional_time();
+  Bytes bytes();
+  Names list();
+
   const soci::row& row_;
+  std::size_t column_ = 0;  // the next one
+};
+
+// What a row of these columns is read as: the value, a pair or a tuple.
+template <class... Types>
+struct FieldsOf {
+  using Type = std::tuple<Types...>;
+};
+template <class A, class B>
+struct FieldsOf<A, B> {
+  using Type = std::pair<A, B>;
+};
+template <class A>
+struct FieldsOf<A> {
+  using Type = A;
 };
 
 // A leased connection. Not thread-safe. Throws soci::soci_error, which Database turns into Error.
@@ -80,22 +125,42 @@ class Sql {
   // Returns how many rows were changed.
   long long run(const std::string& statement, const Bounds& bounds = {});
 
-  // make(const Row&) of each row.
+  // make(Row&) of each row. A Table makes its rows.
   template <class Make>
   auto all(const std::string& query, const Bounds& bounds, const Make& make) {
-    std::vector<std::invoke_result_t<const Make&, const Row&>> found;
+    std::vector<std::invoke_result_t<const Make&, Row&>> found;
     Cursor cursor(*this, query, bounds);
-    while (cursor.next()) found.push_back(make(cursor.row()));
+    while (cursor.next()) {
+      Row row = cursor.row();
+      found.push_back(make(row));
+    }
     return found;
   }
-  // make(const Row&) of the first row; nullopt when there is none.
+  // make(Row&) of the first row; nullopt when there is none.
   template <class Make>
   auto first(const std::string& query, const Bounds& bounds, const Make& make) {
-    std::optional<std::invoke_result_t<const Make&, const Row&>> found;
+    std::optional<std::invoke_result_t<const Make&, Row&>> found;
     Cursor cursor(*this, query, bounds);
-    if (cursor.next()) found.emplace(make(cursor.row()));
+    if (cursor.next()) {
+      Row row = cursor.row();
+      found.emplace(make(row));
+    }
     return found;
   }
+  // The same for columns of these types: all<std::string>("SELECT name …"). Several make a pair or
+  // a tuple.
+  template <class... Types>
+  auto all(const std::string& query, const Bounds& bounds = {}) {
+    return all(query, bounds, read_fields<Types...>);
+  }
+  template <class... Types>
+  auto first(const std::string& query, const Bounds& bounds = {}) {
+    return first(query, bounds, read_fields<Types...>);
+  }
+  // Of a query whose result is one number.
+  std::int64_t count(const std::string& query, const Bounds& bounds = {});
+  // Whether the query has a row.
+  bool exists(const std::string& query, const Bounds& bounds = {});
 
   // The next number of a row of the table `counters`. It is locked until the transaction ends, so
   // numbers have no gaps, and a smaller one is never committed after a greater one.
@@ -108,6 +173,11 @@ class Sql {
   const char* for_update() const { return engine_ == Engine::kPostgres ? " FOR UPDATE" : ""; }
 
  private:
+  template <class... Types>
+  static typename FieldsOf<Types...>::Type read_fields(Row& row) {
+    return typename FieldsOf<Types...>::Type{row.next<Types>()...};  // in this order
+  }
+
   class Cursor {
    public:
     Cursor(Sql& sql, const std::string& query, const Bounds& bounds);
