@@ -14,6 +14,7 @@
 #include "agent/base/disk.h"
 #include "agent/base/encoding.h"
 #include "agent/base/error.h"
+#include "agent/base/leftovers.h"
 #include "agent/base/log.h"
 
 namespace keyagent::audit {
@@ -94,6 +95,7 @@ struct AuditLog::Impl {
   explicit Impl(Options options_in)
       : options(std::move(options_in)), path(options.folder / kLogName) {
     last_checkpoint = options.clock->now_steady();
+    remove_leftovers(options.folder, kCheckpointName);
     try {
       open();
     } catch (const std::exception& error) {

@@ -7,6 +7,7 @@
 #include "agent/base/disk.h"
 #include "agent/base/encoding.h"
 #include "agent/base/error.h"
+#include "agent/base/leftovers.h"
 #include "agent/base/log.h"
 #include "agent/base/strict_json.h"
 #include "agent/envelope/envelope.h"
@@ -31,7 +32,9 @@ std::string quoted(const std::string& text) {
 }  // namespace
 
 CredentialVersions::CredentialVersions(const std::filesystem::path& state_folder)
-    : path_(state_folder / "credential-versions.json") {}
+    : path_(state_folder / "credential-versions.json") {
+  remove_leftovers(state_folder, "credential-versions.json");
+}
 
 void CredentialVersions::load() {
   if (loaded_) return;

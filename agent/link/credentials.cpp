@@ -7,6 +7,7 @@
 #include "agent/base/disk.h"
 #include "agent/base/encoding.h"
 #include "agent/base/error.h"
+#include "agent/base/leftovers.h"
 #include "agent/base/log.h"
 #include "agent/envelope/envelope.h"
 
@@ -61,7 +62,9 @@ Credentials::Credentials(const LinkContext& around, LinkStore& store, OwnKeys& k
       contact_(contact),
       folder_(around.folder / "credentials"),
       versions_(around.folder),
-      line_(around, keys, library) {}
+      line_(around, keys, library) {
+  remove_leftovers(folder_, "");  // they would count as copies
+}
 
 std::filesystem::path Credentials::path_of(const std::string& name) const {
   return folder_ / (name + ".json");

@@ -6,6 +6,7 @@
 
 #include "agent/base/disk.h"
 #include "agent/base/error.h"
+#include "agent/base/leftovers.h"
 #include "agent/base/log.h"
 #include "agent/base/strict_json.h"
 
@@ -123,6 +124,7 @@ LinkState parse_link_state(std::string_view text) {
 }
 
 LinkStore::LinkStore(const std::filesystem::path& folder) : path_(folder / "link.json") {
+  remove_leftovers(folder, "link.json");
   if (!std::filesystem::exists(path_)) return;
   try {
     const Bytes bytes = read_trusted_file(path_, kStateLimits.bytes);

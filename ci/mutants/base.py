@@ -44,4 +44,8 @@ MUTANTS = [
      "  if (!shared_) take_lock(fd_.get(), F_WRLCK, path);\n", "base_test", "Fault081"),
     ("lock-is-held-while-it-becomes-exclusive", "agent/base/disk.cpp", "  take_lock(fresh.get(), F_RDLCK, path_);\n", "", "base_test", "Fault081"),
     ("lock-is-shared-again", "agent/base/disk.cpp", "    set_lock(fd_.get(), F_RDLCK);\n    throw;", "    throw;", "base_test", "Fault081"),
+    ("leftovers-of-others-stay", "agent/base/leftovers.cpp", "S_ISREG(status.st_mode) && status.st_uid == ::geteuid() && status.st_nlink == 1 &&", "", "base_test",
+     "Leftovers"),
+    ("leftovers-by-their-pattern", "agent/base/leftovers.cpp", "std::all_of(random.begin(), random.end(), is_random)", "true", "base_test", "Leftovers"),
+    ("leftovers-that-are-being-written", "agent/base/leftovers.cpp", "status.st_mtime <= std::time(nullptr) - older_than.count()", "true", "base_test", "Leftovers"),
 ]

@@ -47,6 +47,28 @@ TEST(Daemon, Fault041_EndsWithoutACrash) {
   }
 }
 
+// Temporary files beside the ones that were being replaced.
+TEST(Daemon, Fault041_WhatAKilledAgentLeftInItsFoldersIsRemovedAtTheNextStart) {
+  AgentProcess agent;
+  agent.start();
+  ASSERT_TRUE(agent.serving()) << agent.story();
+  agent.kill();
+  const auto state = agent.state();
+  std::filesystem::create_directories(state / "credentials");
+  const std::vector<std::filesystem::path> left{
+      state / ".link.json.AbC123", state / ".credential-versions.json.Xy0000",
+      state / "credentials/.db.json.zzzzzz", state / "audit/.checkpoint.json.000000"};
+  const std::vector<std::filesystem::path> kept{state / ".pin.backup", state / ".link.json.old",
+                                                state / "credentials/db.json"};
+  for (const auto& files : {left, kept})
+    for (const auto& file : files) std::ofstream(file) << "x";
+  agent.start();
+  ASSERT_TRUE(agent.serving()) << agent.story();
+  for (const auto& file : left)
+    EXPECT_TRUE(wait_until([&] { return !std::filesystem::exists(file); })) << file;
+  for (const auto& file : kept) EXPECT_TRUE(std::filesystem::exists(file)) << file;
+}
+
 TEST(Daemon, Fault085_SecondAgentOnOneStateFolderIsRefusedAndNamesTheFirst) {
   AgentProcess agent;
   agent.start();

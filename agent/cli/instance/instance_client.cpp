@@ -5,6 +5,7 @@
 
 #include "agent/base/disk.h"
 #include "agent/base/error.h"
+#include "agent/base/leftovers.h"
 #include "agent/base/wiping.h"
 
 namespace keyagent::cli {
@@ -62,6 +63,8 @@ InstanceProfile load_instance_profile(const std::filesystem::path& path) {
 
 void save_instance_profile(const std::filesystem::path& path, const InstanceProfile& profile) {
   make_private_folder(path.parent_path());
+  // Another one may be saving now.
+  remove_leftovers(path.parent_path(), path.filename().string(), std::chrono::hours(1));
   const Json text{{"url", profile.url},
                   {"fingerprint", profile.fingerprint},
                   {"user", profile.user},
