@@ -9,4 +9,5 @@ MUTANTS = [
     ("hash-of-checkpoints", "agent/daemon/checkpoint_signer.cpp", "if (digest != DigestAlgorithm::kSha256 && digest != DigestAlgorithm::kNone)",
      "if (false)", "daemon_test", "KeyOfAnotherDigest"),
     ("audit-anchor-from-the-instance", "agent/daemon/audit_history.cpp", "  if (instance_) out.push_back(*instance_);\n", "", "audit_anchor_test", "Fault138"),
+    ("server-outlives-its-users", "agent/daemon/daemon.cpp", "  if (server) server->stop();", "  server.reset();", "daemon_test", "DaemonStop.Fault010_WhatIsAsked"),
 ]

@@ -91,4 +91,6 @@ MUTANTS = [
     ("cures-take-any-kid", "agent/keys/reconcile.cpp", "         as_argument(key.kid.text()) +", "         key.kid.text() +", "keys_test", "Fault164_TheCure"),
     ("cures-of-ghosts-take-any-kid", "agent/keys/reconcile.cpp", '"keyagent key destroy " + as_argument(key.kid.text())', '"keyagent key destroy " + key.kid.text()', "keys_test",
      "Fault164_TheCure"),
+    ("copy-of-the-ledger-in-the-runtime-directory", "agent/keys/ledger_copy.cpp", '      parents.push_back(std::string(run).substr(0, std::string(run).find(\':\')));\n', "      static_cast<void>(run);\n",
+     "daemon_test", "Fault081_CopyOfTheLedger"),
 ]

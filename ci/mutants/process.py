@@ -8,4 +8,6 @@ MUTANTS = [
      "HandlerIsTheUser"),
     ("memory-of-a-handler", "agent/process/confined.cpp", "  if (prepared.what.memory > 0 && ::setrlimit", "  if (false && ::setrlimit",
      "host_link_test", "MemoryLimitHolds"),
+    ("runtime-directory-is-kept", "agent/process/hardening.cpp", '                                      "RUNTIME_DIRECTORY",\n', "", "daemon_test",
+     "Fault081_CopyOfTheLedger"),
 ]

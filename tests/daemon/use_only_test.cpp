@@ -3,6 +3,7 @@
 // recorded, changes nothing, says why, and goes on without a restart.
 
 #include <gmock/gmock.h>
+#include <sys/inotify.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
 
@@ -144,6 +145,27 @@ TEST_P(UseOnly, Fault081_Fault167_ReadOnlyStateFolderUsesKeysAndChangesNothing) 
   agent_.start();
   EXPECT_TRUE(wait_until([&] { return signs(agent_); })) << agent_.story();
   EXPECT_FALSE(ask(agent_, AgentProcess::sign_request("more")).has_failure()) << agent_.story();
+}
+
+// The one temporary folder that is this agent's own, where the service manager gives it one.
+TEST_P(UseOnly, Fault081_CopyOfTheLedgerIsMadeInTheRuntimeDirectory) {
+  audit_elsewhere();
+  make_key();
+  const auto runtime = agent_.folder() / "runtime";
+  std::filesystem::create_directory(runtime);
+  const int watch = ::inotify_init1(IN_CLOEXEC | IN_NONBLOCK);
+  ASSERT_GE(::inotify_add_watch(watch, runtime.c_str(), IN_CREATE), 0);
+  ReadOnlyFolder state(agent_.state(), GetParam());
+  agent_.before_spawn = [&] { state.make_read_only(); };
+  agent_.start({"RUNTIME_DIRECTORY=" + runtime.string() + ":/nonexistent"});
+  ASSERT_TRUE(agent_.serving()) << agent_.story();
+  EXPECT_TRUE(wait_until([&] { return signs(agent_); })) << agent_.story();
+  char events[4096];
+  const auto size = ::read(watch, events, sizeof events);
+  ::close(watch);
+  ASSERT_GT(size, 0) << "no copy was made there";
+  EXPECT_THAT(std::string(events, static_cast<std::size_t>(size)), HasSubstr("keyagent-ledger-"));
+  EXPECT_TRUE(std::filesystem::is_empty(runtime)) << "it is removed";
 }
 
 TEST_P(UseOnly, Fault166_Fault167_AuditFolderThatCannotBeWrittenAtTheStartRefusesUses) {
