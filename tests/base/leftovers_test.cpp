@@ -61,9 +61,9 @@ TEST(Leftovers, Fault041_WhatAKilledProcessLeftIsRemoved) {
 TEST(Leftovers, Fault041_NothingElseIsRemoved) {
   const test::TempFolder folder;
   const auto put = [&](const char* name) { replace_file(folder.path() / name, as_bytes("x")); };
-  const std::set<std::string> kept{"link.json",     "a.link.json.AbC123", ".link.json",
-                                   ".link.jsonAbC123", ".link.json.AbC12",   ".link.json.AbC1234",
-                                   ".link.json.AbC-23", "..AbC123"};
+  const std::set<std::string> kept{
+      "link.json",        "a.link.json.AbC123", ".link.json",        ".link.jsonAbC123",
+      ".link.json.AbC12", ".link.json.AbC1234", ".link.json.AbC-23", "..AbC123"};
   for (const auto& name : kept) put(name.c_str());
   std::filesystem::create_directory(folder.path() / ".link.json.Folder");
   std::filesystem::create_symlink("link.json", folder.path() / ".link.json.ALinkX");
