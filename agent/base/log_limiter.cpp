@@ -11,7 +11,7 @@ constexpr std::size_t kMaxTopics = 1024;
 
 std::optional<std::uint64_t> LogLimiter::admit(const std::string& topic) {
   const SteadyTime now = clock_.now_steady();
-  const std::lock_guard lock(mutex_);
+  const MutexLock lock(mutex_);
   if (topics_.size() >= kMaxTopics && !topics_.contains(topic)) {
     std::erase_if(topics_, [&](const auto& entry) {
       return now - entry.second.last >= interval_ && entry.second.withheld == 0;

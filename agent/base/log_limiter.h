@@ -6,11 +6,11 @@
 #include <chrono>
 #include <cstdint>
 #include <map>
-#include <mutex>
 #include <optional>
 #include <string>
 
 #include "agent/base/clock.h"
+#include "agent/base/mutex.h"
 
 namespace keyagent {
 
@@ -34,8 +34,8 @@ class LogLimiter {
 
   const Clock& clock_;
   const std::chrono::milliseconds interval_;
-  std::mutex mutex_;
-  std::map<std::string, Topic> topics_;  // guarded by mutex_
+  Mutex mutex_;
+  std::map<std::string, Topic> topics_ GUARDED_BY(mutex_);
 };
 
 }  // namespace keyagent

@@ -39,7 +39,7 @@ RateBudget::Bucket& RateBudget::bucket(std::string_view principal, SteadyTime no
 
 RateBudget::Decision RateBudget::take(std::string_view principal, std::uint32_t cost) {
   const SteadyTime now = clock_.now_steady();
-  const std::lock_guard lock(mutex_);
+  const MutexLock lock(mutex_);
   Bucket& bucket = this->bucket(principal, now);
   const SteadyTime after = std::max(now, bucket.full_at) + tokens(cost);
   const nanoseconds excess = after - now - tokens(limits_.burst);
@@ -53,7 +53,7 @@ RateBudget::Decision RateBudget::take(std::string_view principal, std::uint32_t 
 
 bool RateBudget::has(std::string_view principal, std::uint32_t cost) const {
   const SteadyTime now = clock_.now_steady();
-  const std::lock_guard lock(mutex_);
+  const MutexLock lock(mutex_);
   const auto found = buckets_.find(principal);
   SteadyTime full_at = now;
   if (found != buckets_.end()) {
@@ -67,7 +67,7 @@ bool RateBudget::has(std::string_view principal, std::uint32_t cost) const {
 
 void RateBudget::charge(std::string_view principal, std::uint32_t cost) {
   const SteadyTime now = clock_.now_steady();
-  const std::lock_guard lock(mutex_);
+  const MutexLock lock(mutex_);
   Bucket& bucket = this->bucket(principal, now);
   set_full_at(principal, bucket,
               std::min(std::max(now, bucket.full_at) + tokens(cost),
@@ -76,14 +76,14 @@ void RateBudget::charge(std::string_view principal, std::uint32_t cost) {
 
 void RateBudget::refund(std::string_view principal, std::uint32_t cost) {
   const SteadyTime now = clock_.now_steady();
-  const std::lock_guard lock(mutex_);
+  const MutexLock lock(mutex_);
   const auto found = buckets_.find(principal);
   if (found == buckets_.end()) return;
   set_full_at(principal, found->second, std::max(now, found->second.full_at - tokens(cost)));
 }
 
 std::vector<RateBudget::Refusals> RateBudget::take_refusals() {
-  const std::lock_guard lock(mutex_);
+  const MutexLock lock(mutex_);
   std::vector<Refusals> refusals;
   for (auto& [principal, bucket] : buckets_) {
     if (bucket.refused > 0) refusals.push_back({principal, std::exchange(bucket.refused, 0)});
@@ -94,18 +94,18 @@ std::vector<RateBudget::Refusals> RateBudget::take_refusals() {
 }
 
 std::size_t RateBudget::principals() const {
-  const std::lock_guard lock(mutex_);
+  const MutexLock lock(mutex_);
   return buckets_.size();
 }
 
 RateBudget::Limits RateBudget::limits() const {
-  const std::lock_guard lock(mutex_);
+  const MutexLock lock(mutex_);
   return limits_;
 }
 
 void RateBudget::set_limits(const Limits& limits) {
   const SteadyTime now = clock_.now_steady();
-  const std::lock_guard lock(mutex_);
+  const MutexLock lock(mutex_);
   const auto before = limits_.refill;
   limits_ = limits;
   // A bucket is a time: as many tokens are missing as before.
@@ -132,7 +132,7 @@ void RateBudget::set_limits(const Limits& limits) {
 
 std::optional<RateBudget::Spender> RateBudget::largest_spender() const {
   const SteadyTime now = clock_.now_steady();
-  const std::lock_guard lock(mutex_);
+  const MutexLock lock(mutex_);
   if (by_fullness_.empty() || by_fullness_.rbegin()->first <= now) return std::nullopt;
   const auto& [full_at, principal] = *by_fullness_.rbegin();
   const auto spent =

@@ -6,7 +6,6 @@
 #include <cstddef>
 #include <cstdint>
 #include <map>
-#include <mutex>
 #include <optional>
 #include <set>
 #include <string>
@@ -15,6 +14,7 @@
 #include <vector>
 
 #include "agent/base/clock.h"
+#include "agent/base/mutex.h"
 
 namespace keyagent {
 
@@ -76,18 +76,17 @@ class RateBudget {
   };
   using Buckets = std::map<std::string, Bucket, std::less<>>;
 
-  std::chrono::nanoseconds tokens(std::uint64_t count) const;  // REQUIRES: mutex_ is held
-  Bucket& bucket(std::string_view principal, SteadyTime now);  // REQUIRES: mutex_ is held
-  void set_full_at(std::string_view principal, Bucket& bucket, SteadyTime full_at);
+  std::chrono::nanoseconds tokens(std::uint64_t count) const REQUIRES(mutex_);
+  Bucket& bucket(std::string_view principal, SteadyTime now) REQUIRES(mutex_);
+  void set_full_at(std::string_view principal, Bucket& bucket, SteadyTime full_at) REQUIRES(mutex_);
 
   const Clock& clock_;
-  mutable std::mutex mutex_;
-  // Guarded by mutex_:
-  Limits limits_;
-  Buckets buckets_;
-  std::set<std::pair<SteadyTime, std::string>> by_fullness_;  // of buckets_
-  Bucket shared_;                                             // of newcomers without a place
-  std::uint64_t forgotten_refusals_ = 0;
+  mutable Mutex mutex_;
+  Limits limits_ GUARDED_BY(mutex_);
+  Buckets buckets_ GUARDED_BY(mutex_);
+  std::set<std::pair<SteadyTime, std::string>> by_fullness_ GUARDED_BY(mutex_);  // of buckets_
+  Bucket shared_ GUARDED_BY(mutex_);  // of newcomers without a place
+  std::uint64_t forgotten_refusals_ GUARDED_BY(mutex_) = 0;
 };
 
 }  // namespace keyagent
