@@ -12,8 +12,8 @@
 #include <cstdlib>
 #include <fstream>
 #include <map>
-#include <mutex>
 
+#include "agent/base/mutex.h"
 #include "pkcs11/error.h"
 #include "pkcs11/process_state.h"
 
@@ -85,8 +85,8 @@ void set_environment(const Profile& profile, const std::filesystem::path& state_
     ::setenv(name.c_str(), with_state(pattern, state_folder).c_str(), 1);
 }
 
-std::mutex registry_mutex;
-std::map<std::filesystem::path, std::weak_ptr<Module>>& registry() {
+Mutex registry_mutex;
+std::map<std::filesystem::path, std::weak_ptr<Module>>& registry() REQUIRES(registry_mutex) {
   static auto* modules = new std::map<std::filesystem::path, std::weak_ptr<Module>>;
   return *modules;
 }
@@ -104,7 +104,7 @@ std::filesystem::path prepare_module(const Profile& profile,
 std::shared_ptr<Module> Module::open(const Profile& profile,
                                      const std::filesystem::path& state_folder) {
   const auto path = choose(profile);
-  const std::lock_guard lock(registry_mutex);
+  const MutexLock lock(registry_mutex);
   auto& entry = registry()[path];
   if (auto module = entry.lock(); module && module->ours()) return module;
   prepare_module(profile, state_folder);
@@ -186,8 +186,8 @@ Module::OneCall Module::one_call(TimePoint until) {
 bool Module::reload(std::uint64_t seen, TimePoint until) {
   require_ours();
   if (epoch() != seen && initialised()) return true;
-  const std::unique_lock alone(inside_, until);
-  if (!alone.owns_lock()) return false;
+  if (!inside_.try_lock_until(until)) return false;
+  const MutexLock alone(inside_, std::adopt_lock);
   if (epoch() != seen && initialised()) return true;
   if (initialised_.exchange(false)) functions_->C_Finalize(nullptr);
   initialise();

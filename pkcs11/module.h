@@ -13,6 +13,7 @@
 #include <shared_mutex>
 #include <string>
 
+#include "agent/base/mutex.h"
 #include "pkcs11/deadline_mutex.h"
 #include "pkcs11/profile.h"
 
@@ -68,7 +69,7 @@ class Module {
 
   // Held while objects are searched or copied: a session copy in the making is seen by SoftHSM's
   // C_FindObjects as a second token object (measured), which would make its key ambiguous.
-  std::mutex& searching() { return searching_; }
+  Mutex& searching() { return searching_; }
 
   // C_Finalize and C_Initialize, unless the epoch is no longer `seen` (then another thread did it).
   // Waits until `until` for calls inside to come back: false when one did not. Throws
@@ -89,7 +90,7 @@ class Module {
   CK_FUNCTION_LIST* functions_ = nullptr;
   DeadlineMutex inside_;  // shared by calls, owned by a reload
   DeadlineMutex one_call_;
-  std::mutex searching_;
+  Mutex searching_;
   std::atomic<std::uint64_t> epoch_{0};
   std::atomic<bool> initialised_{false};
   std::atomic<bool> serialised_;

@@ -15,7 +15,7 @@ constexpr CK_ULONG kLargestAttribute = 16384;
 
 std::vector<CK_OBJECT_HANDLE> find_all(Session& session, Attributes& wanted) {
   session.require_login();
-  const auto searching = session.search();
+  const MutexLock searching(session.searching());
   check(session.c().C_FindObjectsInit(session.handle(), wanted.data(), wanted.size()),
         "C_FindObjectsInit");
   std::vector<CK_OBJECT_HANDLE> all;

@@ -56,7 +56,7 @@ Session::~Session() {
 CK_OBJECT_HANDLE Session::key(const KeyId& id) {
   const auto cached = keys_.find(id);
   if (cached != keys_.end()) return cached->second;
-  const auto searching = search();
+  const MutexLock searching(module_->searching());
   CK_OBJECT_HANDLE object = find_one(*this, id);
   if (id.object_class == CKO_PRIVATE_KEY &&
       reads_true(c(), handle_, object, CKA_ALWAYS_AUTHENTICATE)) {

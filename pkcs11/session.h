@@ -10,6 +10,7 @@
 #include <mutex>
 #include <vector>
 
+#include "agent/base/mutex.h"
 #include "pkcs11/module.h"
 #include "pkcs11/profile.h"
 #include "pkcs11/secret.h"
@@ -37,8 +38,7 @@ class Session {
   // Raw Cryptoki, for the functions of object.h, key.h and mechanism.h.
   CK_FUNCTION_LIST& c() const { return *module_->functions(); }
   const Profile& profile() const { return profile_; }
-  // Module::searching(), for the searches of object.h.
-  std::unique_lock<std::mutex> search() const { return std::unique_lock(module_->searching()); }
+  Mutex& searching() const { return module_->searching(); }  // for the searches of object.h
 
   // The handle of exactly one token object with this id and class; found once, then cached. With
   // profile.session_copies a signing private key that may be copied is represented by a session

@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <utility>
 
+#include "agent/base/mutex.h"
 #include "pkcs11/error.h"
 
 namespace keyagent::pkcs11 {
@@ -24,7 +25,7 @@ SessionPool::SessionPool(Limits limits)
 // In these three, `old` outlives the lock: closing a session is a call into the module.
 void SessionPool::restart(Open open) {
   std::vector<Idle> old;
-  const std::lock_guard lock(mutex_);
+  const MutexLock lock(mutex_);
   old.swap(idle_);
   open_ -= old.size();
   ++generation_;
@@ -34,7 +35,7 @@ void SessionPool::restart(Open open) {
 
 void SessionPool::renew() {
   std::vector<Idle> old;
-  const std::lock_guard lock(mutex_);
+  const MutexLock lock(mutex_);
   old.swap(idle_);
   open_ -= old.size();
   ++generation_;
@@ -42,28 +43,28 @@ void SessionPool::renew() {
 
 void SessionPool::clear() {
   std::vector<Idle> old;
-  const std::lock_guard lock(mutex_);
+  const MutexLock lock(mutex_);
   old.swap(idle_);
   open_ -= old.size();
 }
 
 SessionPool::Counts SessionPool::counts() const {
-  const std::lock_guard lock(mutex_);
+  const MutexLock lock(mutex_);
   return {open_, busy_, limit_, waiters_.size(), stuck()};
 }
 
 SessionPool::Lease SessionPool::lease(TimePoint until) {
   std::vector<Idle> stale;
-  std::unique_lock lock(mutex_);
+  MutexLock lock(mutex_);
   const auto now = std::chrono::steady_clock::now();
   if (auto session = take_idle(now, stale)) return make_lease(std::move(session), now, generation_);
   if (limit_ < limits_.sessions && now >= grow_at_) {
     ++limit_;
     grow_at_ = now + limits_.grow;
   }
-  if (open_ >= limit_) return wait(lock, until);
+  if (open_ >= limit_) return wait(until);
   ++open_;
-  return open_one(lock, until);
+  return open_one(until);
 }
 
 std::unique_ptr<Session> SessionPool::take_idle(TimePoint now, std::vector<Idle>& stale) {
@@ -95,23 +96,23 @@ std::size_t SessionPool::stuck() const {
   }));
 }
 
-SessionPool::Lease SessionPool::open_one(std::unique_lock<std::mutex>& lock, TimePoint until) {
+SessionPool::Lease SessionPool::open_one(TimePoint until) {
   const Open open = open_session_;
   const auto generation = generation_;
-  lock.unlock();
   try {
-    auto session = open();
-    lock.lock();
+    std::unique_ptr<Session> session;
+    {
+      const MutexPause pause(mutex_);
+      session = open();
+    }
     ever_opened_ = true;
     return make_lease(std::move(session), std::chrono::steady_clock::now(), generation);
   } catch (const Error& error) {
-    lock.lock();
     if (!shrink(error)) {
       give_up_place();
       throw;
     }
   } catch (...) {
-    lock.lock();
     give_up_place();
     throw;
   }
@@ -119,7 +120,7 @@ SessionPool::Lease SessionPool::open_one(std::unique_lock<std::mutex>& lock, Tim
   std::vector<Idle> stale;
   const auto now = std::chrono::steady_clock::now();
   if (auto session = take_idle(now, stale)) return make_lease(std::move(session), now, generation_);
-  return wait(lock, until);
+  return wait(until);
 }
 
 // CloudHSM answers CKR_ARGUMENTS_BAD where CKR_SESSION_COUNT is meant (RELIABILITY 14).
@@ -132,7 +133,7 @@ bool SessionPool::shrink(const Error& error) {
   return true;
 }
 
-SessionPool::Lease SessionPool::wait(std::unique_lock<std::mutex>& lock, TimePoint until) {
+SessionPool::Lease SessionPool::wait(TimePoint until) {
   if (waiters_.size() >= limits_.queue) {
     throw Error(Error::Kind::kBusy,
                 "the queue for a session is full (" + std::to_string(limits_.queue) + ")");
@@ -141,7 +142,7 @@ SessionPool::Lease SessionPool::wait(std::unique_lock<std::mutex>& lock, TimePoi
   if (stuck() >= limit_) throw Error(Error::Kind::kStuck, all_stuck);
   Waiter self;
   waiters_.push_back(&self);
-  if (!self.ready.wait_until(lock, until, [&] { return self.called; })) {
+  if (!self.ready.wait_until(mutex_, until, [&] { return self.called; })) {
     waiters_.erase(std::find(waiters_.begin(), waiters_.end(), &self));
     if (stuck() >= limit_) throw Error(Error::Kind::kStuck, all_stuck);
     throw Error(Error::Kind::kDeadline, "no session became free within the deadline");
@@ -150,7 +151,7 @@ SessionPool::Lease SessionPool::wait(std::unique_lock<std::mutex>& lock, TimePoi
     const auto now = std::chrono::steady_clock::now();
     return make_lease(std::move(self.session), now, self.generation);
   }
-  return open_one(lock, until);
+  return open_one(until);
 }
 
 // Gives the first waiter a session, or the right to open one (open_ counts it already).
@@ -174,7 +175,7 @@ void SessionPool::give_up_place() {
 
 void SessionPool::give_back(std::unique_ptr<Session> session, std::uint64_t generation,
                             std::size_t place) {
-  std::unique_lock lock(mutex_);
+  MutexLock lock(mutex_);
   --busy_;
   since_[place] = {};
   free_places_.push_back(place);

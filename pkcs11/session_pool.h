@@ -4,7 +4,6 @@
 // bounded queue.
 
 #include <chrono>
-#include <condition_variable>
 #include <cstdint>
 #include <deque>
 #include <functional>
@@ -13,6 +12,7 @@
 #include <utility>
 #include <vector>
 
+#include "agent/base/mutex.h"
 #include "pkcs11/error.h"
 #include "pkcs11/session.h"
 
@@ -74,7 +74,7 @@ class SessionPool {
 
  private:
   struct Waiter {
-    std::condition_variable ready;
+    CondVar ready;
     std::unique_ptr<Session> session;  // handed over, or empty: open one in the place of another
     std::uint64_t generation = 0;
     bool called = false;
@@ -84,29 +84,31 @@ class SessionPool {
     TimePoint since;
   };
   void give_back(std::unique_ptr<Session> session, std::uint64_t generation, std::size_t place);
-  Lease make_lease(std::unique_ptr<Session> session, TimePoint now, std::uint64_t generation);
-  std::unique_ptr<Session> take_idle(TimePoint now, std::vector<Idle>& stale);
-  std::size_t stuck() const;
+  Lease make_lease(std::unique_ptr<Session> session, TimePoint now, std::uint64_t generation)
+      REQUIRES(mutex_);
+  std::unique_ptr<Session> take_idle(TimePoint now, std::vector<Idle>& stale) REQUIRES(mutex_);
+  std::size_t stuck() const REQUIRES(mutex_);
   // REQUIRES open_ to count the session that is to be opened.
-  Lease open_one(std::unique_lock<std::mutex>& lock, TimePoint until);
-  Lease wait(std::unique_lock<std::mutex>& lock, TimePoint until);
-  void call_first(std::unique_ptr<Session> session);
-  void give_up_place();
-  bool shrink(const Error& error);
+  Lease open_one(TimePoint until) REQUIRES(mutex_);
+  Lease wait(TimePoint until) REQUIRES(mutex_);
+  void call_first(std::unique_ptr<Session> session) REQUIRES(mutex_);
+  void give_up_place() REQUIRES(mutex_);
+  bool shrink(const Error& error) REQUIRES(mutex_);
 
   const Limits limits_;
-  mutable std::mutex mutex_;
-  std::vector<Idle> idle_;
-  std::deque<Waiter*> waiters_;
-  std::vector<TimePoint> since_;  // by place: when its lease began; the epoch's zero when free
-  std::vector<std::size_t> free_places_;
+  mutable Mutex mutex_;
+  std::vector<Idle> idle_ GUARDED_BY(mutex_);
+  std::deque<Waiter*> waiters_ GUARDED_BY(mutex_);
+  // By place: when its lease began; the epoch's zero when free.
+  std::vector<TimePoint> since_ GUARDED_BY(mutex_);
+  std::vector<std::size_t> free_places_ GUARDED_BY(mutex_);
   // Open sessions, those being opened, and places promised to a waiter: never more than limits_.
-  std::size_t open_ = 0;
-  std::size_t busy_ = 0, limit_;
-  bool ever_opened_ = false;
-  TimePoint grow_at_{};
-  std::uint64_t generation_ = 0;
-  Open open_session_;
+  std::size_t open_ GUARDED_BY(mutex_) = 0;
+  std::size_t busy_ GUARDED_BY(mutex_) = 0, limit_ GUARDED_BY(mutex_);
+  bool ever_opened_ GUARDED_BY(mutex_) = false;
+  TimePoint grow_at_ GUARDED_BY(mutex_){};
+  std::uint64_t generation_ GUARDED_BY(mutex_) = 0;
+  Open open_session_ GUARDED_BY(mutex_);
 };
 
 }  // namespace keyagent::pkcs11

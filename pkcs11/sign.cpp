@@ -10,9 +10,9 @@
 
 #include <array>
 #include <memory>
-#include <mutex>
 #include <utility>
 
+#include "agent/base/mutex.h"
 #include "pkcs11/error.h"
 #include "pkcs11/key.h"
 #include "pkcs11/key_template.h"
@@ -125,11 +125,11 @@ SharedPkey parse_cached(ByteView spki) {
     Bytes spki;
     SharedPkey key;
   };
-  static std::mutex mutex;
-  static std::array<Entry, 64> cache;
-  static std::size_t next = 0;
+  static Mutex mutex;
+  static std::array<Entry, 64> cache GUARDED_BY(mutex);
+  static std::size_t next GUARDED_BY(mutex) = 0;
   {
-    const std::lock_guard lock(mutex);
+    const MutexLock lock(mutex);
     for (const auto& entry : cache) {
       if (entry.key && std::equal(spki.begin(), spki.end(), entry.spki.begin(), entry.spki.end()))
         return entry.key;
@@ -138,7 +138,7 @@ SharedPkey parse_cached(ByteView spki) {
   const unsigned char* der = spki.data();
   SharedPkey key(d2i_PUBKEY(nullptr, &der, static_cast<long>(spki.size())), EVP_PKEY_free);
   if (key) {
-    const std::lock_guard lock(mutex);
+    const MutexLock lock(mutex);
     cache[next++ % cache.size()] = {Bytes(spki.begin(), spki.end()), key};
   }
   return key;

@@ -35,14 +35,14 @@ bool Token::Impl::ready() const {
 void Token::Impl::show(TokenState state, const std::string& detail) {
   bool changed = false;
   {
-    const std::lock_guard lock(status_mutex);
+    const MutexLock lock(status_mutex);
     changed = !ever_shown || shown.state != state;
     ever_shown = true;
     shown.state = state;
     shown.detail = detail;
   }
   if (!changed || !options.on_state) return;
-  const std::lock_guard lock(callback_mutex);
+  const MutexLock lock(callback_mutex);
   if (!closed) options.on_state(state, detail);
 }
 
@@ -99,7 +99,7 @@ Token::Token(Profile profile, TokenOptions options)
 }
 
 Token::~Token() {
-  const std::lock_guard lock(impl_->callback_mutex);
+  const MutexLock lock(impl_->callback_mutex);
   impl_->closed = true;
 }
 
@@ -126,7 +126,7 @@ const Profile& Token::profile() const {
 
 TokenStatus Token::status() const {
   const auto counts = impl_->pool.counts();
-  const std::lock_guard lock(impl_->status_mutex);
+  const MutexLock lock(impl_->status_mutex);
   TokenStatus status = impl_->shown;
   status.module = impl_->module->path();
   status.module_sha256 = impl_->module->sha256();
@@ -173,7 +173,7 @@ void Token::renew_sessions() {
     return;
   }
   {
-    const std::lock_guard lock(impl_->attempt_mutex);
+    const MutexLock lock(impl_->attempt_mutex);
     impl_->ready_epoch.store(0);
     impl_->reload_first = true;
     impl_->next_attempt = {};

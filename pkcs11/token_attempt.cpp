@@ -37,7 +37,7 @@ TokenState state_of(Error::Kind kind) {
 void Token::Impl::bring_up(TimePoint until) {
   std::shared_future<std::optional<Fault>> attempt;
   {
-    const std::lock_guard lock(attempt_mutex);
+    const MutexLock lock(attempt_mutex);
     if (!attempt_now.valid()) {
       if (ready()) return;
       if (last_fault && SteadyClock::now() < next_attempt) last_fault->raise();
@@ -52,7 +52,6 @@ void Token::Impl::bring_up(TimePoint until) {
   if (const auto& fault = attempt.get()) fault->raise();
 }
 
-// REQUIRES attempt_mutex.
 void Token::Impl::start_attempt() {
   std::promise<std::optional<Fault>> promise;
   attempt_now = promise.get_future().share();
@@ -75,7 +74,7 @@ void Token::Impl::attempt_to_connect() {
   const auto until = SteadyClock::now() + profile.deadline;
   bool reload = false;
   {
-    const std::lock_guard lock(attempt_mutex);
+    const MutexLock lock(attempt_mutex);
     reload = reload_first;
   }
   if ((reload || !module->initialised()) && !module->reload(module->epoch(), until)) {
@@ -111,7 +110,7 @@ void Token::Impl::connect(TimePoint until) {
 void Token::Impl::remember(const SlotMatch& match, std::uint64_t epoch) {
   slot = match.slot;
   has_rng = (match.info.flags & CKF_RNG) != 0;
-  const std::lock_guard lock(status_mutex);
+  const MutexLock lock(status_mutex);
   shown.label = padded_text(match.info.label);
   shown.serial = padded_text(match.info.serialNumber);
   shown.manufacturer = padded_text(match.info.manufacturerID);
@@ -125,7 +124,7 @@ void Token::Impl::remember(const SlotMatch& match, std::uint64_t epoch) {
 // modules cache their slot lists and dead connections (RELIABILITY 6, X9).
 void Token::Impl::end_attempt(const std::optional<Fault>& fault) {
   {
-    const std::lock_guard lock(attempt_mutex);
+    const MutexLock lock(attempt_mutex);
     attempt_now = {};
     reload_first = fault.has_value();
     last_fault = fault;
@@ -138,7 +137,7 @@ void Token::Impl::end_attempt(const std::optional<Fault>& fault) {
   }
 }
 
-// REQUIRES attempt_mutex. Jitter keeps a fleet from knocking in step.
+// Jitter keeps a fleet from knocking in step.
 void Token::Impl::put_off() {
   static thread_local std::minstd_rand jitter{std::random_device{}()};
   next_attempt =

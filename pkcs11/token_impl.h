@@ -4,10 +4,10 @@
 
 #include <atomic>
 #include <future>
-#include <mutex>
 #include <optional>
 #include <string>
 
+#include "agent/base/mutex.h"
 #include "pkcs11/error.h"
 #include "pkcs11/login.h"
 #include "pkcs11/module.h"
@@ -47,23 +47,24 @@ struct Token::Impl : std::enable_shared_from_this<Token::Impl> {
   RefusedPin refused;
   std::unique_ptr<Session> login_session;  // pinned: closing the last session would log out
 
-  std::mutex attempt_mutex;                              // guards the six that follow
-  std::shared_future<std::optional<Fault>> attempt_now;  // valid while an attempt runs
-  bool reload_first = false;
-  TimePoint next_attempt{}, recovered_at{}, looked_at{};
-  std::chrono::milliseconds pause;
-  std::optional<Fault> last_fault;
+  Mutex attempt_mutex;
+  // Valid while an attempt runs.
+  std::shared_future<std::optional<Fault>> attempt_now GUARDED_BY(attempt_mutex);
+  bool reload_first GUARDED_BY(attempt_mutex) = false;
+  TimePoint next_attempt GUARDED_BY(attempt_mutex){},
+      recovered_at GUARDED_BY(attempt_mutex){}, looked_at GUARDED_BY(attempt_mutex){};
+  std::chrono::milliseconds pause GUARDED_BY(attempt_mutex);
+  std::optional<Fault> last_fault GUARDED_BY(attempt_mutex);
 
-  // Guarded by status_mutex.
-  mutable std::mutex status_mutex;
-  TokenStatus shown;
-  bool ever_shown = false;
+  mutable Mutex status_mutex;
+  TokenStatus shown GUARDED_BY(status_mutex);
+  bool ever_shown GUARDED_BY(status_mutex) = false;
 
-  std::recursive_mutex callback_mutex;  // a callback may use the token
-  bool closed = false;                  // guarded by callback_mutex: whoever listened is gone
+  RecursiveMutex callback_mutex;                   // a callback may use the token
+  bool closed GUARDED_BY(callback_mutex) = false;  // whoever listened is gone
 
   DeadlineMutex canary_mutex;
-  bool canary_passed = false;  // guarded by canary_mutex
+  bool canary_passed GUARDED_BY(canary_mutex) = false;
 
   Impl(Profile profile_in, TokenOptions options_in);
   ~Impl();
@@ -76,12 +77,12 @@ struct Token::Impl : std::enable_shared_from_this<Token::Impl> {
 
   // token_attempt.cpp: the token becomes usable.
   void bring_up(TimePoint until);
-  void start_attempt();
+  void start_attempt() REQUIRES(attempt_mutex);
   void attempt_to_connect();
   void connect(TimePoint until);
   void remember(const SlotMatch& match, std::uint64_t epoch);
   void end_attempt(const std::optional<Fault>& fault);
-  void put_off();
+  void put_off() REQUIRES(attempt_mutex);
 
   // token_recovery.cpp: what a fault means, and what it takes.
   bool recovered_lately();

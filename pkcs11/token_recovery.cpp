@@ -7,7 +7,7 @@
 namespace keyagent::pkcs11 {
 
 bool Token::Impl::recovered_lately() {
-  const std::lock_guard lock(attempt_mutex);
+  const MutexLock lock(attempt_mutex);
   return recovered_at != TimePoint{} && SteadyClock::now() - recovered_at < options.backoff_most;
 }
 
@@ -17,7 +17,7 @@ void Token::Impl::recover(std::uint64_t seen, const Error& fault, TimePoint unti
   const bool lately = recovered_lately();
   bool first = false;
   {
-    const std::lock_guard lock(attempt_mutex);
+    const MutexLock lock(attempt_mutex);
     first = ready_epoch.compare_exchange_strong(seen, 0);
     if (first) {
       reload_first = true;
@@ -50,7 +50,7 @@ bool Token::Impl::look_again(std::uint64_t seen, TimePoint until) {
     return false;
   }
   {
-    const std::lock_guard lock(attempt_mutex);
+    const MutexLock lock(attempt_mutex);
     const auto now = SteadyClock::now();
     if (looked_at != TimePoint{} && now - looked_at < options.look_again) return false;
     if (ready_epoch.compare_exchange_strong(seen, 0)) {
@@ -67,8 +67,8 @@ bool Token::Impl::look_again(std::uint64_t seen, TimePoint until) {
 
 bool Token::Impl::canary(TimePoint until) {
   const auto called_at = canaries.load();
-  const std::unique_lock lock(canary_mutex, until);
-  if (!lock.owns_lock()) return false;
+  if (!canary_mutex.try_lock_until(until)) return false;
+  const MutexLock lock(canary_mutex, std::adopt_lock);
   if (canaries.load() > called_at) return canary_passed;  // one began after this failure
   canaries.fetch_add(1);
   canary_passed = try_canary(until);

@@ -230,7 +230,7 @@ CK_OBJECT_HANDLE settle(Session& session, CK_OBJECT_HANDLE key, const KeySpec& s
       .add(CKA_ID, spec.cka_id)
       .add_text(CKA_LABEL, spec.label)
       .add_bool(CKA_MODIFIABLE, false);
-  const auto searching = session.search();
+  const MutexLock searching(session.searching());
   CK_OBJECT_HANDLE handle = 0;
   check(session.c().C_CopyObject(session.handle(), key, lasting.data(), lasting.size(), &handle),
         "C_CopyObject");

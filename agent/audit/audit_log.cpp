@@ -2,7 +2,6 @@
 #include "agent/audit/audit_log.h"
 
 #include <cerrno>
-#include <condition_variable>
 #include <deque>
 #include <iterator>
 #include <mutex>
@@ -16,6 +15,7 @@
 #include "agent/base/error.h"
 #include "agent/base/leftovers.h"
 #include "agent/base/log.h"
+#include "agent/base/mutex.h"
 
 namespace keyagent::audit {
 namespace {
@@ -63,29 +63,32 @@ struct AuditLog::Impl {
   const Options options;
   const std::filesystem::path path;
 
-  mutable std::mutex mutex;
-  std::condition_variable wake, synced;
-  std::deque<Queued> queue;    // guarded by mutex
-  std::uint64_t queued = 0;    // events ever queued
-  std::uint64_t written = 0;   // events ever synced
-  std::uint64_t pending = 0;   // bytes of what is queued, and of what is being written
-  std::uint64_t promised = 0;  // bytes of rooms that are out
-  std::uint64_t room_end = 0;  // as much of the file has its blocks
-  std::uint64_t size = 0;      // bytes that are synced
-  std::string full;            // why there is no room; empty: there is
-  SteadyTime ask_again{};
-  bool urgent = false, stopping = false, failed = false;
-  bool broken = false;  // failed, and not to be tried again
-  bool opened = false;  // not: the folder could not be written since the start
-  std::string why;      // it failed
-  CheckpointSigner signer;
-  std::string external;  // the last checkpoint
-  bool checkpoint_wanted = false;
-  std::uint64_t checkpoint_done = 0, checkpoint_asked = 0;
+  mutable Mutex mutex;
+  CondVar wake, synced;
+  std::deque<Queued> queue GUARDED_BY(mutex);
+  std::uint64_t queued GUARDED_BY(mutex) = 0;   // events ever queued
+  std::uint64_t written GUARDED_BY(mutex) = 0;  // events ever synced
+  // Bytes of what is queued, and of what is being written.
+  std::uint64_t pending GUARDED_BY(mutex) = 0;
+  std::uint64_t promised GUARDED_BY(mutex) = 0;  // bytes of rooms that are out
+  std::uint64_t room_end GUARDED_BY(mutex) = 0;  // as much of the file has its blocks
+  std::uint64_t size GUARDED_BY(mutex) = 0;      // bytes that are synced
+  std::string full GUARDED_BY(mutex);            // why there is no room; empty: there is
+  SteadyTime ask_again GUARDED_BY(mutex){};
+  bool urgent GUARDED_BY(mutex) = false, stopping GUARDED_BY(mutex) = false;
+  bool failed GUARDED_BY(mutex) = false;
+  bool broken GUARDED_BY(mutex) = false;  // failed, and not to be tried again
+  // Not: the folder could not be written since the start.
+  bool opened GUARDED_BY(mutex) = false;
+  std::string why GUARDED_BY(mutex);  // it failed
+  CheckpointSigner signer GUARDED_BY(mutex);
+  std::string external GUARDED_BY(mutex);  // the last checkpoint
+  bool checkpoint_wanted GUARDED_BY(mutex) = false;
+  std::uint64_t checkpoint_done GUARDED_BY(mutex) = 0, checkpoint_asked GUARDED_BY(mutex) = 0;
+  std::uint64_t records GUARDED_BY(mutex) = 0;  // in the log
 
-  // The writer thread's own.
+  // The writer thread's own. It replaces `file` with the mutex held; who holds it may reserve().
   std::unique_ptr<AppendFile> file;
-  std::uint64_t records = 0;  // guarded by mutex for readers
   std::string hash;
   std::uint64_t records_at_checkpoint = 0;
   std::string failure;  // of the last write
@@ -118,7 +121,7 @@ struct AuditLog::Impl {
       torn = quarantine(tail);
       fresh = std::make_unique<AppendFile>(path);
     }
-    const std::lock_guard lock(mutex);
+    const MutexLock lock(mutex);
     records = records_at_checkpoint = tail.records;
     hash = tail.hash;
     file = std::move(fresh);
@@ -148,8 +151,7 @@ struct AuditLog::Impl {
     return event;
   }
 
-  // REQUIRES mutex.
-  std::string cannot_write() const {
+  std::string cannot_write() const REQUIRES(mutex) {
     return "the audit log cannot be written" + (why.empty() ? "" : ": " + why) +
            "; keys are not used unrecorded; " +
            (broken ? "run: keyagent doctor"
@@ -157,13 +159,12 @@ struct AuditLog::Impl {
                      "tells more");
   }
 
-  // REQUIRES mutex.
-  void require_open() const {
+  void require_open() const REQUIRES(mutex) {
     if (failed) throw Error(Code::kInternal, cannot_write());
   }
 
-  // REQUIRES mutex. Throws unless the disk has `bytes` more than it has promised already.
-  void require_room(std::uint64_t bytes) {
+  // Throws unless the disk has `bytes` more than it has promised already.
+  void require_room(std::uint64_t bytes) REQUIRES(mutex) {
     const std::uint64_t end = size + pending + promised + kRoomOfCheckpoint + bytes;
     if (full.empty() && end <= room_end) return;
     const auto now = options.clock->now_steady();
@@ -187,20 +188,20 @@ struct AuditLog::Impl {
   }
 
   void reserve() {
-    const std::lock_guard lock(mutex);
+    const MutexLock lock(mutex);
     require_open();
     require_room(kRoomOfOne);
     promised += kRoomOfOne;
   }
   void give_back() {
-    const std::lock_guard lock(mutex);
+    const MutexLock lock(mutex);
     promised -= kRoomOfOne;
   }
 
   std::uint64_t push(Event event, bool reserved = false) {
     if (reserved) cut_to_fit(event);
     const auto room = room_of(event);
-    const std::lock_guard lock(mutex);
+    const MutexLock lock(mutex);
     // What is reported before the log could be opened is written then; nothing is used meanwhile.
     const bool early = !opened && !reserved && queue.size() < kMaxBeforeOpen;
     if (!early) require_open();
@@ -215,39 +216,40 @@ struct AuditLog::Impl {
   }
 
   void flush() {
-    std::unique_lock lock(mutex);
+    MutexLock lock(mutex);
     const auto upto = queued;
     urgent = true;
     wake.notify_one();
-    synced.wait(lock, [&] { return written >= upto || failed; });
+    synced.wait(mutex, [&]() REQUIRES(mutex) { return written >= upto || failed; });
   }
 
   void wait_until_synced(std::uint64_t number) {
-    std::unique_lock lock(mutex);
+    MutexLock lock(mutex);
     urgent = true;
     wake.notify_one();
-    synced.wait(lock, [&] { return written >= number || failed; });
+    synced.wait(mutex, [&]() REQUIRES(mutex) { return written >= number || failed; });
     if (written < number) throw Error(Code::kInternal, cannot_write());
   }
 
   void run() {
-    std::unique_lock lock(mutex);
+    MutexLock lock(mutex);
     while (true) {
       // Asleep until there is something; then a moment more, so that one sync serves all that came
       // meanwhile.
       if (failed) {
-        wake.wait_for(lock, kAskAgain, [&] { return stopping; });
+        wake.wait_for(mutex, kAskAgain, [&]() REQUIRES(mutex) { return stopping; });
       } else {
-        wake.wait_for(lock, options.checkpoint_interval,
-                      [&] { return !queue.empty() || urgent || stopping; });
+        wake.wait_for(mutex, options.checkpoint_interval,
+                      [&]() REQUIRES(mutex) { return !queue.empty() || urgent || stopping; });
       }
       if (!urgent && !stopping)
-        wake.wait_for(lock, options.commit_interval, [&] { return urgent || stopping; });
+        wake.wait_for(mutex, options.commit_interval,
+                      [&]() REQUIRES(mutex) { return urgent || stopping; });
       urgent = false;
       if (failed) {
         synced.notify_all();
         if (stopping) return;
-        recover(lock);
+        recover();
         continue;
       }
       std::deque<Queued> batch;
@@ -257,8 +259,9 @@ struct AuditLog::Impl {
       const auto signer_now = signer;
       const bool wanted = std::exchange(checkpoint_wanted, false);
       const std::uint64_t asked = checkpoint_asked;
+      const std::uint64_t seq = records;
       lock.unlock();
-      const bool good = write(batch, signer_now, wanted || checkpoint_due(batch));
+      const bool good = write(batch, seq, signer_now, wanted || checkpoint_due(seq + batch.size()));
       lock.lock();
       failed = failed || !good;
       if (good) {
@@ -278,18 +281,17 @@ struct AuditLog::Impl {
   }
 
   // What could not be opened at the start is tried as a start does.
-  void open_again(std::unique_lock<std::mutex>& lock) {
-    lock.unlock();
+  void open_again() REQUIRES(mutex) {
     std::string fault;
     bool lasting = false;
     try {
+      const MutexPause pause(mutex);
       open();
     } catch (const std::exception& error) {
       const auto* known = dynamic_cast<const Error*>(&error);
       lasting = known != nullptr && known->code() == Code::kIntegrity;
       fault = error.what();
     }
-    lock.lock();
     broken = lasting;
     if (why != fault && !fault.empty()) log_error("audit", fault);
     why = fault;
@@ -299,43 +301,42 @@ struct AuditLog::Impl {
   }
 
   // After a full or read-only disk: what was not synced is cut off and written anew, in its place.
-  void recover(std::unique_lock<std::mutex>& lock) {
+  void recover() REQUIRES(mutex) {
     if (broken) return;
-    if (!opened) return open_again(lock);
-    lock.unlock();
-    bool good = false;
+    if (!opened) return open_again();
+    const std::uint64_t whole = size, end = size + pending + kRoomAtOnce / 16;
+    std::unique_ptr<AppendFile> fresh;
     try {
-      auto fresh = std::make_unique<AppendFile>(path);
-      fresh->rewind(size);
-      good = fresh->reserve(size, size + pending + kRoomAtOnce / 16);
-      lock.lock();
-      if (good) file = std::move(fresh);
+      const MutexPause pause(mutex);
+      fresh = std::make_unique<AppendFile>(path);
+      fresh->rewind(whole);
+      if (!fresh->reserve(whole, end)) fresh.reset();
     } catch (const std::exception&) {
-      lock.lock();
+      fresh.reset();
     }
-    if (!good) return;
-    room_end = size + pending + kRoomAtOnce / 16;
+    if (!fresh) return;
+    file = std::move(fresh);
+    room_end = end;
     failed = false;
     why.clear();
     urgent = true;
     log_info("audit", "the log can be written again; key operations resume");
   }
 
-  bool checkpoint_due(const std::deque<Queued>& batch) const {
+  bool checkpoint_due(std::uint64_t records_then) const {
     const auto since = options.clock->now_steady() - last_checkpoint;
-    const auto news = records + batch.size() - records_at_checkpoint;
+    const auto news = records_then - records_at_checkpoint;
     return news >= options.checkpoint_records || (news > 0 && since >= options.checkpoint_interval);
   }
 
   // One append and one sync for everything that waited; false when the disk refused.
-  bool write(const std::deque<Queued>& batch, const CheckpointSigner& signer_now,
+  bool write(const std::deque<Queued>& batch, std::uint64_t seq, const CheckpointSigner& signer_now,
              bool with_checkpoint) {
     if (batch.empty() && !(with_checkpoint && signer_now)) return true;
     const auto hash_before = hash;
     const auto checkpoint_before = records_at_checkpoint;
     try {
       std::string lines;
-      std::uint64_t seq = records;
       for (const auto& each : batch) {
         append(lines, format_event(seq++, each.time, hash, each.event));
       }
@@ -345,7 +346,7 @@ struct AuditLog::Impl {
       file->append(as_bytes(lines));
       file->sync();
       {
-        const std::lock_guard lock(mutex);
+        const MutexLock lock(mutex);
         records = seq;
         if (!made.empty()) external = made;
       }
@@ -379,25 +380,25 @@ struct AuditLog::Impl {
   // A token that does not sign now must not stop the log: the next interval tries again.
   std::string add_checkpoint(std::string& lines, std::uint64_t& seq,
                              const CheckpointSigner& signer_now) {
-    const std::uint64_t size = seq;
+    const std::uint64_t covers = seq;
     const std::string covered = hash;
     const auto now = options.clock->now();
     last_checkpoint = options.clock->now_steady();
     CheckpointSignature signature;
     try {
-      signature = signer_now(as_bytes(checkpoint_payload(size, covered)));
+      signature = signer_now(as_bytes(checkpoint_payload(covers, covered)));
     } catch (const std::exception& error) {
       log_warning("audit", std::string("no checkpoint could be signed: ") + error.what());
       return {};
     }
-    append(lines, format_checkpoint(seq++, now, covered, size, signature));
+    append(lines, format_checkpoint(seq++, now, covered, covers, signature));
     records_at_checkpoint = seq;
-    return format_external(size, covered, now, signature);
+    return format_external(covers, covered, now, signature);
   }
 
   ~Impl() {
     {
-      const std::lock_guard lock(mutex);
+      const MutexLock lock(mutex);
       stopping = true;
       wake.notify_one();
     }
@@ -431,12 +432,12 @@ void AuditLog::flush() {
 }
 
 std::string AuditLog::newest_checkpoint() const {
-  const std::lock_guard lock(impl_->mutex);
+  const MutexLock lock(impl_->mutex);
   return impl_->external;
 }
 
 std::string AuditLog::fault() const {
-  const std::lock_guard lock(impl_->mutex);
+  const MutexLock lock(impl_->mutex);
   return impl_->failed ? impl_->cannot_write() : impl_->full;
 }
 
@@ -445,7 +446,7 @@ void AuditLog::record_now(Event event) {
 }
 
 void AuditLog::set_signer(CheckpointSigner signer) {
-  const std::lock_guard lock(impl_->mutex);
+  const MutexLock lock(impl_->mutex);
   impl_->signer = std::move(signer);
   impl_->checkpoint_wanted = true;
   impl_->urgent = true;
@@ -453,29 +454,31 @@ void AuditLog::set_signer(CheckpointSigner signer) {
 }
 
 std::optional<std::string> AuditLog::checkpoint() {
-  std::unique_lock lock(impl_->mutex);
+  const MutexLock lock(impl_->mutex);
   if (!impl_->signer) return std::nullopt;
   const auto asked = ++impl_->checkpoint_asked;
   impl_->checkpoint_wanted = true;
   impl_->urgent = true;
   impl_->wake.notify_one();
-  impl_->synced.wait(lock, [&] { return impl_->checkpoint_done >= asked || impl_->failed; });
+  impl_->synced.wait(impl_->mutex, [&]() REQUIRES(impl_->mutex) {
+    return impl_->checkpoint_done >= asked || impl_->failed;
+  });
   if (impl_->external.empty()) return std::nullopt;
   return impl_->external;
 }
 
 bool AuditLog::opened() const {
-  const std::lock_guard lock(impl_->mutex);
+  const MutexLock lock(impl_->mutex);
   return impl_->opened;
 }
 
 bool AuditLog::healthy() const {
-  const std::lock_guard lock(impl_->mutex);
+  const MutexLock lock(impl_->mutex);
   return !impl_->failed && impl_->full.empty();
 }
 
 std::uint64_t AuditLog::size() const {
-  const std::lock_guard lock(impl_->mutex);
+  const MutexLock lock(impl_->mutex);
   return impl_->records;
 }
 

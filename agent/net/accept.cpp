@@ -75,7 +75,6 @@ void UnixServer::Impl::accept_all() {
   }
 }
 
-// REQUIRES: mutex_ is held.
 UnixServer::Impl::Held UnixServer::Impl::enter(Fd& fd, policy::Principal peer, Held& loser) {
   auto& load = loads_[peer.uid];
   if (!load) load = std::make_shared<UidLoad>();
@@ -94,7 +93,7 @@ void UnixServer::Impl::admit(Fd fd) {
   Held connection, loser;
   try {
     auto peer = peer_of(fd.get());
-    const std::lock_guard lock(mutex_);
+    const MutexLock lock(mutex_);
     connection = enter(fd, std::move(peer), loser);
   } catch (const Error& error) {
     ++refused;
@@ -120,7 +119,7 @@ void UnixServer::Impl::admit(Fd fd) {
   schedule_sweep();
 }
 
-// REQUIRES: mutex_ is held. Empty: welcome, in the place of `loser` where that is set.
+// Empty: welcome, in the place of `loser` where that is set.
 std::string UnixServer::Impl::why_refused(const policy::Principal& peer, const UidLoad& load,
                                           Held& loser) const {
   const std::size_t total = connections_.size(), limit = limits_.connections;
@@ -141,7 +140,7 @@ std::string UnixServer::Impl::why_refused(const policy::Principal& peer, const U
          " connections, its limit (limits.connections); try again later";
 }
 
-// REQUIRES: mutex_ is held. Of those with more than `more_than` connections the uid with the most,
+// Of those with more than `more_than` connections the uid with the most,
 // and of its idle ones the one that was heard longest ago.
 UnixServer::Impl::Held UnixServer::Impl::idle_of_the_largest(
     std::size_t more_than, std::chrono::milliseconds idle_for) const {
@@ -161,7 +160,7 @@ UnixServer::Impl::Held UnixServer::Impl::idle_of_the_largest(
 void UnixServer::Impl::close_an_idle_one() {
   Held loser;
   {
-    const std::lock_guard lock(mutex_);
+    const MutexLock lock(mutex_);
     loser = idle_of_the_largest(1, limits_.scarce_idle);
   }
   if (!loser) return;

@@ -55,7 +55,7 @@ bool Connection::release() {
 
 void Connection::write(ByteView body, bool held) {
   const auto header = wire::frame_header(body.size());
-  std::unique_lock lock(write_mutex_);
+  MutexLock lock(write_mutex_);
   if (closed_) return;
   std::size_t sent = 0;
   const bool waiting = !unsent_.empty();
@@ -76,7 +76,6 @@ void Connection::write(ByteView body, bool held) {
   if (too_much) close();
 }
 
-// REQUIRES: write_mutex_ is held.
 void Connection::queue(ByteView header_rest, ByteView body_rest) {
   const bool first = unsent_.empty();
   unsent_.insert(unsent_.end(), header_rest.begin(), header_rest.end());
@@ -88,7 +87,7 @@ void Connection::queue(ByteView header_rest, ByteView body_rest) {
 }
 
 void Connection::flush() {
-  std::unique_lock lock(write_mutex_);
+  MutexLock lock(write_mutex_);
   while (!closed_ && sent_ < unsent_.size()) {
     iovec rest = piece(ByteView(unsent_).subspan(sent_));
     const ssize_t count = send_pieces(fd.get(), &rest, 1);
@@ -121,7 +120,7 @@ std::uint64_t Connection::begin_request(bool holds_later) {
   ++load->inflight;
   const std::uint64_t place = next_place_++;
   if (holds_later) {
-    const std::lock_guard lock(order_mutex_);
+    const MutexLock lock(order_mutex_);
     holding_.insert(place);
     ++holders_;
   }
@@ -136,7 +135,7 @@ void Connection::answer(std::uint64_t place, const SecretBytes& body) {
   if (holders_ == 0) {
     if (!body.empty()) write(body);
   } else {
-    const std::lock_guard lock(order_mutex_);
+    const MutexLock lock(order_mutex_);
     if (held_.empty() && (holding_.empty() || place <= *holding_.begin())) {
       if (!body.empty()) write(body);
       if (holding_.erase(place) > 0) --holders_;
@@ -177,7 +176,7 @@ void Connection::close_if_done() {
 
 void Connection::close() {
   {
-    std::lock_guard lock(write_mutex_);
+    MutexLock lock(write_mutex_);
     if (closed_.exchange(true)) return;
     ::shutdown(fd.get(), SHUT_RDWR);
     SecretBytes().swap(unsent_);

@@ -7,9 +7,9 @@
 #include <deque>
 #include <map>
 #include <memory>
-#include <mutex>
 #include <set>
 
+#include "agent/base/mutex.h"
 #include "agent/net/unix_server.h"
 #include "agent/wire/frame.h"
 
@@ -24,8 +24,8 @@ struct UidLoad {
   std::atomic<std::size_t> waiting{0};   // the size of `paused`
   // Bytes of memory for what its connections have sent and not finished.
   std::atomic<std::size_t> unfinished{0};
-  std::mutex mutex;
-  std::deque<std::weak_ptr<Connection>> paused;  // not read until inflight falls; guarded by mutex
+  Mutex mutex;
+  std::deque<std::weak_ptr<Connection>> paused GUARDED_BY(mutex);  // not read until inflight falls
 };
 
 // What a connection asks of the server that holds it.
@@ -124,11 +124,11 @@ class Connection : public std::enable_shared_from_this<Connection> {
     }
     accounted_ = bytes;
   }
-  void queue(ByteView header_rest, ByteView body_rest);
+  void queue(ByteView header_rest, ByteView body_rest) REQUIRES(write_mutex_);
   void close_if_done();
   void end_request();
-  // Writes what nothing holds back anymore; returns how many answers. REQUIRES: order_mutex_.
-  std::size_t release_held();
+  // Writes what nothing holds back anymore; returns how many answers.
+  std::size_t release_held() REQUIRES(order_mutex_);
 
   const std::shared_ptr<ConnectionHost> host_;
   const std::size_t unsent_limit_;
@@ -139,13 +139,13 @@ class Connection : public std::enable_shared_from_this<Connection> {
   std::size_t accounted_ = 0;            // guarded by the reading claim
   std::atomic<std::size_t> holders_{0};  // the size of holding_
   std::atomic<bool> holds_too_much_{false};
-  std::mutex order_mutex_;
-  std::set<std::uint64_t> holding_;  // unanswered, they hold back; guarded by order_mutex_
-  std::map<std::uint64_t, SecretBytes> held_;  // by place; guarded by order_mutex_
-  std::size_t held_bytes_ = 0;                 // guarded by order_mutex_
-  std::mutex write_mutex_;
-  SecretBytes unsent_;    // guarded by write_mutex_
-  std::size_t sent_ = 0;  // of unsent_; guarded by write_mutex_
+  Mutex order_mutex_;
+  std::set<std::uint64_t> holding_ GUARDED_BY(order_mutex_);  // unanswered, they hold back
+  std::map<std::uint64_t, SecretBytes> held_ GUARDED_BY(order_mutex_);  // by place
+  std::size_t held_bytes_ GUARDED_BY(order_mutex_) = 0;
+  Mutex write_mutex_;
+  SecretBytes unsent_ GUARDED_BY(write_mutex_);
+  std::size_t sent_ GUARDED_BY(write_mutex_) = 0;  // of unsent_
 };
 
 }  // namespace keyagent::net

@@ -3,13 +3,13 @@
 // The inside of UnixServer: its threads, its table of connections and the queue of those with work
 // left.
 
-#include <condition_variable>
 #include <deque>
 #include <thread>
 #include <unordered_map>
 #include <vector>
 
 #include "agent/base/log_limiter.h"
+#include "agent/base/mutex.h"
 #include "agent/net/connection.h"
 #include "agent/net/timer.h"
 #include "agent/net/unix_server.h"
@@ -59,9 +59,11 @@ struct UnixServer::Impl final : ConnectionHost, std::enable_shared_from_this<Imp
   void watch(int fd, std::uint64_t what, std::uint32_t events);
   void accept_all();
   void admit(Fd fd);
-  Held enter(Fd& fd, policy::Principal peer, Held& loser);
-  std::string why_refused(const policy::Principal& peer, const UidLoad& load, Held& loser) const;
-  Held idle_of_the_largest(std::size_t more_than, std::chrono::milliseconds idle_for) const;
+  Held enter(Fd& fd, policy::Principal peer, Held& loser) REQUIRES(mutex_);
+  std::string why_refused(const policy::Principal& peer, const UidLoad& load, Held& loser) const
+      REQUIRES(mutex_);
+  Held idle_of_the_largest(std::size_t more_than, std::chrono::milliseconds idle_for) const
+      REQUIRES(mutex_);
   void close_an_idle_one();
   void arm_listener();
 
@@ -82,19 +84,19 @@ struct UnixServer::Impl final : ConnectionHost, std::enable_shared_from_this<Imp
   std::atomic<std::size_t> inflight_{0}, inflight_per_uid_, inflight_per_connection_,
       unfinished_per_uid_;
 
-  std::mutex mutex_;
-  std::condition_variable quiet_;                                      // inflight_ became 0
-  Limits limits_;                                                      // guarded by mutex_
-  std::unordered_map<std::uint64_t, Held> connections_;                // guarded by mutex_
-  std::unordered_map<std::uint32_t, std::shared_ptr<UidLoad>> loads_;  // guarded by mutex_
-  std::uint64_t next_id_ = 0;                                          // guarded by mutex_
-  bool sweeping_ = false;                                              // guarded by mutex_
+  Mutex mutex_;
+  CondVar quiet_;  // inflight_ became 0
+  Limits limits_ GUARDED_BY(mutex_);
+  std::unordered_map<std::uint64_t, Held> connections_ GUARDED_BY(mutex_);
+  std::unordered_map<std::uint32_t, std::shared_ptr<UidLoad>> loads_ GUARDED_BY(mutex_);
+  std::uint64_t next_id_ GUARDED_BY(mutex_) = 0;
+  bool sweeping_ GUARDED_BY(mutex_) = false;
 
-  std::mutex ready_mutex_;
-  // By uid, never empty; their reading claim is held by the queue. Guarded by ready_mutex_.
-  std::unordered_map<std::uint32_t, std::deque<Held>> ready_;
-  std::deque<std::uint32_t>
-      turns_;  // the uids of ready_, the next one first; guarded by ready_mutex_
+  Mutex ready_mutex_;
+  // By uid, never empty; their reading claim is held by the queue.
+  std::unordered_map<std::uint32_t, std::deque<Held>> ready_ GUARDED_BY(ready_mutex_);
+  // The uids of ready_, the next one first.
+  std::deque<std::uint32_t> turns_ GUARDED_BY(ready_mutex_);
   std::atomic<std::size_t> ready_count_{0};
 };
 

@@ -40,7 +40,7 @@ void UnixServer::Impl::run() {
 
 void UnixServer::Impl::push_ready(Held connection) {
   {
-    std::lock_guard lock(ready_mutex_);
+    MutexLock lock(ready_mutex_);
     const std::uint32_t uid = connection->peer.uid;
     auto& mine = ready_[uid];
     if (mine.empty()) turns_.push_back(uid);
@@ -54,7 +54,7 @@ bool UnixServer::Impl::take_ready(wire::FrameReader& reader) {
   if (ready_count_ == 0) return false;
   Held connection;
   {
-    std::lock_guard lock(ready_mutex_);
+    MutexLock lock(ready_mutex_);
     if (turns_.empty()) return false;
     const std::uint32_t uid = turns_.front();
     turns_.pop_front();
@@ -204,7 +204,7 @@ bool UnixServer::Impl::pause(const Held& connection, wire::FrameReader& reader) 
   UidLoad& load = *connection->load;
   connection->paused = true;
   if (!connection->congested() && !waits_for_own(*connection)) {
-    std::lock_guard lock(load.mutex);
+    MutexLock lock(load.mutex);
     load.paused.push_back(connection);
     ++load.waiting;
   }
@@ -222,7 +222,7 @@ void UnixServer::Impl::resume_one(UidLoad& load) {
   while (load.waiting > 0 && load.inflight < inflight_per_uid_) {
     Held next;
     {
-      std::lock_guard lock(load.mutex);
+      MutexLock lock(load.mutex);
       if (load.paused.empty()) return;
       next = load.paused.front().lock();
       load.paused.pop_front();
@@ -234,7 +234,7 @@ void UnixServer::Impl::resume_one(UidLoad& load) {
 
 void UnixServer::Impl::answered(Connection& connection) {
   if (--inflight_ == 0 && stopping_) {
-    std::lock_guard lock(mutex_);
+    MutexLock lock(mutex_);
     quiet_.notify_all();
   }
   if (inflight_per_connection_ > 0) resume(connection.shared_from_this());

@@ -28,7 +28,7 @@ Timer::Timer() : thread_([this] { run(); }) {
 void Timer::stop() {
   std::map<Time, std::vector<std::function<void()>>> dropped;  // destroyed without the lock
   {
-    std::lock_guard lock(mutex_);
+    MutexLock lock(mutex_);
     stopping_ = true;
     dropped.swap(slots_);
   }
@@ -40,7 +40,7 @@ void Timer::at(Time when, std::function<void()> task) {
   const Time slot = slot_of(when);
   bool earliest = false;
   {
-    std::lock_guard lock(mutex_);
+    MutexLock lock(mutex_);
     if (stopping_) return;
     auto [place, fresh] = slots_.try_emplace(slot);
     place->second.push_back(std::move(task));
@@ -50,12 +50,12 @@ void Timer::at(Time when, std::function<void()> task) {
 }
 
 void Timer::run() {
-  std::unique_lock lock(mutex_);
+  MutexLock lock(mutex_);
   while (!stopping_) {
     if (slots_.empty()) {
-      changed_.wait(lock);
+      changed_.wait(mutex_);
     } else if (const Time first = slots_.begin()->first; first > std::chrono::steady_clock::now()) {
-      changed_.wait_until(lock, first);
+      changed_.wait_until(mutex_, first);
     } else {
       auto due = slots_.extract(slots_.begin());
       lock.unlock();

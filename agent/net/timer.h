@@ -3,12 +3,12 @@
 // Things to be done later, on one thread.
 
 #include <chrono>
-#include <condition_variable>
 #include <functional>
 #include <map>
-#include <mutex>
 #include <thread>
 #include <vector>
+
+#include "agent/base/mutex.h"
 
 namespace keyagent::net {
 
@@ -28,10 +28,10 @@ class Timer {
  private:
   void run();
 
-  std::mutex mutex_;
-  std::condition_variable changed_;
-  std::map<Time, std::vector<std::function<void()>>> slots_;  // guarded by mutex_
-  bool stopping_ = false;                                     // guarded by mutex_
+  Mutex mutex_;
+  CondVar changed_;
+  std::map<Time, std::vector<std::function<void()>>> slots_ GUARDED_BY(mutex_);
+  bool stopping_ GUARDED_BY(mutex_) = false;
   std::thread thread_;
 };
 

@@ -120,15 +120,15 @@ void UnixServer::Impl::stop() {
   if (listener_.valid()) ::epoll_ctl(epoll_.get(), EPOLL_CTL_DEL, listener_.get(), nullptr);
   ::eventfd_write(end_.get(), 1);
   {
-    std::unique_lock lock(mutex_);
-    quiet_.wait_for(lock, 5s, [this] { return inflight_ == 0; });
+    MutexLock lock(mutex_);
+    quiet_.wait_for(mutex_, 5s, [this] { return inflight_ == 0; });
   }
   for (const auto& connection : all_connections()) connection->close();
   for (auto& thread : threads_) thread.join();
   threads_.clear();
   timer.stop();
   listener_ = {};
-  std::lock_guard lock(ready_mutex_);
+  MutexLock lock(ready_mutex_);
   ready_.clear();
   turns_.clear();
 }
@@ -148,13 +148,13 @@ void UnixServer::Impl::handle(const Held& connection, std::uint64_t place, ByteV
 }
 
 UnixServer::Impl::Held UnixServer::Impl::find(std::uint64_t id) {
-  std::lock_guard lock(mutex_);
+  MutexLock lock(mutex_);
   const auto found = connections_.find(id);
   return found == connections_.end() ? nullptr : found->second;
 }
 
 std::vector<UnixServer::Impl::Held> UnixServer::Impl::all_connections() {
-  std::lock_guard lock(mutex_);
+  MutexLock lock(mutex_);
   std::vector<Held> all;
   all.reserve(connections_.size());
   for (const auto& [id, connection] : connections_) all.push_back(connection);
@@ -162,19 +162,19 @@ std::vector<UnixServer::Impl::Held> UnixServer::Impl::all_connections() {
 }
 
 std::size_t UnixServer::Impl::connection_count() {
-  std::lock_guard lock(mutex_);
+  MutexLock lock(mutex_);
   return connections_.size();
 }
 
 std::size_t UnixServer::Impl::largest_unfinished() {
-  std::lock_guard lock(mutex_);
+  MutexLock lock(mutex_);
   std::size_t most = 0;
   for (const auto& [uid, load] : loads_) most = std::max(most, load->unfinished.load());
   return most;
 }
 
 void UnixServer::Impl::set_limits(const Limits& limits) {
-  std::lock_guard lock(mutex_);
+  MutexLock lock(mutex_);
   limits_ = limits;
   inflight_per_uid_ = limits.inflight_per_uid;
   inflight_per_connection_ = limits.inflight_per_connection;
@@ -191,14 +191,14 @@ void UnixServer::Impl::watch_writable(const Connection& connection, bool writabl
 
 void UnixServer::Impl::closed(const Connection& connection) {
   ::epoll_ctl(epoll_.get(), EPOLL_CTL_DEL, connection.fd.get(), nullptr);
-  std::lock_guard lock(mutex_);
+  MutexLock lock(mutex_);
   connections_.erase(connection.id);
   if (connection.load->connections == 0 && connection.load->inflight == 0)
     loads_.erase(connection.peer.uid);
 }
 
 void UnixServer::Impl::schedule_sweep() {
-  std::lock_guard lock(mutex_);
+  MutexLock lock(mutex_);
   if (sweeping_ || connections_.empty()) return;
   sweeping_ = true;
   auto shortest = limits_.frame_timeout;
@@ -211,7 +211,7 @@ void UnixServer::Impl::schedule_sweep() {
 void UnixServer::Impl::sweep() {
   Limits limits;
   {
-    std::lock_guard lock(mutex_);
+    MutexLock lock(mutex_);
     sweeping_ = false;
     limits = limits_;
   }
