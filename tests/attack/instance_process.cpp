@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// A keyinstanced that an attacker has taken over: its user, on the socket of its host's agent. It
-// may ask for what the agent's policy allows; it must not make the keys that vouch say what the
-// agent has not verified, and must not take a key out.
+// A compromised keyinstanced: its user, on the socket of its host's agent. It may request what the
+// agent's policy allows. It must not get a statement signed that the agent has not built or
+// verified, and must not export a key.
 //   --socket PATH --seconds N --keys NAME,NAME,…
 #include "agent/client/client.h"
 #include "agent/client/remote_keys.h"

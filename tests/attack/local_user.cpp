@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// A user of the host whom no rule names: every operation of the protocol, floods, and what no
-// program of ours would send.
+// A user of the host without any policy rule: every operation of the protocol, floods, and
+// malformed input.
 //   --socket PATH --seconds N [--key NAME]... (sign key, open key, credential)
 #include <google/protobuf/descriptor.h>
 #include <google/protobuf/message.h>

@@ -92,7 +92,7 @@ Attack login(const std::string& name, const Target& target,
           }};
 }
 
-// Enrollments that no one asked for: each waits for an approval, none becomes an agent.
+// Unsolicited enrollments: each waits for an approval, none becomes an agent.
 Attack enrollments(const Target& target) {
   return {"enrollments nobody asked for", 2, [target] {
             auto address = std::make_shared<Address>(target);

@@ -189,7 +189,7 @@ TEST(AuditLog, Fault142_FailedSyncRefusesEveryLaterUse) {
   log.record_now(event("open"));
   g_disk.error = EIO;
   EXPECT_EQ(code_of([&] { log.record_now(event("sign")); }), Code::kInternal);
-  g_disk.error = 0;  // a disk that says it is well again is not believed
+  g_disk.error = 0;  // a failed log stays failed after the disk recovers
   EXPECT_FALSE(log.healthy());
   EXPECT_EQ(code_of([&] { log.record(event("open")); }), Code::kInternal);
   EXPECT_EQ(code_of([&] { log.record_now(event("open")); }), Code::kInternal);
@@ -213,8 +213,8 @@ TEST(AuditLog, Fault142_FullQueueRefusesInsteadOfDropping) {
   EXPECT_TRUE(log.healthy());
 }
 
-// The log as a crash leaves it, cut at every place of its last record.
-TEST(AuditLog, Fault139_TornTailIsQuarantinedAndTheChainGoesOn) {
+// The log after a crash, truncated at every byte of its last record.
+TEST(AuditLog, Fault139_TornTailIsQuarantinedAndTheChainContinues) {
   AuditFolder folder;
   {
     AuditLog log(folder.options());

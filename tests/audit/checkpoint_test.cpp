@@ -36,7 +36,7 @@ TEST(Checkpoint, SignedAtOnceVerifiedAndWrittenBesideTheLog) {
   }
 }
 
-TEST(Checkpoint, MadeAfterSoManyRecordsOrSoMuchTime) {
+TEST(Checkpoint, IsMadeAfterTheConfiguredRecordsAndAfterTheInterval) {
   AuditFolder folder;
   Auditor auditor;
   Options options = folder.options();

@@ -178,7 +178,7 @@ TEST_F(AuditVerify, Fault138_ForgedExternalCheckpointIsNotBelieved) {
   }
 }
 
-// Whoever can write the log can compute hashes: each record also says which one it is.
+// An attacker who can write the log can compute hashes, so each record also carries its number.
 TEST_F(AuditVerify, Fault137_ARecordThatCarriesAnotherNumberIsFound) {
   const AuditFolder folder;
   std::filesystem::create_directories(folder.folder());
@@ -233,7 +233,7 @@ TEST_F(AuditVerify, Fault157_AMissingCheckpointFileIsFound) {
   EXPECT_FALSE(verify(folder_.folder(), options).ok) << "a crash keeps at most the first from it";
 }
 
-// The attacker writes a history of their own without a checkpoint, and the agent that finds it
+// The attacker writes a forged history without a checkpoint, and the agent that finds it
 // signs the next one.
 TEST_F(AuditVerify, Fault157_ARewrittenHistoryIsFoundByTheAnchor) {
   const auto newest = parse_external(external_);

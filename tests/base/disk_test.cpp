@@ -83,7 +83,7 @@ unsigned mode_of(const std::filesystem::path& path) {
   return ::lstat(path.c_str(), &info) == 0 ? info.st_mode & 07777U : 0;
 }
 
-TEST(AppendFile, GoesOnWhereTheLastOneEnded) {
+TEST(AppendFile, AppendsToAnExistingFile) {
   const TempFolder folder;
   const auto path = folder.path() / "log";
   {
@@ -159,7 +159,7 @@ TEST(ReadFile, RefusesWhatIsNotARegularFileOfTheSizeAsked) {
   EXPECT_EQ(read_file(folder.path() / "large", 11).size(), 11U);
 }
 
-TEST(ReadSecretFile, Fault120_OpenToOthersIsRefusedWithTheCure) {
+TEST(ReadSecretFile, Fault120_OpenToOthersIsRefusedWithTheFix) {
   const TempFolder folder;
   const auto path = folder.path() / "pin";
   for (const unsigned mode : {0604U, 0602U, 0620U, 0666U}) {
@@ -185,7 +185,7 @@ TEST(ReadSecretFile, Fault120_GroupReadIsForRootsOwnGroupOnly) {
   message_of(Code::kConfiguration, [&] { read_secret_file(path); });
 }
 
-TEST(ReadTrustedFile, Fault122_WritableOrForeignFilesAreRefusedWithTheCure) {
+TEST(ReadTrustedFile, Fault122_WritableOrForeignFilesAreRefusedWithTheFix) {
   const TempFolder folder;
   const auto path = folder.path() / "policy.yml";
   replace_file(path, as_bytes("rules: []"), 0644);

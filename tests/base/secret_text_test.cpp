@@ -38,7 +38,7 @@ std::string refusal(const std::string& text) {
   return "taken";
 }
 
-// As a rotation does it: a new file and a rename. Nobody reads a part of either.
+// A rotation writes a new file and renames it. A reader gets one file or the other, never a part.
 TEST(SecretText, Fault035_AFileThatIsReplacedMeanwhileIsReadAsOneOrTheOther) {
   const test::TempFolder folder;
   const auto path = folder.path() / "pin", next = folder.path() / "next";
@@ -64,7 +64,7 @@ TEST(SecretText, Fault035_AFileThatIsReplacedMeanwhileIsReadAsOneOrTheOther) {
   rotation.join();
 }
 
-TEST(SecretText, Fault176_OneLineEndIsNoPartOfIt) {
+TEST(SecretText, Fault176_OneFinalLineEndIsStripped) {
   for (const auto& text : {"1234"s, "1234\n"s, "1234\r\n"s})
     EXPECT_EQ(secret_text(secret(text), "the PIN"), secret("1234"));
   EXPECT_EQ(secret_text(secret("a long pass phrase, ü\n"), "the PIN"),
@@ -72,7 +72,7 @@ TEST(SecretText, Fault176_OneLineEndIsNoPartOfIt) {
       << "blanks inside and UTF-8 are its own";
 }
 
-TEST(SecretText, Fault176_WhatNobodyMeantIsRefusedByName) {
+TEST(SecretText, Fault176_MalformedTextIsRefusedWithTheReason) {
   const std::pair<std::string, const char*> kForms[] = {{"", "empty"},
                                                         {"\n", "empty"},
                                                         {"1234\n\n", "line end"},

@@ -68,7 +68,7 @@ TEST_F(TrustedFile, Fault162_IsTakenInFoldersOfItsOwner) {
   EXPECT_THROW(walk_path(at("none/file"), ::geteuid()), Error);
 }
 
-TEST_F(TrustedFile, Fault162_EveryFolderAboveIsLookedAt) {
+TEST_F(TrustedFile, Fault162_EveryParentFolderIsChecked) {
   for (const std::string name : {"a", "a/b"}) {
     for (const mode_t loose : {0777U, 0757U}) {
       mode(name, loose);

@@ -129,7 +129,7 @@ void FleetAgent::beat() {
   beat_after(std::chrono::seconds(agent.welcome.at("heartbeat_s").get<int>()));
 }
 
-// --- what it is asked for
+// --- orders of the instance
 
 void FleetAgent::rotate(const std::string& order) {
   const auto report = [&](const std::string& step, const std::string& fresh,

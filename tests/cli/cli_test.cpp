@@ -132,7 +132,7 @@ TEST_F(CliTest, R12_DestroyingOnATerminalNeedsTheTypedKid) {
   EXPECT_EQ(agent_.json("key show " + kid).at("state"), "destroyed");
 }
 
-TEST_F(CliTest, AKidThatBeginsWithADashIsNoOption) {
+TEST_F(CliTest, AKidThatBeginsWithADashIsNotParsedAsAnOption) {
   const std::string kid = "-" + std::string(41, 'b') + "A";
   for (const auto& line :
        {"key show " + kid, "key destroy " + kid + " --yes", "sign - --key " + kid}) {
@@ -248,7 +248,7 @@ TEST_F(CliTest, R16_SuspendAndResumeAndTheWrongWords) {
   EXPECT_EQ(agent_.run("rekey absent").status, 3);
   EXPECT_EQ(agent_.run("rekey signer --algorithm rot13").status, 2);
   EXPECT_EQ(agent_.run("rekey signer --algorithm aes-256").status, 2) << "no sign key can be so";
-  EXPECT_EQ(agent_.run("rekey signer --abort").status, 2) << "none is under way";
+  EXPECT_EQ(agent_.run("rekey signer --abort").status, 2) << "none is in progress";
   EXPECT_EQ(agent_.run("census scan /nonexistent").status, 2);
   EXPECT_EQ(agent_.run("reseal").status, 2);
   EXPECT_EQ(agent_.run("key resume signer").status, 0) << "it is active already";

@@ -39,7 +39,7 @@ class Agent {
   std::filesystem::path socket() const { return folder_ / "agent.sock"; }
   net::UnixServer& server() { return *server_; }
   std::atomic<int> requests{0};
-  // Answered by closing the connection: so many of the next requests.
+  // The number of next requests that are answered by closing the connection.
   std::atomic<int> drop{0};
 
  private:

@@ -39,7 +39,7 @@ TEST(Client, CallBringsTheAnswer) {
   EXPECT_EQ(agent.server().stats().accepted, 1u);
 }
 
-TEST(Client, AbsentAgentIsNamedWithTheCure) {
+TEST(Client, AbsentAgentIsReportedWithTheFix) {
   Client client({"/tmp/ka-none/agent.sock"});
   const auto error = error_of([&] { client.call(sign_request("x")); });
   EXPECT_EQ(error.code(), Code::kPeer);
@@ -92,7 +92,7 @@ TEST(Client, Fault126_RestartedAgentIsReachedAgainWithoutAnError) {
   EXPECT_EQ(client.call(sign_request("after")).sign().signature(), "after");
 }
 
-TEST(Client, Fault126_SignatureIsAskedForOnceMoreWhenTheConnectionIsLost) {
+TEST(Client, Fault126_SignRequestIsRetriedOnceWhenTheConnectionIsLost) {
   Agent agent(sign_by_echo);
   Client client({agent.socket()});
   agent.drop = 1;
@@ -122,7 +122,7 @@ TEST(Client, Fault126_ChangeIsNeverRepeated) {
   EXPECT_EQ(agent.requests, 1);
 }
 
-TEST(Client, CallEndsAtItsDeadlineAndTheLateAnswerHarmsNobody) {
+TEST(Client, CallEndsAtItsDeadlineAndTheLateAnswerIsDiscarded) {
   std::atomic<bool> slow{true};
   Agent agent([&](const wire::Request& request, wire::Response& response) {
     while (request.sign().input() == "slow" && slow) std::this_thread::yield();
@@ -158,7 +158,7 @@ TEST(Client, RequestOverTheFrameLimitIsRefusedHere) {
   EXPECT_EQ(agent.requests, 0);
 }
 
-TEST(Client, Fault125_ChildOfAForkUsesAConnectionOfItsOwn) {
+TEST(Client, Fault125_ForkedChildUsesItsOwnConnection) {
   Agent agent(sign_by_echo);
   Client client({agent.socket()});
   client.call(sign_request("parent"));
@@ -173,7 +173,7 @@ TEST(Client, Fault125_ChildOfAForkUsesAConnectionOfItsOwn) {
 
 TEST(Client, Fault113_StrangerWhoListensAtThePathIsNotTalkedTo) {
   if (::geteuid() != 0) GTEST_SKIP() << "needs root to play two users";
-  // The file is not the stranger's, so that its owner says nothing about the listener.
+  // The stranger does not own the file, so the file's owner does not identify the listener.
   char name[] = "/tmp/ka-stranger-XXXXXX";
   const std::filesystem::path folder = ::mkdtemp(name);
   ASSERT_EQ(::chown(folder.c_str(), 65534, 65534), 0);

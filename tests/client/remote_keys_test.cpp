@@ -38,7 +38,7 @@ struct Remote {
   RemoteKeys keys{client};
 };
 
-TEST(RemoteKeys, FindSaysWhatTheAgentKnows) {
+TEST(RemoteKeys, FindReturnsTheAgentsDescriptionOfTheKey) {
   Remote remote;
   const auto info = remote.keys.find("backup");
   EXPECT_EQ(info.kid.text(), kKid);

@@ -66,7 +66,7 @@ TEST_F(ConfigCheck, T4_CleanConfigurationHasNoFinding) {
     ADD_FAILURE() << each.severity << " " << each.where << ": " << each.text;
 }
 
-TEST_F(ConfigCheck, T4_EachLooseModeIsNamedWithItsCure) {
+TEST_F(ConfigCheck, T4_EachInsecureModeIsReportedWithItsFix) {
   struct Trap {
     const char* file;
     unsigned loose, tight;
@@ -88,7 +88,7 @@ TEST_F(ConfigCheck, T4_EachLooseModeIsNamedWithItsCure) {
   }
 }
 
-TEST_F(ConfigCheck, Fault162_ProfileAndFoldersAboveAreNamedOnceWithTheirCure) {
+TEST_F(ConfigCheck, Fault162_ProfileAndParentFoldersAreReportedOnceWithTheirFix) {
   write("profile.yml",
         std::string(as_text(read_file(KEYAGENT_SOURCE "/hsm-profiles/softhsm2.yml"))), 0644);
   configure("", "", at("profile.yml").string());
@@ -159,8 +159,8 @@ TEST_F(ConfigCheck, T4_FilesOfAnotherUserAreNamed) {
   EXPECT_THAT(check(), IsEmpty());
 }
 
-// Root checks for an agent that has never run: its user's own PIN file is no error, and no advice
-// takes it away from it.
+// Root checks the configuration before the agent's first start: a PIN file that the agent's user
+// owns is not an error, and no printed fix changes its owner.
 TEST_F(ConfigCheck, T4_BeforeTheFirstStartRootIsNotToldToTakeTheAgentsFiles) {
   if (::geteuid() != 0) GTEST_SKIP() << "only root can give a file away";
   std::filesystem::remove_all(at("state"));
@@ -173,7 +173,7 @@ TEST_F(ConfigCheck, T4_BeforeTheFirstStartRootIsNotToldToTakeTheAgentsFiles) {
   EXPECT_THAT(check(), Contains(finding("error", "is readable by others", "chmod 0400")));
 }
 
-TEST_F(ConfigCheck, T4_ARuleWithWorkSaysWhichCredentialsItsTasksMayHave) {
+TEST_F(ConfigCheck, T4_AWorkRuleThatNamesNoCredentialsIsAWarning) {
   const auto with = [&](const std::string& more) {
     write("policy.yml",
           "rules:\n  - {name: w, allow: work, keys: [deploy], who: {user: root}" + more + "}\n",

@@ -221,8 +221,8 @@ class Judge {
     doctor.mutable_doctor();
     const auto answer = agent.call(doctor);
     for (const auto& finding : answer.doctor().findings()) {
-      // What a crash left and the start removed is told, as it should be; so is a key that SoftHSM
-      // said was destroyed, when its file could not be removed.
+      // Expected: the leftovers of a crash that the start removed, and a key that SoftHSM reported
+      // as destroyed although it could not remove the file.
       const bool told = (finding.severity() == "info" && finding.code() != "FOREIGN") ||
                         (fails() && finding.code() == "GHOST");
       if (!told)
@@ -276,7 +276,7 @@ void judge(const Options& options, Place& place, const Knowledge& known, const s
   std::cout.flush();
 }
 
-// One run with the agent stopped at a point; false when there are not so many.
+// Runs with the agent stopped at one point each; stop_at() is false past the last point.
 class Points {
  public:
   Points(const Options& options, Place& place, const Knowledge& known)

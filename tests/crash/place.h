@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
-// A host that can be put back as it was: a provisioned agent on a token, and its saved state.
+// A host that can be restored to its saved state: a provisioned agent on a token.
 
 #include <sys/types.h>
 
@@ -37,7 +37,7 @@ class Place {
   void kill();
   client::Client client() const;
   std::string log() const;
-  // How it ended by itself: the exit status or 128 + signal; 0 while it has not.
+  // How it ended without stop() or kill(): the exit status or 128 + signal; 0 while it has not.
   int status() const { return status_; }
 
   // SoftHSM rewrites token.object at each login and loses the token when it is killed inside that

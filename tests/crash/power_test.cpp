@@ -91,7 +91,7 @@ class Examiner {
       : name_(std::move(name)), options_(options), folder_(temp_.path() / "state") {
     fs::create_directory(begin());
     fs::permissions(begin(), fs::perms(0700));
-    // What is made once is no part of every run; of "schema" it is all.
+    // The initial creation is not part of every run; for "schema" it is the whole run.
     if (name_ != "schema") PowerSubject::open(name_, begin());
     fresh();
     const auto subject = PowerSubject::open(name_, folder_);
@@ -200,7 +200,7 @@ class Examiner {
   const Options& options_;
   TempFolder temp_;
   const fs::path folder_;
-  std::vector<std::string> expected_;  // after so many steps
+  std::vector<std::string> expected_;  // by number of steps done
 };
 
 Options parse_power(int argc, char** argv) {

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// stop_at: runs a program and does something to it at its N-th call that changes a disk or tells
-// someone something. strace's fault injection counts the calls of each thread by itself, which
-// enumerates nothing in a program of ten threads; here one count goes through all of them.
+// stop_at: runs a program and stops it or injects an error at its N-th call that changes a disk or
+// sends data. strace's fault injection counts the calls of each thread separately, which does not
+// enumerate the calls of a program with ten threads; this program has one count for all threads.
 //
 // usage: stop_at --root FOLDER --report FILE [--at N --do kill|power|torn|enospc|eio]
 //                [--keep FOLDER] -- PROGRAM ARG...
@@ -13,7 +13,7 @@
 //           Below --keep (the token's own store) everything is taken as written.
 //   torn    the other way a disk may lose power: names, renames and removals are kept, and of
 //           contents that were not fsynced half of what was written.
-//   enospc  the call answers ENOSPC instead; eio: EIO (sends are no points then). x86-64 only.
+//   enospc  the call fails with ENOSPC; eio: with EIO (sends are not counted then). x86-64 only.
 // FILE then says "reached CALL PATH". Ends as the program ends; 128 + signal when it was killed.
 
 #include <elf.h>
@@ -250,7 +250,7 @@ class Tracer {
     const int event = status >> 16;
     int signal = WSTOPSIG(status);
     if (event == PTRACE_EVENT_SECCOMP) look_at(thread);
-    // Stops of ptrace's own are no signals of the program's; a new thread starts with SIGSTOP.
+    // ptrace's own stops are not signals of the program; a new thread starts with SIGSTOP.
     if (event != 0 || signal == SIGTRAP || signal == SIGSTOP) signal = 0;
     ::ptrace(PTRACE_CONT, thread, 0, signal);
   }
