@@ -54,7 +54,7 @@ inline int as_user(uid_t uid, const std::function<int()>& work) {
     try {
       status = work();
     } catch (const std::exception&) {
-      // The status says it.
+      // The exit status reports it.
     }
     ::_exit(status);
   }
@@ -99,7 +99,7 @@ class AgentProcess {
            "socket:\n  path: " + socket().string() + "\n  mode: 0666\n" + extra;
   }
 
-  // softhsm2.yml with the environment of this token, because the agent keeps none of its own.
+  // softhsm2.yml with the environment of this token, because the agent clears its environment.
   std::string profile() const {
     std::string text = read_text(KEYAGENT_SOURCE "/hsm-profiles/softhsm2.yml");
     std::string environment = "environment:\n  SOFTHSM2_CONF: " + hsm.conf().string() + "\n";
@@ -119,7 +119,7 @@ class AgentProcess {
            (works ? "    credentials: [\"*\"]\n" : "") + "    who: {user: \"" +
            std::to_string(::geteuid()) + "\"}\n";
   }
-  // In force at the next start or reload.
+  // Takes effect at the next start or reload.
   void set_policy(const std::string& text) {
     policy = text;
     write("policy.yml", policy, 0644);

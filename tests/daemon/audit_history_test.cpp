@@ -117,7 +117,7 @@ TEST_P(History, Fault157_IsFoundAtStartByVerifyAndByDoctor) {
   reload.mutable_reload();
   auto connection = agent.client();
   EXPECT_THAT(connection.call(reload).reload().text(), HasSubstr("accepted in its present state"));
-  EXPECT_EQ(doctor().exit_code(), 0u) << "the printed cure: " << doctor().ShortDebugString();
+  EXPECT_EQ(doctor().exit_code(), 0u) << "the printed fix: " << doctor().ShortDebugString();
   EXPECT_TRUE(verifies());
   EXPECT_THAT(read_text(log()), HasSubstr("audit.accept"));
 }

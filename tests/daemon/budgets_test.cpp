@@ -18,8 +18,8 @@ using testing::HasSubstr;
 
 constexpr uid_t kFlooder = 61191;
 
-// Frames without end over connections of its own, in a process that is another user. Ends with the
-// object.
+// A process of another user that sends frames without end over its own connections, until the
+// object is destroyed.
 class Flood {
  public:
   // `connections` at once, each with requests in flight; `read`: what comes back is read.
@@ -89,7 +89,7 @@ class Budgets : public testing::Test {
     return "  - name: flooder\n    allow: [" + actions + "]\n    who: {user: \"" +
            std::to_string(kFlooder) + "\"}\n";
   }
-  // How many of so many signatures the owner gets, each over its own connection now and then.
+  // How many of `count` signatures the owner gets, with a new connection for every 20.
   int owner_gets(int count) {
     int got = 0;
     for (int i = 0; i < count; i += 20) {
@@ -141,7 +141,7 @@ TEST_F(Budgets, Fault149_AFullQueueOfOneUserIsNotBusyForAnother) {
   EXPECT_EQ(owner_gets(100), 100);
 }
 
-TEST_F(Budgets, Fault149_IdleConnectionsOfOthersKeepNobodyOut) {
+TEST_F(Budgets, Fault149_IdleConnectionsOfOthersDoNotBlockNewOnes) {
   agent_.extra = "limits: {connections: 128, connections-per-uid: 64}\n";
   start();
   std::vector<pid_t> children;
@@ -166,7 +166,7 @@ TEST_F(Budgets, Fault149_IdleConnectionsOfOthersKeepNobodyOut) {
     return client.call(AgentProcess::status_request()).status().connections() >= 112;
   })) << agent_.story();
   EXPECT_EQ(owner_gets(100), 100);
-  // Another user without connections, too: refused by the policy, not by the door.
+  // A user without connections still gets one: the policy refuses the request, not the server.
   EXPECT_EQ(as_user(61199,
                     [&] {
                       try {

@@ -14,7 +14,7 @@ namespace {
 using testing::HasSubstr;
 using testing::Not;
 
-// Somebody who listens on this host's loopback.
+// A listener on this host's loopback interface.
 class Listener {
  public:
   Listener() : fd_(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0)) {
@@ -60,8 +60,8 @@ TEST(Confinement, Fault118_Control_WithoutTheUnitAModuleReachesWhatItsUserMay) {
     EXPECT_THAT(calls, HasSubstr(std::string("reach ") + what + " done"));
 }
 
-// The one process that holds the module is the agent itself: what the module may not do, the agent
-// may not do when somebody else runs in it.
+// The agent process itself loads the module, so limits on a hostile module are also limits on an
+// attacker who runs code in the agent.
 TEST(Confinement,
      Fault118_Fault119_InTheUnitsSandboxAHostileModuleReachesNothingAndTheAgentServes) {
   if (::geteuid() != 0) GTEST_SKIP() << "a sandbox with mounts of its own needs root";
@@ -158,7 +158,7 @@ class MemoryGroup {
   bool usable_ = false;
 };
 
-TEST(Confinement, Fault049_Fault083_KilledByTheKernelForItsMemoryItLosesNoKeyAndTheRekeyGoesOn) {
+TEST(Confinement, Fault049_Fault083_AnOutOfMemoryKillLosesNoKeyAndTheRekeyResumes) {
   AgentProcess agent;
   agent.shimmed = true;
   agent.start();

@@ -248,7 +248,7 @@ TEST(DaemonFaults, Fault020_Fault163_AWrongSignatureIsWithheldItsKeySuspendedAnd
   resume.mutable_key_state()->set_key(key.kid());
   resume.mutable_key_state()->set_state("active");
   connection.call(resume);
-  EXPECT_EQ(code_of_sign(connection), Code::kOk) << "the printed cure";
+  EXPECT_EQ(code_of_sign(connection), Code::kOk) << "the printed fix";
   // Its next signature is a checkpoint's.
   agent.set_faults("C_Sign:n=1:flip");
   wire::Request verify;
@@ -270,7 +270,7 @@ TEST(DaemonFaults, Fault031_TheAgentNeverLogsOutWhateverHappens) {
   code_of_sign(connection);
   agent.set_faults("");
   EXPECT_TRUE(wait_until([&] { return code_of_sign(connection) == Code::kOk; }));
-  // What stops a key is its state, not a logout: no operation of it begins any more.
+  // The key's state stops it, not a logout: no new operation with it starts.
   wire::Request suspend;
   suspend.mutable_key_state()->set_key("data");
   suspend.mutable_key_state()->set_state("suspended");

@@ -48,7 +48,7 @@ TEST_F(HookTest, ItsExitStatusIsTheAnswer) {
   EXPECT_EQ(ask("kill -9 $$\n", prove).answer, Answer::kLater);
 }
 
-TEST_F(HookTest, ItIsToldThePhaseAndBothKidsAndNothingIsInItsArguments) {
+TEST_F(HookTest, ItGetsThePhaseOnStandardInputAndNoArguments) {
   const auto said = ask("[ $# = 0 ] && grep -q '\"phase\":\"switched\"' && echo fine\n",
                         Confirmation::Phase::kSwitched);
   EXPECT_EQ(said.answer, Confirmation::Answer::kConfirmed);

@@ -11,7 +11,7 @@ namespace {
 
 using testing::HasSubstr;
 
-TEST(DaemonIdle, R16_AKeyThatNobodyUsesIsSuspendedAndComesBackWithItsKid) {
+TEST(DaemonIdle, R16_AnUnusedKeyIsSuspendedAndKeepsItsKidWhenResumed) {
   AgentProcess agent;
   agent.extra = "rekey:\n  keys:\n    releases: {idle: 4s}\n";
   agent.start();

@@ -108,7 +108,7 @@ TEST(Daemon, Fault085_SecondAgentOnOneTokenIsRefusedAndNamesTheFirst) {
   EXPECT_TRUE(agent.serving()) << "the marker of a dead agent does not hold";
 }
 
-TEST(Daemon, ReloadTakesANewPolicyAndKeepsTheOldOneWhenItIsBroken) {
+TEST(Daemon, ReloadAppliesAChangedPolicyAndKeepsTheOldOneWhenItIsInvalid) {
   AgentProcess agent;
   agent.start();
   agent.create("data", "sign", "ec-p256");

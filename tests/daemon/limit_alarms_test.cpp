@@ -35,7 +35,7 @@ TEST_F(LimitAlarmsTest, Fault153_ALimitThatIsUsedToEightyPercentIsOneAlarmUntilI
   EXPECT_EQ(told({usage_of(85)}), 1u);
 }
 
-TEST_F(LimitAlarmsTest, Fault153_OfManyUsersBeyondTheSameLimitOneIsTold) {
+TEST_F(LimitAlarmsTest, Fault153_ManyUsersBeyondTheSameLimitRaiseOneAlarm) {
   EXPECT_EQ(told({usage_of(90, "uid 1"), usage_of(90, "uid 2")}), 1u);
   EXPECT_EQ(told({usage_of(10, "uid 1"), usage_of(90, "uid 2")}), 0u);
   EXPECT_EQ(told({usage_of(90, "uid 3")}), 0u);

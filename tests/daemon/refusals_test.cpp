@@ -48,7 +48,7 @@ TEST(DaemonRefusals, Fault110_SocketModeKeepsOthersOut) {
 
 // agent/wire/PROTOCOL.md: answered once with id 0, then the end; other connections are not
 // affected.
-TEST(DaemonRefusals, Fault115_FrameThatIsNoRequestIsAnsweredAndItsConnectionClosed) {
+TEST(DaemonRefusals, Fault115_MalformedFrameIsAnsweredAndItsConnectionClosed) {
   AgentProcess agent;
   agent.start();
   auto other = agent.client();
@@ -82,7 +82,7 @@ struct Trap {
 
 class DaemonTrap : public testing::TestWithParam<Trap> {};
 
-TEST_P(DaemonTrap, T4_EndsTheStartWithOneLineAndItsCure) {
+TEST_P(DaemonTrap, T4_EndsTheStartWithOneLineAndItsFix) {
   AgentProcess agent;
   GetParam().set(agent);
   EXPECT_EQ(agent.run_to_end(), GetParam().status) << read_text(agent.log());

@@ -87,7 +87,7 @@ TEST_F(SshConfirmationTest, StopEndsWhatRunsAndRefusesWhatComes) {
   })) << "its children end with it";
 }
 
-TEST_F(SshConfirmationTest, ProgramThatIsNotThereIsANo) {
+TEST_F(SshConfirmationTest, MissingProgramIsANo) {
   const auto confirmation = with("exit 0\n");
   std::filesystem::remove(folder_.path() / "ask");
   ask(*confirmation, 1000);

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// RELIABILITY 81, 167: an agent that cannot write its folders runs, uses keys as far as that can be
-// recorded, changes nothing, says why, and goes on without a restart.
+// RELIABILITY 81, 167: an agent that cannot write its folders keeps running, uses keys as far as it
+// can record the use, changes nothing, reports the reason, and recovers without a restart.
 
 #include <gmock/gmock.h>
 #include <sys/inotify.h>
@@ -239,7 +239,7 @@ TEST(UseOnlyLater, Fault081_FolderThatBecomesReadOnlyIsNoticedAndChangesResume) 
   EXPECT_TRUE(wait_until([&] { return creates(agent, "after"); })) << agent.story();
 }
 
-// On a mount only: SoftHSM decides the modes of its own files.
+// On a mount only, because SoftHSM sets the modes of its files.
 class UseOnlyToken : public UseOnly {};
 
 // The token's own files: SoftHSM logs in and signs there, and fails in the middle of a write.

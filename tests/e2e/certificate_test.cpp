@@ -193,7 +193,7 @@ TEST_F(Certificate, Fault175_AUriThatNamesTwoKeysNamesNone) {
     EXPECT_NE(sign(uri), 0) << uri;
 }
 
-TEST_F(Certificate, T3_WhatIsWrongIsRefusedByNameAndNothingChanges) {
+TEST_F(Certificate, T3_InvalidCertificatesAreRefusedWithTheReasonAndNothingChanges) {
   host_.json("key create other --purpose auth --algorithm ec-p256");
   certify("web", "web");
   certify("other", "other");
@@ -238,7 +238,7 @@ TEST_F(Certificate, T3_StaysAcrossARestartAndARekeyNeedsItsOwn) {
   EXPECT_EQ(host_.keyagent("key certificate show web").status, 3);
 }
 
-TEST_F(Certificate, T3_CertificateCommandsSayWhatIsThereAndWhatIsMissing) {
+TEST_F(Certificate, T3_CertificateCommandsReportWhatExistsAndWhatIsMissing) {
   const auto none = host_.keyagent("key certificate show web");
   EXPECT_EQ(none.status, 3);
   EXPECT_THAT(none.output, HasSubstr("keyagent key csr"));

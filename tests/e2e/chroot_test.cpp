@@ -97,7 +97,7 @@ TEST(Chroot, Fault174_AClientFindsARestartedAgentFromAnotherRoot) {
     EXPECT_EQ(leaver.ask(), 'n');
     host.start();
     ASSERT_TRUE(host.serving()) << host.story();
-    EXPECT_EQ(leaver.ask(), 'y') << "the kernel says who asks there too";
+    EXPECT_EQ(leaver.ask(), 'y') << "the kernel identifies the caller there too";
     EXPECT_EQ(bounded.ask(), 'y') << "without a thread";
     EXPECT_EQ(other.ask(), 'n') << "the control: without the old root directory there is no agent";
   }

@@ -80,7 +80,7 @@ TEST_F(LayersTest, X16_TwelveFaultsHaveTwelveCodesOfTheirLayers) {
   reload.mutable_reload();
   connection.call(reload);
   expect(Code::kDenied, Layer::kPolicy, sign + "signer", kids_["signer"]);
-  // The token: it fails, it is full, it does not answer, it is not there, it refuses the PIN.
+  // The token: it fails, it is full, it does not answer, it is absent, it refuses the PIN.
   host_.set_policy(
       AgentProcess::allowing("open, seal, sign, public, status, admin, create, destroy"));
   connection.call(reload);
@@ -103,7 +103,7 @@ TEST_F(LayersTest, X16_TwelveFaultsHaveTwelveCodesOfTheirLayers) {
   host_.AgentProcess::write("pin", "another-pin\n", 0400);
   host_.start();
   expect(Code::kPinRefused, Layer::kToken, sign + "signer");
-  // The agent itself is not there.
+  // The agent does not run.
   host_.stop();
   expect(Code::kPeer, Layer::kPeer, "status");
   EXPECT_GE(codes_.size(), 12u);

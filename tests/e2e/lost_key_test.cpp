@@ -52,7 +52,7 @@ TEST(LostKey, R13_DeletedObjectIsNamedByItsUseAndByDoctor) {
   host.start();
   EXPECT_THAT(host.json("doctor", 4).dump(), HasSubstr(kid)) << "and so at the next start";
   const auto cured = host.keyagent("key destroy " + kid + " --yes");
-  EXPECT_EQ(cured.status, 0) << "the cure: " << cured.output;
+  EXPECT_EQ(cured.status, 0) << "the fix: " << cured.output;
   EXPECT_EQ(host.json("doctor").at("exit"), 0);
 }
 

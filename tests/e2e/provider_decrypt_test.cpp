@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// T12: programs that know only OpenSSL decrypt and agree with the agent's transport keys through
-// keyagent.so, where the policy says so, and write a key down without having it.
+// T12: programs that know only OpenSSL decrypt and derive secrets with the agent's transport keys
+// through keyagent.so, where the policy allows it, and store a reference to a key without having
+// it.
 
 #include <gmock/gmock.h>
 
@@ -183,7 +184,7 @@ TEST_F(ProviderDecrypt, Fault098_SignAndAuthKeysDecryptAndDeriveNothing) {
               HasSubstr("DENIED: key mailauthec is for auth"));
 }
 
-TEST_F(ProviderDecrypt, Fault103_WhateverIsWrongWithACiphertextIsTheSameAnswer) {
+TEST_F(ProviderDecrypt, Fault103_EveryDecryptionFailureGivesTheSameError) {
   create("mail", "transport", "rsa-2048");
   encrypt("mail", kOaep256);
   host_.shell(

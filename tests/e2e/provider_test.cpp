@@ -358,7 +358,7 @@ TEST_F(Loaded, T12_ManyThreadsSignWithOneKey) {
   EXPECT_EQ(wrong, 0);
 }
 
-TEST_F(Loaded, Fault125_ForkedChildrenSignAndTheParentGoesOn) {
+TEST_F(Loaded, Fault125_ForkedChildrenSignAndTheParentStillSigns) {
   create("signer", "sign", "rsa-2048");
   const auto key = load("keyagent:signer");
   ASSERT_TRUE(key);

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// RELIABILITY 162: whoever may change a file that decides what the agent does is the agent's user
-// or root, or the agent refuses the file by name, with the command that fixes it.
+// RELIABILITY 162: if a user other than root and the agent's user can change a file that controls
+// the agent, the agent refuses the file, and prints its name and the command that fixes it.
 
 #include <gmock/gmock.h>
 #include <sys/stat.h>
@@ -105,7 +105,7 @@ TEST_F(TrustedFiles, Fault162_EveryFolderAboveIsCheckedToo) {
   EXPECT_TRUE(host_.serving()) << host_.story();
 }
 
-TEST_F(TrustedFiles, Fault162_ALinkIsJudgedByWhoCanExchangeIt) {
+TEST_F(TrustedFiles, Fault162_ASymbolicLinkThatOthersCanReplaceIsRefused) {
   std::filesystem::create_directory(host_.file("open"));
   std::filesystem::create_symlink(module_of_softhsm(), host_.file("open/module.so"));
   std::filesystem::permissions(host_.work.path(), std::filesystem::perms(0755));

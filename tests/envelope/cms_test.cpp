@@ -153,7 +153,7 @@ class Cms : public testing::Test {
   WorkFolder folder_;
 };
 
-TEST_F(Cms, Fault101_Rsa15RecipientIsRefusedBeforeTheTokenWithItsCure) {
+TEST_F(Cms, Fault101_Rsa15RecipientIsRefusedBeforeTheTokenWithTheFix) {
   write_certificate(folder_, key_);
   expect_refused_untouched(openssl_seals("-aes-256-gcm -keyid -recip cert.pem"), Code::kUnsupported,
                            "rsa_padding_mode:oaep");
@@ -230,7 +230,7 @@ TEST_F(Cms, Fault105_CbcPaddingFailsAsEverythingElse) {
   EXPECT_LE(opened, 20);  // a garbled last block has valid padding for about one value in 256
 }
 
-TEST_F(Cms, Fault104_WrongLengthsAreJudgedBeforeTheToken) {
+TEST_F(Cms, Fault104_WrongLengthsAreRefusedBeforeTheToken) {
   const auto longer = test::shared_key({KeyAlgorithm::kRsa3072, EnvelopeAlgorithm::kRsaOaep256});
   Bytes sealed = seal_cms(longer, ContentEncryption::kA256Gcm, secret("x"));
   const Bytes from = subject_key_identifier(longer.spki);

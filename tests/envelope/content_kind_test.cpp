@@ -46,7 +46,7 @@ class ContentKind : public testing::TestWithParam<test::KeyCase> {
   PublicKeyInfo legacy_ = key_;  // the same key, as if it had been created with --accept-cbc
 };
 
-TEST_P(ContentKind, Fault156_CbcContentIsRefusedBeforeTheTokenWithItsCure) {
+TEST_P(ContentKind, Fault156_CbcContentIsRefusedBeforeTheTokenWithTheFix) {
   const Bytes sealed = cbc_message("from openssl");
   EXPECT_FALSE(inspect(sealed).authenticated);
   expect_refused_untouched(key_, sealed, "openssl cms -encrypt -aes-256-gcm");

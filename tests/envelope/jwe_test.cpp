@@ -243,7 +243,7 @@ TEST_F(Jwe, NumberOfPartsIsFive) {
   expect_refused_untouched(join(parts), Code::kInput);
 }
 
-TEST_F(Jwe, JsonSerialisationIsRefusedWithItsCure) {
+TEST_F(Jwe, JsonSerializationIsRefusedWithTheFix) {
   try {
     inspect(as_bytes(R"({"protected":"e30","ciphertext":"","iv":"","tag":""})"));
     FAIL();
@@ -253,7 +253,7 @@ TEST_F(Jwe, JsonSerialisationIsRefusedWithItsCure) {
   }
 }
 
-TEST_F(Jwe, Fault104_LengthsAreJudgedBeforeTheToken) {
+TEST_F(Jwe, Fault104_LengthsAreCheckedBeforeTheToken) {
   const auto good = parts_of(sealed_);
   for (const std::size_t part : {2U, 4U}) {
     for (const int change : {-1, 1}) {

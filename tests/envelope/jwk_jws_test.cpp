@@ -174,7 +174,7 @@ TEST(VerifySignature, WrongLengthsAndKindsAreFalse) {
 }
 
 // RELIABILITY 177: only the key material is required (RFC 7517 §4).
-TEST(Jwk, Fault177_OptionalMembersMayBeMissingAndTheCallerSaysWhatTheKeyIsFor) {
+TEST(Jwk, Fault177_OptionalMembersMayBeMissingAndTheCallerGivesThePurpose) {
   const auto key = test::shared_key({KeyAlgorithm::kEcP256, EnvelopeAlgorithm::kEcdhEsA256Kw});
   auto jwk = nlohmann::json::parse(to_jwk(key));
   for (const char* name : {"alg", "use", "kid"}) jwk.erase(name);
@@ -186,7 +186,7 @@ TEST(Jwk, Fault177_OptionalMembersMayBeMissingAndTheCallerSaysWhatTheKeyIsFor) {
   EXPECT_EQ(signer.purpose, Purpose::kSign);
   EXPECT_EQ(signer.envelope, EnvelopeAlgorithm::kNone);
   EXPECT_EQ(code_of([&] { from_jwk(to_jwk(key), Purpose::kSign); }), Code::kUsage)
-      << "it says that it is for encryption";
+      << "its `use` is encryption";
   jwk["use"] = "sig";
   EXPECT_EQ(code_of([&] { from_jwk(jwk.dump(), Purpose::kTransport); }), Code::kUsage);
   EXPECT_EQ(code_of([&] { from_jwk(R"({"keys":[)" + jwk.dump() + "]}"); }), Code::kUsage);

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// AES-GCM is lost when a nonce repeats under one key: each message has a content key of its own and
-// a nonce that the agent draws.
+// AES-GCM is broken when a nonce repeats under one key, so each message has its own content key and
+// a random nonce from the agent.
 
 #include <gtest/gtest.h>
 

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
-// Other programs that seal and open, run in a folder of their own.
+// Other programs that seal and open, run in a temporary folder.
 
 #include <gtest/gtest.h>
 

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// No branch and no index of our own code depends on a secret: valgrind is told that secrets are
-// uninitialized memory, and complains of each (A. Langley's ctgrind).
+// No branch and no array index depends on a secret: the test marks secrets as uninitialized memory,
+// and valgrind reports each branch and index that uses them (A. Langley's ctgrind).
 
 #include <gtest/gtest.h>
 #if __has_include(<valgrind/memcheck.h>)
@@ -31,7 +31,7 @@ void tell(Container& bytes) {
   VALGRIND_MAKE_MEM_DEFINED(bytes.data(), bytes.size());
 }
 
-// --- run by the tests below, in a process of their own under valgrind
+// --- run by the tests below, in a separate process under valgrind
 // -------------------------------------------------------------------------------------------------
 
 TEST(SecretFlow, DISABLED_Work) {

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-// Fault102, Fault103: no two failures of an envelope can be told apart by time.
+// Fault102, Fault103: no two failures to open an envelope can be distinguished by time.
 //
-// An answer of the agent waits for a beat (agent/gate), which hides what follows; so time is
-// measured below it, where a difference would begin: the removal of OAEP in our memory, and
+// The agent answers failures at fixed intervals (agent/gate), which hides differences; so time is
+// measured below that, where a difference would arise: the removal of OAEP padding in memory, and
 // envelope::open() with a key in a SoftHSM token. Two failure classes at a time, as interleaved
 // pairs in random order; the sign test asks whether one of them is the slower one in more than half
 // of the pairs. It is blind to how much slower, so outliers of a busy machine cost it nothing.
@@ -50,8 +50,8 @@ double bound() {
 }
 
 // The sign test's z: 0 when neither class is the slower one, below zero when `a` is the faster. The
-// sample is copied into one place before the clock starts: where in memory a class lies is no part
-// of what it is (it showed as z = 10).
+// sample is copied into one place before the clock starts, because the address of a class in memory
+// affects the time (by z = 10).
 template <class Sample>
 double sign_test(const std::vector<Sample>& a, const std::vector<Sample>& b, int count,
                  const std::function<void(const Sample&)>& work) {
@@ -160,7 +160,7 @@ TEST(OaepTiming, Fault102_Fault103_RemovalTakesTheSameTimeForEveryFailure) {
   expect_alike("WhatIsRight", sign_test(manger, good, std::max(pairs(), 20000), work));
 }
 
-// The same for a message of unknown length: what is told is whether it is one, and nothing of why.
+// The same for a message of unknown length: the result is whether it is valid, never the reason.
 TEST(OaepTiming, Fault103_RemovalOfUnknownLengthTakesTheSameTimeForEveryFailure) {
   if (test::is_sanitized()) GTEST_SKIP() << "the sanitizer's time would be measured";
   const auto decode = [](const pkcs11::SecretBytes& block) {

@@ -183,7 +183,7 @@ TEST(WycheproofJose, JsonWebSignature) {
       const auto jws = vector.at("jws").get<std::string>();
       const Code code = code_of([&] { verify_jws(*key, jws); });
       if (kSignatureExceptions.contains(id)) {
-        EXPECT_EQ(code, Code::kOk) << name << ": is no exception any more";
+        EXPECT_EQ(code, Code::kOk) << name << ": is no longer an exception";
         ++excepted;
         continue;
       }

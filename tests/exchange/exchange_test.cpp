@@ -124,10 +124,10 @@ class ExchangeTest : public ::testing::Test {
   keys::KeyRecord key_;
 };
 
-// Why identities are no sign keys: with one, whoever may sign has his own RSA key vouched for, and
-// the source wraps the data key to it. No identity of purpose identity signs such a text
-// (gate_statement_test.cpp).
-TEST_F(ExchangeTest, Fault144_Control_ASignKeyAsIdentityVouchesForAKeyOfAFile) {
+// Why an identity must not be a sign key: a caller that may sign with it can attest the caller's
+// own RSA key, and the source wraps the data key to that. A key of purpose identity does not sign
+// such a text (gate_statement_test.cpp).
+TEST_F(ExchangeTest, Fault144_Control_ASignKeyAsIdentityAttestsAKeyFromAFile) {
   const auto identity = target_->make("sign-identity", Purpose::kSign);
   test::SoftwareKeys keys;
   const auto mine = keys.add("mine", Purpose::kExchange, KeyAlgorithm::kRsa2048);
@@ -185,11 +185,11 @@ TEST_F(ExchangeTest, Fault096_TheSamePackageTwiceIsOneImport) {
   EXPECT_TRUE(import(delivery(package)).imported);
   const auto before = target_->vault.objects().size();
   EXPECT_FALSE(import(delivery(package)).imported);
-  EXPECT_FALSE(import(delivery(exported())).imported) << "nor is the key that was wrapped anew";
+  EXPECT_FALSE(import(delivery(exported())).imported) << "nor is the key when it is wrapped again";
   EXPECT_EQ(target_->vault.objects().size(), before);
 }
 
-TEST_F(ExchangeTest, X10_ANameThatHasOnlyWhatWasImportedGetsAKeyOfItsOwn) {
+TEST_F(ExchangeTest, X10_ANameWithOnlyAnImportedKeyGetsItsOwnKey) {
   import(delivery(exported()));
   const auto own = target_->keys.create({KeyName(name()), Purpose::kStorage, {}, {}, true});
   EXPECT_TRUE(own.created);
@@ -206,7 +206,7 @@ TEST_F(ExchangeTest, Fault096_APackageForAnotherTargetIsRefused) {
   const std::string package = exported();
   EXPECT_THAT(refused(Code::kIntegrity, [&] { import_at(*third_, delivery(package)); }),
               HasSubstr(target_->identity.kid.text()));
-  // One that says that it is for the third, and is wrapped for the target.
+  // A package that names the third as target, but is wrapped for the target.
   const auto relabelled = forged([&](Package& each) {
     each.target = third_->identity.kid;
     each.exchange_kid = third_->exchange.kid;
@@ -248,7 +248,7 @@ TEST_F(ExchangeTest, Fault095_APackageOfAnotherSourceIsRefused) {
   by_third.key = planted.kid;
   const auto package = export_key(third_->keys, third_->vault, clock_, by_third).package;
   refused(Code::kIntegrity, [&] { import(delivery(package)); });
-  // Signed by itself, in the name of the source.
+  // Signed by the third, in the name of the source.
   Package named;
   {
     auto honest = delivery(package);
@@ -265,13 +265,13 @@ TEST_F(ExchangeTest, Fault095_APackageOfAnotherSourceIsRefused) {
 
 TEST_F(ExchangeTest, Fault090_AKeyIsWrappedOnlyForTheKeyThatThePinnedTargetNames) {
   const test::SoftwareRecipient attacker;
-  // The attacker's wrapping key beside the target's word.
+  // The attacker's wrapping key with the target's attestation.
   auto bad = order(*target_);
   bad.exchange_spki = attacker.spki();
   EXPECT_THAT(
       refused(Code::kIntegrity, [&] { export_key(source_->keys, source_->vault, clock_, bad); }),
       HasSubstr(jwk_thumbprint(attacker.spki())));
-  // The word of another identity, under the pinned one's kid: both fingerprints are named.
+  // An attestation by another identity, under the pinned one's kid: the error names both.
   bad = order(*third_);
   bad.target = target_->identity.kid;
   const auto text =

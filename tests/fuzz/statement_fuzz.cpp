@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// What a process asks a key that vouches to say: what is taken is one object with known members, of
-// one kind; everything else is DENIED.
+// Statements that a process asks the agent to sign: the agent accepts one object with known
+// members, of one kind; everything else is DENIED.
 #include <cstddef>
 #include <cstdint>
 #include <cstdlib>

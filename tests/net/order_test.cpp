@@ -188,7 +188,7 @@ class SharesTest : public testing::Test {
   std::vector<pid_t> children_;
 };
 
-TEST_F(SharesTest, Fault149_IdleConnectionsOfOthersKeepNobodyOut) {
+TEST_F(SharesTest, Fault149_IdleConnectionsOfOthersDoNotBlockNewOnes) {
   Limits limits;
   limits.connections = 64;
   limits.connections_per_uid = 32;
