@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 MUTANTS = [
     ("generic-sign-by-keys-that-vouch", "agent/gate/op_sign.cpp", "  if (key.purpose == Purpose::kSign) return std::nullopt;",
-     "  if (key.purpose == Purpose::kSign || vouches(key.purpose)) return std::nullopt;", "gate_test", "Fault144_KeysThatVouch"),
+     "  if (key.purpose == Purpose::kSign || vouches(key.purpose)) return std::nullopt;", "gate_test", "Fault144_KeysForStatements"),
     ("statement-is-parsed", "agent/gate/op_statement.cpp",
      "  envelope::require_statement(*statement, payload, key.kid, call.state.services.clock.now());\n", "", "gate_test",
      "Fault144_AText"),
@@ -88,7 +88,7 @@ MUTANTS = [
     ("credential-list-of-the-caller", "agent/gate/op_link.cpp", "    if (call.may(policy::Action::kCredential, each.name(), {})) *reply",
      "    *reply", "gate_test", "ListShowsTheCredentials"),
     ("proofs-for-the-agent-alone", "agent/gate/op_link.cpp", "if (call.principal.voucher != policy::Principal::Voucher::kInternal)", "if (false)",
-     "gate_test", "NobodyButTheAgent"),
+     "gate_test", "OnlyTheAgentMayProve"),
     ("challenge-for-a-transport-key", "agent/gate/op_link.cpp", "if (key.purpose != Purpose::kTransport)", "if (false)", "gate_test", "GateLinkTest"),
     ("challenge-for-this-key", "agent/gate/op_link.cpp", "if (envelope::inspect(as_bytes(challenge)).kid != key.kid.text())", "if (false)",
      "gate_test", "R7_ChallengeForAnotherKey"),

@@ -12,7 +12,7 @@ MUTANTS = [
      "key_store_test", "Fault164"),
     ("faulty-key-refused", "agent/keys/guarded_keys.cpp", "if (faulty_.has(kid)) {", "if (false) {", "key_store_test", "Fault163"),
     ("self-test-of-a-new-key", "agent/keys/key_store.cpp", "  vault.self_test(vault_key(record));\n", "", "key_store_test",
-     "ANewKeyThatFailsItsSelfTestIsNotKept"),
+     "NewKeyThatFailsItsSelfTestIsNotKept"),
     ("self-test-before-the-switch", "agent/keys/rekey_runner.cpp",
      "      keys_.test_next_key(rekey.id);\n      return keys_.record_rekey(rekey.id, RekeyEvent::kSwitchDone",
      "      return keys_.record_rekey(rekey.id, RekeyEvent::kSwitchDone", "key_store_test", "RekeyTest"),

@@ -218,7 +218,7 @@ TEST(Deadlines, LateRequestIsCalledOnceAndRemovedOneNever) {
   EXPECT_TRUE(timer.tasks.empty()) << "no timer while nothing waits";
 }
 
-// A gate that has ended answers nobody.
+// A stopped gate answers no request.
 TEST(Deadlines, NothingIsCalledAfterStop) {
   test::FakeClock clock;
   ManualTimer timer;

@@ -11,7 +11,7 @@ namespace {
 using namespace std::chrono_literals;
 using Effect = FailureBudget::Effect;
 
-TEST(FailureBudget, Fault150_OneCallerIsPausedWithOneKeyAndNobodyElse) {
+TEST(FailureBudget, Fault150_OnlyOneCallerIsPausedAndOnlyForOneKey) {
   test::FakeClock clock;
   FailureBudget budget(clock, 3);
   EXPECT_EQ(budget.count_failure("uid 1", "kid"), Effect::kNone);
@@ -37,7 +37,7 @@ TEST(FailureBudget, Fault150_APauseEndsWithItsDayAndWithAReset) {
   EXPECT_TRUE(budget.paused_until("uid 1", "kid"));
   clock.advance(1ms);
   EXPECT_FALSE(budget.paused_until("uid 1", "kid"));
-  EXPECT_EQ(budget.count_failure("uid 1", "kid"), Effect::kNone) << "a day of its own";
+  EXPECT_EQ(budget.count_failure("uid 1", "kid"), Effect::kNone) << "a new day starts a new count";
   budget.count_failure("uid 1", "kid");
   budget.reset(5);
   EXPECT_FALSE(budget.paused_until("uid 1", "kid"));

@@ -188,7 +188,7 @@ TEST_F(GateBudgetTest, Fault150_BadEnvelopesOfOneCallerPauseThatCallerOnly) {
   status.mutable_status();
   ASSERT_EQ(ask(kAdmin, status).status().paused_size(), 1);
   EXPECT_EQ(ask(kAdmin, status).status().paused(0).caller(), "uid 1001");
-  EXPECT_EQ(ask(kSees, status).status().paused_size(), 0) << "of others it is told nothing";
+  EXPECT_EQ(ask(kSees, status).status().paused_size(), 0) << "pauses of other callers are hidden";
   gate().forgive(3);
   EXPECT_EQ(ask(kOpener, open_request(good)).open().plaintext(), "x");
 }
@@ -244,7 +244,7 @@ TEST_F(GateBudgetTest, Fault155_AHugeNameIsRefusedBeforeItIsRecorded) {
   for (const auto& line : audit_lines()) EXPECT_LT(line.size(), 4096u);
 }
 
-TEST_F(GateBudgetTest, Fault155_TailShowsRecordsOfAnOlderAgentCutAndSaysSo) {
+TEST_F(GateBudgetTest, Fault155_TailTruncatesRecordsOfAnOlderAgentAndReportsIt) {
   // What an agent of before wrote for one request.
   gate();
   audit::Event event;

@@ -55,7 +55,7 @@ TEST_F(GateCensusTest, Fault154_CountsAboutForeignKeysAreRefusedKeyByKey) {
   EXPECT_EQ(refused.failure().code(), wire::DENIED);
   EXPECT_EQ(report(kKeeper, "/srv", {foreign}).failure().text(),
             report(kKeeper, "/srv", {unknown}).failure().text())
-      << "the same words for a key that is not there";
+      << "the same text for a missing key";
   const auto part = report(kKeeper, "/srv", {own, foreign, unknown, "no kid"});
   EXPECT_EQ(part.census_report().refused_size(), 3) << part.failure().text();
   EXPECT_EQ(keys_.sealed_count(Kid(own)), 3u);

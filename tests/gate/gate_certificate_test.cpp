@@ -128,7 +128,7 @@ TEST_F(GateCertificateTest, T3_NothingChangesWhenACheckRefuses) {
   EXPECT_EQ(show("web").certificate_show().chain(0).der(), good);
 }
 
-TEST_F(GateCertificateTest, T8_DoctorSaysHowLittleIsLeft) {
+TEST_F(GateCertificateTest, T8_DoctorReportsTheRemainingDays) {
   EXPECT_THAT(findings(), IsEmpty());
   ASSERT_TRUE(install("web", text(certificate(web_, -1, 40))).certificate_install().changed());
   EXPECT_THAT(findings(), IsEmpty());

@@ -49,7 +49,7 @@ class GateContentKindTest : public GateTest {
   }
 };
 
-TEST_F(GateContentKindTest, Fault156_OpenRefusesCbcContentByDefaultAndSaysWhatToDo) {
+TEST_F(GateContentKindTest, Fault156_OpenRefusesCbcContentByDefaultAndPrintsTheFix) {
   const auto key = create("backup-1", "transport", "ec-p256");
   EXPECT_FALSE(key.accepts_cbc());
   const auto before = operations();

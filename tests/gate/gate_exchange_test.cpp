@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Keys that travel, asked of a gate: who may, for whom, what is recorded, and what failures cost.
+// Key exchange through the gate: who may export to which peer, what is audited, failure budgets.
 
 #include <set>
 
@@ -215,12 +215,12 @@ rules:
   refusal = ask(kInstance, offered);
   EXPECT_EQ(refusal.failure().code(), wire::DENIED) << refusal.failure().text();
   EXPECT_THAT(audit_lines().back(), HasSubstr("signed by exchange-identity " + source_.kid()));
-  // A key that does not exist is not told from one that may not be seen.
+  // The answer for a missing key is the same as for a key that the caller may not see.
   offer.mutable_exchange_offer()->set_identity("nothing-here");
   EXPECT_EQ(refused(kInstance, offer), wire::DENIED);
   EXPECT_THAT(ask(kInstance, offer).failure().text(),
               HasSubstr("may not sign with key nothing-here"));
-  // With the key that it may use it vouches, and the log names that one.
+  // The identity that it may use signs the offer, and the audit log names that identity.
   offer.mutable_exchange_offer()->set_identity("codesign");
   EXPECT_FALSE(ask(kInstance, offer).has_failure());
   EXPECT_THAT(audit_lines().back(), HasSubstr("signed by codesign"));
@@ -235,12 +235,12 @@ TEST_F(GateExchangeTest, Fault144_AnOfferIsForAnExchangeKeyOfThisTokenThatIsInUs
   };
   EXPECT_EQ(asked("data.customers"), wire::USAGE) << "no exchange key";
   EXPECT_EQ(asked("data.not-here"), wire::KEY_NOT_PRESENT);
-  EXPECT_EQ(asked(std::string(43, 'A')), wire::DENIED) << "a key of somebody's own";
+  EXPECT_EQ(asked(std::string(43, 'A')), wire::DENIED) << "an unknown kid";
   keys_.change_state("exchange", KeyState::kSuspended, {"test"});
   EXPECT_EQ(asked("exchange"), wire::KEY_STATE);
 }
 
-// Who may import from a pinned source has not therefore the right to bring what he likes.
+// The right to import from a pinned peer does not include the right to import keys from outside.
 TEST_F(GateExchangeTest, X15_AKeyFromOutsideNeedsARuleWithoutPeersOrWithOutside) {
   wire::Request request;
   request.mutable_import_ticket()->set_name("data.brought");

@@ -51,7 +51,7 @@ class Asked final : public Reply {
   std::optional<SteadyTime> when_;
 };
 
-// One thread of its own, like the server's.
+// Runs timers on a separate thread, as the server does.
 class TimerThread {
  public:
   ~TimerThread() {

@@ -143,14 +143,14 @@ TEST_F(GateLinkTest, StagedAuthKeySignsARequestForItselfAndNothingElse) {
                std::runtime_error);
 }
 
-TEST_F(GateLinkTest, NobodyButTheAgentProvesAKey) {
+TEST_F(GateLinkTest, OnlyTheAgentMayProveAKey) {
   create("credentials", "transport", "rsa-2048");
   const auto refused = ask(kAdmin, challenge(keys_.find("credentials"), random_secret(32)));
   EXPECT_EQ(refused.failure().code(), wire::DENIED);
   EXPECT_THAT(audit_lines().back(), HasSubstr("refused: prove"));
 }
 
-TEST_F(GateLinkTest, R5_CredentialGoesToWhomTheRuleNamesAndEveryUseIsRecorded) {
+TEST_F(GateLinkTest, R5_CredentialIsGivenToCallersThatTheRuleNamesAndEveryUseIsRecorded) {
   linked();
   const auto given = ask(kDatabase, get("db-main"));
   EXPECT_EQ(given.credential_get().value(), "s3cret");

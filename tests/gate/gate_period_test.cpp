@@ -65,7 +65,7 @@ TEST_F(GatePeriodTest, Fault165_ResealGivesNothingUnderAnExpiredKey) {
   EXPECT_EQ(ask(kAdmin, request).failure().code(), wire::KEY_STATE);
 }
 
-TEST_F(GatePeriodTest, Fault165_TheLinksHandshakeGoesOnWhileItsKeyIsReplacedAndNoLonger) {
+TEST_F(GatePeriodTest, Fault165_AnExpiredLinkKeySignsHandshakesOnlyDuringItsRekey) {
   create("identity", "auth", "ec-p256");
   expire();
   EXPECT_EQ(as_link(handshake("identity")).failure().code(), wire::KEY_STATE);
@@ -76,7 +76,7 @@ TEST_F(GatePeriodTest, Fault165_TheLinksHandshakeGoesOnWhileItsKeyIsReplacedAndN
       << "for the link alone";
 }
 
-TEST_F(GatePeriodTest, Fault165_StatusAndDoctorNameTheKeyAndTheCure) {
+TEST_F(GatePeriodTest, Fault165_StatusAndDoctorNameTheKeyAndTheFix) {
   create("releases", "sign", "ec-p256");
   expire();
   wire::Request status;

@@ -119,7 +119,7 @@ TEST_F(GateTest, ListAndStatusShowOnlyWhatTheCallerMaySee) {
   EXPECT_THAT(names(reply.keys()), testing::UnorderedElementsAre("backup-1", "data"));
   EXPECT_THAT(names(ask(kWatcher, status).status().keys()), testing::ElementsAre("backup-1"));
   EXPECT_EQ(ask(kStranger, status).failure().code(), wire::DENIED);
-  // By its name or its kid: as if it were not there.
+  // Neither its name nor its kid reveals that the key exists.
   for (const auto& which : {std::string("data"), keys_.find("data").kid.text()}) {
     wire::Request show;
     show.mutable_key_show()->set_key(which);
@@ -127,7 +127,7 @@ TEST_F(GateTest, ListAndStatusShowOnlyWhatTheCallerMaySee) {
   }
 }
 
-// Who has taken over a caller with every right has no word of the audit key.
+// An attacker who controls a caller with every right cannot get a signature by the audit key.
 TEST_F(GateTest, Fault143_TheAuditKeySignsNothingThatACallerAsksFor) {
   create("log", "audit", "ec-p256");
   test::shim::reset_counts();

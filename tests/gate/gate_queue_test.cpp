@@ -41,7 +41,7 @@ TEST_F(GateTest, Fault011_BurstOnASlowTokenIsBoundedAndFair) {
   options_.token_operations = 1;
   options_.queue = 32;
   create("data", "sign", "ec-p256");
-  // The first one stays inside until it is released: a state that does not pass by itself.
+  // The first one hangs until it is released, so the queue stays full without a time limit.
   test::shim::set_faults("C_Sign:n=1:hang; C_Sign:every=1:delay=1");
   test::shim::reset_counts();
   std::vector<std::shared_ptr<Asked>> asked;

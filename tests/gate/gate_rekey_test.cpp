@@ -215,7 +215,7 @@ TEST_F(GateRekeyTest, R12_DestroyWithLiveDataIsRefusedWithTheCount) {
   EXPECT_FALSE(ask(kAdmin, request).has_failure());
 }
 
-TEST_F(GateRekeyTest, NobodyElseMaySayThatASourceIsEmpty) {
+TEST_F(GateRekeyTest, OnlyTheReporterOfASourceMayReportItEmpty) {
   const auto key = create("backup-1", "transport", "ec-p256");
   EXPECT_FALSE(report(kAdmin, "/srv", key.kid(), 7).has_failure());
   EXPECT_EQ(report(kKeeper, "/srv", "", 0).failure().code(), wire::DENIED);
@@ -254,7 +254,7 @@ TEST_F(GateRekeyTest, R12_SuspendResumeAndRevokeAreDifferentVerbs) {
   EXPECT_EQ(become("nonsense").failure().code(), wire::USAGE);
 }
 
-TEST_F(GateRekeyTest, DoctorNamesASuspendedKeyAndItsCure) {
+TEST_F(GateRekeyTest, DoctorNamesASuspendedKeyAndTheFix) {
   create("releases", "sign", "ec-p256");
   keys_.change_state("releases", KeyState::kSuspended, {"test"});
   wire::Request request;

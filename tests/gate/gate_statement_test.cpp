@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Keys that vouch: what they sign, and that they sign nothing else, whoever asks.
+// Keys that sign statements: what they sign, and that they sign nothing else for any caller.
 
 #include <openssl/x509.h>
 
@@ -141,7 +141,7 @@ class GateStatementTest : public GateTest {
   wire::Key ca_, confirm_, identity_, tls_;
 };
 
-TEST_F(GateStatementTest, Fault144_KeysThatVouchSignNothingThatACallerChooses) {
+TEST_F(GateStatementTest, Fault144_KeysForStatementsSignNothingThatACallerChooses) {
   for (const auto& key : {ca_, confirm_, identity_}) {
     wire::Request digest = sign_request(key.name()), message = sign_request(key.kid());
     message.mutable_sign()->clear_input();
@@ -187,7 +187,7 @@ TEST_F(GateStatementTest, Fault144_ACertificateBeyondTheRulesIsRefused) {
       {"two agents", [](auto& c) { c.add_names("web2"); }},
       {"no name", [](auto& c) { c.clear_names(); }},
       {"another name", [](auto& c) { c.set_names(0, "db1"); }},
-      {"a name that is none", [](auto& c) { c.set_names(0, "web1,DNS:db1"); }},
+      {"an invalid name", [](auto& c) { c.set_names(0, "web1,DNS:db1"); }},
       {"a subject in a name", [](auto& c) { c.set_names(0, "web1/CN=admin"); }},
       {"ten years", [](auto& c) { c.set_not_after(in(std::chrono::hours(24 * 3650))); }},
       {"from next year on", [](auto& c) { c.set_not_before(in(std::chrono::hours(24 * 365))); }},
@@ -195,7 +195,7 @@ TEST_F(GateStatementTest, Fault144_ACertificateBeyondTheRulesIsRefused) {
       {"no end", [](auto& c) { c.set_not_after(INT64_MAX); }},
       {"ended", [](auto& c) { c.set_not_after(in(-400s)); }},
       {"the authority's own key", [&](auto& c) { c.set_spki(ca_.spki()); }},
-      {"an issuer that is none", [&](auto& c) { c.set_authority(leaf); }},
+      {"a leaf as issuer", [&](auto& c) { c.set_authority(leaf); }},
       {"another key's issuer", [&](auto& c) { c.set_authority(other); }},
       {"no issuer", [](auto& c) { c.clear_authority(); }}};
   for (const auto& [what, change] : bad) {
@@ -351,7 +351,7 @@ TEST_F(GateStatementTest, Fault144_ATextIsSignedInItsKnownFormByAKeyOfItsPurpose
 }
 
 // A key of the operator's naming, from before there were purposes for keys that sign statements.
-TEST_F(GateStatementTest, Fault144_DoctorNamesASignKeyThatVouchesUntilItIsRetyped) {
+TEST_F(GateStatementTest, Fault144_DoctorNamesASignKeyThatSignsStatementsUntilItIsRetyped) {
   const auto kid = create("our-confirm", "sign").kid();
   const std::string type(envelope::type_of(envelope::Statement::kEpoch));
   wire::Request doctor;
@@ -363,7 +363,7 @@ TEST_F(GateStatementTest, Fault144_DoctorNamesASignKeyThatVouchesUntilItIsRetype
     }
     return {};
   };
-  EXPECT_EQ(finding(), "") << "it is an ordinary sign key until it vouches";
+  EXPECT_EQ(finding(), "") << "it is an ordinary sign key until it signs a statement";
   EXPECT_FALSE(ask(kInstance, text("our-confirm", type, epoch())).has_failure());
   EXPECT_EQ(finding(), "keyagent key retype our-confirm --purpose confirm");
   gate_.reset();

@@ -105,7 +105,7 @@ TEST_F(GateTaskTest, WhyNamesTheRuleOfAHandlerEvenWhenAKeyHasItsName) {
   EXPECT_FALSE(ask(kAdmin, request).why().allowed());
 }
 
-TEST_F(GateTaskTest, WhySaysWhetherATaskOfAHandlerMayHaveACredential) {
+TEST_F(GateTaskTest, WhyReportsWhetherATaskOfAHandlerMayHaveACredential) {
   link();
   wire::Request request;
   request.mutable_why()->set_action("work");

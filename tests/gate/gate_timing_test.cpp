@@ -31,8 +31,8 @@ rules:
     who: {anyone: true}
 )";
 
-// Of the normal distribution: chance exceeds it once in 10^9 times. A leak that matters does so
-// every time; each is asked for three times.
+// Standard deviations of the normal distribution: chance exceeds it once in 10^9 times. A leak that
+// matters exceeds it every time; each pair of classes is measured three times.
 constexpr double kTooFar = 6;
 constexpr int kTimes = 3, kSamples = 150;
 

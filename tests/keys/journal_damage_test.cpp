@@ -84,7 +84,7 @@ TEST(JournalDamage, Fault077_ATornTailIsCutAndEveryAcknowledgedRecordIsThere) {
   EXPECT_GT(cut, 100);
 }
 
-// What SQLite drops for damage inside the journal is an older ledger: the token's epoch says so.
+// When SQLite drops damaged parts of the journal, the ledger is older than the token's epoch.
 TEST(JournalDamage, Fault077_DamageBeforeTheTailIsIntegrityAndNothingIsSigned) {
   const test::SoftHsm hsm;
   const test::TempFolder folder;

@@ -320,7 +320,7 @@ TEST_F(KeyStoreTest, Fault164_ATokenThatReadsNoAttributeHasLostNoKey) {
   }
 }
 
-// Another token of our label, with a key of its own under the CKA_ID of ours.
+// Another token with the same label, and with another key under the same CKA_ID.
 TEST(TwinToken, Fault008_AnotherTokenOfTheSameLabelSignsNothing) {
   const test::SoftHsm hsm;
   const test::TempFolder folder;
@@ -353,7 +353,7 @@ TEST(TwinToken, Fault008_AnotherTokenOfTheSameLabelSignsNothing) {
   EXPECT_EQ(shim::count("C_SignInit"), 0u);
 }
 
-TEST_F(KeyStoreTest, Fault056_ANewKeyThatFailsItsSelfTestIsNotKept) {
+TEST_F(KeyStoreTest, Fault056_NewKeyThatFailsItsSelfTestIsNotKept) {
   shim::set_faults("C_Sign:every=1:flip");
   EXPECT_NE(code_of([&] {
               store_->create({KeyName("one"), Purpose::kSign, KeyAlgorithm::kEcP256, std::nullopt});
@@ -364,7 +364,7 @@ TEST_F(KeyStoreTest, Fault056_ANewKeyThatFailsItsSelfTestIsNotKept) {
   EXPECT_EQ(token_keys(), 0u);
 }
 
-TEST_F(KeyStoreTest, X16_AStoreOpensWithoutItsTokenAndSaysThatTheTokenIsAway) {
+TEST_F(KeyStoreTest, X16_AStoreOpensWithoutItsTokenAndReportsTheTokenAsAbsent) {
   const auto record = make("one");
   store_.reset();
   shim::set_faults(

@@ -236,7 +236,7 @@ TEST_F(FormatFourTest, IsBroughtToTheNewFormatWithKeysThatAcceptNoCbcContent) {
   }
 }
 
-TEST_F(FormatThreeTest, OneThatWasChangedByHandIsNotVouchedForByTheNewDigest) {
+TEST_F(FormatThreeTest, AModifiedLedgerIsRefusedInsteadOfMigrated) {
   run("UPDATE certificates SET der=X'02'");
   EXPECT_EQ(code_of([&] { Ledger ledger(file()); }), Code::kIntegrity);
   EXPECT_EQ(code_of([&] { Ledger ledger(file()); }), Code::kIntegrity);
@@ -265,13 +265,13 @@ TEST_F(FormatOneTest, IsBroughtToTheNewFormatWithEveryKey) {
   EXPECT_EQ(ledger.begin_rekey(rekey).id, 1u);
 }
 
-TEST_F(FormatOneTest, OneThatWasChangedByHandIsNotVouchedForByTheNewDigest) {
+TEST_F(FormatOneTest, AModifiedLedgerIsRefusedInsteadOfMigrated) {
   run("UPDATE keys SET state='active' WHERE name='gone'");
   EXPECT_EQ(code_of([&] { Ledger ledger(file()); }), Code::kIntegrity);
   EXPECT_EQ(code_of([&] { Ledger ledger(file()); }), Code::kIntegrity);
 }
 
-TEST_F(FormatTwoTest, Fault088_IsBroughtToTheNewFormatWithTheRekeyThatWasUnderWay) {
+TEST_F(FormatTwoTest, Fault088_IsBroughtToTheNewFormatWithTheRekeyInProgress) {
   for (int start = 0; start < 2; ++start) {
     Ledger ledger(file());
     const auto state = ledger.load();
@@ -292,13 +292,13 @@ TEST_F(FormatTwoTest, Fault088_IsBroughtToTheNewFormatWithTheRekeyThatWasUnderWa
   EXPECT_EQ(ledger.load().certificates.size(), 1u);
 }
 
-TEST_F(FormatTwoTest, OneThatWasChangedByHandIsNotVouchedForByTheNewDigest) {
+TEST_F(FormatTwoTest, AModifiedLedgerIsRefusedInsteadOfMigrated) {
   run("UPDATE census SET count=0");
   EXPECT_EQ(code_of([&] { Ledger ledger(file()); }), Code::kIntegrity);
   EXPECT_EQ(code_of([&] { Ledger ledger(file()); }), Code::kIntegrity);
 }
 
-// A file system of its own, so that root cannot write it either.
+// A separate file system, so that root cannot write it either.
 TEST_F(LedgerTest, Fault081_ReadOnlyFolderIsReadWithWhatIsInTheWriteAheadLogAndReopened) {
   const test::SmallDisk disk(folder_.path() / "disk");
   if (!disk.mounted()) GTEST_SKIP() << "only root may mount a file system";
@@ -398,7 +398,7 @@ TEST_F(FormatFiveTest, IsBroughtToTheNewFormatWithItsCensus) {
   EXPECT_EQ(code_of([&] { Ledger(file()).load(); }), Code::kIntegrity) << "the new digest has it";
 }
 
-TEST_F(FormatFiveTest, OneThatWasChangedByHandIsNotVouchedForByTheNewDigest) {
+TEST_F(FormatFiveTest, AModifiedLedgerIsRefusedInsteadOfMigrated) {
   run("UPDATE census SET count=0 WHERE source='/srv/b'");
   EXPECT_EQ(code_of([&] { Ledger ledger(file()); }), Code::kIntegrity);
   EXPECT_EQ(code_of([&] { Ledger ledger(file()); }), Code::kIntegrity);

@@ -46,7 +46,7 @@ class PeriodTest : public RekeyTest {
   }
 };
 
-TEST_F(PeriodTest, Fault165_PastPeriodAndGraceAKeySignsNothingAndARekeyCuresIt) {
+TEST_F(PeriodTest, Fault165_PastPeriodAndGraceAKeySignsNothingUntilItsRekey) {
   const auto old = make("one", Purpose::kSign);
   clock_.advance(97 * kOneDay - 1min);
   scheduler_->accept_clock();
@@ -103,7 +103,7 @@ TEST_F(PeriodTest, Fault071_TheTokenIgnoresAnEndDateAndTheLedgerEndsTheKeyWithou
   EXPECT_EQ(test::shim::count("C_SignInit"), 0u) << "the token was not asked";
 }
 
-TEST_F(PeriodTest, Fault165_WhatWasSealedOpensAndNothingIsSealedAnew) {
+TEST_F(PeriodTest, Fault165_AnExpiredKeyOpensEnvelopesAndSealsNone) {
   const auto key = make("one", Purpose::kStorage);
   const SecretBytes text{'t', 'e', 'x', 't'};
   const auto content = envelope::ContentEncryption::kA256Gcm;
@@ -162,7 +162,7 @@ TEST_F(PeriodTest, Fault165_AnOldStateFolderHasItsGraceFromTheFirstStart) {
   EXPECT_EQ(sign(key), Code::kKeyState);
 }
 
-TEST_F(PeriodTest, Fault165_AuditKeysAndKeysWithoutAPeriodGoOn) {
+TEST_F(PeriodTest, Fault165_AuditKeysAndKeysWithoutAPeriodDoNotExpire) {
   const auto audit = make("audit", Purpose::kAudit);
   periods_.by_name["two"] = [](const Cryptoperiod&) { return Cryptoperiod{0ms, 1h, 0ms, false}; };
   apply();
@@ -211,13 +211,13 @@ TEST_F(PeriodTest, Fault153_AnInstanceOrdersTwoRekeysADayAlsoAcrossARestart) {
   EXPECT_EQ(order(), Code::kKeyState);
   EXPECT_EQ(count("rekey.order-refused"), 2);  // once a run of the agent and hour
   EXPECT_EQ(store_->find("one").generation, 3);
-  rekey("one");  // the operator's own is no order
+  rekey("one");  // an operator's rekey does not count as an order
   EXPECT_EQ(store_->find("one").generation, 4);
   clock_.advance(kOneDay + 1s);
   EXPECT_EQ(order(), Code::kOk);
 }
 
-TEST_F(PeriodTest, Fault153_GenerationsInTheTokenAreBoundedWhoeverAsks) {
+TEST_F(PeriodTest, Fault153_GenerationsInTheTokenAreBoundedUnlessOverridden) {
   periods_.rekeys.generations = 3;
   make("one", Purpose::kSign);
   rekey("one");

@@ -101,7 +101,7 @@ TEST(Reconcile, ARecordedKeyIsAdoptedOrAFindingAndNeverDeleted) {
   }
 }
 
-TEST(Reconcile, Fault164_DestroyingIsNoAdviceWhereTheTokenHasNoneOfOurKeys) {
+TEST(Reconcile, Fault164_DestroyingIsNotAdvisedWhenTheTokenHasNoneOfOurKeys) {
   LedgerState ledger;
   ledger.keys = {pair_record("one"), pair_record("two")};
   for (const auto& finding : plan_reconciliation(ledger, {}).findings)

@@ -19,7 +19,7 @@
 
 namespace keyagent::keys {
 
-// A peer that says what the test told it to.
+// A peer that answers as the test configures it.
 class FakePeer final : public Confirmation {
  public:
   Said ask(Phase phase, const RekeyRecord&, const KeyRecord&, const KeyRecord& fresh) override {

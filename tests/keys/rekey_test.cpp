@@ -108,7 +108,7 @@ TEST_F(RekeyTest, R7_ARefusedKeyIsDestroyedTheOldOneStaysAndItIsAnAlarm) {
 }
 
 // A peer may take days: what the token did with the key meanwhile is checked before the switch.
-TEST_F(RekeyTest, ANewKeyThatBreaksAfterItsProofNeverBecomesActive) {
+TEST_F(RekeyTest, NewKeyThatBreaksAfterItsProofNeverBecomesActive) {
   peer_ = &the_peer_;
   open();
   const auto old = make("one", Purpose::kSign, KeyAlgorithm::kEcP256);
@@ -117,7 +117,7 @@ TEST_F(RekeyTest, ANewKeyThatBreaksAfterItsProofNeverBecomesActive) {
   EXPECT_EQ(store_->find("one").kid, old.kid);
 }
 
-TEST_F(RekeyTest, ANewKeyThatIsRevokedBeforeTheSwitchNeverBecomesActive) {
+TEST_F(RekeyTest, NewKeyThatIsRevokedBeforeTheSwitchNeverBecomesActive) {
   peer_ = &the_peer_;
   open();
   const auto old = make("one", Purpose::kSign);
@@ -183,7 +183,7 @@ TEST_F(RekeyTest, AbortAfterTheSwitchIsRefused) {
   EXPECT_EQ(code_of([&] { runner_->abort(KeyName("one"), {}); }), Code::kUsage);
 }
 
-TEST_F(RekeyTest, ASecondRequestJoinsTheOneUnderWay) {
+TEST_F(RekeyTest, ASecondRequestJoinsTheRekeyInProgress) {
   make("one", Purpose::kTransport, KeyAlgorithm::kEcP256);
   const auto first = begin("one");
   EXPECT_EQ(begin("one").id, first.id);
@@ -234,7 +234,7 @@ TEST_F(RekeyTest, Fault021_WhatCouldNotBeUndoneGoesBeforeTheNextAttempt) {
   const auto id = begin("one").id;
   shim::set_faults("C_GenerateKeyPair:n=1:after:rv=0x30; C_DestroyObject:every=1:rv=0x30");
   runner_->run(Span(0));
-  EXPECT_EQ(private_keys(), 2u) << "the one that nobody was told of is still there";
+  EXPECT_EQ(private_keys(), 2u) << "the key that was not reported still exists";
   shim::clear();
   clock_.advance(1min);
   runner_->run(1min);
@@ -242,7 +242,7 @@ TEST_F(RekeyTest, Fault021_WhatCouldNotBeUndoneGoesBeforeTheNextAttempt) {
   EXPECT_EQ(private_keys(), 2u);
 }
 
-TEST_F(RekeyTest, ANewKeyThatFailsItsSelfTestNeverBecomesActive) {
+TEST_F(RekeyTest, NewKeyThatFailsItsSelfTestNeverBecomesActive) {
   const auto old = make("one", Purpose::kSign);
   peer_ = &the_peer_;
   open();

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Keys that vouch, made before there were purposes for them.
+// Keys that sign statements, from before there were purposes for them.
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -90,7 +90,7 @@ TEST_F(RetypeTest, Fault144_ARekeyMakesTheNextGenerationOfThePurpose) {
   store_->make_next_key(rekey.id);
   const auto fresh = store_->find(store_->rekey(rekey.id).new_kid.text());
   EXPECT_EQ(fresh.purpose, Purpose::kIdentity);
-  EXPECT_FALSE(fresh.narrowed) << "the ledger says so too";
+  EXPECT_FALSE(fresh.narrowed) << "in the ledger, too";
 }
 
 TEST_F(RetypeTest, Fault144_OnlySignKeysAreNarrowedAndNoneIsMadeUnderSuchAName) {

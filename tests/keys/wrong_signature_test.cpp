@@ -50,7 +50,7 @@ TEST_F(WrongSignature, Fault163_TheKeyDoesNothingFromThatMomentOnAndIsSuspendedI
   shim::set_faults("C_Sign:n=1:flip");
   EXPECT_EQ(sign(), Code::kIntegrity);
   shim::reset_counts();
-  EXPECT_EQ(sign(), Code::kKeyState) << "before the ledger says so";
+  EXPECT_EQ(sign(), Code::kKeyState) << "before the ledger records it";
   EXPECT_EQ(shim::count("C_Sign"), 0u);
   const auto suspended = store_->suspend_faulty();
   ASSERT_EQ(suspended.size(), 1u);
