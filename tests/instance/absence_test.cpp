@@ -23,7 +23,7 @@ class AbsenceTest : public WholeSystem {
                     std::string(", parallel: 8") + (::geteuid() == 0 ? ", user: nobody" : ""));
     worker_.start();
   }
-  // Tasks in the order in which the instance was told of their ends.
+  // Tasks in the order in which their results reached the instance.
   std::vector<std::string> ended() {
     std::vector<std::string> out;
     const Json all = events();

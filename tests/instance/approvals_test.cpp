@@ -95,7 +95,7 @@ TEST_F(ApprovalsTest, Fault159_ATokenWithGroupsIsGoodOnceAnOperatorHasApprovedIt
   EXPECT_EQ(run("crypto", "groups web1 payroll"), 3);
 }
 
-TEST_F(ApprovalsTest, Fault159_RulesThatLetSomebodyDecryptNeedAPersonWhoGainsNothing) {
+TEST_F(ApprovalsTest, Fault159_RulesThatAllowDecryptionNeedAnApproverWhoGainsNothing) {
   const auto rules = [&](const std::string& whom) {
     std::ofstream(it_.work.path() / "access.json")
         << R"([{"rule":"r","effect":"allow","uses":["decrypt"],)" << whom << "}]";
@@ -117,7 +117,7 @@ TEST_F(ApprovalsTest, Fault159_RulesThatLetSomebodyDecryptNeedAPersonWhoGainsNot
   EXPECT_EQ(it_.json("audit", "decision show " + id).at("decision").at("state"), "failed");
 }
 
-TEST_F(ApprovalsTest, Fault159_NobodyTakesAnotherRole) {
+TEST_F(ApprovalsTest, Fault159_UsersCannotChangeTheirOwnRole) {
   EXPECT_EQ(run("root", "users root --role operator"), 3);
   EXPECT_THAT(last_.output, HasSubstr("another admin"));
   EXPECT_EQ(run("root", "status"), 0);
@@ -220,7 +220,7 @@ TEST_F(ApprovalsTest, Fault159_UsersAndTheirRolesNeedTwoAdmins) {
   EXPECT_EQ(row("boss"), "admin");
   it_.add_user("third", "admin");
   ASSERT_EQ(run("root", "users third --disable"), 0) << last_.output;
-  // One's own password needs nobody else.
+  // A user may change the user's own password without an approval.
   ASSERT_EQ(run("boss", "users boss --password-file " + password("boss", "a fresh horse boss")), 0)
       << last_.output;
   EXPECT_EQ(it_.log_in("boss").status, 0);

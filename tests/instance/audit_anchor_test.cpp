@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// An audit log that is put back, cut or rewritten together with the token's own copy of its newest
-// checkpoint: only the instance knows (RELIABILITY 138, 157).
+// An audit log that is rolled back, truncated or rewritten together with the token's copy of its
+// newest checkpoint: only the instance can detect it (RELIABILITY 138, 157).
 
 #include "agent/audit/record.h"
 #include "tests/instance/simulated_agent.h"
@@ -109,7 +109,7 @@ TEST_P(AuditAnchorTest, Fault138_Fault157_TheInstanceKnowsTheNewestCheckpointOfA
       (instance_.work.path() / "kept.json").string() + "' --public audit.pem");
   EXPECT_EQ(offline.status, 6) << offline.output;
   EXPECT_THAT(offline.output, HasSubstr("the external checkpoint"));
-  // The cure that doctor prints.
+  // The fix that doctor prints.
   ASSERT_EQ(instance_.keyagent("alice", "checkpoint test --accept --reason test").status, 0);
   EXPECT_TRUE(wait_until([this] { return verify().status == 0; }, kLong)) << verify().output;
   anchor();

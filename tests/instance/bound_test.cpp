@@ -42,7 +42,7 @@ class BoundTest : public WholeSystem {
   }
 };
 
-TEST_F(BoundTest, Fault158_SwappedSealedCopiesGiveNobodyAnotherNamesValue) {
+TEST_F(BoundTest, Fault158_SwappedSealedCopiesNeverReturnAnotherNamesValue) {
   put("low", "l0w");
   put("high", "h1gh");
   ASSERT_TRUE(gives("low", "l0w") && gives("high", "h1gh"));
@@ -55,7 +55,7 @@ TEST_F(BoundTest, Fault158_SwappedSealedCopiesGiveNobodyAnotherNamesValue) {
   EXPECT_TRUE(gives("low", "l0w") && gives("high", "h1gh"));
 }
 
-TEST_F(BoundTest, Fault158_SwappedValuesAreSealedToNobody) {
+TEST_F(BoundTest, Fault158_SwappedValuesAreSealedToNoAgent) {
   put("low", "l0w");
   put("high", "h1gh");
   ASSERT_TRUE(gives("low", "l0w") && gives("high", "h1gh"));

@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""Holds real answers of an instance to its OpenAPI documents, strictly: what a schema does not name is wrong, and so is a request nobody answered.
+"""Checks real responses of an instance against its OpenAPI documents: a member that no schema names is an error, and so is a request without a response.
 
 usage: check_answers.py ROOM ANSWERS [UNASKED…]
 
@@ -40,7 +40,7 @@ def strict(schema, document):
 
 
 def operation_of(document, method, target):
-    """(its name, the operation): the path with the most words of its own, as the instance's tables have it."""
+    """(its name, the operation): the matching path with the fewest parameters, as in the instance's routing table."""
     path = target.split("?")[0]
     found = []
     for template, item in document["paths"].items():

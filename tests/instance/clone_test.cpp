@@ -34,7 +34,7 @@ class Clone : public testing::TestWithParam<const char*> {
     for (const char* specification : {"cards", "pay"}) fill(specification);
     put_credential(source_, "db", "s3cr3t");
     identity_ = source_.json("crypto", "exchange identity").at("identity");
-    // What a copy must not have: someone to whom the source gives without asking a person.
+    // What a copy must not inherit: a peer with automatic approval.
     const std::string third(43, 'A');
     ASSERT_EQ(source_.keyagent("crypto", "peer add third --identity=" + third).status, 0);
     ASSERT_EQ(source_.keyagent("crypto", "peer automatic third --frequency recurring-clone").status,
@@ -119,7 +119,7 @@ TEST_P(Clone, X12_EveryRecordIsThereAtOnceAndIsReadWhenTheKeysHaveCome) {
   EXPECT_EQ(listed.at(0).at("readable"), false);
   SimulatedAgent web1(copy_, "web1");  // the copy's own
   ASSERT_EQ(web1.enrol(copy_.json("crypto", "token").at("token")).at("state"), "trusted");
-  EXPECT_EQ(code_of([&] { web1.fetch("db"); }), Code::kDenied) << "assigned to nobody";
+  EXPECT_EQ(code_of([&] { web1.fetch("db"); }), Code::kDenied) << "assigned to no agent";
   ASSERT_EQ(copy_.keyagent("ops", "credential assign db --agent web1").status, 0);
   try {
     web1.fetch("db");
@@ -131,7 +131,7 @@ TEST_P(Clone, X12_EveryRecordIsThereAtOnceAndIsReadWhenTheKeysHaveCome) {
   put_credential(copy_, "own", "0wn");  // the other one is not in its way
   EXPECT_EQ(web1.fetch("own").at("token"), "0wn");
   const auto peers = copy_.json("crypto", "peer list").at("peers");
-  ASSERT_EQ(peers.size(), 1u);  // the third one is none of the copy's
+  ASSERT_EQ(peers.size(), 1u);  // `third` is not a peer of the copy
   EXPECT_EQ(peers.at(0).at("automatic"), nullptr);
 
   ASSERT_EQ(source_.keyagent("crypto", "peer add copy --identity=" + own).status, 0);
@@ -163,7 +163,7 @@ TEST_P(Clone, X12_EveryRecordIsThereAtOnceAndIsReadWhenTheKeysHaveCome) {
   EXPECT_EQ(source_.keyagent("ops", "record get cards 0").output, value("cards", 0));
 }
 
-TEST_P(Clone, X12_WhatCannotBeClonedIsSaidAndWithoutUsersNobodyOfTheSourceLogsIn) {
+TEST_P(Clone, X12_InvalidClonesAreRefusedAndWithoutUsersNoUserOfTheSourceLogsIn) {
   const auto absent = clone("", "sqlite:///nowhere/instance.db");
   EXPECT_EQ(absent.status, 2) << absent.output;
   EXPECT_THAT(absent.output, HasSubstr("there is no store /nowhere/instance.db"));

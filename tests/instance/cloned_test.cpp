@@ -32,7 +32,7 @@ class ClonedTest : public WholeSystem {
     EXPECT_TRUE(refused) << state_of(host) << host.story() << told();
     return refused;
   }
-  // The first that starts has gone on from the state; the second is found.
+  // The first to start continues from the state; the second is detected.
   void run_both(Host& first, Host& second) {
     ASSERT_EQ(host_.stop(), 0);
     copy_host();
@@ -65,7 +65,7 @@ TEST_F(ClonedTest, Fault134_Fault168_TheOriginalIsFoundWhenTheCopyCameFirst) {
   run_both(twin_, host_);
 }
 
-TEST_F(ClonedTest, Fault168_RestartsAndKillsAreNoCopies) {
+TEST_F(ClonedTest, Fault168_RestartsAndKillsAreNotReportedAsCopies) {
   for (int i = 0; i < 3; ++i) {
     host_.kill();
     host_.start();

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// A process of the instance's user that is not keyinstanced anymore: what its agent gives it
-// (RELIABILITY 144). And a deployment from before there were purposes for keys that vouch.
+// A compromised process of the instance's user: what its agent gives it (RELIABILITY 144). And a
+// deployment from before there were purposes for keys that sign statements.
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -26,7 +26,7 @@ class CompromisedInstance : public testing::Test {
     auto client = instance_.agent.client();
     return client.call(std::move(request));
   }
-  // Refused, and the audit log has one line more that says so.
+  // The request is refused, and adds one line to the audit log.
   void refused(const char* what, const wire::Request& request) {
     const auto before = denials();
     EXPECT_EQ(code_of([&] { ask(request); }), Code::kDenied) << what;
@@ -138,7 +138,8 @@ TEST_F(CompromisedInstance, Fault144_ItsAgentSignsNothingOfItsMaking) {
   list.mutable_sign_statement()->mutable_revocation_list()->set_authority(authority_);
   refused("a list by another key", list);
   const auto epoch = envelope::type_of(envelope::Statement::kEpoch);
-  refused("a confirmation of its own form", text("instance-confirm", epoch, {{"agent", "web1"}}));
+  refused("a confirmation in the caller's form",
+          text("instance-confirm", epoch, {{"agent", "web1"}}));
   refused("a confirmation of another key",
           text("exchange-identity", epoch,
                {{"instance", "x"}, {"epoch", 1}, {"at", rfc3339(system_clock().now())}}));

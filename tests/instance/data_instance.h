@@ -138,7 +138,7 @@ class DataInstance {
   std::optional<instance::DataKeys> keys;
 };
 
-// What an instance is made of, beside the one that runs: for what no request leads to by itself.
+// The services of an instance, next to the running one: for calls that no single request makes.
 struct DataParts {
   explicit DataParts(DataInstance& of)
       : recorder(*of.store, system_clock()),

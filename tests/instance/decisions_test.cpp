@@ -76,7 +76,7 @@ TEST_F(DecisionsTest, Fault159_OnlyAnotherPersonWithTheRightDecides) {
   EXPECT_EQ(code_of([&] { decisions_.reject(id, "", kBob); }), Code::kKeyState);
 }
 
-TEST_F(DecisionsTest, Fault159_WhatItRestsOnIsLookedAtAgainInTheTransaction) {
+TEST_F(DecisionsTest, Fault159_TheFactsOfARequestAreRecheckedInTheTransaction) {
   const auto id = ask();
   fact_ = "another identity";
   EXPECT_EQ(approve(id, kBob), Code::kKeyState);
@@ -122,7 +122,7 @@ TEST_F(DecisionsTest, Fault159_OfTwoThatApproveAtOnceOneDoes) {
   }
 }
 
-TEST_F(DecisionsTest, Fault159_ARequestExpiresOrIsWithdrawnAndNobodyFillsTheListForOthers) {
+TEST_F(DecisionsTest, Fault159_ARequestExpiresOrIsWithdrawnAndTheLimitIsPerUser) {
   const auto old = ask();
   clock_.advance(std::chrono::hours(24 * 7 + 1));
   EXPECT_EQ(approve(old, kBob), Code::kKeyState);

@@ -53,7 +53,7 @@ class EnrollmentFaults : public testing::Test {
   static inline InstanceProcess* instance_ = nullptr;
 };
 
-TEST_F(EnrollmentFaults, Fault146_APendingEnrolmentDoesNotTakeOverWhoWasEnrolledMeanwhile) {
+TEST_F(EnrollmentFaults, Fault146_APendingEnrollmentDoesNotReplaceAnAgentEnrolledMeanwhile) {
   SimulatedAgent thief(*instance_, "db1");
   const auto asked = thief.ask(token());
   const auto answer = thief.open(asked.at("challenge"), thief.transport);
@@ -105,7 +105,7 @@ TEST_F(EnrollmentFaults, Fault146_StrangersDoNotSquatAnId) {
   EXPECT_EQ(agent("wanted").at("auth_kid"), owner.auth.kid.text());
 }
 
-TEST_F(EnrollmentFaults, Fault147_PollingAFinishedEnrolmentIssuesNoFurtherCertificate) {
+TEST_F(EnrollmentFaults, Fault147_PollingAFinishedEnrollmentIssuesNoFurtherCertificate) {
   SimulatedAgent asking(*instance_, "polling");
   const auto first = asking.enrol(token()).at("certificate");
   for (int i = 0; i < 50; ++i) EXPECT_EQ(asking.poll().at("certificate"), first);
@@ -119,7 +119,7 @@ TEST_F(EnrollmentFaults, Fault147_PollingAFinishedEnrolmentIssuesNoFurtherCertif
   EXPECT_EQ(certificates("polling"), 1u);
 }
 
-TEST_F(EnrollmentFaults, Fault147_AnApprovedEnrolmentHasOneCertificateToo) {
+TEST_F(EnrollmentFaults, Fault147_AnApprovedEnrollmentHasOneCertificateToo) {
   SimulatedAgent asking(*instance_, "approved");
   const auto kid = asking.enrol().at("fingerprint").get<std::string>();
   EXPECT_EQ(certificates("approved"), 0u);

@@ -96,7 +96,7 @@ TEST_F(ExchangeAttacks, X3_AnAnswerByAnotherKeyInTheSourcesNameIsRefused) {
   }
 }
 
-TEST_F(ExchangeAttacks, X3_WhoIsNoPeerIsDeniedAndLeavesNothing) {
+TEST_F(ExchangeAttacks, X3_AnUnknownPeerIsDeniedAndLeavesNothing) {
   const auto text = said();
   MemoryDoor eve;
   const auto before = source_.store.last_event();
@@ -144,7 +144,7 @@ TEST_F(ExchangeAttacks, Fault96_AnAnswerIsTakenForItsQuestionAndOnlyInTime) {
          payload["issued"] = later(24h);
          payload["expires"] = later(24h + 2min);
        }},
-      {"good for ever", [&](Json& payload) { payload["expires"] = later(2h); }},
+      {"valid for too long", [&](Json& payload) { payload["expires"] = later(2h); }},
   };
   for (const auto& each : kCases) {
     const std::string what = each.first;
@@ -242,7 +242,7 @@ TEST_F(ExchangeAttacks, X1_ASourceThatSignsAnotherTranscriptFailsTheRequest) {
   }
 }
 
-TEST_F(ExchangeAttacks, X16_ARequestOfAnotherPeerIsNotThere) {
+TEST_F(ExchangeAttacks, X16_ARequestOfAnotherPeerIsHidden) {
   const auto text = said();
   ExchangeEnd eve("eve", line_, clock_);
   source_.knows(eve);
@@ -329,7 +329,7 @@ TEST_F(ExchangeAttacks, X2_WhatTheSourceGivesUnaskedOrTwiceIsRefused) {
   EXPECT_EQ(target_.door.imports, 0);
 }
 
-TEST_F(ExchangeAttacks, Fault132_AnEndWhoseStoreWasPutBackIsRefusedUntilThatIsAccepted) {
+TEST_F(ExchangeAttacks, Fault132_AnEndWithARestoredStoreIsRefusedUntilThatIsAccepted) {
   const auto id = ask();
   pass(2s);
   const auto old = (target_.folder.path() / "old.db").string();

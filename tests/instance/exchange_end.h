@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
-// One end of an exchange on its own store, with keys in memory behind the door, and the line
-// between two ends, which can be broken.
+// One end of an exchange, on its own store and with keys in memory, and the transport between two
+// ends, which can lose and change messages.
 
 #include <gtest/gtest.h>
 
@@ -116,7 +116,7 @@ class MemoryLine final : public PeerTransport {
   std::string post(const store::Peer& peer, const std::string& text) override;
 
   std::map<std::string, ExchangeEnd*> ends;        // by URL
-  int lose_questions = 0, lose_answers = 0;        // so many of the next
+  int lose_questions = 0, lose_answers = 0;        // the number of next ones
   std::function<std::string(std::string)> meddle;  // with answers
   std::string last;                                // question
 };

@@ -55,7 +55,7 @@ TEST_F(ExchangeInstances, X3_APeerIsItsPinnedKeyAndTheHostIsOnlyTheWay) {
   ASSERT_EQ(target_->keyagent("crypto", "peer remove source").status, 0);
 }
 
-TEST_F(ExchangeInstances, X3_TheWayIsJudgedByThePinnedAuthorityToo) {
+TEST_F(ExchangeInstances, X3_ThePeersServerMustHaveACertificateOfThePinnedCa) {
   const auto other = target_->keyagent(
       "crypto", "peer add elsewhere --identity=" + identity(*source_) + " --url " +
                     source_->api_url() + " --ca=" + target_->fingerprint);
@@ -135,7 +135,7 @@ TEST_F(ExchangeWhole, X13_WhatItsSpecificationDoesNotLetTheApproverExchangeIsRef
               HasSubstr("not exchange"));
 }
 
-TEST_F(ExchangeWhole, X5_X9_X11_CopiedRecordsAreReadAfterTheImportAndComeUnderAKeyOfTheirOwn) {
+TEST_F(ExchangeWhole, X5_X9_X11_CopiedRecordsAreReadAfterTheImportAndReencryptedUnderAnotherKey) {
   const auto kid = make_key("pay");
   std::ofstream(source_->work.path() / "value") << "4711 EUR";
   ASSERT_EQ(source_->keyagent("ops", "record put pay 7 --from value").status, 0);
@@ -161,7 +161,7 @@ TEST_F(ExchangeWhole, X5_X9_X11_CopiedRecordsAreReadAfterTheImportAndComeUnderAK
   EXPECT_EQ(target_->keyagent("ops", "record get pay 7").output, "4711 EUR");
 }
 
-// Two of their own: later exchanges are between other identities.
+// Two separate instances, because the test replaces their identities.
 class ExchangeIdentity : public ExchangePair {
  protected:
   void SetUp() override {
@@ -195,7 +195,7 @@ class ExchangeIdentity : public ExchangePair {
   }
 };
 
-TEST_F(ExchangeIdentity, X3_IsReplacedAtEitherEndAndWhatWasAgreedGoesOn) {
+TEST_F(ExchangeIdentity, X3_IsReplacedAtEitherEndAndAgreedExchangesContinue) {
   make_key("cards");
   const auto source = identity(*source_), target = identity(*target_);
   ASSERT_EQ(

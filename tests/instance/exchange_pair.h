@@ -22,7 +22,7 @@ class ExchangePair : public testing::Test {
     delete source_;
     delete target_;
   }
-  // Each is the other's peer, and their agents' policies say so.
+  // Makes each the other's peer, and allows it in their agents' policies.
   static void introduce() {
     const auto source = identity(*source_), target = identity(*target_);
     ASSERT_EQ(add(*target_, "source", *source_, source).status, 0);

@@ -143,8 +143,8 @@ TEST(ExchangeRequest, X8_NoWalkReachesAStateWithoutWhatMustComeBefore) {
   }
 }
 
-// Both ends: what the target does by itself, over a line that loses requests and answers, while
-// people and faults come in between.
+// Both ends: what the target does automatically, over a transport that loses requests and answers,
+// while users and faults interfere.
 struct Ends {
   std::mt19937 random;
   State source = State::kPending, target = State::kPending;
@@ -266,7 +266,7 @@ TEST(ExchangeRequest, X10_WaitsAreSecondsFirstAndAnHourAtMost) {
   EXPECT_EQ(exchange_poll(100), 1min);
 }
 
-TEST(ExchangeRequest, X8_EveryEndSaysWhatToDoNext) {
+TEST(ExchangeRequest, X8_EveryStateButCompleteNamesTheNextStep) {
   const ExchangeFacts target{Side::kTarget, true, true, true};
   for (const auto state :
        {State::kRejected, State::kExpired, State::kFailed, State::kCancelled, State::kPending})

@@ -108,7 +108,7 @@ TEST_F(ExchangesTest, X7_ManyKeysComeInSeveralAnswers) {
   EXPECT_EQ(show(id).at("imported"), 154);
 }
 
-TEST_F(ExchangesTest, X8_ARejectedRequestSaysWhyAndStaysSo) {
+TEST_F(ExchangesTest, X8_ARejectedRequestNamesTheReasonAndStaysRejected) {
   const auto id = ask();
   pass(1s);
   source_.exchanges.reject(id, "not before May", "sam");
@@ -133,7 +133,7 @@ TEST_F(ExchangesTest, X8_ACancelledRequestIsCancelledAtBothEndsAlsoWhenTheLineCo
   EXPECT_EQ(code_of([&] { approve(id); }), Code::kKeyState);
 }
 
-TEST_F(ExchangesTest, X8_WhatNobodyDecidesExpiresAtBothEnds) {
+TEST_F(ExchangesTest, X8_AnUndecidedRequestExpiresAtBothEnds) {
   const auto id = ask({{"hours", 1}});
   pass(59min);
   EXPECT_EQ(states(id), "pending pending");
@@ -168,7 +168,7 @@ TEST_F(ExchangesTest, X10_WhateverIsLostOnTheLineIsSaidAgainAndDoneOnce) {
   EXPECT_EQ(target_.door.imports, 1);
 }
 
-TEST_F(ExchangesTest, X10_ARefusalIsNotTriedAgainUntilAPersonSaysSo) {
+TEST_F(ExchangesTest, X10_ARefusalIsNotTriedAgainUntilAUserRequestsIt) {
   for (const auto& key : source_.door.data) source_.door.refused.insert(key.kid);
   const auto id = run();
   EXPECT_EQ(states(id), "failed failed");
@@ -296,7 +296,7 @@ TEST_F(ExchangesTest, X6_ACopyOfTheStoreWithAnotherIdentityInheritsNothing) {
   source_.exchanges.peers().set_automatic("target", {{"frequencies", {"recurring-clone"}}}, "sam");
   const auto pending = ask();
   pass(1s);
-  // The clone has the rows, and keys of its own.
+  // The clone has the rows, and its own keys.
   const auto copy = target_.folder.path() / "copy.db";
   source_.store.backup(copy.string());
   store::Store store({"sqlite://" + copy.string()});
@@ -338,7 +338,7 @@ TEST_F(ExchangesTest, X5_ARecurringRequestComesAgainAtItsDateUntilItIsStopped) {
   EXPECT_EQ(code_of([&] { target_.exchanges.stop(second.at("id"), "tess"); }), Code::kKeyState);
 }
 
-TEST_F(ExchangesTest, X5_DataAreReencryptedAfterTheImportWhereThatIsAskedFor) {
+TEST_F(ExchangesTest, X5_DataAreReencryptedAfterTheImportWhenRequested) {
   EXPECT_EQ(code_of([&] { ask({{"rekey", true}}); }), Code::kUnsupported);
   std::vector<std::string> rekeyed;
   int faults = 1;
@@ -353,7 +353,7 @@ TEST_F(ExchangesTest, X5_DataAreReencryptedAfterTheImportWhereThatIsAskedFor) {
   EXPECT_EQ(rekeyed, std::vector<std::string>{"cards"});
 }
 
-TEST_F(ExchangesTest, X4_ATokenThatCannotTakeKeysIsToldBeforeAnythingIsSent) {
+TEST_F(ExchangesTest, X4_ATokenThatCannotImportKeysIsReportedBeforeAnythingIsSent) {
   target_.door.missing = "CKM_AES_KEY_GEN";
   line_.last.clear();
   EXPECT_EQ(code_of([&] { ask(); }), Code::kUnsupported);

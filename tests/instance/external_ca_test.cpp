@@ -118,7 +118,7 @@ TEST_F(ExternalCa, T3_CertificateThatIsNotTheAgentsIsRefusedBeforeAnythingChange
   EXPECT_EQ(web1.poll().at("state"), "pending");
 }
 
-TEST_F(ExternalCa, T8_RenewalWithANewKeyWaitsForTheAuthorityAndTheOldSessionGoesOn) {
+TEST_F(ExternalCa, T8_RenewalWithTheNextKeyWaitsForTheCaAndTheOldSessionContinues) {
   start();
   SimulatedAgent web1(instance_, "web1");
   web1.enrol(token());
@@ -140,7 +140,7 @@ TEST_F(ExternalCa, T8_RenewalWithANewKeyWaitsForTheAuthorityAndTheOldSessionGoes
   EXPECT_NO_THROW(web1.call("GET", "/v1/credentials", nullptr, "auth-2"));
 }
 
-TEST_F(ExternalCa, T3_StartSaysWhatIsMissingOrWrong) {
+TEST_F(ExternalCa, T3_CheckReportsMissingAndInvalidFiles) {
   instance_.keyinstanced("request -o " + file("server.csr"));
   const auto missing = instance_.keyinstanced("check");
   EXPECT_EQ(missing.status, 2);

@@ -206,7 +206,7 @@ TEST_F(FailoverTest, AReplicaThatIsKilledUnderLoadLosesNoOrderAndNoRead) {
   expect_all_served(b, batch);
 }
 
-TEST_F(FailoverTest, AgentsOfAKilledReplicaAreNotShownUpForEver) {
+TEST_F(FailoverTest, AgentsOfAKilledReplicaAreShownDownByTheOther) {
   const auto agent = Replicas::trusted(replicas_->a, "orphan");
   auto link = agent->connect();
   replicas_->a.end(SIGKILL);

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Strangers who flood a running instance, each from an address of its own, while agents enroll and
+// Strangers who flood a running instance, each from a different address, while agents enroll and
 // users work (RELIABILITY 151, 152).
 
 #include <gmock/gmock.h>
@@ -20,8 +20,8 @@ using testing::HasSubstr;
 
 class Flood {
  public:
-  // Calls `one` until it ends, in a thread. `one` returns the status that refused it, 0 when there
-  // was no answer, and 200 when it was granted.
+  // Calls `one` until it ends, in a thread. `one` returns the status that refused it, 0 without
+  // an answer, and 200 when it was granted.
   template <class One>
   void add(One one) {
     threads_.emplace_back([this, one]() mutable {

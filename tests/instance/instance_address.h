@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
-// Where an instance is, whoever started it.
+// The addresses of an instance, however it was started.
 
 #include <string>
 

@@ -126,7 +126,7 @@ TEST_F(InstanceTaskTest, R11_ATaskGoesFromAPersonToAnAgentAndItsOutcomeBack) {
   EXPECT_EQ(seen.at("result"), nullptr);
 }
 
-TEST_F(InstanceTaskTest, WhoWaitsForATaskThatFailsIsTold) {
+TEST_F(InstanceTaskTest, SubmitWithWaitReportsAFailedTask) {
   const auto mine = instance().trusted("fails-1");
   auto link = mine->connect();
   auto waiting = std::async(std::launch::async, [&] {
@@ -141,7 +141,7 @@ TEST_F(InstanceTaskTest, WhoWaitsForATaskThatFailsIsTold) {
   EXPECT_THAT(instance().alarms(), HasSubstr(id_of(taken)));
 }
 
-TEST_F(InstanceTaskTest, AnAgentThatComesIsToldOnlyWhenThereIsWork) {
+TEST_F(InstanceTaskTest, AConnectingAgentIsNotifiedOnlyWhenThereIsWork) {
   const auto mine = instance().trusted("comes-1");
   instance().submit("--agent comes-1");
   auto link = mine->connect();
@@ -152,7 +152,7 @@ TEST_F(InstanceTaskTest, AnAgentThatComesIsToldOnlyWhenThereIsWork) {
   EXPECT_EQ(Json::parse(again->receive(std::chrono::seconds(10)).value()).at("type"), "heartbeat");
 }
 
-TEST_F(InstanceTaskTest, WhatMayNotBeginYetIsToldOfWhenItMay) {
+TEST_F(InstanceTaskTest, ADelayedTaskIsAnnouncedAtItsStartTime) {
   const auto mine = instance().trusted("later-1");
   auto link = mine->connect();
   const auto when = rfc3339(system_clock().now() + std::chrono::seconds(4));
@@ -177,7 +177,7 @@ TEST_F(InstanceTaskTest, TheHighestPriorityIsFirstThenTheFirstThatWasSubmitted) 
   EXPECT_EQ(order, (std::vector<std::string>{high, first, second, low}));
 }
 
-TEST_F(InstanceTaskTest, R11_PausedHandsNothingOutDrainsAndGoesOn) {
+TEST_F(InstanceTaskTest, R11_PausedHandsNothingOutDrainsAndResumes) {
   const auto mine = instance().trusted("pause-1");
   auto link = mine->connect();
   instance().submit("--agent pause-1");

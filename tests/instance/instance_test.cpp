@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// A real instance, and agents that say what they like.
+// A real instance, and agents that send arbitrary messages.
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -104,7 +104,7 @@ TEST_F(InstanceTest, R2_AnAgentThatCannotOpenItsChallengeStaysUnknown) {
   EXPECT_THAT(events(), HasSubstr("did not open its challenge"));
 }
 
-TEST_F(InstanceTest, R2_AWrongAnswerEndsAnEnrolmentForTheRightOneToo) {
+TEST_F(InstanceTest, R2_AWrongAnswerEndsAnEnrollmentForTheRightOneToo) {
   SimulatedAgent asking(*instance_, "guessing-1");
   const auto once = token();
   const Json asked = asking.ask(once);
@@ -165,7 +165,7 @@ TEST_F(InstanceTest, R4_TheStoreHoldsNoPlaintextAndABlindCredentialNeverReachesT
   EXPECT_THAT(read_text(instance_->log()), Not(HasSubstr("Tr4nsp4rentValue")));
 }
 
-TEST_F(InstanceTest, R7_ANewTransportKeyIsTrustedOnlyWhenBothKeysOpenTheirChallenge) {
+TEST_F(InstanceTest, R7_TheNextTransportKeyIsTrustedOnlyWhenBothKeysOpenTheirChallenge) {
   const auto mine = trusted("rotate-1");
   put("rotates", "--agent rotate-1");
   const auto fresh = mine->backend->add("next", Purpose::kTransport, KeyAlgorithm::kEcP256);
@@ -196,7 +196,7 @@ TEST_F(InstanceTest, R7_ANewTransportKeyIsTrustedOnlyWhenBothKeysOpenTheirChalle
                           }),
             2)
       << "an alarm for each wrong answer: " << all.dump(1);
-  // Another agent's session, whoever it says that it is, moves this one's key in no way.
+  // Another agent's session cannot change this agent's key, whatever id it claims.
   const auto other = trusted("rotate-2");
   const auto theirs = mine->begin_rotation(fresh);
   EXPECT_NE(code_of([&] { other->call("POST", theirs.path + "/proof", theirs.answers); }),
@@ -356,7 +356,7 @@ TEST_F(InstanceTest, RolesAreDeniedByDefault) {
   EXPECT_EQ(instance_->keyagent("nobody", "status").status, 2);  // not logged in
 }
 
-TEST_F(InstanceTest, ASessionEndsWithLogoutAndAWrongPasswordSaysNoMoreThanAnUnknownName) {
+TEST_F(InstanceTest, ASessionEndsWithLogoutAndAWrongPasswordLooksLikeAnUnknownName) {
   instance_->add_user("leaver", "auditor");
   ASSERT_EQ(instance_->log_in("leaver").status, 0);
   ASSERT_EQ(instance_->keyagent("leaver", "status").status, 0);
@@ -400,7 +400,7 @@ TEST_F(InstanceTest, ABackupIsACopyThatAnotherInstanceCanOpen) {
   EXPECT_THAT(checked.output, HasSubstr("agents: " + std::to_string(agents) + "\n"));
 }
 
-TEST_F(InstanceTest, ABackupIsAskedForByAnAbsolutePath) {
+TEST_F(InstanceTest, ABackupNeedsAnAbsolutePath) {
   const auto relative = instance_->keyagent("root", "backup -o asked.db");
   EXPECT_EQ(relative.status, 2) << relative.output;
   EXPECT_THAT(relative.output, HasSubstr("absolute"));

@@ -115,7 +115,7 @@ TEST_F(LifecycleTest, R3_R11_ASuspendedAgentGetsNoCredentialAndNoTaskUntilItIsRe
   EXPECT_THAT(refused.output, AllOf(HasSubstr("suspended"), Not(HasSubstr("s3cr3t"))));
   EXPECT_TRUE(wait_until([&] { return decryptions() <= before; })) << "a copy was opened";
   const auto waits = hold();
-  // Nobody may keep its lease: the handler is ended before somebody else could begin.
+  // A suspended agent cannot renew its lease: its handler ends before another agent could start.
   EXPECT_TRUE(becomes("the handler ends", [&] { return !lives(pid_of(running)); }));
   EXPECT_TRUE(task_becomes(running, "unknown"));
   EXPECT_EQ(task_state(waits), "queued");
@@ -126,7 +126,7 @@ TEST_F(LifecycleTest, R3_R11_ASuspendedAgentGetsNoCredentialAndNoTaskUntilItIsRe
   EXPECT_TRUE(gives("backup", "s3cr3t"));
   EXPECT_EQ(transport_kid(), kid);
   EXPECT_TRUE(task_becomes(waits, "done"));
-  EXPECT_TRUE(task_becomes(running, "failed")) << "its end was kept until it could be told";
+  EXPECT_TRUE(task_becomes(running, "failed")) << "its result was kept until it could be reported";
   EXPECT_EQ(held(running), 1);
   EXPECT_EQ(held(waits), 1);
 }
@@ -330,7 +330,7 @@ TEST_F(LifecycleTest, R15_ALostTokenIsReplacedByOneCommandAndItsCredentialsComeA
   put("unseen", "of its author", " --blind");
   EXPECT_TRUE(gives("unseen", "of its author"));
   EXPECT_EQ(host_.keyagent("audit verify").status, 0) << host_.keyagent("audit verify").output;
-  // What is left of the lost audit key is told, and the cure that is printed works.
+  // doctor reports what is left of the lost audit key, and the printed fix works.
   const std::string told_of = host_.keyagent("doctor").output, verb = "keyagent key destroy ";
   const auto at = told_of.find(verb);
   ASSERT_NE(at, told_of.npos) << told_of;

@@ -46,7 +46,7 @@ class OpenApi : public testing::Test {
                   .dump()
            << "\n";
   }
-  // As a person. A text that is no JSON comes back as one.
+  // Sends a user's request. A response that is not JSON is returned as a JSON string.
   Json ask(const std::string& method, const std::string& target, const Json& body = nullptr) {
     std::map<std::string, std::string> headers;
     if (!session_.empty()) headers["authorization"] = "Bearer " + session_;

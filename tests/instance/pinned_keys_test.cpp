@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Keys of an instance that its agents pinned (RELIABILITY 144): a rekey is refused, and the cure
+// Keys of an instance that its agents pinned (RELIABILITY 144): a rekey is refused, and the fix
 // that the refusal prints works.
 
 #include "tests/instance/whole_system.h"

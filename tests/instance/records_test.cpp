@@ -71,7 +71,7 @@ TEST_P(RecordsTest, AVersionIsWrittenOnlyOverTheOneThatIsNamed) {
   EXPECT_EQ(it().get("v").output, "three");
 }
 
-TEST_P(RecordsTest, X13_OnlyWhomTheSpecificationNamesMayAndUsesThatAreTrackedAreEvents) {
+TEST_P(RecordsTest, X13_OnlyUsersThatTheSpecificationNamesHaveAccessAndTrackedUsesAreEvents) {
   ASSERT_EQ(it().put("x", "secret").status, 0);
   EXPECT_EQ(it().get("x", "root").status, 3);
   EXPECT_EQ(it().get("x", "crypto").status, 3);
@@ -91,7 +91,7 @@ TEST_P(RecordsTest, X13_OnlyWhomTheSpecificationNamesMayAndUsesThatAreTrackedAre
   EXPECT_EQ(it().run("ops", "specification access pay --from access.json").status, 3);
 }
 
-TEST_P(RecordsTest, X13_OnlyWhomTheSpecificationNamesMayLetItsKeysLeave) {
+TEST_P(RecordsTest, X13_OnlyUsersThatTheSpecificationNamesMayExportItsKeys) {
   it().write("exchange.json", R"([{"rule":"managers","effect":"track","uses":["exchange"],)"
                               R"("roles":["cryptographic-manager"]}])");
   ASSERT_EQ(it().run("crypto", "specification create sent --access exchange.json").status, 0);
@@ -139,7 +139,7 @@ TEST_P(RecordsTest, ASpecificationShowsItsKeyAndCryptoperiodAndIsMadeOnce) {
   const Json key = shown.at("keys").at(0);
   EXPECT_EQ(key.at("state"), "active");
   EXPECT_EQ(key.at("kid"), shown.at("active"));
-  EXPECT_EQ(key.at("exchangeable"), false) << "unless it is asked for";
+  EXPECT_EQ(key.at("exchangeable"), false) << "unless it is requested";
   EXPECT_EQ(key.at("period_s"), 365 * 24 * 3600);
   EXPECT_TRUE(key.at("next_rekey").is_string());
   for (const char* name : {"UPPER", "-a", "a/b", "0123456789012345678901234567890123456789012"})
@@ -189,7 +189,7 @@ TEST_P(RecordsTest, Fault158_ARecordOfBeforeWithoutItsVersionIsReadAndSealedWith
   EXPECT_EQ(it().get("old").output, "before");
 }
 
-TEST_P(RecordsTest, X11_ARecordWhoseKeyIsElsewhereIsUnreadableAndSaysWhichKeyOfWhom) {
+TEST_P(RecordsTest, X11_ARecordUnderAKeyOfAnotherTokenIsUnreadableAndNamesTheKeyAndItsSource) {
   const std::string kid(32, 'a');
   ASSERT_EQ(it().put("here", "value").status, 0);
   auto record = it().store->record("pay", "here").value();

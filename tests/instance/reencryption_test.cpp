@@ -70,7 +70,7 @@ TEST_P(ReencryptionTest, X9_EveryRecordComesUnderTheActiveKeyAndTheOldOneMayGo) 
 }
 
 // KEYAGENT_RECORDS=100000 takes six minutes a database; it is killed 20 times then.
-TEST_P(ReencryptionTest, X9_AnInstanceThatIsKilledAtAnyMomentLosesNoRecordAndGoesOn) {
+TEST_P(ReencryptionTest, X9_AnInstanceThatIsKilledAtAnyMomentLosesNoRecordAndResumes) {
   const char* const wanted = std::getenv("KEYAGENT_RECORDS");
   const int records = wanted != nullptr ? std::stoi(wanted) : 3000;
   const int kills_wanted = wanted != nullptr ? 20 : 6;
@@ -124,7 +124,7 @@ TEST_P(ReencryptionTest, X9_AnInstanceThatIsKilledAtAnyMomentLosesNoRecordAndGoe
   EXPECT_TRUE(wait_until([&, before = before] { return it().reported(before) == 0; }));
 }
 
-TEST_P(ReencryptionTest, X9_ItGoesOnWhenTheAgentComesBack) {
+TEST_P(ReencryptionTest, X9_ItResumesWhenTheAgentIsBack) {
   constexpr int kRecords = 600;
   it().fill(kRecords);
   const auto after = it().rekey().second;
@@ -142,7 +142,7 @@ TEST_P(ReencryptionTest, X9_ItGoesOnWhenTheAgentComesBack) {
   expect_all(kRecords);
 }
 
-TEST_P(ReencryptionTest, ItIsPausedAndGoesOnAndIsNoFasterThanItMayBe) {
+TEST_P(ReencryptionTest, ItIsPausedAndResumedAndKeepsToItsRate) {
   constexpr int kRecords = 100, kRate = 20;
   it().fill(kRecords);
   it().rekey();
@@ -170,7 +170,7 @@ TEST_P(ReencryptionTest, ItIsPausedAndGoesOnAndIsNoFasterThanItMayBe) {
   EXPECT_GE(time.count(), (kRecords - 2.0 * kRate) / kRate);
 }
 
-TEST_P(ReencryptionTest, X11_RecordsWhoseKeyIsElsewhereStayAndTheJobSaysSo) {
+TEST_P(ReencryptionTest, X11_RecordsUnderKeysOfAnotherTokenAreKeptAndReported) {
   it().fill(3);
   auto foreign = it().store->record("pay", DataInstance::id_of(0)).value();
   foreign.id = "elsewhere";
@@ -190,7 +190,7 @@ TEST_P(ReencryptionTest, X11_RecordsWhoseKeyIsElsewhereStayAndTheJobSaysSo) {
   EXPECT_EQ(it().reported(before), 1);
 }
 
-// The agent would destroy it after its drain period, by itself.
+// The agent would destroy it automatically after its drain period.
 TEST_P(ReencryptionTest, R12_TheOldKeyIsThereAsLongAsARecordNeedsItAndThenGoes) {
   constexpr int kRecords = 100;
   it().process.agent.stop();

@@ -13,7 +13,7 @@ namespace {
 
 using testing::HasSubstr;
 
-// Repeats `once` in threads until end(); `once` says what went wrong, or nothing.
+// Repeats `once` in threads until end(); `once` returns the error, or an empty string.
 class Stream {
  public:
   Stream(int threads, std::function<std::string()> once) : once_(std::move(once)) {
@@ -31,7 +31,7 @@ class Stream {
     const std::lock_guard lock(mutex_);
     return first_;
   }
-  // At least so many more have been answered: whatever changed is in use.
+  // Waits until at least `more` have been answered: a change takes effect by then.
   bool goes_on(int more) {
     const int until = done_ + more;
     return wait_until([&] { return done_ >= until; }, std::chrono::seconds(60));
@@ -63,7 +63,7 @@ class RenewalTest : public WholeSystem {
     put("backup", "s3cr3t");
     gives("backup", "s3cr3t");
   }
-  // Fresh from the instance, over mutual TLS: an old copy is told by a note.
+  // From the instance, over mutual TLS: the output marks a cached copy with a note.
   std::string fetch() const {
     const auto result = host_.keyagent("credential get backup");
     const bool whole = result.status == 0 && result.output.find("s3cr3t") != std::string::npos &&

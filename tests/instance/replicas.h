@@ -35,7 +35,7 @@ class Replicas {
     for (const auto& [name, role] :
          {std::pair{"root", "admin"}, {"crypto", "cryptographic-manager"}, {"ops", "operator"}})
       a.add_user(name, role);
-    // Whom A knows, B knows.
+    // Users of A log in at B as well.
     for (const std::string name : {"root", "crypto", "ops"}) {
       std::filesystem::copy(a.work.path() / (name + ".pw"), b.work.path());
       for (auto* each : {&a, &b}) {

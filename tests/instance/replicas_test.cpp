@@ -80,7 +80,7 @@ TEST_F(ReplicasTest, Fault160_AChangeOfAUserEndsTheSessionsAtTheOtherReplicaToo)
   EXPECT_FALSE(in(b()));
 }
 
-TEST_F(ReplicasTest, AnEnrolmentAndARotationGoOnAtTheOther) {
+TEST_F(ReplicasTest, AnEnrollmentAndARotationContinueAtTheOther) {
   SimulatedAgent agent(a(), "wanders");
   const auto fingerprint = agent.enrol().at("fingerprint").get<std::string>();
   ASSERT_EQ(b().keyagent("crypto", "approve wanders --fingerprint=" + fingerprint).status, 0);
@@ -134,7 +134,7 @@ TEST_F(ReplicasTest, ANoticeThatIsLostCostsSecondsAndNotTheWork) {
   EXPECT_THAT(end_of(*link), HasSubstr("suspended"));
 }
 
-TEST_F(ReplicasTest, ACredentialThatIsChangedAtOneIsToldToTheAgentAtTheOther) {
+TEST_F(ReplicasTest, ACredentialThatIsChangedAtOneIsAnnouncedToTheAgentAtTheOther) {
   const auto agent = Replicas::trusted(a(), "reader");
   agent->use(b());
   auto link = agent->connect();
@@ -185,8 +185,8 @@ TEST_F(ReplicasTest, AFailureOfACanaryAtOneHaltsTheOther) {
   EXPECT_EQ(Replicas::states(a(), batch)["failed"], 1);
 }
 
-// Each replica counts by itself: what an address has spent at one it may still try at the other,
-// and no name is locked.
+// Each replica counts separately: an address that used up its attempts at one may still try at the
+// other, and no name is locked.
 TEST_F(ReplicasTest, Fault151_WrongPasswordsPauseAnAddressAtTheReplicaThatItAsked) {
   SimulatedAgent anyone(a(), "anyone");
   const auto attempt = [&](InstanceProcess& replica) {
@@ -201,7 +201,7 @@ TEST_F(ReplicasTest, Fault151_WrongPasswordsPauseAnAddressAtTheReplicaThatItAske
   }
 }
 
-TEST_F(ReplicasTest, AHostWithOtherKeysIsNoReplicaAndMakesNone) {
+TEST_F(ReplicasTest, AHostWithOtherKeysDoesNotStartAsAReplicaAndMakesNoKeys) {
   InstanceProcess stranger;
   stranger.store_url = replicas_->database;
   stranger.write_config();

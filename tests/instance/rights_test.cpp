@@ -34,7 +34,7 @@ TEST(Rights, Fault159_EachRouteHasItsRowAndNoRoleHasMoreThanItSays) {
       const auto name = std::string(route.method) + " " + route.pattern;
       const auto row = rows.find(name);
       if (row == rows.end()) {
-        ADD_FAILURE() << name << " is not in README.md, Rights: say who may do it";
+        ADD_FAILURE() << name << " is not in README.md, Rights: add the roles that may do it";
         continue;
       }
       for (std::size_t i = 0; i < std::size(kAllRoles); ++i) {
@@ -45,7 +45,7 @@ TEST(Rights, Fault159_EachRouteHasItsRowAndNoRoleHasMoreThanItSays) {
       rows.erase(row);
     }
   }
-  for (const auto& [name, row] : rows) ADD_FAILURE() << name << " is no route";
+  for (const auto& [name, row] : rows) ADD_FAILURE() << name << " is not a route";
 }
 
 }  // namespace

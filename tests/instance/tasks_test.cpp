@@ -163,7 +163,7 @@ TEST_F(TasksTest, AKeptLeaseDoesNotRunOut) {
   EXPECT_EQ(end(taken, "done"), "done");
 }
 
-TEST_F(TasksTest, R11_ALateEndIsTakenWhileNobodyElseHasTheTask) {
+TEST_F(TasksTest, R11_ALateResultIsAcceptedWhileNoOtherAgentHasTheTask) {
   const auto unknown = submit();
   const Json first = run();
   pass(61s);
@@ -331,7 +331,7 @@ TEST_F(TasksTest, R11_LeasesThatRanOutWhileTheInstanceWasAwayMayStillBeKept) {
   EXPECT_EQ(state(id), "started");
 }
 
-TEST_F(TasksTest, LimitsAreToldAndNothingIsKeptBeyondThem) {
+TEST_F(TasksTest, RequestsAndResultsBeyondTheLimitsAreRefused) {
   const auto refused = [&](const Json& more) { return code_of([&] { submit(more); }); };
   EXPECT_EQ(refused({{"input", {{"x", std::string(64 << 10, 'x')}}}}), Code::kUsage);
   EXPECT_EQ(refused({{"input", "text"}}), Code::kUsage);
@@ -381,7 +381,7 @@ TEST_F(TasksTest, EndedTasksAreForgottenAfterTheirTime) {
   EXPECT_EQ(state(open), "queued");
 }
 
-TEST_F(TasksTest, ListsGoOnAfterATaskAndCountWhatWaits) {
+TEST_F(TasksTest, ListsContinueAfterATaskAndCountWhatWaits) {
   const auto first = submit(), second = submit(), third = submit();
   end(run(), "failed");
   const Json all = tasks_.list({}, {});

@@ -189,7 +189,7 @@ TEST_F(UsersTest, Fault160_AllSessionsOfAUserEndAtOnceWhenAsked) {
 }
 
 // Each costs a password's hash, a second without optimization: few are enough.
-TEST_F(UsersTest, Fault151_WrongPasswordsFromOneAddressLockNobodyElseOut) {
+TEST_F(UsersTest, Fault151_WrongPasswordsFromOneAddressDoNotLockOutOthers) {
   Users people(store_, recorder_, clock_, {});
   people.put("alice", edit(right_, "admin"), "test");
   int looked_at = 0;
@@ -201,7 +201,7 @@ TEST_F(UsersTest, Fault151_WrongPasswordsFromOneAddressLockNobodyElseOut) {
   EXPECT_EQ(log_in(people, right_), Code::kOk);
 }
 
-TEST_F(UsersTest, Fault151_MadeUpNamesCostTheAddressAndSayNothing) {
+TEST_F(UsersTest, Fault151_UnknownNamesCostTheAddressAndRevealNothing) {
   Users people(store_, recorder_, clock_, {});
   people.put("alice", edit(right_, "admin"), "test");
   const auto before = store_.events(0, 1000).size();
