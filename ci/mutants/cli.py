@@ -4,7 +4,7 @@ MUTANTS = [
     ("destroy-needs-a-terminal", "agent/cli/commands/cmd_key.cpp", "if (::isatty(STDIN_FILENO) == 0)", "if (false)", "cli_test",
      "CliTest.KeysAreMade|R12_DestroyingOnATerminal"),
     ("tokens-are-no-arguments", "agent/cli/commands/cmd_link.cpp", "  if (!wish.token.empty()) {", "  if (false) {", "host_link_test",
-     "R2_TokenIsNoArgument"),
+     "R2_TokenAsAnArgument"),
     ("wrong-signature-is-said", "agent/cli/commands/cmd_sign.cpp", "if (!good)", "if (false)", "cli_test", "ASignatureVerifies"),
     ("no-private-key-for-sealing", "agent/cli/commands/public_file.cpp", 'if (block.label.find("PRIVATE KEY") != std::string::npos)', "if (false)",
      "cli_test", "CliTest|EveryWrongInput"),

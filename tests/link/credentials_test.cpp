@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Credentials of the instance: for whom the policy allows, opened in the token, kept sealed.
+// Credentials of the instance: given to callers that the policy allows, opened in the token, stored
+// sealed.
 
 #include "tests/link/link_fixture.h"
 
@@ -166,14 +167,14 @@ TEST_F(BoundCredentials, Fault158_AVersionThatIsOlderThanOneThatWasHadIsRefusedA
   EXPECT_TRUE(eventually([this] { return value("db-main") == "newest"; }));
 }
 
-TEST_F(BoundCredentials, Fault158_AnEnvelopeThatSaysNothingIsRefusedByANewEnrollment) {
+TEST_F(BoundCredentials, Fault158_AnEnvelopeWithoutContextIsRefusedByDefault) {
   connect();
   instance_.put_credential("db-main", "s3cret");
   instance_.put_binding("db-main", std::nullopt);
   expect_refused("db-main", "keyagent instance credential reseal");
 }
 
-TEST_F(BoundCredentials, Fault158_ItIsTakenWhereItMayBeAndMarkedUntilABoundOneWasSeen) {
+TEST_F(BoundCredentials, Fault158_ItIsAcceptedWhereAllowedAndMarkedUntilABoundOneWasSeen) {
   require_bound_ = false;
   link_->stop();
   open_link();
@@ -194,7 +195,7 @@ TEST_F(BoundCredentials, Fault158_ItIsTakenWhereItMayBeAndMarkedUntilABoundOneWa
   expect_refused("db-main", "carries no context");
 }
 
-TEST_F(BoundCredentials, Fault158_AnEnrollmentOfBeforeTakesWhatSaysNothing) {
+TEST_F(BoundCredentials, Fault158_AnOlderEnrollmentAcceptsAnEnvelopeWithoutContext) {
   connect();
   instance_.put_credential("db-main", "s3cret");
   instance_.put_binding("db-main", std::nullopt);

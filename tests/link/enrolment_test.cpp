@@ -6,7 +6,7 @@
 namespace keyagent::link {
 namespace {
 
-TEST_F(LinkTest, T6_TokenEnrolsAndTheInstanceAcknowledgesTheKey) {
+TEST_F(LinkTest, T6_TokenEnrollsAndTheInstanceAcknowledgesTheKey) {
   const auto enrolled = enroll(instance_.make_token());
   ASSERT_FALSE(enrolled.has_failure()) << enrolled.failure().text();
   EXPECT_TRUE(enrolled.enroll().changed());
@@ -68,7 +68,7 @@ TEST_F(LinkTest, R2_R3_WithoutATokenItWaitsForAnApprovalAndHasNoCredential) {
   EXPECT_EQ(value("db-main"), "s3cret");
 }
 
-TEST_F(LinkTest, R2_PendingEnrolmentGoesOnAfterARestart) {
+TEST_F(LinkTest, R2_PendingEnrollmentContinuesAfterARestart) {
   ASSERT_FALSE(enroll(instance_.fingerprint()).has_failure());
   link_->stop();
   open_link();
@@ -77,7 +77,7 @@ TEST_F(LinkTest, R2_PendingEnrolmentGoesOnAfterARestart) {
   EXPECT_TRUE(reaches("connected"));
 }
 
-TEST_F(LinkTest, R2_RejectedEnrolmentIsOver) {
+TEST_F(LinkTest, R2_RejectedEnrollmentIsOver) {
   ASSERT_FALSE(enroll(instance_.fingerprint()).has_failure());
   instance_.reject("web1");
   // The state changes first, then the event is reported.

@@ -21,7 +21,7 @@ class HostLink : public testing::Test {
  protected:
   HostLink() {
     host_.start();
-    // Smaller than what an agent makes by itself, and faster.
+    // Smaller and faster than the key that an agent creates by default.
     host_.json("key create credentials --purpose transport --algorithm ec-p256");
   }
   void keep_token(unsigned mode = 0600) {
@@ -42,7 +42,7 @@ class HostLink : public testing::Test {
   Host host_;
 };
 
-TEST_F(HostLink, T1_OneCommandEnrolsAndACredentialIsThere) {
+TEST_F(HostLink, T1_OneCommandEnrollsAndACredentialIsAvailable) {
   instance_.put_credential("db-main", "s3cret");
   enroll();
   const auto link = host_.json("status").at("link");
@@ -66,7 +66,7 @@ TEST_F(HostLink, T1_OneCommandEnrolsAndACredentialIsThere) {
     EXPECT_NE(finding.at("subject"), "link") << finding;
 }
 
-TEST_F(HostLink, R2_TokenIsNoArgumentAndNoFileThatOthersRead) {
+TEST_F(HostLink, R2_TokenAsAnArgumentOrInAFileThatOthersReadIsRefused) {
   const std::string token = instance_.make_token();
   const auto argument = host_.keyagent(enroll("--token " + token));
   EXPECT_EQ(argument.status, 2);
@@ -80,7 +80,7 @@ TEST_F(HostLink, R2_TokenIsNoArgumentAndNoFileThatOthersRead) {
   EXPECT_THAT(host_.audit() + read_text(host_.log()), Not(HasSubstr(token.substr(48))));
 }
 
-TEST_F(HostLink, R2_PendingIsSaidWithTheFingerprintAndGoesOnByItself) {
+TEST_F(HostLink, R2_PendingIsReportedWithTheFingerprintAndContinuesAutomatically) {
   const auto asked = host_.keyagent(enroll("--instance " + instance_.fingerprint()));
   EXPECT_EQ(asked.status, 0);
   EXPECT_THAT(asked.output,
@@ -159,7 +159,7 @@ TEST_F(HostLink, R14_TheSameIdOnAnotherTokenIsRefusedAtOnce) {
   EXPECT_EQ(state(), "connected");
 }
 
-TEST_F(HostLink, CallersWhoWaitForTheInstanceHoldUpNobodyElse) {
+TEST_F(HostLink, CallersThatWaitForTheInstanceDoNotBlockOthers) {
   enroll();
   instance_.put_credential("db-main", "s3cret");
   ASSERT_TRUE(wait_until([this] { return host_.keyagent("credential get db-main").status == 0; }));
@@ -183,7 +183,7 @@ TEST_F(HostLink, CallersWhoWaitForTheInstanceHoldUpNobodyElse) {
   ASSERT_TRUE(wait_until([&] { return busy > 20; }));
   auto client = host_.client();
   EXPECT_EQ(client.call(AgentProcess::status_request()).status().agent_id(), "test");
-  EXPECT_GT(waiting, 0) << "nobody waited for the instance any more";
+  EXPECT_GT(waiting, 0) << "no caller still waited for the instance";
   instance_.mischief.silent = false;
   for (auto& each : callers) each.join();
 }

@@ -193,7 +193,7 @@ TEST_F(HostWorker, TermLetsHandlersEndAndTakesNothingMore) {
   EXPECT_EQ(instance_.tasks.state(next), "queued");
 }
 
-TEST_F(HostWorker, SecondTermKillsHandlersAndSaysSo) {
+TEST_F(HostWorker, SecondTermKillsHandlersAndReportsIt) {
   handler("deploy", std::string("echo $$ >pid\n") + kWaits);
   worker_.start();
   const auto id = submit({"deploy"});
@@ -295,7 +295,7 @@ TEST_F(HostWorker, R5_CredentialThatThePolicyDoesNotGiveFailsTheTaskUnstarted) {
   EXPECT_FALSE(std::filesystem::exists(host_.file("ran")));
 }
 
-TEST_F(HostWorker, SoManyAtOnceAsTheFileSaysAndNoMore) {
+TEST_F(HostWorker, ParallelHandlersAreLimitedToTheConfiguredNumber) {
   handler("deploy",
           std::string("if mkdir one; then mine=one; elif mkdir two; then mine=two; "
                       "else mine=more; echo >more; fi\n") +
@@ -311,7 +311,7 @@ TEST_F(HostWorker, SoManyAtOnceAsTheFileSaysAndNoMore) {
   EXPECT_FALSE(std::filesystem::exists(host_.file("more")));
 }
 
-TEST_F(HostWorker, FileWithAFaultIsRefusedAndLeavesTheOldOneInForce) {
+TEST_F(HostWorker, InvalidFileIsRefusedAndTheOldOneStaysActive) {
   handler("deploy", "exit 0\n");
   EXPECT_EQ(host_.keyagent("worker --config worker.yml --check").status, 0);
   worker_.start();
@@ -347,7 +347,7 @@ TEST_F(HostWorker, HandlerIsTheUserThatTheFileNames) {
   EXPECT_THAT(instance_.tasks.result(id), StartsWith("65534\n65534\n1\n"));
 }
 
-TEST_F(HostWorker, WorkerThatMayNotWorkIsToldSoAndWaits) {
+TEST_F(HostWorker, WorkerThatMayNotWorkReportsItAndWaits) {
   host_.set_policy(Host::allowing("status, admin"));
   ASSERT_EQ(host_.keyagent("reload").status, 0);
   handler("deploy", "exit 0\n");

@@ -68,7 +68,7 @@ class LinkTest : private gate::InstanceLink, public gate::GateTest {
   LinkTest() {
     policy_ = policy::parse_policy(kLinkPolicy, "policy.yml");
     open_link();
-    // Smaller than what an agent makes by itself, and faster.
+    // Smaller and faster than the key that an agent creates by default.
     create("credentials", "transport", "ec-p256");
   }
   ~LinkTest() override {

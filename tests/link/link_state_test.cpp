@@ -91,7 +91,7 @@ TEST(LinkStore, KeepsWithMode0600AndForgets) {
   EXPECT_EQ(LinkStore(folder.path()).get(), nullptr);
 }
 
-TEST(LinkStore, DamagedFileIsNoEnrolmentAndSaysWhy) {
+TEST(LinkStore, DamagedFileCountsAsNotEnrolledAndReportsTheFix) {
   const test::TempFolder folder;
   std::ofstream(folder.path() / "link.json") << "{\"format\": 1";
   const LinkStore store(folder.path());
@@ -180,7 +180,7 @@ TEST_F(Certificates, AConfirmationKeyIsOneThatSignsOrRefused) {
   EXPECT_EQ(code_of([&] { signing_key_of(rsa); }), Code::kIntegrity);
 }
 
-TEST_F(Certificates, PemThatIsNoneIsRefused) {
+TEST_F(Certificates, InvalidPemIsRefused) {
   EXPECT_EQ(code_of([] { certificates_of_pem("hello"); }), Code::kIntegrity);
   const auto pem = test::certificate_pem(ca_.root());
   EXPECT_EQ(certificates_of_pem(pem), std::vector<Bytes>{ca_.root()});

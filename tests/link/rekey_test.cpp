@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Keys of the link get their next generation when the instance knows it, and says so signed.
+// Keys of the link switch to their next generation when the instance confirms it with a signature.
 
 #include "tests/link/link_fixture.h"
 
@@ -33,7 +33,7 @@ TEST_F(LinkTest, R6_TransportKeyIsRekeyedWhileCredentialsAreRead) {
   EXPECT_TRUE(told("link.confirmed", "signed: "));
 }
 
-TEST_F(LinkTest, R7_InstanceThatIsAwayIsWaitedForBeforeTheNewKeyIsInForce) {
+TEST_F(LinkTest, R7_RekeyWaitsForAnUnreachableInstanceBeforeTheSwitch) {
   connect();
   const std::string old = status().transport_kid();
   instance_.go_away();
@@ -46,7 +46,7 @@ TEST_F(LinkTest, R7_InstanceThatIsAwayIsWaitedForBeforeTheNewKeyIsInForce) {
   EXPECT_TRUE(eventually([&] { return step(id) == RekeyStep::kDraining; }));
 }
 
-TEST_F(LinkTest, R7_ChallengeThatIsNotForUsEndsTheRekeyWithTheOldKeyInForce) {
+TEST_F(LinkTest, R7_ChallengeForAnotherKeyAbortsTheRekeyAndKeepsTheOldKey) {
   connect();
   const std::string old = status().transport_kid();
   instance_.mischief.foreign_challenge = true;
@@ -124,7 +124,7 @@ TEST_F(LinkTest, R10_OrderForAnUnknownKeyFailsAndIsReported) {
   EXPECT_TRUE(keys_.rekeys().empty());
 }
 
-// What an instance that is not itself any more would like to order.
+// Orders that a compromised instance could send.
 TEST_F(LinkTest, Fault133_NoOrderDestroysRevokesSuspendsOrExportsAKey) {
   connect();
   create("backup", "storage");
@@ -173,7 +173,7 @@ TEST_F(LinkTest, R10_OrderReachesAnAgentThatWasAwayWhenItComesBack) {
   }));
 }
 
-TEST_F(LinkTest, T8_RekeyOfTheAuthKeyRenewsTheCertificateWithANewKey) {
+TEST_F(LinkTest, T8_RekeyOfTheAuthKeyRenewsTheCertificateWithTheNewKey) {
   connect();
   pump();
   const auto old = status();
@@ -198,7 +198,7 @@ TEST_F(LinkTest, T8_CertificateForAnotherKeyIsRefusedBeforeAnythingChanges) {
   EXPECT_TRUE(told("link.confirmation", "another key"));
 }
 
-TEST_F(LinkTest, T8_CertificateAtTwoThirdsOfItsLifeIsRenewedByItself) {
+TEST_F(LinkTest, T8_CertificateAtTwoThirdsOfItsLifeIsRenewedAutomatically) {
   instance_.before = std::chrono::hours(24 * 45);
   instance_.after = std::chrono::hours(24 * 15);
   connect();

@@ -167,7 +167,7 @@ TEST_F(TaskJournalTest, IsBoundedInNumberAndBytes) {
   EXPECT_EQ(small.list().size(), 5u) << "two that run, three of 300 KiB";
 }
 
-TEST_F(TaskJournalTest, IsFullWhenSoManyOutcomesWait) {
+TEST_F(TaskJournalTest, IsFullAtTheLimitOfWaitingOutcomes) {
   limits_.waiting = 2;
   auto journal = open();
   end(journal, 1);

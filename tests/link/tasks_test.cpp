@@ -125,7 +125,7 @@ TEST_F(TasksTest, LeaseIsCountedFromBeforeTheRequestAndKeepRenewsIt) {
   EXPECT_EQ(instance_.tasks.state(id), "started") << "after more than one lease";
 }
 
-TEST_F(TasksTest, WorkerIsToldWhenTheLeaseHasGoneOrTheTaskIsCancelled) {
+TEST_F(TasksTest, KeepFailsAfterTheLeaseExpiredOrTheTaskWasCancelled) {
   connect();
   const auto id = submit();
   take();
@@ -209,7 +209,7 @@ TEST_F(TasksTest, R11_TaskThatComesAgainIsAnsweredFromTheJournalAndNotRun) {
     EXPECT_FALSE(try_take().task_take().has_task());
     return instance_.tasks.state(id) == "leased";
   }));
-  // With the new lease: the old one is worth nothing by now.
+  // With the new lease, because the old one is no longer valid.
   instance_.tasks.no_ends = false;
   becomes(id, "done");
   EXPECT_FALSE(told("task.refused"));

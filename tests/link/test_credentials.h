@@ -24,11 +24,11 @@ class TestCredentials {
   void put_envelope(const std::string& name, const PublicKeyInfo& key, const std::string& value) {
     envelopes_[name] = {key, value};
   }
-  // What its envelopes say instead of what they are for; nullopt: nothing.
+  // The context that its envelopes carry instead of the correct one; nullopt: none.
   void put_binding(const std::string& name, const std::optional<envelope::Binding>& binding) {
     bindings_[name] = binding;
   }
-  // As a store that was put back: this version with this value is the newest.
+  // Acts as a restored store: this version with this value is the newest.
   void roll_back(const std::string& name, int version, const std::string& value) {
     values_[name] = value;
     versions_[name] = version;

@@ -27,7 +27,7 @@ TEST_F(LinkTest, T6_ServerThatRefusesTheClientUnderTls13IsNeverConnected) {
   EXPECT_EQ(status().code(), "REFUSED_BY_PEER");
 }
 
-TEST_F(LinkTest, T6_WelcomeThatNamesAnotherKeyIsNoConnection) {
+TEST_F(LinkTest, T6_WelcomeThatNamesAnotherKeyIsRefused) {
   instance_.mischief.other_welcome = true;
   ASSERT_FALSE(enroll(instance_.make_token()).has_failure());
   const auto seen =
@@ -80,7 +80,7 @@ TEST_F(LinkTest, R14_StateFolderThatMovedIsStillTrusted) {
   EXPECT_EQ(status().auth_kid(), kid);
 }
 
-TEST_F(LinkTest, R15_EnrolmentOfAnotherKeyIsSaidAndNotObeyed) {
+TEST_F(LinkTest, R15_EnrollmentOfAnotherKeyIsReportedAndNotUsed) {
   connect();
   link_->stop();
   keys_.destroy("identity", {"test"});
@@ -95,7 +95,7 @@ TEST_F(LinkTest, R15_EnrolmentOfAnotherKeyIsSaidAndNotObeyed) {
   EXPECT_EQ(findings[0].code(), "KEY_NOT_PRESENT");
 }
 
-TEST_F(LinkTest, AgentThatIsNotEnrolledHasNoThreadAndSaysSo) {
+TEST_F(LinkTest, AgentThatIsNotEnrolledHasNoThreadAndReportsItsState) {
   const auto threads = [] {
     const std::filesystem::directory_iterator tasks("/proc/self/task");
     return std::distance(begin(tasks), end(tasks));
