@@ -80,7 +80,7 @@ TEST_P(CloneStore, X12_HasTheSameDataOnEitherDatabase) {
   }
 }
 
-TEST_P(CloneStore, X12_HasTheCredentialsAssignedToNobody) {
+TEST_P(CloneStore, X12_HasTheCredentialsWithoutTheirAssignments) {
   const Record value{kCredentialData, "db", "kid-1", 0, "e", "ada", kNow};
   ASSERT_TRUE(store().add_specification({kCredentialData, "[]", "ada", "ada", kNow, kNow, 1},
                                         sample_event()));
@@ -105,7 +105,7 @@ TEST_P(CloneStore, X12_HasTheCredentialsAssignedToNobody) {
   EXPECT_EQ(copy->specification(kCredentialData)->access, "[]");
 }
 
-TEST_P(CloneStore, X12_TakesNoCredentialWhoseValueIsNoRecord) {
+TEST_P(CloneStore, X12_RefusesACredentialWhoseValueIsNotARecord) {
   store().put_credential(sample_credential("db"), nullptr);
   Database database(Options{url_});
   database.write([](Sql& sql) {

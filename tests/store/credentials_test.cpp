@@ -110,7 +110,7 @@ TEST_P(Values, X2_ThatWereKeptAsBeforeSchema6AreMovedOnceAndKeepTheirVersion) {
   EXPECT_TRUE(store().credential("db")->envelope.empty());
 }
 
-TEST_P(Credentials, RemovedOneLeavesNoEnvelopeAndItsNameGoesOnCounting) {
+TEST_P(Credentials, RemovedOneLeavesNoEnvelopeAndItsVersionsContinue) {
   store().put_credential(sample_credential("db"), nullptr);
   store().put_sealed_copy({"db", 1, "host-1", "kid-1", random_bytes(8)});
   EXPECT_TRUE(store().remove_credential("db"));
@@ -153,7 +153,7 @@ TEST_P(Credentials, CopyOfAnOlderVersionIsNotTheNewestAndReplacesNoNewer) {
   EXPECT_EQ(store().sealed_copies("host-1", "kid-1").size(), 1u);
 }
 
-TEST_P(Credentials, CopyOfWhatIsNotThereIsRefused) {
+TEST_P(Credentials, CopyOfAMissingCredentialOrVersionIsRefused) {
   store().put_credential(sample_credential("db"), nullptr);
   EXPECT_FALSE(store().put_sealed_copy({"none", 1, "host-1", "kid-1", {1}}));
   EXPECT_FALSE(store().put_sealed_copy({"db", 2, "host-1", "kid-1", {1}}));
@@ -216,7 +216,7 @@ TEST_P(Rekeys, RekeyIsMovedOnlyFromTheStateItIsIn) {
   EXPECT_FALSE(store().move_rekey(moved, "ordered"));
 }
 
-TEST_P(Rekeys, OpenOnesAreThoseThatGoOn) {
+TEST_P(Rekeys, OpenOnesAreThoseInProgress) {
   for (const char* state : {"ordered", "sent", "staged", "confirmed", "failed", "cancelled"}) {
     for (const char* agent : {"host-1", "host-2"}) {
       auto rekey = sample_rekey(agent);

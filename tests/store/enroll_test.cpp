@@ -82,7 +82,7 @@ TEST_P(Enroll, Fault146_AnIdThatWasTakenMeanwhileIsNotTakenOverWithAGenericToken
   expect_untouched("owner");
 }
 
-TEST_P(Enroll, Fault168_OnlyATokenMadeForTheIdLetsACopyGoOn) {
+TEST_P(Enroll, Fault168_OnlyATokenMadeForTheIdLetsACopyContinue) {
   if (IsSkipped()) return;
   trust("owner");
   const auto enrolled = store().agent("web1")->enrolled;
@@ -94,7 +94,7 @@ TEST_P(Enroll, Fault168_OnlyATokenMadeForTheIdLetsACopyGoOn) {
   EXPECT_TRUE(store().continue_session("web1", enrolled, "first", "copy"));
 }
 
-TEST_P(Enroll, Fault146_AReplacementInheritsNothingUnlessItsTokenSaysSo) {
+TEST_P(Enroll, Fault146_AReplacementInheritsNothingUnlessItsTokenAllowsIt) {
   if (IsSkipped()) return;
   trust("owner");
   auto fresh = asked("fresh", token("web1"));
@@ -145,7 +145,7 @@ TEST_P(Enroll, Fault168_ASuspendedAgentIsNotEnrolledAndItsTokenStaysUnused) {
 }
 
 // Each row takes one precondition away between the two steps.
-TEST_P(Enroll, Fault147_EnrollmentLooksAgainAtWhateverItDependsOn) {
+TEST_P(Enroll, Fault147_EnrollmentChecksAgainWhateverItDependsOn) {
   if (IsSkipped()) return;
   store().add_user({"ada", "admin", "", ""});
   struct Case {
@@ -203,13 +203,13 @@ TEST_P(Enroll, Fault147_EnrollmentLooksAgainAtWhateverItDependsOn) {
   }
 }
 
-TEST_P(Enroll, Fault147_AnApprovalLooksAgainAtTheIdTheKeyAndTheWaiting) {
+TEST_P(Enroll, Fault147_AnApprovalChecksAgainTheIdTheKeyAndThePendingRequest) {
   if (IsSkipped()) return;
   ASSERT_EQ(ask(asked("a")), kPending);
   EXPECT_EQ(approve("auth-b"), kNotPending);
   EXPECT_EQ(approve("auth-a", kNow + 25h), kNotPending) << "expired";
   store().reject_pending("web1", "auth-a", "no", sample_event());
-  EXPECT_EQ(approve("auth-a"), kNotPending) << "rejected by somebody else";
+  EXPECT_EQ(approve("auth-a"), kNotPending) << "rejected by another user";
   ASSERT_EQ(ask(asked("a")), kPending) << "it may ask again";
   auto holder = sample_agent("holder");
   holder.auth_kid = "auth-a";
@@ -229,7 +229,7 @@ TEST_P(Enroll, Fault152_PendingAgentsOfOneIdAreKeptApartAndBounded) {
   EXPECT_EQ(ask(asked("s1"), limits), kPending) << "asked again: the same row";
   auto other = asked("s1");
   other.agent.transport_kid = "another";
-  EXPECT_EQ(ask(other, limits), kOtherTransport) << "what a person looks at does not change";
+  EXPECT_EQ(ask(other, limits), kOtherTransport) << "the keys that a user reviews do not change";
   auto owner = asked("owner");
   owner.address = "198.51.100.7";
   EXPECT_EQ(ask(owner, limits), kPending) << "strangers do not squat the id";

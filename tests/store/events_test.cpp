@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Events have a bound and a retention of their own for each kind.
+// Each kind of event has its own limit and retention.
 
 #include <gtest/gtest.h>
 
@@ -37,7 +37,7 @@ TEST_P(Events, Fault152_EachKindIsKeptToItsOwnCountAndAge) {
   EXPECT_EQ(store().count_events("alarm"), 1);
   EXPECT_EQ(store().events(0, 100).at(0).outcome, "alarm");
   EXPECT_EQ(store().events(0, 100).at(0).repeats, 7);
-  EXPECT_EQ(store().add_event(sample_event()), last + 1) << "numbers go on";
+  EXPECT_EQ(store().add_event(sample_event()), last + 1) << "numbering continues";
 }
 
 TEST_P(Events, Fault152_WhatEndedLongAgoIsForgotten) {

@@ -109,7 +109,7 @@ TEST_P(ExchangesStore, PeerIsReadBackChangedOnceAndRemoved) {
   EXPECT_FALSE(store().remove_peer(peer.identity));
 }
 
-TEST_P(ExchangesStore, X3_IdentityIsReplacedWithItsRequestsAndTakesNobodyElsesPlace) {
+TEST_P(ExchangesStore, X3_IdentityIsReplacedWithItsRequestsAndNotByOneThatIsInUse) {
   auto one = sample_peer("1");
   ASSERT_TRUE(store().add_peer(one));
   ASSERT_TRUE(store().add_peer(sample_peer("2")));
@@ -191,7 +191,7 @@ TEST_P(ExchangesStore, Fault136_ChangeOfAnOldRevisionIsNone) {
   EXPECT_EQ(store().events(0, 10).size(), 2u);
 }
 
-TEST_P(ExchangesStore, KeysAreReplacedAndPackagesGoWhenNobodyNeedsThem) {
+TEST_P(ExchangesStore, KeysAreReplacedAndPackagesAreDeletedWhenNoLongerNeeded) {
   auto exchange = add(sample_exchange("1"));
   const auto move = [&](const std::string& state, const std::vector<ExchangeKey>& keys) {
     exchange.state = state;

@@ -103,7 +103,8 @@ TEST_P(SchemaOne, RowsAreReadAfterTheMigrationAndTasksAreTaken) {
   EXPECT_TRUE(use_token(store(), {8}, "host-2", kNow));
   EXPECT_EQ(store().challenge("challenge-1", kNow)->data, "{}");
   EXPECT_EQ(store().events(0, 10).at(0).action, "before");
-  EXPECT_EQ(store().add_event(sample_event()), 3);  // numbers go on, after the event of the token
+  EXPECT_EQ(store().add_event(sample_event()),
+            3);  // numbering continues, after the event of the token
   EXPECT_EQ(store().add_rekey(rekey), 2);
   EXPECT_TRUE(store().add_task(sample_task("1"), 10, sample_event()));
   EXPECT_EQ(store().take_task(sample_claim())->id, "1");

@@ -140,7 +140,7 @@ TEST_F(PostgresStore, ServerThatDiesUnderLoadIsPeerUntilItIsBackAndNothingAnswer
   EXPECT_LE(kept, answered + 4);  // a commit that was cut off may have been done, one a connection
 }
 
-TEST_F(PostgresStore, ServerThatIsNotThereIsPeer) {
+TEST_F(PostgresStore, UnreachableServerIsAPeerError) {
   try {
     Store store({"postgresql://keyagent@%2Fnone/x", 1});
     FAIL() << "was opened";

@@ -41,7 +41,7 @@ TEST_P(Preconditions, Fault147_ATaskIsTakenByATrustedAgentForItsOwnTargetsOnly) 
   change([](Agent& a) { a.state = "trusted", a.auth_kid = "another"; });
   EXPECT_FALSE(store().take_task(claim)) << "replaced";
   change([&](Agent& a) { a.auth_kid = agent.auth_kid, a.groups.clear(); });
-  EXPECT_FALSE(store().take_task(claim)) << "not in the group any more";
+  EXPECT_FALSE(store().take_task(claim)) << "no longer in the group";
   change([](Agent& a) { a.groups = {"web"}; });
   ASSERT_TRUE(store().take_task(claim));
   auto outside = claim;
@@ -65,7 +65,7 @@ TEST_P(Preconditions, Fault147_ARekeyIsConfirmedWhileItsNewKeyIsTheTrustedOne) {
   EXPECT_TRUE(store().confirm_rekey(rekey, "ordered"));
 }
 
-TEST_P(Preconditions, Fault147_NoOrderIsSentToAnAgentThatIsNotTrustedAnyMore) {
+TEST_P(Preconditions, Fault147_NoOrderIsSentToAnAgentThatIsNoLongerTrusted) {
   if (IsSkipped()) return;
   trusted();
   store().add_rekeys({sample_rekey("host-1")}, "s", "{}");
@@ -105,7 +105,7 @@ TEST_P(Preconditions, Fault147_AnImportedCertificateIsForARequestThatWaitsAndATr
   EXPECT_EQ(import("1"), IssueOutcome::kNotTrusted);
   change([](Agent& a) { a.auth_kid = "auth-host-1"; });
   EXPECT_EQ(import("1"), IssueOutcome::kIssued);
-  EXPECT_EQ(import("2"), IssueOutcome::kGone) << "somebody imported one already";
+  EXPECT_EQ(import("2"), IssueOutcome::kGone) << "one was imported already";
   EXPECT_EQ(store().certificates("host-1").size(), 1u);
 }
 

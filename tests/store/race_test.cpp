@@ -38,7 +38,7 @@ class Race : public BothTest {
       });
     }
   }
-  // How many of them were told yes.
+  // How many of the attempts succeed.
   int winners(const std::function<bool(Store&, int)>& attempt) {
     std::atomic<int> count = 0;
     race([&](Store& own, int replica) { count += attempt(own, replica) ? 1 : 0; });
@@ -47,7 +47,7 @@ class Race : public BothTest {
 };
 KEYAGENT_ON_BOTH(Race);
 
-TEST_P(Race, OneOfManyUsesAnEnrolmentToken) {
+TEST_P(Race, OneOfManyUsesAnEnrollmentToken) {
   for (int round = 0; round < 5; ++round) {
     EnrollmentToken token;
     token.hash = random_bytes(32);
@@ -120,7 +120,7 @@ TEST_P(Race, OneOfManyAddsAnAgentOrMovesAChallengeOrARekey) {
   EXPECT_EQ(winners([&](Store& own, int) { return own.move_rekey(rekey, "ordered"); }), 1);
 }
 
-TEST_P(Race, R11_EveryTaskIsTakenOnceWhoeverTakesIt) {
+TEST_P(Race, R11_EveryTaskIsTakenOnceByManyConcurrentTakers) {
   constexpr int kTasks = 500, kThreads = 4;
   for (int i = 0; i < kTasks; ++i)
     store().add_task(sample_task(std::to_string(i), i % 2 == 0 ? "group:web" : "group:db"), kTasks,

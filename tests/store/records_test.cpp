@@ -67,7 +67,7 @@ TEST_P(RecordsStore, SpecificationIsReadBackAndChangedByOneAtATime) {
   EXPECT_EQ(store().events(0, 10).size(), 2U);
 }
 
-TEST_P(RecordsStore, RecordIsReadBackInEveryFieldAndItsVersionsGoOnAfterItsRemoval) {
+TEST_P(RecordsStore, RecordIsReadBackInEveryFieldAndItsVersionsContinueAfterItsRemoval) {
   note("k1");
   EXPECT_EQ(put(record("1", "k1", std::string(100 << 10, 'x'))), Outcome::kDone);
   const auto read = store().record("pay", "1").value();

@@ -86,7 +86,7 @@ TEST_P(Replicas, TheNewestLinkOfAnAgentIsItsOnlyOne) {
   EXPECT_TRUE(store().link("host-1")->replica.empty());
 }
 
-TEST_P(Replicas, NewsOfAnAgentAreCountedAndALinkBeginsWithWhatWasToldBefore) {
+TEST_P(Replicas, GenerationOfAnAgentIsCountedAndALinkStartsAtTheCurrentOne) {
   store().add_agent(sample_agent("host-1"));
   store().bump_generation("host-1");  // no link yet: it will ask for itself
   const auto link = store().open_link(sample_link("host-1", "a")).now;
@@ -192,7 +192,7 @@ TEST_P(Replicas, ANoticeIsHeardByTheListener) {
   store().stop_listening();
 }
 
-TEST_P(Replicas, WithoutANoticeEverythingIsLookedAtEachPoll) {
+TEST_P(Replicas, WithoutANoticeEverythingIsCheckedAtEachPoll) {
   Heard heard;
   store().listen(heard.look(), 50ms);
   for (int i = 0; i < 4; ++i) EXPECT_TRUE(heard.wait(""));
@@ -230,7 +230,7 @@ class ReplicasOnPostgres : public ::testing::Test {
   }
 };
 
-TEST_F(ReplicasOnPostgres, NoticesReachTheOtherReplicaAndLongOnesNobody) {
+TEST_F(ReplicasOnPostgres, NoticesReachTheOtherReplicaAndTooLongOnesAreDropped) {
   const auto url = new_database();
   Store one({url, 1}), other({url, 1});
   Heard heard;
@@ -243,7 +243,7 @@ TEST_F(ReplicasOnPostgres, NoticesReachTheOtherReplicaAndLongOnesNobody) {
   EXPECT_TRUE(heard.wait("after"));
 }
 
-TEST_F(ReplicasOnPostgres, AfterALostConnectionEverythingIsLookedAtAndNoticesAreHeardAgain) {
+TEST_F(ReplicasOnPostgres, AfterALostConnectionEverythingIsCheckedAndNoticesAreHeardAgain) {
   const auto url = new_database();
   Store one({url, 1}), other({url, 1});
   Heard heard;

@@ -310,7 +310,7 @@ TEST_P(RoundTrip, Fault160_ASessionEndsWhenItIsNotUsed) {
   EXPECT_EQ(store().remove_logins("ada", sample_event()), 1);
 }
 
-TEST_P(RoundTrip, ForgettingTheExpiredLeavesWhatIsInForceOrWasUsed) {
+TEST_P(RoundTrip, ForgettingTheExpiredLeavesWhatIsValidOrWasUsed) {
   const User ada{.name = "ada", .role = "admin", .password = "", .spki_sha256 = ""};
   store().add_user(ada);
   const Bytes old_login = random_bytes(32), new_login = random_bytes(32);
@@ -423,7 +423,7 @@ TEST_P(RoundTrip, TimeIsKeptToTheMillisecondAndRoundedDown) {
   EXPECT_EQ(store().agent("host-1")->changed, at(-2));
 }
 
-TEST_P(RoundTrip, LoginOfNobodyIsRefused) {
+TEST_P(RoundTrip, LoginOfAnUnknownUserIsRefused) {
   EXPECT_FALSE(store().add_login({random_bytes(32), "nobody", kNow, kNow}, {.name = "nobody"}));
 }
 

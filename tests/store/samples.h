@@ -71,7 +71,7 @@ inline Enrollment sample_enrollment(Store& store, const std::string& id, const s
   return e;
 }
 
-// Enrolls with a token and keys of its own.
+// Enrolls with a token and new keys.
 inline std::optional<EnrollmentToken> use_token(Store& store, const Bytes& hash,
                                                 const std::string& id, WallTime now) {
   const auto e = sample_enrollment(store, id, to_hex(random_bytes(8)), hash, now);

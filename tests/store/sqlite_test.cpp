@@ -77,7 +77,7 @@ TEST_F(SqliteStore, EveryConnectionSyncsCommitsAndChecksReferences) {
   EXPECT_EQ(pragma("trusted_schema"), "0");
 }
 
-TEST_F(SqliteStore, FileThatIsNoDatabaseIsRefusedAndKept) {
+TEST_F(SqliteStore, FileThatIsNotADatabaseIsRefusedAndKept) {
   fs::create_directories(file().parent_path());
   std::ofstream(file()) << std::string(8192, 'x');
   fs::permissions(file(), fs::perms(0600));

@@ -71,7 +71,7 @@ TEST_P(TasksStore, OneKeyOfOneSubmitterIsOneTask) {
   EXPECT_EQ(store().add_task(again, 1000, sample_event())->id, "1");
   again.submitted_by = "bob";
   EXPECT_EQ(store().add_task(again, 1000, sample_event())->id, "2");
-  add(sample_task("3"));  // no key is no key in common
+  add(sample_task("3"));  // an empty key never matches another
   add(sample_task("4"));
   EXPECT_EQ(ids({}), (std::vector<std::string>{"1", "2", "3", "4"}));
   EXPECT_EQ(store().events(0, 10).size(), 4u);
@@ -89,7 +89,7 @@ TEST_P(TasksStore, MoreThanAllowedAreNotAddedUntilOneHasEnded) {
   EXPECT_EQ(store().events(0, 10).size(), 3u);
 }
 
-TEST_P(TasksStore, ListsAreFilteredAndGoOnAfterANumber) {
+TEST_P(TasksStore, ListsAreFilteredAndContinueAfterANumber) {
   for (int i = 1; i <= 4; ++i) {
     auto task = sample_task(std::to_string(i), i == 1 ? "agent:host-2" : "group:web");
     if (i == 4) task.handler = "restart";
@@ -143,7 +143,7 @@ TEST_P(TasksStore, TakenTaskHasItsLeaseAndItsAttemptCounted) {
   expect_equal(store().task("1").value(), taken);
 }
 
-TEST_P(TasksStore, R11_WhatItsTakerDidNotStartComesAgainFirstUnderANewLease) {
+TEST_P(TasksStore, R11_ATaskThatItsTakerDidNotStartComesAgainFirstUnderTheNextLease) {
   add(sample_task("1"));
   auto urgent = sample_task("2");
   auto claim = sample_claim();
