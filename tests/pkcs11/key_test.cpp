@@ -288,7 +288,7 @@ TEST_F(KeyTest, Fault058_NoSearchInSteadyState) {
   EXPECT_EQ(shim::count("C_Sign"), 100u);
 }
 
-TEST_F(KeyTest, AGoodTemplateRefusedOnceIsAskedForAgain) {
+TEST_F(KeyTest, AGoodTemplateThatIsRefusedOnceIsTriedAgain) {
   open();
   shim::set_faults("C_GenerateKeyPair:n=1:rv=0xD1:after");
   const auto spki = generate_key();

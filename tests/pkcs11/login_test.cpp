@@ -170,7 +170,7 @@ TEST_F(NewTokenTest, Fault024_ARefusedPinOfAnOlderAgentIsOfAnyToken) {
   EXPECT_FALSE(std::filesystem::exists(options_.refused_pin_file));
 }
 
-TEST_F(LoginTest, Fault025_ATokenThatSaysItIsTheLastTryIsNotLoggedInToByAnyNumberOfStarts) {
+TEST_F(LoginTest, Fault025_ATokenAtItsLastPinTryIsNotLoggedInToByAnyNumberOfStarts) {
   options_.refused_pin_file = hsm_.folder() / "refused-pin";
   profile_.pin_flags = true;
   shim::set_faults("C_GetTokenInfo:every=1:flags=0x20000");  // CKF_USER_PIN_FINAL_TRY
@@ -201,7 +201,7 @@ TEST_F(LoginTest, Fault026_ATokenThatNeverCountsGetsNoSecondTryEither) {
   EXPECT_EQ(token_->status().state, TokenState::kPinRefused);
 }
 
-TEST_F(LoginTest, Fault027_ALockedPinIsAFinalStateThatNamesItsCure) {
+TEST_F(LoginTest, Fault027_ALockedPinIsAFinalStateThatNamesTheFix) {
   profile_.unlock_hint = "unlock it with: tool --unlock";
   shim::set_faults("C_Login:from=1:rv=0xa4");
   open();
@@ -324,7 +324,7 @@ TEST_F(LoginTest, APinSourceThatFailsIsAStateNotACrash) {
   EXPECT_EQ(shim::count("C_Login"), 0u);
 }
 
-TEST_F(LoginTest, Fault045_AHangInLoginHoldsUpNobodyBeyondTheDeadline) {
+TEST_F(LoginTest, Fault045_AHangInLoginBlocksNoCallBeyondTheDeadline) {
   profile_.deadline = std::chrono::milliseconds(150);
   shim::set_faults("C_Login:n=1:hang");
   open();

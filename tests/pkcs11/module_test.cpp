@@ -41,7 +41,7 @@ class ModuleTest : public TokenTest {
       try {
         status = work();
       } catch (const std::exception&) {
-        // The status says it.
+        // The exit status reports it.
       }
       ::_exit(status);
     }
@@ -117,7 +117,7 @@ TEST_F(ModuleTest, Fault037_AModuleThatForksInInitializeIsStartedAllTheSame) {
   EXPECT_TRUE(verifies(spki, sign_digest()));
 }
 
-TEST_F(ModuleTest, Fault037_AModuleThatHangsInInitializeHoldsUpNobodyBeyondTheDeadline) {
+TEST_F(ModuleTest, Fault037_AModuleThatHangsInInitializeBlocksNoCallBeyondTheDeadline) {
   profile_.deadline = std::chrono::milliseconds(150);
   shim::set_faults("C_Initialize:n=1:hang");
   open();
@@ -132,7 +132,7 @@ TEST_F(ModuleTest, Fault037_AModuleThatHangsInInitializeHoldsUpNobodyBeyondTheDe
 
 class MeddlingTest : public ModuleTest, public ::testing::WithParamInterface<const char*> {};
 
-TEST_P(MeddlingTest, Fault048_WhatTheModuleChangesInTheProcessIsPutBack) {
+TEST_P(MeddlingTest, Fault048_WhatTheModuleChangesInTheProcessIsRestored) {
   const auto handler = [](int) {};
   std::signal(SIGTERM, handler);
   const mode_t mask = ::umask(0027);
@@ -164,7 +164,7 @@ TEST_F(ModuleTest, Fault049_ALeakingModuleIsSeenFromOutsideAndFailsNoOperation) 
   EXPECT_EQ(token_->status().recoveries, 0u);
 }
 
-TEST_F(ModuleTest, Fault051_AModuleReplacedWhileItRunsGoesOnAsItWas) {
+TEST_F(ModuleTest, Fault051_AModuleWhoseFileIsReplacedKeepsRunningUnchanged) {
   const auto file = hsm_.folder() / "module.so";
   std::filesystem::copy_file(profile_.modules.front(), file);
   std::filesystem::permissions(file, std::filesystem::perms(0755));
@@ -194,7 +194,7 @@ class WrongLengthTest : public ModuleTest, public ::testing::WithParamInterface<
   }
 };
 
-TEST_P(WrongLengthTest, Fault052_ASignatureOfAnotherLengthIsNoSignature) {
+TEST_P(WrongLengthTest, Fault052_ASignatureOfAnotherLengthIsRefused) {
   open_with_key();
   spoil("C_Sign");
   EXPECT_EQ(kind_of([&] { sign_digest(); }), Error::Kind::kOutput);
@@ -202,7 +202,7 @@ TEST_P(WrongLengthTest, Fault052_ASignatureOfAnotherLengthIsNoSignature) {
   EXPECT_TRUE(verifies(spki_, sign_digest()));
 }
 
-TEST_P(WrongLengthTest, Fault052_AnAttributeOfAnotherLengthIsNoPublicKeyAndNoMemory) {
+TEST_P(WrongLengthTest, Fault052_AnAttributeOfAnotherLengthIsRefused) {
   open_with_key();
   spoil("C_GetAttributeValue");
   EXPECT_ANY_THROW(token_->run([&](Session& session) { return read_public_key(session, id()); }));
@@ -210,7 +210,7 @@ TEST_P(WrongLengthTest, Fault052_AnAttributeOfAnotherLengthIsNoPublicKeyAndNoMem
       << "objects whose class cannot be read are not absent";
 }
 
-TEST_P(WrongLengthTest, Fault052_ASlotCountOfAnotherLengthIsNoAllocation) {
+TEST_P(WrongLengthTest, Fault052_ASlotCountOfAnotherLengthIsIgnoredOrRefused) {
   spoil("C_GetSlotList");
   open();
   // One slot more than there is, is passed over; the rest is refused by name.

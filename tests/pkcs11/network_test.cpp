@@ -127,7 +127,7 @@ TEST_F(NetworkHsmTest, Fault009_ASilentlyDroppedConnectionEndsTheCallAtItsDeadli
     return Error::Kind::kProfile;
   };
   auto asked = std::async(std::launch::async, kind);
-  // The call itself waits in the module, and is told of: others are answered.
+  // The call waits in the module and is reported as stuck; others are answered.
   EXPECT_TRUE(eventually([&] { return token_->status().stuck_calls == 1; }));
   EXPECT_EQ(asked.wait_for(std::chrono::seconds(0)), std::future_status::timeout);
   ::kill(-server_, SIGCONT);

@@ -61,14 +61,14 @@ TEST_P(WantOfSessionsTest, Fault012_SessionCountShrinksThePoolAndItGrowsAgain) {
 // 0x7 is entry 14: the wrong code for the same thing.
 INSTANTIATE_TEST_SUITE_P(Codes, WantOfSessionsTest, ::testing::Values("0xb1", "0x7"));
 
-TEST_F(SessionPoolTest, Fault014_ArgumentsBadOnTheFirstSessionIsNoWantOfSessions) {
+TEST_F(SessionPoolTest, Fault014_ArgumentsBadOnTheFirstSessionIsNotASessionLimit) {
   open();
   shim::set_faults("C_OpenSession:from=1:rv=0x7");
   EXPECT_EQ(kind_of([&] { token_->run([](Session&) {}); }), Error::Kind::kRv);
   EXPECT_EQ(token_->status().sessions_limit, profile_.sessions);
 }
 
-TEST_F(SessionPoolTest, Fault011_ABurstWaitsInOrderAndTheRestIsToldBusy) {
+TEST_F(SessionPoolTest, Fault011_ABurstWaitsInOrderAndTheRestGetsBusy) {
   profile_.sessions = 1;
   profile_.queue = 3;
   profile_.deadline = std::chrono::seconds(30);
@@ -94,7 +94,7 @@ TEST_F(SessionPoolTest, Fault011_ABurstWaitsInOrderAndTheRestIsToldBusy) {
   EXPECT_EQ(order, (std::vector<int>{0, 1, 2}));
 }
 
-TEST_F(SessionPoolTest, Fault010_ACallThatHangsIsCountedAndOthersGoOn) {
+TEST_F(SessionPoolTest, Fault010_ACallThatHangsIsCountedAndOthersContinue) {
   profile_.sessions = 2;
   profile_.deadline = std::chrono::seconds(1);  // the other one signs within it
   open();
@@ -109,7 +109,7 @@ TEST_F(SessionPoolTest, Fault010_ACallThatHangsIsCountedAndOthersGoOn) {
   EXPECT_EQ(token_->status().stuck_calls, 0u);
 }
 
-TEST_F(SessionPoolTest, Fault010_WhenEverySessionIsStuckCallersAreToldAtOnce) {
+TEST_F(SessionPoolTest, Fault010_WhenEverySessionIsStuckCallersFailAtOnce) {
   profile_.sessions = 1;
   profile_.deadline = std::chrono::seconds(1);  // a key is made within it
   open();

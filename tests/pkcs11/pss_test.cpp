@@ -43,7 +43,7 @@ TEST_F(PssTest, Fault067_SaltAndMaskAreThoseOfTheDigest) {
   }
 }
 
-TEST_F(PssTest, Fault067_ATokenThatRefusesTheParametersSaysSoAndNothingElseIsSigned) {
+TEST_F(PssTest, Fault067_ATokenThatRefusesTheParametersIsReportedAndNothingElseIsSigned) {
   open_with_key();
   shim::reset_counts();
   for (const char* code : {"0x70", "0x71"}) {

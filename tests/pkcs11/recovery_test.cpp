@@ -143,7 +143,7 @@ TEST_F(RecoveryTest, Fault008_TheSerialOfAnotherTokenIsNotOurs) {
   EXPECT_EQ(shim::count("C_Login"), 0u);
 }
 
-TEST_F(RecoveryTest, Fault015_AFullTokenIsToldOnceAndNotAskedAgain) {
+TEST_F(RecoveryTest, Fault015_AFullTokenIsReportedOnceAndNotAskedAgain) {
   open_with_key();
   shim::set_faults("C_GenerateKeyPair:from=1:rv=0x31");
   EXPECT_EQ(kind_of([&] { generate_key(2); }), Error::Kind::kRv);
@@ -301,7 +301,7 @@ TEST_F(RecoveryTest, Fault059_ManyOtherObjectsAreListedAndPassedOver) {
   EXPECT_TRUE(verifies(spki_, sign_digest()));
 }
 
-TEST_F(RecoveryTest, Fault023_AChangeOfStateIsToldOnceWhateverIsQueued) {
+TEST_F(RecoveryTest, Fault023_AChangeOfStateIsReportedOnceForAnyNumberOfRequests) {
   options_.backoff_first = options_.backoff_most = std::chrono::hours(1);
   std::atomic<int> told{0};
   options_.on_state = [&](TokenState, const std::string&) { ++told; };

@@ -81,8 +81,8 @@ TEST_F(SessionLeakTest, Fault013_SessionsOpenInTheTokenNeverExceedThePoolUnderRa
   EXPECT_GE(shim::count("C_CloseSession"), static_cast<std::uint64_t>(all) / 2000);
 }
 
-// Real parts say how many there are: a token that gives three sessions and a wrong code for more.
-TEST_F(SessionLeakTest, Fault014_ArgumentsBadAfterAGoodSessionIsWantOfSessionsForNobodysRequest) {
+// A limit as real tokens have it: three sessions, and a wrong code for more.
+TEST_F(SessionLeakTest, Fault014_ArgumentsBadAfterAGoodSessionIsASessionLimitThatFailsNoRequest) {
   profile_.sessions = 8;
   open_with_key();  // the pool has one
   shim::set_faults("C_OpenSession:from=3:rv=0x7");
@@ -92,7 +92,7 @@ TEST_F(SessionLeakTest, Fault014_ArgumentsBadAfterAGoodSessionIsWantOfSessionsFo
   EXPECT_LE(status.sessions_open, 3u);
   EXPECT_EQ(status.recoveries, 0u);
   EXPECT_EQ(status.state, TokenState::kUp);
-  // Asked for in vain once, then not again before the pause is over: never per request.
+  // One failed attempt to open a session, then none before the pause ends: not one per request.
   EXPECT_LE(shim::count("C_OpenSession"), 2u + 8u);
 }
 

@@ -52,8 +52,8 @@ void fork_child() {
   ::waitpid(child, nullptr, 0);
 }
 
-// What a hostile module tries beside its work, each with what became of it in the log. `port` is
-// one of this host where somebody listens.
+// What a hostile module tries beside its work; the log gets the result of each attempt. A server
+// listens on `port` of this host.
 void reach(unsigned long port, void (*log)(const char*)) {
   const auto tell = [log](const char* what, bool done) {
     log((std::string("reach ") + what + (done ? " done" : " refused")).c_str());

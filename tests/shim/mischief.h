@@ -6,12 +6,12 @@ namespace keyagent::shim {
 
 // Changes umask, working directory, locale and signal handlers, and prints a PIN.
 void meddle();
-// Loses so many bytes and a descriptor.
+// Leaks `bytes` bytes and a descriptor.
 void leak(unsigned long bytes);
 // Forks a child that ends.
 void fork_child();
-// Connects to `port` of this host, reads, writes, starts a program and more. Each attempt is told
-// to `log` with what became of it.
+// Connects to `port` of this host, reads, writes, starts a program and more. `log` gets each
+// attempt and its result.
 void reach(unsigned long port, void (*log)(const char*));
 
 }  // namespace keyagent::shim

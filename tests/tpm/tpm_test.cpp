@@ -130,7 +130,7 @@ TEST_F(TpmTest, WhatATpmCannotDoIsRefusedByName) {
   EXPECT_TRUE(store_->list().empty());
 }
 
-TEST_F(TpmTest, X4_AsSourceOrTargetOfAKeyExchangeItSaysWhatItLacksBeforeAnythingIsSent) {
+TEST_F(TpmTest, X4_AsSourceOrTargetOfAKeyExchangeItReportsWhatItLacksBeforeAnythingIsSent) {
   store_->reconcile();
   make("exchange-identity", Purpose::kIdentity);
   const auto text_of = [&](const std::function<void()>& work) {
@@ -210,7 +210,7 @@ TEST_F(TpmTest, Fault024_AWrongPinIsSpentOnceHoweverOftenTheAgentStarts) {
   EXPECT_EQ(tpm_->open()->status().state, pkcs11::TokenState::kUp);
 }
 
-TEST_F(TpmTest, Fault027_ALockedPinIsAFinalStateWithItsCure) {
+TEST_F(TpmTest, Fault027_ALockedPinIsAFinalStateWithTheFix) {
   store_.reset();
   vault_.reset();
   token_.reset();

@@ -197,7 +197,7 @@ TEST_P(TransferTest, Fault093_AShorterKeyIsRefusedThoughItIsAsLongWhenWrapped) {
   EXPECT_EQ(keys_in_target(), before);
 }
 
-TEST_P(TransferTest, Fault090_AKeyThatWasNotBornExchangeableIsWrappedForNobody) {
+TEST_P(TransferTest, Fault090_AKeyThatWasNotCreatedExchangeableIsNeverWrapped) {
   const VaultKey key = make(*source_, Purpose::kStorage, KeyAlgorithm::kAes256);
   refusal(Code::kKeyState,
           [&] { source_->wrap_for(key.info.kid, exchange_.info.spki, OaepHash::kSha1); });
@@ -242,7 +242,7 @@ TEST_P(TransferTest, TheSameKeyAgainIsKnownByItsValueAndAnotherIsNot) {
       for_target(source_->wrap_for(other.info.kid, exchange_.info.spki, OaepHash::kSha1))));
 }
 
-TEST_P(TransferTest, ATokenThatRemovesNoPaddingItselfSaysSoBeforeAnythingIsSent) {
+TEST_P(TransferTest, ATokenWithoutTheOaepHashReportsItBeforeAnythingIsSent) {
   EXPECT_EQ(source_->missing_for_transfer(OaepHash::kSha1), "");
   EXPECT_EQ(source_->missing_for_transfer(OaepHash::kSha256), "CKM_RSA_PKCS_OAEP (SHA-256)");
   const VaultKey key = make_data_key();

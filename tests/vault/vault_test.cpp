@@ -116,12 +116,12 @@ TEST_F(VaultTest, Fault163_AWrongSignatureOfAnyAlgorithmIsWithheld) {
   }
 }
 
-TEST(Translate, OneTableSaysWhatAFaultOfTheTokenIs) {
+TEST(Translate, OneTableMapsFaultsOfTheTokenToErrorCodes) {
   using Kind = pkcs11::Error::Kind;
   const auto code = [](Kind kind, CK_RV rv = CKR_OK) {
     return translate(pkcs11::Error(kind, "text", rv)).code();
   };
-  // What `keyagent token probe` finds wrong is no fault that another attempt cures.
+  // A retry does not fix a problem that `keyagent token probe` finds.
   EXPECT_EQ(code(Kind::kOutput), Code::kIntegrity);
   EXPECT_EQ(code(Kind::kFull, CKR_DEVICE_MEMORY), Code::kTokenFull);
   EXPECT_EQ(code(Kind::kExists), Code::kExists);
@@ -133,7 +133,7 @@ TEST(Translate, OneTableSaysWhatAFaultOfTheTokenIs) {
 }
 
 // The control: what the guard keeps in leaves where a profile switches it off.
-TEST(VaultProfile, Fault163_WhereTheProfileSaysSoOnlyRsaIsVerified) {
+TEST(VaultProfile, Fault163_WhereTheProfileDisablesVerificationOnlyRsaIsVerified) {
   test::SoftHsm hsm;
   auto profile = hsm.shimmed_profile();
   EXPECT_TRUE(pkcs11::Profile{}.verify_signatures) << "the default";
