@@ -81,7 +81,7 @@ TEST_F(HookTest, Fault036_ItInheritsNoFileAndNoEnvironment) {
   EXPECT_EQ(said.answer, Confirmation::Answer::kConfirmed) << said.text;
 }
 
-TEST_F(HookTest, OneThatIsNotThereIsAPeerFault) {
+TEST_F(HookTest, MissingHookIsAPeerFault) {
   keys::RekeyRecord rekey;
   rekey.name = KeyName("backup");
   try {

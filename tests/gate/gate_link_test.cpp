@@ -198,7 +198,7 @@ TEST_F(GateLinkTest, EnrollIsTheAdminsAndIsRecordedBeforeAndAfterWithoutItsToken
   for (const auto& line : lines) EXPECT_THAT(line, testing::Not(HasSubstr("canary")));
 }
 
-TEST_F(GateLinkTest, AgentWithoutALinkSaysSo) {
+TEST_F(GateLinkTest, AgentWithoutALinkAnswersUnsupported) {
   wire::Request request;
   request.mutable_link_status();
   EXPECT_EQ(ask(kAdmin, request).failure().code(), wire::UNSUPPORTED);

@@ -118,7 +118,7 @@ TEST_F(GateTaskTest, WhyReportsWhetherATaskOfAHandlerMayHaveACredential) {
   EXPECT_EQ(ask(kWorker, request).failure().code(), wire::USAGE);
 }
 
-TEST_F(GateTaskTest, AgentWithoutALinkSaysSo) {
+TEST_F(GateTaskTest, AgentWithoutALinkAnswersUnsupported) {
   EXPECT_EQ(ask(kWorker, take("deploy-web")).failure().code(), wire::UNSUPPORTED);
 }
 

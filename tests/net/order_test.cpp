@@ -172,7 +172,7 @@ class SharesTest : public testing::Test {
     for (const pid_t child : children_) ::waitpid(child, nullptr, 0);
     for (const int fd : {go_[0], done_[0], done_[1]}) ::close(fd);
   }
-  // Returns when all of them are connected, or were told that they are not.
+  // Returns when each of them is connected or refused.
   void hold_connections(uid_t uid, int count) {
     const pid_t child = ::fork();
     if (child == 0) {
@@ -285,7 +285,7 @@ TEST(Messages, Fault104_WhatMayFailOnABeatIsKnownFromItsBytes) {
   request.mutable_status();
   EXPECT_FALSE(of(request));
   request.mutable_sign()->set_message(std::string(5000, '\x82'));
-  EXPECT_FALSE(of(request)) << "what is inside a field is not looked at";
+  EXPECT_FALSE(of(request)) << "the contents of a field are ignored";
   request.mutable_decrypt()->set_key("k");
   EXPECT_TRUE(of(request));
   request.mutable_open()->set_envelope("e");

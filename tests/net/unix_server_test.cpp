@@ -133,7 +133,7 @@ TEST(UnixServer, WhatAHandlerKeepsForAConnectionEndsWithIt) {
   EXPECT_TRUE(eventually([&] { return tracer.use_count() == 2; }));
 }
 
-TEST(UnixServer, PeerOfAnotherProtocolIsToldInItsOwnWordsThatItsFrameIsTooLong) {
+TEST(UnixServer, TooLongFrameIsAnsweredInTheProtocolOfTheSocket) {
   Folder folder;
   const UnixServer server(listen_unix(folder.socket(), 0600, ""), 2, {}, echo(),
                           [](const Error&) { return copy_of(as_bytes("no")); });

@@ -111,7 +111,7 @@ std::string utf16(const std::string& text) {
   return out;
 }
 
-TEST_F(CertificateFile, Fault176_WhatIsAroundTheDataIsNoPartOfIt) {
+TEST_F(CertificateFile, Fault176_TextAroundTheDataIsIgnored) {
   const std::vector<Bytes> both{one_, two_};
   const std::string pem = certificate_pem(one_) + certificate_pem(two_);
   const std::string bags = "Bag Attributes\n    localKeyID: 01\nsubject=CN = leaf\n";
@@ -157,7 +157,7 @@ TEST_F(CertificateFile, Fault176_WhatItIsInsteadIsNamed) {
   OPENSSL_free(der);
 }
 
-TEST_F(CertificateFile, Fault176_ATrustBundleHasLimitsOfItsOwn) {
+TEST_F(CertificateFile, Fault176_ATrustBundleHasItsOwnLimits) {
   std::vector<Bytes> authorities;
   std::string bundle;
   for (int i = 0; i < 140; ++i) {

@@ -51,7 +51,7 @@ TEST_F(RequestTest, T2_HasItsNamesAndVerifies) {
   sk_X509_EXTENSION_pop_free(extensions, X509_EXTENSION_free);
 }
 
-TEST_F(RequestTest, WhatIsWrongWithANameIsSaid) {
+TEST_F(RequestTest, AnInvalidNameIsRefusedWithTheReason) {
   EXPECT_THAT(refusal({"CN=x", {}}), HasSubstr("must begin with '/'"));
   EXPECT_THAT(refusal({"/CN", {}}), HasSubstr("FIELD=VALUE"));
   EXPECT_THAT(refusal({"/XX=y", {}}), HasSubstr("no field 'XX'"));

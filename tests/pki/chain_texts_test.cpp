@@ -34,7 +34,7 @@ TEST(Chain, T3_EveryOrderOfAFileGivesTheSameChain) {
   EXPECT_EQ(orders, 120);
 }
 
-TEST(Chain, T3_ARefusalSaysWhichKeyAndWhatToDo) {
+TEST(Chain, T3_ARefusalNamesTheKeyAndTheFix) {
   const House house;
   const auto text = [](const Scene& scene) -> std::string {
     try {

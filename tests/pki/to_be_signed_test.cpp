@@ -43,7 +43,7 @@ struct SoftwareKey : test::KeyPair {
   }
 };
 
-TEST(ToBeSigned, Fault098_HandshakesAndTheKeysOwnRequestAreRecognised) {
+TEST(ToBeSigned, Fault098_HandshakesAndTheKeysOwnRequestAreRecognized) {
   const SoftwareKey key;
   EXPECT_EQ(recognise(tls13("TLS 1.3, server CertificateVerify"), key.spki()),
             ToBeSigned::kTls13CertificateVerify);

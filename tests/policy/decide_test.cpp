@@ -101,7 +101,7 @@ TEST(Decide, R5_TableOfDecisionsNamesTheDecidingRule) {
        {Action::kDestroy, "db-prod", "sign"},
        true,
        "operators"},
-      {"root has no privilege of its own",
+      {"root has no implicit privilege",
        user(0),
        {Action::kSign, "release", "sign"},
        false,
@@ -191,8 +191,8 @@ TEST(Decide, DecryptAndAgreeAreImpliedByNoOtherAction) {
   EXPECT_FALSE(decide(*policy, user(1001), {Action::kAgree, "mail", "transport"}).allowed);
 }
 
-// MISSION X6: a key leaves for no one whom a rule does not name.
-TEST(Decide, X6_ExportIsForThePeersOfARuleAndForNobodyElse) {
+// MISSION X6: a key is exported only to peers that a rule names.
+TEST(Decide, X6_ExportIsAllowedOnlyForThePeersOfARule) {
   const std::string a(43, 'A'), b(43, 'Q'), c(43, 'g');
   const auto policy = parse_policy(
       "rules:\n  - {name: all-but, allow: [open, sign, public, create, "
@@ -211,14 +211,14 @@ TEST(Decide, X6_ExportIsForThePeersOfARuleAndForNobodyElse) {
   EXPECT_EQ(rule_for(1002, Action::kExport, a), "default");
   EXPECT_EQ(rule_for(1001, Action::kImport, b), "all-but");
   EXPECT_EQ(rule_for(1001, Action::kImport, c), "not-c");
-  EXPECT_EQ(rule_for(1001, Action::kImport, ""), "all-but") << "an offer is for nobody yet";
-  EXPECT_EQ(rule_for(1001, Action::kPublic, ""), "all-but") << "peers say nothing of it";
+  EXPECT_EQ(rule_for(1001, Action::kImport, ""), "all-but") << "an offer has no peer yet";
+  EXPECT_EQ(rule_for(1001, Action::kPublic, ""), "all-but") << "peers do not limit it";
   EXPECT_THAT(decide(*policy, user(1001), {Action::kExport, "data.x", "storage", b}).reason,
               HasSubstr("with key data.x for " + b));
 }
 
-// Asked before a key is known: a deny of some keys takes nothing from the others.
-TEST(Decide, AllowsSomeLooksAtAllowRulesOfTheCallerOnly) {
+// Used before the key is known: a deny rule for some keys does not affect other keys.
+TEST(Decide, AllowsSomeUsesAllowRulesOfTheCallerOnly) {
   const auto policy = parse_policy(R"(rules:
   - {name: not-payroll, deny: [open], keys: ["payroll*"], who: {user: ["1001"]}}
   - {name: backups, allow: [open], keys: ["backup-*"], who: {user: ["1001"]}}
@@ -246,7 +246,7 @@ TEST(Decide, PatternsTakeLinearTime) {
       decide(Policy{{rule}}, user(1), {Action::kSign, std::string(62, 'a') + "b", "sign"}).allowed);
 }
 
-TEST(Principal, TextSaysWhoVouched) {
+TEST(Principal, TextNamesTheKindOfIdentityAndItsName) {
   EXPECT_EQ(user(1000).text(), "uid 1000");
   EXPECT_EQ(by(Principal::Voucher::kTls, "1000").text(), "tls:1000");
   EXPECT_EQ(by(Principal::Voucher::kInternal, "audit").text(), "internal:audit");

@@ -16,7 +16,7 @@ namespace keyagent::test {
 
 class MemoryGate {
  public:
-  // Whom it answers; everyone else is refused.
+  // The uid that it answers; all others are refused.
   static constexpr std::uint32_t kUid = 1000;
 
   PublicKeyInfo add(const std::string& name, Purpose purpose, KeyAlgorithm algorithm,

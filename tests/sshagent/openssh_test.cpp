@@ -330,7 +330,7 @@ class Confirmed : public OpenSsh {
   std::string asked() const { return read_text(host_.folder() / "asked"); }
 };
 
-TEST_F(Confirmed, KeySignsWhenTheProgramSaysYesAndItIsToldWhatAndForWhom) {
+TEST_F(Confirmed, KeySignsWhenTheProgramConfirmsAndItGetsTheKeyAndTheCaller) {
   ask_by("env | grep KEYAGENT | sort > asked; echo looks fine; exit 0\n");
   EXPECT_EQ(sign("free"), 0);
   EXPECT_EQ(asked(), "");
@@ -395,7 +395,7 @@ TEST_F(Confirmed, WithoutAProgramTheKeySignsNothing) {
   EXPECT_THAT(host_.audit(), HasSubstr("names no program"));
 }
 
-TEST_F(Confirmed, ProgramIsToldTheHostThatOneLogsInTo) {
+TEST_F(Confirmed, ProgramGetsTheHostOfTheLogin) {
   if (!sshd_there()) GTEST_SKIP() << "sshd is not installed (openssh-server)";
   ask_by("env | grep KEYAGENT_DESTINATION > asked; exit 0\n");
   const Sshd sshd(host_, host_.read("deploy.pub"));

@@ -39,7 +39,7 @@ TEST_F(SessionBind, SessionThatItsHostKeySignedIsRemembered) {
   bindings_.bind(message(host_, "hop one", true));
   EXPECT_TRUE(bindings_.forwarded());
   bindings_.bind(message(host_, "hop one", true));
-  EXPECT_EQ(bindings_.size(), 1u) << "the same again is no news";
+  EXPECT_EQ(bindings_.size(), 1u) << "a repeated binding adds nothing";
   bindings_.bind(message(other_, "hop two", true));
   bindings_.bind(message(rsa_, "hop three", false));
   EXPECT_EQ(bindings_.size(), 3u);

@@ -94,7 +94,7 @@ TEST_F(SshAgentTest, EachKindOfKeySigns) {
   EXPECT_EQ(gate_.signatures, 4);
 }
 
-TEST_F(SshAgentTest, KeyThatIsKnownIsStillJudgedEachTime) {
+TEST_F(SshAgentTest, KnownKeyIsStillCheckedEachTime) {
   EXPECT_TRUE(signs(ed_, 0));
   EXPECT_TRUE(signs(ed_, 0));
   EXPECT_TRUE(signs(ec_, 0)) << "another one";
@@ -265,7 +265,7 @@ class SshConfirmed : public SshAgentTest {
 TEST_F(SshConfirmed, KeySignsAfterAYesAndNotAfterANo) {
   send(sign_request(ec_, "data", 0));
   EXPECT_EQ(answers_.size(), 1u);
-  EXPECT_TRUE(asked_->questions.empty()) << "nobody wants to be asked for this key";
+  EXPECT_TRUE(asked_->questions.empty()) << "this key needs no confirmation";
   for (const bool yes : {true, false}) {
     send(sign_request(ed_, "data", 0));
     ASSERT_EQ(asked_->thens.size(), 1u);
@@ -284,7 +284,7 @@ TEST_F(SshConfirmed, KeySignsAfterAYesAndNotAfterANo) {
   }
 }
 
-TEST_F(SshConfirmed, NobodyIsAskedForWhoMayNotSign) {
+TEST_F(SshConfirmed, NoConfirmationIsRequestedForACallerThatMayNotSign) {
   gate_.may_sign = false;
   send(sign_request(ed_, "data", 0));
   EXPECT_EQ(answers_, std::vector<SecretBytes>{kFailed});

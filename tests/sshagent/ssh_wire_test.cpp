@@ -71,7 +71,7 @@ TEST(SshWire, WhatFollowsTheLastFieldIsRefused) {
   Reader reader(message);
   EXPECT_TRUE(reader.boolean());
   EXPECT_THROW(reader.finish(), Error);
-  EXPECT_THROW(reader.boolean(), Error) << "2 is no boolean";
+  EXPECT_THROW(reader.boolean(), Error) << "2 is not a boolean";
 }
 
 TEST(SshWire, NameIsShortAndPrintable) {

@@ -38,7 +38,7 @@ inline std::string run_command(const std::string& command) {
   return result.output;
 }
 
-// Can a process take mounts of its own? Not where its root folder is no mount, as in a chroot.
+// Whether a process can get private mounts: not when its root is not a mount point (a chroot).
 inline bool mounts_can_be_private() {
   return try_command("unshare -m true 2>&1").status == 0;
 }

@@ -31,7 +31,7 @@ inline Pkey load_key(OSSL_LIB_CTX* library, const std::string& uri) {
   return key;
 }
 
-// Signs something of its own and verifies it in software, with the public half alone. `digest`:
+// Signs random data and verifies the signature in software, with the public half alone. `digest`:
 // nullptr signs the message itself.
 inline bool signs_with(OSSL_LIB_CTX* library, EVP_PKEY* key, const char* digest = "SHA256") {
   using Digesting = std::unique_ptr<EVP_MD_CTX, decltype(&EVP_MD_CTX_free)>;

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
-// A certification authority with a key in this process's memory, for tests of who trusts whom.
+// A certification authority with a key in this process's memory, for tests of trust.
 
 #include <chrono>
 #include <memory>

@@ -59,8 +59,7 @@ TEST(AddressPlaces, Fault152_WhenAllPlacesAreTakenTheAddressWithTheMostLosesOne)
   EXPECT_EQ(places.size(), 5u);
 }
 
-TEST(AddressPlaces,
-     Fault152_AnAddressWhoseConnectionsAllWorkKeepsNobodyOutWhileAnotherHasAnIdleOne) {
+TEST(AddressPlaces, Fault152_AnIdleConnectionIsClosedBeforeWorkingOnesOfAnAddressWithMore) {
   AddressPlaces places(100, 4);
   Guest busy{Standing::kWorking}, idle{Standing::kKnownIdle};
   for (int i = 0; i < 3; ++i) places.enter("busy", busy);

@@ -129,7 +129,7 @@ TEST_F(Limits, Fault114_WhatIsTooLargeIsAnsweredAndEnded) {
               StartsWith("HTTP/1.1 200"));
 }
 
-TEST_F(Limits, WhatIsNoRequestIsAnswered) {
+TEST_F(Limits, MalformedRequestIsAnswered) {
   limited([](ServerOptions&) {});
   EXPECT_THAT(answer_to("\x01\x02 hello\r\n\r\n"), StartsWith("HTTP/1.1 400"));
   EXPECT_THAT(answer_to("GET / HTTP/1.1\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n"),
@@ -149,7 +149,7 @@ TEST_F(Limits, RequestsThatComeTogetherAreAnsweredInTurn) {
   EXPECT_LT(all.find("GET /1"), all.find("GET /2"));
 }
 
-TEST_F(Limits, WhoAsksBeforeSendingABodyIsTold) {
+TEST_F(Limits, ExpectContinueIsAnsweredBeforeTheBody) {
   limited([](ServerOptions&) {});
   auto one = raw();
   one.write("POST / HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\nContent-Length: 3\r\n\r\n");
@@ -175,7 +175,7 @@ TEST_F(Limits, Fault114_OneConnectionMoreThanAllowedEndsTheOldestIdleOne) {
   })) << last.text;
 }
 
-TEST_F(Limits, Fault127_AClientGivesUpOnAServerThatIsNotThere) {
+TEST_F(Limits, Fault127_AClientGivesUpOnAServerThatDoesNotRespond) {
   serve();
   auto one = client_options();
   keyagent::test::LossyProxy proxy({server_->port()});
@@ -188,7 +188,7 @@ TEST_F(Limits, Fault127_AClientGivesUpOnAServerThatIsNotThere) {
   EXPECT_EQ(refusal.code, Code::kPeer);
   EXPECT_THAT(refusal.text, HasSubstr("did not respond within 2000 ms"));
 
-  one.connect_timeout = 2000ms;  // takes connections, says nothing
+  one.connect_timeout = 2000ms;  // accepts connections, sends nothing
   EXPECT_THAT(refusal_of([&] { Client(library_, one).call("GET", "/", ""); }).text,
               HasSubstr("no handshake within 2000 ms"));
   one.url = "https://127.0.0.1:1";
@@ -200,7 +200,7 @@ TEST_F(Limits, Fault127_AClientGivesUpOnAServerThatIsNotThere) {
   }
 }
 
-TEST_F(Limits, AClosedStreamWritesToNobodyElsesSocket) {
+TEST_F(Limits, AClosedStreamDoesNotWriteToAReusedDescriptor) {
   serve();
   asio::io_context io;
   const auto mine = client_options();

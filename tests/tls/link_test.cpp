@@ -194,7 +194,7 @@ TEST_F(Links, Fault127_AResetEndsTheLinkOnBothSides) {
   EXPECT_NE(end_at_server(), "no end");
 }
 
-TEST_F(Links, Fault127_WhatNobodyTakesIsNotQueuedWithoutEnd) {
+TEST_F(Links, Fault127_MessagesThatThePeerDoesNotReadAreQueuedUpToALimit) {
   serve();
   keyagent::test::LossyProxy proxy({server_->port()});
   auto mine = client_options();

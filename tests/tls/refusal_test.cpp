@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// T5: everything that is wrong with the other side has its own code on the side that sees it, and
-// no session comes about. T6: who is refused learns it.
+// T5: each reason to refuse the peer has its own code at the side that refuses, and no session is
+// established. T6: the refused side learns the reason.
 
 #include <fstream>
 
@@ -82,7 +82,7 @@ class Refused : public Tls {
   std::atomic<int> served_{0};
 };
 
-TEST_F(Refused, T5_AServerIsRefusedByItsClientWithTheCodeOfWhatIsWrong) {
+TEST_F(Refused, T5_AServerIsRefusedByItsClientWithTheCodeOfTheReason) {
   EXPECT_EQ(by_client(identity("server", other_ca_, {})).code, Code::kPeerUntrusted);
   const auto expired = by_client(kExpired);
   EXPECT_EQ(expired.code, Code::kPeerExpired);
@@ -154,7 +154,7 @@ TEST_F(Refused, T5_ARevokedServerIsRefused) {
   EXPECT_EQ(by_client(mine, &settings).code, Code::kPeerRevoked) << "an old list still counts";
 }
 
-TEST_F(Refused, Fault130_AnOldListOrNoneOfTheIssuerRefusesNobodyElse) {
+TEST_F(Refused, Fault130_AnExpiredOrForeignOrEmptyListRefusesNoServer) {
   serve();
   auto mine = client_options();
   for (const auto& list : {ca_.revoke({}, std::chrono::system_clock::now() - 1h),
@@ -164,7 +164,7 @@ TEST_F(Refused, Fault130_AnOldListOrNoneOfTheIssuerRefusesNobodyElse) {
   }
 }
 
-TEST_F(Refused, T6_AClientIsRefusedByItsServerWithTheCodeOfWhatIsWrongAndLearnsIt) {
+TEST_F(Refused, T6_AClientIsRefusedByItsServerWithTheCodeOfTheReasonAndLearnsIt) {
   EXPECT_EQ(by_server(identity("client", other_ca_, {}), trust()).code, Code::kPeerUntrusted);
   const auto expired = by_server(kExpired);
   EXPECT_EQ(expired.code, Code::kPeerExpired);
@@ -189,11 +189,11 @@ TEST_F(Refused, T5_WithoutACertificateOnlyWhereThatIsAllowed) {
   mine.identity = identity("client", other_ca_, {});
   EXPECT_EQ(refusal_of([&] { Client(library_, mine).call("GET", "/", ""); }).code,
             Code::kRefusedByPeer)
-      << "one that is shown is judged";
+      << "a certificate that is presented is checked";
   EXPECT_EQ(server_refusal().code, Code::kPeerUntrusted);
 }
 
-TEST_F(Refused, T5_WithoutAnAnchorNobodyIsTrusted) {
+TEST_F(Refused, T5_WithoutAnAnchorNoServerIsTrusted) {
   ClientOptions settings;
   EXPECT_EQ(by_client(identity("server"), &settings).code, Code::kPeerUntrusted);
 }
@@ -256,7 +256,7 @@ TEST_F(Refused, T5_WhatWasChangedOnTheWayIsNeverServedOrBelieved) {
   EXPECT_EQ(client().call("GET", "/", "").status, 200);
 }
 
-TEST_F(Refused, ThisSidesOwnKeyThatMayNotSignIsNamedHereAndIsNoFaultOfThePeer) {
+TEST_F(Refused, ALocalKeyThatMayNotSignIsReportedHereAndNotAsAFaultOfThePeer) {
   serve();
   auto one = client();
   backend_->denied = true;

@@ -90,7 +90,7 @@ TEST_F(Session, AnErrorOfTheHandlerReachesTheCaller) {
     EXPECT_STREQ(error.what(), "not for \"you\"");
     EXPECT_EQ(error.kid(), "kid-4711");
   }
-  EXPECT_EQ(one.call("GET", "/", "").status, 200) << "the connection goes on";
+  EXPECT_EQ(one.call("GET", "/", "").status, 200) << "the connection stays open";
 }
 
 TEST_F(Session, RsaKeysServeAndAuthenticateInBothVersions) {

@@ -37,7 +37,7 @@ Refusal refusal_of(Work&& work) {
   return {};
 }
 
-// Looks again and again, for as long as a slow machine may need.
+// Polls the condition for up to 60 s, which is enough for a slow machine.
 inline bool eventually(const std::function<bool()>& condition) {
   const auto until = std::chrono::steady_clock::now() + 60s;
   while (!condition()) {

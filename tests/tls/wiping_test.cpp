@@ -17,7 +17,7 @@
 namespace keyagent::tls::test {
 namespace {
 
-// A secret that this process has only masked, until it is asked for.
+// A secret that this process stores only masked, until append_to() is called.
 class Canary {
  public:
   // REQUIRES: `to` has room for it, and is wiped by its owner.

@@ -82,7 +82,7 @@ TEST(FrameReader, Fault114_AnnouncedLengthTakesNoMoreThanOneFrameOfMemory) {
   EXPECT_LE(reader.space(4096).size(), kMaxFrame + 4096);
 }
 
-TEST(FrameReader, RestGoesOnInAnotherReaderAndTheFrameStays) {
+TEST(FrameReader, RestContinuesInAnotherReaderAndTheFrameStays) {
   FrameReader reader;
   auto stream = frame_of(10, 0xaa);
   const auto second = frame_of(20, 0xbb);

@@ -32,7 +32,7 @@ TEST(Messages, RequestSurvivesTheWay) {
   EXPECT_EQ(back.sign().key(), "release");
 }
 
-TEST(Messages, Fault115_BytesThatAreNoMessageAreRefused) {
+TEST(Messages, Fault115_MalformedBytesAreRefused) {
   Request request;
   EXPECT_FALSE(parse(Bytes(64, 0xff), request));
 }
@@ -59,7 +59,7 @@ TEST(Messages, WipeOverwritesWhatWasDecryptedAndAgreedOn) {
   for (const char* place : places) EXPECT_EQ(std::string(place + 1, 99), std::string(99, '\0'));
 }
 
-TEST(Messages, WipeLeavesNoCredentialAnswerOrEnrolmentTokenBehind) {
+TEST(Messages, WipeLeavesNoCredentialAnswerOrEnrollmentTokenBehind) {
   const auto left = [](std::string& secret, const auto& wiped) {
     secret.assign(100, 'p');
     const char* where = secret.data();
