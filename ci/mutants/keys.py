@@ -88,9 +88,9 @@ MUTANTS = [
     ("no-retype-during-a-rekey", "agent/keys/retype.cpp", "if (under_way(*snapshot, name) != nullptr)", "if (false)", "key_store_test", "R7_AKeyThatIsPinned"),
     ("epoch-of-a-ledger-in-memory", "agent/keys/reconciliation.cpp", "  if (!ledger.read_only().empty()) return;\n  if (epoch", "  if (epoch", "key_store_test",
      "ReadOnlyLedger"),
-    ("cures-take-any-kid", "agent/keys/reconcile.cpp", "         as_argument(key.kid.text()) +", "         key.kid.text() +", "keys_test", "Fault164_TheCure"),
+    ("cures-take-any-kid", "agent/keys/reconcile.cpp", "         as_argument(key.kid.text()) +", "         key.kid.text() +", "keys_test", "Fault164_TheFix"),
     ("cures-of-ghosts-take-any-kid", "agent/keys/reconcile.cpp", '"keyagent key destroy " + as_argument(key.kid.text())', '"keyagent key destroy " + key.kid.text()', "keys_test",
-     "Fault164_TheCure"),
+     "Fault164_TheFix"),
     ("copy-of-the-ledger-in-the-runtime-directory", "agent/keys/ledger_copy.cpp", '      parents.push_back(std::string(run).substr(0, std::string(run).find(\':\')));\n', "      static_cast<void>(run);\n",
      "daemon_test", "Fault081_CopyOfTheLedger"),
 ]

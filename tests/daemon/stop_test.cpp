@@ -60,8 +60,8 @@ class DaemonStop : public testing::Test {
   AgentProcess agent_;
 };
 
-// The thread that looks at the limits each ten seconds asks the socket server for its figures,
-// while the stop waits for the thread that rekeys.
+// The thread that checks the limits every ten seconds reads the socket server's counters while the
+// stop waits for the thread that rekeys.
 TEST_F(DaemonStop, Fault010_WhatIsAskedDuringAStopIsStillThere) {
   hang_the_rekey();
   ASSERT_TRUE(wait_until([&] { return uptime() > 9000; }));

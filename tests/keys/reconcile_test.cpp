@@ -110,7 +110,7 @@ TEST(Reconcile, Fault164_DestroyingIsNotAdvisedWhenTheTokenHasNoneOfOurKeys) {
 }
 
 // A kid may begin with a dash, which would be read as an option.
-TEST(Reconcile, Fault164_TheCureOfEachKeyIsACommandThatTakesItsKid) {
+TEST(Reconcile, Fault164_TheFixOfEachKeyIsACommandThatTakesItsKid) {
   LedgerState ledger;
   ledger.keys = {pair_record("lost"), pair_record("here"), pair_record("ghost")};
   const std::string dashed = to_base64url(Bytes(32, 0xFB));
