@@ -8,4 +8,6 @@ MUTANTS = [
     ("wrong-signature-is-said", "agent/cli/commands/cmd_sign.cpp", "if (!good)", "if (false)", "cli_test", "ASignatureVerifies"),
     ("no-private-key-for-sealing", "agent/cli/commands/public_file.cpp", 'if (block.label.find("PRIVATE KEY") != std::string::npos)', "if (false)",
      "cli_test", "CliTest|EveryWrongInput"),
+    ("help-of-each-option", "agent/cli/instance/cmd_instance_exchange.cpp", '"re-encrypt the data with new keys after the import"', '"hours between recurring requests (24)"', "cli_test",
+     "Help.EachOption"),
 ]

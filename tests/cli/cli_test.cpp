@@ -391,32 +391,6 @@ TEST_F(CliTest, EveryWrongInputIsOneLineWithItsExitStatus) {
   }
 }
 
-// The command's own name and those of everything below it, as its help lists them.
-std::vector<std::string> commands_below(const std::string& command) {
-  std::vector<std::string> found{command};
-  std::istringstream help(try_command(std::string(KEYAGENT " ") + command + " --help").output);
-  bool listed = false;
-  for (std::string line; std::getline(help, line);) {
-    listed = !line.empty() && (listed || line == "Subcommands:");
-    if (!listed || !line.starts_with("  ") || line.starts_with("   ")) continue;
-    const auto name = line.substr(2, line.find(' ', 2) - 2);
-    for (const auto& each : commands_below(command + " " + name)) found.push_back(each);
-  }
-  return found;
-}
-
-TEST(Cli, EveryCommandsHelpHasAnExample) {
-  const auto commands = commands_below("");
-  for (const char* known : {" key certificate install", " instance", " instance credential put",
-                            " credential", " token change-pin", " completion"})
-    EXPECT_THAT(commands, testing::Contains(known));
-  for (const auto& command : commands) {
-    const auto result = try_command(std::string(KEYAGENT) + command + " --help");
-    EXPECT_EQ(result.status, 0) << command;
-    EXPECT_THAT(result.output, HasSubstr("Examples:")) << command;
-  }
-}
-
 TEST(Cli, CompletionScriptsParseAndKnowTheCommands) {
   EXPECT_THAT(try_command(KEYAGENT " kye list 2>&1").output, HasSubstr("did you mean 'key'"));
   EXPECT_THAT(try_command(KEYAGENT " key creat x 2>&1").output, HasSubstr("did you mean 'create'"));

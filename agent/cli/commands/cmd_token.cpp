@@ -202,17 +202,20 @@ void add_token_commands(CLI::App& app, Session& session) {
         return text.empty() || text.size() > 32 ? std::string("a label has 1 to 32 characters")
                                                 : std::string();
       });
-  init_command->add_option("--pin-source", init->pin, "file:/path (0400), prompt or fd:N");
-  init_command->add_option("--so-pin-source", init->so_pin, "file:/path (0400), prompt or fd:N");
+  init_command->add_option("--pin-source", init->pin,
+                           "the user PIN: file:/path (0400), prompt or fd:N");
+  init_command->add_option("--so-pin-source", init->so_pin,
+                           "the SO PIN: file:/path (0400), prompt or fd:N");
 
   auto probe = std::make_shared<TokenOptions>();
   auto* probe_command = add(
       *token, session, probe, "probe", "test every mechanism and try to extract a key",
       "  keyagent token probe --profile softhsm2 --state DIR --label ci --pin-source file:/DIR/pin",
       run_probe);
-  probe_command->add_option("--label", probe->label, "which token");
-  probe_command->add_option("--serial", probe->serial, "which token");
-  probe_command->add_option("--pin-source", probe->pin, "file:/path (0400), prompt or fd:N");
+  probe_command->add_option("--label", probe->label, "label of the token");
+  probe_command->add_option("--serial", probe->serial, "serial number of the token");
+  probe_command->add_option("--pin-source", probe->pin,
+                            "the user PIN: file:/path (0400), prompt or fd:N");
 
   auto change = std::make_shared<TokenOptions>();
   auto* change_command = add(*token, session, change, "change-pin",
@@ -220,8 +223,8 @@ void add_token_commands(CLI::App& app, Session& session) {
                              "  keyagent token change-pin --profile softhsm2 --state DIR --label "
                              "ci --pin-source file:/DIR/pin --new-pin-source file:/DIR/new",
                              run_change_pin);
-  change_command->add_option("--label", change->label, "which token");
-  change_command->add_option("--serial", change->serial, "which token");
+  change_command->add_option("--label", change->label, "label of the token");
+  change_command->add_option("--serial", change->serial, "serial number of the token");
   change_command->add_option("--pin-source", change->pin,
                              "the current PIN: file:/path (0400), prompt or fd:N");
   change_command->add_flag("--so", change->of_so, "change the SO PIN instead of the user PIN");
