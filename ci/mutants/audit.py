@@ -34,4 +34,5 @@ MUTANTS = [
      "Fault138|Fault157"),
     ("missing-checkpoint-file", "agent/audit/verify.cpp", "if (!beside_ && result_.checkpoints > excused) {", "if (false) {", "audit_verify_test",
      "Fault157"),
+    ("leftovers-of-the-audit-log", "agent/audit/audit_log.cpp", "    remove_leftovers(options.folder, kCheckpointName);\n", "", "daemon_test", "Fault041_WhatAKilledAgent"),
 ]

@@ -62,4 +62,8 @@ MUTANTS = [
      "R12_CountOfTheOldKeyStays"),
     ("spread-of-reconnections", "agent/link/instance_connection.cpp", "return most / 2 + most / 2 * draw.front() / 255;",
      "return most;", "link_state_test", "Fault135"),
+    ("leftovers-of-the-link", "agent/link/link_state.cpp", '  remove_leftovers(folder, "link.json");\n', "", "daemon_test", "Fault041_WhatAKilledAgent"),
+    ("leftovers-of-credentials", "agent/link/credentials.cpp", '  remove_leftovers(folder_, "");', "", "daemon_test", "Fault041_WhatAKilledAgent"),
+    ("leftovers-of-versions", "agent/link/credential_versions.cpp", '  remove_leftovers(state_folder, "credential-versions.json");\n', "", "daemon_test",
+     "Fault041_WhatAKilledAgent"),
 ]
