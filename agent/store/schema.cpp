@@ -139,7 +139,7 @@ const Migration kRecords = {
 
 // Requests for keys between instances. The words of a partial index's condition are those of the
 // queries in exchanges.cpp.
-const Migration kExchanges = {
+const Migration kExchangesBegin = {
     R"sql(INSERT INTO counters (name, value) VALUES ('exchanges', 0))sql",
     R"sql(CREATE TABLE peers (
       identity TEXT PRIMARY KEY, name TEXT NOT NULL, spki TEXT NOT NULL, url TEXT NOT NULL,
@@ -208,7 +208,7 @@ const Migration kLoginFailures = {
 };
 
 // What waits for a second person.
-const Migration kDecisions = {
+const Migration kDecisionsBegin = {
     R"sql(CREATE TABLE decisions (
       id TEXT PRIMARY KEY, kind TEXT NOT NULL, subject TEXT NOT NULL, request TEXT NOT NULL,
       precondition TEXT NOT NULL, state TEXT NOT NULL, requested_by TEXT NOT NULL,
@@ -233,8 +233,8 @@ const Migration kAuditCheckpoints = {
 };
 
 const Migration kAll[] = {
-    kFirst,       kTasks,    kReplicas,      kRecords,   kExchanges,     kCredentialRecords,
-    kEnrollments, kSessions, kLoginFailures, kDecisions, kAgentSessions, kAuditCheckpoints};
+    kFirst,       kTasks,    kReplicas,      kRecords,        kExchangesBegin, kCredentialRecords,
+    kEnrollments, kSessions, kLoginFailures, kDecisionsBegin, kAgentSessions,  kAuditCheckpoints};
 
 // The table that says which migrations ran is there before the first of them.
 void prepare(Sql& sql) {
