@@ -75,7 +75,7 @@ const Migration kFirst = {
 };
 
 // The words of a partial index's condition are those of the queries in tasks.cpp.
-const Migration kTasks = {
+const Migration kAddTasks = {
     R"sql(INSERT INTO counters (name, value) VALUES ('tasks', 0), ('task_pauses', 0))sql",
     R"sql(CREATE TABLE tasks (
       id TEXT PRIMARY KEY, number BIGINT NOT NULL, submit_key TEXT NOT NULL, digest TEXT NOT NULL,
@@ -101,7 +101,7 @@ const Migration kTasks = {
 };
 
 // Replicas: who has which agent's link, and what was in one replica's memory.
-const Migration kReplicas = {
+const Migration kAddReplicas = {
     R"sql(CREATE TABLE links (
       agent TEXT PRIMARY KEY, replica TEXT NOT NULL, session BIGINT NOT NULL,
       address TEXT NOT NULL, tls_version TEXT NOT NULL, serial TEXT NOT NULL,
@@ -115,7 +115,7 @@ const Migration kReplicas = {
 };
 
 // Data that are encrypted under data keys.
-const Migration kRecords = {
+const Migration kAddRecords = {
     R"sql(CREATE TABLE specifications (
       name TEXT PRIMARY KEY, access TEXT NOT NULL, created_by TEXT NOT NULL,
       changed_by TEXT NOT NULL, created BIGINT NOT NULL, changed BIGINT NOT NULL,
@@ -139,7 +139,7 @@ const Migration kRecords = {
 
 // Requests for keys between instances. The words of a partial index's condition are those of the
 // queries in exchanges.cpp.
-const Migration kExchangesBegin = {
+const Migration kAddExchanges = {
     R"sql(INSERT INTO counters (name, value) VALUES ('exchanges', 0))sql",
     R"sql(CREATE TABLE peers (
       identity TEXT PRIMARY KEY, name TEXT NOT NULL, spki TEXT NOT NULL, url TEXT NOT NULL,
@@ -176,10 +176,10 @@ const Migration kExchangesBegin = {
 };
 
 // A program that does not know it would take a credential whose value is a record for an empty one.
-const Migration kCredentialRecords = {};
+const Migration kAddCredentialRecords = {};
 
 // Agents that wait for a person have their own rows, one per key; older ones stay in `agents`.
-const Migration kEnrollments = {
+const Migration kAddEnrollments = {
     R"sql(ALTER TABLE enrolment_tokens ADD COLUMN inherit BIGINT NOT NULL DEFAULT 0)sql",
     R"sql(ALTER TABLE challenges ADD COLUMN address TEXT NOT NULL DEFAULT '')sql",
     R"sql(CREATE INDEX challenges_kind ON challenges (kind, address))sql",
@@ -196,19 +196,19 @@ const Migration kEnrollments = {
 };
 
 // Sessions with an idle limit. Those that began before have no time of their last use: they end.
-const Migration kSessions = {
+const Migration kAddSessions = {
     R"sql(DELETE FROM logins)sql",
     R"sql(ALTER TABLE logins ADD COLUMN used BIGINT NOT NULL DEFAULT 0)sql",
     R"sql(CREATE INDEX logins_user ON logins (user_name))sql",
 };
 
 // Failed logins are counted by address, in each replica's memory.
-const Migration kLoginFailures = {
+const Migration kAddLoginFailures = {
     R"sql(DROP TABLE login_failures)sql",
 };
 
 // What waits for a second person.
-const Migration kDecisionsBegin = {
+const Migration kAddDecisions = {
     R"sql(CREATE TABLE decisions (
       id TEXT PRIMARY KEY, kind TEXT NOT NULL, subject TEXT NOT NULL, request TEXT NOT NULL,
       precondition TEXT NOT NULL, state TEXT NOT NULL, requested_by TEXT NOT NULL,
@@ -218,13 +218,13 @@ const Migration kDecisionsBegin = {
 };
 
 // The last session value of each agent (sessions.cpp).
-const Migration kAgentSessions = {
+const Migration kAddAgentSessions = {
     R"sql(CREATE TABLE agent_sessions (
       agent TEXT PRIMARY KEY, enrolled BIGINT NOT NULL, value TEXT NOT NULL))sql",
 };
 
 // The newest checkpoint of each agent's audit log (audit_checkpoints.cpp).
-const Migration kAuditCheckpoints = {
+const Migration kAddAuditCheckpoints = {
     R"sql(CREATE TABLE audit_checkpoints (
       agent TEXT PRIMARY KEY, enrolled BIGINT NOT NULL, size BIGINT NOT NULL, hash TEXT NOT NULL,
       kid TEXT NOT NULL, body TEXT NOT NULL, noted BIGINT NOT NULL))sql",
@@ -232,9 +232,10 @@ const Migration kAuditCheckpoints = {
       WHERE revoked IS NOT NULL)sql",
 };
 
-const Migration kAll[] = {
-    kFirst,       kTasks,    kReplicas,      kRecords,        kExchangesBegin, kCredentialRecords,
-    kEnrollments, kSessions, kLoginFailures, kDecisionsBegin, kAgentSessions,  kAuditCheckpoints};
+const Migration kAll[] = {kFirst,          kAddTasks,         kAddReplicas,
+                          kAddRecords,     kAddExchanges,     kAddCredentialRecords,
+                          kAddEnrollments, kAddSessions,      kAddLoginFailures,
+                          kAddDecisions,   kAddAgentSessions, kAddAuditCheckpoints};
 
 // The table that says which migrations ran is there before the first of them.
 void prepare(Sql& sql) {
