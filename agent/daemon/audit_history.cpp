@@ -37,12 +37,13 @@ std::optional<audit::Anchor> parse(const std::string& text, const char* where) {
 }  // namespace
 
 AuditHistory::AuditHistory(audit::AuditLog& audit, keys::KeyStore& keys, vault::TokenVault& vault,
-                           std::filesystem::path folder, keys::EventSink tell)
+                           std::filesystem::path folder, keys::EventSink tell, const Clock& clock)
     : audit_(audit),
       keys_(keys),
       vault_(vault),
       folder_(std::move(folder)),
-      tell_(std::move(tell)) {}
+      tell_(std::move(tell)),
+      clock_(clock) {}
 
 audit::VerifyResult AuditHistory::verify(bool with_anchor, bool after_crash) const {
   audit::VerifyOptions options;
@@ -107,7 +108,7 @@ void AuditHistory::anchor(bool now) {
   const auto checkpoint = audit_.newest_checkpoint();
   {
     const std::lock_guard lock(mutex_);
-    const auto time = system_clock().now_steady();
+    const auto time = clock_.now_steady();
     if (!checked_ || !fault_.empty() || checkpoint.empty() || (!now && time < next_)) return;
     next_ = time + kBetween;
     const auto newest = audit::parse_external(checkpoint);
@@ -150,8 +151,11 @@ std::optional<std::string> AuditHistory::offer() {
 
 void AuditHistory::hear(const std::optional<std::string>& checkpoint) {
   const auto said = checkpoint ? audit::parse_external(*checkpoint) : std::nullopt;
-  if (checkpoint && !said)
-    return log_warning("audit", "the checkpoint that the instance keeps is not one");
+  if (checkpoint && !said) {
+    if (limiter_.admit("malformed"))
+      log_warning("audit", "the checkpoint that the instance keeps is not one");
+    return;
+  }
   const std::lock_guard lock(mutex_);
   heard_ = true;
   if (!said) {
@@ -178,6 +182,9 @@ void AuditHistory::compare() {
   {
     const std::lock_guard lock(mutex_);
     if (!checked_ || !instance_ || compared_) return;
+    const auto now = clock_.now_steady();
+    if (compared_at_ && now < *compared_at_ + kBetweenComparisons) return;
+    compared_at_ = now;
     said = instance_;
   }
   const auto result = verify(true, true);
@@ -186,7 +193,7 @@ void AuditHistory::compare() {
   if (!instance_ || instance_->size != said->size || instance_->hash != said->hash) return;
   compared_ = true;
   instance_fault_ = result.ok ? std::string() : result.text;
-  if (result.ok) return;
+  if (std::exchange(told_, instance_fault_) == instance_fault_ || result.ok) return;
   tell_({keys::KeyEvent::Weight::kAlarm,
          "audit.history",
          {},

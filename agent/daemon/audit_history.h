@@ -2,6 +2,7 @@
 #pragma once
 // Whether the audit log is still the one that its newest checkpoint was made of.
 
+#include <chrono>
 #include <filesystem>
 #include <mutex>
 #include <optional>
@@ -9,6 +10,8 @@
 #include <vector>
 
 #include "agent/audit/audit_log.h"
+#include "agent/base/clock.h"
+#include "agent/base/log_limiter.h"
 #include "agent/keys/key_store.h"
 #include "agent/keys/rekey_runner.h"
 #include "agent/vault/token_vault.h"
@@ -22,7 +25,8 @@ namespace keyagent::daemon {
 class AuditHistory {
  public:
   AuditHistory(audit::AuditLog& audit, keys::KeyStore& keys, vault::TokenVault& vault,
-               std::filesystem::path folder, keys::EventSink tell);
+               std::filesystem::path folder, keys::EventSink tell,
+               const Clock& clock = system_clock());
 
   // Once, when ledger and token agree and before the first checkpoint of this run.
   void check_at_start();
@@ -36,7 +40,11 @@ class AuditHistory {
   // For the link (link::AuditWitness). A log that lacks the instance's checkpoint offers none.
   std::optional<std::string> offer();
   void hear(const std::optional<std::string>& checkpoint);
-  // Looks for the checkpoint that the instance has said, once each; reads the whole log.
+  // The time between two comparisons: the instance must not cause a read of the whole log at each
+  // heartbeat.
+  static constexpr std::chrono::minutes kBetweenComparisons{5};
+  // Looks for the checkpoint that the instance has said, once each; reads the whole log. The first
+  // at once, the next when its time has come: that is then the newest that was said.
   void compare();
 
   std::vector<audit::Anchor> anchors() const;
@@ -51,6 +59,8 @@ class AuditHistory {
   vault::TokenVault& vault_;
   const std::filesystem::path folder_;
   const keys::EventSink tell_;
+  const Clock& clock_;
+  LogLimiter limiter_{clock_, kBetweenComparisons};
   mutable std::mutex mutex_;
   bool checked_ = false;                 // guarded by mutex_
   std::string fault_;                    // guarded by mutex_
@@ -58,7 +68,8 @@ class AuditHistory {
   // What the instance has. All guarded by mutex_.
   bool heard_ = false, compared_ = false;
   std::optional<audit::Anchor> instance_, offered_;
-  std::string instance_fault_;
+  std::string instance_fault_, told_;  // told_: by the last alarm
+  std::optional<SteadyTime> compared_at_;
   SteadyTime next_{};  // guarded by mutex_
 };
 

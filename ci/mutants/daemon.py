@@ -10,4 +10,8 @@ MUTANTS = [
      "if (false)", "daemon_test", "KeyOfAnotherDigest"),
     ("audit-anchor-from-the-instance", "agent/daemon/audit_history.cpp", "  if (instance_) out.push_back(*instance_);\n", "", "audit_anchor_test", "Fault138"),
     ("server-outlives-its-users", "agent/daemon/daemon.cpp", "  if (server) server->stop();", "  server.reset();", "daemon_test", "DaemonStop.Fault010_WhatIsAsked"),
+    ("comparisons-are-paced", "agent/daemon/audit_history.cpp", "if (compared_at_ && now < *compared_at_ + kBetweenComparisons) return;\n", "", "daemon_test", "Comparisons"),
+    ("same-history-fault-is-told-once", "agent/daemon/audit_history.cpp", "if (std::exchange(told_, instance_fault_) == instance_fault_ || result.ok) return;",
+     "if (result.ok) return;", "daemon_test", "Comparisons"),
+    ("malformed-checkpoints-are-paced", "agent/daemon/audit_history.cpp", 'if (limiter_.admit("malformed"))', "if (true)", "daemon_test", "Comparisons"),
 ]
