@@ -14,4 +14,8 @@ MUTANTS = [
     ("same-history-fault-is-told-once", "agent/daemon/audit_history.cpp", "if (std::exchange(told_, instance_fault_) == instance_fault_ || result.ok) return;",
      "if (result.ok) return;", "daemon_test", "Comparisons"),
     ("malformed-checkpoints-are-paced", "agent/daemon/audit_history.cpp", 'if (limiter_.admit("malformed"))', "if (true)", "daemon_test", "Comparisons"),
+    ("token-fault-is-no-check", "agent/daemon/audit_history.cpp", "    if (checked_) return;\n  }\n", "    if (std::exchange(checked_, true)) return;\n  }\n", "daemon_test",
+     "Comparisons"),
+    ("overtaken-comparison", "agent/daemon/audit_history.cpp",
+     "  if (!instance_ || instance_->size != said->size || instance_->hash != said->hash) return;\n", "", "daemon_test", "Comparisons"),
 ]

@@ -2,15 +2,21 @@
 // When the audit log is compared with the checkpoints that the token and the instance keep, on a
 // real token behind the shim (RELIABILITY 138, 157).
 
+#include <fcntl.h>
 #include <gmock/gmock.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
 #include <algorithm>
+#include <thread>
 
 #include "agent/audit/record.h"
 #include "agent/base/encoding.h"
+#include "agent/base/error.h"
 #include "agent/daemon/audit_history.h"
 #include "agent/daemon/checkpoint_signer.h"
 #include "tests/daemon/agent_process.h"
+#include "tests/support/code_of.h"
 #include "tests/support/fake_clock.h"
 #include "tests/support/shim_control.h"
 
@@ -19,6 +25,8 @@ namespace {
 
 using namespace std::chrono_literals;
 using testing::HasSubstr;
+
+constexpr const char* kAnchor = "audit-anchor";
 
 class Comparisons : public testing::Test {
  protected:
@@ -63,6 +71,34 @@ class Comparisons : public testing::Test {
   static std::string invented(std::uint64_t size, char digit = 'a') {
     return audit::format_external(size, std::string(64, digit), WallTime{},
                                   {"a-kid", "ES256", Bytes(64)});
+  }
+  // Comparing blocks as it reads the log, until `meanwhile` has been done.
+  void compare_and(const std::function<void()>& meanwhile) {
+    const auto path = folder() / "other" / audit::kLogName;
+    const auto text = test::read_text(path);
+    std::filesystem::remove(path);
+    ASSERT_EQ(::mkfifo(path.c_str(), 0600), 0);
+    std::thread comparing([this] { history_->compare(); });
+    int pipe = -1;
+    ASSERT_TRUE(test::wait_until(
+        [&] { return (pipe = ::open(path.c_str(), O_WRONLY | O_NONBLOCK | O_CLOEXEC)) >= 0; }));
+    meanwhile();
+    ASSERT_EQ(::write(pipe, text.data(), text.size()), static_cast<ssize_t>(text.size()));
+    ::close(pipe);
+    comparing.join();
+    std::filesystem::remove(path);
+    std::ofstream(path) << text;
+  }
+  // The history reads a copy of the log from now on.
+  void read_copy() {
+    read_ = folder() / "other";
+    std::filesystem::create_directory(read_);
+    for (const auto name : {audit::kLogName, audit::kCheckpointName})
+      std::filesystem::copy_file(folder() / name, read_ / name);
+    open();
+    sign();
+    history_->check_at_start();
+    ASSERT_TRUE(alarms_.empty()) << alarms_.front();
   }
 
   const test::SoftHsm hsm_;
@@ -130,6 +166,60 @@ TEST_F(Comparisons, Fault138_AnInstanceThatSendsNoCheckpointsCausesOneLineInFive
   EXPECT_EQ(lines(), 1);
   clock_.advance(AuditHistory::kBetweenComparisons);
   EXPECT_EQ(lines(), 1);
+}
+
+TEST_F(Comparisons, Fault157_ATokenFaultAtStartNeitherSkipsTheCheckNorReplacesTheTokensCopy) {
+  record();
+  sign();
+  history_->check_at_start();
+  record();
+  log_->checkpoint();
+  history_->anchor(true);
+  const auto kept = vault_.read_fact(kAnchor);
+  ASSERT_TRUE(kept);
+  history_.reset();
+  log_.reset();
+  std::filesystem::remove_all(folder());
+  open();
+  record();
+  test::shim::set_faults("C_FindObjectsInit:from=1:rv=0x30");
+  EXPECT_NE(code_of([&] { history_->check_at_start(); }), Code::kOk);
+  test::shim::clear();
+  ASSERT_TRUE(test::wait_until(
+      [&] { return code_of([&] { return vault_.read_fact(kAnchor); }) == Code::kOk; }));
+  record(20);
+  sign();
+  history_->anchor(true);
+  EXPECT_EQ(vault_.read_fact(kAnchor), kept) << "replaced before the log was checked";
+  EXPECT_TRUE(alarms_.empty());
+  history_->check_at_start();
+  ASSERT_EQ(alarms_.size(), 1u);
+  EXPECT_THAT(alarms_[0], HasSubstr("the checkpoint that the token keeps"));
+  history_->anchor(true);
+  EXPECT_EQ(vault_.read_fact(kAnchor), kept);
+}
+
+TEST_F(Comparisons, Fault138_ACheckpointThatIsSaidWhileTheLogIsReadIsComparedToo) {
+  record();
+  sign();
+  read_copy();
+  history_->hear(invented(1000));
+  compare_and([this] { history_->hear(invented(2000)); });
+  EXPECT_TRUE(alarms_.empty()) << "the instance has another one now";
+  clock_.advance(AuditHistory::kBetweenComparisons);
+  history_->compare();
+  ASSERT_EQ(alarms_.size(), 1u);
+  EXPECT_THAT(alarms_[0], HasSubstr("is of 2000 records"));
+}
+
+TEST_F(Comparisons, Fault138_AnInstanceThatForgetsItsCheckpointWhileTheLogIsReadIsNoAlarm) {
+  record();
+  sign();
+  read_copy();
+  history_->hear(invented(1000));
+  compare_and([this] { history_->hear(std::nullopt); });
+  EXPECT_TRUE(alarms_.empty());
+  EXPECT_EQ(history_->offer(), log_->newest_checkpoint());
 }
 
 }  // namespace
