@@ -66,6 +66,11 @@ TEST_P(UnitFiles, T11_ExposeLittle) {
   EXPECT_GT(std::atof(said.c_str() + number + 2), 0.0) << said;
 }
 
+TEST_P(UnitFiles, Fault083_BoundWhatTheyMayTakeFromTheHost) {
+  for (const char* bound : {"\nLimitCORE=0\n", "\nMemoryMax=", "\nTasksMax="})
+    EXPECT_THAT(text(), HasSubstr(bound));
+}
+
 TEST_P(UnitFiles, KeepTheCallersUidsApart) {
   EXPECT_THAT(text(), Not(HasSubstr("\nPrivateUsers=yes")));
 }

@@ -67,6 +67,20 @@ class InstanceFlood : public testing::Test {
     const auto entered = instance_.log_in("alice");
     ASSERT_EQ(entered.status, 0) << entered.output;
   }
+  // Its unit gives it twice the memory of this flood, and of what its default limits allow: for
+  // each agent a link of 37 KiB (scripts/bench --only-instance --agents 10000).
+  void expect_room_in_the_unit() const {
+    const auto unit = read_text(KEYAGENT_SOURCE "/agent/instance/systemd/keyinstanced.service");
+    const auto at = unit.find("\nMemoryMax=");
+    ASSERT_NE(at, unit.npos);
+    ASSERT_EQ(unit.substr(unit.find_first_not_of("0123456789", at + 11), 2), "G\n");
+    const auto limit = std::stoul(unit.substr(at + 11)) << 20U;
+    const auto status = read_text("/proc/" + std::to_string(instance_.pid()) + "/status");
+    const auto peak = std::stoul(status.substr(status.find("VmHWM:") + 6));
+    constexpr std::size_t kLinks = 20000UL * 37;
+    EXPECT_LE(peak + kLinks, limit) << "the peak was " << peak << " KiB";
+    EXPECT_LE(2 * peak, limit) << "the peak was " << peak << " KiB";
+  }
   // The status of one request of a new connection.
   int ask(const std::string& from, const std::string& path, const Json& body) const {
     Stranger one(from, api_);
@@ -89,7 +103,7 @@ TEST_F(InstanceFlood, Fault151_Fault152_AgentsEnrollAndUsersLogInWhileStrangersF
   std::vector<Stranger> silent;
   for (const int port : {api_, instance_.agents_port()})
     for (int i = 0; i < 300; ++i) silent.emplace_back("127.0.0.2", port);
-  Flood handshakes, enrollments, passwords, names;
+  Flood handshakes, enrollments, passwords, names, bodies;
   handshakes.add([this] { return Stranger("127.0.0.3", api_).handshake() ? 200 : 0; });
   handshakes.add(
       [this] { return Stranger("127.0.0.3", instance_.agents_port()).handshake() ? 200 : 0; });
@@ -101,17 +115,21 @@ TEST_F(InstanceFlood, Fault151_Fault152_AgentsEnrollAndUsersLogInWhileStrangersF
     const auto name = "made-up-" + std::to_string(++n);
     return ask("127.0.0.6", "/v1/login", {{"user", name}, {"password", "wrong horse"}});
   });
+  // Nearly the largest that is read.
+  Json large = enrollment;
+  large["token"] = std::string(1000 << 10, 'x');
+  for (int i = 0; i < 4; ++i) bodies.add([&] { return ask("127.0.0.7", "/v1/enrolments", large); });
   for (int number = 1; number <= 15; ++number) {
     serve(number);
     if (HasFatalFailure()) break;
   }
   // Each of them was at it.
-  for (const auto* each : {&handshakes, &enrollments, &passwords, &names})
+  for (const auto* each : {&handshakes, &enrollments, &passwords, &names, &bodies})
     EXPECT_TRUE(wait_until([each] { return each->made > 100; }));
   // Some of them reach what they attack, or their limits were not tried.
   for (const auto* each : {&enrollments, &passwords, &names})
     EXPECT_TRUE(wait_until([each] { return each->answered > 10; }));
-  for (Flood* each : {&handshakes, &enrollments, &passwords, &names}) each->end();
+  for (Flood* each : {&handshakes, &enrollments, &passwords, &names, &bodies}) each->end();
   EXPECT_EQ(enrollments.refused, enrollments.made);
   EXPECT_EQ(passwords.refused, passwords.made);
   std::size_t open = 0;
@@ -120,6 +138,7 @@ TEST_F(InstanceFlood, Fault151_Fault152_AgentsEnrollAndUsersLogInWhileStrangersF
   EXPECT_THAT(read_text(instance_.log()), HasSubstr("its address has too many connections"));
   EXPECT_EQ(instance_.json("alice", "agents").at("agents").size(), 16u)
       << "no place of a stranger is left";
+  expect_room_in_the_unit();
 }
 
 TEST_F(InstanceFlood, Fault152_AnAgentHasFewLinksWithoutHelloAndLosesThem) {
