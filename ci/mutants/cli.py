@@ -10,4 +10,6 @@ MUTANTS = [
      "cli_test", "CliTest|EveryWrongInput"),
     ("help-of-each-option", "agent/cli/instance/cmd_instance_exchange.cpp", '"re-encrypt the data with new keys after the import"', '"hours between recurring requests (24)"', "cli_test",
      "Help.EachOption"),
+    ("leftovers-of-a-login", "agent/cli/instance/instance_client.cpp", "  remove_leftovers(path.parent_path(), path.filename().string(), std::chrono::hours(1));\n", "",
+     "instance_test", "Fault041_ALogin"),
 ]

@@ -56,6 +56,18 @@ class InstanceTest : public testing::Test {
   static inline InstanceProcess* instance_ = nullptr;
 };
 
+// The session is in it.
+TEST_F(InstanceTest, Fault041_ALoginRemovesWhatAKilledOneLeft) {
+  const auto old = instance_->work.path() / ".audit.json.AbC123",
+             fresh = instance_->work.path() / ".audit.json.Fresh1";
+  for (const auto& each : {old, fresh}) std::ofstream(each) << "session";
+  std::filesystem::last_write_time(
+      old, std::filesystem::file_time_type::clock::now() - std::chrono::hours(2));
+  ASSERT_EQ(instance_->log_in("audit").status, 0);
+  EXPECT_FALSE(std::filesystem::exists(old));
+  EXPECT_TRUE(std::filesystem::exists(fresh)) << "another login may be writing it";
+}
+
 TEST_F(InstanceTest, R2_ATokenIsGoodOnceAndNothingApprovesItself) {
   SimulatedAgent first(*instance_, "token-1"), second(*instance_, "token-2");
   const auto once = token();
