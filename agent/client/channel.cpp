@@ -13,6 +13,7 @@
 #include <cstring>
 #include <utility>
 
+#include "agent/base/mutex.h"
 #include "agent/wire/messages.h"
 
 namespace keyagent::client {
@@ -111,7 +112,7 @@ bool Channel::closed_while_idle() {
   const auto now = Now::now();
   if (now - used_.exchange(now) < 1s) return false;
   {
-    const std::lock_guard lock(mutex_);
+    const MutexLock lock(mutex_);
     if (reading_ || !waiters_.empty()) return false;
   }
   char byte = 0;
@@ -120,7 +121,7 @@ bool Channel::closed_while_idle() {
 }
 
 void Channel::fail(const std::string& why) {
-  std::lock_guard lock(mutex_);
+  MutexLock lock(mutex_);
   if (!broken_.exchange(true)) {
     why_ = why;
     ::shutdown(fd_.get(), SHUT_RDWR);
@@ -129,7 +130,7 @@ void Channel::fail(const std::string& why) {
 }
 
 void Channel::send(ByteView frame, SteadyTime deadline) {
-  std::lock_guard lock(send_mutex_);
+  MutexLock lock(send_mutex_);
   std::size_t done = 0;
   while (done < frame.size()) {
     const ssize_t count =
@@ -156,22 +157,24 @@ void Channel::send(ByteView frame, SteadyTime deadline) {
 wire::Response Channel::call(std::uint64_t id, ByteView frame, SteadyTime deadline) {
   Waiter mine;
   {
-    std::lock_guard lock(mutex_);
+    MutexLock lock(mutex_);
     waiters_[id] = &mine;
   }
   try {
     send(frame, deadline);
   } catch (...) {
-    std::lock_guard lock(mutex_);
+    MutexLock lock(mutex_);
     waiters_.erase(id);
     throw;
   }
-  std::unique_lock lock(mutex_);
+  MutexLock lock(mutex_);
   while (!mine.response && !broken_ && Now::now() < deadline) {
     if (reading_) {
-      mine.wake.wait_until(lock, deadline);
+      mine.wake.wait_until(mutex_, deadline);
     } else {
-      read_frames(lock, mine, deadline);
+      reading_ = true;
+      read_frames(mine, deadline);
+      reading_ = false;
     }
   }
   waiters_.erase(id);
@@ -182,12 +185,10 @@ wire::Response Channel::call(std::uint64_t id, ByteView frame, SteadyTime deadli
   throw Error(Code::kDeadline, "the agent did not respond within the deadline");
 }
 
-// REQUIRES: `lock` is held and no one reads. Returns, with the lock, when `mine` has its answer,
-// the connection broke or time is over.
-void Channel::read_frames(std::unique_lock<std::mutex>& lock, const Waiter& mine,
-                          SteadyTime deadline) {
-  reading_ = true;
-  lock.unlock();
+// As the one reader. Gives the mutex up meanwhile; returns when `mine` has its answer, the
+// connection broke or time is over.
+void Channel::read_frames(const Waiter& mine, SteadyTime deadline) {
+  const MutexPause pause(mutex_);
   std::string why;
   bool done = false;
   try {
@@ -198,7 +199,7 @@ void Channel::read_frames(std::unique_lock<std::mutex>& lock, const Waiter& mine
       if (count < 0 && errno != EAGAIN && errno != EINTR) why = std::strerror(errno);
       if (!why.empty()) break;
       if (count > 0) reader_.commit(static_cast<std::size_t>(count));
-      std::lock_guard inner(mutex_);
+      MutexLock inner(mutex_);
       while (const auto body = reader_.next()) deliver(*body);
       done = mine.response || broken_ || Now::now() >= deadline;
     }
@@ -207,8 +208,6 @@ void Channel::read_frames(std::unique_lock<std::mutex>& lock, const Waiter& mine
   }
   if (reader_.pending() == 0) reader_.reset();
   if (!why.empty()) fail(why);
-  lock.lock();
-  reading_ = false;
 }
 
 // The first wait of a call is one recv(2), ended by the socket's own timeout; later ones know how
@@ -226,7 +225,7 @@ ssize_t Channel::receive(std::span<std::uint8_t> room, SteadyTime deadline, bool
   return ::recv(fd_.get(), room.data(), room.size(), MSG_DONTWAIT);
 }
 
-// REQUIRES: mutex_ is held. An answer no one waits for anymore came after its deadline.
+// An answer no one waits for anymore came after its deadline.
 void Channel::deliver(ByteView body) {
   wire::Response response;
   if (!wire::parse(body, response)) throw Error(Code::kPeer, "the agent sent a malformed response");

@@ -5,7 +5,6 @@
 
 #include <atomic>
 #include <chrono>
-#include <condition_variable>
 #include <cstdint>
 #include <filesystem>
 #include <map>
@@ -14,6 +13,7 @@
 
 #include "agent/base/disk.h"
 #include "agent/base/error.h"
+#include "agent/base/mutex.h"
 #include "agent/client/root_folder.h"
 #include "agent/wire/frame.h"
 #include "agent/wire/keyagent.pb.h"
@@ -50,28 +50,28 @@ class Channel {
 
  private:
   struct Waiter {
-    std::condition_variable wake;
+    CondVar wake;
     std::optional<wire::Response> response;
   };
 
   void send(ByteView frame, SteadyTime deadline);
-  void read_frames(std::unique_lock<std::mutex>& lock, const Waiter& mine, SteadyTime deadline);
+  void read_frames(const Waiter& mine, SteadyTime deadline) REQUIRES(mutex_);
   ssize_t receive(std::span<std::uint8_t> room, SteadyTime deadline, bool first);
-  void deliver(ByteView body);
+  void deliver(ByteView body) REQUIRES(mutex_);
   void fail(const std::string& why);
 
   Fd fd_;
   const std::chrono::milliseconds patience_;  // what SO_RCVTIMEO is set to
   const int process_;
-  std::mutex send_mutex_;
+  Mutex send_mutex_;
   std::atomic<bool> broken_{false};
   std::atomic<SteadyTime> used_{std::chrono::steady_clock::now()};
-  std::mutex mutex_;
-  std::map<std::uint64_t, Waiter*> waiters_;  // guarded by mutex_
-  bool reading_ = false;                      // someone is the reader; guarded by mutex_
-  std::string why_;                           // of broken_; guarded by mutex_
-  std::optional<Error> refusal_;  // the agent's word on the connection; guarded by mutex_
-  wire::FrameReader reader_{wire::kMaxAnswer};  // the reader's
+  Mutex mutex_;
+  std::map<std::uint64_t, Waiter*> waiters_ GUARDED_BY(mutex_);
+  bool reading_ GUARDED_BY(mutex_) = false;          // someone is the reader
+  std::string why_ GUARDED_BY(mutex_);               // of broken_
+  std::optional<Error> refusal_ GUARDED_BY(mutex_);  // the agent's word on the connection
+  wire::FrameReader reader_{wire::kMaxAnswer};       // the reader's
 };
 
 }  // namespace keyagent::client

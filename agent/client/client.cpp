@@ -5,12 +5,12 @@
 
 #include <atomic>
 #include <cstdlib>
-#include <mutex>
 #include <optional>
 #include <system_error>
 #include <utility>
 
 #include "agent/base/error.h"
+#include "agent/base/mutex.h"
 #include "agent/client/channel.h"
 #include "agent/wire/messages.h"
 
@@ -26,12 +26,12 @@ struct Client::Impl {
   Options options;
   std::optional<RootFolder> root;
   std::atomic<std::uint64_t> next_id{1};
-  std::mutex mutex;
-  std::shared_ptr<Channel> current;  // guarded by mutex
+  Mutex mutex;
+  std::shared_ptr<Channel> current GUARDED_BY(mutex);
 
   // The open channel, or a new one.
   std::shared_ptr<Channel> channel(SteadyTime deadline) {
-    std::lock_guard lock(mutex);
+    MutexLock lock(mutex);
     if (current && current->process() != ::getpid()) {
       current->abandon();
       current.reset();

@@ -28,13 +28,13 @@ SecretBytes hash_of(ByteView passphrase, const Bytes& salt) {
 class AgentLock::PassphraseTurn {
  public:
   PassphraseTurn(AgentLock& locks, std::uint32_t uid) : locks_(locks), uid_(uid) {
-    const std::lock_guard guard(locks_.mutex_);
+    const MutexLock guard(locks_.mutex_);
     if (!locks_.hashing_.insert(uid).second)
       throw Error(Code::kBusy, "another passphrase of this uid is being checked");
   }
   PassphraseTurn(const PassphraseTurn&) = delete;
   ~PassphraseTurn() {
-    const std::lock_guard guard(locks_.mutex_);
+    const MutexLock guard(locks_.mutex_);
     locks_.hashing_.erase(uid_);
   }
 
@@ -44,7 +44,7 @@ class AgentLock::PassphraseTurn {
 };
 
 bool AgentLock::locked(std::uint32_t uid) const {
-  const std::lock_guard guard(mutex_);
+  const MutexLock guard(mutex_);
   return locks_.contains(uid);
 }
 
@@ -53,21 +53,21 @@ bool AgentLock::lock(std::uint32_t uid, ByteView passphrase) {
   const PassphraseTurn turn(*this, uid);
   Bytes salt = random_bytes(kSalt);
   SecretBytes hash = hash_of(passphrase, salt);
-  const std::lock_guard guard(mutex_);
+  const MutexLock guard(mutex_);
   return locks_.try_emplace(uid, Lock{std::move(salt), std::move(hash)}).second;
 }
 
 bool AgentLock::unlock(std::uint32_t uid, ByteView passphrase) {
   Bytes salt;
   {
-    const std::lock_guard guard(mutex_);
+    const MutexLock guard(mutex_);
     const auto found = locks_.find(uid);
     if (found == locks_.end()) return false;
     salt = found->second.salt;
   }
   const PassphraseTurn turn(*this, uid);
   const SecretBytes hash = hash_of(passphrase, salt);
-  const std::lock_guard guard(mutex_);
+  const MutexLock guard(mutex_);
   const auto found = locks_.find(uid);
   if (found == locks_.end() || !equal_secret(found->second.hash, hash)) return false;
   locks_.erase(found);

@@ -4,10 +4,10 @@
 
 #include <cstdint>
 #include <map>
-#include <mutex>
 #include <set>
 
 #include "agent/base/bytes.h"
+#include "agent/base/mutex.h"
 
 namespace keyagent::sshagent {
 
@@ -30,9 +30,9 @@ class AgentLock {
   };
   class PassphraseTurn;
 
-  mutable std::mutex mutex_;
-  std::map<std::uint32_t, Lock> locks_;  // guarded by mutex_
-  std::set<std::uint32_t> hashing_;      // guarded by mutex_
+  mutable Mutex mutex_;
+  std::map<std::uint32_t, Lock> locks_ GUARDED_BY(mutex_);
+  std::set<std::uint32_t> hashing_ GUARDED_BY(mutex_);
 };
 
 }  // namespace keyagent::sshagent

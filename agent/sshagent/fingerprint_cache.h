@@ -3,11 +3,11 @@
 // The kids of keys that were asked for before.
 
 #include <map>
-#include <mutex>
 #include <optional>
 #include <string>
 
 #include "agent/base/bytes.h"
+#include "agent/base/mutex.h"
 
 namespace keyagent::sshagent {
 
@@ -16,12 +16,12 @@ namespace keyagent::sshagent {
 class FingerprintCache {
  public:
   std::optional<std::string> kid(ByteView blob) const {
-    const std::lock_guard guard(mutex_);
+    const MutexLock guard(mutex_);
     const auto found = kids_.find(Bytes(blob.begin(), blob.end()));
     return found == kids_.end() ? std::nullopt : std::optional(found->second);
   }
   void remember(const Bytes& blob, const std::string& kid) {
-    const std::lock_guard guard(mutex_);
+    const MutexLock guard(mutex_);
     if (kids_.size() >= kMost) kids_.clear();
     kids_.emplace(blob, kid);
   }
@@ -29,8 +29,8 @@ class FingerprintCache {
  private:
   static constexpr std::size_t kMost = 4096;
 
-  mutable std::mutex mutex_;
-  std::map<Bytes, std::string> kids_;  // guarded by mutex_
+  mutable Mutex mutex_;
+  std::map<Bytes, std::string> kids_ GUARDED_BY(mutex_);
 };
 
 }  // namespace keyagent::sshagent

@@ -115,7 +115,7 @@ void HttpConnection::on_handshake(Step step) {
 
 void HttpConnection::established() {
   {
-    const std::lock_guard lock(server_.mutex);
+    const MutexLock lock(server_.mutex);
     peer_ = stream_->session().peer(address_);
   }
   wait_request();

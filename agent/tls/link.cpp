@@ -15,7 +15,7 @@ constexpr std::chrono::seconds kFarewell{3};
 // --- the queue
 
 bool LinkQueue::send(std::string text) {
-  const std::lock_guard lock(mutex_);
+  const MutexLock lock(mutex_);
   if (ended_ || closing_ || messages_.size() >= kLongestQueue) return false;
   messages_.push_back(std::move(text));
   if (session_ != nullptr) session_->wake();
@@ -23,21 +23,21 @@ bool LinkQueue::send(std::string text) {
 }
 
 void LinkQueue::close(const std::string& reason) {
-  const std::lock_guard lock(mutex_);
+  const MutexLock lock(mutex_);
   if (ended_ || closing_) return;
   closing_ = reason;
   if (session_ != nullptr) session_->wake();
 }
 
 void LinkQueue::attach(LinkSession* session) {
-  const std::lock_guard lock(mutex_);
+  const MutexLock lock(mutex_);
   session_ = session;
   ended_ = session == nullptr;
   if (ended_) messages_.clear();
 }
 
 std::optional<std::string> LinkQueue::next() {
-  const std::lock_guard lock(mutex_);
+  const MutexLock lock(mutex_);
   if (messages_.empty()) return std::nullopt;
   std::string text = std::move(messages_.front());
   messages_.pop_front();
@@ -45,12 +45,12 @@ std::optional<std::string> LinkQueue::next() {
 }
 
 std::optional<std::string> LinkQueue::closing() const {
-  const std::lock_guard lock(mutex_);
+  const MutexLock lock(mutex_);
   return closing_;
 }
 
 void LinkQueue::drop() {
-  const std::lock_guard lock(mutex_);
+  const MutexLock lock(mutex_);
   messages_.clear();
 }
 

@@ -4,7 +4,6 @@
 
 #include <deque>
 #include <functional>
-#include <mutex>
 
 #define BOOST_ERROR_CODE_HEADER_ONLY
 #include <boost/asio/steady_timer.hpp>
@@ -13,6 +12,7 @@
 #include <boost/beast/http/string_body.hpp>
 #include <boost/beast/websocket/stream.hpp>
 
+#include "agent/base/mutex.h"
 #include "agent/tls/server.h"
 #include "agent/tls/stream.h"
 
@@ -41,11 +41,11 @@ class LinkQueue final : public Link {
 
  private:
   const Peer peer_;
-  mutable std::mutex mutex_;
-  std::deque<std::string> messages_;
-  std::optional<std::string> closing_;
-  LinkSession* session_ = nullptr;
-  bool ended_ = false;
+  mutable Mutex mutex_;
+  std::deque<std::string> messages_ GUARDED_BY(mutex_);
+  std::optional<std::string> closing_ GUARDED_BY(mutex_);
+  LinkSession* session_ GUARDED_BY(mutex_) = nullptr;
+  bool ended_ GUARDED_BY(mutex_) = false;
 };
 
 // At most 123 bytes of whole UTF-8 characters (RFC 6455 §5.5).

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-#include <condition_variable>
 #include <deque>
 #include <thread>
 
+#include "agent/base/mutex.h"
 #include "agent/tls/dial.h"
 #include "agent/tls/link.h"
 
@@ -17,9 +17,11 @@ struct LinkClient::Impl {
     peer = stream.session().peer(address_of(stream.socket()));
     queue = std::make_shared<LinkQueue>(peer);
     LinkSink sink;
-    sink.opened = [this] { tell([this] { opened = true; }); };
-    sink.message = [this](std::string text) { tell([&] { messages.push_back(std::move(text)); }); };
-    sink.ended = [this](const Error& why) { tell([&] { ended = why; }); };
+    sink.opened = [this] { tell([this]() REQUIRES(mutex) { opened = true; }); };
+    sink.message = [this](std::string text) {
+      tell([&]() REQUIRES(mutex) { messages.push_back(std::move(text)); });
+    };
+    sink.ended = [this](const Error& why) { tell([&]() REQUIRES(mutex) { ended = why; }); };
     LinkLimits limits;
     limits.handshake = options.connect_timeout;
     limits.ping = options.ping_interval;
@@ -27,8 +29,8 @@ struct LinkClient::Impl {
     session->connect(parse_url(options.url).authority, path);
     io.restart();
     thread = std::thread([this] { io.run(); });
-    std::unique_lock lock(mutex);
-    changed.wait(lock, [this] { return opened || ended; });
+    MutexLock lock(mutex);
+    changed.wait(mutex, [this]() REQUIRES(mutex) { return opened || ended; });
     if (opened) return;
     const Error why = *ended;
     lock.unlock();
@@ -39,7 +41,7 @@ struct LinkClient::Impl {
 
   template <class Change>
   void tell(Change&& change) {
-    const std::lock_guard lock(mutex);
+    const MutexLock lock(mutex);
     change();
     changed.notify_all();
   }
@@ -51,11 +53,11 @@ struct LinkClient::Impl {
   std::shared_ptr<LinkSession> session;
   std::thread thread;
 
-  std::mutex mutex;
-  std::condition_variable changed;
-  bool opened = false;               // guarded by mutex
-  std::optional<Error> ended;        // guarded by mutex
-  std::deque<std::string> messages;  // guarded by mutex
+  Mutex mutex;
+  CondVar changed;
+  bool opened GUARDED_BY(mutex) = false;
+  std::optional<Error> ended GUARDED_BY(mutex);
+  std::deque<std::string> messages GUARDED_BY(mutex);
 };
 
 LinkClient::LinkClient(std::shared_ptr<Library> library, ClientOptions options,
@@ -67,8 +69,9 @@ LinkClient::LinkClient(std::shared_ptr<Library> library, ClientOptions options,
 LinkClient::~LinkClient() {
   asio::post(impl_->io, [session = impl_->session] { session->end("the peer is stopping"); });
   {
-    std::unique_lock lock(impl_->mutex);
-    impl_->changed.wait(lock, [this] { return impl_->ended.has_value(); });
+    MutexLock lock(impl_->mutex);
+    impl_->changed.wait(impl_->mutex,
+                        [this]() REQUIRES(impl_->mutex) { return impl_->ended.has_value(); });
   }
   impl_->io.stop();  // timers of the WebSocket may be left
   impl_->thread.join();
@@ -79,9 +82,10 @@ const Peer& LinkClient::peer() const {
 }
 
 std::optional<std::string> LinkClient::receive(std::chrono::milliseconds timeout) {
-  std::unique_lock lock(impl_->mutex);
-  impl_->changed.wait_for(lock, timeout,
-                          [this] { return !impl_->messages.empty() || impl_->ended; });
+  MutexLock lock(impl_->mutex);
+  impl_->changed.wait_for(impl_->mutex, timeout, [this]() REQUIRES(impl_->mutex) {
+    return !impl_->messages.empty() || impl_->ended;
+  });
   if (!impl_->messages.empty()) {
     std::string text = std::move(impl_->messages.front());
     impl_->messages.pop_front();
@@ -95,7 +99,7 @@ std::optional<std::string> LinkClient::receive(std::chrono::milliseconds timeout
 
 void LinkClient::send(const std::string& text) {
   if (impl_->queue->send(text)) return;
-  const std::lock_guard lock(impl_->mutex);
+  const MutexLock lock(impl_->mutex);
   if (impl_->ended) throw Error(*impl_->ended);
   throw Error(Code::kBusy, "the link's queue is full, or it is being closed");
 }

@@ -28,7 +28,7 @@ std::shared_ptr<const Context> Server::Impl::make(const Identity& identity,
 }
 
 std::shared_ptr<const Context> Server::Impl::current() const {
-  const std::lock_guard lock(mutex);
+  const MutexLock lock(mutex);
   return context;
 }
 
@@ -65,7 +65,7 @@ void Server::Impl::accept() {
 void Server::Impl::admit(asio::ip::tcp::socket socket) {
   std::size_t open = 0;
   {
-    const std::lock_guard lock(mutex);
+    const MutexLock lock(mutex);
     open = connections.size();
   }
   // Those that were told to end are still among them for a moment.
@@ -76,12 +76,12 @@ void Server::Impl::admit(asio::ip::tcp::socket socket) {
 }
 
 void Server::Impl::add(const std::shared_ptr<Connection>& connection) {
-  const std::lock_guard lock(mutex);
+  const MutexLock lock(mutex);
   connections.insert(connection);
 }
 
 void Server::Impl::remove(const std::shared_ptr<Connection>& connection) {
-  const std::lock_guard lock(mutex);
+  const MutexLock lock(mutex);
   connections.erase(connection);
   if (connections.empty()) emptied.notify_all();
 }
@@ -103,15 +103,16 @@ Server::~Server() {
     impl->pause.cancel();
     std::set<std::shared_ptr<Connection>> all;
     {
-      const std::lock_guard lock(impl->mutex);
+      const MutexLock lock(impl->mutex);
       all = impl->connections;
     }
     for (const auto& each : all) each->end("the server is stopping");
   });
   {
-    std::unique_lock lock(impl_->mutex);
+    MutexLock lock(impl_->mutex);
     // A connection that was accepted before `ending` is in the set: accept() adds in the io thread.
-    impl_->emptied.wait(lock, [&] { return impl_->connections.empty(); });
+    impl_->emptied.wait(impl_->mutex,
+                        [&]() REQUIRES(impl_->mutex) { return impl_->connections.empty(); });
   }
   impl_->workers.join();
   impl_->io.stop();  // timers of links may be left
@@ -124,7 +125,7 @@ std::uint16_t Server::port() const {
 
 void Server::use(Identity identity, Trust trust) {
   auto fresh = impl_->make(identity, trust);
-  const std::lock_guard lock(impl_->mutex);
+  const MutexLock lock(impl_->mutex);
   impl_->context.swap(fresh);
 }
 
@@ -132,7 +133,7 @@ std::size_t Server::end_sessions(const std::function<bool(const Peer&)>& which,
                                  const std::string& why) {
   std::vector<std::pair<std::shared_ptr<Connection>, Peer>> open;
   {
-    const std::lock_guard lock(impl_->mutex);
+    const MutexLock lock(impl_->mutex);
     for (const auto& each : impl_->connections) {
       if (each->peer() != nullptr) open.emplace_back(each, *each->peer());
     }

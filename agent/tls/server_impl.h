@@ -3,8 +3,6 @@
 // What a Server holds: one io thread for every socket, workers for handlers and handshakes, and the
 // connections.
 
-#include <condition_variable>
-#include <mutex>
 #include <set>
 #include <thread>
 
@@ -13,6 +11,7 @@
 #include <boost/asio/steady_timer.hpp>
 #include <boost/asio/thread_pool.hpp>
 
+#include "agent/base/mutex.h"
 #include "agent/tls/address_places.h"
 #include "agent/tls/context.h"
 #include "agent/tls/handshake_queue.h"
@@ -63,10 +62,10 @@ struct Server::Impl {
   AddressPlaces places{options.connections_per_address, options.connections};  // io thread only
   HandshakeQueue handshakes{std::max(1U, options.workers * 3 / 4)};            // io thread only
 
-  mutable std::mutex mutex;
-  std::condition_variable emptied;
-  std::shared_ptr<const Context> context;             // guarded by mutex
-  std::set<std::shared_ptr<Connection>> connections;  // guarded by mutex
+  mutable Mutex mutex;
+  CondVar emptied;
+  std::shared_ptr<const Context> context GUARDED_BY(mutex);
+  std::set<std::shared_ptr<Connection>> connections GUARDED_BY(mutex);
 
   asio::thread_pool workers;
   std::thread io_thread;

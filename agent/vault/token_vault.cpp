@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "agent/base/encoding.h"
+#include "agent/base/mutex.h"
 #include "agent/vault/boundary.h"
 #include "agent/vault/mechanisms.h"
 #include "pkcs11/error.h"
@@ -33,7 +34,7 @@ void require_cek_size(std::size_t size) {
 TokenVault::TokenVault(std::shared_ptr<pkcs11::Token> token) : token_(std::move(token)) {}
 
 TokenVault::Adopted TokenVault::find_adopted(const Kid& kid) const {
-  std::shared_lock lock(mutex_);
+  const SharedLock lock(mutex_);
   const auto found = keys_.find(kid);
   if (found == keys_.end()) {
     throw Error(Code::kKeyNotPresent, "no key " + kid.text() + " is in use by this agent",
@@ -65,12 +66,12 @@ void TokenVault::adopt(const VaultKey& key) {
                     key.info.name + "'s",
                 kid);
   }
-  std::unique_lock lock(mutex_);
+  MutexLock lock(mutex_);
   keys_[key.info.kid] = std::make_shared<const VaultKey>(key);
 }
 
 void TokenVault::forget(const Kid& kid) {
-  std::unique_lock lock(mutex_);
+  MutexLock lock(mutex_);
   keys_.erase(kid);
 }
 

@@ -5,12 +5,12 @@
 #include <map>
 #include <memory>
 #include <optional>
-#include <shared_mutex>
 #include <string>
 #include <vector>
 
 #include "agent/base/error.h"
 #include "agent/base/key_ops.h"
+#include "agent/base/mutex.h"
 #include "agent/vault/translate.h"
 #include "pkcs11/error.h"
 #include "pkcs11/object.h"
@@ -144,8 +144,8 @@ class TokenVault final : public KeyOps {
   bool blames_input(const pkcs11::Error& error) const;
 
   std::shared_ptr<pkcs11::Token> token_;
-  mutable std::shared_mutex mutex_;
-  std::map<Kid, Adopted> keys_;
+  mutable SharedMutex mutex_;
+  std::map<Kid, Adopted> keys_ GUARDED_BY(mutex_);
 };
 
 }  // namespace keyagent::vault

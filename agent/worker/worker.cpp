@@ -40,7 +40,7 @@ Worker::~Worker() {
   kill();
   std::map<Name, Place> places;
   {
-    const std::lock_guard lock(mutex_);
+    const MutexLock lock(mutex_);
     places.swap(places_);
   }
   for (auto& [name, place] : places) place.thread.join();
@@ -56,12 +56,11 @@ void Worker::kill() {
 }
 
 void Worker::use(WorkerConfig config) {
-  const std::lock_guard lock(mutex_);
+  const MutexLock lock(mutex_);
   config_ = std::make_shared<const WorkerConfig>(std::move(config));
   if (!draining_.raised()) open_places();
 }
 
-// REQUIRES mutex_.
 void Worker::open_places() {
   for (const auto& handler : config_->handlers) {
     for (unsigned i = 0; i < handler.parallel; ++i) {
@@ -76,7 +75,7 @@ void Worker::open_places() {
 }
 
 bool Worker::is_done() {
-  const std::lock_guard lock(mutex_);
+  const MutexLock lock(mutex_);
   for (const auto& [name, place] : places_) {
     if (!place.done) return false;
   }
@@ -84,14 +83,14 @@ bool Worker::is_done() {
 }
 
 std::size_t Worker::places() {
-  const std::lock_guard lock(mutex_);
+  const MutexLock lock(mutex_);
   std::size_t count = 0;
   for (const auto& handler : config_->handlers) count += handler.parallel;
   return count;
 }
 
 std::optional<HandlerConfig> Worker::current(const Name& name) {
-  const std::lock_guard lock(mutex_);
+  const MutexLock lock(mutex_);
   const HandlerConfig* handler = config_->find(name.first);
   if (!draining_.raised() && handler != nullptr && name.second < handler->parallel) return *handler;
   places_[name].done = true;
@@ -104,7 +103,7 @@ void Worker::serve(const Name& name) {
   while (const auto handler = current(name)) {
     std::chrono::milliseconds poll;
     {
-      const std::lock_guard lock(mutex_);
+      const MutexLock lock(mutex_);
       poll = config_->poll;
     }
     try {

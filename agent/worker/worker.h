@@ -5,10 +5,10 @@
 
 #include <map>
 #include <memory>
-#include <mutex>
 #include <string>
 #include <thread>
 
+#include "agent/base/mutex.h"
 #include "agent/client/client.h"
 #include "agent/worker/worker_config.h"
 #include "agent/worker/worker_handler.h"
@@ -36,19 +36,19 @@ class Worker {
  private:
   struct Place {
     std::thread thread;
-    bool done = false;  // guarded by mutex_
+    bool done = false;
   };
   using Name = std::pair<std::string, unsigned>;
-  void open_places();  // REQUIRES mutex_
+  void open_places() REQUIRES(mutex_);
   void serve(const Name& name);
   // nullopt: this place no longer exists.
   std::optional<HandlerConfig> current(const Name& name);
 
   client::Client agent_;
   Flag draining_, killed_;
-  std::mutex mutex_;
-  std::shared_ptr<const WorkerConfig> config_;  // guarded by mutex_
-  std::map<Name, Place> places_;                // guarded by mutex_
+  Mutex mutex_;
+  std::shared_ptr<const WorkerConfig> config_ GUARDED_BY(mutex_);
+  std::map<Name, Place> places_ GUARDED_BY(mutex_);
 };
 
 }  // namespace keyagent::worker

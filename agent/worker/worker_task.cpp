@@ -2,11 +2,11 @@
 #include "agent/worker/worker_task.h"
 
 #include <algorithm>
-#include <condition_variable>
 #include <thread>
 
 #include "agent/base/error.h"
 #include "agent/base/log.h"
+#include "agent/base/mutex.h"
 #include "agent/wire/messages.h"
 
 namespace keyagent::worker {
@@ -35,7 +35,7 @@ class LeaseRenewer {
   }
   ~LeaseRenewer() {
     {
-      const std::lock_guard lock(mutex_);
+      const MutexLock lock(mutex_);
       over_ = true;
       changed_.notify_all();
     }
@@ -45,8 +45,8 @@ class LeaseRenewer {
  private:
   // False: it is over.
   bool pause(BootTime time) {
-    std::unique_lock lock(mutex_);
-    return !changed_.wait_for(lock, time, [this] { return over_; });
+    const MutexLock lock(mutex_);
+    return !changed_.wait_for(mutex_, time, [this]() REQUIRES(mutex_) { return over_; });
   }
   void run() {
     const auto third = [this] {
@@ -71,9 +71,9 @@ class LeaseRenewer {
   LeaseGuard& leash_;
   const std::string who_;
   wire::Request request_;
-  std::mutex mutex_;
-  std::condition_variable changed_;
-  bool over_ = false;  // guarded by mutex_
+  Mutex mutex_;
+  CondVar changed_;
+  bool over_ GUARDED_BY(mutex_) = false;
   std::thread thread_;
 };
 

@@ -94,7 +94,7 @@ void ChangeNotifications::listen(Store::NotificationHandler look, std::chrono::m
 
 void ChangeNotifications::stop() {
   {
-    const std::lock_guard lock(mutex_);
+    const MutexLock lock(mutex_);
     ended_ = true;
   }
   wake({});
@@ -102,18 +102,18 @@ void ChangeNotifications::stop() {
 }
 
 void ChangeNotifications::wake(const std::string& what) {
-  const std::lock_guard lock(mutex_);
+  const MutexLock lock(mutex_);
   waiting_.insert(waiting_.size() < kMost ? what : std::string());
   ::eventfd_write(event_.get(), 1);
 }
 
 bool ChangeNotifications::ended() {
-  const std::lock_guard lock(mutex_);
+  const MutexLock lock(mutex_);
   return ended_;
 }
 
 std::set<std::string> ChangeNotifications::take() {
-  const std::lock_guard lock(mutex_);
+  const MutexLock lock(mutex_);
   eventfd_t count = 0;
   ::eventfd_read(event_.get(), &count);
   return std::exchange(waiting_, {});

@@ -3,12 +3,12 @@
 // Wake-ups between the replicas that share a store: hints where to look, which may be lost.
 
 #include <chrono>
-#include <mutex>
 #include <set>
 #include <string>
 #include <thread>
 
 #include "agent/base/disk.h"
+#include "agent/base/mutex.h"
 #include "agent/store/engine/dialect.h"
 #include "agent/store/store.h"
 
@@ -43,9 +43,9 @@ class ChangeNotifications {
   Store::NotificationHandler look_;
   std::chrono::milliseconds poll_{};
   std::thread thread_;
-  std::mutex mutex_;
-  std::set<std::string> waiting_;  // guarded by mutex_
-  bool ended_ = false;             // guarded by mutex_
+  Mutex mutex_;
+  std::set<std::string> waiting_ GUARDED_BY(mutex_);
+  bool ended_ GUARDED_BY(mutex_) = false;
 };
 
 }  // namespace keyagent::store
