@@ -10,7 +10,7 @@ Admission::Answer Admission::submit(Job job) {
   std::optional<Job> loser;
   bool queued = false;
   {
-    const std::lock_guard lock(mutex_);
+    const MutexLock lock(mutex_);
     if (running_ >= slots_ || !may_run(job)) {
       if (waiting_ >= queue_) drop_abandoned();
       if (waiting_ >= queue_) {
@@ -56,7 +56,7 @@ void Admission::work(Job job) {
     const std::uint32_t uid = job.uid;
     const bool slow = job.slow;
     job = {};
-    const std::lock_guard lock(mutex_);
+    const MutexLock lock(mutex_);
     end(uid, slow);
     if (!take_next(job)) return;
     begin(job);
@@ -64,9 +64,9 @@ void Admission::work(Job job) {
 }
 
 bool Admission::take_next(Job& job) {
-  const auto next = std::find_if(turns_.begin(), turns_.end(), [this](std::uint32_t uid) {
-    return may_run(jobs_.find(uid)->second.front());
-  });
+  const auto can_run = [this](std::uint32_t uid)
+                           REQUIRES(mutex_) { return may_run(jobs_.find(uid)->second.front()); };
+  const auto next = std::find_if(turns_.begin(), turns_.end(), can_run);
   if (next == turns_.end()) return false;
   const std::uint32_t uid = *next;
   turns_.erase(next);
@@ -109,12 +109,12 @@ std::optional<Admission::Job> Admission::displace(std::uint32_t by) {
 }
 
 std::size_t Admission::running() const {
-  const std::lock_guard lock(mutex_);
+  const MutexLock lock(mutex_);
   return running_;
 }
 
 std::size_t Admission::waiting() const {
-  const std::lock_guard lock(mutex_);
+  const MutexLock lock(mutex_);
   return waiting_;
 }
 

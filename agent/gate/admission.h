@@ -9,8 +9,9 @@
 #include <functional>
 #include <map>
 #include <memory>
-#include <mutex>
 #include <optional>
+
+#include "agent/base/mutex.h"
 
 namespace keyagent::gate {
 
@@ -45,22 +46,22 @@ class Admission {
  private:
   using Jobs = std::map<std::uint32_t, std::deque<Job>>;
 
-  bool may_run(const Job& job) const;             // REQUIRES mutex_
-  void begin(const Job& job);                     // REQUIRES mutex_
-  void end(std::uint32_t uid, bool slow);         // REQUIRES mutex_
-  bool take_next(Job& job);                       // REQUIRES mutex_
-  void drop_abandoned();                          // REQUIRES mutex_
-  std::optional<Job> displace(std::uint32_t by);  // REQUIRES mutex_
-  void remove_if_empty(Jobs::iterator jobs);      // REQUIRES mutex_
+  bool may_run(const Job& job) const REQUIRES(mutex_);
+  void begin(const Job& job) REQUIRES(mutex_);
+  void end(std::uint32_t uid, bool slow) REQUIRES(mutex_);
+  bool take_next(Job& job) REQUIRES(mutex_);
+  void drop_abandoned() REQUIRES(mutex_);
+  std::optional<Job> displace(std::uint32_t by) REQUIRES(mutex_);
+  void remove_if_empty(Jobs::iterator jobs) REQUIRES(mutex_);
   void work(Job job);
 
   const std::size_t slots_, queue_;
-  mutable std::mutex mutex_;
-  // All below are guarded by mutex_.
-  std::size_t running_ = 0, waiting_ = 0;
-  Jobs jobs_;                                  // never an empty deque
-  std::deque<std::uint32_t> turns_;            // the uids of jobs_, the next one first
-  std::map<std::uint32_t, std::size_t> slow_;  // slow jobs that run, by uid; never 0
+  mutable Mutex mutex_;
+  std::size_t running_ GUARDED_BY(mutex_) = 0, waiting_ GUARDED_BY(mutex_) = 0;
+  Jobs jobs_ GUARDED_BY(mutex_);                        // never an empty deque
+  std::deque<std::uint32_t> turns_ GUARDED_BY(mutex_);  // the uids of jobs_, the next one first
+  // Slow jobs that run, by uid; never 0.
+  std::map<std::uint32_t, std::size_t> slow_ GUARDED_BY(mutex_);
 };
 
 }  // namespace keyagent::gate

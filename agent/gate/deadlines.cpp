@@ -9,7 +9,7 @@ namespace keyagent::gate {
 using namespace std::chrono_literals;
 
 Deadlines::Handle Deadlines::add(SteadyTime when, std::function<void()> late) {
-  const std::lock_guard lock(mutex_);
+  const MutexLock lock(mutex_);
   entries_.push_back({when, std::move(late)});
   arm();
   return std::prev(entries_.end());
@@ -17,13 +17,13 @@ Deadlines::Handle Deadlines::add(SteadyTime when, std::function<void()> late) {
 
 void Deadlines::remove(Handle handle) {
   Entry gone;  // what it holds is released without the lock
-  const std::lock_guard lock(mutex_);
+  const MutexLock lock(mutex_);
   gone = std::move(*handle);
   entries_.erase(handle);
 }
 
 void Deadlines::stop() {
-  const std::lock_guard lock(mutex_);
+  const MutexLock lock(mutex_);
   stopped_ = true;
 }
 
@@ -38,7 +38,7 @@ void Deadlines::arm() {
 void Deadlines::sweep() {
   std::vector<std::function<void()>> late;
   {
-    const std::lock_guard lock(mutex_);
+    const MutexLock lock(mutex_);
     armed_ = false;
     if (stopped_) return;
     const auto now = clock_.now_steady();

@@ -6,9 +6,9 @@
 #include <functional>
 #include <list>
 #include <memory>
-#include <mutex>
 
 #include "agent/base/clock.h"
+#include "agent/base/mutex.h"
 
 namespace keyagent::gate {
 
@@ -33,14 +33,14 @@ class Deadlines : public std::enable_shared_from_this<Deadlines> {
   void stop();
 
  private:
-  void arm();  // REQUIRES mutex_
+  void arm() REQUIRES(mutex_);
   void sweep();
 
   const Clock& clock_;
   const Timer timer_;
-  std::mutex mutex_;
-  std::list<Entry> entries_;              // guarded by mutex_
-  bool armed_ = false, stopped_ = false;  // guarded by mutex_
+  Mutex mutex_;
+  std::list<Entry> entries_ GUARDED_BY(mutex_);
+  bool armed_ GUARDED_BY(mutex_) = false, stopped_ GUARDED_BY(mutex_) = false;
 };
 
 }  // namespace keyagent::gate

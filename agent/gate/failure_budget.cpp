@@ -16,7 +16,7 @@ std::size_t FailureBudget::allowance(const std::string& kid, SteadyTime now) con
 
 FailureBudget::Effect FailureBudget::count_failure(const std::string& caller,
                                                    const std::string& kid) {
-  const std::lock_guard lock(mutex_);
+  const MutexLock lock(mutex_);
   const auto now = clock_.now_steady();
   if (callers_.size() >= kMaxCallers && !callers_.contains({kid, caller})) make_room(now);
   auto& mine = callers_.try_emplace({kid, caller}, Count{now, 0}).first->second;
@@ -33,7 +33,7 @@ FailureBudget::Effect FailureBudget::count_failure(const std::string& caller,
 
 std::optional<SteadyTime> FailureBudget::paused_until(const std::string& caller,
                                                       const std::string& kid) const {
-  const std::lock_guard lock(mutex_);
+  const MutexLock lock(mutex_);
   const auto now = clock_.now_steady();
   const auto mine = callers_.find({kid, caller});
   if (mine == callers_.end() || !current(mine->second, now) ||
@@ -58,19 +58,19 @@ void FailureBudget::make_room(SteadyTime now) {
 }
 
 std::size_t FailureBudget::max() const {
-  const std::lock_guard lock(mutex_);
+  const MutexLock lock(mutex_);
   return max_;
 }
 
 void FailureBudget::reset(std::size_t max) {
-  const std::lock_guard lock(mutex_);
+  const MutexLock lock(mutex_);
   callers_.clear();
   keys_.clear();
   max_ = max;
 }
 
 std::vector<FailureBudget::Pause> FailureBudget::pauses() const {
-  const std::lock_guard lock(mutex_);
+  const MutexLock lock(mutex_);
   const auto now = clock_.now_steady();
   std::vector<Pause> result;
   for (const auto& [name, count] : callers_) {
@@ -81,7 +81,7 @@ std::vector<FailureBudget::Pause> FailureBudget::pauses() const {
 }
 
 std::map<std::string, SteadyTime> FailureBudget::strained() const {
-  const std::lock_guard lock(mutex_);
+  const MutexLock lock(mutex_);
   const auto now = clock_.now_steady();
   std::map<std::string, SteadyTime> result;
   for (const auto& [kid, count] : keys_) {

@@ -5,13 +5,13 @@
 #include <chrono>
 #include <cstddef>
 #include <map>
-#include <mutex>
 #include <optional>
 #include <string>
 #include <utility>
 #include <vector>
 
 #include "agent/base/clock.h"
+#include "agent/base/mutex.h"
 
 namespace keyagent::gate {
 
@@ -56,16 +56,16 @@ class FailureBudget {
   using Caller = std::pair<std::string, std::string>;  // kid, caller
 
   bool current(const Count& count, SteadyTime now) const { return now - count.since < kDay; }
-  bool is_strained(const std::string& kid, SteadyTime now) const;       // REQUIRES mutex_
-  std::size_t allowance(const std::string& kid, SteadyTime now) const;  // REQUIRES mutex_
-  void make_room(SteadyTime now);                                       // REQUIRES mutex_
+  bool is_strained(const std::string& kid, SteadyTime now) const REQUIRES(mutex_);
+  std::size_t allowance(const std::string& kid, SteadyTime now) const REQUIRES(mutex_);
+  void make_room(SteadyTime now) REQUIRES(mutex_);
 
   static constexpr std::size_t kMaxCallers = 4096;
   const Clock& clock_;
-  mutable std::mutex mutex_;
-  std::size_t max_;                    // guarded by mutex_
-  std::map<Caller, Count> callers_;    // guarded by mutex_
-  std::map<std::string, Count> keys_;  // guarded by mutex_; kids are our own, so it stays small
+  mutable Mutex mutex_;
+  std::size_t max_ GUARDED_BY(mutex_);
+  std::map<Caller, Count> callers_ GUARDED_BY(mutex_);
+  std::map<std::string, Count> keys_ GUARDED_BY(mutex_);  // kids are our own, so it stays small
 };
 
 }  // namespace keyagent::gate

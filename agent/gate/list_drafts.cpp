@@ -26,7 +26,7 @@ void ListDrafts::erase_old() {
 }
 
 void ListDrafts::forget_old() {
-  const std::lock_guard lock(mutex_);
+  const MutexLock lock(mutex_);
   erase_old();
 }
 
@@ -37,7 +37,7 @@ std::size_t ListDrafts::all_kept() const {
 }
 
 std::size_t ListDrafts::entries() const {
-  const std::lock_guard lock(mutex_);
+  const MutexLock lock(mutex_);
   return all_kept();
 }
 
@@ -49,7 +49,7 @@ std::vector<pki::Revoked> ListDrafts::take(const std::string& caller, const List
 
 void ListDrafts::add(const std::string& caller, const List& list,
                      std::vector<pki::Revoked> entries) {
-  const std::lock_guard lock(mutex_);
+  const MutexLock lock(mutex_);
   erase_old();
   auto all = take(caller, list);
   append(all, std::move(entries));
@@ -63,7 +63,7 @@ std::vector<pki::Revoked> ListDrafts::finish(const std::string& caller, const Li
                                              std::uint64_t total) {
   std::vector<pki::Revoked> all;
   if (total > 0) {
-    const std::lock_guard lock(mutex_);
+    const MutexLock lock(mutex_);
     erase_old();
     all = take(caller, list);
   }

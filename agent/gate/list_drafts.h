@@ -4,11 +4,11 @@
 
 #include <cstdint>
 #include <map>
-#include <mutex>
 #include <string>
 #include <vector>
 
 #include "agent/base/clock.h"
+#include "agent/base/mutex.h"
 #include "agent/pki/issuer.h"
 
 namespace keyagent::gate {
@@ -42,14 +42,14 @@ class ListDrafts {
     SteadyTime changed{};
     std::vector<pki::Revoked> entries;
   };
-  // Out of the map: the entries so far, none of another list. REQUIRES mutex_
-  std::vector<pki::Revoked> take(const std::string& caller, const List& list);
-  void erase_old();              // REQUIRES mutex_
-  std::size_t all_kept() const;  // REQUIRES mutex_
+  // Out of the map: the entries so far, none of another list.
+  std::vector<pki::Revoked> take(const std::string& caller, const List& list) REQUIRES(mutex_);
+  void erase_old() REQUIRES(mutex_);
+  std::size_t all_kept() const REQUIRES(mutex_);
 
   const Clock& clock_;
-  mutable std::mutex mutex_;
-  std::map<std::string, Draft> drafts_;  // by caller; guarded by mutex_
+  mutable Mutex mutex_;
+  std::map<std::string, Draft> drafts_ GUARDED_BY(mutex_);  // by caller
 };
 
 }  // namespace keyagent::gate

@@ -5,7 +5,7 @@ namespace keyagent::gate {
 
 void LostKeys::require_not_lost(const std::string& kid) {
   if (!any_) return;
-  const std::lock_guard lock(mutex_);
+  const MutexLock lock(mutex_);
   const auto loss = losses_.find(kid);
   if (loss == losses_.end()) return;
   const auto now = clock_.now_steady();
@@ -14,20 +14,20 @@ void LostKeys::require_not_lost(const std::string& kid) {
 }
 
 void LostKeys::lost(const std::string& kid, const Error& error) {
-  const std::lock_guard lock(mutex_);
+  const MutexLock lock(mutex_);
   losses_.insert_or_assign(kid, Loss{error, clock_.now_steady() + kPause});
   any_ = true;
 }
 
 void LostKeys::found(const std::string& kid) {
   if (!any_) return;
-  const std::lock_guard lock(mutex_);
+  const MutexLock lock(mutex_);
   losses_.erase(kid);
   any_ = !losses_.empty();
 }
 
 std::map<std::string, std::string> LostKeys::all() const {
-  const std::lock_guard lock(mutex_);
+  const MutexLock lock(mutex_);
   std::map<std::string, std::string> result;
   for (const auto& [kid, loss] : losses_) result[kid] = loss.error.what();
   return result;

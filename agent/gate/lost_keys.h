@@ -4,11 +4,11 @@
 
 #include <atomic>
 #include <map>
-#include <mutex>
 #include <string>
 
 #include "agent/base/clock.h"
 #include "agent/base/error.h"
+#include "agent/base/mutex.h"
 
 namespace keyagent::gate {
 
@@ -33,8 +33,8 @@ class LostKeys {
   };
   const Clock& clock_;
   std::atomic<bool> any_{false};  // so that a healthy agent takes no lock
-  mutable std::mutex mutex_;
-  std::map<std::string, Loss> losses_;  // guarded by mutex_
+  mutable Mutex mutex_;
+  std::map<std::string, Loss> losses_ GUARDED_BY(mutex_);
 };
 
 }  // namespace keyagent::gate

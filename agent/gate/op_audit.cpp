@@ -37,9 +37,9 @@ void run_audit_tail(Call& call) {
 }
 
 void run_audit_verify(Call& call) {
-  const std::unique_lock lock(call.state.verify_mutex, std::try_to_lock);
-  if (!lock)
+  if (!call.state.verify_mutex.try_lock())
     throw Error(Code::kBusy, "another verification of the audit log is running; try again");
+  const MutexLock lock(call.state.verify_mutex, std::adopt_lock);
   auto& services = call.state.services;
   audit::VerifyOptions options;
   const auto& external = call.request.audit_verify().external_checkpoint();

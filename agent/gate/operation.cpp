@@ -252,7 +252,7 @@ void KeyDescriber::describe(const keys::KeyRecord& record, wire::Key& key) const
 }
 
 std::optional<Kid> RecipientIndex::find(const keys::KeyStore& keys, const Bytes& key_id) {
-  const std::lock_guard lock(mutex_);
+  const MutexLock lock(mutex_);
   if (const auto epoch = keys.epoch(); epoch_ != epoch) {
     kids_.clear();
     for (const auto& record : keys.list()) {

@@ -5,11 +5,11 @@
 #include <chrono>
 #include <cstdint>
 #include <map>
-#include <mutex>
 #include <optional>
 #include <string>
 
 #include "agent/base/log_limiter.h"
+#include "agent/base/mutex.h"
 #include "agent/base/rate_budget.h"
 #include "agent/gate/failure_budget.h"
 #include "agent/gate/gate.h"
@@ -27,9 +27,9 @@ class RecipientIndex {
   std::optional<Kid> find(const keys::KeyStore& keys, const Bytes& key_id);
 
  private:
-  std::mutex mutex_;
-  std::optional<std::uint64_t> epoch_;  // guarded by mutex_
-  std::map<Bytes, Kid> kids_;           // guarded by mutex_
+  Mutex mutex_;
+  std::optional<std::uint64_t> epoch_ GUARDED_BY(mutex_);
+  std::map<Bytes, Kid> kids_ GUARDED_BY(mutex_);
 };
 
 // What operations share.
@@ -56,7 +56,7 @@ struct State {
   SampledFigures figures;
   UntypedKeys untyped;
   ListDrafts lists{services.clock};
-  std::mutex verify_mutex;  // one verification of the audit log at a time
+  Mutex verify_mutex;  // one verification of the audit log at a time
 };
 
 // One request on its way. Belongs to one thread at a time.

@@ -31,7 +31,7 @@ Refusals::Refusals(audit::AuditLog& audit, const Clock& clock, Timer timer,
 
 void Refusals::set_limits(const RefusalLimits& limits) {
   budget_.set_limits(budget_of(limits));
-  const std::lock_guard lock(mutex_);
+  const MutexLock lock(mutex_);
   max_callers_ = limits.callers;
 }
 
@@ -40,7 +40,7 @@ std::vector<LimitUsage> Refusals::usage() const {
   callers.limit = "limits.refusal-callers";
   callers.cure = "keyagent audit tail shows who is refused; raise the limit if they are in order";
   {
-    const std::lock_guard lock(mutex_);
+    const MutexLock lock(mutex_);
     callers.used = counted_.size();
     callers.max = max_callers_;
   }
@@ -61,7 +61,7 @@ void Refusals::submit(const std::string& caller, audit::Event event,
     count(caller, event);
     return answer(true);
   }
-  std::unique_lock lock(mutex_);
+  MutexLock lock(mutex_);
   if (waiting_.size() >= kMaxWaiting) {
     lock.unlock();
     count(caller, event);
@@ -106,7 +106,7 @@ void Refusals::count(const std::string& caller, const audit::Event& event) {
   const std::string what =
       event.detail.rfind(kRefused, 0) == 0 ? event.detail.substr(kRefused.size()) : event.what;
   const std::string kind = what + " " + event.outcome;
-  const std::lock_guard lock(mutex_);
+  const MutexLock lock(mutex_);
   const bool room = counted_.size() < max_callers_ || counted_.contains(caller);
   auto& counted = counted_[room ? caller : kOthers];
   if (counted.count == 0) {
@@ -148,7 +148,7 @@ audit::Event Refusals::summary(const Counted& counted) {
 void Refusals::flush() {
   std::map<std::string, Counted> counted;
   {
-    const std::lock_guard lock(mutex_);
+    const MutexLock lock(mutex_);
     counted = std::exchange(counted_, {});
     armed_ = false;
   }

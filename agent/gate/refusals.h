@@ -9,12 +9,12 @@
 #include <functional>
 #include <map>
 #include <memory>
-#include <mutex>
 #include <string>
 #include <vector>
 
 #include "agent/audit/audit_log.h"
 #include "agent/base/limit_usage.h"
+#include "agent/base/mutex.h"
 #include "agent/base/rate_budget.h"
 
 namespace keyagent::gate {
@@ -72,19 +72,19 @@ class Refusals : public std::enable_shared_from_this<Refusals> {
   void count(const std::string& caller, const audit::Event& event);
   void write(std::vector<Waiting>& batch);
   static audit::Event summary(const Counted& counted);
-  void arm();  // REQUIRES mutex_
+  void arm() REQUIRES(mutex_);
 
   static constexpr std::size_t kMaxWaiting = 4096, kMaxKinds = 64;
   audit::AuditLog& audit_;
   const Clock& clock_;
   const Timer timer_;
   RateBudget budget_;
-  mutable std::mutex mutex_;
-  std::size_t max_callers_;                 // guarded by mutex_
-  bool writing_ = false;                    // guarded by mutex_
-  std::vector<Waiting> waiting_;            // guarded by mutex_
-  std::map<std::string, Counted> counted_;  // by caller; guarded by mutex_
-  bool armed_ = false;                      // guarded by mutex_
+  mutable Mutex mutex_;
+  std::size_t max_callers_ GUARDED_BY(mutex_);
+  bool writing_ GUARDED_BY(mutex_) = false;
+  std::vector<Waiting> waiting_ GUARDED_BY(mutex_);
+  std::map<std::string, Counted> counted_ GUARDED_BY(mutex_);  // by caller
+  bool armed_ GUARDED_BY(mutex_) = false;
 };
 
 }  // namespace keyagent::gate

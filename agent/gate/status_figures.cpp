@@ -16,7 +16,7 @@ StatusFigures SampledFigures::live(const State& state) {
 }
 
 StatusFigures SampledFigures::sampled(const State& state) {
-  const std::lock_guard lock(mutex_);
+  const MutexLock lock(mutex_);
   const auto now = state.services.clock.now_steady();
   if (!figures_ || now - taken_ >= kInterval) {
     figures_ = live(state);

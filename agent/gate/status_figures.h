@@ -3,10 +3,10 @@
 // The counters that `status` shows.
 
 #include <cstdint>
-#include <mutex>
 #include <optional>
 
 #include "agent/base/clock.h"
+#include "agent/base/mutex.h"
 #include "agent/vault/token_vault.h"
 
 namespace keyagent::gate {
@@ -30,9 +30,9 @@ class SampledFigures {
   StatusFigures sampled(const State& state);
 
  private:
-  std::mutex mutex_;
-  SteadyTime taken_{};                    // guarded by mutex_
-  std::optional<StatusFigures> figures_;  // guarded by mutex_
+  Mutex mutex_;
+  SteadyTime taken_ GUARDED_BY(mutex_){};
+  std::optional<StatusFigures> figures_ GUARDED_BY(mutex_);
 };
 
 }  // namespace keyagent::gate

@@ -5,11 +5,11 @@ namespace keyagent::gate {
 
 void UntypedKeys::note(keys::KeyStore& keys, const keys::KeyRecord& key, Purpose used_for) {
   {
-    const std::lock_guard lock(mutex_);
+    const MutexLock lock(mutex_);
     if (noted_.contains({key.kid, used_for})) return;
   }
   keys.note_vouching(key.kid, used_for);
-  const std::lock_guard lock(mutex_);
+  const MutexLock lock(mutex_);
   noted_.emplace(key.kid, used_for);
 }
 

@@ -2,10 +2,10 @@
 #pragma once
 // Sign keys that are used as keys that sign statements: made before there were purposes for that.
 
-#include <mutex>
 #include <set>
 #include <utility>
 
+#include "agent/base/mutex.h"
 #include "agent/keys/key_store.h"
 
 namespace keyagent::gate {
@@ -17,8 +17,8 @@ class UntypedKeys {
   void note(keys::KeyStore& keys, const keys::KeyRecord& key, Purpose used_for);
 
  private:
-  std::mutex mutex_;
-  std::set<std::pair<Kid, Purpose>> noted_;  // guarded by mutex_
+  Mutex mutex_;
+  std::set<std::pair<Kid, Purpose>> noted_ GUARDED_BY(mutex_);
 };
 
 }  // namespace keyagent::gate

@@ -62,7 +62,7 @@ std::string owner_of(const std::string& actor) {
 }
 
 void KeyStore::record_census(const CensusReport& report) {
-  const std::lock_guard lock(impl_->change_mutex);
+  const MutexLock lock(impl_->change_mutex);
   impl_->require_reconciled();
   const auto census = impl_->current()->census;
   require_owner(*census, report);

@@ -7,7 +7,7 @@ namespace keyagent::keys {
 
 bool KeyStore::install_certificate(const Kid& kid, const std::vector<Bytes>& chain,
                                    const Cause& cause) {
-  const std::lock_guard lock(impl_->change_mutex);
+  const MutexLock lock(impl_->change_mutex);
   impl_->require_reconciled();
   const KeyRecord record = impl_->find(kid.text());
   const auto known = certificate(kid);

@@ -45,14 +45,14 @@ void require_period(const KeyRecord& record, Use use, WallTime refused_from, Wal
 }  // namespace
 
 UseTimes::Slot& UseTimes::slot(const Kid& kid) {
-  const std::lock_guard lock(mutex_);
+  const MutexLock lock(mutex_);
   auto& slot = slots_[kid];
   if (!slot) slot = std::make_unique<Slot>(0);
   return *slot;
 }
 
 std::map<Kid, WallTime> UseTimes::all() const {
-  const std::lock_guard lock(mutex_);
+  const MutexLock lock(mutex_);
   std::map<Kid, WallTime> out;
   for (const auto& [kid, slot] : slots_) {
     if (const auto seconds = slot->load(std::memory_order_relaxed); seconds != 0)
@@ -62,25 +62,25 @@ std::map<Kid, WallTime> UseTimes::all() const {
 }
 
 void FaultyKeys::add(const Kid& kid, const std::string& what) {
-  const std::lock_guard lock(mutex_);
+  const MutexLock lock(mutex_);
   faults_.emplace(kid, what);
   any_ = true;
 }
 
 void FaultyKeys::remove(const Kid& kid) {
-  const std::lock_guard lock(mutex_);
+  const MutexLock lock(mutex_);
   faults_.erase(kid);
   any_ = !faults_.empty();
 }
 
 bool FaultyKeys::has(const Kid& kid) const {
   if (!any_) return false;
-  const std::lock_guard lock(mutex_);
+  const MutexLock lock(mutex_);
   return faults_.contains(kid);
 }
 
 std::map<Kid, std::string> FaultyKeys::all() const {
-  const std::lock_guard lock(mutex_);
+  const MutexLock lock(mutex_);
   return faults_;
 }
 

@@ -7,11 +7,11 @@
 #include <functional>
 #include <map>
 #include <memory>
-#include <mutex>
 #include <optional>
 #include <string>
 #include <unordered_map>
 
+#include "agent/base/mutex.h"
 #include "agent/keys/handshake_overlap.h"
 #include "agent/keys/key_store.h"
 
@@ -25,8 +25,8 @@ class UseTimes {
   std::map<Kid, WallTime> all() const;
 
  private:
-  mutable std::mutex mutex_;
-  std::map<Kid, std::unique_ptr<Slot>> slots_;  // guarded by mutex_
+  mutable Mutex mutex_;
+  std::map<Kid, std::unique_ptr<Slot>> slots_ GUARDED_BY(mutex_);
 };
 
 // An immutable snapshot of the ledger for readers.
@@ -65,8 +65,8 @@ class FaultyKeys {
  private:
   std::atomic<bool> missed_{false};
   std::atomic<bool> any_{false};  // so that a sound token costs no lock
-  mutable std::mutex mutex_;
-  std::map<Kid, std::string> faults_;  // guarded by mutex_
+  mutable Mutex mutex_;
+  std::map<Kid, std::string> faults_ GUARDED_BY(mutex_);
 };
 
 // Thread-safe when the KeyOps behind it is.

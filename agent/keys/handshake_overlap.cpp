@@ -4,18 +4,18 @@
 namespace keyagent::keys {
 
 void HandshakeOverlap::begin(const Kid& kid, SteadyTime now) {
-  const std::lock_guard lock(mutex_);
+  const MutexLock lock(mutex_);
   std::erase_if(since_, [&](const auto& each) { return now - each.second >= kLength; });
   since_[kid] = now;
 }
 
 void HandshakeOverlap::end(const Kid& kid) {
-  const std::lock_guard lock(mutex_);
+  const MutexLock lock(mutex_);
   since_.erase(kid);
 }
 
 bool HandshakeOverlap::covers(const Kid& kid, SteadyTime now) const {
-  const std::lock_guard lock(mutex_);
+  const MutexLock lock(mutex_);
   const auto found = since_.find(kid);
   return found != since_.end() && now - found->second < kLength;
 }

@@ -4,10 +4,10 @@
 
 #include <chrono>
 #include <map>
-#include <mutex>
 
 #include "agent/base/clock.h"
 #include "agent/base/ids.h"
+#include "agent/base/mutex.h"
 
 namespace keyagent::keys {
 
@@ -22,8 +22,8 @@ class HandshakeOverlap {
   bool covers(const Kid& kid, SteadyTime now) const;
 
  private:
-  mutable std::mutex mutex_;
-  std::map<Kid, SteadyTime> since_;  // guarded by mutex_
+  mutable Mutex mutex_;
+  std::map<Kid, SteadyTime> since_ GUARDED_BY(mutex_);
 };
 
 }  // namespace keyagent::keys

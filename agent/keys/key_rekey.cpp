@@ -67,7 +67,7 @@ void KeyStore::Impl::require_rekeyable(const KeyRecord& key) const {
 }
 
 RekeyRecord KeyStore::begin_rekey(const RekeyRequest& request, const Cause& cause) {
-  const std::lock_guard lock(impl_->change_mutex);
+  const MutexLock lock(impl_->change_mutex);
   impl_->require_reconciled();
   const auto snapshot = impl_->current();
   const KeyRecord old = impl_->find(request.name.text());
@@ -101,7 +101,7 @@ RekeyRecord KeyStore::begin_rekey(const RekeyRequest& request, const Cause& caus
 }
 
 RekeyRecord KeyStore::make_next_key(std::uint64_t id) {
-  const std::lock_guard lock(impl_->change_mutex);
+  const MutexLock lock(impl_->change_mutex);
   impl_->require_reconciled();
   const RekeyRecord rekey = impl_->find_rekey(id);
   if (rekey.step != RekeyStep::kPlanned) return rekey;
@@ -132,7 +132,7 @@ void KeyStore::test_next_key(std::uint64_t id) {
 }
 
 RekeyRecord KeyStore::record_rekey(std::uint64_t id, RekeyEvent event, const Cause& cause) {
-  const std::lock_guard lock(impl_->change_mutex);
+  const MutexLock lock(impl_->change_mutex);
   impl_->require_reconciled();
   RekeyRecord rekey = impl_->moved(impl_->find_rekey(id), event);
   if (event == RekeyEvent::kRefused || event == RekeyEvent::kAbortAsked)
@@ -177,7 +177,7 @@ void KeyStore::Impl::switch_keys(const RekeyRecord& rekey, const Cause& cause) {
 }
 
 RekeyRecord KeyStore::retire_old_key(std::uint64_t id) {
-  const std::lock_guard lock(impl_->change_mutex);
+  const MutexLock lock(impl_->change_mutex);
   impl_->require_reconciled();
   const RekeyRecord rekey = impl_->moved(impl_->find_rekey(id), RekeyEvent::kDrained);
   const KeyRecord old = impl_->find(rekey.old_kid.text());
@@ -193,7 +193,7 @@ RekeyRecord KeyStore::retire_old_key(std::uint64_t id) {
 }
 
 RekeyRecord KeyStore::discard_next_key(std::uint64_t id) {
-  const std::lock_guard lock(impl_->change_mutex);
+  const MutexLock lock(impl_->change_mutex);
   impl_->require_reconciled();
   const RekeyRecord rekey = impl_->moved(impl_->find_rekey(id), RekeyEvent::kDiscarded);
   const auto snapshot = impl_->current();
@@ -222,7 +222,7 @@ RekeyRecord KeyStore::rekey(std::uint64_t id) const {
 }
 
 void KeyStore::note_drained(std::uint64_t id, std::chrono::milliseconds drained) {
-  const std::lock_guard lock(impl_->change_mutex);
+  const MutexLock lock(impl_->change_mutex);
   impl_->ledger.note_drained(id, drained);
   auto fresh = std::make_shared<Snapshot>(*impl_->current());
   for (auto& rekey : fresh->rekeys) {

@@ -118,7 +118,7 @@ KeyStore::Impl::Impl(Options options_in, vault::TokenVault& vault_in)
 }
 
 std::shared_ptr<const Snapshot> KeyStore::Impl::current() const {
-  const std::lock_guard guard(snapshot_mutex);
+  const MutexLock guard(snapshot_mutex);
   return snapshot;
 }
 
@@ -145,7 +145,7 @@ void KeyStore::Impl::publish(LedgerState state, const std::function<void(KeyReco
 }
 
 void KeyStore::Impl::set_unreached(const Error& why) {
-  const std::lock_guard guard(snapshot_mutex);
+  const MutexLock guard(snapshot_mutex);
   auto fresh = std::make_shared<Snapshot>(*snapshot);
   fresh->unreached = why;
   snapshot = std::move(fresh);
@@ -168,7 +168,7 @@ void KeyStore::Impl::require_reconciled() const {
 }
 
 void KeyStore::Impl::set_findings(std::vector<Finding> fresh) {
-  const std::lock_guard guard(snapshot_mutex);
+  const MutexLock guard(snapshot_mutex);
   findings = std::move(fresh);
 }
 
@@ -279,7 +279,7 @@ void KeyStore::Impl::finish_destruction(KeyRecord record, const Cause& cause) {
 }
 
 void KeyStore::Impl::forget_findings(const Kid& kid) {
-  const std::lock_guard guard(snapshot_mutex);
+  const MutexLock guard(snapshot_mutex);
   std::erase_if(findings, [&](const auto& finding) { return finding.kid == kid.text(); });
 }
 
@@ -331,18 +331,18 @@ KeyStore::~KeyStore() = default;
 
 bool KeyStore::misses_keys() const {
   if (impl_->faulty.missed()) return true;
-  const std::lock_guard lock(impl_->snapshot_mutex);
+  const MutexLock lock(impl_->snapshot_mutex);
   return std::any_of(impl_->findings.begin(), impl_->findings.end(),
                      [](const auto& finding) { return finding.kind == Finding::Kind::kKeyLost; });
 }
 
 std::vector<Finding> KeyStore::findings() const {
-  const std::lock_guard lock(impl_->snapshot_mutex);
+  const MutexLock lock(impl_->snapshot_mutex);
   return impl_->findings;
 }
 
 CreateResult KeyStore::create(const CreateRequest& request, const Cause& cause) {
-  const std::lock_guard lock(impl_->change_mutex);
+  const MutexLock lock(impl_->change_mutex);
   impl_->require_reconciled();
   JournalStep step;
   KeyRecord& planned = step.planned;
@@ -385,7 +385,7 @@ CreateResult KeyStore::create(const CreateRequest& request, const Cause& cause) 
 }
 
 KeyRecord KeyStore::destroy(const std::string& which, const Cause& cause) {
-  const std::lock_guard lock(impl_->change_mutex);
+  const MutexLock lock(impl_->change_mutex);
   impl_->require_reconciled();
   const KeyRecord record = impl_->find(which);
   impl_->require_not_back(record);
@@ -400,7 +400,7 @@ KeyRecord KeyStore::destroy(const std::string& which, const Cause& cause) {
 }
 
 KeyRecord KeyStore::change_state(const std::string& which, KeyState to, const Cause& cause) {
-  const std::lock_guard lock(impl_->change_mutex);
+  const MutexLock lock(impl_->change_mutex);
   impl_->require_reconciled();
   KeyRecord record = impl_->find(which);
   if (record.state == to) return record;
@@ -443,17 +443,17 @@ std::vector<KeyRecord> KeyStore::suspend_faulty() {
 }
 
 std::vector<StateChange> KeyStore::history(const Kid& kid) const {
-  const std::lock_guard lock(impl_->change_mutex);
+  const MutexLock lock(impl_->change_mutex);
   return impl_->ledger.history(kid);
 }
 
 void KeyStore::note(const std::string& name, const std::string& value) {
-  const std::lock_guard lock(impl_->change_mutex);
+  const MutexLock lock(impl_->change_mutex);
   impl_->ledger.note(name, value);
 }
 
 std::string KeyStore::noted(const std::string& name) const {
-  const std::lock_guard lock(impl_->change_mutex);
+  const MutexLock lock(impl_->change_mutex);
   return impl_->ledger.noted(name);
 }
 
@@ -462,7 +462,7 @@ std::map<Kid, WallTime> KeyStore::last_used() const {
 }
 
 void KeyStore::note_uses() {
-  const std::lock_guard lock(impl_->change_mutex);
+  const MutexLock lock(impl_->change_mutex);
   for (const auto& [kid, when] : impl_->used.all()) {
     const auto seconds = std::chrono::duration_cast<std::chrono::seconds>(when.time_since_epoch());
     impl_->ledger.note(kUsedNote + kid.text(), std::to_string(seconds.count()));

@@ -5,11 +5,11 @@
 #include <atomic>
 #include <functional>
 #include <map>
-#include <mutex>
 #include <optional>
 
 #include "agent/base/disk.h"
 #include "agent/base/error.h"
+#include "agent/base/mutex.h"
 #include "agent/keys/cryptoperiod.h"
 #include "agent/keys/guarded_keys.h"
 #include "agent/keys/key_store.h"
@@ -37,17 +37,17 @@ void require_not_pinned(const KeyRecord& key, Purpose purpose);
 struct KeyStore::Impl {
   const Options options;
   vault::TokenVault& vault;
-  FileLock lock;                    // guarded by change_mutex
-  mutable std::mutex change_mutex;  // one change at a time; held across the token's work
-  mutable Ledger ledger;            // guarded by change_mutex
-  mutable std::mutex snapshot_mutex;
-  std::shared_ptr<const Snapshot> snapshot;  // guarded by snapshot_mutex
-  std::vector<Finding> findings;             // guarded by snapshot_mutex
-  std::string use_only;                      // guarded by snapshot_mutex
+  FileLock lock GUARDED_BY(change_mutex);
+  mutable Mutex change_mutex;  // one change at a time; held across the token's work
+  mutable Ledger ledger GUARDED_BY(change_mutex);
+  mutable Mutex snapshot_mutex;
+  std::shared_ptr<const Snapshot> snapshot GUARDED_BY(snapshot_mutex);
+  std::vector<Finding> findings GUARDED_BY(snapshot_mutex);
+  std::string use_only GUARDED_BY(snapshot_mutex);
   std::atomic<std::uint64_t> history_size{0};
-  std::optional<Error> refusal;  // guarded by change_mutex: why nothing may be changed; none after
-                                 // a good reconciliation
-  std::shared_ptr<const Periods> periods;  // guarded by snapshot_mutex; null: none are enforced
+  // Why nothing may be changed; none after a good reconciliation.
+  std::optional<Error> refusal GUARDED_BY(change_mutex);
+  std::shared_ptr<const Periods> periods GUARDED_BY(snapshot_mutex);  // null: none are enforced
   WallTime enforced_since{};
   UseTimes used;
   FaultyKeys faulty;
@@ -61,59 +61,62 @@ struct KeyStore::Impl {
   const KeyRecord* find_named(const Snapshot& from, const KeyName& name) const;
   KeyRecord find(const std::string& which) const;
   int next_generation(const KeyName& name) const;
-  void require_reconciled() const;
+  void require_reconciled() const REQUIRES(change_mutex);
 
   // Readers get the new state at once; `mark` sets what only the token knows (usable, finding).
-  void publish(LedgerState state, const std::function<void(KeyRecord&)>& mark);
+  void publish(LedgerState state, const std::function<void(KeyRecord&)>& mark)
+      REQUIRES(change_mutex);
   // Readers get it, with the ends of its originator periods.
   void show(std::shared_ptr<Snapshot> fresh);
-  void mark_ends(Snapshot& fresh) const;  // REQUIRES snapshot_mutex
-  void begin_enforcement();
+  void mark_ends(Snapshot& fresh) const REQUIRES(snapshot_mutex);
+  void begin_enforcement() REQUIRES(change_mutex);
   void require_within_limits(const Snapshot& from, const RekeyRequest& request,
                              const Cause& cause) const;
   void set_unreached(const Error& why);
   // After a change: the rest stays as the last reconciliation marked it.
-  void republish();
+  void republish() REQUIRES(change_mutex);
 
   // The token's copy of the epoch; nullopt where it keeps none yet.
   std::optional<std::uint64_t> epoch_in_token();
-  void remember_epoch();
+  void remember_epoch() REQUIRES(change_mutex);
   void require_no_rollback(std::uint64_t epoch);
   // What was usable is not anymore: the ledger must not be obeyed.
-  void distrust(const Error& why);
+  void distrust(const Error& why) REQUIRES(change_mutex);
   void set_findings(std::vector<Finding> fresh);
   void forget_findings(const Kid& kid);
 
   // Makes the key that `step` plans: journaled, generated, tested, recorded, or nothing of it left.
-  KeyRecord make(const JournalStep& step);
+  KeyRecord make(const JournalStep& step) REQUIRES(change_mutex);
   KeyRecord complete(const JournalStep& step, const Bytes& spki);
   // After the row is on the disk: readers see the key.
-  KeyRecord take_into_use(const KeyRecord& record);
+  KeyRecord take_into_use(const KeyRecord& record) REQUIRES(change_mutex);
   std::string label_of(const KeyName& name) const;
   // Throws unless the generation is the one that was imported so, whose value `transferred` holds.
   void require_same(const KeyRecord& known, const ImportRequest& request);
-  void undo(const CkaId& cka_id);
-  void begin_destruction(const KeyRecord& record, const Cause& cause);
-  void finish_destruction(KeyRecord record, const Cause& cause);
+  void undo(const CkaId& cka_id) REQUIRES(change_mutex);
+  void begin_destruction(const KeyRecord& record, const Cause& cause) REQUIRES(change_mutex);
+  void finish_destruction(KeyRecord record, const Cause& cause) REQUIRES(change_mutex);
   void require_destroyable(const KeyRecord& record) const;
-  void require_not_back(const KeyRecord& record);
+  void require_not_back(const KeyRecord& record) REQUIRES(change_mutex);
 
-  void reconcile();
-  void finish_steps(const Plan& plan, const LedgerState& state, std::vector<Finding>& found);
-  void remove_one(const JournalStep& step, const LedgerState& state, std::vector<Finding>& found);
-  void finish_one(const JournalStep& step, std::vector<Finding>& found);
+  void reconcile() REQUIRES(change_mutex);
+  void finish_steps(const Plan& plan, const LedgerState& state, std::vector<Finding>& found)
+      REQUIRES(change_mutex);
+  void remove_one(const JournalStep& step, const LedgerState& state, std::vector<Finding>& found)
+      REQUIRES(change_mutex);
+  void finish_one(const JournalStep& step, std::vector<Finding>& found) REQUIRES(change_mutex);
   void adopt_all(const std::vector<KeyRecord>& keys, std::map<Kid, std::string>& broken,
                  std::vector<Finding>& found);
 
   RekeyRecord find_rekey(std::uint64_t id) const;
   // The record after `event`; throws Error{kKeyState} when the table has no such edge.
   RekeyRecord moved(RekeyRecord rekey, RekeyEvent event) const;
-  void switch_keys(const RekeyRecord& rekey, const Cause& cause);
+  void switch_keys(const RekeyRecord& rekey, const Cause& cause) REQUIRES(change_mutex);
   // What a sign key was used as, if it was used as a key that vouches.
-  std::optional<Purpose> vouched_as(const Kid& kid) const;
+  std::optional<Purpose> vouched_as(const Kid& kid) const REQUIRES(change_mutex);
   // Throws Error{kUnsupported} for a key that others pinned, by its purpose or by what it serves
   // as.
-  void require_rekeyable(const KeyRecord& key) const;
+  void require_rekeyable(const KeyRecord& key) const REQUIRES(change_mutex);
 };
 
 }  // namespace keyagent::keys

@@ -50,7 +50,7 @@ void KeyStore::Impl::require_same(const KeyRecord& known, const ImportRequest& r
 }
 
 ImportResult KeyStore::import(const ImportRequest& request, const Cause& cause) {
-  const std::lock_guard lock(impl_->change_mutex);
+  const MutexLock lock(impl_->change_mutex);
   impl_->require_reconciled();
   require_opens(impl_->find(request.transferred.unwrapping.text()));
   const auto snapshot = impl_->current();

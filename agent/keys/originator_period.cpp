@@ -48,13 +48,13 @@ void KeyStore::Impl::mark_ends(Snapshot& fresh) const {
 }
 
 void KeyStore::Impl::show(std::shared_ptr<Snapshot> fresh) {
-  const std::lock_guard guard(snapshot_mutex);
+  const MutexLock guard(snapshot_mutex);
   mark_ends(*fresh);
   snapshot = std::move(fresh);
 }
 
 void KeyStore::set_periods(const Periods& periods) {
-  const std::lock_guard guard(impl_->snapshot_mutex);
+  const MutexLock guard(impl_->snapshot_mutex);
   impl_->periods = std::make_shared<const Periods>(periods);
   auto fresh = std::make_shared<Snapshot>(*impl_->snapshot);
   impl_->mark_ends(*fresh);

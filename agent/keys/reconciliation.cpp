@@ -74,7 +74,7 @@ void KeyStore::Impl::distrust(const Error& why) {
     record.mismatched = true;
     record.finding = why.what();
   }
-  const std::lock_guard guard(snapshot_mutex);
+  const MutexLock guard(snapshot_mutex);
   snapshot = std::move(fresh);
 }
 
@@ -94,9 +94,11 @@ void KeyStore::Impl::finish_steps(const Plan& plan, const LedgerState& state,
            "make the token writable and free disk space, then restart the agent"});
     }
   };
-  for (const auto& step : plan.finish) attempt(step, [&] { finish_one(step, found); });
+  for (const auto& step : plan.finish)
+    attempt(step, [&]() REQUIRES(change_mutex) { finish_one(step, found); });
   for (const auto& step : plan.forget) ledger.drop_step(step.cka_id);
-  for (const auto& step : plan.remove) attempt(step, [&] { remove_one(step, state, found); });
+  for (const auto& step : plan.remove)
+    attempt(step, [&]() REQUIRES(change_mutex) { remove_one(step, state, found); });
 }
 
 void KeyStore::Impl::remove_one(const JournalStep& step, const LedgerState& state,
@@ -183,12 +185,12 @@ void KeyStore::Impl::reconcile() {
 }
 
 void KeyStore::note_unreached(const Error& why) {
-  const std::lock_guard lock(impl_->change_mutex);
+  const MutexLock lock(impl_->change_mutex);
   if (impl_->current()->unreached) impl_->set_unreached(why);
 }
 
 void KeyStore::reconcile() {
-  const std::lock_guard lock(impl_->change_mutex);
+  const MutexLock lock(impl_->change_mutex);
   try {
     impl_->reconcile();
     impl_->refusal.reset();

@@ -83,7 +83,7 @@ RekeyRecord RekeyRunner::abort(const KeyName& name, const Cause& cause) {
     if (rekey.name != name || is_done(rekey.step) || rekey.step == RekeyStep::kDraining) continue;
     if (rekey.step == RekeyStep::kAborting) return rekey;
     const auto aborting = keys_.record_rekey(rekey.id, RekeyEvent::kAbortAsked, cause);
-    const std::lock_guard lock(mutex_);
+    const MutexLock lock(mutex_);
     attempts_.erase(rekey.id);
     return aborting;
   }
@@ -91,7 +91,7 @@ RekeyRecord RekeyRunner::abort(const KeyName& name, const Cause& cause) {
 }
 
 void RekeyRunner::run(Span believed) {
-  const std::lock_guard running(run_mutex_);
+  const MutexLock running(run_mutex_);
   for (const auto& rekey : keys_.rekeys()) {
     if (is_done(rekey.step)) continue;
     try {
@@ -105,7 +105,7 @@ void RekeyRunner::run(Span believed) {
 }
 
 bool RekeyRunner::is_its_turn(std::uint64_t id) const {
-  const std::lock_guard lock(mutex_);
+  const MutexLock lock(mutex_);
   const auto attempt = attempts_.find(id);
   return attempt == attempts_.end() || options_.clock->now_steady() >= attempt->second.not_before;
 }
@@ -135,7 +135,7 @@ void RekeyRunner::advance(RekeyRecord rekey) {
     if (!next_record) return;
     rekey = *next_record;
     {
-      const std::lock_guard lock(mutex_);
+      const MutexLock lock(mutex_);
       attempts_.erase(rekey.id);
     }
     const bool given_up = rekey.step == RekeyStep::kAborted;
@@ -229,7 +229,7 @@ RekeyRecord RekeyRunner::refuse(const RekeyRecord& rekey, const std::string& why
 void RekeyRunner::put_off(const RekeyRecord& rekey, const std::string& why, bool failed) {
   bool news = false;
   {
-    const std::lock_guard lock(mutex_);
+    const MutexLock lock(mutex_);
     Attempt& attempt = attempts_[rekey.id];
     news = failed && attempt.problem != why;
     attempt.problem = why;
@@ -242,7 +242,7 @@ void RekeyRunner::put_off(const RekeyRecord& rekey, const std::string& why, bool
 }
 
 std::vector<Progress> RekeyRunner::progress() const {
-  const std::lock_guard lock(mutex_);
+  const MutexLock lock(mutex_);
   std::vector<Progress> out;
   for (auto& rekey : keys_.rekeys()) {
     Progress progress{rekey, {}, 0};

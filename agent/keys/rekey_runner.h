@@ -6,11 +6,11 @@
 #include <chrono>
 #include <functional>
 #include <map>
-#include <mutex>
 #include <optional>
 #include <string>
 #include <vector>
 
+#include "agent/base/mutex.h"
 #include "agent/base/rate_budget.h"
 #include "agent/keys/cryptoperiod.h"
 #include "agent/keys/key_store.h"
@@ -89,16 +89,16 @@ class RekeyRunner {
   void put_off(const RekeyRecord& rekey, const std::string& why, bool failed);
   void tell(const RekeyRecord& rekey, KeyEvent::Weight weight, const std::string& what,
             const std::string& outcome, const std::string& detail) const;
-  void drain(const RekeyRecord& rekey, Span believed);
+  void drain(const RekeyRecord& rekey, Span believed) REQUIRES(run_mutex_);
   void tell_order_refused(const KeyName& name, const std::string& why);
 
   KeyStore& keys_;
   const Options options_;
   RateBudget order_alarms_;
-  std::mutex run_mutex_;
-  mutable std::mutex mutex_;
-  std::map<std::uint64_t, Attempt> attempts_;  // guarded by mutex_
-  std::map<std::uint64_t, Span> unsaved_;      // drained since it was noted; run()'s
+  Mutex run_mutex_;
+  mutable Mutex mutex_;
+  std::map<std::uint64_t, Attempt> attempts_ GUARDED_BY(mutex_);
+  std::map<std::uint64_t, Span> unsaved_ GUARDED_BY(run_mutex_);  // drained since it was noted
 };
 
 }  // namespace keyagent::keys

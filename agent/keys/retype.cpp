@@ -34,7 +34,7 @@ void narrow_by_name(KeyRecord& record) {
 }
 
 bool KeyStore::retype(const KeyName& name, Purpose to, const Cause& cause) {
-  const std::lock_guard lock(impl_->change_mutex);
+  const MutexLock lock(impl_->change_mutex);
   impl_->require_reconciled();
   if (!vouches(to))
     throw Error(Code::kUsage, "a key can be retyped only to identity, ca or confirm");
@@ -74,14 +74,14 @@ bool KeyStore::retype(const KeyName& name, Purpose to, const Cause& cause) {
 
 // A key that was used as several stays the one that must not be replaced.
 void KeyStore::note_vouching(const Kid& kid, Purpose purpose) {
-  const std::lock_guard lock(impl_->change_mutex);
+  const MutexLock lock(impl_->change_mutex);
   const auto known = impl_->vouched_as(kid);
   if (known && is_pinned(*known)) return;
   impl_->ledger.note(note_of(kid), std::string(name_of(purpose)));
 }
 
 std::optional<Purpose> KeyStore::vouched_as(const Kid& kid) const {
-  const std::lock_guard lock(impl_->change_mutex);
+  const MutexLock lock(impl_->change_mutex);
   return impl_->vouched_as(kid);
 }
 

@@ -30,19 +30,19 @@ Scheduler::Scheduler(KeyStore& keys, RekeyRunner& runner, Options options)
       watch_(last_seen(keys), options_.clock->now(), options_.clock->now_steady()) {}
 
 std::string Scheduler::clock_fault() const {
-  const std::lock_guard lock(mutex_);
+  const MutexLock lock(mutex_);
   return watch_.fault();
 }
 
 void Scheduler::accept_clock() {
-  const std::lock_guard lock(mutex_);
+  const MutexLock lock(mutex_);
   watch_.accept();
 }
 
 void Scheduler::watch_clock() {
   std::string fault;
   {
-    const std::lock_guard lock(mutex_);
+    const MutexLock lock(mutex_);
     const auto now = options_.clock->now();
     believed_ += watch_.look(now, options_.clock->now_steady());
     fault = watch_.fault();

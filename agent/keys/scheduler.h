@@ -7,6 +7,7 @@
 #include <set>
 #include <string>
 
+#include "agent/base/mutex.h"
 #include "agent/keys/clock_watch.h"
 #include "agent/keys/rekey_runner.h"
 
@@ -41,8 +42,8 @@ class Scheduler {
   KeyStore& keys_;
   RekeyRunner& runner_;
   const Options options_;
-  mutable std::mutex mutex_;
-  ClockWatch watch_;  // guarded by mutex_
+  mutable Mutex mutex_;
+  ClockWatch watch_ GUARDED_BY(mutex_);
   Span believed_{0};  // since the last run
   SteadyTime next_due_{}, next_save_{};
   std::string told_fault_;

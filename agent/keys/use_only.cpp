@@ -7,12 +7,12 @@
 namespace keyagent::keys {
 
 std::string KeyStore::use_only() const {
-  const std::lock_guard lock(impl_->snapshot_mutex);
+  const MutexLock lock(impl_->snapshot_mutex);
   return impl_->use_only;
 }
 
 bool KeyStore::resume_changes() {
-  const std::lock_guard lock(impl_->change_mutex);
+  const MutexLock lock(impl_->change_mutex);
   if (impl_->ledger.read_only().empty()) return false;
   if (!why_unwritable(impl_->options.state_folder).empty()) return false;
   impl_->lock.make_exclusive();
@@ -21,7 +21,7 @@ bool KeyStore::resume_changes() {
       Code::kTokenFault,
       "ledger and token are not reconciled yet; no changes are possible before that");
   log_info("keys", "the ledger is written again");
-  const std::lock_guard guard(impl_->snapshot_mutex);
+  const MutexLock guard(impl_->snapshot_mutex);
   impl_->use_only.clear();
   return true;
 }
@@ -31,7 +31,7 @@ std::uint64_t KeyStore::history_size() const {
 }
 
 void KeyStore::set_history_rows(std::size_t rows) {
-  const std::lock_guard lock(impl_->change_mutex);
+  const MutexLock lock(impl_->change_mutex);
   impl_->ledger.set_history_rows(rows);
 }
 

@@ -133,7 +133,7 @@ MUTANTS = [
     ("counts-are-bounded", "agent/gate/op_census.cpp", "if (entry.count() > kMaxCount)", "if (false)", "gate_test", "Fault154_CountsDoNot"),
     ("sources-have-short-names", "agent/gate/op_census.cpp", "if (request.source().empty() || request.source().size() > limits.source_bytes)",
      "if (false)", "gate_test", "Fault154_Sources"),
-    ("one-verification-at-a-time", "agent/gate/op_audit.cpp", "if (!lock)", "if (false)", "gate_test", "GateTest"),
+    ("one-verification-at-a-time", "agent/gate/op_audit.cpp", "if (!call.state.verify_mutex.try_lock())", "if (!call.state.verify_mutex.try_lock() && false)", "gate_test", "GateTest"),
     ("records-of-a-tail-are-cut", "agent/gate/op_audit.cpp", "    if (record.size() <= kMaxRecordBytes) continue;", "    if (true) continue;",
      "gate_test", "Fault155_Tail"),
     ("install-is-the-admins", "agent/gate/operation.cpp", '{Request::kCertificateInstall, "certificate.install", Action::kAdmin,',

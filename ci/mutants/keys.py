@@ -47,7 +47,7 @@ MUTANTS = [
      "key_store_test", "Fault153_Generations"),
     ("lock-of-changes", "agent/keys/key_rekey.cpp",
      "RekeyRecord KeyStore::begin_rekey(const RekeyRequest& request, const Cause& cause) {\n"
-     "  const std::lock_guard lock(impl_->change_mutex);",
+     "  const MutexLock lock(impl_->change_mutex);",
      "RekeyRecord KeyStore::begin_rekey(const RekeyRequest& request, const Cause& cause) {", "key_store_test",
      "R8_ManyRequestsAtOnce"),
     ("exchange-same-key", "agent/keys/key_transfer.cpp",
