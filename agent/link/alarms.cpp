@@ -6,7 +6,7 @@
 namespace keyagent::link {
 
 void Alarms::add(const keys::KeyEvent& alarm) {
-  const std::lock_guard lock(mutex_);
+  const MutexLock lock(mutex_);
   waiting_.push_back(alarm);
   if (waiting_.size() <= kMaxWaiting) return;
   waiting_.pop_front();
@@ -14,7 +14,7 @@ void Alarms::add(const keys::KeyEvent& alarm) {
 }
 
 void Alarms::deliver(const UplinkHandlers::Send& send) {
-  const std::lock_guard lock(mutex_);
+  const MutexLock lock(mutex_);
   while (!waiting_.empty()) {
     const auto& alarm = waiting_.front();
     const std::string earlier =

@@ -4,8 +4,8 @@
 
 #include <cstddef>
 #include <deque>
-#include <mutex>
 
+#include "agent/base/mutex.h"
 #include "agent/keys/rekey_runner.h"
 #include "agent/link/instance_connection.h"
 
@@ -20,9 +20,9 @@ class Alarms {
 
  private:
   static constexpr std::size_t kMaxWaiting = 64;
-  std::mutex mutex_;
-  std::deque<keys::KeyEvent> waiting_;  // guarded by mutex_
-  std::size_t dropped_ = 0;             // guarded by mutex_
+  Mutex mutex_;
+  std::deque<keys::KeyEvent> waiting_ GUARDED_BY(mutex_);
+  std::size_t dropped_ GUARDED_BY(mutex_) = 0;
 };
 
 }  // namespace keyagent::link

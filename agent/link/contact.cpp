@@ -60,7 +60,7 @@ void LastContact::advance() {
 
 void LastContact::write() {
   try {
-    store_.update([this](LinkState& state) {
+    store_.update([this](LinkState& state) REQUIRES(mutex_) {
       state.contact = rfc3339(contact_);
       state.seen = rfc3339(seen_);
       state.credential_limit = theirs_ > 0ms ? std::to_string(theirs_.count()) : "";
@@ -72,7 +72,7 @@ void LastContact::write() {
 }
 
 void LastContact::acknowledged(milliseconds limit) {
-  const std::lock_guard lock(mutex_);
+  const MutexLock lock(mutex_);
   const auto before = contact_;
   contact_ = seen_ = context_.clock->now();
   steady_ = context_.clock->now_steady();
@@ -86,15 +86,15 @@ void LastContact::acknowledged(milliseconds limit) {
 }
 
 void LastContact::save() {
-  const std::lock_guard lock(mutex_);
+  const MutexLock lock(mutex_);
   advance();
   if (seen_ - written_ >= kSaveEvery) write();
 }
 
 LastContact::Age LastContact::age() {
-  const std::lock_guard lock(mutex_);
+  const MutexLock lock(mutex_);
   advance();
-  return {contact_, contact_ + limit(), seen_ - contact_ > limit()};
+  return {contact_, contact_ + limit(), seen_ - contact_ > limit(), limit()};
 }
 
 void LastContact::require_fresh(const std::string& name) {
@@ -102,7 +102,7 @@ void LastContact::require_fresh(const std::string& name) {
   if (!now.expired) return;
   throw Error(Code::kKeyState,
               "the cached credential " + name + " is too old: the instance was last reached at " +
-                  rfc3339(now.last) + ", more than " + span_of(limit()) +
+                  rfc3339(now.last) + ", more than " + span_of(now.limit) +
                   " ago (link.credential-max-age); restore the link: keyagent status");
 }
 

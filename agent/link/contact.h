@@ -3,8 +3,7 @@
 // How long ago the instance acknowledged this agent: what it gave may be used for so long and no
 // longer: an agent that is revoked while it is cut off must not read it forever.
 
-#include <mutex>
-
+#include "agent/base/mutex.h"
 #include "agent/link/link_context.h"
 #include "agent/link/link_state.h"
 
@@ -26,23 +25,23 @@ class LastContact {
     WallTime last;   // contact
     WallTime until;  // cached credentials may be used, as the wall clock shows it
     bool expired = false;
+    std::chrono::milliseconds limit{0};  // of its age
   };
   Age age();
   // Throws Error{kKeyState} when the cached credential must not be used anymore.
   void require_fresh(const std::string& name);
 
  private:
-  void advance();  // REQUIRES mutex_
-  void write();    // REQUIRES mutex_
-  std::chrono::milliseconds limit() const;
+  void advance() REQUIRES(mutex_);
+  void write() REQUIRES(mutex_);
+  std::chrono::milliseconds limit() const REQUIRES(mutex_);
 
   const LinkContext& context_;
   LinkStore& store_;
-  std::mutex mutex_;
-  // Guarded by mutex_:
-  WallTime contact_, seen_, written_{};
-  SteadyTime steady_;
-  std::chrono::milliseconds theirs_{0};
+  Mutex mutex_;
+  WallTime contact_ GUARDED_BY(mutex_), seen_ GUARDED_BY(mutex_), written_ GUARDED_BY(mutex_){};
+  SteadyTime steady_ GUARDED_BY(mutex_);
+  std::chrono::milliseconds theirs_ GUARDED_BY(mutex_){0};
 };
 
 }  // namespace keyagent::link

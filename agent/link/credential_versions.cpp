@@ -61,7 +61,7 @@ void CredentialVersions::load() {
 
 std::optional<CredentialVersions::Seen> CredentialVersions::seen(const std::string& instance,
                                                                  const std::string& name) {
-  const std::lock_guard lock(mutex_);
+  const MutexLock lock(mutex_);
   load();
   const auto found = known_.find(name);
   if (instance_ != instance || found == known_.end()) return std::nullopt;
@@ -69,7 +69,7 @@ std::optional<CredentialVersions::Seen> CredentialVersions::seen(const std::stri
 }
 
 void CredentialVersions::note(const std::string& instance, const std::string& name, Seen fresh) {
-  const std::lock_guard lock(mutex_);
+  const MutexLock lock(mutex_);
   load();
   std::map<std::string, Seen> next = instance_ == instance ? known_ : std::map<std::string, Seen>();
   const Seen before = next[name];
@@ -93,7 +93,7 @@ void CredentialVersions::note(const std::string& instance, const std::string& na
 }
 
 void CredentialVersions::forget_all() {
-  const std::lock_guard lock(mutex_);
+  const MutexLock lock(mutex_);
   remove_file(path_);
   known_.clear();
   instance_.clear();

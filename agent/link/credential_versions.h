@@ -6,10 +6,10 @@
 #include <cstdint>
 #include <filesystem>
 #include <map>
-#include <mutex>
 #include <optional>
 #include <string>
 
+#include "agent/base/mutex.h"
 #include "agent/link/instance_api.h"
 #include "agent/link/link_state.h"
 
@@ -33,14 +33,14 @@ class CredentialVersions {
   void forget_all();
 
  private:
-  void load();  // REQUIRES mutex_
+  void load() REQUIRES(mutex_);
 
   const std::filesystem::path path_;
-  std::mutex mutex_;
-  bool loaded_ = false;                // guarded by mutex_, with those below
-  std::string instance_;               // whose credentials these are
-  std::map<std::string, Seen> known_;  // by name
-  bool unsaved_ = false;               // the folder could not be written
+  Mutex mutex_;
+  bool loaded_ GUARDED_BY(mutex_) = false;
+  std::string instance_ GUARDED_BY(mutex_);               // whose credentials these are
+  std::map<std::string, Seen> known_ GUARDED_BY(mutex_);  // by name
+  bool unsaved_ GUARDED_BY(mutex_) = false;               // the folder could not be written
 };
 
 // Does the envelope say that it is what was asked for? `name`: the credential's; `required`: one

@@ -116,7 +116,6 @@ void Credentials::require_room(const std::string& name) const {
                                       " exceeds this; assign fewer at the instance");
 }
 
-// REQUIRES its turn.
 Credentials::Copy Credentials::fetch(const LinkState& state, const std::string& name) {
   try {
     Copy copy{fetch_for_our_keys(state, line_.api(state), name), rfc3339(context_.clock->now())};
@@ -127,7 +126,7 @@ Credentials::Copy Credentials::fetch(const LinkState& state, const std::string& 
                            {"envelope", copy.sealed.envelope},
                            {"fetched", copy.fetched}};
     keep(name, kept.dump(2) + "\n");
-    const std::lock_guard lock(mutex_);
+    const MutexLock lock(mutex_);
     stale_.erase(name);
     absent_.erase(name);
     return copy;
@@ -135,7 +134,7 @@ Credentials::Copy Credentials::fetch(const LinkState& state, const std::string& 
     line_.drop();
     if (is_final(error.code()) && !line_.key_changed(state)) {
       drop(path_of(name));
-      const std::lock_guard lock(mutex_);
+      const MutexLock lock(mutex_);
       stale_.erase(name);
       if (error.code() != Code::kKeyState && absent_.size() < kMaxStale) absent_.insert(name);
     }
@@ -169,7 +168,7 @@ void Credentials::drop(const std::filesystem::path& copy) {
   }
 }
 
-// REQUIRES its turn. What was asked with a key that was rekeyed meanwhile is asked again with its
+// What was asked with a key that was rekeyed meanwhile is asked again with its
 // successor (MISSION T8).
 Credentials::Copy Credentials::fetch_through_rekey(const LinkState& state,
                                                    const std::string& name) {
@@ -187,11 +186,11 @@ std::optional<Credentials::Copy> Credentials::fetch_if_possible(const LinkState&
                                                                 const std::string& name,
                                                                 bool has_copy, bool stale) {
   if (has_copy && uplink_.report().phase == Phase::kUnreachable) return std::nullopt;
-  const TimedMutex::Lock asking(line_.turn(), context_.timing.answer);
-  if (!asking.held()) {
+  if (!line_.turn().try_lock_for(context_.timing.answer)) {
     if (has_copy && !stale) return std::nullopt;
     throw Error(Code::kBusy, "another credential is being fetched; try again");
   }
+  const MutexLock asking(line_.turn(), std::adopt_lock);
   try {
     return fetch_through_rekey(state, name);
   } catch (const Error& error) {
@@ -226,7 +225,7 @@ void Credentials::get(const std::string& name, wire::CredentialGetReply& reply) 
   auto kept = read(name);
   bool stale = false;
   {
-    const std::lock_guard lock(mutex_);
+    const MutexLock lock(mutex_);
     stale = stale_.contains(name);
   }
   const auto fresh = fetch_if_possible(*state, name, kept.has_value(), stale);
@@ -236,24 +235,28 @@ void Credentials::get(const std::string& name, wire::CredentialGetReply& reply) 
   describe(copy.sealed, copy.fetched, !fresh, *reply.mutable_credential());
 }
 
+bool Credentials::list_at_instance(const LinkState& state, wire::CredentialListReply& reply) {
+  if (!line_.turn().try_lock_for(context_.timing.answer)) return false;
+  const MutexLock asking(line_.turn(), std::adopt_lock);
+  if (uplink_.report().phase == Phase::kUnreachable) return false;
+  try {
+    for (const auto& each : line_.api(state).credentials()) {
+      auto& out = *reply.add_credentials();
+      describe({each.name, each.type, each.kids.empty() ? "" : each.kids.front(), {}, each.version},
+               {}, false, out);
+      out.set_unbound(!each.bound);
+    }
+    return true;
+  } catch (const Error& error) {
+    line_.drop();
+    if (!retryable(error.code())) throw;
+    return false;
+  }
+}
+
 void Credentials::list(wire::CredentialListReply& reply) {
   const auto state = require_trusted(store_, uplink_);
-  const TimedMutex::Lock asking(line_.turn(), context_.timing.answer);
-  if (asking.held() && uplink_.report().phase != Phase::kUnreachable) {
-    try {
-      for (const auto& each : line_.api(*state).credentials()) {
-        auto& out = *reply.add_credentials();
-        describe(
-            {each.name, each.type, each.kids.empty() ? "" : each.kids.front(), {}, each.version},
-            {}, false, out);
-        out.set_unbound(!each.bound);
-      }
-      return;
-    } catch (const Error& error) {
-      line_.drop();
-      if (!retryable(error.code())) throw;
-    }
-  }
+  if (list_at_instance(*state, reply)) return;
   reply.clear_credentials();
   std::error_code none;
   for (const auto& entry : std::filesystem::directory_iterator(folder_, none)) {
@@ -278,7 +281,7 @@ std::vector<std::string> Credentials::unbound() const {
 }
 
 void Credentials::changed(const std::vector<std::string>& names) {
-  const std::lock_guard lock(mutex_);
+  const MutexLock lock(mutex_);
   for (const auto& name : names) {
     if (is_name(name) && stale_.size() < kMaxStale) stale_.insert(name);
     absent_.erase(name);
@@ -298,12 +301,11 @@ void Credentials::work() {
   }
   if (const auto name = next_stale()) return fetch_stale(*state, *name);
   if (!count_) return;
-  const TimedMutex::Lock asking(line_.turn());
+  const MutexLock asking(line_.turn());
   count(*state, listing(*state));
   count_ = false;
 }
 
-// REQUIRES its turn.
 std::vector<CredentialInfo> Credentials::listing(const LinkState& state) {
   try {
     return line_.api(state).credentials();
@@ -314,7 +316,7 @@ std::vector<CredentialInfo> Credentials::listing(const LinkState& state) {
 }
 
 void Credentials::look_all(const LinkState& state) {
-  const TimedMutex::Lock asking(line_.turn());
+  const MutexLock asking(line_.turn());
   const auto all = listing(state);
   const std::string kid = keys_.show(state.transport_key).kid();
   std::set<std::string> known;
@@ -326,7 +328,7 @@ void Credentials::look_all(const LinkState& state) {
   }
   {
     // Callers choose the names that they ask for.
-    const std::lock_guard lock(mutex_);
+    const MutexLock lock(mutex_);
     std::erase_if(absent_, [&](const std::string& name) { return !known.contains(name); });
   }
   // What is no longer for this agent does not stay.
@@ -365,13 +367,13 @@ void Credentials::count(const LinkState& state, const std::vector<CredentialInfo
 
 // The instance said that it has no copy for any of our keys, or that this one is not for us.
 bool Credentials::is_absent(const std::string& name) const {
-  const std::lock_guard lock(mutex_);
+  const MutexLock lock(mutex_);
   return absent_.contains(name);
 }
 
 // Each in its turn: one that cannot be had now holds up neither the others nor the count.
 std::optional<std::string> Credentials::next_stale() {
-  const std::lock_guard lock(mutex_);
+  const MutexLock lock(mutex_);
   const auto next = stale_.upper_bound(last_tried_);
   if (next == stale_.end()) {
     last_tried_.clear();
@@ -382,25 +384,25 @@ std::optional<std::string> Credentials::next_stale() {
 }
 
 void Credentials::fetch_stale(const LinkState& state, const std::string& name) {
-  const TimedMutex::Lock asking(line_.turn());
+  const MutexLock asking(line_.turn());
   try {
     fetch(state, name);
   } catch (const Error& error) {
     if (retryable(error.code())) throw;
     log_warning("link", "credential " + name + ": " + error.what());
-    const std::lock_guard lock(mutex_);
+    const MutexLock lock(mutex_);
     stale_.erase(name);
   }
   count_ = true;
 }
 
 void Credentials::forget_all() {
-  const TimedMutex::Lock asking(line_.turn());
+  const MutexLock asking(line_.turn());
   line_.drop();
   std::error_code none;
   std::filesystem::remove_all(folder_, none);
   versions_.forget_all();
-  const std::lock_guard lock(mutex_);
+  const MutexLock lock(mutex_);
   stale_.clear();
   absent_.clear();
 }

@@ -6,11 +6,11 @@
 #include <atomic>
 #include <functional>
 #include <map>
-#include <mutex>
 #include <optional>
 #include <set>
 #include <string>
 
+#include "agent/base/mutex.h"
 #include "agent/link/contact.h"
 #include "agent/link/credential_versions.h"
 #include "agent/link/instance_line.h"
@@ -48,17 +48,19 @@ class Credentials {
     SealedCredential sealed;
     std::string fetched;
   };
-  std::vector<CredentialInfo> listing(const LinkState& state);
+  // False: it cannot be asked now.
+  bool list_at_instance(const LinkState& state, wire::CredentialListReply& reply);
+  std::vector<CredentialInfo> listing(const LinkState& state) REQUIRES(line_.turn());
   void look_all(const LinkState& state);
   std::optional<std::string> next_stale();
   void fetch_stale(const LinkState& state, const std::string& name);
   bool is_absent(const std::string& name) const;
   void count(const LinkState& state, const std::vector<CredentialInfo>& all);
   std::optional<Copy> read(const std::string& name) const;
-  Copy fetch(const LinkState& state, const std::string& name);
+  Copy fetch(const LinkState& state, const std::string& name) REQUIRES(line_.turn());
   void keep(const std::string& name, const std::string& text) const;
   static void drop(const std::filesystem::path& copy);
-  Copy fetch_through_rekey(const LinkState& state, const std::string& name);
+  Copy fetch_through_rekey(const LinkState& state, const std::string& name) REQUIRES(line_.turn());
   SealedCredential fetch_for_our_keys(const LinkState& state, InstanceApi& api,
                                       const std::string& name);
   std::optional<Copy> fetch_if_possible(const LinkState& state, const std::string& name,
@@ -77,10 +79,10 @@ class Credentials {
   const std::filesystem::path folder_;
   CredentialVersions versions_;
   InstanceLine line_;  // one request to the instance at a time
-  mutable std::mutex mutex_;
-  std::set<std::string> stale_;   // guarded by mutex_
-  std::set<std::string> absent_;  // without a copy for our keys at the instance; guarded by mutex_
-  std::string last_tried_;        // guarded by mutex_
+  mutable Mutex mutex_;
+  std::set<std::string> stale_ GUARDED_BY(mutex_);
+  std::set<std::string> absent_ GUARDED_BY(mutex_);  // without a copy for our keys at the instance
+  std::string last_tried_ GUARDED_BY(mutex_);
   std::atomic<bool> look_{false};
   bool count_ = false;  // the link's thread's
 };

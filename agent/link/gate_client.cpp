@@ -1,14 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "agent/link/gate_client.h"
 
-#include <condition_variable>
-#include <mutex>
 #include <optional>
 #include <system_error>
 #include <thread>
 
 #include "agent/base/error.h"
 #include "agent/base/log.h"
+#include "agent/base/mutex.h"
 #include "agent/wire/messages.h"
 
 namespace keyagent::link {
@@ -23,8 +22,9 @@ class Waiting final : public gate::Reply {
   // Failures are answered at the gate's fixed intervals here, too.
   void answer_at(SteadyTime when, const wire::Response& response) override { take(response, when); }
   std::optional<wire::Response> wait(std::chrono::milliseconds patience) {
-    std::unique_lock lock(mutex_);
-    if (!changed_.wait_for(lock, patience, [this] { return response_.has_value(); }))
+    MutexLock lock(mutex_);
+    if (!changed_.wait_for(mutex_, patience,
+                           [this]() REQUIRES(mutex_) { return response_.has_value(); }))
       return std::nullopt;
     const SteadyTime when = when_;
     lock.unlock();
@@ -35,37 +35,37 @@ class Waiting final : public gate::Reply {
 
  private:
   bool take(const wire::Response& response, SteadyTime when) {
-    const std::lock_guard lock(mutex_);
+    const MutexLock lock(mutex_);
     if (response_) return false;
     response_ = response;
     when_ = when;
     changed_.notify_all();
     return true;
   }
-  std::mutex mutex_;
-  std::condition_variable changed_;
-  std::optional<wire::Response> response_;  // guarded by mutex_
-  SteadyTime when_{};                       // guarded by mutex_
+  Mutex mutex_;
+  CondVar changed_;
+  std::optional<wire::Response> response_ GUARDED_BY(mutex_);
+  SteadyTime when_ GUARDED_BY(mutex_){};
 };
 
 }  // namespace
 
 struct GateClient::Impl {
   const Ask ask;
-  std::mutex mutex;
-  std::condition_variable changed;
-  int running = 0;       // guarded by mutex
-  bool stopped = false;  // guarded by mutex
+  Mutex mutex;
+  CondVar changed;
+  int running GUARDED_BY(mutex) = 0;
+  bool stopped GUARDED_BY(mutex) = false;
 
   explicit Impl(Ask ask_in) : ask(std::move(ask_in)) {}
 
   void enter() {
-    const std::lock_guard lock(mutex);
+    const MutexLock lock(mutex);
     if (stopped) throw Error(Code::kBusy, "the agent is stopping");
     ++running;
   }
   void leave() {
-    const std::lock_guard lock(mutex);
+    const MutexLock lock(mutex);
     --running;
     changed.notify_all();
   }
@@ -78,9 +78,10 @@ GateClient::~GateClient() {
 }
 
 void GateClient::stop(std::chrono::milliseconds patience) {
-  std::unique_lock lock(impl_->mutex);
+  const MutexLock lock(impl_->mutex);
   impl_->stopped = true;
-  impl_->changed.wait_for(lock, patience, [this] { return impl_->running == 0; });
+  impl_->changed.wait_for(impl_->mutex, patience,
+                          [this]() REQUIRES(impl_->mutex) { return impl_->running == 0; });
 }
 
 wire::Response GateClient::call(wire::Request request, const std::string& component,

@@ -17,7 +17,7 @@ namespace keyagent::link {
 using Json = nlohmann::json;
 
 std::shared_ptr<tls::Library> TlsLibrary::get() {
-  const std::lock_guard lock(mutex_);
+  const MutexLock lock(mutex_);
   if (!library_) library_ = std::make_shared<tls::Library>(std::make_shared<GateBackend>(gate_));
   return library_;
 }

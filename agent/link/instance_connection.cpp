@@ -110,14 +110,14 @@ InstanceConnection::~InstanceConnection() {
 }
 
 void InstanceConnection::start() {
-  const std::lock_guard lock(mutex_);
+  const MutexLock lock(mutex_);
   if (ended_ || thread_.joinable()) return;
   thread_ = std::thread([this] { run(); });
 }
 
 void InstanceConnection::stop() {
   {
-    const std::lock_guard lock(mutex_);
+    const MutexLock lock(mutex_);
     ended_ = true;
     changed_.notify_all();
   }
@@ -125,37 +125,38 @@ void InstanceConnection::stop() {
 }
 
 void InstanceConnection::reconnect() {
-  const std::lock_guard lock(mutex_);
+  const MutexLock lock(mutex_);
   again_ = true;
   changed_.notify_all();
 }
 
 UplinkReport InstanceConnection::report() const {
-  const std::lock_guard lock(mutex_);
+  const MutexLock lock(mutex_);
   return report_;
 }
 
 void InstanceConnection::note_failure(const Error& error) {
-  const std::lock_guard lock(mutex_);
+  const MutexLock lock(mutex_);
   report_.code = error.code();
   report_.text = error.what();
 }
 
 bool InstanceConnection::wait_connected(const std::string& auth_kid,
                                         std::chrono::milliseconds patience) {
-  std::unique_lock lock(mutex_);
-  return changed_.wait_for(lock, patience, [&] {
+  const MutexLock lock(mutex_);
+  return changed_.wait_for(mutex_, patience, [&]() REQUIRES(mutex_) {
     return report_.phase == Phase::kConnected && report_.auth_kid == auth_kid;
   });
 }
 
 void InstanceConnection::wait_left(std::chrono::milliseconds patience) {
-  std::unique_lock lock(mutex_);
-  changed_.wait_for(lock, patience, [this] { return report_.phase == Phase::kNotEnrolled; });
+  const MutexLock lock(mutex_);
+  changed_.wait_for(mutex_, patience,
+                    [this]() REQUIRES(mutex_) { return report_.phase == Phase::kNotEnrolled; });
 }
 
 void InstanceConnection::note(Phase phase) {
-  const std::lock_guard lock(mutex_);
+  const MutexLock lock(mutex_);
   if (report_.phase == phase) return;
   report_.phase = phase;
   report_.since = context_.clock->now();
@@ -165,15 +166,15 @@ void InstanceConnection::note(Phase phase) {
 }
 
 bool InstanceConnection::pause(std::chrono::milliseconds time) {
-  std::unique_lock lock(mutex_);
+  const MutexLock lock(mutex_);
   report_.next_try = context_.clock->now() + time;
-  changed_.wait_for(lock, time, [this] { return ended_ || again_; });
+  changed_.wait_for(mutex_, time, [this]() REQUIRES(mutex_) { return ended_ || again_; });
   report_.next_try = {};
   return !ended_;
 }
 
 bool InstanceConnection::is_over() {
-  const std::lock_guard lock(mutex_);
+  const MutexLock lock(mutex_);
   return ended_ || again_;
 }
 
@@ -181,13 +182,13 @@ void InstanceConnection::run() {
   for (;;) {
     const auto state = store_.get();
     {
-      std::unique_lock lock(mutex_);
+      MutexLock lock(mutex_);
       if (ended_) return;
       if (!state) {
         lock.unlock();
         note(Phase::kNotEnrolled);
         lock.lock();
-        changed_.wait(lock, [this] { return ended_ || again_; });
+        changed_.wait(mutex_, [this]() REQUIRES(mutex_) { return ended_ || again_; });
         again_ = false;
         continue;
       }
@@ -234,7 +235,7 @@ void InstanceConnection::failed(const LinkState& state, const Error& error) {
   int failures = 0;
   WallTime heard{};
   {
-    const std::lock_guard lock(mutex_);
+    const MutexLock lock(mutex_);
     heard = report_.last_heartbeat;
     report_.code = error.code();
     report_.text = error.what();
@@ -276,7 +277,7 @@ void InstanceConnection::session(const LinkState& state) {
   session.transport_name = state.transport_key;
   welcome(session, state);
   {
-    const std::lock_guard lock(mutex_);
+    const MutexLock lock(mutex_);
     report_.peer = session.link.peer();
     report_.auth_kid = session.auth_kid;
     report_.connected = report_.last_heartbeat = context_.clock->now();
@@ -431,7 +432,7 @@ void InstanceConnection::serve(Session& session) {
     if (session.acknowledged > before && handlers_.acknowledged) handlers_.acknowledged({});
     hear_audit(message);
     if (const auto kept = store_.get(); kept) epoch_.hear(*kept, message.text_or("epoch", {}));
-    const std::lock_guard lock(mutex_);
+    const MutexLock lock(mutex_);
     report_.last_heartbeat = context_.clock->now();
   }
   session.link.close("the agent reconnects");

@@ -2,14 +2,13 @@
 #pragma once
 // The agent's one connection to its instance, kept by a thread: connect, be acknowledged, stay.
 
-#include <condition_variable>
 #include <functional>
-#include <mutex>
 #include <optional>
 #include <string>
 #include <thread>
 
 #include "agent/base/error.h"
+#include "agent/base/mutex.h"
 #include "agent/link/answer.h"
 #include "agent/link/epoch.h"
 #include "agent/link/link_context.h"
@@ -91,13 +90,13 @@ class InstanceConnection {
   OwnKeys& keys_;
   TlsLibrary& library_;
   const UplinkHandlers handlers_;
-  mutable std::mutex mutex_;
-  std::condition_variable changed_;
-  bool ended_ = false, again_ = false;  // guarded by mutex_
-  UplinkReport report_;                 // guarded by mutex_
-  std::string told_;                    // the thread's
-  std::string session_kid_;             // the thread's: the auth key of the last session
-  Epoch epoch_;                         // the thread's
+  mutable Mutex mutex_;
+  CondVar changed_;
+  bool ended_ GUARDED_BY(mutex_) = false, again_ GUARDED_BY(mutex_) = false;
+  UplinkReport report_ GUARDED_BY(mutex_);
+  std::string told_;         // the thread's
+  std::string session_kid_;  // the thread's: the auth key of the last session
+  Epoch epoch_;              // the thread's
   std::thread thread_;
 };
 

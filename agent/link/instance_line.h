@@ -5,6 +5,7 @@
 #include <memory>
 #include <string>
 
+#include "agent/base/mutex.h"
 #include "agent/link/instance_api.h"
 #include "agent/link/instance_connection.h"
 #include "agent/link/own_keys.h"
@@ -12,29 +13,29 @@
 
 namespace keyagent::link {
 
-// Who holds a lease of turn() may use the rest; one at a time talks to the instance.
+// Who holds turn() may use the rest; one at a time talks to the instance.
 class InstanceLine {
  public:
   InstanceLine(const LinkContext& around, OwnKeys& keys, TlsLibrary& library)
       : context_(around), keys_(keys), library_(library) {}
 
-  TimedMutex& turn() { return turn_; }
-  // REQUIRES its turn. Throws what the gate refuses with, and what options_for() throws.
-  InstanceApi& api(const LinkState& state);
-  // REQUIRES its turn. After a failure: the next one begins again.
-  void drop() { api_.reset(); }
-  // REQUIRES its turn. The last connection was with another key than the one that is in force now:
+  TimedMutex& turn() RETURN_CAPABILITY(turn_) { return turn_; }
+  // Throws what the gate refuses with, and what options_for() throws.
+  InstanceApi& api(const LinkState& state) REQUIRES(turn_);
+  // After a failure: the next one begins again.
+  void drop() REQUIRES(turn_) { api_.reset(); }
+  // The last connection was with another key than the one that is in force now:
   // the instance ends such sessions, whatever was asked in them.
-  bool key_changed(const LinkState& state) const;
+  bool key_changed(const LinkState& state) const REQUIRES(turn_);
 
  private:
   const LinkContext& context_;
   OwnKeys& keys_;
   TlsLibrary& library_;
   TimedMutex turn_;
-  std::unique_ptr<InstanceApi> api_;  // guarded by turn_
-  std::string api_for_;               // guarded by turn_: kid and address it was made for
-  std::string api_kid_;               // guarded by turn_
+  std::unique_ptr<InstanceApi> api_ GUARDED_BY(turn_);
+  std::string api_for_ GUARDED_BY(turn_);  // kid and address it was made for
+  std::string api_kid_ GUARDED_BY(turn_);
 };
 
 // MISSION R3: an agent that is not trusted gets nothing. Throws Error{kKeyState}.

@@ -3,6 +3,7 @@
 
 #include "agent/base/encoding.h"
 #include "agent/base/log.h"
+#include "agent/base/mutex.h"
 #include "agent/link/alarms.h"
 #include "agent/link/certificate_renewer.h"
 #include "agent/link/contact.h"
@@ -68,7 +69,7 @@ struct Link::Impl {
   InstanceConfirmation confirmation{around,  store,  keys,
                                     library, uplink, [this] { credentials.look_again(); }};
   Alarms alarms;
-  std::mutex enrolling;  // one at a time
+  Mutex enrolling;  // one at a time
 
   explicit Impl(LinkContext given)
       : around(std::move(given)),
@@ -115,7 +116,7 @@ struct Link::Impl {
   }
 
   bool poll() {
-    const std::lock_guard lock(enrolling);
+    const MutexLock lock(enrolling);
     const auto state = store.get();
     if (!state || state->stage != LinkState::Stage::kPending) return true;
     try {
@@ -192,7 +193,7 @@ keys::Confirmation& Link::confirmation() {
 
 // Again with the same wish it says what is there: for scripts that are run twice.
 void Link::enroll(const wire::EnrollRequest& request, wire::EnrollReply& reply) {
-  const std::lock_guard lock(impl_->enrolling);
+  const MutexLock lock(impl_->enrolling);
   const auto wish = wish_of(request, impl_->around.agent_id);
   const auto known = impl_->store.get();
   if (known && !wish.replace) {
@@ -224,7 +225,7 @@ void Link::enroll(const wire::EnrollRequest& request, wire::EnrollReply& reply) 
 }
 
 void Link::leave(wire::Link& reply) {
-  const std::lock_guard lock(impl_->enrolling);
+  const MutexLock lock(impl_->enrolling);
   impl_->store.remove();
   impl_->uplink.reconnect();
   impl_->uplink.wait_left(kFarewell);

@@ -6,11 +6,11 @@
 #include <filesystem>
 #include <functional>
 #include <memory>
-#include <mutex>
 #include <optional>
 #include <string>
 
 #include "agent/base/clock.h"
+#include "agent/base/mutex.h"
 #include "agent/keys/rekey_runner.h"
 #include "agent/link/gate_client.h"
 #include "agent/link/task_journal.h"
@@ -60,8 +60,8 @@ class TlsLibrary {
 
  private:
   GateClient& gate_;
-  std::mutex mutex_;
-  std::shared_ptr<tls::Library> library_;  // guarded by mutex_
+  Mutex mutex_;
+  std::shared_ptr<tls::Library> library_ GUARDED_BY(mutex_);
 };
 
 // "web1.example.org": for people who check the instance; identifies nothing (MISSION R14).

@@ -136,7 +136,7 @@ LinkStore::LinkStore(const std::filesystem::path& folder) : path_(folder / "link
 }
 
 std::shared_ptr<const LinkState> LinkStore::get() const {
-  const std::lock_guard lock(mutex_);
+  const MutexLock lock(mutex_);
   return state_;
 }
 
@@ -146,12 +146,12 @@ void LinkStore::write(LinkState state) {
 }
 
 void LinkStore::put(LinkState state) {
-  const std::lock_guard lock(mutex_);
+  const MutexLock lock(mutex_);
   write(std::move(state));
 }
 
 void LinkStore::update(const std::function<void(LinkState&)>& change) {
-  const std::lock_guard lock(mutex_);
+  const MutexLock lock(mutex_);
   if (!state_) return;
   LinkState fresh = *state_;
   change(fresh);
@@ -160,7 +160,7 @@ void LinkStore::update(const std::function<void(LinkState&)>& change) {
 }
 
 void LinkStore::remove() {
-  const std::lock_guard lock(mutex_);
+  const MutexLock lock(mutex_);
   remove_file(path_);
   state_.reset();
 }

@@ -7,9 +7,10 @@
 #include <functional>
 #include <map>
 #include <memory>
-#include <mutex>
 #include <string>
 #include <string_view>
+
+#include "agent/base/mutex.h"
 
 namespace keyagent::link {
 
@@ -68,12 +69,12 @@ class LinkStore {
   void remove();
 
  private:
-  void write(LinkState state);  // REQUIRES mutex_
+  void write(LinkState state) REQUIRES(mutex_);
 
   const std::filesystem::path path_;
   std::string fault_;
-  mutable std::mutex mutex_;
-  std::shared_ptr<const LinkState> state_;  // guarded by mutex_
+  mutable Mutex mutex_;
+  std::shared_ptr<const LinkState> state_ GUARDED_BY(mutex_);
 };
 
 }  // namespace keyagent::link

@@ -153,7 +153,7 @@ TaskEntry TaskJournal::read(const std::string& id) const {
 }
 
 std::optional<TaskEntry> TaskJournal::find(const std::string& id) const {
-  const std::lock_guard lock(mutex_);
+  const MutexLock lock(mutex_);
   const auto found = entries_.find(id);
   return found == entries_.end() ? std::nullopt : std::optional(found->second.entry);
 }
@@ -161,7 +161,7 @@ std::optional<TaskEntry> TaskJournal::find(const std::string& id) const {
 std::vector<TaskEntry> TaskJournal::list() const {
   std::vector<TaskEntry> out;
   {
-    const std::lock_guard lock(mutex_);
+    const MutexLock lock(mutex_);
     for (const auto& [id, kept] : entries_) out.push_back(kept.entry);
   }
   std::sort(out.begin(), out.end(), [](const auto& a, const auto& b) { return a.order < b.order; });
@@ -169,7 +169,7 @@ std::vector<TaskEntry> TaskJournal::list() const {
 }
 
 std::size_t TaskJournal::count(Stage stage) const {
-  const std::lock_guard lock(mutex_);
+  const MutexLock lock(mutex_);
   return static_cast<std::size_t>(
       std::count_if(entries_.begin(), entries_.end(),
                     [stage](const auto& each) { return each.second.entry.stage == stage; }));
@@ -184,7 +184,7 @@ std::size_t TaskJournal::waiting() const {
 }
 
 std::optional<TaskEntry> TaskJournal::next() {
-  const std::lock_guard lock(mutex_);
+  const MutexLock lock(mutex_);
   const Kept* first = nullptr;
   for (const auto& [id, kept] : entries_) {
     if (kept.entry.stage != Stage::kEnded) continue;
@@ -198,7 +198,6 @@ std::optional<TaskEntry> TaskJournal::next() {
   return entry;
 }
 
-// REQUIRES mutex_.
 void TaskJournal::put(TaskEntry entry) {
   entry.order = order_ + 1;
   entry.changed = rfc3339(clock_.now());
@@ -213,14 +212,14 @@ void TaskJournal::put(TaskEntry entry) {
 }
 
 void TaskJournal::start(TaskEntry entry) {
-  const std::lock_guard lock(mutex_);
+  const MutexLock lock(mutex_);
   entry.stage = Stage::kStarted;
   entry.end = {};
   put(std::move(entry));
 }
 
 void TaskJournal::end(const std::string& id, const TaskOutcome& outcome) {
-  const std::lock_guard lock(mutex_);
+  const MutexLock lock(mutex_);
   const auto found = entries_.find(id);
   if (found == entries_.end() || found->second.entry.stage != Stage::kStarted)
     throw Error(Code::kKeyState, "task " + id + " is not running");
@@ -231,7 +230,7 @@ void TaskJournal::end(const std::string& id, const TaskOutcome& outcome) {
 }
 
 void TaskJournal::deliver_again(const std::string& id, const std::string& lease) {
-  const std::lock_guard lock(mutex_);
+  const MutexLock lock(mutex_);
   const auto found = entries_.find(id);
   TaskEntry entry = found == entries_.end() ? read(id) : found->second.entry;
   entry.end = read(id).end;
@@ -241,7 +240,7 @@ void TaskJournal::deliver_again(const std::string& id, const std::string& lease)
 }
 
 void TaskJournal::answered(const TaskEntry& delivered, bool accepted) {
-  const std::lock_guard lock(mutex_);
+  const MutexLock lock(mutex_);
   const auto found = entries_.find(delivered.id);
   if (found == entries_.end() || found->second.entry.order != delivered.order) return;
   TaskEntry entry = delivered;
@@ -250,12 +249,12 @@ void TaskJournal::answered(const TaskEntry& delivered, bool accepted) {
 }
 
 void TaskJournal::touch(const std::string& id) {
-  const std::lock_guard lock(mutex_);
+  const MutexLock lock(mutex_);
   if (const auto found = entries_.find(id); found != entries_.end())
     found->second.since = clock_.now_steady();
 }
 
-// REQUIRES mutex_. Not synced: an entry that comes back with a crash is one that is known longer.
+// Not synced: an entry that comes back with a crash is one that is known longer.
 void TaskJournal::erase(Entries::iterator which) {
   std::error_code none;
   std::filesystem::remove(path_of(which->first), none);
@@ -263,16 +262,16 @@ void TaskJournal::erase(Entries::iterator which) {
 }
 
 void TaskJournal::forget(const std::string& id) {
-  const std::lock_guard lock(mutex_);
+  const MutexLock lock(mutex_);
   if (const auto found = entries_.find(id); found != entries_.end()) erase(found);
 }
 
 void TaskJournal::forget_all() {
-  const std::lock_guard lock(mutex_);
+  const MutexLock lock(mutex_);
   while (!entries_.empty()) erase(entries_.begin());
 }
 
-// REQUIRES mutex_. An outcome that is not delivered yet is never forgotten.
+// An outcome that is not delivered yet is never forgotten.
 void TaskJournal::prune() {
   std::vector<Entries::iterator> answered, started;
   std::uintmax_t bytes = 0;

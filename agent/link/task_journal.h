@@ -7,13 +7,13 @@
 #include <cstdint>
 #include <filesystem>
 #include <map>
-#include <mutex>
 #include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
 
 #include "agent/base/clock.h"
+#include "agent/base/mutex.h"
 
 namespace keyagent::link {
 
@@ -86,20 +86,20 @@ class TaskJournal {
     std::uintmax_t size = 0;
   };
   using Entries = std::map<std::string, Kept>;
-  void load();
-  void put(TaskEntry entry);  // REQUIRES mutex_
+  void load() REQUIRES(mutex_);
+  void put(TaskEntry entry) REQUIRES(mutex_);
   TaskEntry read(const std::string& id) const;
-  void erase(Entries::iterator which);  // REQUIRES mutex_
-  void prune();                         // REQUIRES mutex_
+  void erase(Entries::iterator which) REQUIRES(mutex_);
+  void prune() REQUIRES(mutex_);
   std::size_t count(TaskEntry::Stage stage) const;
   std::filesystem::path path_of(const std::string& id) const { return folder_ / (id + ".json"); }
 
   const std::filesystem::path folder_;
   const Clock& clock_;
   const Limits limits_;
-  mutable std::mutex mutex_;
-  Entries entries_;          // guarded by mutex_
-  std::uint64_t order_ = 0;  // guarded by mutex_: of the last change
+  mutable Mutex mutex_;
+  Entries entries_ GUARDED_BY(mutex_);
+  std::uint64_t order_ GUARDED_BY(mutex_) = 0;  // of the last change
 };
 
 }  // namespace keyagent::link

@@ -58,12 +58,12 @@ void Tasks::tell(KeyEvent::Weight weight, const char* what, const TaskEntry& ent
 }
 
 void Tasks::news() {
-  const std::lock_guard lock(mutex_);
+  const MutexLock lock(mutex_);
   ++news_;
 }
 
 bool Tasks::is_due(const std::string& handler, std::uint64_t& news) {
-  const std::lock_guard lock(mutex_);
+  const MutexLock lock(mutex_);
   news = news_;
   const auto look = looks_.find(handler);
   return look == looks_.end() || look->second.seen != news_ ||
@@ -72,20 +72,20 @@ bool Tasks::is_due(const std::string& handler, std::uint64_t& news) {
 
 void Tasks::found_none(const std::string& handler, std::uint64_t news,
                        std::chrono::milliseconds pause) {
-  const std::lock_guard lock(mutex_);
+  const MutexLock lock(mutex_);
   if (looks_.size() >= kMaxHandlers) looks_.clear();
   looks_[handler] = {news, context_.clock->now_steady() + pause};
 }
 
 void Tasks::note_lease(const std::string& id, SteadyTime sent, std::chrono::milliseconds lease) {
-  const std::lock_guard lock(mutex_);
+  const MutexLock lock(mutex_);
   const auto now = context_.clock->now_steady();
   std::erase_if(leases_, [now](const auto& each) { return each.second < now; });
   leases_[id] = sent + lease;
 }
 
 std::uint32_t Tasks::lease_left(const std::string& id) const {
-  const std::lock_guard lock(mutex_);
+  const MutexLock lock(mutex_);
   const auto found = leases_.find(id);
   if (found == leases_.end()) return 0;
   const auto left = std::chrono::duration_cast<std::chrono::milliseconds>(
@@ -111,8 +111,8 @@ void Tasks::take(std::uint32_t uid, const wire::TaskTakeRequest& request,
                     " tasks are not delivered to the instance; no tasks are taken until then");
   std::uint64_t news = 0;
   if (uplink_.report().phase != Phase::kConnected || !is_due(handler, news)) return;
-  const TimedMutex::Lock asking(line_.turn(), context_.timing.answer);
-  if (!asking.held()) return;
+  if (!line_.turn().try_lock_for(context_.timing.answer)) return;
+  const MutexLock asking(line_.turn(), std::adopt_lock);
   const auto task = ask(*state, handler);
   if (!task) return found_none(handler, news, context_.timing.ask);
   if (!is_new(*task) || !start(*state, *task, entry)) return;
@@ -149,7 +149,7 @@ bool Tasks::runs_tasks(std::uint32_t uid) const {
   });
 }
 
-// REQUIRES its turn. What hinders it now does not hinder the next poll for long.
+// What hinders it now does not hinder the next poll for long.
 std::optional<TakenTask> Tasks::ask(const LinkState& state, const std::string& handler) {
   try {
     auto task = line_.api(state).take_task(handler);
@@ -182,7 +182,7 @@ bool Tasks::is_new(const TakenTask& task) {
   return false;
 }
 
-// REQUIRES its turn. It is in the journal before the instance hears that it starts: an agent that
+// It is in the journal before the instance hears that it starts: an agent that
 // dies in between has started nothing.
 bool Tasks::start(const LinkState& state, const TakenTask& task, TaskEntry entry) {
   entry.id = task.id;
@@ -217,7 +217,7 @@ TaskEntry Tasks::require_own(std::uint32_t uid, const std::string& handler,
   return *entry;
 }
 
-// REQUIRES its turn. Refused as an agent for now, it may get something again before the lease is
+// Refused as an agent for now, it may get something again before the lease is
 // over: that is no word about the task.
 void Tasks::require_served(const LinkState& state) {
   try {
@@ -240,8 +240,9 @@ void Tasks::keep(std::uint32_t uid, const wire::TaskKeepRequest& request,
   // Refused as an agent, it may be trusted again before the lease is over.
   if (phase == Phase::kUnreachable || phase == Phase::kRefusedByPeer)
     throw Error(Code::kPeer, std::string("the instance is ") + name_of(phase));
-  const TimedMutex::Lock asking(line_.turn(), context_.timing.answer);
-  if (!asking.held()) throw Error(Code::kBusy, "too many requests to the instance; try again");
+  if (!line_.turn().try_lock_for(context_.timing.answer))
+    throw Error(Code::kBusy, "too many requests to the instance; try again");
+  const MutexLock asking(line_.turn(), std::adopt_lock);
   const auto sent = context_.clock->now_steady();
   try {
     note_lease(entry.id, sent, line_.api(*state).keep_task(entry.id, entry.lease));
@@ -266,7 +267,7 @@ void Tasks::end(std::uint32_t uid, const wire::TaskEndRequest& request) {
   std::string text = escape_controls(request.text());
   if (text.size() > kMaxText) text = escape_controls(text.substr(0, kMaxText));
   journal_.end(entry.id, {request.outcome(), text, request.result()});
-  const std::lock_guard lock(mutex_);
+  const MutexLock lock(mutex_);
   leases_.erase(entry.id);
 }
 
@@ -306,7 +307,7 @@ void Tasks::deliver() {
 
 bool Tasks::deliver_next(const LinkState& state) {
   if (journal_.waiting() == 0) return false;
-  const TimedMutex::Lock asking(line_.turn());
+  const MutexLock asking(line_.turn());
   // Not before its turn: a take may have brought it another lease.
   const auto entry = journal_.next();
   if (!entry) return false;

@@ -4,9 +4,9 @@
 // (keyagent worker). A task is started once, whatever dies; its outcome is never lost.
 
 #include <map>
-#include <mutex>
 #include <string>
 
+#include "agent/base/mutex.h"
 #include "agent/link/instance_line.h"
 #include "agent/link/task_journal.h"
 
@@ -50,11 +50,12 @@ class Tasks {
   };
   bool is_due(const std::string& handler, std::uint64_t& news);
   void found_none(const std::string& handler, std::uint64_t news, std::chrono::milliseconds pause);
-  std::optional<TakenTask> ask(const LinkState& state, const std::string& handler);
+  std::optional<TakenTask> ask(const LinkState& state, const std::string& handler)
+      REQUIRES(line_.turn());
   bool is_new(const TakenTask& task);
-  bool start(const LinkState& state, const TakenTask& task, TaskEntry entry);
+  bool start(const LinkState& state, const TakenTask& task, TaskEntry entry) REQUIRES(line_.turn());
   TaskEntry require_own(std::uint32_t uid, const std::string& handler, const std::string& id) const;
-  void require_served(const LinkState& state);
+  void require_served(const LinkState& state) REQUIRES(line_.turn());
   bool deliver_next(const LinkState& state);
   void note_lease(const std::string& id, SteadyTime sent, std::chrono::milliseconds lease);
   std::uint32_t lease_left(const std::string& id) const;  // milliseconds
@@ -67,10 +68,10 @@ class Tasks {
   TaskJournal journal_;
   InstanceLine line_;              // one request to the instance at a time
   const SteadyTime leases_known_;  // before that a start of the agent may have forgotten some
-  mutable std::mutex mutex_;
-  std::uint64_t news_ = 1;                    // guarded by mutex_
-  std::map<std::string, Look> looks_;         // guarded by mutex_, by handler
-  std::map<std::string, SteadyTime> leases_;  // guarded by mutex_, by task: when they end
+  mutable Mutex mutex_;
+  std::uint64_t news_ GUARDED_BY(mutex_) = 1;
+  std::map<std::string, Look> looks_ GUARDED_BY(mutex_);         // by handler
+  std::map<std::string, SteadyTime> leases_ GUARDED_BY(mutex_);  // by task: when they end
   // The link's thread's.
   SteadyTime next_delivery_{};
   int failures_ = 0;

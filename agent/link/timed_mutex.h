@@ -3,45 +3,35 @@
 // A mutex whose waiters may give up after a timeout.
 
 #include <chrono>
-#include <condition_variable>
-#include <mutex>
+
+#include "agent/base/mutex.h"
 
 namespace keyagent::link {
 
-// Thread-safe. (ThreadSanitizer does not know the timed locks of a std::timed_mutex.)
-class TimedMutex {
+// For MutexLock. (ThreadSanitizer does not know the timed locks of the standard library.)
+class CAPABILITY("mutex") TimedMutex {
  public:
-  // Holds the mutex until it is destroyed. With a timeout the lock may have failed: see held().
-  class Lock {
-   public:
-    explicit Lock(TimedMutex& mutex) : owner_(mutex) {
-      std::unique_lock lock(owner_.mutex_);
-      owner_.changed_.wait(lock, [this] { return !owner_.taken_; });
-      held_ = owner_.taken_ = true;
-    }
-    Lock(TimedMutex& mutex, std::chrono::milliseconds timeout) : owner_(mutex) {
-      std::unique_lock lock(owner_.mutex_);
-      if (!owner_.changed_.wait_for(lock, timeout, [this] { return !owner_.taken_; })) return;
-      held_ = owner_.taken_ = true;
-    }
-    ~Lock() {
-      if (!held_) return;
-      const std::lock_guard lock(owner_.mutex_);
-      owner_.taken_ = false;
-      owner_.changed_.notify_one();
-    }
-    Lock(const Lock&) = delete;
-    bool held() const { return held_; }
-
-   private:
-    TimedMutex& owner_;
-    bool held_ = false;
-  };
+  void lock() ACQUIRE() {
+    const MutexLock lock(mutex_);
+    changed_.wait(mutex_, [this]() REQUIRES(mutex_) { return !taken_; });
+    taken_ = true;
+  }
+  bool try_lock_for(std::chrono::milliseconds timeout) TRY_ACQUIRE(true) {
+    const MutexLock lock(mutex_);
+    if (!changed_.wait_for(mutex_, timeout, [this]() REQUIRES(mutex_) { return !taken_; }))
+      return false;
+    return taken_ = true;
+  }
+  void unlock() RELEASE() {
+    const MutexLock lock(mutex_);
+    taken_ = false;
+    changed_.notify_one();
+  }
 
  private:
-  std::mutex mutex_;
-  std::condition_variable changed_;
-  bool taken_ = false;  // guarded by mutex_
+  Mutex mutex_;
+  CondVar changed_;
+  bool taken_ GUARDED_BY(mutex_) = false;
 };
 
 }  // namespace keyagent::link
