@@ -63,7 +63,7 @@ audit::VerifyResult AuditHistory::verify(bool with_anchor, bool after_crash) con
 
 void AuditHistory::check_at_start() {
   {
-    const std::lock_guard lock(mutex_);
+    const MutexLock lock(mutex_);
     if (checked_) return;
   }
   // A token fault ends this here: the check is still to be done.
@@ -71,12 +71,12 @@ void AuditHistory::check_at_start() {
   const auto text = in_token ? vault_.read_fact(kFact).value_or("") : keys_.noted(kFact);
   if (!text.empty()) {
     auto anchor = parse(text, in_token ? "the token" : "the ledger");
-    const std::lock_guard lock(mutex_);
+    const MutexLock lock(mutex_);
     anchor_ = anchor;
     if (!anchor) fault_ = "the token's copy of the newest checkpoint is not a checkpoint";
   }
   const auto result = verify(true, true);
-  const std::lock_guard lock(mutex_);
+  const MutexLock lock(mutex_);
   checked_ = true;
   if (fault_.empty() && !result.ok) fault_ = result.text;
   if (fault_.empty()) return;
@@ -100,14 +100,14 @@ void AuditHistory::write(const std::string& checkpoint) {
   } else {
     keys_.note(kFact, text_of(anchor));
   }
-  const std::lock_guard lock(mutex_);
+  const MutexLock lock(mutex_);
   anchor_ = anchor;
 }
 
 void AuditHistory::anchor(bool now) {
   const auto checkpoint = audit_.newest_checkpoint();
   {
-    const std::lock_guard lock(mutex_);
+    const MutexLock lock(mutex_);
     const auto time = clock_.now_steady();
     if (!checked_ || !fault_.empty() || checkpoint.empty() || (!now && time < next_)) return;
     next_ = time + kBetween;
@@ -124,7 +124,7 @@ void AuditHistory::anchor(bool now) {
 
 std::string AuditHistory::accept() {
   {
-    const std::lock_guard lock(mutex_);
+    const MutexLock lock(mutex_);
     if (fault_.empty()) return {};
   }
   const auto checkpoint = audit_.checkpoint();
@@ -132,12 +132,12 @@ std::string AuditHistory::accept() {
   if (!result.ok || !checkpoint) return "the audit log is not accepted: " + result.text;
   if (vault_.keeps_facts()) vault_.erase_fact(kFact);
   write(*checkpoint);
-  const std::lock_guard lock(mutex_);
+  const MutexLock lock(mutex_);
   return "the audit log is accepted in its present state; it was: " + std::exchange(fault_, {});
 }
 
 std::optional<std::string> AuditHistory::offer() {
-  const std::lock_guard lock(mutex_);
+  const MutexLock lock(mutex_);
   if (!heard_ || !checked_) return std::nullopt;
   // Its operator may have accepted the log.
   if (!instance_fault_.empty()) return std::string();
@@ -156,7 +156,7 @@ void AuditHistory::hear(const std::optional<std::string>& checkpoint) {
       log_warning("audit", "the checkpoint that the instance keeps is not one");
     return;
   }
-  const std::lock_guard lock(mutex_);
+  const MutexLock lock(mutex_);
   heard_ = true;
   if (!said) {
     if (!instance_fault_.empty())
@@ -180,7 +180,7 @@ void AuditHistory::hear(const std::optional<std::string>& checkpoint) {
 void AuditHistory::compare() {
   std::optional<audit::Anchor> said;
   {
-    const std::lock_guard lock(mutex_);
+    const MutexLock lock(mutex_);
     if (!checked_ || !instance_ || compared_) return;
     const auto now = clock_.now_steady();
     if (compared_at_ && now < *compared_at_ + kBetweenComparisons) return;
@@ -188,7 +188,7 @@ void AuditHistory::compare() {
     said = instance_;
   }
   const auto result = verify(true, true);
-  const std::lock_guard lock(mutex_);
+  const MutexLock lock(mutex_);
   // The instance may have said another one, or that it has none, while the log was read.
   if (!instance_ || instance_->size != said->size || instance_->hash != said->hash) return;
   compared_ = true;
@@ -204,7 +204,7 @@ void AuditHistory::compare() {
 }
 
 std::vector<audit::Anchor> AuditHistory::anchors() const {
-  const std::lock_guard lock(mutex_);
+  const MutexLock lock(mutex_);
   std::vector<audit::Anchor> out;
   if (anchor_) out.push_back(*anchor_);
   if (instance_) out.push_back(*instance_);
@@ -215,7 +215,7 @@ std::vector<wire::Diagnosis> AuditHistory::diagnose() const {
   std::string fault;
   bool at_instance = false;
   {
-    const std::lock_guard lock(mutex_);
+    const MutexLock lock(mutex_);
     at_instance = !instance_fault_.empty();
     fault = fault_.empty() ? instance_fault_ : fault_;
   }

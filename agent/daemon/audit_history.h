@@ -4,7 +4,6 @@
 
 #include <chrono>
 #include <filesystem>
-#include <mutex>
 #include <optional>
 #include <string>
 #include <vector>
@@ -12,6 +11,7 @@
 #include "agent/audit/audit_log.h"
 #include "agent/base/clock.h"
 #include "agent/base/log_limiter.h"
+#include "agent/base/mutex.h"
 #include "agent/keys/key_store.h"
 #include "agent/keys/rekey_runner.h"
 #include "agent/vault/token_vault.h"
@@ -61,16 +61,17 @@ class AuditHistory {
   const keys::EventSink tell_;
   const Clock& clock_;
   LogLimiter limiter_{clock_, kBetweenComparisons};
-  mutable std::mutex mutex_;
-  bool checked_ = false;                 // guarded by mutex_
-  std::string fault_;                    // guarded by mutex_
-  std::optional<audit::Anchor> anchor_;  // guarded by mutex_
-  // What the instance has. All guarded by mutex_.
-  bool heard_ = false, compared_ = false;
-  std::optional<audit::Anchor> instance_, offered_;
-  std::string instance_fault_, told_;  // told_: by the last alarm
-  std::optional<SteadyTime> compared_at_;
-  SteadyTime next_{};  // guarded by mutex_
+  mutable Mutex mutex_;
+  bool checked_ GUARDED_BY(mutex_) = false;
+  std::string fault_ GUARDED_BY(mutex_);
+  std::optional<audit::Anchor> anchor_ GUARDED_BY(mutex_);
+  // What the instance has.
+  bool heard_ GUARDED_BY(mutex_) = false, compared_ GUARDED_BY(mutex_) = false;
+  std::optional<audit::Anchor> instance_ GUARDED_BY(mutex_), offered_ GUARDED_BY(mutex_);
+  std::string instance_fault_ GUARDED_BY(mutex_);
+  std::string told_ GUARDED_BY(mutex_);  // by the last alarm
+  std::optional<SteadyTime> compared_at_ GUARDED_BY(mutex_);
+  SteadyTime next_ GUARDED_BY(mutex_){};
 };
 
 }  // namespace keyagent::daemon

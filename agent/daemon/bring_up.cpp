@@ -101,7 +101,7 @@ void Daemon::Impl::tell_findings() {
 // Checkpoints are signed by the active generation of the audit key, from its switch on.
 void Daemon::Impl::follow_audit_key() {
   const auto record = keys.find(config.audit_key);
-  const std::lock_guard guard(signer_mutex);
+  const MutexLock guard(signer_mutex);
   if (record.state != KeyState::kActive || (signer && signer->kid() == record.kid)) return;
   auto fresh = std::make_unique<CheckpointSigner>(keys.ops(), record.kid,
                                                   *default_signature(record.algorithm));

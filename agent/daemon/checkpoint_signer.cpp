@@ -22,7 +22,7 @@ CheckpointSigner::CheckpointSigner(KeyOps& ops, Kid kid, SignatureAlgorithm algo
 
 CheckpointSigner::~CheckpointSigner() {
   {
-    const std::lock_guard lock(mutex_);
+    const MutexLock lock(mutex_);
     ended_ = true;
     changed_.notify_all();
   }
@@ -35,14 +35,15 @@ Bytes CheckpointSigner::input_of(ByteView payload) const {
 }
 
 audit::CheckpointSignature CheckpointSigner::sign(ByteView payload) {
-  std::unique_lock lock(mutex_);
+  const MutexLock lock(mutex_);
   if (inside_ || asked_)
     throw Error(Code::kTokenStuck, "the token has not finished signing the last checkpoint");
   signature_.reset();
   fault_ = nullptr;
   asked_ = input_of(payload);
   changed_.notify_all();
-  const bool done = changed_.wait_for(lock, patience_, [this] { return signature_ || fault_; });
+  const bool done = changed_.wait_for(mutex_, patience_,
+                                      [this]() REQUIRES(mutex_) { return signature_ || fault_; });
   if (!done) {
     asked_.reset();
     throw Error(Code::kTokenStuck, "the token did not sign a checkpoint in time");
@@ -52,9 +53,9 @@ audit::CheckpointSignature CheckpointSigner::sign(ByteView payload) {
 }
 
 void CheckpointSigner::run() {
-  std::unique_lock lock(mutex_);
+  MutexLock lock(mutex_);
   while (true) {
-    changed_.wait(lock, [this] { return asked_ || ended_; });
+    changed_.wait(mutex_, [this]() REQUIRES(mutex_) { return asked_ || ended_; });
     if (ended_) return;
     const Bytes input = *std::exchange(asked_, std::nullopt);
     inside_ = true;

@@ -3,14 +3,13 @@
 // Signs the audit log's checkpoints with a token key, and never makes the log wait for the token.
 
 #include <chrono>
-#include <condition_variable>
 #include <functional>
-#include <mutex>
 #include <optional>
 #include <thread>
 
 #include "agent/audit/audit_log.h"
 #include "agent/base/key_ops.h"
+#include "agent/base/mutex.h"
 
 namespace keyagent::daemon {
 
@@ -33,13 +32,12 @@ class CheckpointSigner {
   const Kid kid_;
   const SignatureAlgorithm algorithm_;
   const std::chrono::milliseconds patience_;
-  std::mutex mutex_;
-  std::condition_variable changed_;
-  // All below are guarded by mutex_.
-  std::optional<Bytes> asked_;
-  std::optional<Bytes> signature_;
-  std::exception_ptr fault_;
-  bool inside_ = false, ended_ = false;
+  Mutex mutex_;
+  CondVar changed_;
+  std::optional<Bytes> asked_ GUARDED_BY(mutex_);
+  std::optional<Bytes> signature_ GUARDED_BY(mutex_);
+  std::exception_ptr fault_ GUARDED_BY(mutex_);
+  bool inside_ GUARDED_BY(mutex_) = false, ended_ GUARDED_BY(mutex_) = false;
   std::thread thread_;
 };
 

@@ -4,15 +4,14 @@
 // reports.cpp only.
 
 #include <atomic>
-#include <condition_variable>
 #include <memory>
-#include <mutex>
 #include <optional>
 #include <set>
 #include <string>
 #include <vector>
 
 #include "agent/audit/audit_log.h"
+#include "agent/base/mutex.h"
 #include "agent/daemon/audit_history.h"
 #include "agent/daemon/checkpoint_signer.h"
 #include "agent/daemon/daemon.h"
@@ -42,8 +41,8 @@ struct Daemon::Impl {
   vault::TokenVault vault;
   keys::KeyStore keys;
   AuditHistory history;
-  std::mutex signer_mutex;
-  std::unique_ptr<CheckpointSigner> signer;  // guarded by signer_mutex
+  Mutex signer_mutex;
+  std::unique_ptr<CheckpointSigner> signer GUARDED_BY(signer_mutex);
   // The caretaker's: why not reconciled, and what was found, for the log once.
   std::string setback;
   std::set<std::string> told_findings;
@@ -54,16 +53,16 @@ struct Daemon::Impl {
   LimitAlarms limit_alarms{[this](const auto& each) { tell(each); }};
   SteadyTime limits_due{};
 
-  std::mutex policy_mutex;
-  std::shared_ptr<const policy::Policy> policy;  // guarded by policy_mutex
-  WallTime policy_loaded;                        // guarded by policy_mutex
+  Mutex policy_mutex;
+  std::shared_ptr<const policy::Policy> policy GUARDED_BY(policy_mutex);
+  WallTime policy_loaded GUARDED_BY(policy_mutex);
   IssuingInForce issuing{config.issuing};
   std::atomic<std::size_t> max_connections{config.connections};
   std::atomic<std::size_t> max_unfinished{config.unfinished_bytes_per_uid};
   std::atomic<std::size_t> max_history{config.ledger_history};
 
-  std::mutex gate_mutex;
-  std::condition_variable gate_opened;
+  Mutex gate_mutex;
+  CondVar gate_opened;
   std::atomic<bool> gate_ready{false};
   class AroundTheGate;
   std::unique_ptr<gate::Surroundings> around;  // what the gate asks of all this

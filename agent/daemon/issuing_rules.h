@@ -2,8 +2,7 @@
 #pragma once
 // The rules of `issuing` that are in effect: the gate reads them, a reload replaces them.
 
-#include <mutex>
-
+#include "agent/base/mutex.h"
 #include "agent/config/config.h"
 #include "agent/gate/issuing.h"
 
@@ -14,17 +13,17 @@ class IssuingInForce {
  public:
   explicit IssuingInForce(const config::IssuingConfig& from) { set(from); }
   void set(const config::IssuingConfig& from) {
-    const std::lock_guard lock(mutex_);
+    const MutexLock lock(mutex_);
     rules_ = {from.clients, from.servers, from.max_certificate, from.max_list};
   }
   gate::IssuingRules get() const {
-    const std::lock_guard lock(mutex_);
+    const MutexLock lock(mutex_);
     return rules_;
   }
 
  private:
-  mutable std::mutex mutex_;
-  gate::IssuingRules rules_;  // guarded by mutex_
+  mutable Mutex mutex_;
+  gate::IssuingRules rules_ GUARDED_BY(mutex_);
 };
 
 }  // namespace keyagent::daemon

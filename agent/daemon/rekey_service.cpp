@@ -64,7 +64,7 @@ void RekeyService::start() {
 
 void RekeyService::stop() {
   {
-    const std::lock_guard lock(mutex_);
+    const MutexLock lock(mutex_);
     ended_ = true;
     changed_.notify_all();
   }
@@ -72,7 +72,7 @@ void RekeyService::stop() {
 }
 
 void RekeyService::wake() {
-  const std::lock_guard lock(mutex_);
+  const MutexLock lock(mutex_);
   woken_ = true;
   changed_.notify_all();
 }
@@ -86,19 +86,19 @@ void RekeyService::set_periods(const config::RekeyConfig& config) {
   keys::Periods periods = periods_of(config);
   periods.enforced_since = keys_.enforced_since();
   keys_.set_periods(periods);
-  const std::lock_guard lock(mutex_);
+  const MutexLock lock(mutex_);
   periods_ = std::move(periods);
 }
 
 keys::Periods RekeyService::periods() const {
-  const std::lock_guard lock(mutex_);
+  const MutexLock lock(mutex_);
   return periods_;
 }
 
 void RekeyService::run() {
-  std::unique_lock lock(mutex_);
+  MutexLock lock(mutex_);
   while (!ended_) {
-    changed_.wait_for(lock, 1s, [this] { return woken_ || ended_; });
+    changed_.wait_for(mutex_, 1s, [this]() REQUIRES(mutex_) { return woken_ || ended_; });
     if (ended_) break;
     woken_ = false;
     lock.unlock();

@@ -2,12 +2,11 @@
 #pragma once
 // The thread that gives keys their time: rekeys in progress, and what the scheduler finds due.
 
-#include <condition_variable>
 #include <functional>
 #include <memory>
-#include <mutex>
 #include <thread>
 
+#include "agent/base/mutex.h"
 #include "agent/config/config.h"
 #include "agent/daemon/hook.h"
 #include "agent/keys/scheduler.h"
@@ -47,11 +46,12 @@ class RekeyService {
   keys::EventSink tell_;
   const std::function<bool()> ready_;
   const std::function<void()> after_;
-  mutable std::mutex mutex_;
-  std::condition_variable changed_;
-  keys::Periods periods_;              // guarded by mutex_
-  bool woken_ = true, ended_ = false;  // guarded by mutex_; what a restart left continues at once
-  std::string setback_;                // the thread's
+  mutable Mutex mutex_;
+  CondVar changed_;
+  keys::Periods periods_ GUARDED_BY(mutex_);
+  bool woken_ GUARDED_BY(mutex_) = true;  // what a restart left continues at once
+  bool ended_ GUARDED_BY(mutex_) = false;
+  std::string setback_;  // the thread's
   keys::RekeyRunner runner_;
   keys::Scheduler scheduler_;
   std::thread thread_;

@@ -56,7 +56,7 @@ void Daemon::Impl::complete(wire::StatusReply& reply) {
   reply.set_connections(static_cast<std::uint32_t>(server->stats().connections));
   reply.set_use_only(use_only());
   link.describe(*reply.mutable_link());
-  const std::lock_guard guard(policy_mutex);
+  const MutexLock guard(policy_mutex);
   reply.set_policy_loaded(rfc3339(policy_loaded));
 }
 

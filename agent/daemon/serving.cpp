@@ -64,13 +64,13 @@ sshagent::SshAgent::Ask Daemon::Impl::asker() {
 
 void Daemon::Impl::load_policy() {
   auto fresh = policy::load_policy(config.policy.string());
-  const std::lock_guard guard(policy_mutex);
+  const MutexLock guard(policy_mutex);
   policy = std::move(fresh);
   policy_loaded = system_clock().now();
 }
 
 std::shared_ptr<const policy::Policy> Daemon::Impl::current_policy() {
-  const std::lock_guard guard(policy_mutex);
+  const MutexLock guard(policy_mutex);
   return policy;
 }
 
@@ -84,7 +84,7 @@ void Daemon::Impl::open_gate() {
   const auto threads =
       static_cast<unsigned>(options.token_operations) + kSpareThreads + LinkService::kThreads;
   // The server's threads may call the gate before `gate` is set: they wait for it.
-  std::unique_lock ready(gate_mutex);
+  MutexLock ready(gate_mutex);
   server = std::make_unique<net::UnixServer>(
       std::move(*listener), threads, limits_of(config),
       [this](const policy::Principal& peer, ByteView frame, net::Responder responder) {
@@ -123,8 +123,8 @@ void Daemon::Impl::open_ssh(unsigned threads) {
 void Daemon::Impl::receive(const policy::Principal& peer, ByteView frame,
                            net::Responder responder) {
   if (!gate_ready.load(std::memory_order_acquire)) {
-    std::unique_lock ready(gate_mutex);
-    gate_opened.wait(ready, [this] { return gate_ready.load(); });
+    const MutexLock ready(gate_mutex);
+    gate_opened.wait(gate_mutex, [this] { return gate_ready.load(); });
   }
   wire::Request request;
   if (!wire::parse(frame, request))

@@ -41,7 +41,7 @@ bool SshConfirmation::wanted(const std::string& key) const {
 }
 
 void SshConfirmation::ask(sshagent::Question question, Then then) {
-  std::unique_lock lock(mutex_);
+  MutexLock lock(mutex_);
   for (auto& thread : std::exchange(done_, {})) thread.join();
   const std::uint32_t uid = question.principal.uid;
   std::string why = why_refused(uid);
@@ -63,7 +63,6 @@ void SshConfirmation::ask(sshagent::Question question, Then then) {
   give(question, {false, why}, then);
 }
 
-// REQUIRES: mutex_ is held.
 std::string SshConfirmation::why_refused(std::uint32_t uid) const {
   if (config_.program.empty()) return "ssh.confirm names no program";
   if (stopping_) return "the agent is stopping";
@@ -110,7 +109,7 @@ void SshConfirmation::give(const sshagent::Question& question, Answer answer,
 }
 
 void SshConfirmation::ended(std::uint64_t id, std::uint32_t uid) {
-  const std::lock_guard guard(mutex_);
+  const MutexLock guard(mutex_);
   if (--asked_[uid] == 0) asked_.erase(uid);
   const auto found = threads_.find(id);
   if (found == threads_.end()) return;  // stop() waits for it
@@ -121,7 +120,7 @@ void SshConfirmation::ended(std::uint64_t id, std::uint32_t uid) {
 void SshConfirmation::stop() {
   std::vector<std::thread> waited;
   {
-    const std::lock_guard guard(mutex_);
+    const MutexLock guard(mutex_);
     stopping_ = true;
     for (auto& [id, thread] : std::exchange(threads_, {})) waited.push_back(std::move(thread));
     for (auto& thread : std::exchange(done_, {})) waited.push_back(std::move(thread));

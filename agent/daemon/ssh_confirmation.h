@@ -6,12 +6,12 @@
 #include <cstdint>
 #include <functional>
 #include <map>
-#include <mutex>
 #include <thread>
 #include <vector>
 
 #include "agent/audit/audit_log.h"
 #include "agent/base/disk.h"
+#include "agent/base/mutex.h"
 #include "agent/config/config.h"
 #include "agent/sshagent/confirmation.h"
 
@@ -39,7 +39,7 @@ class SshConfirmation final : public sshagent::Confirmation {
     std::string why;
   };
   // Empty: it may be asked.
-  std::string why_refused(std::uint32_t uid) const;
+  std::string why_refused(std::uint32_t uid) const REQUIRES(mutex_);
   Answer run(const sshagent::Question& question) const;
   void give(const sshagent::Question& question, Answer answer, const Then& then) const;
   void ended(std::uint64_t id, std::uint32_t uid);
@@ -47,12 +47,12 @@ class SshConfirmation final : public sshagent::Confirmation {
   const config::SshConfirm config_;
   const Record record_;
   const Fd stop_;  // an eventfd; readable: the programs are to end
-  std::mutex mutex_;
-  bool stopping_ = false;                         // guarded by mutex_
-  std::uint64_t next_ = 0;                        // guarded by mutex_
-  std::map<std::uint64_t, std::thread> threads_;  // guarded by mutex_
-  std::vector<std::thread> done_;                 // to be joined; guarded by mutex_
-  std::map<std::uint32_t, std::size_t> asked_;    // by uid; guarded by mutex_
+  Mutex mutex_;
+  bool stopping_ GUARDED_BY(mutex_) = false;
+  std::uint64_t next_ GUARDED_BY(mutex_) = 0;
+  std::map<std::uint64_t, std::thread> threads_ GUARDED_BY(mutex_);
+  std::vector<std::thread> done_ GUARDED_BY(mutex_);               // to be joined
+  std::map<std::uint32_t, std::size_t> asked_ GUARDED_BY(mutex_);  // by uid
 };
 
 }  // namespace keyagent::daemon

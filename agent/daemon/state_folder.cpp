@@ -22,7 +22,7 @@ StateFolder::StateFolder(std::filesystem::path folder)
 void StateFolder::poll() {
   std::string why = why_unwritable(folder_);
   if (why.empty()) why = why_unwritable(folder_ / "ledger.db");
-  const std::lock_guard guard(mutex_);
+  const MutexLock guard(mutex_);
   bool held = false;
   if (why.empty()) {
     try {
@@ -45,7 +45,7 @@ void StateFolder::poll() {
 }
 
 std::string StateFolder::use_only() const {
-  const std::lock_guard guard(mutex_);
+  const MutexLock guard(mutex_);
   if (why_.empty()) return {};
   if (held_)
     return "nothing is changed: the state folder " + folder_.string() +

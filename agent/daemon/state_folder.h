@@ -3,10 +3,10 @@
 // The agent's own folder: one agent at a time, and what it does while it cannot write there.
 
 #include <filesystem>
-#include <mutex>
 #include <string>
 
 #include "agent/base/disk.h"
+#include "agent/base/mutex.h"
 
 namespace keyagent::daemon {
 
@@ -25,10 +25,10 @@ class StateFolder {
 
  private:
   const std::filesystem::path folder_;
-  mutable std::mutex mutex_;
-  FileLock lock_;      // guarded by mutex_
-  std::string why_;    // guarded by mutex_
-  bool held_ = false;  // guarded by mutex_: it can be written, but its lock cannot be had
+  mutable Mutex mutex_;
+  FileLock lock_ GUARDED_BY(mutex_);
+  std::string why_ GUARDED_BY(mutex_);
+  bool held_ GUARDED_BY(mutex_) = false;  // it can be written, but its lock cannot be had
 };
 
 }  // namespace keyagent::daemon

@@ -10,8 +10,8 @@ void TokenHealthMonitor::start() {
 }
 
 void TokenHealthMonitor::run() {
-  std::unique_lock lock(mutex_);
-  while (!changed_.wait_for(lock, 1s, [this] { return ended_; })) {
+  MutexLock lock(mutex_);
+  while (!changed_.wait_for(mutex_, 1s, [this]() REQUIRES(mutex_) { return ended_; })) {
     lock.unlock();
     std::exception_ptr failure;
     try {
@@ -25,13 +25,13 @@ void TokenHealthMonitor::run() {
 }
 
 void TokenHealthMonitor::rethrow_failure() {
-  const std::lock_guard lock(mutex_);
+  const MutexLock lock(mutex_);
   if (failure_) std::rethrow_exception(failure_);
 }
 
 void TokenHealthMonitor::stop() {
   {
-    const std::lock_guard lock(mutex_);
+    const MutexLock lock(mutex_);
     ended_ = true;
     changed_.notify_all();
   }

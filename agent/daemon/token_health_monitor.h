@@ -4,13 +4,12 @@
 
 #include <algorithm>
 #include <chrono>
-#include <condition_variable>
 #include <exception>
 #include <functional>
-#include <mutex>
 #include <thread>
 
 #include "agent/base/clock.h"
+#include "agent/base/mutex.h"
 
 namespace keyagent::daemon {
 
@@ -50,10 +49,10 @@ class TokenHealthMonitor {
   void run();
 
   const std::function<void()> care_;
-  std::mutex mutex_;
-  std::condition_variable changed_;
-  bool ended_ = false;          // guarded by mutex_
-  std::exception_ptr failure_;  // guarded by mutex_
+  Mutex mutex_;
+  CondVar changed_;
+  bool ended_ GUARDED_BY(mutex_) = false;
+  std::exception_ptr failure_ GUARDED_BY(mutex_);
   std::thread thread_;
 };
 

@@ -17,7 +17,7 @@ std::vector<UsageLine> Usage::read() {
 void Usage::check() {
   for (const auto& [limit, count, most] : read()) {
     {
-      const std::lock_guard lock(mutex_);
+      const MutexLock lock(mutex_);
       if (count * 10 < most * 7) alarmed_.erase(limit);
       if (count * 10 < most * 8 || !alarmed_.insert(limit).second) continue;
     }

@@ -2,11 +2,11 @@
 #pragma once
 // What grows in the store against its limits, and what is forgotten so that it does not.
 
-#include <mutex>
 #include <set>
 #include <string>
 #include <vector>
 
+#include "agent/base/mutex.h"
 #include "agent/instance/common/limits.h"
 #include "agent/instance/common/recorder.h"
 #include "agent/store/store.h"
@@ -35,8 +35,8 @@ class Usage {
   store::Store& store_;
   Recorder& recorder_;
   const Clock& clock_;
-  std::mutex mutex_;
-  std::set<std::string> alarmed_;  // guarded by mutex_
+  Mutex mutex_;
+  std::set<std::string> alarmed_ GUARDED_BY(mutex_);
 };
 
 }  // namespace keyagent::instance

@@ -187,7 +187,7 @@ std::string Authority::crl_pem() {
 Bytes Authority::current_crl() {
   if (outside_) return outside_->crl();
   // Before the time is read: a list's number is its time, and numbers never go back.
-  const std::lock_guard lock(mutex_);
+  const MutexLock lock(mutex_);
   // Before the list: what is revoked meanwhile is in it, and another mark the next time.
   const auto now = clock_.now();
   const auto mark = store_.revocation_mark(now);

@@ -4,11 +4,11 @@
 
 #include <functional>
 #include <memory>
-#include <mutex>
 #include <optional>
 #include <string>
 
 #include "agent/base/clock.h"
+#include "agent/base/mutex.h"
 #include "agent/instance/ca/external_ca.h"
 #include "agent/instance/common/config.h"
 #include "agent/instance/common/host_keys.h"
@@ -74,10 +74,10 @@ class Authority {
   const Clock& clock_;
   std::unique_ptr<ExternalCa> outside_;
   Bytes certificate_;  // constant after bring_up()
-  std::mutex mutex_;
-  Bytes crl_;             // guarded by mutex_
-  WallTime crl_made_;     // guarded by mutex_
-  std::string crl_mark_;  // guarded by mutex_: Store::revocation_mark()
+  Mutex mutex_;
+  Bytes crl_ GUARDED_BY(mutex_);
+  WallTime crl_made_ GUARDED_BY(mutex_);
+  std::string crl_mark_ GUARDED_BY(mutex_);  // Store::revocation_mark()
 };
 
 // "DNS:keys.example.org", "IP:192.0.2.1": what the instance's certificate names.

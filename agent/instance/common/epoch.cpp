@@ -16,7 +16,7 @@ std::int64_t number_in(const Json& payload) {
 }  // namespace
 
 std::string Epoch::current() {
-  const std::lock_guard lock(mutex_);
+  const MutexLock lock(mutex_);
   const auto now = clock_.now_steady();
   if (looked_ && now - looked_at_ < kFresh) return jws_;
   looked_ = true;
@@ -34,7 +34,7 @@ std::string Epoch::current() {
 }
 
 void Epoch::forget() {
-  const std::lock_guard lock(mutex_);
+  const MutexLock lock(mutex_);
   looked_ = false;
 }
 
@@ -49,7 +49,7 @@ void Epoch::judge(const std::string& agent, const std::string& jws) {
   const auto number = number_in(payload);
   {
     // Another replica has said more than this one last signed: so does this one now.
-    const std::lock_guard lock(mutex_);
+    const MutexLock lock(mutex_);
     if (number > number_) looked_ = false;
   }
   if (number <= store_.last_event()) return;

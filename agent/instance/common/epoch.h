@@ -3,10 +3,10 @@
 // How old the store is: the number of its last event, signed, which agents keep and say again. A
 // store that is older than what they were told was restored from a backup.
 
-#include <mutex>
 #include <string>
 
 #include "agent/base/clock.h"
+#include "agent/base/mutex.h"
 #include "agent/instance/common/host_keys.h"
 #include "agent/instance/common/json.h"
 #include "agent/instance/common/recorder.h"
@@ -43,11 +43,11 @@ class Epoch {
   store::Store& store_;
   Recorder& recorder_;
   const Clock& clock_;
-  std::mutex mutex_;
-  bool looked_ = false;  // guarded by mutex_, as all that follows
-  SteadyTime looked_at_{};
-  std::int64_t number_ = -1;
-  std::string jws_;
+  Mutex mutex_;
+  bool looked_ GUARDED_BY(mutex_) = false;
+  SteadyTime looked_at_ GUARDED_BY(mutex_){};
+  std::int64_t number_ GUARDED_BY(mutex_) = -1;
+  std::string jws_ GUARDED_BY(mutex_);
 };
 
 }  // namespace keyagent::instance

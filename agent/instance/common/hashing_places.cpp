@@ -49,19 +49,20 @@ void HashingPlaces::enqueue(const std::string& address, bool clean) {
 }
 
 std::size_t HashingPlaces::waiting() {
-  const std::lock_guard lock(mutex_);
+  const MutexLock lock(mutex_);
   return waiting_.size();
 }
 
 HashingPlaces::Lease::Lease(HashingPlaces& places, const std::string& address, bool clean)
     : places_(places), address_(address) {
-  std::unique_lock lock(places_.mutex_);
+  const MutexLock lock(places_.mutex_);
   if (places_.limits_.places == 0) refuse();
   places_.enqueue(address, clean);
   const auto own = std::prev(places_.waiting_.end());
   places_.changed_.notify_all();
-  places_.changed_.wait_for(lock, places_.limits_.longest_wait,
-                            [&] { return own->displaced || places_.is_next(*own); });
+  places_.changed_.wait_for(
+      places_.mutex_, places_.limits_.longest_wait,
+      [&]() REQUIRES(places_.mutex_) { return own->displaced || places_.is_next(*own); });
   const bool taken = !own->displaced && places_.is_next(*own);
   places_.waiting_.erase(own);
   if (!taken) {
@@ -74,7 +75,7 @@ HashingPlaces::Lease::Lease(HashingPlaces& places, const std::string& address, b
 }
 
 HashingPlaces::Lease::~Lease() {
-  const std::lock_guard lock(places_.mutex_);
+  const MutexLock lock(places_.mutex_);
   --places_.taken_;
   const auto found = places_.running_.find(address_);
   if (--found->second == 0) places_.running_.erase(found);

@@ -3,11 +3,11 @@
 // The places where passwords are hashed, each of which needs 64 MiB: shared fairly by address.
 
 #include <chrono>
-#include <condition_variable>
 #include <list>
 #include <map>
-#include <mutex>
 #include <string>
+
+#include "agent/base/mutex.h"
 
 namespace keyagent::instance {
 
@@ -44,16 +44,16 @@ class HashingPlaces {
     bool displaced = false;
   };
   using Waiters = std::list<Waiter>;
-  bool fits(const std::string& address) const;           // REQUIRES mutex_
-  bool is_next(const Waiter& waiter) const;              // REQUIRES mutex_
-  void enqueue(const std::string& address, bool clean);  // REQUIRES mutex_
+  bool fits(const std::string& address) const REQUIRES(mutex_);
+  bool is_next(const Waiter& waiter) const REQUIRES(mutex_);
+  void enqueue(const std::string& address, bool clean) REQUIRES(mutex_);
 
   const Limits limits_;
-  std::mutex mutex_;
-  std::condition_variable changed_;
-  std::map<std::string, std::size_t> running_;  // guarded by mutex_, by address
-  std::size_t taken_ = 0;                       // guarded by mutex_
-  Waiters waiting_;                             // guarded by mutex_
+  Mutex mutex_;
+  CondVar changed_;
+  std::map<std::string, std::size_t> running_ GUARDED_BY(mutex_);  // by address
+  std::size_t taken_ GUARDED_BY(mutex_) = 0;
+  Waiters waiting_ GUARDED_BY(mutex_);
 };
 
 }  // namespace keyagent::instance

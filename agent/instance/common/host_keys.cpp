@@ -141,13 +141,13 @@ std::string HostKeys::sign_confirmation(envelope::Statement statement, const std
 
 std::optional<PublicKeyInfo> HostKeys::confirmation_key(const Kid& kid) {
   {
-    const std::lock_guard lock(mutex_);
+    const MutexLock lock(mutex_);
     const auto found = confirmation_keys_.find(kid.text());
     if (found != confirmation_keys_.end()) return found->second;
   }
   auto info = keys_.find(kid.text());
   if (info.name != config_.confirmation_key) return std::nullopt;
-  const std::lock_guard lock(mutex_);
+  const MutexLock lock(mutex_);
   return confirmation_keys_.emplace(kid.text(), std::move(info)).first->second;
 }
 

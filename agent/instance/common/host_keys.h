@@ -3,11 +3,11 @@
 // The instance's own keys: in the token of its host, reached through that host's agent.
 
 #include <map>
-#include <mutex>
 #include <optional>
 #include <string>
 
 #include "agent/base/key_ops.h"
+#include "agent/base/mutex.h"
 #include "agent/client/client.h"
 #include "agent/client/remote_keys.h"
 #include "agent/envelope/statement.h"
@@ -59,8 +59,8 @@ class HostKeys {
   client::Client client_;
   client::RemoteKeys keys_;
   const InstanceConfig& config_;
-  std::mutex mutex_;
-  std::map<std::string, PublicKeyInfo> confirmation_keys_;  // guarded by mutex_; by kid
+  Mutex mutex_;
+  std::map<std::string, PublicKeyInfo> confirmation_keys_ GUARDED_BY(mutex_);  // by kid
 };
 
 }  // namespace keyagent::instance

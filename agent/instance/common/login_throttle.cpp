@@ -28,7 +28,7 @@ SteadyTime LoginThrottle::until(const Key& key, SteadyTime now) const {
 
 milliseconds LoginThrottle::pause(const std::string& address, const std::string& name) const {
   const auto now = clock_.now_steady();
-  const std::lock_guard lock(mutex_);
+  const MutexLock lock(mutex_);
   return left_of(std::max(until({address, name}, now), until({address, {}}, now)), now);
 }
 
@@ -70,23 +70,23 @@ void LoginThrottle::count(const Key& key, std::uint32_t free) {
 }
 
 void LoginThrottle::failed(const std::string& address, const std::string& name) {
-  const std::lock_guard lock(mutex_);
+  const MutexLock lock(mutex_);
   count({address, name}, limits_.free_of_name);
   count({address, {}}, limits_.free_of_address);
 }
 
 void LoginThrottle::succeeded(const std::string& address, const std::string& name) {
-  const std::lock_guard lock(mutex_);
+  const MutexLock lock(mutex_);
   entries_.erase({address, name});
 }
 
 bool LoginThrottle::has_failures(const std::string& address) const {
-  const std::lock_guard lock(mutex_);
+  const MutexLock lock(mutex_);
   return entries_.contains({address, {}});
 }
 
 std::size_t LoginThrottle::entries() const {
-  const std::lock_guard lock(mutex_);
+  const MutexLock lock(mutex_);
   return entries_.size();
 }
 

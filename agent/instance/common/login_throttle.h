@@ -5,11 +5,11 @@
 #include <chrono>
 #include <cstdint>
 #include <map>
-#include <mutex>
 #include <string>
 #include <utility>
 
 #include "agent/base/clock.h"
+#include "agent/base/mutex.h"
 
 namespace keyagent::instance {
 
@@ -43,15 +43,15 @@ class LoginThrottle {
     std::uint32_t failures = 0;
     SteadyTime until{}, last{};
   };
-  void count(const Key& key, std::uint32_t free);          // REQUIRES mutex_
-  Entry& entry(const Key& key);                            // REQUIRES mutex_
-  SteadyTime until(const Key& key, SteadyTime now) const;  // REQUIRES mutex_
+  void count(const Key& key, std::uint32_t free) REQUIRES(mutex_);
+  Entry& entry(const Key& key) REQUIRES(mutex_);
+  SteadyTime until(const Key& key, SteadyTime now) const REQUIRES(mutex_);
 
   const Clock& clock_;
   const Limits limits_;
-  mutable std::mutex mutex_;
-  std::map<Key, Entry> entries_;  // guarded by mutex_
-  Entry shared_;                  // guarded by mutex_: of newcomers while all entries are paused
+  mutable Mutex mutex_;
+  std::map<Key, Entry> entries_ GUARDED_BY(mutex_);
+  Entry shared_ GUARDED_BY(mutex_);  // of newcomers while all entries are paused
 };
 
 }  // namespace keyagent::instance

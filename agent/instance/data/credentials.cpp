@@ -81,7 +81,7 @@ void Credentials::keep_up() {
     rebound_ = true;
   }
   {
-    const std::lock_guard lock(mutex_);
+    const MutexLock lock(mutex_);
     if (elsewhere_.empty()) return;
     const auto keys = keys_.generations(store::kCredentialData);
     const auto came = std::erase_if(elsewhere_, [&](const auto& kid) {
@@ -349,7 +349,7 @@ Json Credentials::fetch(const store::Agent& agent, const std::string& name,
       (kid == agent.transport_kid || kid == agent.next_transport_kid)) {
     value_of(*credential);  // or why there can be none
     {
-      const std::lock_guard lock(mutex_);
+      const MutexLock lock(mutex_);
       elsewhere_.erase(credential->kid);
     }
     follow(agent.id);
@@ -410,7 +410,7 @@ bool Credentials::follow(const store::Credential& credential, const store::Agent
 }
 
 void Credentials::follow(const std::string& agent_id) {
-  const std::lock_guard lock(mutex_);
+  const MutexLock lock(mutex_);
   const auto agent = store_.agent(agent_id);
   if (!agent || agent->state != name_of(Trust::kTrusted)) return;
   std::vector<std::string> kept;  // by their old copies: no one here can seal them again

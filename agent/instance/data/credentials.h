@@ -5,10 +5,10 @@
 
 #include <atomic>
 #include <functional>
-#include <mutex>
 #include <set>
 #include <string>
 
+#include "agent/base/mutex.h"
 #include "agent/envelope/envelope.h"
 #include "agent/instance/data/records.h"
 
@@ -63,8 +63,8 @@ class Credentials {
   envelope::Binding binding_of(const store::Credential& credential, const std::string& agent) const;
   bool is_bound(const store::Credential& credential, const store::SealedCopy& copy) const;
   void seal_to(const store::Credential& credential, const store::Agent& agent);
-  // REQUIRES mutex_. False: its key is elsewhere.
-  bool follow(const store::Credential& credential, const store::Agent& agent);
+  // False: its key is elsewhere.
+  bool follow(const store::Credential& credential, const store::Agent& agent) REQUIRES(mutex_);
   Json describe(const store::Credential& credential) const;
   store::Credential require(const std::string& name) const;
   void put_blind(store::Credential credential, const Json& sealed, Json& answer);
@@ -84,8 +84,8 @@ class Credentials {
   const Clock& clock_;
   std::atomic<bool> specified_{false};  // nothing is to be ensured anymore
   std::atomic<bool> rebound_{false};    // what programs of before sealed was looked through
-  std::mutex mutex_;                    // one follow at a time
-  std::set<std::string> elsewhere_;     // guarded by mutex_; kids of values that wait for their key
+  Mutex mutex_;                         // one follow at a time
+  std::set<std::string> elsewhere_ GUARDED_BY(mutex_);  // kids of values that wait for their key
 };
 
 }  // namespace keyagent::instance

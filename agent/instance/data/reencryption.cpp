@@ -73,7 +73,7 @@ void Reencryption::begin(const std::string& specification, std::int64_t rate, co
                                      " is in progress; run: keyagent instance reencrypt status");
   Recorder::say(event);
   {
-    const std::lock_guard lock(mutex_);
+    const MutexLock lock(mutex_);
     news_ = true;
   }
   changed_.notify_all();

@@ -3,11 +3,10 @@
 // Re-encryption: brings all records of a specification under its active key, so that an old one can
 // go.
 
-#include <condition_variable>
-#include <mutex>
 #include <string>
 #include <thread>
 
+#include "agent/base/mutex.h"
 #include "agent/instance/data/specifications.h"
 
 namespace keyagent::instance {
@@ -67,9 +66,9 @@ class Reencryption {
   Recorder& recorder_;
   const Clock& clock_;
   const std::string replica_;
-  std::mutex mutex_;
-  std::condition_variable changed_;
-  bool stopping_ = false, news_ = false;  // guarded by mutex_
+  Mutex mutex_;
+  CondVar changed_;
+  bool stopping_ GUARDED_BY(mutex_) = false, news_ GUARDED_BY(mutex_) = false;
   std::thread thread_;
 };
 

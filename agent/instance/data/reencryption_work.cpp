@@ -96,7 +96,7 @@ void Reencryption::run() {
 
 void Reencryption::stop() {
   {
-    const std::lock_guard lock(mutex_);
+    const MutexLock lock(mutex_);
     stopping_ = true;
   }
   changed_.notify_all();
@@ -104,7 +104,7 @@ void Reencryption::stop() {
 }
 
 bool Reencryption::stopping() {
-  const std::lock_guard lock(mutex_);
+  const MutexLock lock(mutex_);
   return stopping_;
 }
 
@@ -118,8 +118,10 @@ void Reencryption::loop() {
     } catch (const std::exception& error) {
       log_warning("instance", std::string("re-encryption: ") + error.what());
     }
-    std::unique_lock lock(mutex_);
-    changed_.wait_for(lock, kPoll, [this] { return stopping_ || std::exchange(news_, false); });
+    const MutexLock lock(mutex_);
+    changed_.wait_for(mutex_, kPoll, [this]() REQUIRES(mutex_) {
+      return stopping_ || std::exchange(news_, false);
+    });
   }
 }
 
@@ -228,10 +230,10 @@ bool Reencryption::rest(store::Reencryption& job, SteadyTime::duration time) {
   for (;;) {
     const auto now = clock_.now_steady();
     {
-      std::unique_lock lock(mutex_);
+      const MutexLock lock(mutex_);
       const auto part = std::min<SteadyTime::duration>(until - now, kBeat);
-      if (changed_.wait_for(lock, std::max<SteadyTime::duration>(part, 0ms),
-                            [this] { return stopping_; }))
+      if (changed_.wait_for(mutex_, std::max<SteadyTime::duration>(part, 0ms),
+                            [this]() REQUIRES(mutex_) { return stopping_; }))
         return false;
     }
     if (clock_.now_steady() >= until) return true;

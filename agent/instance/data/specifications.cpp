@@ -202,7 +202,7 @@ void Specifications::require_exchange(const std::string& name, const std::string
 // until it is closed.
 void Specifications::note_key(const std::string& specification, const std::string& kid) {
   {
-    const std::lock_guard lock(mutex_);
+    const MutexLock lock(mutex_);
     if (noted_.contains(kid)) return;
   }
   const auto known = store_.data_keys(specification);
@@ -210,7 +210,7 @@ void Specifications::note_key(const std::string& specification, const std::strin
     keys_.report(kid, 1);
     store_.note_data_key({kid, specification, keys_.source(), clock_.now()});
   }
-  const std::lock_guard lock(mutex_);
+  const MutexLock lock(mutex_);
   noted_.insert(kid);
 }
 

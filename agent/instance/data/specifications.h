@@ -3,11 +3,11 @@
 // Specifications: kinds of data, each with its own key and an access policy.
 
 #include <map>
-#include <mutex>
 #include <set>
 #include <string>
 #include <vector>
 
+#include "agent/base/mutex.h"
 #include "agent/instance/common/recorder.h"
 #include "agent/instance/common/users.h"
 #include "agent/instance/data/access.h"
@@ -60,8 +60,8 @@ class Specifications {
   store::Store& store_;
   Recorder& recorder_;
   const Clock& clock_;
-  std::mutex mutex_;
-  std::set<std::string> noted_;  // guarded by mutex_; kids that are in the store
+  Mutex mutex_;
+  std::set<std::string> noted_ GUARDED_BY(mutex_);  // kids that are in the store
 };
 
 }  // namespace keyagent::instance

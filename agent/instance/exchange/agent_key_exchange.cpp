@@ -25,7 +25,7 @@ AgentKeyExchange::AgentKeyExchange(const InstanceConfig& config, const Clock& cl
     : client_({config.agent_socket, 60s}), keys_(client_), clock_(clock) {}
 
 PublicKeyInfo AgentKeyExchange::identity() {
-  const std::lock_guard lock(mutex_);
+  const MutexLock lock(mutex_);
   const auto now = clock_.now_steady();
   if (!looked_ || now - looked_at_ > kFresh) {
     try {
@@ -63,7 +63,7 @@ void AgentKeyExchange::make_keys() {
     request.mutable_key_create()->set_purpose(std::string(name_of(purpose)));
     client_.call(std::move(request));  // the same name and purpose again: nothing happens
   }
-  const std::lock_guard lock(mutex_);
+  const MutexLock lock(mutex_);
   looked_ = false;
 }
 

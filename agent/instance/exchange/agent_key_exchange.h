@@ -2,10 +2,10 @@
 #pragma once
 // The exchange of keys through this host's agent (key_door.h).
 
-#include <mutex>
 #include <optional>
 
 #include "agent/base/clock.h"
+#include "agent/base/mutex.h"
 #include "agent/client/client.h"
 #include "agent/client/remote_keys.h"
 #include "agent/instance/common/config.h"
@@ -32,11 +32,11 @@ class AgentKeyExchange final : public KeyExchangeBackend {
   client::Client client_;
   client::RemoteKeys keys_;
   const Clock& clock_;
-  std::mutex mutex_;
-  // Guarded by mutex_: the identity as it was when it was looked for last; nullopt: not there.
-  std::optional<PublicKeyInfo> identity_;
-  bool looked_ = false;
-  SteadyTime looked_at_{};
+  Mutex mutex_;
+  // As it was when it was looked for last; nullopt: not there.
+  std::optional<PublicKeyInfo> identity_ GUARDED_BY(mutex_);
+  bool looked_ GUARDED_BY(mutex_) = false;
+  SteadyTime looked_at_ GUARDED_BY(mutex_){};
 };
 
 }  // namespace keyagent::instance

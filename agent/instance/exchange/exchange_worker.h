@@ -3,10 +3,10 @@
 // Its own thread for exchanges: a peer that takes its time for an answer holds up no one.
 
 #include <chrono>
-#include <condition_variable>
 #include <functional>
-#include <mutex>
 #include <thread>
+
+#include "agent/base/mutex.h"
 
 namespace keyagent::instance {
 
@@ -18,18 +18,16 @@ class ExchangeWorker {
 
  private:
   void run(const std::stop_token& stop) {
-    std::unique_lock lock(mutex_);
     while (!stop.stop_requested()) {
-      lock.unlock();
       work_();
-      lock.lock();
-      wake_.wait_for(lock, stop, std::chrono::seconds(1), [] { return false; });
+      const MutexLock lock(mutex_);
+      wake_.wait_for(mutex_, stop, std::chrono::seconds(1), [] { return false; });
     }
   }
 
   const std::function<void()> work_;
-  std::mutex mutex_;
-  std::condition_variable_any wake_;
+  Mutex mutex_;
+  StoppableCondVar wake_;
   std::jthread thread_;
 };
 

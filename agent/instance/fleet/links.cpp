@@ -41,7 +41,7 @@ std::optional<store::AgentLink> Links::enter(const std::string& agent,
   const auto entered = store_.open_link(row);
   std::shared_ptr<tls::Link> ended = link;
   {
-    const std::lock_guard lock(mutex_);
+    const MutexLock lock(mutex_);
     Entry& entry = entries_[agent];
     // Two of them may come in the order in which the store has them, or not.
     if (entry.session < entered.now.session) {
@@ -58,14 +58,14 @@ std::optional<store::AgentLink> Links::enter(const std::string& agent,
 
 std::shared_ptr<void> Links::await_hello(const std::string& kid) {
   {
-    const std::lock_guard lock(mutex_);
+    const MutexLock lock(mutex_);
     int& count = ungreeted_[kid];
     if (count >= kMaxUngreeted)
       throw Error(Code::kBusy, "this key has too many links that have not said hello", kid);
     ++count;
   }
   return {static_cast<void*>(nullptr), [this, kid](void*) {
-            const std::lock_guard released(mutex_);
+            const MutexLock released(mutex_);
             if (--ungreeted_[kid] == 0) ungreeted_.erase(kid);
           }};
 }
@@ -73,7 +73,7 @@ std::shared_ptr<void> Links::await_hello(const std::string& kid) {
 void Links::leave(const std::string& agent, const tls::Link* link) {
   std::int64_t session = 0;
   {
-    const std::lock_guard lock(mutex_);
+    const MutexLock lock(mutex_);
     const auto found = entries_.find(agent);
     if (found == entries_.end() || found->second.link.get() != link) return;
     session = found->second.session;
@@ -85,7 +85,7 @@ void Links::leave(const std::string& agent, const tls::Link* link) {
 bool Links::beat(const std::string& agent, const tls::Link* link) {
   std::int64_t session = 0;
   {
-    const std::lock_guard lock(mutex_);
+    const MutexLock lock(mutex_);
     const auto found = entries_.find(agent);
     if (found == entries_.end() || found->second.link.get() != link) return false;
     session = found->second.session;
@@ -96,7 +96,7 @@ bool Links::beat(const std::string& agent, const tls::Link* link) {
 }
 
 std::shared_ptr<tls::Link> Links::link_of(const std::string& agent) const {
-  const std::lock_guard lock(mutex_);
+  const MutexLock lock(mutex_);
   const auto found = entries_.find(agent);
   return found == entries_.end() ? nullptr : found->second.link;
 }
@@ -107,7 +107,7 @@ bool Links::send(const std::string& agent, const Json& message) {
 }
 
 bool Links::send_order(const std::string& agent, std::int64_t order, const Json& message) {
-  const std::lock_guard lock(mutex_);
+  const MutexLock lock(mutex_);
   const auto found = entries_.find(agent);
   if (found == entries_.end() || found->second.orders.contains(order)) return false;
   if (!found->second.link->send(message.dump())) return false;
@@ -124,7 +124,7 @@ bool Links::has(const std::string& agent) const {
 }
 
 std::vector<std::string> Links::agents() const {
-  const std::lock_guard lock(mutex_);
+  const MutexLock lock(mutex_);
   std::vector<std::string> out;
   for (const auto& [agent, entry] : entries_) out.push_back(agent);
   return out;
@@ -134,7 +134,7 @@ void Links::look(const std::string& agent) {
   // First those that are here: one that comes meanwhile is not missed in what is read after it.
   std::map<std::string, Entry> here;
   {
-    const std::lock_guard lock(mutex_);
+    const MutexLock lock(mutex_);
     if (agent.empty())
       here = entries_;
     else if (const auto found = entries_.find(agent); found != entries_.end())
@@ -162,7 +162,7 @@ void Links::judge(const std::string& agent, const Entry& entry, const store::Lin
     return entry.link->close("the agent has a new key");
   if (standing->link.news <= entry.news) return;
   {
-    const std::lock_guard lock(mutex_);
+    const MutexLock lock(mutex_);
     const auto found = entries_.find(agent);
     if (found == entries_.end() || found->second.session != entry.session) return;
     found->second.news = standing->link.news;

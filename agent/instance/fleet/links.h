@@ -7,13 +7,13 @@
 #include <functional>
 #include <map>
 #include <memory>
-#include <mutex>
 #include <optional>
 #include <set>
 #include <string>
 #include <vector>
 
 #include "agent/base/clock.h"
+#include "agent/base/mutex.h"
 #include "agent/instance/common/json.h"
 #include "agent/store/store.h"
 #include "agent/tls/server.h"
@@ -73,9 +73,9 @@ class Links {
   const Clock& clock_;
   const std::chrono::milliseconds heartbeat_;
   const std::string replica_;
-  mutable std::mutex mutex_;
-  std::map<std::string, Entry> entries_;  // guarded by mutex_
-  std::map<std::string, int> ungreeted_;  // by kid; guarded by mutex_
+  mutable Mutex mutex_;
+  std::map<std::string, Entry> entries_ GUARDED_BY(mutex_);
+  std::map<std::string, int> ungreeted_ GUARDED_BY(mutex_);  // by kid
 };
 
 }  // namespace keyagent::instance
