@@ -21,7 +21,7 @@ class Error : public std::runtime_error {
     kAmbiguousToken,  // more than one token with this serial and label
     kPinRefused,  // this PIN was refused before and has not changed since; nothing was sent to the
                   // token
-    kPinLastTry,  // the token says one try is left; nothing was sent
+    kPinLastTry,  // the token reports one try left; nothing was sent
     kPinLocked,   // the token has locked the PIN
     kBusy,        // the queue for a session is full
     kDeadline,    // no session became free within the deadline

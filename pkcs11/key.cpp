@@ -66,8 +66,8 @@ Bytes generate(Session& session, const KeySpec& spec) {
 }
 
 bool destroy(Session& session, const Bytes& cka_id) {
-  // The private half first: a crash in between leaves a public key, which can do nothing. By class,
-  // not by what is read: where no attribute can be read, nothing must stay.
+  // The private half first: a crash in between leaves only the harmless public key. By class, not
+  // by attribute: the object must be removed even if no attribute can be read.
   for (const CK_OBJECT_CLASS object_class : {CKO_PRIVATE_KEY, CKO_SECRET_KEY, CKO_PUBLIC_KEY}) {
     const KeyId id{cka_id, object_class};
     for (const CK_OBJECT_HANDLE handle : find_handles(session, id)) {

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
-// Keys: born with a complete, write-once, single-purpose template; used through a leased session.
-// PKCS#11 v3.0 base specification §5.14 (key management), current mechanisms §2.1 (RSA), §2.3 (EC),
-// §2.11, §2.13 (AES).
+// Keys: created with a complete, write-once, single-purpose template; used through a leased
+// session. PKCS#11 v3.0 base specification §5.14 (key management), current mechanisms §2.1 (RSA),
+// §2.3 (EC), §2.11, §2.13 (AES).
 
 #include <optional>
 #include <string>
@@ -13,7 +13,7 @@ namespace keyagent::pkcs11 {
 
 enum class KeyKind { kRsa2048, kRsa3072, kRsa4096, kEcP256, kEcP384, kEd25519, kAes256 };
 
-// The single thing that a key is born to do; the template sets this usage and denies all others.
+// The single usage of a key: the template sets it and denies all others.
 enum class Usage {
   kSign,     // SIGN (public: VERIFY)
   kDecrypt,  // DECRYPT (public: ENCRYPT)
@@ -41,8 +41,8 @@ enum class SignScheme { kPkcs1, kPss, kEcdsa, kEdDsa };
 Bytes generate(Session& session, const KeySpec& spec);
 
 // The public key of a pair as DER SubjectPublicKeyInfo, from the public object (Error{kObject} when
-// there is not exactly one). EC points are accepted DER-wrapped or raw, told apart by the curve's
-// length (RELIABILITY 62), and checked to be on the curve.
+// there is not exactly one). EC points are accepted DER-wrapped or raw, distinguished by the
+// curve's length (RELIABILITY 62), and checked to be on the curve.
 Bytes read_public_key(Session& session, const Bytes& cka_id);
 
 // `input`: the digest (of `hash`) for kPkcs1, kPss and kEcdsa, the message for kEdDsa. Returns the
@@ -66,9 +66,9 @@ bool verify_signature(ByteView spki, SignScheme scheme, Hash hash, ByteView inpu
 SecretBytes oaep_decrypt(Session& session, const Bytes& cka_id, Hash hash, ByteView ciphertext,
                          std::size_t size);
 
-// The same for a message of a length that only the ciphertext says: nullopt for every ciphertext
-// that does not decrypt. For what a caller is to be shown; where a CEK is meant, the one above
-// hides whether it was one.
+// The same for a message of unknown length: nullopt for every ciphertext that does not decrypt. For
+// results that a caller may see; for a CEK use the function above, which hides whether it
+// decrypted.
 std::optional<SecretBytes> oaep_decrypt(Session& session, const Bytes& cka_id, Hash hash,
                                         ByteView ciphertext);
 

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
-// The complete templates that keys are born with: nothing is left to a token's defaults, nothing is
-// changed later.
+// The complete templates of new keys: nothing is left to a token's defaults, nothing is changed
+// later.
 
 #include "pkcs11/attributes.h"
 #include "pkcs11/key.h"

@@ -37,7 +37,8 @@ class Libp11View {
   // have changed).
   TokenListing init_token(const std::string& label, const SecretBytes& so_pin,
                           const SecretBytes& user_pin);
-  // Of the user, or of the SO. One attempt; refuses when the token says that a last try is left.
+  // PIN of the user, or of the SO. One attempt; refuses when the token reports that one try is
+  // left.
   void change_pin(const TokenSelector& selector, const SecretBytes& old_pin,
                   const SecretBytes& new_pin, bool of_so = false);
   std::vector<KeyListing> keys(const TokenSelector& selector, const SecretBytes& user_pin);

@@ -194,8 +194,9 @@ void log_in(CK_FUNCTION_LIST& functions, CK_SESSION_HANDLE session, const CK_TOK
     throw Error(Error::Kind::kPinRefused,
                 "the token refused this PIN before; it is not retried until it changes");
   }
-  // After a failed attempt, where another one could not be recorded: a service that starts again
-  // and again would lock the PIN. Whatever the profile says of the flags, here they only refuse.
+  // After a failed attempt, when another failure could not be recorded: a service that restarts
+  // repeatedly would lock the PIN. The flags only refuse here, even if the profile does not trust
+  // them.
   if ((info.flags & CKF_USER_PIN_COUNT_LOW) != 0 && !refused.recordable()) {
     throw Error(Error::Kind::kPinRefused,
                 "the token reports a failed PIN attempt, and a refusal could not be recorded: the "

@@ -29,9 +29,10 @@ class RefusedPin {
   // False: a refusal could not be written to its file.
   bool recordable() const;
   void clear(const std::string& token);
-  // For this process's life only: the reason is not the PIN itself (it has expired, say).
+  // For the lifetime of this process only: the reason is not the PIN itself (for example, it has
+  // expired).
   void note_here(const SecretBytes& pin, const std::string& token);
-  // The same: the token said that its PIN is locked, whatever its flags say.
+  // The same: the token answered that its PIN is locked, regardless of its flags.
   void note_locked(const SecretBytes& pin, const std::string& token);
   bool locked() const { return locked_; }
 
@@ -44,9 +45,9 @@ class RefusedPin {
   bool locked_ = false;
 };
 
-// Logs the user in on `session`, which belongs to the slot of `info`. No attempt at all when the
-// token says that its PIN is locked or has one try left (Error{kPinLocked}, Error{kPinLastTry}), or
-// when this PIN was refused before or cannot be had from its source (Error{kPinRefused}).
+// Logs the user in on `session`, which belongs to the slot of `info`. Makes no attempt when the
+// token reports that its PIN is locked or has one try left (Error{kPinLocked}, Error{kPinLastTry}),
+// or when this PIN was refused before or cannot be read from its source (Error{kPinRefused}).
 // CKR_USER_ALREADY_LOGGED_IN is success only in the user state. At most one C_Login. Never logs
 // out.
 void log_in(CK_FUNCTION_LIST& functions, CK_SESSION_HANDLE session, const CK_TOKEN_INFO& info,

@@ -19,9 +19,9 @@
 
 namespace keyagent::pkcs11 {
 
-// What must be so before a profile's module is loaded by anybody: chooses its file (the first of
-// the profile's paths that exists, with the checks of Module::open()), ignores SIGPIPE, sets the
-// profile's environment. Throws Error{kModule}.
+// Required before a profile's module is loaded: selects its file (the first of the profile's paths
+// that exists, with the checks of Module::open()), ignores SIGPIPE, sets the profile's environment.
+// Throws Error{kModule}.
 std::filesystem::path prepare_module(const Profile& profile,
                                      const std::filesystem::path& state_folder);
 
@@ -61,8 +61,8 @@ class Module {
   using Entry = std::shared_lock<DeadlineMutex>;
   Entry enter(TimePoint until);
 
-  // One call at a time, for a profile that says so or a module that answered CKR_CANT_LOCK
-  // (RELIABILITY 43). Taken after an Entry. Empty when the module needs none. Throws Error{kStuck}.
+  // Serializes calls, if the profile requires it or the module answered CKR_CANT_LOCK (RELIABILITY
+  // 43). Taken after an Entry. Empty when the module is thread-safe. Throws Error{kStuck}.
   using OneCall = std::unique_lock<DeadlineMutex>;
   OneCall one_call(TimePoint until);
   bool serialised() const { return serialised_.load(std::memory_order_acquire); }
@@ -71,8 +71,8 @@ class Module {
   // C_FindObjects as a second token object (measured), which would make its key ambiguous.
   Mutex& searching() { return searching_; }
 
-  // C_Finalize and C_Initialize, unless the epoch is no longer `seen` (then another thread did it).
-  // Waits until `until` for calls inside to come back: false when one did not. Throws
+  // Calls C_Finalize and C_Initialize, unless the epoch is no longer `seen` (then another thread
+  // did). Waits until `until` for running calls to return: false when one did not. Throws
   // Error{kModule} when C_Initialize fails; a later call tries again.
   bool reload(std::uint64_t seen, TimePoint until);
 

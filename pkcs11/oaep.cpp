@@ -51,8 +51,8 @@ void mgf1_xor(Botan::HashFunction& hash, const std::uint8_t* seed, std::size_t s
   }
 }
 
-// The data block DB = lHash ‖ PS ‖ 1 ‖ M without its mask, and what can be said of it before its
-// message is looked for (RFC 8017 §7.1.2 step 3, b to f).
+// The unmasked data block DB = lHash ‖ PS ‖ 1 ‖ M, and its checks before the message is searched
+// for (RFC 8017 §7.1.2 step 3, b to f).
 struct Unmasked {
   SecretBytes block;        // the whole encoded message; DB is its end
   std::uint8_t* db;         // in `block`

@@ -19,9 +19,9 @@ struct OaepResult {
 // to learn whether the first byte is zero. REQUIRES k >= 2*hLen + 2.
 OaepResult oaep_decode(Hash hash, const SecretBytes& encoded, std::size_t size);
 
-// The same for a message whose length only the block says: nullopt where it is not valid. Its
-// validity and the length of a valid one are visible; nothing else of the block decides a branch or
-// an index.
+// The same for a message of unknown length: nullopt when the block is not valid. Its validity and
+// the length of a valid message are visible; no branch or index depends on anything else in the
+// block.
 std::optional<SecretBytes> oaep_decode(Hash hash, const SecretBytes& encoded);
 
 }  // namespace keyagent::pkcs11

@@ -36,7 +36,7 @@ std::vector<CK_OBJECT_HANDLE> find_all(Session& session, Attributes& wanted) {
   return all;
 }
 
-// CKR_GENERAL_ERROR also for a length that no attribute of ours has (RELIABILITY 52).
+// CKR_GENERAL_ERROR also for a length that none of our attributes has (RELIABILITY 52).
 CK_RV read_into(Session& session, CK_OBJECT_HANDLE object, CK_ATTRIBUTE_TYPE type, Bytes& value) {
   CK_ATTRIBUTE attribute{type, nullptr, 0};
   CK_RV rv = session.c().C_GetAttributeValue(session.handle(), object, &attribute, 1);

@@ -36,8 +36,8 @@ void replace_data(Session& session, const std::string& application, const std::s
                   ByteView value);
 void destroy_data(Session& session, const std::string& application, const std::string& label);
 
-// What the token says of a key, and what it did when asked to give it up. nullopt: the attribute is
-// not reported.
+// The token's attributes of a key, and the results of attempts to extract it. nullopt: the
+// attribute is not reported.
 struct Custody {
   std::optional<bool> local, sensitive, always_sensitive, extractable, never_extractable,
       modifiable, copyable;
@@ -49,9 +49,9 @@ struct Custody {
   std::string wrap_answer;
   bool copy_refused = false;  // C_CopyObject to a readable copy was refused
   std::string copy_answer;
-  // True when every attempt was refused and no attribute says that the key could leave.
+  // True when every attempt was refused and no attribute reports the key as extractable.
   bool holds() const;
-  // The same of a key that was born to leave wrapped, and in no other way.
+  // The same for a key that was created to be exported wrapped, and in no other way.
   bool holds_but_wrapped() const;
 };
 // Real attempts (RELIABILITY 60). A value that a token gives up is wiped at once and never

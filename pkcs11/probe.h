@@ -17,7 +17,7 @@ struct ProbeResult {
   std::string detail;    // CKR name or measured fact
   double p50_us = 0;     // of a few repetitions; 0 where not timed
   double p999_us = 0;    // worst seen: the seed of the answer-time quantum
-  bool claimed = false;  // what the profile says
+  bool claimed = false;  // value in the profile
 };
 
 struct ProbeReport {

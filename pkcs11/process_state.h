@@ -8,11 +8,11 @@
 
 namespace keyagent::pkcs11 {
 
-// Puts back, when destroyed, what the library code in between may have changed: umask, working
-// directory, locale and signal handlers (RELIABILITY 48: they are seen to do so while they are
-// loaded, initialized and logged in to). Other threads see the change until then; whoever must not
-// depend on it gives modes and absolute paths, as the agent does. Costs some 70 system calls: not
-// for the calls of an operation.
+// Restores, when destroyed, what library code may have changed meanwhile: umask, working directory,
+// locale and signal handlers (RELIABILITY 48: modules do so while they are loaded, initialized and
+// logged in to). Other threads see the change until then; code that must not depend on it uses
+// explicit modes and absolute paths, as the agent does. Costs about 70 system calls: not for the
+// calls of an operation.
 class ProcessState {
  public:
   ProcessState();

@@ -16,7 +16,7 @@ namespace {
 
 constexpr std::size_t kLargestProfile = 64 * 1024;
 
-// One document under its name: every field is asked for once, what no one asked for is refused.
+// Reads one document: each field is read once, and unread (unknown) fields are refused.
 class Reader {
  public:
   Reader(const YAML::Node& root, std::string name) : root_(root), name_(std::move(name)) {

@@ -41,9 +41,9 @@ struct Profile {
   std::chrono::milliseconds keep_alive{0};   // idle sessions older than this get a canary; 0: none
   std::size_t queue = 256;                   // waiting callers before BUSY
 
-  bool modifiable_false = true;         // CKA_MODIFIABLE=FALSE at birth
+  bool modifiable_false = true;         // CKA_MODIFIABLE=FALSE in the template of new keys
   bool unwrap_modifiable_false = true;  // the same in the template of C_UnwrapKey
-  bool copyable_false = true;           // CKA_COPYABLE=FALSE at birth
+  bool copyable_false = true;           // CKA_COPYABLE=FALSE in the template of new keys
   // After an object was destroyed the module is finalized and initialized: tpm2-pkcs11 gives a
   // later object the handle of another one otherwise (measured: a new key's public half was not
   // found; its list fills the gap with a number that is taken).
@@ -54,7 +54,7 @@ struct Profile {
   bool always_sensitive =
       true;  // the token reports ALWAYS_SENSITIVE, NEVER_EXTRACTABLE and LOCAL truthfully
   bool allowed_mechanisms = false;  // CKA_ALLOWED_MECHANISMS works
-  // Signing keys of these purposes are used through session copies (C_CopyObject); they are born
+  // Signing keys of these purposes are used through session copies (C_CopyObject); they are created
   // MODIFIABLE and COPYABLE, because SoftHSM refuses to copy a key that is not modifiable
   // (CKR_ATTRIBUTE_READ_ONLY, measured).
   bool session_copies = false;
@@ -75,7 +75,7 @@ struct Profile {
   // whose faults give the private key away.
   bool verify_signatures = true;
   std::string unlock_hint;  // the command that unlocks a locked PIN
-  std::string fault_hint;   // what to look at when the token fails
+  std::string fault_hint;   // what to check when the token fails
 
   // Each fact that was read, not measured: field → source (document, section or URL).
   std::map<std::string, std::string> sources;

@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
-// Every CK_RV: its name and what it means for whoever made the call. Classified once, here (DESIGN
-// decision 10).
+// Every CK_RV: its name, and its meaning for the caller. Classified only here (DESIGN decision 10).
 
 #include <p11-kit/pkcs11.h>
 
@@ -12,13 +11,13 @@ namespace keyagent::pkcs11 {
 enum class RvClass {
   kOk,
   kInput,      // the caller's bytes: bad ciphertext, bad signature, wrong length
-  kSession,    // this session is gone or soiled; a new one may work (also OPERATION_ACTIVE)
+  kSession,    // this session is closed or unusable; a new one may work (also OPERATION_ACTIVE)
   kDevice,     // token, device or library is gone; the recovery ladder decides
   kAmbiguous,  // GENERAL_ERROR, FUNCTION_FAILED and their like: bad input or dead token, a canary
                // decides
   kCapacity,   // sessions or memory are used up
   kLogin,      // not logged in
-  kPin,        // refused, locked, expired, not initialized: never retried by itself
+  kPin,        // refused, locked, expired, not initialized: never retried automatically
   kKey,        // handle or type of a key or object does not fit
   kCall,       // our own mistake or a mechanism that the token lacks
 };

@@ -47,9 +47,9 @@ Session::Session(std::shared_ptr<Module> module, CK_SLOT_ID slot, const Profile&
 }
 
 Session::~Session() {
-  // Closing the session destroys its session copies too. It never logs out: the login is the
-  // token's, not ours. After a re-initialization the number may be another session's, and in a
-  // forked child it is the parent's.
+  // Closing the session destroys its session copies too. It does not log out: the login belongs to
+  // the token. After a re-initialization the handle may be another session's, and in a forked child
+  // it is the parent's.
   if (handle_ != 0 && module_->ours() && epoch_ == module_->epoch()) c().C_CloseSession(handle_);
 }
 

@@ -164,7 +164,7 @@ void SessionPool::call_first(std::unique_ptr<Session> session) {
   first->ready.notify_one();
 }
 
-// One session fewer: its place goes to the first waiter, before any newcomer.
+// One session fewer: its place goes to the first waiter, before any new caller.
 void SessionPool::give_up_place() {
   if (waiters_.empty() || open_ > limit_) {
     --open_;

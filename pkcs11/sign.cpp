@@ -90,7 +90,7 @@ void require_fit(KeyKind kind, SignScheme scheme, Hash hash, ByteView input) {
                         : rsa;
   if (!fits)
     throw Error(Error::Kind::kUnsupported, "this scheme does not support this type of key");
-  // SoftHSM signs 64 bytes that are no digest at all (RELIABILITY 65).
+  // SoftHSM would sign 64 bytes that are not a digest (RELIABILITY 65).
   if (scheme != SignScheme::kEdDsa && input.size() != hash_size(hash)) {
     throw Error(Error::Kind::kUnsupported, "the digest has " + std::to_string(input.size()) +
                                                " bytes, its hash has " +

@@ -94,7 +94,7 @@ Token::Token(Profile profile, TokenOptions options)
   try {
     impl_->bring_up(std::chrono::steady_clock::now() + impl_->profile.deadline);
   } catch (const std::exception&) {
-    // status() says why; the token may come later.
+    // status() holds the reason; the token may appear later.
   }
 }
 

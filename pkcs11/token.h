@@ -49,9 +49,10 @@ struct TokenOptions {
   std::filesystem::path state_folder;
   // After a failed recovery: the first pause and the longest.
   std::chrono::milliseconds backoff_first{1000}, backoff_most{30000};
-  // Between two fresh runs of the module that only look for what is missing (see look_again()).
+  // Pause between two new runs of the module that only search for missing objects (see
+  // look_again()).
   std::chrono::milliseconds look_again{10000};
-  // After the token refused a session: the pause until one more is asked for.
+  // After the token refused a session: the pause before another one is requested.
   std::chrono::milliseconds grow_again{60000};
   // Called with one line for each change of TokenState, from the thread that saw it (one of the
   // token's own after an attempt to bring it up), never after ~Token. May be empty.
@@ -62,10 +63,10 @@ struct TokenOptions {
 // Module's registry. Never logs out, never finalizes while a call is inside the module.
 class Token {
  public:
-  // Loads the module and starts to look for the token; does not throw when the token is absent or
-  // the PIN is refused (status() says so, and run() throws the fitting Error), so that an agent may
-  // start before its HSM does. Throws Error{kModule} only when no module file of the profile can be
-  // loaded at all.
+  // Loads the module and starts to search for the token; does not throw when the token is absent or
+  // the PIN is refused (status() reports that, and run() throws the corresponding Error), so that
+  // an agent may start before its HSM. Throws Error{kModule} only when no module file of the
+  // profile can be loaded.
   Token(Profile profile, TokenOptions options);
   ~Token();
   Token(const Token&) = delete;

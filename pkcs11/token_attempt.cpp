@@ -32,8 +32,8 @@ TokenState state_of(Error::Kind kind) {
 
 }  // namespace
 
-// Makes the token usable in the module's present epoch, or throws why it is not. One attempt at a
-// time, on a thread of its own; every caller waits for it, but not beyond `until`.
+// Makes the token usable in the module's current epoch, or throws the reason. One attempt at a
+// time, on a dedicated thread; every caller waits for it, at most until `until`.
 void Token::Impl::bring_up(TimePoint until) {
   std::shared_future<std::optional<Fault>> attempt;
   {
@@ -65,7 +65,7 @@ void Token::Impl::start_attempt() {
       fault = Fault{Error::Kind::kModule, error.what()};
     }
     self->end_attempt(fault);
-    self.reset();  // before anybody is told: the last owner should be one of them
+    self.reset();  // before the waiters are notified: one of them should be the last owner
     promise.set_value(std::move(fault));
   }).detach();
 }

@@ -67,7 +67,7 @@ void require_token_room(const Profile& profile, const std::filesystem::path& sta
 void require_token_writable(const Profile& profile, const std::filesystem::path& state_folder) {
   const auto folder = token_folder(profile, state_folder);
   if (folder.empty() || ::faccessat(AT_FDCWD, folder.c_str(), W_OK, AT_EACCESS) == 0) return;
-  // Modes say less: the token's own folder in it may be writable.
+  // The mode is not sufficient: the token's own folder in it may be writable.
   if (errno != EROFS) return;
   throw Error(
       Error::Kind::kFull,

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
-// What token.cpp, token_attempt.cpp and token_recovery.cpp share; nobody else includes it.
+// Shared by token.cpp, token_attempt.cpp and token_recovery.cpp only.
 
 #include <atomic>
 #include <future>
@@ -25,8 +25,8 @@ struct Fault {
   [[noreturn]] void raise() const { throw Error(kind, text, rv); }
 };
 
-// Shared with the thread of an attempt to bring the token up: a module may hang there for ever, and
-// whoever waits must not (RELIABILITY 45).
+// Shared with the thread of an attempt to bring the token up, because a module may hang there
+// permanently, and callers must not (RELIABILITY 45).
 struct Token::Impl : std::enable_shared_from_this<Token::Impl> {
   using SteadyClock = std::chrono::steady_clock;
   using TimePoint = SteadyClock::time_point;
@@ -61,7 +61,7 @@ struct Token::Impl : std::enable_shared_from_this<Token::Impl> {
   bool ever_shown GUARDED_BY(status_mutex) = false;
 
   RecursiveMutex callback_mutex;                   // a callback may use the token
-  bool closed GUARDED_BY(callback_mutex) = false;  // whoever listened is gone
+  bool closed GUARDED_BY(callback_mutex) = false;  // no more callbacks
 
   DeadlineMutex canary_mutex;
   bool canary_passed GUARDED_BY(canary_mutex) = false;

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// What a fault of a call says of the token, and what it takes to have it back.
+// Classifies the fault of a call, and recovers the token.
 
 #include "pkcs11/token_folder.h"
 #include "pkcs11/token_impl.h"

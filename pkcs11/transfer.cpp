@@ -63,7 +63,7 @@ void require_transfer(const Profile& profile, Hash oaep) {
                   ": keys cannot be wrapped for or by this token: it lacks " + missing);
 }
 
-// A session key that does one thing, and that no one reads.
+// The template of a single-use session key that cannot be read.
 void one_time_template(Attributes& out, bool wraps) {
   out.add_bool(CKA_TOKEN, false)
       .add_bool(CKA_PRIVATE, true)
@@ -157,8 +157,8 @@ CK_OBJECT_HANDLE unwrap_by(Session& session, CK_MECHANISM mechanism, CK_OBJECT_H
               CKR_WRAPPED_KEY_LEN_RANGE);
 }
 
-// A shorter key would be a weaker one than the name says (RELIABILITY 93). SoftHSM does not tell
-// the length of what it unwrapped: 0.
+// A shorter key would be weaker than its type states (RELIABILITY 93). SoftHSM reports the length
+// of an unwrapped key as 0.
 void require_size(Session& session, CK_OBJECT_HANDLE key) {
   CK_ULONG size = 0;
   CK_ATTRIBUTE attribute{CKA_VALUE_LEN, &size, sizeof size};

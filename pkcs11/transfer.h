@@ -15,23 +15,24 @@ namespace keyagent::pkcs11 {
 // nothing. `oaep`: kSha1 or kSha256, for the hash and for MGF1.
 std::string missing_for_transfer(const Profile& profile, Hash oaep);
 
-// Wraps the secret key `target`, which was born extractable, for the RSA public key `spki` (DER).
-// The one-time key is born in the token, may only wrap, and is destroyed with the recipient's
-// public key object before this returns. Throws Error{kUnsupported}, Error{kOutput} for a result
-// of another size than the layout has.
+// Wraps the secret key `target`, which was created extractable, for the RSA public key `spki`
+// (DER). The one-time key is generated in the token, may only wrap, and is destroyed with the
+// recipient's public key object before this returns. Throws Error{kUnsupported}, Error{kOutput} for
+// a result of an unexpected size.
 Bytes wrap_for(Session& session, ByteView spki, Hash oaep, const KeyId& target);
 
-// Where a transferred key goes: a token object of `spec` for good, or an object of the session for
-// the time of a look.
+// How a transferred key is stored: a token object of `spec`, or a session object for a temporary
+// check.
 enum class Persistence { kToken, kSession };
 
-// What `wrapped` is: that layout, or the key itself under RSAES-OAEP, as people bring keys.
+// The format of `wrapped`: with a one-time key, or the key itself under RSAES-OAEP, for keys
+// imported by users.
 enum class Layout { kOneTimeKey, kOaepAlone };
 
 // The inverse, under the RSA private key `unwrapping` of kind `pair`, with a forced template:
-// `spec`'s one usage, SENSITIVE, not EXTRACTABLE. Returns the handle, valid in this session. What
-// is not a whole AES-256 key under an AES-256 key is Error{kRv} of class kInput or kAmbiguous, and
-// nothing of it is left.
+// `spec`'s usage, SENSITIVE, not EXTRACTABLE. Returns the handle, valid in this session. Anything
+// but an AES-256 key wrapped by an AES-256 key is Error{kRv} of class kInput or kAmbiguous, and
+// leaves no object behind.
 CK_OBJECT_HANDLE unwrap_from(Session& session, const KeyId& unwrapping, KeyKind pair, Hash oaep,
                              ByteView wrapped, const KeySpec& spec, Persistence stay,
                              Layout layout = Layout::kOneTimeKey);

@@ -28,7 +28,7 @@ constexpr std::uint64_t kRoomOfCheckpoint = 2048;
 constexpr std::size_t kMaxCut = 256;  // of each text, where a record does not fit its room
 constexpr std::chrono::seconds kAskAgain{1};
 
-// At most so many bytes has the event's line: an escaped byte takes six.
+// An upper bound for the size of the event's line: an escaped byte takes six.
 std::uint64_t room_of(const Event& event) {
   std::uint64_t room = 384;
   for (const auto* text : {&event.what, &event.who, &event.key, &event.kid, &event.outcome,
@@ -169,7 +169,8 @@ struct AuditLog::Impl {
     if (full.empty() && end <= room_end) return;
     const auto now = options.clock->now_steady();
     if (!full.empty() && now < ask_again) throw Error(Code::kInternal, full);
-    // After a full disk a little room is none: one record more each second helps nobody.
+    // After a full disk, resume only with a larger reservation: a few KiB would admit about one
+    // record per second.
     for (const std::uint64_t more : {kRoomAtOnce, kRoomAtOnce / 16, std::uint64_t{0}}) {
       if ((more == 0 && !full.empty()) || !file->reserve(size, end + more)) continue;
       room_end = end + more;
@@ -300,7 +301,7 @@ struct AuditLog::Impl {
     log_info("audit", "the log is open: keys are used");
   }
 
-  // After a full or read-only disk: what was not synced is cut off and written anew, in its place.
+  // After a full or read-only disk: truncates what was not synced and writes it again in its place.
   void recover() REQUIRES(mutex) {
     if (broken) return;
     if (!opened) return open_again();
@@ -361,7 +362,8 @@ struct AuditLog::Impl {
     }
   }
 
-  // The record of the checkpoint is in the log: a file beside it that is older is no fault.
+  // The log already holds the checkpoint record, so a failed update of checkpoint.json is only
+  // logged.
   void publish(const std::string& made) {
     try {
       replace_file(options.folder / kCheckpointName, as_bytes(made), 0644);

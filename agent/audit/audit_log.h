@@ -44,25 +44,25 @@ struct Options {
   std::filesystem::path folder;  // holds audit.log and checkpoint.json; created 0700
   const Clock* clock = nullptr;  // never null
   std::chrono::milliseconds commit_interval{5};  // group commit: what a crash may lose
-  std::uint64_t checkpoint_records = 1000;  // a checkpoint at the latest after so many records …
+  std::uint64_t checkpoint_records = 1000;       // a checkpoint after at most this many records …
   std::chrono::milliseconds checkpoint_interval{
-      60000};  // … or so much time, when there was anything new
+      60000};  // … or this much time, if records were added
 };
 
-// Thread-safe. Writes from one thread of its own.
+// Thread-safe. A dedicated thread writes the file.
 class AuditLog {
  public:
-  // Opens the log, verifies its tail, quarantines a torn last record (to audit.torn-SEQ, with an
-  // event that says so), and continues with the chain. Throws Error{kIntegrity} when the last 1,000
-  // records do not chain, or when the log is shorter than the newest checkpoint beside it.
-  // A folder that cannot be written does not throw: fault() says why, reserve() throws, and the
-  // log is opened as soon as it can be, with the events that were queued meanwhile (1,000 at most).
+  // Opens the log, verifies its tail, quarantines a torn last record (to audit.torn-SEQ, and
+  // records that in an event), and continues the chain. Throws Error{kIntegrity} when the last
+  // 1,000 records do not chain, or when the log is shorter than the newest checkpoint beside it. A
+  // folder that cannot be written does not throw: fault() returns the reason, reserve() throws, and
+  // the log is opened as soon as possible, with the events queued meanwhile (1,000 at most).
   explicit AuditLog(Options options);
   ~AuditLog();
 
-  // Room on the disk for one record, kept free from before an operation begins until it is
-  // recorded: what was admitted can be recorded, whatever else fills the disk (RELIABILITY 166).
-  // Given back when it is destroyed. The log must outlive it.
+  // Disk space for one record, reserved from before an operation begins until it is recorded, so
+  // that every admitted operation can be recorded even if the disk fills up (RELIABILITY 166).
+  // Released when destroyed. The log must outlive it.
   class Room {
    public:
     Room() = default;
@@ -135,7 +135,7 @@ struct VerifyResult {
   bool ok = false;
   std::uint64_t records = 0, checkpoints = 0, checkpoints_verified = 0;
   std::optional<std::uint64_t> first_bad_seq;
-  std::string text;  // one line: what is wrong, or what was verified
+  std::string text;  // one line: the problem, or what was verified
 };
 // Reads only. Verifies sequence, chain, checkpoints, checkpoint.json beside them, and the external
 // checkpoint and anchors where given. What is unknown or missing does not verify.

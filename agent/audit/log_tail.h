@@ -16,9 +16,9 @@ struct Tail {
   std::string torn;  // what follows the last newline
 };
 
-// Reads the whole file; one that is not there is empty. Throws Error{kIntegrity} when the last
-// 1,000 records do not chain or are not those of the checkpoint beside the file,
-// Error{kConfiguration} when it cannot be read.
+// Reads the whole file; a missing file counts as empty. Throws Error{kIntegrity} when the last
+// 1,000 records do not chain or do not match the checkpoint beside the file, Error{kConfiguration}
+// when it cannot be read.
 Tail read_tail(const std::filesystem::path& path);
 
 }  // namespace keyagent::audit

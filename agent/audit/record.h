@@ -17,8 +17,8 @@ inline constexpr std::string_view kGenesis =
 inline constexpr std::string_view kLogName = "audit.log";
 inline constexpr std::string_view kCheckpointName = "checkpoint.json";
 
-// What a record takes of each text; a longer one is cut and says so (RELIABILITY 155). Escaped, a
-// record has at most 16 KiB.
+// Maximum size of each text in a record; a longer text is cut and marked as cut (RELIABILITY 155).
+// Escaped, a record has at most 16 KiB.
 inline constexpr std::size_t kMaxWord = 64, kMaxName = 256, kMaxDetail = 1024;
 
 // The canonical line without its newline: {"seq":…,"time":…,"prev":…,…,"hash":…}. Empty fields are
@@ -39,10 +39,10 @@ struct Line {
   Bytes signature;
 };
 // A record for people to read, of at most about `max` bytes: texts that are too long are cut, and
-// the field "cut" says how many bytes the line had. Its hash does not fit anymore. A line that is
+// the field "cut" gives the original size of the line. Its hash no longer matches. A line that is
 // not a record becomes {"what":"unreadable",…}.
 std::string shorten_line(std::string_view line, std::size_t max);
-// nullopt when the line is not a record at all.
+// nullopt: the line is not a record.
 std::optional<Line> parse_line(std::string_view line);
 
 // What a checkpoint's signature is over: "keyagent-audit-checkpoint-v1\n" ‖ size ‖ "\n" ‖ hash of

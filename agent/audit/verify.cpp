@@ -147,7 +147,7 @@ class Verifier {
     return true;
   }
 
-  // An anchor is believed because of where it is, any other checkpoint because of its signature.
+  // An anchor is trusted by its location, any other checkpoint by its signature.
   bool is_genuine(const Expected& each) const {
     if (!each.is_signed) return true;
     const auto key = options_.keys.find(each.checkpoint.kid);

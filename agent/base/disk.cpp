@@ -82,7 +82,8 @@ OpenFile open_regular(const fs::path& path) {
   return file;
 }
 
-// Opened in the folder that was judged (trusted_path.h), so that no one can exchange it in between.
+// Opens the file relative to the folder that was checked (trusted_path.h): it cannot be replaced
+// between check and open.
 OpenFile open_trusted(const fs::path& path, bool follow) {
   const auto walked = walk_path(path, ::geteuid());
   if (walked.through_link && !follow) {
@@ -121,7 +122,7 @@ Buffer read_open_file(const OpenFile& file, const fs::path& path, std::size_t li
   return content;
 }
 
-// As /proc says it, in clock ticks; "0": no such process.
+// The start time of a process from /proc/PID/stat, in clock ticks; "0": no such process.
 std::string start_time_of(long pid) {
   std::ifstream stat(fmt::format("/proc/{}/stat", pid));
   std::string line;
@@ -255,7 +256,8 @@ void replace_file(const fs::path& path, ByteView content, const FileOwner& like)
 }
 
 bool remove_file(const fs::path& path) {
-  // Looked for first: a file system that is read-only refuses to remove what is not there too.
+  // Check whether the file exists first: a read-only file system refuses to remove a missing file
+  // too.
   std::error_code none;
   const bool removed = fs::remove(path, none);
   if (none && fs::exists(fs::symlink_status(path))) fail("remove", path, none.value());
@@ -359,8 +361,8 @@ FileLock::FileLock(const fs::path& path)
   if (!shared_) write_holder(fd_.get(), path);
 }
 
-// The lock is held all the time, so that no other process gets it in between: shared through the
-// new descriptor before the old one, which cannot have it exclusively, is closed.
+// The lock is never released meanwhile, so that no other process can take it: the new descriptor
+// takes a shared lock before the old one, which cannot become exclusive, is closed.
 void FileLock::make_exclusive() {
   if (!shared_) return;
   Fd fresh = open_fd(path_, O_RDWR | O_NOFOLLOW);

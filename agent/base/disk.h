@@ -73,22 +73,23 @@ bool remove_file(const std::filesystem::path& path);
 // regular file.
 Bytes read_file(const std::filesystem::path& path, std::size_t limit = 1 << 20);
 // The same for a file that decides what may be done: refuses one that group or others may write, or
-// that another user than this process's (or root) owns, and says the command that fixes it.
+// that another user than this process's (or root) owns, and names the command that fixes it.
 Bytes read_trusted_file(const std::filesystem::path& path, std::size_t limit = 1 << 20);
 // The same for a secret: no copy is left outside the result. Refuses a file that group or others
-// may read or write, or that another user than this process's (or root) owns, and says the chmod
-// that fixes it. A symbolic link is refused. Group read is accepted on a root:root file: that is
-// how systemd shows the access list of a credential.
+// may read or write, or that another user than this process's (or root) owns, and names the chmod
+// that fixes it. A symbolic link is refused. Group read is accepted on a root:root file: systemd
+// presents the access list of a credential like that.
 SecretBytes read_secret_file(const std::filesystem::path& path, std::size_t limit = 4096);
 
 // Creates the folder (0700) and its parents where missing.
 void make_private_folder(const std::filesystem::path& path);
 
-// Why this process cannot write the file, or change what the folder holds: "Read-only file system".
-// Empty: it can, or nothing is there.
+// Why this process cannot write the file, or change the folder's entries: "Read-only file system".
+// Empty: it can, or the path does not exist.
 std::string why_unwritable(const std::filesystem::path& path);
 
-// An open-file-description lock that says who holds it. Released with the object or the process.
+// An open-file-description lock on a file that names the holder. Released with the object or the
+// process.
 class FileLock {
  public:
   // Creates `path` (0600) and writes "pid start-time". Where an existing one cannot be written, it

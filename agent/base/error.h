@@ -31,9 +31,9 @@ enum class Code {
   kBusy = 16,          // the bounded queue is full; retry after a pause
   kDeadline = 17,      // no answer within the deadline
   kPeer = 18,          // the other side (agent socket, instance) cannot be reached
-  kInput = 19,         // the one failure of every decryption: nothing more is said
+  kInput = 19,         // every decryption failure returns this code, without details
   kIntegrity = 20,     // a signature, hash chain, ledger or identity does not verify
-  kPartial = 21,       // partly done; the journal says what is left
+  kPartial = 21,       // partly done; the journal holds what is left
   kInternal = 22,      // a defect in keyagent
   // The other side of a TLS session is not who it must be (agent/tls).
   kPeerUntrusted = 23,      // its certificate leads to no root that this side trusts
@@ -65,8 +65,8 @@ int exit_code(Code code);
 // True where the same request may be sent again unchanged and may then succeed.
 bool retryable(Code code);
 
-// A fault on its way to whoever asked. The text is one line for a person: what is wrong, where, and
-// what to do. It never holds a secret: build it from names, paths, kids and codes only.
+// A failure to report to the caller. The text is one line for a person: what failed, where, and
+// what to do. Never put a secret into it: build it from names, paths, kids and codes only.
 class Error : public std::runtime_error {
  public:
   Error(Code code, const std::string& text, std::string kid = {})
@@ -82,7 +82,7 @@ class Error : public std::runtime_error {
   std::string kid_;
 };
 
-// The one text of every failed decryption (RELIABILITY 103, 106): same words whatever was wrong.
+// The only text for a failed decryption, whatever the cause (RELIABILITY 103, 106).
 [[noreturn]] void throw_input_error();
 
 }  // namespace keyagent

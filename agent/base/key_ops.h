@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
-// The narrow place of the house: everything that may be done with a private or secret key, by kid.
+// All operations with private or secret keys, by kid. This is the only interface to them.
 //
 // Implementations: vault/token_vault (a PKCS#11 token), keys/guarded_keys (wraps any KeyOps and
 // enforces the key's state), client/remote_keys (through an agent's socket). Envelopes,
-// certificates, TLS and the audit signature know only this.
+// certificates, TLS and the audit signature depend only on this interface.
 
 #include <optional>
 #include <string>
@@ -15,7 +15,7 @@
 
 namespace keyagent {
 
-// What anyone may know of a key.
+// The public properties of a key.
 struct PublicKeyInfo {
   Kid kid;
   std::string name;
@@ -52,7 +52,7 @@ class KeyOps {
   // Signs `input`: a digest of exactly digest_size(digest_of(algorithm)) bytes, or for EdDSA the
   // whole message. Returns PKCS#1 v1.5 or PSS (salt = digest size) of the modulus size, or r‖s of
   // fixed width (IEEE P1363), or 64 bytes of EdDSA. The signature has been verified where the
-  // vault's policy says so (always for RSA). Throws kUnsupported for another algorithm or size.
+  // vault's policy requires it (always for RSA). Throws kUnsupported for another algorithm or size.
   virtual Bytes sign(const Kid& kid, SignatureAlgorithm algorithm, ByteView input) = 0;
 
   // RSAES-OAEP decryption of a CEK (RFC 8017 §7.1.2), empty label. `ciphertext` must have the

@@ -29,7 +29,7 @@ enum class Purpose {
 // SP 800-57 part 1 §7. `active` and `destroyed` are used today; the rest is for rekey.
 enum class KeyState { kStaged, kActive, kSuspended, kDeactivated, kCompromised, kDestroyed };
 
-// How envelopes are sealed to a key: the JOSE `alg`, fixed at the key's birth (RFC 7518 §4).
+// How envelopes are sealed to a key: the JOSE `alg`, fixed when the key is created (RFC 7518 §4).
 enum class EnvelopeAlgorithm { kNone, kRsaOaep, kRsaOaep256, kEcdhEs, kEcdhEsA256Kw, kA256GcmKw };
 
 // JOSE names (RFC 7518 §3.1, RFC 8037). Input to sign(): the digest for all but EdDSA, which takes
@@ -84,8 +84,8 @@ bool can_sign(KeyAlgorithm, SignatureAlgorithm);
 std::optional<SignatureAlgorithm> default_signature(KeyAlgorithm);
 
 // Purposes that sign: auth, sign, audit, identity, ca, confirm. Purposes that open envelopes:
-// transport, storage. (An exchange key only unwraps keys into its token; its RSA or EC pair is born
-// with UNWRAP or DERIVE and no envelope algorithm.)
+// transport, storage. (An exchange key only unwraps keys into its token; its RSA or EC pair is
+// created with UNWRAP or DERIVE and no envelope algorithm.)
 bool signs(Purpose);
 bool opens(Purpose);
 // identity, ca, confirm: no caller chooses what such a key signs (RELIABILITY 144).

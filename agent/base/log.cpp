@@ -59,7 +59,7 @@ spdlog::logger& logger() {
   return *instance;
 }
 
-// A line holds at most so many bytes, whatever a caller's text is made of.
+// Upper limit of a line in bytes, whatever the caller's text holds.
 constexpr std::size_t kMaxLine = 4096, kMaxComponent = 64, kRoom = 160;
 
 std::string json_line(const LevelRow& level, std::string_view component, std::string_view text) {

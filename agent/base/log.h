@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
-// The operator's log: one line an event, to standard error or the journal, through spdlog (hidden
-// behind this header so that no room pays for it). Texts hold names, kids, paths and codes; there
-// is no overload that takes secret bytes.
+// The operator's log: one line per event, to standard error or the journal, through spdlog (hidden
+// behind this header to keep it out of the other rooms' builds). Texts hold names, kids, paths and
+// codes; no overload takes secret bytes.
 
 #include <string_view>
 
@@ -15,7 +15,7 @@ enum class LogLevel { kDebug, kInfo, kWarning, kError };
 void configure_log(std::string_view level, std::string_view format);
 
 // Control bytes in `text` are escaped (RELIABILITY 141), and a line holds at most 4 KiB: a longer
-// text is cut and says so (RELIABILITY 155). Thread-safe. `component` is a room's name:
+// text is cut and marked as cut (RELIABILITY 155). Thread-safe. `component` is a room's name:
 // "vault", "gate".
 void log(LogLevel level, std::string_view component, std::string_view text);
 

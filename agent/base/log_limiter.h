@@ -14,8 +14,8 @@
 
 namespace keyagent {
 
-// Thread-safe. At most 1,024 topics are told apart at once; more share one, so that a caller cannot
-// make it grow.
+// Thread-safe. Tracks at most 1,024 topics at once; further topics share one entry, so that callers
+// cannot make it grow.
 class LogLimiter {
  public:
   explicit LogLimiter(const Clock& clock,

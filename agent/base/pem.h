@@ -18,11 +18,11 @@ struct PemBlock {
   Bytes content;
 };
 
-// The file without a UTF-8 byte order mark. Throws Error{kUsage} for UTF-16, which PowerShell's ">"
-// writes: it says how to convert it.
+// The file without a UTF-8 byte order mark. Throws Error{kUsage} for UTF-16, as written by
+// PowerShell's ">"; the message explains how to convert it.
 ByteView without_byte_order_mark(ByteView file);
 
-// True where a PEM block begins on its own line. A file that is DER all through is not asked.
+// True when a PEM block begins on its own line. Call it only for files that are not DER.
 bool has_pem(ByteView file);
 
 // All blocks, in order. Line ends may be LF or CRLF, lines may be indented or end in blanks, and

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
-// Token buckets, one a principal: a caller that floods uses up its own budget and no one else's.
+// Token buckets, one per principal: a flooding caller exhausts only its own budget.
 
 #include <chrono>
 #include <cstddef>
@@ -19,10 +19,10 @@
 namespace keyagent {
 
 // Thread-safe. A principal is any name: "uid 1000", "agent web1", principal_of_address(). It may
-// spend `burst` tokens at once; one comes back each `refill`. Memory is bounded: at most
-// `max_principals` buckets. When they are all in use, a newcomer takes the place of the fullest
-// bucket (least recently used first), never of an exhausted one: a flooder cannot have its own
-// bucket forgotten. When every bucket is exhausted, newcomers share one more.
+// spend `burst` tokens at once; one is refilled each `refill`. Memory is bounded: at most
+// `max_principals` buckets. When all are in use, a new principal replaces the fullest bucket (least
+// recently used first), never an exhausted one: a flooder cannot have its own bucket evicted. When
+// every bucket is exhausted, new principals share one more.
 class RateBudget {
  public:
   struct Limits {
@@ -45,9 +45,10 @@ class RateBudget {
 
   RateBudget(const Clock& clock, Limits limits);
 
-  // Takes `cost` tokens, or takes nothing, counts the refusal and says when to come again.
+  // Takes `cost` tokens; or takes none, counts the refusal and returns the time to wait.
   Decision take(std::string_view principal, std::uint32_t cost = 1);
-  // Would take() be allowed? Takes and counts nothing. For work that is charged only when it fails.
+  // Whether take() would succeed. Takes and counts nothing. For work that is charged only when it
+  // fails.
   bool has(std::string_view principal, std::uint32_t cost = 1) const;
   // Takes `cost` tokens although fewer may be left; the debt is one burst at most.
   void charge(std::string_view principal, std::uint32_t cost = 1);
@@ -58,7 +59,7 @@ class RateBudget {
   std::vector<Refusals> take_refusals();
   std::size_t principals() const;  // never more than max_principals
   Limits limits() const;
-  // In force from now on: what was spent stays spent.
+  // Takes effect at once; tokens already spent stay spent.
   void set_limits(const Limits& limits);
   // The principal with the fewest tokens left, and how many it has spent. nullopt: none has spent
   // any.

@@ -19,7 +19,7 @@ bool starts_with(const SecretBytes& text, std::initializer_list<std::uint8_t> ma
   return text.size() >= mark.size() && std::equal(mark.begin(), mark.end(), text.begin());
 }
 
-// Empty: nothing is wrong with it. Constants only: no text repeats the secret.
+// Returns a constant that describes the problem, never the secret; empty: the text is valid.
 const char* fault_of(const SecretBytes& text) {
   const auto has = [&](auto test) { return std::any_of(text.begin(), text.end(), test); };
   const auto blank = [](std::uint8_t byte) { return byte == ' ' || byte == '\t'; };

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
-// The one reader of PINs, SO PINs, passwords and enrollment tokens, whoever reads them and from
-// where: a file, a systemd credential, a pipe or a terminal.
+// Reads PINs, SO PINs, passwords and enrollment tokens from a file, a systemd credential, a pipe or
+// a terminal. All secrets are read through this interface.
 
 #include <filesystem>
 #include <string>

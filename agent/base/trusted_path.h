@@ -30,19 +30,20 @@ struct PathFault {
 // the group root only; a sticky one (/tmp) by everyone, because there each entry is its owner's
 // alone.
 struct TrustedPath {
-  Fd file;                        // O_PATH; not valid when nothing is there
+  Fd file;                        // O_PATH; invalid when the file does not exist
   Fd folder;                      // O_PATH: the folder that holds it
   std::string name;               // in `folder`
   std::filesystem::path path;     // without links
   std::vector<PathFault> faults;  // of the folders and links, not of the file; in order from "/"
-  bool through_link = false;      // the last component of what was asked for is a symbolic link
+  bool through_link = false;      // the last component of the given path is a symbolic link
 };
 
-// Never fails for a loose mode: the caller decides what a fault means. Throws Error{kConfiguration}
-// when a folder on the way is missing or cannot be searched, and for more than 40 links.
+// Does not fail for an insecure mode: the caller decides what a fault means. Throws
+// Error{kConfiguration} when a folder on the way is missing or cannot be searched, and for more
+// than 40 links.
 TrustedPath walk_path(const std::filesystem::path& path, uid_t user);
 
-// What is wrong with the file (or folder) itself: its owner, and who may write it.
+// Faults of the file (or folder) itself: its owner, and who may write it.
 std::vector<PathFault> file_faults(const std::filesystem::path& path, const struct stat& status,
                                    uid_t user);
 

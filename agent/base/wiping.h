@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
-// For secrets that a library wants as std::string or as JSON. Where no one does, use SecretBytes.
+// For secrets that a library needs as std::string or JSON. Otherwise use SecretBytes.
 
 #include <openssl/crypto.h>
 

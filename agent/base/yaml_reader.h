@@ -12,8 +12,8 @@
 namespace keyagent {
 
 // One mapping of a YAML document. Values are read by name with a type; finish() refuses names that
-// no one asked for (with the nearest known one). Duplicate names, anchors and tags are refused. Not
-// thread-safe; cheap to copy.
+// were not read (and suggests the nearest known one). Duplicate names, anchors and tags are
+// refused. Not thread-safe; cheap to copy.
 class YamlReader {
  public:
   // Throws Error{kConfiguration}: absent, over 1 MiB, writable by group or others (with the chmod),

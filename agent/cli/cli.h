@@ -73,7 +73,8 @@ std::string link_text(const wire::Link& link);
 // empty where it has none.
 std::string life_text(const wire::Key& key);
 
-// "certificate until 2027-01-03", with what is wrong with it; empty where there is nothing to say.
+// "certificate until 2027-01-03", with its problem if it has one; empty when there is nothing to
+// report.
 std::string certificate_text(const wire::Key& key);
 
 }  // namespace keyagent::cli

@@ -30,8 +30,8 @@ std::string words_of(const CLI::App& command) {
   return words;
 }
 
-// Also for zsh's bashcompinit: no mapfile there. Words that are no command of the tree (an option's
-// value, a key's name) do not lead away from the command that they belong to.
+// Also for zsh's bashcompinit, which lacks mapfile. Words that are not commands (an option's value,
+// a key's name) do not change the command that is completed.
 std::string bash_script(const CLI::App& root) {
   std::string paths = "|", cases;
   walk(root, "", [&](const std::string& path, const CLI::App& command) {

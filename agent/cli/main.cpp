@@ -54,8 +54,7 @@ void add_commands(CLI::App& app, Session& session) {
   add_completion_command(app);
 }
 
-// The first word that is no option and no command where one must stand, and what may have been
-// meant.
+// Finds the first unknown word in the place of a command, and suggests similar commands.
 std::string unknown_command(const CLI::App& app, int argc, char** argv) {
   const CLI::App* at = &app;
   const auto commands_of = [](const CLI::App& command) {
@@ -78,7 +77,7 @@ std::string unknown_command(const CLI::App& app, int argc, char** argv) {
   return {};
 }
 
-// One key in 64 has a kid that begins with '-': a word of a kid's form is a kid and no option.
+// One kid in 64 begins with '-': a word in the form of a kid is a kid, not an option.
 std::vector<std::string> plain_words(int argc, char** argv) {
   std::vector<std::string> words(argv, argv + argc), kids;
   static const std::set<std::string> takes_kid{"--key", "--fingerprint", "--instance",

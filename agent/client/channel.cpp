@@ -210,8 +210,8 @@ void Channel::read_frames(const Waiter& mine, SteadyTime deadline) {
   if (!why.empty()) fail(why);
 }
 
-// The first wait of a call is one recv(2), ended by the socket's own timeout; later ones know how
-// little time is left.
+// The first wait of a call is one recv(2), limited by the socket's own timeout; later ones use the
+// remaining time.
 ssize_t Channel::receive(std::span<std::uint8_t> room, SteadyTime deadline, bool first) {
   if (first && left_until(deadline) + milliseconds(1) >= patience_)
     return ::recv(fd_.get(), room.data(), room.size(), 0);

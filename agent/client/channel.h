@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
-// One connection to an agent and the calls that wait on it. Whoever waits reads for the others: no
-// thread of its own, and no wake-up when there is one caller.
+// One connection to an agent, shared by pipelined calls. One of the waiting callers reads for all:
+// no reader thread, and no context switch for a single caller.
 
 #include <atomic>
 #include <chrono>
@@ -41,8 +41,8 @@ class Channel {
   // and the Error that the agent sent about the connection itself.
   wire::Response call(std::uint64_t id, ByteView frame, SteadyTime deadline);
   bool broken() const { return broken_; }
-  // The agent closes connections that are idle for long: has it closed this one? Looked at only
-  // when it has not been used for a second and no one reads.
+  // Whether the agent has closed this idle connection. Checks only when it has not been used for a
+  // second and no other call reads.
   bool closed_while_idle();
   int process() const { return process_; }
   // In the child of a fork: closes this copy without ending the parent's connection.

@@ -15,11 +15,11 @@ namespace keyagent::client {
 // The socket to use: `given` if not empty, else $KEYAGENT_SOCKET, else /run/keyagent/agent.sock.
 std::filesystem::path socket_path(const std::string& given);
 
-// Thread-safe: calls from several threads are pipelined over one connection. Reconnects by itself
-// (after the agent has closed an idle connection, and in the child of a fork, which must not share
-// its parent's connection); sign, open, seal and
-// reads are repeated once after a lost connection (idempotent), changes are not. Talks only to an
-// agent that runs as root, as this user, or as the owner of the socket.
+// Thread-safe: calls from several threads are pipelined over one connection. Reconnects
+// automatically (after the agent has closed an idle connection, and in the child of a fork, which
+// must not share its parent's connection); sign, open, seal and reads are repeated once after a
+// lost connection (idempotent), changes are not. Connects only to an agent that runs as root, as
+// this user, or as the owner of the socket.
 class Client {
  public:
   struct Options {

@@ -11,18 +11,19 @@
 
 namespace keyagent::client {
 
-// Thread-safe. One descriptor (O_PATH) that lives as long as the object. A process that is taken
-// over could leave its chroot with it: agent/openssl/README.md says so and how to do without.
+// Thread-safe. One descriptor (O_PATH) that lives as long as the object. An attacker that controls
+// the process could use it to leave the chroot; agent/openssl/README.md describes that, and how to
+// do without.
 class RootFolder {
  public:
   RootFolder();
   // This process has another root directory now, and the descriptor is still the old one.
   bool left() const;
-  // Runs `work` with a path that names, in the old root, what `path` (absolute) named there. In a
-  // thread of its own whose working directory alone changes (unshare(CLONE_FS)), or, where none can
-  // be started, in this one, which goes back; from then on it shares its working directory with no
-  // other. Neither /proc nor privileges are needed. Rethrows what `work` throws; throws
-  // Error{kPeer} when the system refuses.
+  // Runs `work` with a path that names, in the old root, what `path` (absolute) named there. Uses a
+  // temporary thread with a separate working directory (unshare(CLONE_FS)); when none can be
+  // started, uses this thread, restores its directory, and leaves it with an unshared one. Neither
+  // /proc nor privileges are needed. Rethrows what `work` throws; throws Error{kPeer} when the
+  // system refuses.
   using Work = std::function<void(const std::filesystem::path&)>;
   void run(const std::filesystem::path& path, const Work& work) const;
 

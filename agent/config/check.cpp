@@ -26,8 +26,8 @@ class Check {
     findings_.push_back({severity, where.string(), text, cure});
   }
 
-  // Who the agent runs as: the caller, or for root who owns the state folder. Before the agent's
-  // first start root does not know.
+  // The user that the agent runs as: the caller, or for root the owner of the state folder. Before
+  // the agent's first start, root cannot determine it.
   void set_agent(const path& state_folder) {
     struct stat info {};
     if (::geteuid() != 0) return;
@@ -59,7 +59,7 @@ class Check {
                  "install -m 0400 /dev/stdin " + file.string());
     if (!S_ISREG(info.st_mode))
       return add("error", file, what + " is not a regular file", "put a regular file there");
-    // Who may write it is said by its mode below.
+    // Its mode is checked below.
     for (auto& each : check_files({{file, what}}, agent_)) {
       if (each.where != file.string() || each.cure.starts_with("chown")) add_fault(std::move(each));
     }
@@ -177,7 +177,7 @@ void check_rules(Check& check, const path& file, const policy::Policy& policy) {
 }
 
 void check_policy(Check& check, const AgentConfig& config) {
-  if (!std::filesystem::exists(config.policy)) return;  // said with the other files
+  if (!std::filesystem::exists(config.policy)) return;  // reported with the other files
   try {
     const Bytes text = read_file(config.policy);
     check_rules(check, config.policy, *policy::parse_policy(as_text(text), config.policy.string()));
@@ -277,7 +277,7 @@ void check_settings(Check& check, const AgentConfig& config) {
 std::vector<ConfigFinding> check_config(const path& source) {
   Check check;
   try {
-    // Read without the loader's refusals, so that one loose mode does not hide the rest.
+    // Read without the loader's checks, so that one insecure mode does not hide the other findings.
     const Bytes text = read_file(source);
     const AgentConfig config =
         parse_config(as_text(text), std::filesystem::absolute(source).string());

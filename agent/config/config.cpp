@@ -19,7 +19,7 @@ namespace {
 
 using std::filesystem::path;
 
-// In which someone answers a question.
+// Limits of the time to answer a confirmation.
 constexpr auto kShortestTimeout = std::chrono::seconds(1);
 constexpr auto kLongestTimeout = std::chrono::minutes(10);
 // A request of the greatest size arrives in it.

@@ -44,7 +44,7 @@ struct RekeyConfig {
   std::filesystem::path hook;   // a program that must confirm a new key; empty: none
 };
 
-// Keys that sign for ssh only after a program of the operator's has said yes.
+// Keys that sign for ssh only after the operator's confirmation program has answered yes.
 struct SshConfirm {
   std::vector<std::string> keys;  // patterns on names, as in the policy; empty: none
   std::filesystem::path program;  // empty: such keys do not sign for ssh
@@ -107,11 +107,11 @@ struct AgentConfig {
   std::size_t ledger_history = 10000;               // changes of states kept, and finished rekeys
   CensusConfig census;
   RekeyConfig rekey;
-  // link: cached credentials are used for so long after the last contact with the instance
+  // link: how long cached credentials may be used after the last contact with the instance
   std::chrono::milliseconds credential_max_age{std::chrono::hours(24 * 7)};
   IssuingConfig issuing;
-  // link: refuse credentials whose envelopes do not say what they are for; absent: as the
-  // enrollment says, by which program it was made.
+  // link: refuse credentials whose envelopes are not bound; absent: decided by the program version
+  // that enrolled the agent.
   std::optional<bool> require_bound;
   // audit:
   std::string audit_key = "audit";  // created at first start when absent
@@ -121,7 +121,7 @@ struct AgentConfig {
   std::string log_level = "info", log_format = "text";
 };
 
-// One thing that `keyagent config check` says. `severity`: "error" (the daemon refuses to start) or
+// One finding of `keyagent config check`. `severity`: "error" (the daemon refuses to start) or
 // "warning".
 struct ConfigFinding {
   std::string severity, where, text, cure;
@@ -132,10 +132,10 @@ struct ConfigFinding {
 // the first fault.
 AgentConfig load_config(const std::filesystem::path& path);
 AgentConfig parse_config(std::string_view yaml, const std::string& source);
-// Everything that is wrong or loose, without changing anything: modes and owners of configuration,
+// All errors and insecure settings, without changing anything: modes and owners of configuration,
 // policy, profile, module, PIN file, programs, what the profile's environment names, all folders
 // above them, state and socket folders; the form of the PIN file; PIN in a URI; unknown users in
-// the policy; profile not tested; settings that contradict.
+// the policy; profile not tested; contradictory settings.
 std::vector<ConfigFinding> check_config(const std::filesystem::path& path);
 
 }  // namespace keyagent::config

@@ -33,8 +33,8 @@ class AuditHistory {
   // Writes the anchor when there is a newer checkpoint, at most once a minute unless `now`. A
   // history that does not verify keeps the old one.
   void anchor(bool now = false);
-  // The administrator takes the log as it is: it must chain, and its newest checkpoint becomes the
-  // anchor. Returns what it says of it; empty when there was nothing to accept.
+  // The administrator accepts the log: it must chain, and its newest checkpoint becomes the anchor.
+  // Returns a description of the anchor; empty when there was nothing to accept.
   std::string accept();
 
   // For the link (link::AuditWitness). A log that lacks the instance's checkpoint offers none.

@@ -57,8 +57,8 @@ void Daemon::Impl::bring_up_keys() {
     const bool later = (retryable(error.code()) && error.code() != Code::kBusy) ||
                        error.code() == Code::kTokenFull;
     const bool pin = error.code() == Code::kPinRefused || error.code() == Code::kPinLocked;
-    // A ledger that must not be obeyed is served as it is: nothing can be used, and `keyagent
-    // doctor` says why.
+    // After a rollback the agent serves with all keys unusable, so that `keyagent doctor` can
+    // report the reason.
     const bool rollback = error.code() == Code::kIntegrity;
     if (!later && !pin && !rollback) throw;
     if (!rollback) keys.note_unreached(error);
@@ -85,7 +85,7 @@ bool Daemon::Impl::ensure_audit_key() {
   return true;
 }
 
-// Each once, and what is over. A key that its use missed was said then.
+// Logs each finding once, and its end. A key missed by a use was logged at that time.
 void Daemon::Impl::tell_findings() {
   std::set<std::string> now;
   for (const auto& finding : keys.findings()) {

@@ -13,8 +13,8 @@
 
 namespace keyagent::daemon {
 
-// Thread-safe. Its own thread is inside the token; who asks waits at most `patience`. While a
-// call has not come back every further one is refused at once.
+// Thread-safe. A dedicated thread calls the token; the caller waits at most `patience`. While a
+// call is stuck, further ones are refused at once.
 class CheckpointSigner {
  public:
   CheckpointSigner(KeyOps& ops, Kid kid, SignatureAlgorithm algorithm,

@@ -60,7 +60,7 @@ void Daemon::Impl::end_service() {
   caretaker.stop();
 }
 
-// At most 5 s for what is in flight. Whoever is inside a module that hangs is not waited for.
+// Waits at most 5 s for requests in flight, but not for threads stuck in a PKCS#11 module.
 void Daemon::Impl::stop() {
   process::notify_stopping();
   std::thread([] {

@@ -49,7 +49,7 @@ struct Daemon::Impl {
   Recheck recheck;
   bool claimed = false;  // the owner marker is in the token
   SteadyTime claim_due{};
-  bool rechecks = false;  // this round only looks for keys that were missing
+  bool rechecks = false;  // this round only searches for missing keys
   LimitAlarms limit_alarms{[this](const auto& each) { tell(each); }};
   SteadyTime limits_due{};
 
@@ -67,15 +67,15 @@ struct Daemon::Impl {
   class AroundTheGate;
   std::unique_ptr<gate::Surroundings> around;  // what the gate asks of all this
   std::unique_ptr<gate::Gate> gate;
-  // Stopped before the threads below, which may hang in the module, and destroyed after them: they
-  // ask it for its figures and its timer.
+  // Stopped before the threads below, which may hang in the module, and destroyed after them,
+  // because they use its figures and its timer.
   std::unique_ptr<net::UnixServer> server;
   std::unique_ptr<SshFace> ssh;  // ends before `server`, whose timer its requests use
   SteadyTime stuck_since{};
 
-  // Asks the gate as everybody does, from its start to its stop.
+  // Calls the gate like any other client, from the gate's start to its stop.
   LinkService link;
-  // Threads of their own, because all of this may hang in the module.
+  // They have dedicated threads, because their calls may hang in the module.
   RekeyService rekeys;
   TokenHealthMonitor caretaker;
 
@@ -97,7 +97,7 @@ struct Daemon::Impl {
   void watch();
   [[noreturn]] void end_stuck();
 
-  // serving.cpp: who asks, and by which rules.
+  // serving.cpp: authentication of callers, and the policy.
   sshagent::SshAgent::Ask asker();
   void load_policy();
   std::shared_ptr<const policy::Policy> current_policy();
@@ -107,7 +107,7 @@ struct Daemon::Impl {
   std::string reload();
   void reload_quietly();
 
-  // reports.cpp: what people are told.
+  // reports.cpp: events, status and diagnoses.
   void tell(const keys::KeyEvent& happening);
   std::string use_only() const;
   std::vector<LimitUsage> usage() const;

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
-// What happens in the daemon by itself, in log and audit log.
+// Writes events that no request caused to the log and the audit log.
 
 #include <string>
 
@@ -10,7 +10,8 @@
 
 namespace keyagent::daemon {
 
-// Thread-safe, as the audit log is. What only tells (token, key) never fails because of the disk.
+// Thread-safe, as the audit log is. Events about token and key state never fail because of the
+// disk.
 class EventReporter {
  public:
   explicit EventReporter(audit::AuditLog& audit) : audit_(audit) {}

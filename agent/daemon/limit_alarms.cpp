@@ -8,7 +8,7 @@
 namespace keyagent::daemon {
 
 void LimitAlarms::check(const std::vector<LimitUsage>& usage) {
-  // A limit that each user has of its own counts as low when it is for all of them.
+  // A limit per user counts as low when it is low for all users.
   std::map<std::string, bool> low;
   for (const auto& each : usage) {
     const auto [known, first] = low.emplace(each.limit, each.low());

@@ -22,8 +22,8 @@ link::LinkContext surroundings(const config::AgentConfig& config, link::GateClie
 
 }  // namespace
 
-// One of the threads that serve callers, for as long as it waits for the instance. The others go on
-// reading, refusing and reporting.
+// Counts a request thread while it waits for the instance; at most kThreads wait, so that the
+// others can serve local requests.
 class LinkService::Place {
  public:
   explicit Place(std::atomic<unsigned>& waiting) : waiting_(waiting) {

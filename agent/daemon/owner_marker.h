@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
-// One agent a token: a small object in the token says who has it (RELIABILITY 85).
+// One agent per token: an object in the token names the agent that uses it (RELIABILITY 85).
 
 #include <filesystem>
 #include <string>
@@ -18,17 +18,18 @@ struct Owner {
 
   static Owner self(const std::filesystem::path& state_folder);
   std::string text() const;
-  // An owner that does not parse is no one.
+  // nullopt: the text is not an owner marker.
   static std::optional<Owner> parse(const std::string& text);
-  // Is that process still there? An owner on another machine counts as alive: no one here can tell.
+  // Whether that process still runs. An owner on another machine counts as alive, because it cannot
+  // be checked.
   bool alive() const;
 };
 
-// Writes ourselves as the owner. Throws Error{kBusy} naming the agent that has the token, unless it
-// is gone or `take_over` is set. On a token that keeps no data objects nothing is checked.
-// False: the token can be read and not written; claim it again later.
+// Writes this process as the owner. Throws Error{kBusy} naming the agent that uses the token,
+// unless that has ended or `take_over` is set. On a token without data objects nothing is checked.
+// False: the token is readable but not writable; try again later.
 bool claim_token(vault::TokenVault& vault, const Owner& self, bool take_over);
-// Removes our own marker; quiet when the token does not answer.
+// Removes this process's marker; does not throw when the token does not answer.
 void release_token(vault::TokenVault& vault);
 
 }  // namespace keyagent::daemon

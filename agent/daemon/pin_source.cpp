@@ -35,7 +35,7 @@ pkcs11::PinSource make_pin_source(const config::PinFrom& from) {
     case config::PinFrom::Kind::kPrompt:
       break;
   }
-  // Asked for once: a recovery in the night finds no one at the terminal.
+  // Prompt only once: during a later recovery no user may be at the terminal.
   return [kept = std::make_shared<SecretBytes>()] {
     if (kept->empty())
       *kept = process::ask_secret("PIN of the token: ", kWhat,

@@ -34,8 +34,8 @@ Pipe make_pipe(const Program& program) {
   return {Fd(ends[0]), Fd(ends[1])};
 }
 
-// posix_spawn and never fork: no atfork handler of a module runs, and nothing of this process but
-// the two pipes goes over (RELIABILITY 36). The environment is fixed (RELIABILITY 123).
+// posix_spawn, not fork: no atfork handler of a module runs, and the program inherits only the two
+// pipes (RELIABILITY 36). The environment is fixed (RELIABILITY 123).
 pid_t spawn(const Program& program, const Pipe& in, const Pipe& out) {
   posix_spawn_file_actions_t actions;
   posix_spawn_file_actions_init(&actions);
@@ -93,8 +93,8 @@ bool wait_for(const Program& program, const Fd& process, const Fd& output, std::
   }
 }
 
-// One that is not there (a package is being replaced) may come back: that is a fault of the peer's,
-// and retried. One that another user could change is refused.
+// A missing program (a package is being replaced) may come back: that is kPeer, and retried. One
+// that another user could change is refused.
 void require_runnable(const Program& program) {
   std::error_code fault;
   (void)std::filesystem::status(program.path, fault);

@@ -113,7 +113,7 @@ void RekeyService::run() {
   }
 }
 
-// The same setback is said once; the next look continues.
+// A repeated setback is logged once; the next call continues.
 void RekeyService::look() {
   try {
     for (const auto& key : keys_.suspend_faulty())

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// What people are told: events, status, doctor.
+// Reports to users: events, status, doctor.
 
 #include <unistd.h>
 

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Who asks, and by which rules.
+// Authentication of callers, and the policy.
 
 #include <utility>
 
@@ -132,8 +132,8 @@ void Daemon::Impl::receive(const policy::Principal& peer, ByteView frame,
   gate->handle(peer, std::move(request), std::make_shared<NetReply>(std::move(responder)));
 }
 
-// Policy and limits; what else changed in the file needs a restart, and is said. A file with a
-// fault changes nothing.
+// Applies the new policy and limits; other changes of the file need a restart and are reported. An
+// invalid file changes nothing.
 std::string Daemon::Impl::reload() {
   const auto fresh = config::load_config(config.source);
   load_policy();

@@ -6,7 +6,7 @@
 
 namespace keyagent::daemon {
 
-// /run/keyagent is the unit's; a folder of one's own is made where a person runs the agent.
+// systemd creates /run/keyagent; any other folder is created here, for an agent started by a user.
 inline void make_socket_folder(const std::filesystem::path& socket) {
   const auto folder = socket.parent_path();
   std::error_code error;

@@ -17,9 +17,9 @@
 
 namespace keyagent::daemon {
 
-// Thread-safe. A question has its own thread: no thread of the server's waits for a person. So
-// many at once are asked, of all and of one uid; the next one is refused. Every answer is recorded
-// before it is given, and is no when it cannot be.
+// Thread-safe. Each question has a separate thread, so that no server thread waits for a person.
+// The number of open questions is limited, in total and per uid; further ones are refused. Every
+// answer is recorded before it is given; if it cannot be recorded, the answer is no.
 class SshConfirmation final : public sshagent::Confirmation {
  public:
   // Writes to the audit log, synced; throws Error when it cannot. A caller's many refusals may be

@@ -16,7 +16,7 @@ class SshFace {
   // Throws Error{kConfiguration} when the socket cannot be.
   SshFace(const config::SshConfig& config, unsigned threads, net::Limits limits,
           sshagent::SshAgent::Ask ask, SshConfirmation::Record record);
-  // Questions that no one has answered are answered with no.
+  // Open questions are answered with no.
   ~SshFace() { confirmation_->stop(); }
   void set_limits(net::Limits limits);
 

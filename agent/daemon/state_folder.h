@@ -17,9 +17,9 @@ class StateFolder {
   // not there and cannot be made, or was never an agent's and cannot be written.
   explicit StateFolder(std::filesystem::path folder);
 
-  // Looks whether it can be written, and logs what changed. Once a second.
+  // Checks whether the folder can be written, and logs a change. Call it once a second.
   void poll();
-  // Why nothing is changed, for callers and doctor; empty: it can be written.
+  // Why the agent changes nothing, for callers and doctor; empty: the folder can be written.
   std::string use_only() const;
   const std::filesystem::path& path() const { return folder_; }
 

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
-// Proof that someone has a transport key now: 32 random bytes sealed to it, and sent back opened.
+// Proof of possession of a transport key: 32 random bytes sealed to it, and returned opened.
 //
-// Whoever answers challenges opens what others sealed and gives it away. So a challenge begins with
-// words of its own, and nothing else that was ever sealed to the key is one: not a credential that
-// its author sealed past the instance (MISSION R4).
+// An agent that answers challenges opens envelopes for others. So a challenge begins with a fixed
+// prefix, and no other envelope sealed to the key passes as one, such as a blind credential that
+// its author sealed (MISSION R4).
 
 #include <optional>
 
@@ -16,7 +16,7 @@ namespace keyagent::envelope {
 SecretBytes new_challenge();
 // A JWE in compact form. REQUIRES: 32 bytes.
 Bytes seal_challenge(const PublicKeyInfo& key, const SecretBytes& secret);
-// The 32 bytes of an opened challenge; nullopt: it is none.
+// The 32 bytes of an opened challenge; nullopt: it is not a challenge.
 std::optional<SecretBytes> secret_of_challenge(const SecretBytes& opened);
 
 }  // namespace keyagent::envelope

@@ -106,9 +106,9 @@ Bytes agreement_info(const PublicKeyInfo& key, ByteView key_id, const SecretByte
               tlv(kSequence, {kOidStdDhSha256, wrap}), tlv(kSequence, {recipient})});
 }
 
-// The one recipient that is this key: the one that names it by any of its key identifiers; else the
-// only one that names its key in a way that cannot be compared, by issuer and serial number or by
-// an identifier of the author's own where a person has said that it is this key.
+// Selects the recipient for this key: the one that names it by any of its key identifiers; else the
+// only one whose identifier cannot be compared (issuer and serial number); else, if the caller
+// named the key, a sole recipient with an unknown identifier.
 const CmsRecipient& find_recipient(const CmsMessage& message, const PublicKeyInfo& key,
                                    bool named) {
   const auto own = key_identifiers(key.spki);

@@ -15,8 +15,7 @@ namespace keyagent::envelope {
 struct CmsRecipient {
   std::optional<Bytes>
       key_id;  // subject key identifier; nullopt: named by issuer and serial number
-  EnvelopeAlgorithm algorithm =
-      EnvelopeAlgorithm::kNone;  // kNone: not spoken here, `refusal` says what it is
+  EnvelopeAlgorithm algorithm = EnvelopeAlgorithm::kNone;  // kNone: unsupported; see `refusal`
   std::string refusal;
   Bytes encrypted_key;
   // Agreement only.
@@ -36,7 +35,7 @@ struct CmsMessage {
 };
 
 // `bytes`: one whole BER element (container.h). Throws Error{kInput} for malformed messages,
-// Error{kUnsupported} for well-formed ones of a kind that is not spoken here.
+// Error{kUnsupported} for well-formed ones of an unsupported kind.
 CmsMessage parse_cms(ByteView bytes);
 
 SecretBytes open_cms(KeyOps& ops, const PublicKeyInfo& key, ByteView bytes, bool named);

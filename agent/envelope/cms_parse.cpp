@@ -39,7 +39,7 @@ bool is_version(const ASN1_INTEGER* number, long value) {
   return ASN1_INTEGER_get_int64(&got, number) == 1 && got == value;
 }
 
-// Parameters that say nothing: absent or NULL.
+// Empty parameters: absent or NULL.
 bool no_parameters(const X509_ALGOR* algorithm) {
   const int type = algorithm->parameter == nullptr ? V_ASN1_UNDEF : algorithm->parameter->type;
   return type == V_ASN1_UNDEF || type == V_ASN1_NULL;

@@ -17,8 +17,8 @@ enum class ContentEncryption { kA128Gcm, kA256Gcm };
 inline constexpr std::size_t kMaxEnvelope = 180 * 1024;
 inline constexpr std::size_t kMaxPlaintext = 128 * 1024;
 
-// What an envelope of a credential says of itself: the JWE's protected header member "keyagent",
-// authenticated with the text. It does not say who sealed it.
+// The use that an envelope of a credential is bound to: the JWE's protected header member
+// "keyagent", authenticated with the content. It does not identify who sealed the envelope.
 struct Binding {
   std::string instance;       // the id of the instance that keeps it
   std::string credential;     // its name there
@@ -62,13 +62,12 @@ Bytes seal_cms(const PublicKeyInfo& key, ContentEncryption enc, const SecretByte
 Bytes seal_jwe(KeyOps& ops, const PublicKeyInfo& key, ContentEncryption enc,
                const SecretBytes& plaintext, const std::optional<Binding>& binding = std::nullopt);
 
-// Opens with the key `kid`, which the caller found (from the header or by name) and was allowed to
-// use. The header's algorithm must be the key's own (RELIABILITY 100), and the content encryption
-// of the kind that the key opens (RELIABILITY 156): Error{kUnsupported} otherwise, before the token
-// is asked. Everything that a key decides fails as throw_input_error() after the same work: a
-// random CEK takes the place of one that did not decrypt. `named`: a person has said that it is
-// this key. The only recipient of a CMS message is then this key under whatever identifier its
-// author chose, which is not authenticated.
+// Opens with the key `kid`, which the caller found (from the header or by name) and authorized. The
+// header's algorithm must be the key's own (RELIABILITY 100), and the content encryption of the
+// kind that the key opens (RELIABILITY 156): Error{kUnsupported} otherwise, before the token is
+// used. Every failure that depends on the key is thrown by throw_input_error() after the same work:
+// a random CEK replaces one that did not decrypt. `named`: the user has named this key. The only
+// recipient of a CMS message is then this key under any identifier, which is not authenticated.
 SecretBytes open(KeyOps& ops, const PublicKeyInfo& key, ByteView envelope, bool named = false);
 
 // JWK (RFC 7517) of a public key, with kid, use and alg; and back (kty RSA, EC, OKP). All three,

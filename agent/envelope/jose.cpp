@@ -64,8 +64,7 @@ Bytes optional_member(const Json& object, const char* name) {
 constexpr const char* kBinding = "keyagent";
 constexpr std::size_t kMaxBoundName = 128;
 
-// The one extension that is understood here, and its value is then checked by whoever asked for the
-// credential.
+// Only this extension is supported; the caller that requested the credential checks its value.
 void read_critical(const Json& header) {
   const auto critical = header.find("crit");
   if (critical == header.end()) return;

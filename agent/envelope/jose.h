@@ -35,8 +35,8 @@ struct Jwe {
   Bytes encrypted_key, iv, ciphertext, tag;
 };
 
-// Throws Error{kInput} for malformed tokens, Error{kUnsupported} for well-formed ones that ask for
-// what is not spoken here.
+// Throws Error{kInput} for malformed tokens, Error{kUnsupported} for well-formed ones that need
+// unsupported features.
 Jwe parse_jwe(std::string_view token);
 
 // RFC 7518 §4.6.2: OtherInfo for the key that `algorithm_id` names.

@@ -19,8 +19,9 @@ OaepHash oaep_hash(EnvelopeAlgorithm algorithm) {
   return algorithm == EnvelopeAlgorithm::kRsaOaep ? OaepHash::kSha1 : OaepHash::kSha256;
 }
 
-// "keyagent" is not listed in "crit": programs of before know nothing of it and must go on opening.
-// Who asks for a credential refuses what is bound to another one, and what is not bound.
+// "keyagent" is not listed in "crit", because earlier versions do not know it and must still open
+// the envelope. The caller that requests a credential refuses an envelope that is bound to another
+// one, or unbound.
 Json start_header(const PublicKeyInfo& key, ContentEncryption enc,
                   const std::optional<Binding>& binding) {
   Json header{

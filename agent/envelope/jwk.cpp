@@ -64,7 +64,7 @@ Bytes spki_of_jwk(const Json& jwk) {
   refuse("\"kty\" must be RSA, EC or OKP");
 }
 
-// RFC 7517 §4.2, §4.3: does the JWK itself say that it is for encryption? Both members must agree.
+// RFC 7517 §4.2, §4.3: whether the JWK declares itself for encryption. Both members must agree.
 std::optional<bool> says_encryption(const Json& jwk) {
   std::optional<bool> says;
   if (jwk.contains("use")) {
@@ -106,7 +106,7 @@ void read_use(const Json& jwk, PublicKeyInfo& key) {
   }
 }
 
-// A JWK that says nothing of its use is for what the caller wants.
+// A JWK without a declared use is accepted for the caller's purpose.
 void require_purpose(const Json& jwk, Purpose purpose, PublicKeyInfo& key) {
   if (key.purpose == purpose) return;
   if (jwk.contains("alg") || says_encryption(jwk))

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// The front door: which format is it, and what does it say of itself.
+// Detects the format of an envelope, reads its header and opens it.
 
 #include "agent/base/error.h"
 #include "agent/envelope/cms.h"
@@ -29,8 +29,8 @@ Header cms_header(const CmsMessage& message) {
 
 }  // namespace
 
-// RELIABILITY 156: who may change a message, or ask for one to be opened, learns nothing of the
-// text of another one.
+// RELIABILITY 156: an attacker that can modify a message, or have one opened, must not learn
+// anything about the plaintext of another one.
 void require_content(const PublicKeyInfo& key, bool authenticated) {
   if (authenticated && key.accepts_cbc) {
     throw Error(Code::kUnsupported,

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
-// Texts that keys which vouch sign: of a few kinds, each with a JWS "typ" of its own. The agent of
-// the signing key parses a text with this before it signs it, so that no one else decides what the
-// key says (RELIABILITY 144). Pure, thread-safe.
+// Statements that attestation keys sign, each kind with a separate JWS "typ". The agent of the
+// signing key parses a text with this before it signs it, so that a caller cannot have it sign
+// anything else (RELIABILITY 144). Pure, thread-safe.
 
 #include <optional>
 #include <string>
@@ -14,8 +14,8 @@
 namespace keyagent::envelope {
 
 enum class Statement {
-  kExchangeMessage,     // identity: what one instance says to another
-  kExchangeTranscript,  // identity: what both ends of an exchange say was done
+  kExchangeMessage,     // identity: a message between instances
+  kExchangeTranscript,  // identity: both ends' result of an exchange
   kRotation,            // confirm: an agent's new transport key is trusted
   kEpoch                // confirm: how far an instance's store has come
 };
@@ -27,8 +27,8 @@ std::optional<Statement> statement_of_type(std::string_view type);
 // The purpose of the keys that sign it.
 Purpose signer_of(Statement statement);
 
-// Throws Error{kDenied} unless `payload` is exactly such a statement: one JSON object with these
-// members and no other, each of its form, said by `key` and at `now` (give or take five minutes).
+// Throws Error{kDenied} unless `payload` is exactly such a statement: one JSON object with exactly
+// these members, each of its form, issued by `key` at `now` (± five minutes).
 void require_statement(Statement statement, ByteView payload, const Kid& key, WallTime now);
 
 // The payload of a statement's JWS, or Error{kIntegrity}. A JWS without "typ" is taken too: agents

@@ -19,8 +19,8 @@ constexpr OaepHash kHashes[] = {OaepHash::kSha256, OaepHash::kSha1};  // best fi
   throw Error(Code::kIntegrity, why, kid.text());
 }
 
-// A specification's keys have its name, on both sides: no one has a key of another one wrapped
-// under it.
+// A specification's keys have its name, on both sides, so that no user can have the key of another
+// specification wrapped under it.
 void require_named(const KeyName& name, const std::string& specification) {
   if (name.text() == kKeyPrefix + specification) return;
   throw Error(Code::kUsage, "key " + name.text() + " does not belong to specification " +

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
-// Bring your own key (MISSION X15): a storage key that someone made elsewhere comes in wrapped for
-// an RSA pair of this token that lives two hours and serves once.
+// Bring your own key (MISSION X15): imports an external storage key, wrapped for an RSA pair of
+// this token that is valid for two hours and one import.
 
 #include "agent/exchange/package.h"
 #include "agent/keys/key_store.h"
@@ -15,7 +15,7 @@ inline constexpr std::string_view kOutside = "outside";
 struct Ticket {
   keys::KeyRecord key;  // "outside.NAME", RSA
   WallTime expires{};
-  OaepHash hash = OaepHash::kSha1;  // what it is to be wrapped with
+  OaepHash hash = OaepHash::kSha1;  // the hash to wrap it with
 };
 // The one for `name`: that which is good still, or a new one. Throws Error{kUnsupported} with what
 // the token lacks.
@@ -25,8 +25,8 @@ Ticket open_ticket(keys::KeyStore& keys, const vault::TokenVault& vault, const C
 // then.
 Ticket find_ticket(keys::KeyStore& keys, const vault::TokenVault& vault, const Clock& clock,
                    const KeyName& name, const std::string& actor);
-// The key in `wrapped` becomes `name`'s active one where it has none; the ticket is destroyed.
-// Whatever is wrong with the bytes is one Error{kIntegrity} that says what was expected.
+// The key in `wrapped` becomes `name`'s active one if it has none; the ticket is destroyed. All
+// invalid bytes return the same Error{kIntegrity}, which describes the expected format.
 keys::KeyRecord bring_key(keys::KeyStore& keys, const Clock& clock, const Ticket& ticket,
                           const KeyName& name, const Bytes& wrapped, const std::string& actor);
 

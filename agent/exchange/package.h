@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
-// What travels between instances: a data key wrapped in the source's token for one target, and the
-// word of a target on which key it is to be wrapped for. Both are JWS (compact) over strict JSON,
-// each under its own type, so that no signature stands for another text. Wire shapes:
+// The messages between instances: a data key wrapped in the source's token for one target, and the
+// target's offer, which names the key to wrap it for. Both are JWS (compact) over strict JSON, each
+// with a separate type, so that a signature is not valid for the other kind. Wire format:
 // README.md.
 
 #include <string>
@@ -18,11 +18,11 @@ inline constexpr std::size_t kMaxPackage = 8 * 1024;
 inline constexpr std::string_view kPackageType = "keyagent-exchange+jws";
 inline constexpr std::string_view kOfferType = "keyagent-exchange-key+jws";
 
-// Clocks of two hosts may differ so much.
+// Maximum clock difference of two hosts.
 inline constexpr std::chrono::minutes kClockSkew{5};
-// A package waits so long for its delivery; then the source makes another one.
+// How long a package may wait for its delivery; then the source makes another one.
 inline constexpr std::chrono::hours kPackageLife{24};
-// So old may the word of a target be: approvals take days.
+// Maximum age of an offer: approvals take days.
 inline constexpr std::chrono::hours kOfferLife{30 * 24};
 
 struct Package {
@@ -38,14 +38,14 @@ struct Package {
   WallTime issued{}, expires{};
 };
 
-// What the target's identity says of its exchange key.
+// The target's statement about its exchange key, signed by its identity.
 struct Offer {
   Kid exchange_kid;
   std::vector<OaepHash> oaep;  // what its token unwraps, best first
   WallTime issued{};
 };
 
-// Throws Error{kUsage} for a text that is none.
+// Throws Error{kUsage} for an invalid text.
 void require_request_id(std::string_view text);
 void require_specification(std::string_view text);
 

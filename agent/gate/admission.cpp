@@ -48,8 +48,9 @@ void Admission::end(std::uint32_t uid, bool slow) {
   if (slow && --slow_[uid] == 0) slow_.erase(uid);
 }
 
-// No one waits while a slot is free that he may have: a slot is given back only under the lock that
-// finds no one for it, and a uid with too many slow jobs has one that will look again.
+// No job waits while a slot is free for its uid: a slot is released only under the lock that found
+// no such job, and a uid at its limit of slow jobs has a running one that will check the queue
+// again.
 void Admission::work(Job job) {
   while (true) {
     if (!job.abandoned || !*job.abandoned) job.run();

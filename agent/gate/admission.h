@@ -15,16 +15,17 @@
 
 namespace keyagent::gate {
 
-// A bounded queue in front of a fixed number of slots, fair between users: one turn for each uid
-// that waits. A uid may fill the queue while no one else needs it; when it is full, a newcomer with
-// fewer waiting jobs takes the place of the newest job of the uid that has the most (RELIABILITY
-// 149). Slow jobs of one uid hold at most half of the slots.
-// Thread-safe. No thread of its own: a job runs on the thread that submits it when a slot is free,
-// and anyone who finishes a job takes the next one. A job that does not come back keeps its slot.
+// A bounded queue in front of a fixed number of slots, round robin by uid. One uid may fill the
+// queue while others do not need it; when it is full, a new job of a uid with fewer waiting jobs
+// displaces the newest job of the uid with the most (RELIABILITY 149). Slow jobs of one uid hold at
+// most half of the slots. Thread-safe. Has no threads: a job runs on the thread that submits it
+// when a slot is free, and the thread that finishes a job takes the next one. A job that never
+// returns keeps its slot.
 class Admission {
  public:
   enum class Answer { kRan, kQueued, kBusy };
-  // `abandoned`: set by anyone who has answered for the job meanwhile; it is then dropped unrun.
+  // `abandoned`: set when the job has been answered by other means; it is then dropped without
+  // running.
   struct Job {
     std::uint32_t uid = 0;
     std::function<void()> run;  // must not throw

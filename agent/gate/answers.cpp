@@ -10,7 +10,7 @@ namespace {
 
 // How long a caller should wait when the queue is full: by then part of it has been processed.
 constexpr std::uint32_t kRetryAfterMs = 50;
-// The kernel gives it to no one: (uid_t)-1 means "no user".
+// Not the uid of any user: (uid_t)-1 means "no user".
 constexpr std::uint32_t kNoUid = 0xffffffff;
 
 }  // namespace
@@ -27,7 +27,7 @@ wire::Response failure(const Call& call, const Error& error) {
   return response;
 }
 
-// The same words for a key that does not exist and for one that the caller may not see.
+// The same text for a missing key and for one that the caller may not see.
 Error denied(const Call& call) {
   const std::string action(policy::name_of(call.query.action));
   // "-": the caller may open nothing at all, so the envelope was not even read.

@@ -10,17 +10,18 @@
 
 namespace keyagent::gate {
 
-// The answer to `call` that says so. BUSY carries when to try again.
+// The response to `call` that carries `error`. BUSY includes the time to wait before a retry.
 wire::Response failure(const Call& call, const Error& error);
 
-// The same words for a key that does not exist and for one that the caller may not see.
+// The same text for a missing key and for one that the caller may not see.
 Error denied(const Call& call);
 Error not_present(const Call& call);
 
-// "uid 1000"; for the agent's own work what it works on ("credential mail, version 3"), or its
-// component. Two callers never share a name, and one caller has one, whatever its process.
+// The name that budgets and logs use for a caller: "uid 1000"; for the agent's internal work its
+// subject ("credential mail, version 3") or its component. Unique per caller, and the same for all
+// of its processes.
 std::string caller_of(const policy::Principal& principal);
-// Whose turns the caller's requests share in the queue. The agent's own are no user's.
+// The queue (a uid) that the caller's requests share. The agent's internal requests have their own.
 std::uint32_t queue_of(const policy::Principal& principal);
 
 }  // namespace keyagent::gate

@@ -285,8 +285,8 @@ void Gate::Impl::refuse(const Held& flight, const Error& error) {
                    });
 }
 
-// A failed decryption is counted, recorded and answered on the beat and not before, on the thread
-// and in the place in the token that it has: nothing that others see tells when it failed.
+// A failed decryption keeps its thread and its token slot until the fixed time, and is counted,
+// recorded and answered only then: other callers cannot observe when it failed.
 void Gate::Impl::fail(const Held& flight, const Error& error) {
   const Call& call = flight->call;
   const bool failed_open = (error.code() == Code::kInput || call.failed_to_open) && call.key;
@@ -312,8 +312,8 @@ void Gate::Impl::log_failure(const Flight& flight, const Error& error, std::uint
 }
 
 // The log has at most one line a minute for a code and a key; so has the audit log for what an
-// absent token refuses, because no key was used (RELIABILITY 23). True: the caller's failures are
-// counted only, there are so many.
+// absent token refuses, because no key was used (RELIABILITY 23). Returns true once the caller's
+// further failures are only counted.
 bool Gate::Impl::report(const Flight& flight, const Error& error) {
   const Code code = error.code();
   const bool change = flight.operation != nullptr && flight.operation->record == Record::kChange;
@@ -376,8 +376,8 @@ void Gate::Impl::miss_deadline(const Held& flight) {
   if (flight->reply->answer(failure(flight->call, error))) report(*flight, error);
 }
 
-// Every failed decryption is answered on a beat that began with its request, so that its time says
-// nothing (RELIABILITY 104).
+// Failed decryptions are answered at fixed intervals after the start of the request, so that the
+// response time reveals nothing about the failure (RELIABILITY 104).
 SteadyTime Gate::Impl::answer_time(const Call& call) const {
   const auto quantum =
       std::chrono::duration_cast<SteadyTime::duration>(state.options.failure_quantum);

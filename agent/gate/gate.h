@@ -35,8 +35,8 @@ struct Services {
 };
 
 struct GateOptions {
-  std::size_t token_operations = 4;  // at most so many token operations at once (= sessions)
-  std::size_t queue = 256;           // waiting token operations before BUSY
+  std::size_t token_operations = 4;          // concurrent token operations (= sessions)
+  std::size_t queue = 256;                   // waiting token operations before BUSY
   std::chrono::milliseconds deadline{5000};  // for a request that names none; also the longest
   std::chrono::microseconds failure_quantum{
       5000};  // failed opens are answered at the next multiple after their start
@@ -45,7 +45,7 @@ struct GateOptions {
   keys::CensusLimits census;
   RefusalLimits refusals;
   std::uint32_t proofs_per_minute = 6;  // attempts of a caller to take a key out (key show --prove)
-  // Blocks until then: how a failed decryption keeps its place until its beat.
+  // Blocks until then: a failed decryption keeps its token slot until its fixed time.
   std::function<void(SteadyTime)> wait_until = [](SteadyTime when) {
     std::this_thread::sleep_until(when);
   };
@@ -67,11 +67,11 @@ class Reply {
 using Timer = std::function<void(SteadyTime, std::function<void()>)>;
 
 // Thread-safe. handle() runs a token operation on the calling thread when one of the
-// `token_operations` is free; otherwise the request waits in a queue that is fair between
-// principals (round robin by uid), and the thread returns: whoever finishes an operation takes the
-// next one. So `token_operations` threads at most are ever inside the token, and a caller with two
-// more threads than that always has one to read, refuse and report. A request that passes its
-// deadline is answered DEADLINE by the timer, running or waiting.
+// `token_operations` is free; otherwise the request is queued, round robin by uid, and the thread
+// returns: the thread that finishes an operation takes the next one. So at most `token_operations`
+// threads are inside the token, and a caller with two more threads always has one to read, refuse
+// and report. A request that passes its deadline, running or waiting, is answered DEADLINE by the
+// timer.
 class Gate {
  public:
   Gate(GateOptions options, Services services, Timer timer);
@@ -86,10 +86,10 @@ class Gate {
   void forgive(std::size_t failures_per_key_per_day);
   // After a reload.
   void set_budgets(const RefusalLimits& refusals, std::uint32_t proofs_per_minute);
-  // How much of its limits is used.
+  // Usage of the limits.
   std::vector<LimitUsage> usage() const;
-  // No deadline is called any more, and counted refusals are recorded. Call it before what `timer`
-  // needs goes away.
+  // Stops calling deadlines and records counted refusals. Call it before the objects that `timer`
+  // uses are destroyed.
   void stop();
 
  private:

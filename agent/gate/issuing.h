@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
-// What a CA key of this agent may certify, whoever asks: the rules of `issuing` in keyagentd.yml.
+// What a CA key of this agent may certify, for any caller: the rules of `issuing` in keyagentd.yml.
 // Pure. Each function throws Error{kDenied} that names the rule.
 
 #include <chrono>
@@ -22,8 +22,8 @@ struct IssuingRules {
 
 // The CA certificate's subject and validity.
 pki::Validity check_ca_certificate(const wire::CaCertificate& asked, WallTime now);
-// What the certificate will say, with a serial number of the agent's choice. Always: CA:FALSE, one
-// extended key usage, the subject and the alternative names made of `names`.
+// The content of the certificate, with a serial number that the agent chooses. Always: CA:FALSE,
+// one extended key usage, and the subject and alternative names from `names`.
 pki::Certified check_certificate(const wire::EndCertificate& asked, const IssuingRules& rules,
                                  WallTime now);
 struct CheckedList {

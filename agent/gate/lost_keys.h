@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
-// Keys that the token stopped having under the running agent: said once, asked for seldom (R13).
+// Keys that disappeared from the token while the agent runs: logged once, searched for rarely
+// (R13).
 
 #include <atomic>
 #include <map>

@@ -16,7 +16,7 @@ constexpr std::size_t kMaxRecordBytes = 16 * 1024;
 
 }  // namespace
 
-// What does not fit is counted, so that no one takes a part for the whole.
+// Omitted records are counted, so that a partial reply is recognizable.
 void run_audit_tail(Call& call) {
   const auto wanted = std::clamp(call.request.audit_tail().count(), 1u, kMaxRecords);
   call.state.services.audit.flush();  // what was answered before is in it

@@ -26,7 +26,7 @@ bool may_count(const Call& call, const keys::KeyRecord& key) {
          call.may(policy::Action::kReseal, name, purpose);
 }
 
-// Adds what the report says of one kid; false: it is not the caller's to say.
+// Adds the report's entry of one kid; false: the caller may not report that key.
 bool add_entry(const Call& call, const wire::CensusEntry& entry,
                std::map<Kid, std::uint64_t>& out) {
   if (entry.count() > kMaxCount)
@@ -46,8 +46,8 @@ bool add_entry(const Call& call, const wire::CensusEntry& entry,
   return false;
 }
 
-// A storage key is destroyed only after a count made since its switch, by who may say so: whoever
-// looked and found none has said 0.
+// A storage key is destroyed only after a census since its switch, by a caller that may report it;
+// no entry for the old key then counts as 0.
 void add_empty_counts(const Call& call, std::map<Kid, std::uint64_t>& counts) {
   auto& keys = call.state.services.keys;
   for (const auto& rekey : keys.rekeys()) {
@@ -71,8 +71,8 @@ Bytes seal_again(KeyOps& ops, const PublicKeyInfo& key, const envelope::Header& 
   return old.armored ? envelope::armor_cms(sealed) : sealed;
 }
 
-// RELIABILITY 156: who may reseal must learn nothing of the text, and whether AES-CBC content has
-// valid padding, or opens at all, is a part of it.
+// RELIABILITY 156: a caller that may only reseal must not learn anything about the plaintext, such
+// as whether AES-CBC content has valid padding or opens at all.
 void require_authenticated_content(const keys::KeyRecord& key, const envelope::Header& header) {
   if (header.authenticated && !key.accepts_cbc) return;
   throw Error(
@@ -116,7 +116,7 @@ void run_census_report(Call& call) {
   if (reply.refused_size() > 0)
     call.detail = std::to_string(reply.refused_size()) + " keys of the census were refused";
   if (!request.forget()) add_empty_counts(call, counts);
-  // "Looked through, and nothing is there" is said by its own entry.
+  // A scan without results is recorded as a separate entry.
   if (counts.empty() && !request.forget()) counts[Kid()] = 0;
   keys::CensusReport report;
   report.source = request.source();
@@ -168,9 +168,10 @@ void resolve_reseal(Call& call) {
   resolve_envelope(call, call.request.reseal().envelope(), call.request.reseal().key());
 }
 
-// The plaintext stays in this process: who may reseal need not be allowed to open. The old envelope
-// is opened also when there is nothing to change, so that "up to date" is not said of what does not
-// open; the new one before it is given out, so that what replaces the old one is known to work.
+// The plaintext stays in this process: a caller may reseal without the right to open. The old
+// envelope is opened even when nothing changes, so that an envelope that does not open is not
+// reported as up to date; the new one is opened before it is returned, so that the replacement is
+// known to work.
 void run_reseal(Call& call) {
   require_budget(call);
   auto& services = call.state.services;

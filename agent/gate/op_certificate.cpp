@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Certificates of keys: install, show, remove, and what is to be said of them.
+// Certificates of keys: install, show, remove, and their status.
 
 #include "agent/base/encoding.h"
 #include "agent/gate/operation.h"
@@ -10,7 +10,7 @@ namespace {
 
 using Days = std::chrono::duration<int, std::ratio<86400>>;
 
-// MISSION T8: said again when less is left.
+// MISSION T8: warn again when fewer days are left.
 constexpr int kWarnings[] = {1, 7, 14, 30};
 
 void describe(const std::vector<Bytes>& chain, wire::CertificateReply& reply) {

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-// Decrypt and agree: the two operations that hand a caller what comes out of a transport key, for
-// programs that take envelopes apart themselves (openssl cms, through keyagent.so). Each needs an
-// action of its own: anyone who may use them can open every envelope of the key, and ask it what it
-// wants (RELIABILITY 101 to 107).
+// Decrypt and agree: the two operations that return what comes out of a transport key, for programs
+// that parse envelopes themselves (openssl cms, through keyagent.so). Each needs a separate action:
+// a caller that may use them can open every envelope of the key and use it as a decryption oracle
+// (RELIABILITY 101 to 107).
 
 #include "agent/base/encoding.h"
 #include "agent/gate/operation.h"
@@ -35,7 +35,7 @@ OaepHash hash_named(const std::string& name) {
 
 }  // namespace
 
-// Whatever is wrong with a ciphertext is the same INPUT, answered on the same beat as a failed open
+// Every invalid ciphertext returns the same INPUT, answered at the same interval as a failed open
 // and counted as one.
 void run_decrypt(Call& call) {
   const auto& key = *call.key;

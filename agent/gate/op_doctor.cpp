@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// What is wrong, with which key, and what ends it.
+// Diagnoses: the problem, the key, and the fix.
 
 #include <string>
 
@@ -80,7 +80,7 @@ void diagnose_token(const Services& services, wire::DoctorReply& reply) {
 
 void diagnose_keys(State& state, wire::DoctorReply& reply) {
   auto& keys = state.services.keys;
-  // A lost key that was destroyed since is no concern anymore.
+  // A lost key that has been destroyed since is not reported.
   const auto destroyed = [&](const std::string& kid) {
     return keys.find(kid).state == KeyState::kDestroyed;
   };
@@ -158,7 +158,7 @@ void diagnose_lives(const Services& services, wire::DoctorReply& reply) {
   }
 }
 
-// Keys that vouch and are still of the purpose that signs anything (RELIABILITY 144).
+// Attestation keys that still have the purpose `sign`, which signs anything (RELIABILITY 144).
 void diagnose_untyped(const Services& services, wire::DoctorReply& reply) {
   for (const auto& key : services.keys.list()) {
     if (key.state != KeyState::kActive && key.state != KeyState::kSuspended) continue;

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Keys that travel: offer, export, import. Which may leave and for whom is the policy's to say, by
-// the kid of the other side's identity; what is bound to what is checked in agent/exchange.
+// Transfer of keys: offer, export, import. The policy decides which keys may leave and for which
+// identity (kid) of the other side; agent/exchange verifies the bindings.
 
 #include "agent/base/encoding.h"
 #include "agent/exchange/exchange.h"
@@ -34,8 +34,8 @@ exchange::ImportOrder order_of(const wire::ExchangeImportRequest& request) {
   return order;
 }
 
-// The key that signs is the caller's choice: it is a use of that key, as `sign` is (RELIABILITY
-// 145). The same words for a key that does not exist and for one that the caller may not see.
+// The caller chooses the key that signs: it is a use of that key, like `sign` (RELIABILITY 145).
+// The same text for a missing key and for one that the caller may not see.
 keys::KeyRecord require_signer(Call& call, const std::string& which) {
   auto& keys = call.state.services.keys;
   policy::Query query{policy::Action::kSign, which, {}};
@@ -133,7 +133,7 @@ void run_import(Call& call) {
 
 namespace {
 
-// A rule that names peers says by "outside" whether someone may bring a key.
+// In a rule that names peers, "outside" allows the import of external keys.
 void resolve_brought(Call& call, const std::string& name) {
   call.which = call.query.key = KeyName(name).text();
   call.query.purpose = name_of(Purpose::kStorage);

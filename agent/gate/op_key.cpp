@@ -147,7 +147,8 @@ void run_key_state(Call& call) {
 
 namespace {
 
-// A name with several generations says which one only to those who know: destroying asks for a kid.
+// Destroying a name with several generations requires a kid. The generations are listed only here,
+// after the policy check.
 void require_one_generation(const Call& call) {
   if (Kid::parse(call.which)) return;
   std::string kids;

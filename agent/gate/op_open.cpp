@@ -9,7 +9,7 @@
 namespace keyagent::gate {
 namespace {
 
-// The recipient among ours; otherwise what a message about it may be called.
+// The kid of the recipient key if this agent has it; otherwise a name for the error message.
 std::string recipient_of(Call& call, const envelope::Header& header, const std::string& given) {
   for (const auto& id : header.recipient_ids) {
     if (const auto kid = call.state.recipients.find(call.state.services.keys, id))

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Rekey: begin it, look at it, give it up. What is done in between is keys/rekey_runner's.
+// Begin, show and abort rekeys. keys/rekey_runner executes them.
 
 #include "agent/base/encoding.h"
 #include "agent/gate/operation.h"

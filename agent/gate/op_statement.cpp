@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Statements of keys that vouch: the agent builds certificates and lists itself, and parses texts
-// before it signs them (RELIABILITY 144).
+// Statements signed by attestation keys: the agent builds certificates and lists itself, and parses
+// texts before it signs them (RELIABILITY 144).
 
 #include "agent/base/encoding.h"
 #include "agent/envelope/envelope.h"
@@ -15,7 +15,8 @@ namespace {
 
 using wire::SignStatementRequest;
 
-// A sign key serves as well: it may say anything anyway. Doctor names it until it is retyped.
+// A sign key is accepted too, because it may sign anything anyway; doctor reports it until it is
+// retyped.
 void require_purpose(Call& call, const keys::KeyRecord& key, Purpose wanted) {
   if (key.purpose == wanted) return;
   if (key.purpose == Purpose::kSign)
@@ -45,7 +46,7 @@ Bytes authority_of(const keys::KeyRecord& key, const std::string& der) {
   return {der.begin(), der.end()};
 }
 
-// A server's key is in this token: no name of a server is certified for a key of someone's file.
+// A server's key must be in this token: no server name is certified for a key in a file.
 void require_own_server_key(const Call& call, const pki::Certified& certified) {
   for (const auto& record : call.state.services.keys.list()) {
     const bool in_use = record.state == KeyState::kActive || record.state == KeyState::kStaged;

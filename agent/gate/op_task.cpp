@@ -41,7 +41,7 @@ void run_task_keep(Call& call) {
   call.state.services.link.task_keep(call.principal.uid, call.request.task_keep(), reply);
 }
 
-// Which one it is says the task, and whether the handler may have it the policy.
+// The task names the credential; the policy decides whether the handler may have it.
 void resolve_task_credential(Call& call) {
   const auto& request = call.request.task_credential();
   resolve_handler(call, request.handler());

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Would this be allowed? The same decision as the gate's, told instead of done.
+// Reports the gate's decision about a request without executing it.
 
 #include <grp.h>
 #include <pwd.h>

@@ -70,8 +70,8 @@ struct Call {
   std::string which;                   // the key as the caller named it; empty: no key concerned
   std::optional<keys::KeyRecord> key;  // absent: no such key, or none concerned
   policy::Decision decision;
-  std::string detail;           // what the audit record of the use, or of its refusal, adds
-  bool failed_to_open = false;  // the token did not take the caller's bytes: counted, on a beat
+  std::string detail;           // added to the audit record of the use or refusal
+  bool failed_to_open = false;  // the token refused the bytes: counted, answered at an interval
   SteadyTime started{};
   std::uint32_t retry_after_ms = 0;  // with BUSY; 0: when the queue is shorter
 
@@ -80,8 +80,8 @@ struct Call {
   }
 };
 
-// How an operation is recorded: not at all, with the others of some milliseconds, so only when its
-// detail says that something was done, or synced before it begins and before it is answered.
+// How an operation is recorded: not at all; batched for some milliseconds; batched, and only when
+// `detail` is set; or synced before it begins and before it is answered.
 enum class Record { kNever, kUse, kEvent, kChange };
 
 struct Operation {
@@ -93,7 +93,7 @@ struct Operation {
   bool (*needs_token)(const wire::Request&) = nullptr;
   void (*resolve)(Call&) = nullptr;  // fills query, which, key; may throw Error
   void (*run)(Call&) = nullptr;      // fills response; throws Error
-  int patience = 1;                  // deadlines are so many times longer (key generation)
+  int patience = 1;                  // factor for deadlines (key generation takes longer)
 };
 
 // nullptr: no such operation.
@@ -109,13 +109,13 @@ WallTime believed_time(const Services& services);
 std::string policy_purpose(const keys::KeyRecord& record);
 void describe_key(const keys::KeyRecord& record, wire::Key& key);
 
-// What is to be said of the certificates of keys: one look for a whole list.
+// Certificate status of keys, read once for a whole list.
 class CertificateWatch {
  public:
   explicit CertificateWatch(const State& state);
   struct Seen {
     std::string until;   // RFC 3339; empty: it has none
-    std::string text;    // what is wrong; empty: nothing
+    std::string text;    // the problem; empty: none
     bool ended = false;  // clients refuse it now
   };
   Seen look(const keys::KeyRecord& record) const;
@@ -126,7 +126,7 @@ class CertificateWatch {
   std::map<KeyName, int> certified_;  // name → the newest generation that has a certificate
 };
 
-// Describes keys with what time and use say of them: one look for a whole list.
+// Describes keys with status that depends on time and use, read once for a whole list.
 class KeyDescriber {
  public:
   explicit KeyDescriber(const State& state);

@@ -55,7 +55,7 @@ constexpr Limit kLimits[] = {
     {"outcome", 64},
     // Texts.
     {"reason", 512},
-    {"source", 4096},  // limits.census-source-bytes says less
+    {"source", 4096},  // limits.census-source-bytes is lower
     {"text", 4096, Form::kAny},
     {"url", 2048},
     // Documents.

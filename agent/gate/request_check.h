@@ -9,9 +9,9 @@
 namespace keyagent::gate {
 
 // Every string of the request is valid UTF-8 without control characters and no longer than its
-// field's limit (RELIABILITY 155). A field that has no limit of its own takes 256 bytes. Fields of
-// bytes are the operations' own matter. Throws Error{kUsage} that names the field and the limit,
-// and repeats nothing of its content.
+// field's limit (RELIABILITY 155); the default limit is 256 bytes. Fields of bytes are checked by
+// the operations. Throws Error{kUsage} that names the field and the limit, and repeats nothing of
+// its content.
 void check_request(const wire::Request& request);
 
 // The same for a name that was inside of bytes, as an envelope's kid is. `what`: for the message.

@@ -19,9 +19,9 @@ struct StatusFigures {
   std::uint32_t queued = 0;
 };
 
-// Thread-safe. Counters tell when an operation ended: who may not administer the agent sees those
-// of the last tenth of a second, so that they are no clock for the failures of decryptions
-// (RELIABILITY 104).
+// Thread-safe. Counters reveal when an operation ended: a caller that may not administer the agent
+// sees them sampled every tenth of a second, too coarse to time failed decryptions (RELIABILITY
+// 104).
 class SampledFigures {
  public:
   static constexpr std::chrono::milliseconds kInterval{100};

@@ -16,7 +16,7 @@
 
 namespace keyagent::gate {
 
-// The agent's configuration as it is now, and what only the daemon can say of itself.
+// The current configuration of the agent, and state that only the daemon has.
 class Surroundings {
  public:
   virtual ~Surroundings() = default;

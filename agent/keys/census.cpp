@@ -17,7 +17,7 @@ namespace {
                   "); remove sources that no longer exist: keyagent census forget");
 }
 
-// In place of what the source said before.
+// The new report replaces the source's earlier one.
 void require_within(const Census& census, const CensusReport& report) {
   const std::string owner = owner_of(report.owner);
   std::set<std::string> own{report.source};

@@ -18,8 +18,8 @@ class ClockWatch {
   // `last_seen`: the wall time that an earlier run has noted last; the epoch of time: none.
   ClockWatch(WallTime last_seen, WallTime now, SteadyTime steady);
 
-  // To be called often. Returns how much time went by that may be believed: never more than the
-  // steady clock says, nothing while the clock is not trusted.
+  // Call it often. Returns the trusted elapsed time: at most that of the steady clock, zero while
+  // the clock is not trusted.
   std::chrono::milliseconds look(WallTime now, SteadyTime steady);
 
   // False after a jump of more than kTolerance, or a start at a time that cannot be right, until
@@ -27,12 +27,12 @@ class ClockWatch {
   bool trusted() const { return fault_.empty(); }
   // Why not; empty when trusted.
   const std::string& fault() const { return fault_; }
-  // A person says that the clock is right as it is.
+  // An administrator confirms that the clock is right.
   void accept() { fault_.clear(); }
 
   static constexpr std::chrono::milliseconds kTolerance = std::chrono::minutes(5);
   static constexpr std::chrono::milliseconds kSettle = std::chrono::hours(24);
-  // An agent that was off for longer asks before it acts on its date.
+  // An agent that was off for longer waits for confirmation before it acts on the date.
   static constexpr std::chrono::milliseconds kLongestOff = std::chrono::hours(24 * 30);
 
  private:

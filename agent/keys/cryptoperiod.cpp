@@ -167,7 +167,7 @@ std::vector<Due> due(const std::vector<KeyRecord>& keys, const std::map<Kid, Wal
   std::vector<Due> out;
   for (const auto& key : keys) {
     if (!counts(key)) continue;
-    // A key that no one uses is not renewed first.
+    // Suspend an unused key instead of renewing it first.
     if (auto idle = due_suspension(key, used, periods, now)) {
       out.push_back(std::move(*idle));
     } else {

@@ -17,16 +17,16 @@ using Span = std::chrono::milliseconds;
 
 // The life of one key's generations.
 struct Cryptoperiod {
-  Span active{0};               // from activation to the next rekey; 0: for ever
+  Span active{0};               // from activation to the next rekey; 0: no limit
   Span drain{0};                // how long the old generation still opens after a rekey
-  Span idle{0};                 // unused for so long: suspended; 0: never
-  bool automatic = true;        // false: it is only said that a rekey is due
+  Span idle{0};                 // unused for this long: suspended; 0: never
+  bool automatic = true;        // false: a due rekey is only reported
   std::optional<Span> grace{};  // after `active` it still signs and seals; absent: Periods::grace
 };
 
-// SP 800-57 table 1 as MISSION R10 reads it: transport 90 d + 30 d drain, auth 60 d, storage 1 y,
-// the rest 1 y. Sign and auth keys are not rekeyed by themselves: those who verify, or the
-// certificate, must have the new key first.
+// The default cryptoperiods follow SP 800-57 table 1 (MISSION R10): transport 90 d + 30 d drain,
+// auth 60 d, storage 1 y, the rest 1 y. Sign and auth keys are not rekeyed automatically:
+// verifiers, or the certificate, must have the new key first.
 Cryptoperiod default_cryptoperiod(Purpose purpose);
 
 struct Periods {
@@ -48,10 +48,10 @@ struct Periods {
 // the same at each call: a restart draws no new lot.
 std::optional<WallTime> next_rekey(const KeyRecord& key, const Periods& periods);
 
-// Others pinned these keys, and would refuse everything that another generation signs: no rekey.
+// These keys are pinned by others, which refuse signatures of another generation: no rekey.
 bool is_pinned(Purpose purpose);
-// False for keys whose work goes on past their period: the audit log must stay signed, an agent
-// without its identity could not even report that, and others have pinned the keys that vouch.
+// False for keys that are used past their period: the audit log must stay signed, an agent without
+// its identity could not even report that, and attestation keys are pinned by others.
 bool enforces_period(Purpose purpose);
 // When the originator period of an active key ends (SP 800-57 part 1 §5.3.4); nullopt: never, or it
 // is not enforced.
@@ -62,11 +62,11 @@ std::optional<WallTime> refused_from(const KeyRecord& key, const Periods& period
 
 struct Due {
   enum class Kind {
-    kWarn,  // a rekey comes within `warn`; one that waits for a person: 30, 14, 7 and 1 days before
-    kRekey,    // now, by itself
-    kOverdue,  // now, but this key waits for a person
+    kWarn,     // due within `warn`; a manual rekey: 30, 14, 7 and 1 days before
+    kRekey,    // now, automatically
+    kOverdue,  // due now, but this key is rekeyed manually
     kGrace,    // past its originator period: it signs and seals until the grace is over
-    kExpired,  // it signs and seals nothing any more
+    kExpired,  // it no longer signs or seals
     kIdle,     // unused: suspended within `warn`, or in half of its idle time if that is less
     kSuspend   // idle for too long
   };

@@ -49,8 +49,8 @@ using CurrentSnapshot = std::function<std::shared_ptr<const Snapshot>()>;
 // nothing.
 using BelievedTime = std::atomic<WallTime>;
 
-// What uses found wrong, until the ledger knows of it. Keys whose token gave a signature that does
-// not verify do nothing from that moment on (KeyStore::suspend_faulty). Thread-safe.
+// Failures found by uses, until they are in the ledger. A key whose token gave a signature that
+// does not verify is refused from that moment on (KeyStore::suspend_faulty). Thread-safe.
 class FaultyKeys {
  public:
   // A key was not in the token when it was used.
@@ -102,7 +102,7 @@ class GuardedKeys final : public KeyOps {
  private:
   // Does the leniency allow what the key's state does not?
   bool is_excepted(const KeyRecord& record, Use use) const;
-  // Runs `work` with the key, and notes what its failure says of the key.
+  // Runs `work` with the key, and records a failure that concerns the key.
   template <class Work>
   auto use(const Kid& kid, Use use, Work&& work) -> decltype(work());
   KeyOps& behind_;

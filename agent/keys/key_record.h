@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
-// What the ledger says of a key, of a rekey and of sealed data: plain values.
+// Ledger data of keys, rekeys and sealed data: plain values.
 
 #include <cstdint>
 #include <map>
@@ -33,11 +33,11 @@ struct KeyRecord {
   std::string reason;         // of the last change of state
   std::string actor;          // who made it: "uid 1000 (alice)", "internal:scheduler"
   bool accepts_cbc = false;   // opens AES-CBC content and nothing else (PublicKeyInfo)
-  bool exchangeable = false;  // born to leave the token wrapped, for those that the policy names
-  bool narrowed = false;      // the ledger says sign; `purpose` is what its name stands for
+  bool exchangeable = false;  // may be exported, wrapped, to the identities in the policy
+  bool narrowed = false;      // the ledger has `sign`; `purpose` was derived from the name
   std::string origin;         // "imported from KID, request ID"; empty: made in this token
-  bool usable = true;  // false: in the ledger, but the token does not hold it or answers wrongly
-                       // (then `finding` says what)
+  bool usable = true;  // false: in the ledger, but the token does not hold it or holds a different
+                       // one; `finding` has the reason
   // Not usable, and not because it is missing: the token holds another key under its id, or the
   // ledger is not the token's.
   bool mismatched = false;
@@ -88,7 +88,7 @@ struct CensusEntry {
   std::string actor;
 };
 
-// What all sources said, by source and kid. `sealed`: the sum for each kid.
+// The reports of all sources, by source and kid. `sealed`: the sum for each kid.
 struct Census {
   std::vector<CensusEntry> entries;
   std::map<Kid, std::uint64_t> sealed;

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
-// The life of keys: the ledger says which exist and in which state, the vault has them, this class
-// keeps the two true to each other. Journal first, then the token, then the journal (DESIGN
+// The life cycle of keys: the ledger records which exist and in which state, the vault holds them,
+// this class keeps the two consistent. Journal first, then the token, then the journal (DESIGN
 // decision 8).
 
 #include <filesystem>
@@ -125,9 +125,10 @@ class KeyStore {
   std::uint64_t history_size() const;
   void set_history_rows(std::size_t rows);
 
-  // Compares ledger and token and finishes what a crash left (orphans of our journaled ids are
-  // removed, strangers are never touched). Called at start, and again when the token comes back.
-  // Safe to repeat. Throws Error{kIntegrity} on rollback; token codes when the token is not there.
+  // Compares ledger and token and completes what a crash interrupted (orphans with journaled ids
+  // are removed; unknown objects are never touched). Called at start, and again when the token
+  // comes back. Idempotent. Throws Error{kIntegrity} on rollback, and token codes when the token is
+  // absent.
   void reconcile();
   // The token could not be reached for that: until it is, uses of keys fail with this fault.
   void note_unreached(const Error& why);
@@ -135,21 +136,20 @@ class KeyStore {
   // A key was not in the token at the last comparison, or at a use since: compare again.
   bool misses_keys() const;
 
-  // Idempotent by name: Error{kExists} when the name has other properties. Exactly one key pair is
-  // made, whatever crashes.
+  // Idempotent by name: Error{kExists} when the name has other properties. Creates exactly one key
+  // pair, also after a crash.
   CreateResult create(const CreateRequest& request, const Cause& cause = {"created"});
-  // `kid`, wrapped in the token for the holder of `recipient_spki`, whom the caller has found to be
-  // allowed it. Throws Error{kKeyState} for a key that was not born exchangeable, or that does not
-  // open anymore.
+  // Wraps `kid` in the token for the holder of `recipient_spki`, which the caller has authorized.
+  // Throws Error{kKeyState} for a key that was not created exchangeable, or that can no longer
+  // open.
   Bytes wrap_for(const Kid& kid, ByteView recipient_spki, OaepHash hash);
   // Idempotent: the same key again changes nothing. Throws Error{kIntegrity} when another key is
   // there under this kid and for bytes that do not unwrap, Error{kKeyState} when it was destroyed
   // here, Error{kExists} when the name is another purpose's.
   ImportResult import(const ImportRequest& request, const Cause& cause);
-  // Destroys one generation (name or kid). REQUIRES the caller to have confirmed. Idempotent. A key
-  // that was lost is looked for once more: Error{kKeyState} when it is there again.
-  // Throws Error{kKeyState} while sealed data names it, in its drain period, or while it is being
-  // rekeyed.
+  // Destroys one generation (name or kid). REQUIRES the caller to have confirmed. Idempotent. A
+  // lost key is searched for once more: Error{kKeyState} when it has reappeared. Throws
+  // Error{kKeyState} while sealed data names the key, in its drain period, and during its rekey.
   KeyRecord destroy(const std::string& which, const Cause& cause);
   // Suspend, resume, revoke: to kSuspended, kActive or kCompromised by the table of may_become().
   // Already there: nothing changes. Throws Error{kKeyState} for any other change.
@@ -159,13 +159,14 @@ class KeyStore {
   // refused them since. Returns those that it suspended. To be called often; does nothing as a
   // rule.
   std::vector<KeyRecord> suspend_faulty();
-  // Narrows every generation of a sign key to a purpose that vouches; the token is not touched.
-  // False: it was so before. Throws Error{kKeyState} for a key of another purpose, and while it is
-  // being rekeyed.
+  // Narrows every generation of a sign key to an attestation purpose; the token is not touched.
+  // False: it had that purpose already. Throws Error{kKeyState} for a key of another purpose, and
+  // during a rekey.
   bool retype(const KeyName& name, Purpose to, const Cause& cause);
-  // Remembers, over restarts, that a sign key was used as a key for `purpose`, which vouches.
+  // Records, across restarts, that a sign key was used as a key of the attestation purpose
+  // `purpose`.
   void note_vouching(const Kid& kid, Purpose purpose);
-  // nullopt: it was not used so, as far as is known.
+  // nullopt: no such use is known.
   std::optional<Purpose> vouched_as(const Kid& kid) const;
 
   // Rekey, a step at a time; keys/rekey_runner calls them in the order of keys/rekey's table.
@@ -174,8 +175,8 @@ class KeyStore {
   // returned as it is. Throws Error{kKeyNotPresent, kUsage}; Error{kKeyState} beyond the limits;
   // Error{kUnsupported}, with what to do, for a key that others pinned (is_pinned()).
   RekeyRecord begin_rekey(const RekeyRequest& request, const Cause& cause);
-  // Planned: makes the key, in state staged. What an earlier attempt left in the token is gone by
-  // then (reconcile()). Throws token codes: the rekey stays planned.
+  // Planned: makes the key, in state staged. reconcile() has removed what an earlier attempt left
+  // in the token. Throws token codes: the rekey stays planned.
   RekeyRecord make_next_key(std::uint64_t id);
   // One real operation with the new key, in a fresh session. Throws Error{kIntegrity}, token codes.
   void test_next_key(std::uint64_t id);
@@ -190,17 +191,17 @@ class KeyStore {
   std::vector<RekeyRecord> rekeys() const;
   // Throws Error{kUsage} for an unknown id.
   RekeyRecord rekey(std::uint64_t id) const;
-  // How much of its drain is over; survives a restart, costs no epoch.
+  // The elapsed drain time; survives a restart, does not bump the epoch.
   void note_drained(std::uint64_t id, std::chrono::milliseconds drained);
 
-  // Sealed data by source. No entries: the source is forgotten. An entry with an empty kid and
-  // count 0 says that a source was looked through and holds nothing.
+  // Sealed data by source. No entries: the source is removed. An entry with an empty kid and count
+  // 0 records that a source was scanned and holds nothing.
   void record_census(const std::string& source, const std::vector<CensusEntry>& entries);
   // For a caller: a source is changed by its owner alone, or by who overrides that. Throws
   // Error{kDenied} for another's source, Error{kKeyState} beyond the limits.
   void record_census(const CensusReport& report);
   std::vector<CensusEntry> census() const;
-  // Was this key counted, whatever the result, after that time?
+  // Whether this key was counted after `when`, with any result.
   bool counted_since(const Kid& kid, WallTime when) const;
   std::uint64_t sealed_count(const Kid& kid) const;
   std::vector<StateChange> history(const Kid& kid) const;
@@ -237,7 +238,7 @@ class KeyStore {
   // periods at the start and when they change, and the time while the clock is trusted.
   void set_periods(const Periods& periods);
   void believe(WallTime now);
-  // What was believed last, also before a restart; the epoch of time: nothing yet.
+  // The last trusted time, also across restarts; the epoch of time: none yet.
   WallTime believed() const;
   // When this state folder was first used by a program that enforces them.
   WallTime enforced_since() const;

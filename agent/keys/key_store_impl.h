@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
-// What key_store.cpp, reconciliation.cpp and key_rekey.cpp share; no one else includes it.
+// Shared by key_store.cpp, reconciliation.cpp and key_rekey.cpp only.
 
 #include <atomic>
 #include <functional>
@@ -22,7 +22,7 @@ inline vault::VaultKey vault_key(const KeyRecord& record) {
   return {info_of(record), record.cka_id, birth_of(record)};
 }
 
-// Throws Error{kUsage} unless a key of this purpose may be so.
+// Throws Error{kUsage} unless the purpose allows these algorithms.
 void require_fitting(Purpose purpose, KeyAlgorithm algorithm, EnvelopeAlgorithm envelope);
 
 void narrow_by_name(KeyRecord& record);

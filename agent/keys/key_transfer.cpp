@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Keys that travel: what the ledger says of them, before and after the token acts.
+// Key transfer: the ledger's checks and records before and after the token's operation.
 
 #include "agent/keys/key_store_impl.h"
 

@@ -263,8 +263,7 @@ LedgerState Ledger::read_all() {
   return state;
 }
 
-// Over every row of every table that says something of keys. A ledger of format 1 has two of them,
-// one of format 2 five.
+// Covers every row of every table with key data. Format 1 has two of these tables, format 2 five.
 std::string Ledger::compute_digest(std::uint64_t epoch) {
   std::int64_t format = 0;
   {

@@ -40,9 +40,9 @@ struct LedgerState {
 // for a damaged or newer ledger, Error{kInternal} when the disk refuses: nothing was changed then.
 class Ledger {
  public:
-  // Where the file or its folder cannot be written, all of it is read into memory: whatever would
-  // change it throws Error{kKeyState} then, and notes are lost with the process.
-  // `history_rows`: so many changes of states are kept, and so many finished rekeys.
+  // Where the file or its folder cannot be written, the whole ledger is read into memory: changes
+  // then throw Error{kKeyState}, and notes are lost with the process. `history_rows`: how many
+  // state changes, and how many finished rekeys, are kept.
   explicit Ledger(const std::filesystem::path& file, std::size_t history_rows = kHistoryRows);
   ~Ledger();
   static constexpr std::size_t kHistoryRows = 10000;
@@ -62,8 +62,8 @@ class Ledger {
   LedgerState reload();
 
   void begin_step(const JournalStep& step);
-  // Writes the key's row and removes its step. A rekey that waits for this key goes on to
-  // generated.
+  // Writes the key's row and removes its step. A rekey that waits for this key moves to
+  // `generated`.
   void finish_create(const KeyRecord& record);
   void finish_destroy(const KeyRecord& record, KeyState before);
   void drop_step(const CkaId& cka_id);
@@ -87,7 +87,7 @@ class Ledger {
   void record_certificate(const CertificateRecord& record);
   std::vector<StateChange> history(const Kid& kid);
 
-  // Notes that are no part of the ledger's truth: no epoch, no digest, lost without harm.
+  // Notes outside of the ledger's integrity: no epoch, no digest; losing them is harmless.
   void note(const std::string& name, const std::string& value);
   std::string noted(const std::string& name);
   void note_drained(std::uint64_t rekey, std::chrono::milliseconds drained);

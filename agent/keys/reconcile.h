@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
-// What the difference between ledger and token means. Pure: reads two lists, says what is to be
-// done. The table: README.md.
+// Differences between ledger and token, and the action for each. Pure: compares two lists. The
+// table: README.md.
 
 #include <string>
 #include <vector>

@@ -16,8 +16,8 @@ constexpr const char* kEpochFact = "ledger-epoch";
 
 }  // namespace
 
-// The token's copy of the epoch; nullopt where it keeps none yet. A text that is no number is
-// someone else's work.
+// The token's copy of the epoch; nullopt when it has none yet. Anything but a number was not
+// written by an agent.
 std::optional<std::uint64_t> KeyStore::Impl::epoch_in_token() {
   const auto fact = vault.read_fact(kEpochFact);
   if (!fact) return std::nullopt;
@@ -30,8 +30,8 @@ std::optional<std::uint64_t> KeyStore::Impl::epoch_in_token() {
   return epoch;
 }
 
-// The token's copy is written after the ledger's: one behind is a crash in between, ahead is a
-// ledger from a backup. Never lowered.
+// The token's copy is written after the ledger's: one behind means a crash between the two writes,
+// ahead means that the ledger is from a backup. Never lowered.
 void KeyStore::Impl::remember_epoch() {
   const auto now = current()->epoch;
   require_no_rollback(now);

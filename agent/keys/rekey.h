@@ -15,16 +15,16 @@ enum class RekeyStep {
   kGenerated,  // the new key is in the token, in state staged, self-tested
   kProved,     // its peer (or the self-test alone) has confirmed it
   kSwitched,   // new key active, old one deactivated, in one transaction
-  kDraining,   // the peer knows; the old key opens what is on its way
-  kDestroyed,  // the old key is gone: done
-  kAborting,   // before the switch it was given up; what was made must go
-  kAborted     // nothing of it is left; the old key is as it was: done
+  kDraining,   // the peer has the new key; the old key opens pending data
+  kDestroyed,  // the old key is destroyed: done
+  kAborting,   // aborted before the switch; the new key must be destroyed
+  kAborted     // nothing of it is left; the old key is unchanged: done
 };
 
 enum class RekeyEvent {
   kKeyMade,
   kConfirmed,
-  kRefused,  // by the peer, or by a self-test that says no
+  kRefused,  // by the peer, or by a failed self-test
   kSwitchDone,
   kAnnounced,
   kDrained,

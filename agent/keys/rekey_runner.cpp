@@ -13,8 +13,8 @@ using namespace std::chrono_literals;
 
 constexpr Span kLongestPause = 5min;
 constexpr Span kNoteDrainEvery = 1min;
-// An old key that opened something so recently is not destroyed, however long its drain is over:
-// someone still seals to it.
+// An old key that opened an envelope within this time is not destroyed, even after its drain:
+// envelopes are still sealed to it.
 constexpr Span kQuiet = 24h;
 
 Span pause_after(int failures) {
@@ -208,7 +208,7 @@ std::string RekeyRunner::reason_to_keep(const RekeyRecord& rekey) const {
   if (last != used.end() && options_.clock->now() - last->second < quiet)
     return "the old key to be idle: it was last used at " + rfc3339(last->second);
   if (old.purpose != Purpose::kStorage) return {};
-  // No one but a census knows what a storage key has sealed.
+  // Only a census can tell which data is sealed to a storage key.
   return keys_.counted_since(old.kid, rekey.changed)
              ? ""
              : "a census after the switch; run: keyagent census scan PATH";

@@ -17,8 +17,8 @@
 
 namespace keyagent::keys {
 
-// Whoever must have a new public key before it is used: asked once it is made (kProve), told once
-// it is in effect (kSwitched). May block for some seconds.
+// The party that must have a new public key before it is used: asked when the key has been made
+// (kProve), notified when it is active (kSwitched). May block for some seconds.
 class Confirmation {
  public:
   enum class Phase { kProve, kSwitched };
@@ -63,9 +63,8 @@ class RekeyRunner {
   // Throws Error{kKeyState} after the switch, Error{kUsage} when none is in progress.
   RekeyRecord abort(const KeyName& name, const Cause& cause);
 
-  // Takes every rekey as far as it goes now. `believed`: how much time has passed since the last
-  // call, as far as the clock may be believed: the drains' time. Throws nothing: what fails is said
-  // and tried again later.
+  // Advances every rekey as far as possible. `believed`: the trusted time since the last call,
+  // which counts for the drains. Does not throw: failures are logged and retried.
   void run(Span believed);
 
   std::vector<Progress> progress() const;
@@ -78,7 +77,7 @@ class RekeyRunner {
   };
   bool is_its_turn(std::uint64_t id) const;
   void advance(RekeyRecord rekey);
-  // The event that the step's effect had; nullopt: nothing yet, the attempt says why.
+  // The event of the step's effect; nullopt: none yet, the attempt holds the reason.
   std::optional<RekeyRecord> perform(const RekeyRecord& rekey);
   std::optional<RekeyRecord> prove(const RekeyRecord& rekey);
   std::optional<RekeyRecord> announce(const RekeyRecord& rekey);

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Keys that vouch and were made as `sign` keys, before there were purposes for them.
+// Attestation keys that were created with the purpose `sign` before attestation purposes existed.
 
 #include <utility>
 

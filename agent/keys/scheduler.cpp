@@ -88,7 +88,7 @@ void Scheduler::begin_due() {
   }
 }
 
-// One rekey at a time: a token is no place for a stampede, and the next look comes in a minute.
+// One rekey at a time, to limit the load on the token; the next poll is in a minute.
 void Scheduler::handle(const Due& each) {
   if (each.kind == Due::Kind::kWarn) return say_daily(each, KeyEvent::Weight::kInfo, "rekey.comes");
   if (each.kind == Due::Kind::kOverdue)

@@ -13,7 +13,7 @@
 
 namespace keyagent::keys {
 
-// Not thread-safe but for what says so.
+// Not thread-safe, except for methods marked so.
 class Scheduler {
  public:
   struct Options {
@@ -23,12 +23,12 @@ class Scheduler {
   };
   Scheduler(KeyStore& keys, RekeyRunner& runner, Options options);
 
-  // Runs what is under way, and begins what is due. Nothing begins and no drain continues while the
-  // clock is not trusted. Throws token and ledger errors of a look; the next look continues.
+  // Continues rekeys in progress and begins due ones. While the clock is not trusted, no rekey
+  // begins and no drain continues. Throws token and ledger errors; the next call retries.
   void look();
   // Why the clock is not trusted; empty when it is. Thread-safe.
   std::string clock_fault() const;
-  // A person says that the clock is right. Thread-safe.
+  // An administrator confirms that the clock is right. Thread-safe.
   void accept_clock();
   // Puts on the disk what is otherwise written once an hour.
   void save();

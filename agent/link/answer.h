@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
-// What the instance says, as JSON whose fields must be there.
+// Responses of the instance, as JSON with required members.
 
 #include <nlohmann/json.hpp>
 #include <string>

@@ -12,7 +12,7 @@ namespace {
 using namespace std::chrono_literals;
 
 constexpr auto kEvery = 1min;
-// A renewal that was refused is asked for again after so long.
+// How long to wait before a refused renewal is requested again.
 constexpr auto kAgain = 1h;
 
 }  // namespace
@@ -24,7 +24,7 @@ void CertificateRenewer::look() {
   next_look_ = now + kEvery;
   const auto key = keys_.show(state->auth_key);
   const std::string& kid = key.kid();
-  // Whatever `automatic` says: without this key there is no link to rekey it over (RELIABILITY
+  // Also when `automatic` is off: without this key there is no link to rekey it over (RELIABILITY
   // 165).
   if (key.past_period()) renew(*state, kid, "its cryptoperiod is over", now);
   const auto chain = state->certificates.find(kid);

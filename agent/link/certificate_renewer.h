@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
-// The certificate's life: renewed in time, with a new key, and said when it is not.
+// Renews the link's certificate in time, with a new key, and warns when it cannot.
 
 #include <string>
 

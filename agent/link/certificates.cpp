@@ -16,7 +16,7 @@ namespace {
   throw Error(Code::kIntegrity, why);
 }
 
-// To pki and envelope a bad file is someone's mistake; from the instance it is a bad answer.
+// An invalid file is a usage error in pki and envelope; from the instance it is Error{kIntegrity}.
 template <class Work>
 auto judged(Work&& work) {
   try {

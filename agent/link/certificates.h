@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
-// The certificates of the link, read and checked before they are kept: agent/pki's judgement, in
-// which everything that is wrong with what the instance sent is Error{kIntegrity}. Pure.
+// The certificates of the link, parsed and verified before they are stored, with agent/pki: an
+// invalid certificate from the instance is Error{kIntegrity}. Pure.
 
 #include <string>
 #include <string_view>

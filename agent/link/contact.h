@@ -9,16 +9,16 @@
 
 namespace keyagent::link {
 
-// Thread-safe. Time goes by as the wall clock or the steady clock says, whichever went further, and
-// never back; it is kept in link.json, so that neither a restart nor a clock that is set back gives
-// more of it. A state file of an earlier program begins now.
+// Thread-safe. Time advances with the wall clock or the steady clock, whichever advanced more, and
+// never goes back; it is kept in link.json, so that neither a restart nor a clock that is set back
+// extends it. For a state file of an earlier program it starts now.
 class LastContact {
  public:
   LastContact(const LinkContext& around, LinkStore& store);
 
   // The instance has acknowledged us. `limit`: its own for cached credentials; 0: as it was.
   void acknowledged(std::chrono::milliseconds limit = {});
-  // Puts on the disk what has gone by; to be called often, writes every ten minutes.
+  // Saves the elapsed time; call it often, it writes every ten minutes.
   void save();
 
   struct Age {

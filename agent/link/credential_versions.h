@@ -22,12 +22,12 @@ class CredentialVersions {
 
   struct Seen {
     std::uint64_t version = 0;  // the highest that was opened here
-    bool bound = false;         // an envelope that says what it is for was opened here
+    bool bound = false;         // an envelope with a binding (envelope.h) was opened here
     bool operator==(const Seen&) const = default;
   };
   // Of this instance. Throws Error{kIntegrity} when the file cannot be understood.
   std::optional<Seen> seen(const std::string& instance, const std::string& name);
-  // On the disk when it returns; nothing goes back.
+  // Synced before it returns; versions never decrease.
   void note(const std::string& instance, const std::string& name, Seen seen);
   // The agent is enrolled again.
   void forget_all();
@@ -43,13 +43,13 @@ class CredentialVersions {
   bool unsaved_ GUARDED_BY(mutex_) = false;               // the folder could not be written
 };
 
-// Does the envelope say that it is what was asked for? `name`: the credential's; `required`: one
-// that says nothing is refused. Throws Error{kIntegrity}: it is for another instance, agent,
-// credential or version, older than what was seen, or says nothing where it must. The envelope's
-// own word is authenticated only when it has been opened.
+// Checks that the envelope is bound to the requested credential; `required`: an unbound envelope is
+// refused. Throws Error{kIntegrity} when it is for another instance, agent, credential or version,
+// older than the newest version opened here, or unbound although a binding is required. The binding
+// is authenticated only after the envelope has been opened.
 void require_bound(const LinkState& state, const SealedCredential& sealed,
                    const std::optional<CredentialVersions::Seen>& seen, bool required);
-// Does the envelope say anything?
+// Whether the envelope carries a binding.
 bool is_bound(const std::string& envelope);
 
 }  // namespace keyagent::link

@@ -45,7 +45,7 @@ void describe(const SealedCredential& sealed, const std::string& fetched, bool c
   out.set_unbound(!sealed.envelope.empty() && !is_bound(sealed.envelope));
 }
 
-// The instance has heard of us and says no: its last word counts more than an old copy.
+// The instance was reached and refuses: its refusal overrides a cached copy.
 bool is_final(Code code) {
   return code == Code::kDenied || code == Code::kKeyNotPresent || code == Code::kKeyState;
 }
@@ -84,7 +84,7 @@ std::optional<Credentials::Copy> Credentials::read(const std::string& name) cons
   }
 }
 
-// The copy for the key in force; a blind one may still be sealed to an older one of ours.
+// Fetches the copy for the active key; a blind one may still be sealed to an older generation.
 SealedCredential Credentials::fetch_for_our_keys(const LinkState& state, InstanceApi& api,
                                                  const std::string& name) {
   std::optional<Error> missing;
@@ -159,7 +159,7 @@ void Credentials::keep(const std::string& name, const std::string& text) const {
   log_warning("link", "no copy of credential " + name + " is kept: " + why);
 }
 
-// What the instance says counts, whether or not the copy can be removed.
+// The instance's answer counts, even if the copy cannot be removed.
 void Credentials::drop(const std::filesystem::path& copy) {
   try {
     remove_file(copy);
@@ -181,7 +181,8 @@ Credentials::Copy Credentials::fetch_through_rekey(const LinkState& state,
   }
 }
 
-// nullopt: the instance is away, or somebody else asks it; the copy will do.
+// nullopt: the instance is unreachable, or another thread holds the connection; use the cached
+// copy.
 std::optional<Credentials::Copy> Credentials::fetch_if_possible(const LinkState& state,
                                                                 const std::string& name,
                                                                 bool has_copy, bool stale) {
@@ -365,7 +366,8 @@ void Credentials::count(const LinkState& state, const std::vector<CredentialInfo
   keys_.report_sealed(counts, complete);
 }
 
-// The instance said that it has no copy for any of our keys, or that this one is not for us.
+// The instance reported that it has no copy for any of our keys, or that this one is not assigned
+// to us.
 bool Credentials::is_absent(const std::string& name) const {
   const MutexLock lock(mutex_);
   return absent_.contains(name);

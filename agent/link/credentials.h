@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
-// Credentials that the instance keeps for this agent: fetched sealed, kept sealed, opened in the
-// token for a caller whom the gate has found to be allowed it.
+// Credentials that the instance holds for this agent: fetched and cached sealed, opened in the
+// token for a caller that the gate has authorized.
 
 #include <atomic>
 #include <functional>
@@ -32,10 +32,11 @@ class Credentials {
   void get(const std::string& name, wire::CredentialGetReply& reply);
   void list(wire::CredentialListReply& reply);
 
-  // Names of copies here whose envelopes do not say what they are for.
+  // Names of cached copies whose envelopes are not bound.
   std::vector<std::string> unbound() const;
 
-  // The instance says that these have changed: it is asked before their copies are given out.
+  // The instance reports a change of these credentials: the next get() fetches them before a cached
+  // copy is used.
   void changed(const std::vector<std::string>& names);
   // All of them are to be checked: a session begins, or they are sealed to another key now.
   void look_again() { look_ = true; }

@@ -59,7 +59,7 @@ void require(const EnrollmentRequest& wish) {
                 "its CA (43 characters)");
 }
 
-// An id that the instance knows with another key is a matter of identity (MISSION R14).
+// The instance has this id with another key: an identity conflict (MISSION R14).
 [[noreturn]] void refuse_id(const std::string& agent, const Error& error) {
   throw Error(
       Code::kIntegrity,
@@ -139,7 +139,7 @@ std::optional<LinkState> Enrollment::accept(const LinkState& pending, const Answ
   const auto auth = keys_.show(pending.auth_key);
   const std::string state = answer.text("state");
   if (state == "pending") {
-    // What a person will be asked to compare is ours.
+    // The fingerprint that an administrator compares must be the one of our key.
     if (answer.text("fingerprint") != auth.kid())
       throw Error(Code::kIntegrity, "the instance waits for the approval of another key, " +
                                         escape_controls(answer.text("fingerprint")));

@@ -20,19 +20,19 @@ struct EnrollmentRequest {
   bool replace = false;
 };
 
-// Not thread-safe. Trusts no one but who has the pinned CA key: the server's chain ends there, and
-// what it gives is verified before it is kept. Names and addresses decide nothing.
+// Not thread-safe. Trusts only the holder of the pinned CA key: the server's chain ends there, and
+// everything it sends is verified before it is stored. Names and addresses are not used for trust.
 class Enrollment {
  public:
   Enrollment(const LinkContext& around, OwnKeys& keys, TlsLibrary& library)
       : context_(around), keys_(keys), library_(library) {}
 
-  // Makes the keys where they are missing, asks, and proves the transport key. Returns what is to
-  // be kept: trusted, or pending. Throws Error: kUsage for a wish that cannot be, kPeer, the codes
-  // of TLS, kDenied (the token is not accepted), kIntegrity (the instance knows another key under
-  // this id, or it gave us what is not ours), token codes.
+  // Creates missing keys, sends the request, and proves the transport key. Returns the state to
+  // store: trusted, or pending. Throws Error: kUsage for an invalid request, kPeer, the codes of
+  // TLS, kDenied (the token is not accepted), kIntegrity (the instance has another key under this
+  // id, or its answer is not for us), token codes.
   LinkState begin(const EnrollmentRequest& wish);
-  // Asks whether a pending one was approved; nullopt: not yet. Throws as above; kDenied: rejected.
+  // Polls whether a pending one was approved; nullopt: not yet. Throws as above; kDenied: rejected.
   std::optional<LinkState> poll(const LinkState& pending);
 
  private:

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
-// How far the instance was, signed by it: kept, and said to it again. An instance that says less
-// than before was restored from a backup.
+// The instance's signed event number, stored and returned to it. An instance that sends a lower
+// number was restored from a backup.
 
 #include <cstdint>
 #include <string>
@@ -16,8 +16,9 @@ class Epoch {
  public:
   Epoch(const LinkContext& around, LinkStore& store) : context_(around), store_(store) {}
 
-  // The greatest that the instance has ever said stays; a smaller one is an alarm, once. What the
-  // pinned confirmation key has not signed for this instance is none, and told once.
+  // Stores the greatest number that the instance has sent; a lower one raises an alarm, once. A
+  // number that the pinned confirmation key has not signed for this instance is ignored, and logged
+  // once.
   void hear(const LinkState& state, const std::string& jws);
 
  private:

@@ -11,9 +11,9 @@
 
 namespace keyagent::link {
 
-// Thread-safe. A call blocks its caller and no one else: anyone who finishes in the token takes the
-// next request that waits there, so each call is handed to the gate by its own thread, and a
-// busy token cannot keep the link's threads.
+// Thread-safe. A call blocks only its caller: the thread that finishes in the token takes the next
+// request that waits there, so each call is handed to the gate by a separate thread, and a busy
+// token cannot keep the link's threads.
 class GateClient {
  public:
   using Ask =

@@ -55,7 +55,7 @@ std::string body_of(const tls::HttpResponse& response) {
 
 namespace {
 
-// At most a day: what is said beyond that is no lease.
+// Limits a lease to one day; a longer one is not plausible.
 std::chrono::milliseconds lease_of(const Answer& answer) {
   const double seconds = std::clamp(answer.seconds("lease_s"), 0.0, 86400.0);
   return std::chrono::milliseconds(static_cast<long>(seconds * 1000));

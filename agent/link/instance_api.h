@@ -23,7 +23,7 @@ struct CredentialInfo {
   std::string name, type;
   std::uint64_t version = 0;
   std::vector<std::string> kids;
-  bool bound = false;  // its envelopes say what they are for
+  bool bound = false;  // its envelopes are bound to their use
 };
 struct SealedCredential {
   std::string name, type, kid, envelope;
@@ -64,7 +64,7 @@ class InstanceApi {
   SealedCredential credential(const std::string& name, const std::string& kid);
   // nullopt: there is none for this handler now.
   std::optional<TakenTask> take_task(const std::string& handler);
-  // How long the lease is from here on. Throws Error{kKeyState} when it has gone.
+  // The lease time from now on. Throws Error{kKeyState} when the lease has expired.
   std::chrono::milliseconds start_task(const std::string& id, const std::string& lease);
   std::chrono::milliseconds keep_task(const std::string& id, const std::string& lease);
   void end_task(const std::string& id, const std::string& lease, const std::string& outcome,

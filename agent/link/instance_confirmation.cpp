@@ -18,7 +18,7 @@ PublicKeyInfo info_of(const keys::KeyRecord& key) {
   return {key.kid, key.name.text(), key.algorithm, key.purpose, key.envelope, key.spki};
 }
 
-// What may pass by itself, with an agent that is suspended for now among it.
+// Temporary failures, worth another attempt; a suspended agent is one.
 bool may_pass(Code code) {
   return retryable(code) || code == Code::kKeyState || code == Code::kInternal ||
          code == Code::kRefusedByPeer;

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
-// The instance must know a new key of the link before it is in effect, and say so signed before its
-// rekey is done.
+// Confirmation of a rekey by the instance: it must acknowledge the new key of the link before the
+// key is activated, and sign a confirmation before the rekey is done.
 
 #include "agent/keys/rekey_runner.h"
 #include "agent/link/instance_api.h"

@@ -21,7 +21,7 @@ constexpr std::uint64_t kUnanswered = 3;  // heartbeats, then the link is dead
 constexpr std::chrono::minutes kSkew{5};
 constexpr std::uint64_t kMaxLimitSeconds = 10ULL * 365 * 86400;
 
-// The instance has answered, and does not want us; or it is not who it must be to be believed.
+// The instance has answered with a refusal, or is not authenticated.
 bool is_refusal(Code code) {
   return code == Code::kRefusedByPeer || code == Code::kDenied || code == Code::kKeyState ||
          code == Code::kIntegrity;
@@ -78,7 +78,7 @@ const char* name_of(Phase phase) {
   return "unreachable";
 }
 
-// One WebSocket and what was said on it.
+// One WebSocket and its session state.
 struct InstanceConnection::Session {
   Session(std::shared_ptr<tls::Library> library, tls::ClientOptions options)
       : link(std::move(library), std::move(options), "/v1/link") {}
@@ -216,8 +216,8 @@ void InstanceConnection::attempt(const LinkState& state) {
   }
 }
 
-// The session was of a key that has a successor by now: the instance ends those. That is no
-// failure, and nobody waits for the next one.
+// The instance closes sessions of a superseded auth key. That is not a failure: reconnect without a
+// pause.
 bool InstanceConnection::is_superseded(const LinkState& state) {
   const std::string kid = std::exchange(session_kid_, {});
   try {
@@ -241,7 +241,7 @@ void InstanceConnection::failed(const LinkState& state, const Error& error) {
     report_.text = error.what();
     failures = ++report_.failures;
   }
-  // The same setback is said once, whatever times and addresses its text holds.
+  // Each setback is logged once; times and addresses in its text do not matter.
   const std::string news(code_name(error.code()));
   if (told_ != news) {
     keys::KeyEvent happening;
@@ -257,13 +257,14 @@ void InstanceConnection::failed(const LinkState& state, const Error& error) {
   }
   told_ = news;
   const auto patience = pause_after(failures, context_.timing);
-  // A key that the token has lost, or not shown yet, is looked for where no one is bothered.
+  // A key that the token has lost, or does not show yet: retry sooner, because that does not reach
+  // the instance.
   const bool own = error.code() == Code::kKeyLost;
   pause(pending ? context_.timing.poll : own ? std::min(patience, kOwnKey) : patience);
 }
 
 void InstanceConnection::session(const LinkState& state) {
-  // What it was last stays said until it is over.
+  // Keep the last failure until a connection succeeds.
   if (report().failures == 0) note(Phase::kConnecting);
   const auto auth = keys_.show(state.auth_key), transport = keys_.show(state.transport_key);
   require_in_force(auth);
@@ -303,8 +304,9 @@ void InstanceConnection::session(const LinkState& state) {
   serve(session);
 }
 
-// On the disk before it is said: what the instance has acknowledged without our hearing of it is
-// said again, and is not taken for a copy's. Where the disk refuses, the last value is said again.
+// Synced before it is sent: a value that the instance acknowledged, but whose acknowledgment was
+// lost, is sent again and does not look like a copy's. When the disk cannot be written, the last
+// value is sent again.
 std::string InstanceConnection::next_session() {
   const auto state = store_.get();
   if (!state || !state->next_session.empty()) return state ? state->next_session : std::string();
@@ -318,7 +320,8 @@ std::string InstanceConnection::next_session() {
   return fresh;
 }
 
-// The one word of the other side that makes a session: it names the key that it knows us by.
+// Sends "hello" and waits for "welcome", which names the auth key that the instance has for this
+// agent. The session is established only then.
 void InstanceConnection::welcome(Session& session, const LinkState& state) {
   Json hello{{"type", "hello"},
              {"version", context_.version},
@@ -358,7 +361,7 @@ void InstanceConnection::welcome(Session& session, const LinkState& state) {
   require("agent", state.agent);
   require("instance", state.instance);
   require("auth_kid", session.auth_kid);
-  // It may not have seen the end of a rekey yet, but it must be a key of ours.
+  // The instance may not know the end of a rekey yet, but it must name one of our keys.
   const std::string sealed_to = said.text("transport_kid");
   const auto ours = keys_.generations(state.transport_key);
   if (std::none_of(ours.begin(), ours.end(), [&](const auto& k) { return k.kid() == sealed_to; }))

@@ -26,13 +26,13 @@ struct UplinkReport {
   Code code = Code::kOk;  // of the last failure; kOk once connected
   std::string text;
   WallTime since{}, next_try{}, connected{}, last_heartbeat{};
-  std::optional<tls::Peer> peer;  // of the session that is there
+  std::optional<tls::Peer> peer;  // of the current session
   std::string auth_kid;           // that the instance has acknowledged
   int failures = 0;
 };
 
-// How long to wait after so many failures in a row: doubled with each, and between half and the
-// whole of that, so that a fleet does not come back in one second. Thread-safe.
+// The pause after this many consecutive failures: exponential, with a random part of one half, so
+// that the agents of a fleet do not reconnect at once. Thread-safe.
 std::chrono::milliseconds pause_after(int failures, const Timing& timing);
 
 // What others do on the link. Called on its thread; may throw Error, which ends the session.
@@ -49,8 +49,9 @@ struct UplinkHandlers {
                                             // then without `send`
 };
 
-// Thread-safe. "Connected" is said when the instance has named our auth key in its welcome, and
-// never before: in TLS 1.3 a client is done before the server has checked it (MISSION T6).
+// Thread-safe. The state is "connected" only after the instance has named our auth key in its
+// welcome: in TLS 1.3 a client completes the handshake before the server has verified it (MISSION
+// T6).
 class InstanceConnection {
  public:
   InstanceConnection(const LinkContext& around, LinkStore& store, OwnKeys& keys,

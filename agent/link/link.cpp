@@ -191,7 +191,7 @@ keys::Confirmation& Link::confirmation() {
   return impl_->confirmation;
 }
 
-// Again with the same wish it says what is there: for scripts that are run twice.
+// Idempotent, for scripts that run twice: the same request again reports the existing enrollment.
 void Link::enroll(const wire::EnrollRequest& request, wire::EnrollReply& reply) {
   const MutexLock lock(impl_->enrolling);
   const auto wish = wish_of(request, impl_->around.agent_id);
@@ -210,7 +210,7 @@ void Link::enroll(const wire::EnrollRequest& request, wire::EnrollReply& reply) 
   // Leases are the other side's: to another, or as another, they mean nothing.
   const bool others =
       known && (known->ca_fingerprint != fresh.ca_fingerprint || known->agent != fresh.agent);
-  // What the same instance once said of itself holds.
+  // The stored epoch of the same instance stays valid.
   if (known && known->ca_fingerprint == fresh.ca_fingerprint) fresh.epoch = known->epoch;
   impl_->store.put(std::move(fresh));
   if (!pending) impl_->contact.acknowledged();

@@ -39,7 +39,7 @@ class Link final : public gate::InstanceLink {
   void tasks(wire::TaskListReply& reply) const override;
   // Goes to the instance as an event, as soon as there is a link.
   void report(const keys::KeyEvent& alarm);
-  // What doctor says of it.
+  // Findings for `keyagent doctor`.
   std::vector<wire::Diagnosis> diagnose() const;
 
   keys::Confirmation& confirmation();

@@ -23,14 +23,14 @@ struct Timing {
   std::chrono::milliseconds poll{5000};                               // for an approval
   std::chrono::milliseconds connect{3000}, answer{4000};  // an ending agent waits for so much
   std::chrono::milliseconds welcome{10000};
-  std::chrono::milliseconds ask{30000};  // for tasks, when the instance says nothing of any
+  std::chrono::milliseconds ask{30000};  // for tasks, when the instance announces none
 };
 
 // The instance keeps the newest checkpoint of the audit log, as a text of checkpoint.json.
 struct AuditWitness {
-  // To be kept there; empty: only ask for what it has; nullopt: neither.
+  // The checkpoint to store there; empty: only query the stored one; nullopt: neither.
   std::function<std::optional<std::string>()> offer;
-  // What it has; nullopt: nothing. Not called by an instance that keeps none.
+  // Reports the stored one; nullopt: none. Not called by an instance that stores none.
   std::function<void(const std::optional<std::string>& checkpoint)> hear;
 };
 
@@ -44,10 +44,11 @@ struct LinkContext {
   AuditWitness audit;    // both or none
   Timing timing;
   TaskJournal::Limits tasks;
-  // Cached credentials are used for so long after the last contact; the instance may want less.
+  // How long cached credentials are used after the last contact; the instance may set a lower
+  // limit.
   std::chrono::milliseconds credential_max_age{std::chrono::hours(24 * 7)};
-  // Refuse credentials whose envelopes do not say what they are for; nullopt: as the enrollment
-  // says.
+  // Refuse credentials whose envelopes are not bound; nullopt: use the setting stored at
+  // enrollment.
   std::optional<bool> require_bound;
 };
 

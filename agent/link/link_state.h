@@ -19,8 +19,8 @@ struct LinkState {
   std::string url;             // of the enrollment: "https://host:8443"
   std::string ca_fingerprint;  // base64url of the SHA-256 of the CA's SubjectPublicKeyInfo: pinned
   std::string agent;           // our id there
-  std::string auth_key, transport_key;  // names of ours
-  // kPending: what the approval is waited for with. The challenge is sealed to the transport key.
+  std::string auth_key, transport_key;  // names of our keys
+  // kPending: what identifies the request. The challenge is sealed to the transport key.
   std::string enrollment, challenge;
   // kTrusted:
   std::string instance, agents_url;
@@ -38,12 +38,12 @@ struct LinkState {
   // contact.h: RFC 3339, and the instance's limit in milliseconds; empty: an earlier program's
   // file.
   std::string contact, seen, credential_limit;
-  // Envelopes of credentials must say what they are for. False: it was enrolled by a program of
-  // before that.
+  // Refuse credentials whose envelopes are not bound. False: enrolled by a version without
+  // bindings.
   bool require_bound = false;
-  // The value of the last session that the instance acknowledged, and the one that it is to
-  // acknowledge next: random. A copy of this folder continues from the same value, and the instance
-  // sees two that did.
+  // The value of the last session that the instance acknowledged, and the next one to be
+  // acknowledged: random. A copy of this folder continues from the same value, so the instance
+  // detects two agents.
   std::string session, next_session;
 
   bool operator==(const LinkState&) const = default;
@@ -57,14 +57,14 @@ LinkState parse_link_state(std::string_view text);
 // immutable snapshot.
 class LinkStore {
  public:
-  // A file that cannot be understood is no enrollment, and fault() says why.
+  // A file that cannot be parsed counts as not enrolled; fault() returns the reason.
   explicit LinkStore(const std::filesystem::path& folder);
 
   std::shared_ptr<const LinkState> get() const;  // null: not enrolled
   const std::string& fault() const { return fault_; }
   // On the disk when it returns. Throws Error{kConfiguration}, and nothing has changed.
   void put(LinkState state);
-  // Changes what is there; nothing when there is none.
+  // Changes the stored state; does nothing when not enrolled.
   void update(const std::function<void(LinkState&)>& change);
   void remove();
 

@@ -13,8 +13,8 @@
 
 namespace keyagent::link {
 
-// Used by the link's thread alone. The ledger is the record of what was done; the state file only
-// says which rekey an order became.
+// Used by the link's thread only. The ledger records the rekeys; the state file maps orders to
+// rekeys.
 class Orders {
  public:
   Orders(const LinkContext& around, LinkStore& store, OwnKeys& keys)
@@ -24,9 +24,9 @@ class Orders {
   // instance that orders in a loop is refused here, before the gate records anything; how many
   // orders may become a rekey is the ledger's to count (RELIABILITY 153).
   void take(const nlohmann::json& id, const std::string& key);
-  // Says what has changed since the last look; continues with orders that could not begin yet.
+  // Reports changes since the last call; retries orders that could not begin yet.
   void look(const UplinkHandlers::Send& send);
-  // A new session knows nothing of what was said before.
+  // Reports all orders again, because a new session has no earlier reports.
   void repeat();
 
  private:

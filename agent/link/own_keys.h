@@ -11,7 +11,8 @@
 
 namespace keyagent::link {
 
-// What the gate says of a key. Throws Error{kInternal} for one that this build does not know.
+// A key as the gate describes it. Throws Error{kInternal} for a key type that this build does not
+// know.
 PublicKeyInfo info_of(const wire::Key& key);
 
 // Thread-safe, as GateClient is. All throw what the gate refuses with.

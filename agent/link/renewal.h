@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
-// When a certificate is to be renewed, and when someone must be told that it was not. Pure.
+// When a certificate is to be renewed, and when to warn that it was not. Pure.
 
 #include <optional>
 #include <string>
@@ -9,8 +9,8 @@
 
 namespace keyagent::link {
 
-// Two thirds of its life, less up to a twentieth that is drawn once from its key, so that a fleet
-// does not renew in one night (MISSION T8).
+// After two thirds of the certificate's life, less up to a twentieth derived from its key, so that
+// a fleet does not renew in one night (MISSION T8).
 WallTime renew_at(const Leaf& leaf, const std::string& kid);
 
 // The smallest of 30, 14, 7, 1 and 0 days that the rest of its life has come below; nullopt: more

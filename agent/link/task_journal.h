@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
-// What this host knows of the tasks that it took. An outcome outlives the agent, its host and any
-// absence of the instance; and a task that comes again is known by its outcome.
+// The journal of tasks that this host took. An outcome survives the agent, its host and any absence
+// of the instance; and a task that is delivered again is recognized by its outcome.
 
 #include <chrono>
 #include <cstdint>
@@ -45,7 +45,7 @@ std::string to_text(const TaskEntry& entry);
 TaskEntry parse_task_entry(std::string_view text);
 
 // `tasks/ID.json` in the agent's state folder (0600), each replaced as a whole: a crash leaves the
-// entry before or after, and a file that is neither is set aside and told. Thread-safe.
+// entry before or after, and a corrupt file is set aside and reported. Thread-safe.
 class TaskJournal {
  public:
   struct Limits {
@@ -53,7 +53,7 @@ class TaskJournal {
     std::size_t started = 1000;                // the oldest beyond them are forgotten
     std::size_t answered = 10000;              // that the instance has accepted or refused
     std::uintmax_t answered_bytes = 64 << 20;  // of their files
-    std::chrono::milliseconds kept{std::chrono::hours(24)};  // these, and those no one ended
+    std::chrono::milliseconds kept{std::chrono::hours(24)};  // these, and tasks that never ended
   };
   TaskJournal(std::filesystem::path folder, const Clock& clock, Limits limits);
 

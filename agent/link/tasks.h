@@ -12,8 +12,8 @@
 
 namespace keyagent::link {
 
-// Thread-safe. A lease counts from before the request that brought it was sent, on the steady
-// clock: the instance gives a task to no one else before it is over here.
+// Thread-safe. A lease counts from before its request was sent, on the steady clock, so it ends
+// here before the instance gives the task to another agent.
 class Tasks {
  public:
   static constexpr std::size_t kMaxResult = 64 << 10;
@@ -21,17 +21,18 @@ class Tasks {
   Tasks(const LinkContext& around, LinkStore& store, OwnKeys& keys, TlsLibrary& library,
         const InstanceConnection& uplink);
 
-  // For gate::InstanceLink. Throw Error: kKeyState (not trusted; the lease has gone), kDenied
-  // (another user's task), kBusy (others ask the instance; too many outcomes wait), kPeer (it is
-  // away). take() leaves the reply empty when there is no task, and while the instance is away.
+  // For gate::InstanceLink. Throw Error: kKeyState (not trusted; the lease has expired), kDenied
+  // (another user's task), kBusy (the connection is in use; too many outcomes wait), kPeer (it is
+  // unreachable). take() leaves the reply empty when there is no task, and while the instance is
+  // unreachable.
   void take(std::uint32_t uid, const wire::TaskTakeRequest& request, wire::TaskTakeReply& reply);
-  // The name of the credential of a started task, for whoever shows its grant. Error{kDenied}: it
-  // has none.
+  // The name of the credential of a started task, for the caller that presents its grant.
+  // Error{kDenied}: it has none.
   std::string credential_of(std::uint32_t uid, const wire::TaskCredentialRequest& request) const;
-  // Does a handler run as this uid, as far as leases say?
+  // Whether a handler runs as this uid, according to the leases.
   bool runs_tasks(std::uint32_t uid) const;
   void keep(std::uint32_t uid, const wire::TaskKeepRequest& request, wire::TaskKeepReply& reply);
-  // On the disk when it returns. The same said again changes nothing.
+  // Synced before it returns. Idempotent.
   void end(std::uint32_t uid, const wire::TaskEndRequest& request);
   void list(wire::TaskListReply& reply) const;
   std::size_t running() const { return journal_.started(); }

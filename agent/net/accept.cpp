@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Connections come: who gets a place, and whose place a newcomer takes.
+// Accepts connections: limits their number, and closes idle ones in favor of new ones.
 
 #include <poll.h>
 #include <sys/epoll.h>
@@ -23,9 +23,9 @@ using Now = std::chrono::steady_clock;
 
 namespace {
 
-// A uid with fewer connections may have one of the places that are kept.
+// A uid with fewer connections than this may use the reserved places.
 constexpr std::size_t kFew = 8;
-// Of Limits::connections one in so many is kept.
+// One place in this many of Limits::connections is reserved.
 constexpr std::size_t kKeptPart = 8;
 // Beyond Limits::connections, for root and the agent's own user.
 constexpr std::size_t kEmergency = 16;

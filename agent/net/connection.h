@@ -56,7 +56,7 @@ class Connection : public std::enable_shared_from_this<Connection> {
   // The reading claim: one thread at a time reads. A claim that fails is remembered, so that the
   // holder checks again.
   bool claim() { return claims_.fetch_add(1) == 0; }
-  // Gives the claim back; false when someone wanted it meanwhile: then it is still held and the
+  // Releases the claim; false when more data arrived meanwhile: then it is still held and the
   // socket must be read again.
   bool release();
 
@@ -103,8 +103,8 @@ class Connection : public std::enable_shared_from_this<Connection> {
   wire::FrameReader partial;
   bool drained = false;
 
-  // Read by the sweep: since when a frame is incomplete, and when the peer was last heard. Zero:
-  // not so.
+  // Read by the sweep: since when a frame is incomplete, and when the peer last sent data. Zero:
+  // not set.
   std::atomic<Time> frame_since{Time{}};
   std::atomic<Time> unread_since{Time{}};
   std::atomic<Time> last_heard;

@@ -73,8 +73,8 @@ Fd unix_socket(const fs::path& path) {
   return fd;
 }
 
-// A socket no one answers on is what a killed agent leaves behind; one that answers is another
-// agent.
+// A socket that does not answer was left by a killed agent and is removed; one that answers belongs
+// to another agent.
 void remove_stale(const fs::path& path, const sockaddr_un& address) {
   struct stat found {};
   if (::lstat(path.c_str(), &found) != 0) {

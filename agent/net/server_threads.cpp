@@ -137,7 +137,7 @@ bool UnixServer::Impl::keep(const Held& connection, wire::FrameReader& reader) {
   connection->keep(reader);
   const std::size_t limit = unfinished_per_uid_;
   if (connection->load->unfinished <= limit) return true;
-  // Before the close: a peer that sees the close may use the memory again.
+  // Before the close, so that the memory is counted as free when the peer sees the close.
   connection->keep_nothing();
   violated(connection,
            Error(Code::kBusy, "more bytes of unfinished requests than a user may have (" +
@@ -147,8 +147,8 @@ bool UnixServer::Impl::keep(const Held& connection, wire::FrameReader& reader) {
   return false;
 }
 
-// Keeps what is incomplete with the connection and releases the claim; false when more has arrived
-// and the claim is still held. A closed connection keeps it for ever.
+// Stores an incomplete frame with the connection and releases the claim; false when more has
+// arrived and the claim is still held. The claim on a closed connection is never released.
 bool UnixServer::Impl::put_away(const Held& connection, wire::FrameReader& reader) {
   connection->drained = false;
   if (reader.pending() == 0) {

@@ -18,8 +18,8 @@
 
 namespace keyagent::net {
 
-// The answer to one frame: given exactly once, by whoever comes first (the handling thread, or the
-// deadline). Copyable handle, thread-safe; answers after the first, or to a closed connection, are
+// The answer to one frame, given exactly once: by the handling thread or at the deadline, whichever
+// is first. Copyable handle, thread-safe; later answers, or answers to a closed connection, are
 // dropped and wiped.
 class Responder {
  public:
@@ -57,7 +57,8 @@ struct Limits {
   std::size_t unfinished_per_uid = 16 << 20;
   std::chrono::milliseconds frame_timeout{10000};
   std::chrono::milliseconds idle_timeout{0};  // 0: never
-  // Without descriptors for newcomers, connections that are idle for longer are closed.
+  // When no descriptors are left for new connections, connections idle for longer than this are
+  // closed.
   std::chrono::milliseconds scarce_idle{10000};
 };
 
@@ -65,11 +66,11 @@ struct Stats {
   std::size_t connections = 0;
   std::uint64_t accepted = 0, refused = 0, frames = 0, timeouts = 0;
   std::size_t unfinished = 0;   // bytes, of the uid that has the most (Limits::unfinished_per_uid)
-  std::uint64_t displaced = 0;  // idle connections that were closed for newcomers
+  std::uint64_t displaced = 0;  // idle connections closed in favor of new ones
 };
 
-// Thrown by a FrameHandler for a frame that is not of its protocol: the peer is told so and
-// disconnected.
+// Thrown by a FrameHandler for a frame that violates its protocol: the peer receives the error and
+// is disconnected.
 class ProtocolViolation : public Error {
  public:
   explicit ProtocolViolation(const std::string& text) : Error(Code::kUsage, text) {}
@@ -80,12 +81,13 @@ class ProtocolViolation : public Error {
 using FrameHandler =
     std::function<void(const policy::Principal& peer, ByteView frame, Responder responder)>;
 
-// Does this frame hold back the answers to later frames of its connection until it is answered
-// itself? For requests whose failures are answered at set times: what comes after such an answer
-// must not tell when the failure happened (RELIABILITY 104). Later frames are handled meanwhile.
+// Whether later responses on the connection are held back until this frame is answered. For
+// requests whose failures are answered at fixed times: a later response must not reveal when the
+// failure happened (RELIABILITY 104). Later frames are still processed.
 using HoldsLater = std::function<bool(ByteView frame)>;
 
-// What a connection is told that is closed for a fault, as the body of one frame; empty: nothing.
+// The last message to a connection that is closed for a fault, as the body of one frame; empty:
+// none.
 using Farewell = std::function<SecretBytes(const Error& fault)>;
 // For peers that speak keyagent.proto: a Response with id 0 (PROTOCOL.md).
 SecretBytes protocol_farewell(const Error& fault);
@@ -121,7 +123,7 @@ class UnixServer {
 Fd listen_unix(const std::filesystem::path& path, unsigned mode, const std::string& group);
 
 // The principal of a connected socket: SO_PEERCRED, SO_PEERGROUPS. Throws Error{kDenied} when the
-// kernel does not say.
+// kernel does not report it.
 policy::Principal peer_of(int fd);
 
 }  // namespace keyagent::net

@@ -23,8 +23,8 @@ class Backend {
   virtual std::vector<Bytes> certificates(const Kid&) { return {}; }
   // As KeyOps::sign(): a digest, or for EdDSA the message.
   virtual Bytes sign(const Kid& kid, SignatureAlgorithm algorithm, ByteView input) = 0;
-  // Signs what has these bytes as a whole. The only way for `auth` keys: the agent looks whether it
-  // is a TLS handshake or a certification request (agent/pki/to_be_signed.h).
+  // Signs the whole message. Required for `auth` keys: the agent signs only TLS handshakes and
+  // certification requests with them (agent/pki/to_be_signed.h).
   virtual Bytes sign_message(const Kid& kid, SignatureAlgorithm algorithm, ByteView message) = 0;
   // As KeyOps::decrypt() and KeyOps::agree(). A backend whose keys only sign has none.
   virtual std::optional<SecretBytes> decrypt(const Kid& kid, OaepHash, ByteView) {

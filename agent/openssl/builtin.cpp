@@ -10,12 +10,12 @@
 namespace keyagent::openssl {
 namespace {
 
-// OpenSSL's entry point has no argument of ours, but it is called in the thread that loads.
+// OpenSSL's entry point takes no user argument, but it is called in the loading thread.
 thread_local std::shared_ptr<Backend> loading;
 
 int start(const OSSL_CORE_HANDLE* handle, const OSSL_DISPATCH* in, const OSSL_DISPATCH** out,
           void** context) {
-  if (!loading) return 0;  // someone else's OSSL_PROVIDER_load of this name
+  if (!loading) return 0;  // another caller's OSSL_PROVIDER_load of this name
   return start_provider(handle, in, out, context, [](const ProviderOptions&) { return loading; });
 }
 

@@ -33,7 +33,7 @@ std::optional<Type> type_of(KeyAlgorithm algorithm);
 // "RSA" "EC" "ED25519"
 const char* name_of(Type type);
 
-// Throws Error{kPeer} for a SubjectPublicKeyInfo that is none.
+// Throws Error{kPeer} for an invalid SubjectPublicKeyInfo.
 Key make_key(const PublicKeyInfo& info, std::shared_ptr<Backend> backend);
 
 }  // namespace keyagent::openssl

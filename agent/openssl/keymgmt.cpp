@@ -165,8 +165,8 @@ const OSSL_PARAM* gettable_params(void*) {
   return type == Type::kRsa ? kRsa : type == Type::kEc ? kEc : kEd;
 }
 
-// The public half goes to whoever asks for it alone. A key with a private half must not look like a
-// public key to a provider that is asked to sign: then OpenSSL comes to ours.
+// Exports the public half only when it is requested alone. A key with a private half must not look
+// like a public key to another provider: OpenSSL then selects this one for signing.
 int export_key(void* data, int selection, OSSL_CALLBACK* callback, void* argument) {
   const Key& key = static_cast<Handle*>(data)->key;
   if ((selection & OSSL_KEYMGMT_SELECT_PRIVATE_KEY) != 0) return 0;
@@ -197,7 +197,7 @@ Bytes number_of(const OSSL_PARAM* param) {
   return value;
 }
 
-// A public key to compare ours with: that is what X509_check_private_key() does.
+// Imports a public key for comparison with ours, as X509_check_private_key() does.
 int import_key(void* data, int selection, const OSSL_PARAM params[]) {
   Key& key = static_cast<Handle*>(data)->key;
   if ((selection & OSSL_KEYMGMT_SELECT_PRIVATE_KEY) != 0 &&

@@ -17,9 +17,9 @@ struct Reference {
   std::string type;  // "private", "cert", …: what of the key is meant; empty: all of it
 };
 
-// `keyagent:NAME`, or an RFC 7512 URI with `object` or `id`. Its `token` and the like are not
-// compared: the socket says which agent, and so which token. nullopt: another scheme. Throws
-// Error{kUsage} for one of ours that names no key.
+// `keyagent:NAME`, or an RFC 7512 URI with `object` or `id`. Its `token` and similar attributes are
+// not compared: the socket selects the agent, and so the token. nullopt: another scheme. Throws
+// Error{kUsage} for one of these schemes without a key.
 std::optional<Reference> parse_reference(std::string_view uri);
 
 // The URI that stands for a key by its name: after a rekey it means the new key.

@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Signatures: provider-signature(7) for RSA (PKCS#1 v1.5 and PSS), ECDSA and EdDSA. Verification
-// with a public key stays with the default provider; ours verifies where a program names the
-// agent's key itself.
+// Signatures: provider-signature(7) for RSA (PKCS#1 v1.5 and PSS), ECDSA and EdDSA. The default
+// provider verifies with public keys; this one verifies when a program uses the agent's key object.
 
 #include <botan/hash.h>
 #include <openssl/core_names.h>
@@ -158,7 +157,7 @@ int sign(void* data, unsigned char* out, std::size_t* size, std::size_t room,
 // --- a message, hashed here
 // -------------------------------------------------------------------------------------------------
 
-// An auth key signs what the agent can recognize, and Ed25519 knows no digest.
+// An auth key needs the whole message for the agent's check, and Ed25519 takes no digest.
 bool is_sent_whole(const Key& key) {
   return key.type == Type::kEd25519 || key.info->purpose == Purpose::kAuth;
 }

@@ -18,8 +18,8 @@ namespace {
 
 constexpr std::size_t kLongestPem = 64 * 1024;
 
-// OpenSSL takes the key out of the reference by the keymgmt's load(), or leaves it: then it is ours
-// to free.
+// OpenSSL takes the key out of the reference through the keymgmt's load(); otherwise it is freed
+// here.
 int give(std::unique_ptr<Handle> handle, OSSL_CALLBACK* callback, void* argument) {
   Handle* reference = handle.release();
   int type = OSSL_OBJECT_PKEY;
@@ -66,7 +66,7 @@ struct Loader {
   int load(OSSL_CALLBACK* callback, void* argument);
 };
 
-// After a failure there is nothing more, so that no one asks forever.
+// Ends the listing after a failure, so that callers do not retry forever.
 int Loader::load(OSSL_CALLBACK* callback, void* argument) {
   ended = true;
   if (wants_key() && !key_given) {
@@ -141,7 +141,7 @@ void* fresh_decoder(void* provider) {
 }
 void release_decoder(void*) {}
 
-// 0 with an empty text: nothing could be read, which is no error of ours.
+// Returns an empty text when nothing could be read; that is not an error of this provider.
 std::string read_all(const Core& core, OSSL_CORE_BIO* in) {
   std::string text;
   std::array<char, 4096> block;
@@ -160,7 +160,7 @@ int decode_pem(void* provider, OSSL_CORE_BIO* in, int, OSSL_CALLBACK* callback, 
                OSSL_PASSPHRASE_CALLBACK*, void*) {
   const auto* context = static_cast<const Context*>(provider);
   const auto uri = uri_in_pem(read_all(context->core(), in));
-  if (!uri) return 1;  // someone else's file
+  if (!uri) return 1;  // not a file of this provider
   Bytes der = reference_der(*uri);
   OSSL_PARAM params[] = {
       OSSL_PARAM_construct_utf8_string(OSSL_OBJECT_PARAM_DATA_STRUCTURE,

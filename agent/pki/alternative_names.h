@@ -18,8 +18,8 @@ using GeneralNames = Owned<GENERAL_NAMES, GENERAL_NAMES_free>;
 
 // Of "DNS:www.example.org", "DNS:*.example.org", "IP:192.0.2.1", "email:ops@example.org",
 // "URI:spiffe://example.org/web". Each text becomes exactly one name, byte by byte, or is refused:
-// Error{kUsage} that quotes it (controls escaped) and says what its form is. Letters beyond ASCII
-// are for the caller to encode: A-labels (xn--) in host names, %XX in URIs.
+// Error{kUsage} that quotes it (controls escaped) and describes the expected form. The caller
+// encodes letters beyond ASCII: A-labels (xn--) in host names, %XX in URIs.
 GeneralNames general_names(const std::vector<std::string>& names);
 
 }  // namespace keyagent::pki

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
-// What people call a certificate file: certificates in PEM, DER or PKCS#7, and what one says.
+// Reads certificate files: certificates in PEM, DER or PKCS#7, and the fields of one.
 
 #include <cstdint>
 #include <string>
@@ -39,11 +39,11 @@ inline constexpr std::size_t kMaxCertificateFile = 96 * 1024;
 inline constexpr std::size_t kMaxAuthorities = 2048;
 inline constexpr std::size_t kMaxTrustBundle = 8 * 1024 * 1024;
 
-// Every certificate once, in DER and in the order of the file. The one reader of such files: takes
-// PEM (base/pem.h) with the labels CERTIFICATE, X509 CERTIFICATE, TRUSTED CERTIFICATE, PKCS7,
-// PKCS #7 SIGNED DATA and CMS, a CERTIFICATE block that holds PKCS#7, DER (one after the other) and
-// PKCS#7 in DER. Throws ChainError{kUnreadable} that says what the file is instead: nothing, a
-// private key, a request, PKCS#12, UTF-16, or more than the two limits.
+// Every certificate once, in DER and in the order of the file. The only reader of such files: takes
+// PEM (base/pem.h) with the labels CERTIFICATE, X509 CERTIFICATE, TRUSTED CERTIFICATE, PKCS7, PKCS
+// #7 SIGNED DATA and CMS, a CERTIFICATE block that holds PKCS#7, DER (one after the other) and
+// PKCS#7 in DER. Throws ChainError{kUnreadable} for anything else and names what the file holds:
+// nothing, a private key, a request, PKCS#12, UTF-16, or more than the two limits.
 std::vector<Bytes> read_certificates(ByteView file);
 // The same with the limits of a trust bundle.
 std::vector<Bytes> read_authorities(ByteView file);

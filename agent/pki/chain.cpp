@@ -239,8 +239,8 @@ std::vector<X509*> Maker::order(X509* leaf) const {
   return chain;
 }
 
-// With anchors OpenSSL finds the way, for a cross-signed authority too; without, the way is ours
-// and OpenSSL says whether one may go it.
+// With anchors, OpenSSL builds the path, also through cross-signed authorities. Without, this class
+// orders the chain and OpenSSL only verifies it.
 std::vector<X509*> Maker::verify(X509* leaf) const {
   std::vector<X509*> below, trusted;
   if (anchors_.empty()) {

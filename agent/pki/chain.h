@@ -13,8 +13,8 @@ namespace keyagent::pki {
 struct ChainRules {
   Bytes spki;                  // of the key that it must be for
   std::string key;             // its name, for the texts
-  bool tls = false;            // an auth key's: a TLS server or client, which it must say
-  std::string host;            // not empty: a DNS name or an address that it must be for
+  bool tls = false;            // of an auth key: must allow TLS server or client
+  std::string host;            // not empty: must be valid for this DNS name or address
   std::vector<Bytes> anchors;  // not empty: it must verify up to one of these
   WallTime now{};
 };

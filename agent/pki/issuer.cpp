@@ -113,8 +113,8 @@ void sign(X509* certificate, const RequestSigner& signer) {
   put_signature(signature, signer.sign(encoded<i2d_re_X509_tbs>(certificate)));
 }
 
-// OpenSSL lets no one but X509_CRL_sign() write the inner algorithm of a CRL: a key that is thrown
-// away signs it first.
+// OpenSSL sets the inner algorithm of a CRL only in X509_CRL_sign(): sign it with a temporary key
+// first.
 void sign(X509_CRL* crl, const RequestSigner& signer) {
   const auto algorithm = algorithm_of(signer);
   const ASN1_OBJECT* object = nullptr;

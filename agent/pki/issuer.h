@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
-// X.509 v3 certificates and CRLs (RFC 5280) made with a key that someone else signs with: the CA
-// of an instance, whose key is in a token.
+// X.509 v3 certificates and CRLs (RFC 5280) made with an external signer: the CA of an instance,
+// whose key is in a token.
 
 #include <chrono>
 #include <optional>

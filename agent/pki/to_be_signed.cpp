@@ -122,7 +122,7 @@ bool is_handshake(ToBeSigned kind) {
 std::optional<ToBeSigned> recognise(ByteView message, ByteView spki) {
   if (is_tls13(message)) return ToBeSigned::kTls13CertificateVerify;
   const bool request = is_request(message, spki);
-  ERR_clear_error();  // of what was no request
+  ERR_clear_error();  // left by the attempt to parse a request
   if (request) return ToBeSigned::kCertificationRequest;
   if (is_tls12_server(message)) return ToBeSigned::kTls12ServerKeyExchange;
   if (is_tls12_client(message)) return ToBeSigned::kTls12CertificateVerify;

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
-// What an auth key may sign. A digest says nothing about what it is the digest of, so an auth key
-// is given the whole message, and the agent signs it only when it can be nothing else but a TLS
-// handshake or a certification request for this key (RELIABILITY 98). Pure.
+// What an auth key may sign. The meaning of a digest cannot be checked, so an auth key takes the
+// whole message, and the agent signs it only when it can only be a TLS handshake or a certification
+// request for this key (RELIABILITY 98). Pure.
 
 #include <optional>
 #include <string_view>

@@ -36,7 +36,7 @@ bool contains(const List& list, const Value& value) {
 }
 
 bool matches_who(const Rule& rule, const Principal& principal) {
-  // A rule about users of this host says nothing about a peer over TLS, whatever its name.
+  // Rules about local users never match a peer over TLS, whatever its name.
   if (principal.voucher != Principal::Voucher::kKernel) return false;
   if (rule.anyone || contains(rule.uids, principal.uid) || contains(rule.gids, principal.gid))
     return true;
@@ -45,7 +45,7 @@ bool matches_who(const Rule& rule, const Principal& principal) {
 }
 
 bool matches_key(const Rule& rule, const Query& query) {
-  // Actions without a key (status, audit) match a rule whatever keys it names.
+  // Actions without a key (status, audit) match any rule, regardless of its keys.
   if (query.key.empty() && query.purpose.empty()) return true;
   const bool named = std::any_of(rule.keys.begin(), rule.keys.end(), [&](const auto& pattern) {
     return matches_name(pattern, query.key);
@@ -53,11 +53,11 @@ bool matches_key(const Rule& rule, const Query& query) {
   return named && (rule.purposes.empty() || contains(rule.purposes, query.purpose));
 }
 
-// The one place that says whom keys may go to: default deny there too (MISSION X6).
+// Decides which peers keys may be exported to or imported from; the default is deny (MISSION X6).
 bool matches_peer(const Rule& rule, const Query& query) {
   const bool travels = query.action == Action::kExport || query.action == Action::kImport;
   if (!travels || rule.peers.empty()) return true;
-  // An offer is for no one in particular: anyone who may import from some may make it.
+  // An offer has no peer yet: allow it if a rule allows imports from any peer.
   if (query.action == Action::kImport && query.peer.empty()) return rule.allow;
   return contains(rule.peers, query.peer);
 }

@@ -13,8 +13,8 @@
 
 namespace keyagent::policy {
 
-// Who asks, and who attests it (habit 23). A uid over a socket and a name over TLS can never be
-// the same principal.
+// The authenticated caller, and how it was authenticated (habit 23). A uid over a socket and a name
+// over TLS are never the same principal.
 struct Principal {
   enum class Voucher { kKernel, kTls, kInternal };
   Voucher voucher = Voucher::kKernel;
@@ -67,8 +67,8 @@ struct Rule {
   std::vector<std::uint32_t> uids;
   std::vector<std::uint32_t> gids;
   bool anyone = false;  // `who: anyone`
-  // Identities (kids) that keys may go to or come from; any where it is empty, which no allowed
-  // export is. Says nothing of other actions.
+  // Identities (kids) that keys may go to or come from; empty: any, which a rule that allows export
+  // cannot have. Ignored for other actions.
   std::vector<std::string> peers;
   // Of work: patterns on the names of credentials that tasks of these handlers may have; none where
   // it is empty. Of a deny: only tasks with such a credential.
@@ -85,7 +85,7 @@ struct Query {
   std::string key;              // name; empty for actions without a key
   std::string purpose;          // of the key, or empty
   std::string peer = {};        // kid of the other side's identity, for export and import; or empty
-  std::string credential = {};  // for work: that the task is to have; empty: none is asked for
+  std::string credential = {};  // for work: the credential that the task requests; empty: none
 };
 
 struct Decision {

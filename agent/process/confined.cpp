@@ -22,7 +22,7 @@
 namespace keyagent::process {
 namespace {
 
-// Where the child keeps its way to say what went wrong; closed by its exec.
+// The child's descriptor of the pipe that reports its errors; closed by its exec.
 constexpr int kReport = 4;
 constexpr int kAside = 16;  // beyond all that it is given
 
@@ -125,8 +125,8 @@ Pipe make_pipe() {
   return {Fd(ends[0]), Fd(ends[1])};
 }
 
-// fork, because posix_spawn knows neither limits nor users; not for a process with a module in it
-// (RELIABILITY 36: its atfork handlers would run).
+// fork, because posix_spawn supports neither limits nor users; not for a process with a PKCS#11
+// module (RELIABILITY 36: its atfork handlers would run).
 pid_t spawn_confined(const Confined& what) {
   require_trusted(what.program);
   Pipe report = make_pipe();

@@ -24,11 +24,11 @@ User user_of(const std::string& name);
 
 struct Confined {
   std::filesystem::path program;         // absolute; it gets no arguments
-  std::vector<std::string> environment;  // "NAME=value": nothing else of ours goes over
-  // What its descriptors 0, 1, 2 and 3 are; it has no other. `extra` < 0: no 3 either.
+  std::vector<std::string> environment;  // "NAME=value": nothing else is inherited
+  // Its descriptors 0, 1, 2 and 3; it has no other. `extra` < 0: no 3 either.
   int input = -1, output = -1, error = -1, extra = -1;
   std::optional<User> user;  // REQUIRES: this process may become it
-  std::uint64_t memory = 0;  // of its address space, in bytes; 0: no limit of its own
+  std::uint64_t memory = 0;  // limit of the address space in bytes; 0: inherited
 };
 
 // A pipe of two descriptors that no program inherits. Throws Error{kInternal}.
@@ -37,10 +37,10 @@ struct Pipe {
 };
 Pipe make_pipe();
 
-// Starts it in a session and process group of its own whose number is returned: to be waited for by
-// the caller. It is killed when the calling *thread* ends, gains no privileges, dumps no core, and
-// makes files for itself only. Thread-safe. Throws Error{kPeer} when it cannot be run; then nothing
-// of it has run.
+// Starts it in a new session and process group, whose number is returned; the caller waits for it.
+// It is killed when the calling *thread* ends, gains no privileges, dumps no core, and runs with
+// umask 077. Thread-safe. Throws Error{kPeer} when it cannot be started; then no code of it has
+// run.
 pid_t spawn_confined(const Confined& what);
 
 }  // namespace keyagent::process

@@ -22,7 +22,7 @@
 namespace keyagent::process {
 namespace {
 
-// The service manager's, and what text is shown in. Modules get what their profile says.
+// Variables of the service manager, and of the locale. Modules get what their profile sets.
 constexpr std::string_view kKept[] = {"CREDENTIALS_DIRECTORY",
                                       "RUNTIME_DIRECTORY",
                                       "LISTEN_PID",
@@ -98,8 +98,8 @@ void harden_process(char** argv, char** environment) {
   const int passed = ::sd_listen_fds(0);
   ::close_range(static_cast<unsigned>(SD_LISTEN_FDS_START + (passed > 0 ? passed : 0)), ~0U, 0);
   lock_memory();
-  // A system-wide openssl.cnf may name providers, ours among them: the module's OpenSSL is this
-  // one.
+  // A system-wide openssl.cnf may load providers, this one among them, and the module uses the same
+  // OpenSSL.
   ::OPENSSL_init_crypto(OPENSSL_INIT_NO_LOAD_CONFIG, nullptr);
 }
 

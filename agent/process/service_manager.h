@@ -16,7 +16,7 @@ void notify_ready(const std::string& status);
 void notify_status(const std::string& status);
 void notify_reloading();
 void notify_stopping();
-// How often the watchdog wants to hear from us; nullopt where there is none.
+// The interval of the watchdog; nullopt: there is none.
 std::optional<std::chrono::microseconds> watchdog_interval();
 void notify_alive();
 

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// keyagent.so: the provider that other programs load. It knows a socket; no PIN, no PKCS#11.
+// keyagent.so: the provider that other programs load. It uses the agent's socket, and has no PIN
+// and no PKCS#11.
 
 #include "agent/client/client.h"
 #include "agent/openssl/provider.h"

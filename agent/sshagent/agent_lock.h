@@ -11,10 +11,10 @@
 
 namespace keyagent::sshagent {
 
-// One lock a uid, in memory only: a restart unlocks. Of a passphrase only a salted scrypt hash is
-// kept, as long as the lock holds. Thread-safe; the hash (16 MiB, some 50 ms, which is what a wrong
-// guess costs) is made outside the mutex, one at a time for a uid: no one keeps every thread busy.
-// lock() and unlock() throw Error{kBusy} then.
+// One lock per uid, in memory only: a restart unlocks. Only a salted scrypt hash of the passphrase
+// is kept, while the lock holds. Thread-safe; the hash (16 MiB, about 50 ms, the cost of a wrong
+// guess) is computed outside of the mutex, one at a time per uid, so that one user cannot occupy
+// all threads. lock() and unlock() throw Error{kBusy} then.
 class AgentLock {
  public:
   bool locked(std::uint32_t uid) const;

@@ -9,13 +9,13 @@
 
 namespace keyagent::sshagent {
 
-// What a person would want to know; none of it is secret.
+// What the confirmation program shows; none of it is secret.
 struct Question {
   policy::Principal principal;
   std::string key, kid;
   std::string fingerprint;  // as `ssh-keygen -l` shows it: "SHA256:…"
-  // The host key's, where the data belong to the session that the connection is bound to; else
-  // empty: no one has vouched for a destination.
+  // The host key's, when the data belong to the session that the connection is bound to; else
+  // empty: the destination is not authenticated.
   std::string destination;
   bool forwarded = false;
 };

@@ -10,8 +10,8 @@
 
 namespace keyagent::sshagent {
 
-// Goes on with the gate's answer. One that the gate forgets is a failure; `denied` is given to who
-// is refused.
+// Continues with the gate's response. A request that the gate drops is answered with a failure, a
+// denied one with `denied`.
 class Continued final : public gate::Reply {
  public:
   using Then = std::function<void(const wire::Response&)>;

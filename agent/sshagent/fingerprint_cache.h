@@ -11,8 +11,9 @@
 
 namespace keyagent::sshagent {
 
-// To read a key blob and make its thumbprint takes longer than to sign with P-256. Thread-safe;
-// holds keys that the gate has shown to someone, so that no one fills it with others.
+// Parsing a key blob and computing its thumbprint takes longer than signing with P-256.
+// Thread-safe; holds only keys that the gate has shown to a caller, so that callers cannot fill it
+// with others.
 class FingerprintCache {
  public:
   std::optional<std::string> kid(ByteView blob) const {

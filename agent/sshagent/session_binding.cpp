@@ -20,7 +20,7 @@ constexpr std::size_t kMaxSessionId = 128;  // a digest: at most 64 bytes today
 }  // namespace
 
 void SessionBindings::bind(ByteView message) {
-  // A message whose end cannot be read says nothing good of its sender.
+  // Treat a truncated message as forwarding: the sender is not trusted.
   struct Believe {
     bool& forwarded;
     bool forwarding = true;

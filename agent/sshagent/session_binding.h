@@ -9,18 +9,18 @@
 
 namespace keyagent::sshagent {
 
-// What one connection has said of itself. Not thread-safe: one request of a connection at a time.
+// The session bindings of one connection. Not thread-safe: one request of a connection at a time.
 class SessionBindings {
  public:
-  // `message`: what follows the extension's name. Remembers the session if the host key has signed
-  // it. Throws Error: malformed, not signed so, bound otherwise before, too many. Whoever says that
-  // he forwards is believed also when the rest is wrong, and from then on.
+  // `message`: what follows the extension's name. Stores the session if the host key signed it.
+  // Throws Error: malformed, not signed by the host key, already bound to another key, too many
+  // sessions. A claim to forward is kept even when the rest is invalid.
   void bind(ByteView message);
   // The other end of this connection is, or may be, on another host.
   bool forwarded() const { return forwarded_; }
-  // The key of the host to which `data`, what is to be signed, log in: that of the session which
-  // this end has opened itself and which they name (RFC 4252 section 7). nullptr: no such session,
-  // and no one knows where a signature would go.
+  // The key of the host that `data`, which is to be signed, logs in to: that of the session opened
+  // by this end and named in `data` (RFC 4252 section 7). nullptr: no such session; the destination
+  // is unknown.
   const Bytes* host_of(ByteView data) const;
   std::size_t size() const { return sessions_.size(); }
 

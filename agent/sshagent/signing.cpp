@@ -36,8 +36,8 @@ Signing::Signing(Around around, const policy::Principal& principal, ByteView fie
   if (const auto* host_key = bindings.host_of(data)) question_.destination = fingerprint(*host_key);
 }
 
-// The first request tells the key's purpose and state to whom may know them; the last is judged and
-// recorded as every other signature is.
+// The first request returns the key's purpose and state, if the caller may see them; the last one
+// is authorized and recorded like any other signature.
 void Signing::begin() {
   wire::Request request;
   request.mutable_key_show()->set_key(question_.kid);
@@ -52,7 +52,7 @@ void Signing::shown(const wire::Response& response) {
   context_.known->remember(blob_, question_.kid);
   question_.key = key.name();
   if (!context_.confirmation || !context_.confirmation->wanted(key.name())) return sign();
-  // No one is bothered by someone who may not sign.
+  // Check the permission first: no confirmation for a caller that may not sign.
   wire::Request why;
   why.mutable_why()->set_action(std::string(policy::name_of(policy::Action::kSign)));
   why.mutable_why()->set_key(question_.kid);
@@ -60,7 +60,7 @@ void Signing::shown(const wire::Response& response) {
 }
 
 void Signing::decided(const wire::Response& response) {
-  // The gate refuses, and records what its policy says.
+  // The gate refuses the request and records the policy's decision.
   if (!response.why().allowed()) return sign();
   context_.confirmation->ask(question_, [self = shared_from_this()](bool yes) {
     try {

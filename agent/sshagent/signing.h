@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
-// One SIGN_REQUEST on its way: is it a key for ssh, does someone have to be asked, the signature.
+// One SIGN_REQUEST in progress: checks the key's purpose, asks for confirmation, signs.
 
 #include <memory>
 #include <optional>
@@ -19,7 +19,7 @@ class Signing : public std::enable_shared_from_this<Signing> {
  public:
   struct Around {
     SshAgent::Ask ask;
-    std::shared_ptr<Confirmation> confirmation;  // may be null: no one is asked
+    std::shared_ptr<Confirmation> confirmation;  // may be null: no confirmation
     std::shared_ptr<const AgentLock> locks;
     std::shared_ptr<FingerprintCache> known;
   };

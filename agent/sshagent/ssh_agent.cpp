@@ -108,7 +108,7 @@ void SshAgent::dispatch(const policy::Principal& principal, ByteView body,
       return done(!distrusted && locks_->unlock(principal.uid, passphrase_of(fields)));
     case kExtension:
       return answer(extension(fields, bindings));
-    // Keys are born in the token: none is added, and none is removed from here.
+    // Keys are created in the token only: add and remove requests are refused.
     default:
       return answer(failure());
   }

@@ -19,10 +19,10 @@
 
 namespace keyagent::sshagent {
 
-// Thread-safe, but for a connection's bindings: one request of a connection at a time. Every key is
-// reached through `ask`, which is Gate::handle: there it is authorized, queued and recorded. What
-// is malformed, unknown, forbidden or locked is answered with the same FAILURE. Answers may come on
-// another thread, and after this object has gone.
+// Thread-safe, except for a connection's bindings: one request of a connection at a time. Every key
+// is accessed through `ask`, which is Gate::handle: there it is authorized, queued and recorded.
+// Malformed, unknown, denied or locked requests get the same FAILURE. Answers may come on another
+// thread, and after this object has been destroyed.
 class SshAgent {
  public:
   using Ask =
@@ -64,7 +64,7 @@ class SshAgent {
   const std::shared_ptr<FingerprintCache> known_ = std::make_shared<FingerprintCache>();
 };
 
-// The answer that says no more.
+// SSH_AGENT_FAILURE, without details.
 SecretBytes failure();
 
 }  // namespace keyagent::sshagent

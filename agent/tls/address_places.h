@@ -11,7 +11,7 @@
 
 namespace keyagent::tls {
 
-// What a connection is doing, in the order in which connections end for a newcomer.
+// The state of a connection, in the order in which connections are closed for new ones.
 enum class Standing {
   kSilent,     // it has sent nothing yet
   kIdle,       // between two requests, without a certificate
@@ -28,17 +28,18 @@ class Occupant {
   virtual void make_room(const char* why) = 0;
 };
 
-// Used from one thread. Does not own the occupants: leave() before one goes.
+// Used from one thread. Does not own the occupants: call leave() before one is destroyed.
 class AddressPlaces {
  public:
   AddressPlaces(std::size_t per_address, std::size_t total)
       : per_address_(per_address), total_(total) {}
 
-  // Makes room for one more of this address (principal_of_address()): of its own when it has its
-  // share, of the address with the most that may end when every place is taken. False: none may,
-  // the newcomer is not served.
+  // Makes room for one more connection of this address (principal_of_address()): closes one of its
+  // own when it has its share, and one of the address with the most closable ones when all places
+  // are taken. False: none can be closed, refuse the new connection.
   bool make_room_for(const std::string& address);
-  // The address with the most that may end loses one, because the process can have no more.
+  // Closes a connection of the address with the most closable ones: the process has no place or no
+  // descriptor left.
   bool make_room();
 
   void enter(const std::string& address, Occupant& occupant);

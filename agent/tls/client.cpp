@@ -26,7 +26,7 @@ struct Client::Impl {
         where(parse_url(options.url)),
         context(client_context(std::move(library), options)) {}
 
-  // An idle server says nothing: what is to be read there is its farewell.
+  // An idle server sends nothing: anything readable is the end of the connection.
   bool usable() {
     if (!stream || !stream->socket().is_open()) return false;
     pollfd waiting{stream->socket().native_handle(), POLLIN, 0};

@@ -8,7 +8,7 @@
 namespace keyagent::tls {
 namespace {
 
-// Chains of an instance have two or three certificates; the rest is someone's attempt.
+// Chains of an instance have two or three certificates; longer ones are refused.
 constexpr int kDeepestChain = 6;
 constexpr long kLargestChain = 64 * 1024;  // bytes
 
@@ -33,7 +33,7 @@ const char* algorithms_of(EVP_PKEY* key) {
 
 bool set_groups(SSL_CTX* context) {
   if (SSL_CTX_set1_groups_list(context, kHybridGroups) == 1) return true;
-  ERR_clear_error();  // this libssl does not know the hybrid
+  ERR_clear_error();  // this libssl does not support the hybrid
   return SSL_CTX_set1_groups_list(context, kGroups) == 1;
 }
 

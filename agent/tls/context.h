@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
-// The rules for new sessions of one side: who we are, whom we trust.
+// The TLS settings of one side for new sessions: identity and trust.
 
 #include <optional>
 
@@ -21,7 +21,7 @@ class Context {
   SSL_CTX* get() const { return context_.get(); }
   Side side() const { return side_; }
   const std::string& anchor_spki() const { return anchor_spki_; }
-  // Judges the peer of a session that began under another context by the trust of this one.
+  // Verifies the peer of a session that began under another context against the trust of this one.
   std::optional<Error> judge_again(SSL* session, const Expected& expected) const;
 
  private:

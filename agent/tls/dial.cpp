@@ -21,8 +21,7 @@ std::string seconds(Millis time) {
   throw Error(Code::kPeer, "cannot reach " + where.authority + ": " + why);
 }
 
-// RFC 6761 §6.3: the name never leaves the host, and is there where no one has written a hosts
-// file.
+// RFC 6761 §6.3: the name is resolved locally, without a hosts file.
 std::vector<tcp::endpoint> loopback(const std::string& port) {
   const auto number = static_cast<std::uint16_t>(std::stoul(port.substr(0, 5)));
   return {{asio::ip::address_v4::loopback(), number}, {asio::ip::address_v6::loopback(), number}};
@@ -122,7 +121,7 @@ TlsStream dial(asio::io_context& io, const std::shared_ptr<const Context>& conte
 Error fault_of(TlsStream& stream, const Error& otherwise) {
   auto& session = stream.session();
   if (session.faulty() && session.fault().code() != Code::kPeer) return session.fault();
-  // A write that failed says less than what the other side said before.
+  // The alert that the peer sent before is more specific than a failed write.
   if (auto alert = session.last_words()) return *alert;
   return session.faulty() ? session.fault() : otherwise;
 }

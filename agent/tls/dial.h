@@ -29,9 +29,8 @@ std::shared_ptr<const Context> client_context(std::shared_ptr<Library> library,
 TlsStream dial(asio::io_context& io, const std::shared_ptr<const Context>& context,
                const ClientOptions& options);
 
-// Of a stream that failed: what TLS says, looking for an alert that came before the connection
-// broke (RFC 8446 §4.4.2.4: a client learns only now that it was refused). `otherwise` where it
-// says nothing.
+// The error of a failed stream: looks for an alert that came before the connection broke (RFC 8446
+// §4.4.2.4: a client learns only now that it was refused). Without an alert, `otherwise`.
 Error fault_of(TlsStream& stream, const Error& otherwise);
 
 }  // namespace keyagent::tls

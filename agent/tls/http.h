@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
-// Between Beast's messages and ours.
+// Converts between Beast's messages and those of this interface.
 
 #define BOOST_ERROR_CODE_HEADER_ONLY
 #include <boost/beast/core/flat_buffer.hpp>
@@ -13,7 +13,8 @@ namespace keyagent::tls {
 
 namespace http = boost::beast::http;
 
-// Throws Error{kUsage} for a target that is no path with a query, or has a control character in it.
+// Throws Error{kUsage} for a target that is not a path with an optional query, or has a control
+// character.
 HttpRequest from_beast(http::request<http::string_body>&& message, const Peer& peer);
 http::response<http::string_body> to_beast(HttpResponse&& response);
 HttpResponse from_beast(http::response<http::string_body>&& message);

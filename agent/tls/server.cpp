@@ -68,7 +68,7 @@ void Server::Impl::admit(asio::ip::tcp::socket socket) {
     const MutexLock lock(mutex);
     open = connections.size();
   }
-  // Those that were told to end are still among them for a moment.
+  // Connections that are being closed still count for a moment.
   if (open >= 2 * options.connections) return;
   if (open >= options.connections && !places.make_room()) return;
   if (places.make_room_for(principal_of_address(address_of(socket))))

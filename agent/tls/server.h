@@ -55,8 +55,8 @@ struct ServerOptions {
   ClientCertificate client_certificate = ClientCertificate::kRequired;
   unsigned workers = 8;  // threads that run handlers
   std::size_t body_limit = 1 << 20, message_limit = 256 << 10, connections = 20000;
-  // Of one address (an IPv4 address, an IPv6 /64), links not counted. Its oldest idle one ends for
-  // a newcomer of its own.
+  // Per address (an IPv4 address, an IPv6 /64), links not counted. A new connection closes the
+  // address's oldest idle one.
   std::size_t connections_per_address = 1000;
   std::chrono::milliseconds handshake_timeout{10000}, request_timeout{30000}, idle_timeout{120000};
   std::chrono::milliseconds ping_interval{15000};  // of links; silent for two: ended

@@ -87,7 +87,7 @@ Session::Session(std::shared_ptr<const Context> context, int fd, Expected expect
     return;
   }
   SSL_set_connect_state(ssl_.get());
-  // RFC 6066 §3: a literal address is no server name. The parameters know which it is.
+  // RFC 6066 §3: SNI holds host names only; the parameters hold either a host or an address.
   if (X509_VERIFY_PARAM_get0_host(SSL_get0_param(ssl_.get()), 0) != nullptr)
     SSL_set_tlsext_host_name(ssl_.get(), expected_.host.c_str());
 }

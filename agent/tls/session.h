@@ -9,8 +9,8 @@
 
 namespace keyagent::tls {
 
-// kWantRead, kWantWrite: call again when the socket is readable, writable. kEnd: the other side
-// said that nothing more comes. kFault: fault() says what happened.
+// kWantRead, kWantWrite: call again when the socket is readable, writable. kEnd: the peer closed
+// the session. kFault: see fault().
 enum class Step { kDone, kWantRead, kWantWrite, kEnd, kFault };
 
 // Not thread-safe. The socket is the caller's and outlives it.
@@ -32,11 +32,11 @@ class Session {
   // REQUIRES: a step returned kFault.
   const Error& fault() const { return *fault_; }
   bool faulty() const { return fault_.has_value(); }
-  // After a write that failed: what the other side had said before, as far as it is here.
+  // After a failed write: the error that the peer sent before, if it was received.
   std::optional<Error> last_words();
   // REQUIRES: handshake() returned kDone.
   Peer peer(const std::string& address) const;
-  // Judges the peer by `now`, when that is another context than the session began with.
+  // Verifies the peer against `now`, when that is another context than the session began with.
   std::optional<Error> judge_again(const Context& now) const;
   const Context& context() const { return *context_; }
 

@@ -21,8 +21,8 @@ using Millis = std::chrono::milliseconds;
 // As "192.0.2.1:4711"; empty for a socket that is not connected (anymore).
 std::string address_of(const asio::ip::tcp::socket& socket);
 
-// Used from one thread at a time. A fault of TLS completes an operation with connection_reset; the
-// session says what it was.
+// Used from one thread at a time. A TLS fault completes an operation with connection_reset; the
+// session has the details.
 class TlsStream {
  public:
   using executor_type = asio::ip::tcp::socket::executor_type;

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
-// Mutual TLS with keys that live in tokens: who this side is, whom it trusts, and what is known of
-// the peer of a session. Verification cannot be switched off; TLS 1.2 at least.
+// Mutual TLS with keys in tokens: the identity of this side, its trust, and the verified peer of a
+// session. Verification cannot be switched off; TLS 1.2 at least.
 
 #include <memory>
 #include <string>
@@ -34,7 +34,7 @@ struct Identity {
   std::vector<Bytes> chain;  // DER
 };
 
-// Whom this side believes. Immutable.
+// The certification authorities that this side trusts. Immutable.
 struct Trust {
   std::vector<Bytes> anchors;      // DER certificates
   std::vector<Bytes> crls;         // DER; a session's certificate is looked up in them

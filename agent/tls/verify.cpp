@@ -74,7 +74,7 @@ std::string name_of(const GENERAL_NAME* name) {
            ::inet_ntop(size == 4 ? AF_INET : AF_INET6, data, text, sizeof text);
   }
   const std::string text(reinterpret_cast<const char*>(data), size);
-  // A name with a control character in it names no one.
+  // Reject a name that contains a control character.
   if (text.empty() || escape_controls(text) != text) return {};
   return (type == GEN_DNS ? "DNS:" : "URI:") + text;
 }
@@ -134,8 +134,8 @@ Error refusal(X509_STORE_CTX* store, const Expected& expected) {
                                    reason_of(error, at, expected));
 }
 
-// A list that is not there, or is an old one, refuses no one by itself: an agent that was away for
-// long must be able to fetch the next. What an old list names stays revoked.
+// A missing or expired CRL does not fail the verification: an agent that was offline for long must
+// be able to fetch the next one. Certificates revoked by an expired CRL stay revoked.
 int forgive(int good, X509_STORE_CTX* store) {
   const int error = X509_STORE_CTX_get_error(store);
   if (good == 0 && (error == X509_V_ERR_UNABLE_TO_GET_CRL || error == X509_V_ERR_CRL_HAS_EXPIRED)) {

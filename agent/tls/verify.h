@@ -13,7 +13,7 @@ namespace keyagent::tls {
 
 enum class Side { kServer, kClient };
 
-// Whom this side, which is `side`, wants on the other end.
+// The peer that this side, which is `side`, expects.
 struct Expected {
   Side side = Side::kServer;
   std::string host;         // client: name or address that the certificate must have as SAN
@@ -21,9 +21,9 @@ struct Expected {
   std::string anchor_spki;  // Trust::anchor_spki_sha256
 };
 
-// X509_verify_cert() on a prepared context, and what it does not ask: the extended key usage is
-// there, the pinned keys. Leaves in `store` an error that chooses the right TLS alert. nullopt: it
-// is whom we want.
+// Runs X509_verify_cert() on a prepared context, and checks what it does not: that the extended key
+// usage is present, and the pinned keys. Leaves in `store` an error that selects the right TLS
+// alert. nullopt: the peer is the expected one.
 std::optional<Error> judge(X509_STORE_CTX* store, const Expected& expected);
 
 // Host and purpose as parameters of a session's verification.

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
-// The edge of this room: nothing of Cryptoki passes it but as an agent's Error. Internal to it.
+// Converts Cryptoki errors to Error of the agent at the boundary of this room. Internal to it.
 
 #include <string>
 #include <utility>

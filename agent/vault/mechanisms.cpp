@@ -122,7 +122,7 @@ std::vector<TokenObject> group_by_id(const std::vector<pkcs11::ObjectInfo>& info
 
 namespace {
 
-// Where the token says truthfully where a key comes from.
+// Checks the key's origin, if the token reports it truthfully.
 std::string origin_fault(const pkcs11::Custody& custody, Birth birth) {
   const bool here = birth != Birth::kImported;
   if (custody.local != here) return here ? "CKA_LOCAL is not TRUE" : "CKA_LOCAL is not FALSE";

@@ -26,12 +26,12 @@ bool on_curve(KeyAlgorithm algorithm, ByteView point);
 // left out.
 std::vector<TokenObject> group_by_id(const std::vector<pkcs11::ObjectInfo>& infos);
 
-// What is wrong with a newborn key, for a person; empty when it is as asked. By profile: where the
-// token reports ALWAYS_SENSITIVE and its like truthfully, a missing or wrong answer counts; where
-// it takes FALSE usages (deny_usages), a usage too many counts. A TPM has keys that may do more
-// than was asked: there the agent's own purposes are the only separation.
-// A key that was born to be exchanged, or imported, is held to its own template: extractable, or
-// not made here.
+// Checks the attributes of a new key: returns the difference from the template, for a person; empty
+// when there is none. By profile: where the token reports ALWAYS_SENSITIVE and similar attributes
+// truthfully, a missing or wrong value counts; where it takes FALSE usages (deny_usages), an extra
+// usage counts. A TPM has keys that may do more than requested: there the agent's own purposes are
+// the only separation. An exchangeable or imported key is checked against its own template:
+// extractable, or not generated here.
 std::string custody_fault(const pkcs11::Custody& custody, pkcs11::Usage usage,
                           const pkcs11::Profile& profile, Birth birth = Birth::kHere);
 

@@ -18,7 +18,7 @@
 
 namespace keyagent::vault {
 
-// How a key came into the token, which decides what its attributes must say.
+// How a key came into the token; decides which attributes are expected.
 enum class Birth {
   kHere,          // made in the token, never to leave
   kExchangeable,  // made in the token, to leave wrapped for another one and in no other way
@@ -86,19 +86,20 @@ class TokenVault final : public KeyOps {
   // Keys that travel (transfer.cpp). What of it this token lacks, by the names of mechanisms;
   // empty: nothing.
   std::string missing_for_transfer(OaepHash oaep) const;
-  // `kid` in the token, wrapped for the holder of `recipient_spki`. REQUIRES: the caller knows the
-  // recipient (RELIABILITY 90). Throws Error{kKeyState} for a key that was not born exchangeable.
+  // Wraps `kid` for the holder of `recipient_spki`. REQUIRES: the caller has verified the recipient
+  // (RELIABILITY 90). Throws Error{kKeyState} for a key that was not created exchangeable.
   Bytes wrap_for(const Kid& kid, ByteView recipient_spki, OaepHash hash);
-  // Makes it a key of this token: sensitive, not extractable, of the one usage of a storage key.
-  // Whatever is wrong with the bytes is one Error{kIntegrity} (RELIABILITY 94), and nothing stays.
+  // Imports it as a key of this token: sensitive, not extractable, with the usage of a storage key.
+  // All invalid bytes return the same Error{kIntegrity} (RELIABILITY 94), and no object is left
+  // behind.
   void import(const CkaId& cka_id, const std::string& label, const Transferred& transferred);
   // Is it the storage key `known`, which is here? Throws as import() does.
   bool holds_same(const Kid& known, const Transferred& transferred);
 
   // What is missing is looked for in a fresh run of the module; false: there was one a moment ago.
   bool look_again();
-  // Throws Error{kTokenFull} where the token's files cannot be written: to be asked before a change
-  // is journaled.
+  // Throws Error{kTokenFull} when the token's files cannot be written: call it before a change is
+  // journaled.
   void require_writable();
   std::vector<TokenObject> objects();
   std::optional<TokenObject> find(const CkaId& cka_id);

@@ -28,8 +28,8 @@ class FrameReader {
   FrameReader(FrameReader&& other) noexcept;
   FrameReader& operator=(FrameReader&& other) noexcept;
 
-  // Space to read into, at least `least` bytes; commit() says how many arrived. Grows no further
-  // than the frame announced.
+  // Space to read into, at least `least` bytes; call commit() with the number that arrived. Does
+  // not grow beyond the announced frame.
   std::span<std::uint8_t> space(std::size_t least = 4096);
   // REQUIRES: count is at most the size that space() gave.
   void commit(std::size_t count);
@@ -43,8 +43,8 @@ class FrameReader {
   std::size_t memory() const { return buffer_.size(); }
   // Bytes held that are not yet part of a returned frame.
   std::size_t pending() const { return end_ - begin_; }
-  // Gives the bytes after the last returned frame to a reader of their own (nothing is left to
-  // return here), so that another thread can go on with them. The frame returned last stays valid.
+  // Moves the bytes after the last returned frame to a separate reader, so that another thread can
+  // continue with them. The last returned frame stays valid.
   FrameReader take_rest();
   // Wipes what was used and keeps the memory for the next frame if it is small.
   void reset();

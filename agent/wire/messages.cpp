@@ -131,7 +131,7 @@ bool repeatable(const Request& request) {
     case Request::kEnroll:
     case Request::kLeave:
     case Request::kImportOutside:  // its ticket serves once
-    case Request::kTaskTake:       // what the lost answer held would be taken by no one
+    case Request::kTaskTake:       // the task in a lost answer would not be taken
     case Request::OP_NOT_SET:
       return false;
     default:

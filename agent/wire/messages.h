@@ -26,17 +26,17 @@ bool parse(ByteView bytes, google::protobuf::MessageLite& message);
 void wipe(Request& request);
 void wipe(Response& response);
 
-// Error codes between the wire and the program: the same numbers. A number that this build does not
-// know is kInternal.
+// Maps an error code of the wire to the program's: the same numbers. An unknown number is
+// kInternal.
 Code code_of(int wire_code);
 
-// A Response that carries a failure. `id` 0 speaks of the connection, not of a request
+// A Response that carries a failure. `id` 0: a failure of the connection, not of a request
 // (PROTOCOL.md).
 SecretBytes failure(std::uint64_t id, const Error& error);
 
-// Does a Request in these bytes ask for what is decrypted, so that its failure is answered on a
-// beat? (open, reseal, decrypt, agree, prove, import.) Checks the outermost fields only; true
-// also for bytes that are not a message.
+// Whether a failure of this Request must be answered at a fixed interval (open, reseal, decrypt,
+// agree, prove, import). Checks the outermost fields only; true also for bytes that are not a
+// message.
 bool may_fail_on_a_beat(ByteView request);
 
 // May the request be sent a second time when the first answer was lost? (Reads, sign, open,

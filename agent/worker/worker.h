@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
-// `keyagent worker`: takes tasks from the agent and has its handlers do them, so many at once as
-// its file says.
+// `keyagent worker`: takes tasks from the agent and runs their handlers, up to the configured
+// number at once.
 
 #include <map>
 #include <memory>
@@ -23,13 +23,13 @@ class Worker {
   Worker(WorkerConfig config, const std::filesystem::path& socket);
   ~Worker();  // as kill()
 
-  // Takes nothing more; what runs goes on to its end.
+  // Takes no more tasks; running handlers continue to their end.
   void drain();
-  // Kills what runs, and says so to the agent.
+  // Kills the running handlers and reports that to the agent.
   void kill();
-  // For what is taken from now on.
+  // For tasks taken from now on.
   void use(WorkerConfig config);
-  // Nothing runs anymore. REQUIRES drain() before.
+  // No handler runs. REQUIRES drain() before.
   bool is_done();
   std::size_t places();
 

@@ -15,16 +15,16 @@ namespace keyagent::worker {
 struct HandlerConfig {
   std::string name;
   std::filesystem::path program;
-  std::optional<process::User> user;     // the worker is root, and it is not to be
+  std::optional<process::User> user;     // set when the worker is root and the handler must not be
   std::chrono::seconds seconds{600};     // for a task that names no time
-  std::uint64_t memory = 0;              // bytes; 0: no limit of its own
-  unsigned parallel = 1;                 // so many at once
+  std::uint64_t memory = 0;              // limit in bytes; 0: inherited
+  unsigned parallel = 1;                 // maximum number of concurrent runs
   std::vector<std::string> credentials;  // names that its tasks may have; no others
 };
 
 struct WorkerConfig {
-  std::filesystem::path socket;          // empty: not said
-  std::chrono::milliseconds poll{1000};  // how often the agent is asked for tasks
+  std::filesystem::path socket;          // empty: the default
+  std::chrono::milliseconds poll{1000};  // how often the worker polls the agent for tasks
   std::vector<HandlerConfig> handlers;
 
   const HandlerConfig* find(const std::string& name) const;

@@ -31,7 +31,7 @@ Fd without_waiting(Fd fd) {
   return fd;
 }
 
-// Bytes on their way into a pipe; closed when the last has gone, or no one reads them.
+// Writes bytes into a pipe; closes it after the last one, or when the reader has closed it.
 class Feed {
  public:
   Feed(Fd fd, ByteView bytes) : fd_(without_waiting(std::move(fd))), left_(bytes) { flow(); }
@@ -224,7 +224,7 @@ class Run {
       if (text_.empty()) end.text = "ended by signal " + std::to_string(WTERMSIG(status));
       return end;
     }
-    // By itself, also when it was to be killed in that moment.
+    // It exited normally, even if a kill was pending.
     const int code = WEXITSTATUS(status);
     if (code == 0) end.outcome = "done";
     if (code == EX_TEMPFAIL) end.outcome = "retry";

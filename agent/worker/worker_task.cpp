@@ -18,7 +18,7 @@ constexpr std::chrono::milliseconds kAgain = 1s;  // after a failure that may pa
 constexpr std::chrono::seconds kCredential{30};   // as long a credential is tried for
 constexpr std::chrono::seconds kLastWord{5};      // for an outcome, once the worker is to end
 
-// The agent has spoken, and says the same the next time.
+// The agent's decision is final: a retry returns the same.
 bool is_final(Code code) {
   return code == Code::kKeyState || code == Code::kDenied || code == Code::kUsage;
 }
@@ -121,7 +121,7 @@ HandlerEnd run(client::Client& agent, const HandlerConfig& handler, const TakenT
               {}};
     }
   }
-  // Nothing is begun that someone else may begin too.
+  // Do not start a task that another agent may start too.
   if (leash.is_cut().raised() || killed.raised() || boot_now() >= leash.until())
     return {"retry", "not started: its lease expired", {}};
   try {

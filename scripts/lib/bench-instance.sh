@@ -3,7 +3,7 @@
 # The part of scripts/bench that measures an instance with thousands of agents. Sourced there.
 # shellcheck disable=SC2154  # the variables of scripts/bench
 
-# Of one's own: root's PostgreSQL runs as another user. Sets $postgres_url.
+# Starts a temporary PostgreSQL server; for root it runs as another user. Sets $postgres_url.
 start_postgres() {
   local programs user=() data
   programs=$(find /usr/lib/postgresql -maxdepth 2 -name bin 2>/dev/null | sort -V | tail -n 1)

@@ -43,7 +43,7 @@ is_installed() {
 # (Not through a pipe: with pipefail, grep -q that found its line early makes apt-cache fail.)
 is_known() { [[ $(apt-cache policy "$1" 2>/dev/null) =~ Candidate:\ [^\(] ]]; }
 
-# Installs the packages of the named groups (scripts/lib/packages) that are not there yet.
+# Installs the missing packages of the named groups (scripts/lib/packages).
 need_packages() {
   local group word alternative chosen
   local -a words=()

@@ -20,7 +20,7 @@ struct CensusOptions {
   bool dry_run = false;
 };
 
-// Says how far it is, once a second.
+// Prints the progress once a second.
 class Ticker {
  public:
   Ticker(Session& session, std::string what, std::size_t all)

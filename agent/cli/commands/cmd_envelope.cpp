@@ -16,7 +16,7 @@ namespace {
 
 struct EnvelopeOptions {
   std::string file = "-", output = "-", key, public_file, format = "jwe", encryption = "A256GCM";
-  std::string credential, agent, instance;  // what the envelope says it is for
+  std::string credential, agent, instance;  // what the envelope is bound to
   std::uint64_t version = 1;
 };
 
@@ -54,7 +54,7 @@ Bytes seal_by_agent(Session& session, const EnvelopeOptions& options,
   return Bytes(bytes.begin(), bytes.end());
 }
 
-// The public key does not show it: the agent knows.
+// The public key does not contain the state of the key: query the agent.
 PublicKeyInfo key_to_seal_to(Session& session, const std::string& name) {
   wire::Request request;
   request.mutable_key_show()->set_key(name);

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// keyagent key offer | export | import | ticket: transfers a storage key from one agent
-// to another, or imports one, by hand.
+// keyagent key offer | export | import | ticket: transfers a storage key from one agent to another,
+// or imports one, without an instance.
 
 #include "agent/base/encoding.h"
 #include "agent/base/error.h"

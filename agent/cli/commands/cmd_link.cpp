@@ -54,7 +54,7 @@ Error failure_of(const wire::Link& link, const std::string& what) {
   return Error(code == Code::kOk ? Code::kPeer : code, what + ": " + link.text(), link.auth_kid());
 }
 
-// Until the instance has acknowledged our key, or has said no.
+// Waits until the instance has acknowledged our key, or has refused it.
 wire::Link wait_for(Session& session, wire::Link link, long timeout) {
   const PollUntilTimeout patience(timeout, 200ms);
   std::string told;

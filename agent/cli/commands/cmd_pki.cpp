@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// keyagent key reference | csr: what makes a key of the agent usable by programs that know files.
+// keyagent key reference | csr: makes a key of the agent usable by programs that read keys from
+// files.
 
 #include "agent/base/error.h"
 #include "agent/cli/cli.h"

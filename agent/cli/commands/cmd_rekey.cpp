@@ -13,7 +13,7 @@ namespace {
 
 using namespace std::chrono_literals;
 
-// How long an agent may be away (restarting) while somebody waits for its rekey.
+// How long the agent may be unreachable (restarting) while the command waits for its rekey.
 constexpr auto kRekeyTimeout = 30s;
 
 struct RekeyOptions {
@@ -78,7 +78,7 @@ bool is_settled(const wire::Rekey& rekey) {
   return rekey.step() == "draining" || rekey.step() == "destroyed" || rekey.step() == "aborted";
 }
 
-// Until the new key is in force and its peer knows, or the rekey was given up.
+// Waits until the new key is active and its peer has been notified, or the rekey was aborted.
 wire::Rekey wait_for(Session& session, wire::Rekey rekey, long timeout) {
   const auto begin = std::chrono::steady_clock::now();
   auto reached = begin;

@@ -150,7 +150,7 @@ void tell_findings(Session& session, const std::vector<Finding>& findings) {
                findings.empty() ? "No problems found." : text);
 }
 
-// Without an agent: what can be said of its configuration, which is usually why there is none.
+// Without an agent: checks its configuration, which is usually the reason.
 void diagnose_offline(Session& session, const std::string& config, const Error& why) {
   std::vector<Finding> findings{
       {"error", "AGENT", "", "", why.what(),

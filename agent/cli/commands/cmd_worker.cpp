@@ -51,8 +51,8 @@ void reload(worker::Worker& runner, const std::string& file) {
 void serve(Session& session, const std::string& file) {
   auto config = worker::load_worker_config(file);
   const auto socket = socket_of(session, config);
-  // Before any thread: all of them leave these to this one. A handler that does not read its input
-  // is no reason to die.
+  // Block them before any thread starts: this thread receives all signals. SIGPIPE is ignored,
+  // because a handler need not read its input.
   sigset_t signals;
   ::sigemptyset(&signals);
   for (const int signal : {SIGTERM, SIGINT, SIGHUP}) ::sigaddset(&signals, signal);

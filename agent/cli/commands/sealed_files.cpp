@@ -97,7 +97,7 @@ std::optional<SealedFile> Recipients::read(const fs::path& path) const {
     file.line = header.format == envelope::Format::kJwe && file.envelope.back() == '\n';
     file.kid = kid_of(header);
   } catch (const Error& error) {
-    // Not an envelope; or one of a kind that is not spoken here, which is none of ours either.
+    // Not an envelope, or of an unsupported kind, which is not from keyagent either.
     if (error.code() == Code::kInput || error.code() == Code::kUnsupported) return std::nullopt;
     throw;
   }

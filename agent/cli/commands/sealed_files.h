@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
-// Envelopes in files: found in folders and lists, and told which key they are for.
+// Finds envelopes in folders and lists, and reads which key they are sealed to.
 
 #include <filesystem>
 #include <functional>

@@ -23,7 +23,7 @@ struct InstanceOptions {
 InstanceClient client_of(const InstanceOptions& options);
 // The member as text, "-" without it.
 std::string text_at(const Json& object, const char* name);
-// True, and said: the change waits for a second person.
+// Returns true, after a message, when the change waits for approval by a second user.
 bool tell_pending(Session& session, const Json& answer);
 void add_instance_decision_commands(CLI::App& instance, Session& session,
                                     const std::shared_ptr<InstanceOptions>& options);

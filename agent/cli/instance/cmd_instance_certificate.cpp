@@ -31,7 +31,7 @@ void run_request(Session& session, const InstanceOptions& options) {
 }
 
 void run_import(Session& session, const InstanceOptions& options) {
-  // As PEM: DER is no text, which JSON is made of.
+  // Sent as PEM: JSON cannot hold the bytes of DER.
   std::string pem;
   for (const auto& each :
        pki::read_certificates(read_input(options.from, pki::kMaxCertificateFile)))

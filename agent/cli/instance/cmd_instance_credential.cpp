@@ -39,8 +39,8 @@ void run_credential_list(Session& session, const InstanceOptions& options) {
   session.tell(answer, lines(answer.at("credentials")));
 }
 
-// Sealed here, to the keys that the instance trusts: it never has the plaintext. Each envelope says
-// what it is for.
+// Seals the value here, to the keys that the instance trusts, so that the instance never has the
+// plaintext. Each envelope is bound to its use.
 Json sealed_for(InstanceClient& client, const std::string& name,
                 const std::vector<std::string>& agents, const SecretBytes& value) {
   if (agents.empty()) throw Error(Code::kUsage, "--blind requires --agent: the agents to seal to");

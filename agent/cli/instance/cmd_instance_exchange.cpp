@@ -188,7 +188,7 @@ void run_show(Session& session, const InstanceOptions& instance, const ExchangeO
   session.tell(answer, exchange_details(answer));
 }
 
-// Each by itself: what cannot be done does not keep the others from it.
+// Applies the verb to each id separately: a failure does not stop the others.
 void run_verb(Session& session, const InstanceOptions& instance, const ExchangeOptions& o,
               const char* verb) {
   auto client = client_of(instance);

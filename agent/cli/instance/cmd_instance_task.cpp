@@ -75,7 +75,7 @@ bool has_ended(const Json& task) {
   return state != "queued" && state != "leased" && state != "started";
 }
 
-// Until it has ended; its exit status says whether it was done.
+// Waits until the task has ended; the exit status reports whether it succeeded.
 void wait_for(Session& session, InstanceClient& client, const TaskOptions& options,
               const std::string& id) {
   const PollUntilTimeout patience(options.timeout);

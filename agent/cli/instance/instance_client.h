@@ -23,11 +23,11 @@ std::filesystem::path instance_profile_path(const std::string& given);
 InstanceProfile load_instance_profile(const std::filesystem::path& path);
 void save_instance_profile(const std::filesystem::path& path, const InstanceProfile& profile);
 
-// Not thread-safe. The server is believed only when its chain ends in the pinned CA.
+// Not thread-safe. Accepts the server only if its chain ends in the pinned CA.
 class InstanceClient {
  public:
   explicit InstanceClient(InstanceProfile profile);
-  // Throws Error: the instance's own, kPeer, and what is wrong with its certificate.
+  // Throws Error: the instance's error, kPeer, and the errors of certificate verification.
   Json call(const std::string& method, const std::string& target, const Json& body = nullptr);
   std::string call_text(const std::string& method, const std::string& target);
 
