@@ -15,6 +15,8 @@
 #include "agent/instance/exchange/exchange_worker.h"
 #include "agent/process/service_manager.h"
 #include "agent/provider/remote_backend.h"
+#include "agent/store/agents.h"
+#include "agent/store/links.h"
 
 namespace keyagent::instance {
 namespace {
@@ -127,11 +129,11 @@ struct Instance::Impl {
     };
     // The agent's link may be at another replica: the store says that there is news, and where.
     credentials.on_change = [this](const std::string& agent) {
-      store.bump_generation(agent);
+      store.links().bump_generation(agent);
       store.notify(agent);
     };
     links.on_news = [this](const std::string& id) {
-      const auto agent = store.agent(id);
+      const auto agent = store.agents().find(id);
       if (!agent || epoch.restored()) return;
       const Json assigned = credentials.list_for(*agent);
       Json names = Json::array();
@@ -149,7 +151,7 @@ struct Instance::Impl {
       rekeys.repeat({});
       return rekeys.pump();
     }
-    const auto agent = store.agent(what);
+    const auto agent = store.agents().find(what);
     if (agent && agent->state != name_of(Trust::kTrusted))
       agents.end_sessions(agent->auth_kid, "the agent is " + agent->state);
   }

@@ -19,6 +19,8 @@
 #include "agent/instance/exchange/clone.h"
 #include "agent/instance/instance.h"
 #include "agent/process/hardening.h"
+#include "agent/store/agents.h"
+#include "agent/store/enrollments.h"
 
 namespace {
 
@@ -45,7 +47,8 @@ void check(const Arguments& arguments) {
   std::cout << "configuration: instance " << config.id << "\n"
             << "store: " << store.describe() << "\n"
             << "agents: "
-            << store.agents().size() + store.pending_agents({}, system_clock().now()).size()
+            << store.agents().all().size() +
+                   store.enrollments().pending({}, system_clock().now()).size()
             << "\n";
   instance::HostKeys keys(config);
   if (config.outside) {

@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
+#include "agent/store/agents.h"
+
 #include "agent/base/error.h"
 #include "agent/store/engine/table.h"
-#include "agent/store/store_impl.h"
+#include "agent/store/shared_statements.h"
 
 namespace keyagent::store {
 namespace {
@@ -38,8 +40,8 @@ bool insert_agent(Sql& sql, const Agent& a) {
   return sql.run(kAgents.insert() + "ON CONFLICT DO NOTHING", kAgents.all(a)) == 1;
 }
 
-bool Store::add_agent(const Agent& a) {
-  return impl_->db.write([&](Sql& sql) { return insert_agent(sql, a); });
+bool Agents::add(const Agent& a) {
+  return db_.write([&](Sql& sql) { return insert_agent(sql, a); });
 }
 
 std::optional<Agent> agent_in(Sql& sql, const std::string& id, const char* lock) {
@@ -57,17 +59,16 @@ bool is_trusted_with(Sql& sql, const std::string& id, const std::string& auth_ki
          (agent->auth_kid == auth_kid || agent->next_auth_kid == auth_kid);
 }
 
-std::optional<Agent> Store::agent(const std::string& id) {
-  return impl_->db.read([&](Sql& sql) { return agent_in(sql, id, ""); });
+std::optional<Agent> Agents::find(const std::string& id) {
+  return db_.read([&](Sql& sql) { return agent_in(sql, id, ""); });
 }
 
-std::optional<Agent> Store::agent_by_auth_kid(const std::string& kid) {
-  return impl_->db.read([&](Sql& sql) { return agent_with_key(sql, kid); });
+std::optional<Agent> Agents::find_by_auth_kid(const std::string& kid) {
+  return db_.read([&](Sql& sql) { return agent_with_key(sql, kid); });
 }
 
-std::vector<Agent> Store::agents() {
-  return impl_->db.read(
-      [](Sql& sql) { return sql.all(kAgents.select() + "ORDER BY id", {}, kAgents); });
+std::vector<Agent> Agents::all() {
+  return db_.read([](Sql& sql) { return sql.all(kAgents.select() + "ORDER BY id", {}, kAgents); });
 }
 
 bool write_agent(Sql& sql, const Agent& a) {
@@ -76,8 +77,8 @@ bool write_agent(Sql& sql, const Agent& a) {
              kAgents.changes(a, {"id", "revision"})) == 1;
 }
 
-bool Store::update_agent(const Agent& a, const AgentChange& with) {
-  return impl_->db.write([&](Sql& sql) {
+bool Agents::update(const Agent& a, const AgentChange& with) {
+  return db_.write([&](Sql& sql) {
     if (with.challenge && !move_challenge_in(sql, *with.challenge, with.challenge_from))
       return false;
     if (!write_agent(sql, a)) {
@@ -92,8 +93,12 @@ bool Store::update_agent(const Agent& a, const AgentChange& with) {
   });
 }
 
-void Store::seen(const std::string& agent_id, WallTime when) {
-  impl_->db.write([&](Sql& sql) {
+std::int64_t Agents::count() {
+  return db_.read([](Sql& sql) { return sql.count("SELECT count(*) FROM agents"); });
+}
+
+void Agents::mark_seen(const std::string& agent_id, WallTime when) {
+  db_.write([&](Sql& sql) {
     sql.run("UPDATE agents SET last_seen = :at WHERE id = :id AND last_seen < :at",
             {{"at", when}, {"id", agent_id}});
   });

@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 // How far each agent's audit log was: what shows that it was rewritten, cut or rolled back.
 
+#include "agent/store/audit_checkpoints.h"
+
 #include "agent/store/engine/table.h"
-#include "agent/store/store_impl.h"
+#include "agent/store/shared_statements.h"
 
 namespace keyagent::store {
 namespace {
@@ -15,7 +17,8 @@ constexpr Column<AuditCheckpoint> kCheckpointColumns[] = {
 };
 constexpr Table<AuditCheckpoint> kCheckpoints{"audit_checkpoints", kCheckpointColumns};
 
-std::optional<AuditCheckpoint> find(Sql& sql, const std::string& agent, WallTime enrolled) {
+std::optional<AuditCheckpoint> checkpoint_of(Sql& sql, const std::string& agent,
+                                             WallTime enrolled) {
   return sql.first(kCheckpoints.select() + "WHERE agent = :agent AND enrolled = :enrolled",
                    {{"agent", agent}, {"enrolled", enrolled}}, kCheckpoints);
 }
@@ -24,8 +27,8 @@ std::optional<AuditCheckpoint> find(Sql& sql, const std::string& agent, WallTime
 
 // One statement decides and writes: two sessions of one agent cannot lower it, and one of an
 // earlier enrollment cannot write.
-std::optional<AuditCheckpoint> Store::keep_audit_checkpoint(const AuditCheckpoint& c) {
-  return impl_->db.write([&](Sql& sql) -> std::optional<AuditCheckpoint> {
+std::optional<AuditCheckpoint> AuditCheckpoints::keep(const AuditCheckpoint& c) {
+  return db_.write([&](Sql& sql) -> std::optional<AuditCheckpoint> {
     const std::string current =
         "WHERE EXISTS (SELECT 1 FROM agents WHERE id = :agent AND enrolled = :enrolled "
         "AND state = 'trusted'" +
@@ -38,17 +41,16 @@ std::optional<AuditCheckpoint> Store::keep_audit_checkpoint(const AuditCheckpoin
                 "OR audit_checkpoints.size < excluded.size",
             kCheckpoints.all(c));
     if (!sql.exists("SELECT 1 " + current, agent)) return std::nullopt;
-    return find(sql, c.agent, c.enrolled);
+    return checkpoint_of(sql, c.agent, c.enrolled);
   });
 }
 
-std::optional<AuditCheckpoint> Store::audit_checkpoint(const std::string& agent,
-                                                       WallTime enrolled) {
-  return impl_->db.read([&](Sql& sql) { return find(sql, agent, enrolled); });
+std::optional<AuditCheckpoint> AuditCheckpoints::find(const std::string& agent, WallTime enrolled) {
+  return db_.read([&](Sql& sql) { return checkpoint_of(sql, agent, enrolled); });
 }
 
-bool Store::forget_audit_checkpoint(const std::string& agent, const Event& event) {
-  return impl_->db.write([&](Sql& sql) {
+bool AuditCheckpoints::forget(const std::string& agent, const Event& event) {
+  return db_.write([&](Sql& sql) {
     if (sql.run("DELETE FROM audit_checkpoints WHERE agent = :agent", {{"agent", agent}}) == 0)
       return false;
     insert_event(sql, event);

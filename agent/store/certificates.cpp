@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
+#include "agent/store/certificates.h"
+
 #include "agent/store/engine/table.h"
-#include "agent/store/store_impl.h"
+#include "agent/store/shared_statements.h"
 
 namespace keyagent::store {
 namespace {
@@ -23,15 +25,15 @@ void insert_certificate(Sql& sql, const Certificate& c) {
   sql.run(kCertificates.insert(), kCertificates.all(c));
 }
 
-void Store::add_certificate(const Certificate& c) {
-  impl_->db.write([&](Sql& sql) { insert_certificate(sql, c); });
+void Certificates::add(const Certificate& c) {
+  db_.write([&](Sql& sql) { insert_certificate(sql, c); });
 }
 
 // The agent's row stays as it was read until the commit: trust that ends later ends this
 // certificate too, trust that ended before keeps it from being issued.
-IssueOutcome Store::issue_certificate(const Certificate& c, const IssueBudget& budget, WallTime now,
-                                      const Challenge* challenge, const std::string& from) {
-  return impl_->db.write([&](Sql& sql) {
+IssueOutcome Certificates::issue(const Certificate& c, const IssueBudget& budget, WallTime now,
+                                 const Challenge* challenge, const std::string& from) {
+  return db_.write([&](Sql& sql) {
     const auto agent = agent_in(sql, c.agent, sql.for_update());
     if (!agent || agent->state != "trusted" || c.kid.empty() ||
         (c.kid != agent->auth_kid && c.kid != agent->next_auth_kid))
@@ -47,8 +49,8 @@ IssueOutcome Store::issue_certificate(const Certificate& c, const IssueBudget& b
   });
 }
 
-std::vector<Certificate> Store::certificates(const std::string& agent) {
-  return impl_->db.read([&](Sql& sql) {
+std::vector<Certificate> Certificates::list(const std::string& agent) {
+  return db_.read([&](Sql& sql) {
     if (agent.empty())
       return sql.all(kCertificates.select() + "ORDER BY not_before, serial", {}, kCertificates);
     return sql.all(kCertificates.select() + "WHERE agent = :agent ORDER BY not_before, serial",
@@ -56,15 +58,15 @@ std::vector<Certificate> Store::certificates(const std::string& agent) {
   });
 }
 
-std::vector<Certificate> Store::own_certificates() {
-  return impl_->db.read([&](Sql& sql) {
+std::vector<Certificate> Certificates::own() {
+  return db_.read([&](Sql& sql) {
     return sql.all(kCertificates.select() + "WHERE agent = '' ORDER BY not_before, serial", {},
                    kCertificates);
   });
 }
 
-std::vector<Certificate> Store::revoked_certificates(WallTime now) {
-  return impl_->db.read([&](Sql& sql) {
+std::vector<Certificate> Certificates::revoked(WallTime now) {
+  return db_.read([&](Sql& sql) {
     return sql.all(kCertificates.select({"der"}) +
                        "WHERE revoked IS NOT NULL AND not_after > :now ORDER BY not_before, serial",
                    {{"now", now}}, kCertificates);
@@ -72,8 +74,8 @@ std::vector<Certificate> Store::revoked_certificates(WallTime now) {
 }
 
 // What comes raises the greatest time of revocation, what expires was the first to expire.
-std::string Store::revocation_mark(WallTime now) {
-  return impl_->db.read([&](Sql& sql) {
+std::string Certificates::revocation_mark(WallTime now) {
+  return db_.read([&](Sql& sql) {
     const auto mark = sql.first<std::int64_t, std::int64_t, std::int64_t>(
         "SELECT count(*), coalesce(max(revoked), 0), coalesce(min(not_after), 0) "
         "FROM certificates WHERE revoked IS NOT NULL AND not_after > :now",
@@ -84,9 +86,8 @@ std::string Store::revocation_mark(WallTime now) {
 }
 
 // The first revocation stands: its time is in CRLs that were handed out.
-bool Store::revoke_certificate(const std::string& serial, WallTime when,
-                               const std::string& reason) {
-  return impl_->db.write([&](Sql& sql) {
+bool Certificates::revoke(const std::string& serial, WallTime when, const std::string& reason) {
+  return db_.write([&](Sql& sql) {
     return sql.run(
                "UPDATE certificates SET revoked = :at, reason = :reason "
                "WHERE serial = :serial AND revoked IS NULL",

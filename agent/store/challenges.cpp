@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
+#include "agent/store/challenges.h"
+
 #include "agent/store/engine/table.h"
-#include "agent/store/store_impl.h"
+#include "agent/store/shared_statements.h"
 
 namespace keyagent::store {
 namespace {
@@ -18,22 +20,22 @@ constexpr Table<Challenge> kChallenges{"challenges", kChallengeColumns};
 
 }  // namespace
 
-void Store::add_challenge(const Challenge& challenge, WallTime now) {
-  impl_->db.write([&](Sql& sql) {
+void Challenges::add(const Challenge& challenge, WallTime now) {
+  db_.write([&](Sql& sql) {
     sql.run("DELETE FROM challenges WHERE expires <= :now", {{"now", now}});
     sql.run(kChallenges.insert(), kChallenges.all(challenge));
   });
 }
 
-std::optional<Challenge> Store::challenge(const std::string& id, WallTime now) {
-  return impl_->db.read([&](Sql& sql) {
+std::optional<Challenge> Challenges::find(const std::string& id, WallTime now) {
+  return db_.read([&](Sql& sql) {
     return sql.first(kChallenges.select() + "WHERE id = :id AND expires > :now",
                      {{"id", id}, {"now", now}}, kChallenges);
   });
 }
 
-std::vector<Challenge> Store::challenges(const std::string& kind, WallTime now) {
-  return impl_->db.read([&](Sql& sql) {
+std::vector<Challenge> Challenges::all(const std::string& kind, WallTime now) {
+  return db_.read([&](Sql& sql) {
     return sql.all(kChallenges.select() + "WHERE kind = :kind AND expires > :now ORDER BY id",
                    {{"kind", kind}, {"now", now}}, kChallenges);
   });
@@ -45,13 +47,12 @@ bool move_challenge_in(Sql& sql, const Challenge& challenge, const std::string& 
   return sql.run(kChallenges.update() + " WHERE id = :id AND state = :from_state", bounds) == 1;
 }
 
-bool Store::move_challenge(const Challenge& challenge, const std::string& from) {
-  return impl_->db.write([&](Sql& sql) { return move_challenge_in(sql, challenge, from); });
+bool Challenges::move(const Challenge& challenge, const std::string& from) {
+  return db_.write([&](Sql& sql) { return move_challenge_in(sql, challenge, from); });
 }
 
-std::int64_t Store::count_challenges(const std::string& kind, const std::string& address,
-                                     WallTime now) {
-  return impl_->db.read([&](Sql& sql) {
+std::int64_t Challenges::count(const std::string& kind, const std::string& address, WallTime now) {
+  return db_.read([&](Sql& sql) {
     return sql.count(
         "SELECT count(*) FROM challenges WHERE kind = :kind AND expires > :now "
         "AND (:address = '' OR address = :address)",

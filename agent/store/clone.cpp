@@ -2,6 +2,8 @@
 // A copy of an instance's data, for another instance: by a list of what it has, so that a table
 // that is new is left out until someone thinks of it.
 
+#include "agent/store/clone.h"
+
 #include <filesystem>
 #include <string>
 #include <vector>
@@ -9,13 +11,12 @@
 #include "agent/base/error.h"
 #include "agent/store/data_tables.h"
 #include "agent/store/schema.h"
-#include "agent/store/store_impl.h"
+#include "agent/store/shared_statements.h"
 
 namespace keyagent::store {
 namespace {
 
 constexpr int kPage = 500;
-constexpr const char* kCloneSetting = "cloned-from";
 
 // A table as it is copied: whatever its columns hold. Its key comes first.
 struct CopiedTable {
@@ -98,13 +99,14 @@ void require_same_schema(Database& from) {
 
 }  // namespace
 
-CloneCounts Store::clone(const CloneOrder& order, const std::function<Event(CloneCounts)>& event) {
+CloneCounts clone_into(Database& database, const CloneOrder& order,
+                       const std::function<Event(CloneCounts)>& event) {
   const Place place(order.url);
   if (place.engine == Engine::kSqlite && !std::filesystem::exists(place.path))
     throw Error(Code::kConfiguration, "there is no store " + place.path);
   Database from({order.url, 1});
   require_same_schema(from);
-  return impl_->db.write([&](Sql& to) {
+  return database.write([&](Sql& to) {
     require_empty(to, kRecords);
     require_empty(to, kCredentials);
     require_empty(to, kDataKeys);
@@ -119,14 +121,10 @@ CloneCounts Store::clone(const CloneOrder& order, const std::function<Event(Clon
     });
     assign_to_nobody(to);
     to.run("INSERT INTO settings (name, value) VALUES (:name, :source)",
-           {{"name", kCloneSetting}, {"source", order.source}});
+           {{"name", kClonedFrom}, {"source", order.source}});
     insert_event(to, event(counts));
     return counts;
   });
-}
-
-std::optional<std::string> Store::cloned_from() {
-  return setting(kCloneSetting);
 }
 
 }  // namespace keyagent::store

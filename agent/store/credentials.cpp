@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
+#include "agent/store/credentials.h"
+
 #include "agent/store/data_tables.h"
-#include "agent/store/store_impl.h"
+#include "agent/store/shared_statements.h"
 
 namespace keyagent::store {
 namespace {
@@ -32,8 +34,8 @@ void write_value(Sql& sql, const std::string& name, std::int64_t version, const 
 }  // namespace
 
 // The row stays locked from the upsert to the commit: two versions at once get two numbers.
-RecordPut Store::put_credential(const Credential& c, const Record* value) {
-  return impl_->db.write([&](Sql& sql) -> RecordPut {
+RecordPut Credentials::put(const Credential& c, const Record* value) {
+  return db_.write([&](Sql& sql) -> RecordPut {
     if (value != nullptr && !takes_records(sql, value->kid)) return {RecordPut::Outcome::kClosed};
     const auto version_now = [&] {
       return sql
@@ -60,8 +62,8 @@ RecordPut Store::put_credential(const Credential& c, const Record* value) {
   });
 }
 
-RecordPut Store::move_credential(const Credential& c, const Record& value) {
-  return impl_->db.write([&](Sql& sql) -> RecordPut {
+RecordPut Credentials::move_value(const Credential& c, const Record& value) {
+  return db_.write([&](Sql& sql) -> RecordPut {
     if (!takes_records(sql, value.kid)) return {RecordPut::Outcome::kClosed};
     const bool moved = sql.run(
                            "UPDATE credentials SET envelope = '' WHERE name = :name "
@@ -73,9 +75,9 @@ RecordPut Store::move_credential(const Credential& c, const Record& value) {
   });
 }
 
-bool Store::assign_credential(const std::string& name, const std::vector<std::string>& agents,
-                              const std::vector<std::string>& groups) {
-  return impl_->db.write([&](Sql& sql) {
+bool Credentials::assign(const std::string& name, const std::vector<std::string>& agents,
+                         const std::vector<std::string>& groups) {
+  return db_.write([&](Sql& sql) {
     return sql.run(
                "UPDATE credentials SET agent_names = :agents, group_names = :groups "
                "WHERE name = :name AND removed = 0",
@@ -83,23 +85,23 @@ bool Store::assign_credential(const std::string& name, const std::vector<std::st
   });
 }
 
-std::optional<Credential> Store::credential(const std::string& name) {
-  return impl_->db.read([&](Sql& sql) {
+std::optional<Credential> Credentials::find(const std::string& name) {
+  return db_.read([&](Sql& sql) {
     return sql.first(select_credentials() + "WHERE c.name = :name", {{"name", name}},
                      credential_of);
   });
 }
 
-std::vector<Credential> Store::credentials() {
-  return impl_->db.read([](Sql& sql) {
+std::vector<Credential> Credentials::all() {
+  return db_.read([](Sql& sql) {
     return sql.all(select_credentials() + "WHERE c.removed = 0 ORDER BY c.name", {}, credential_of);
   });
 }
 
 // The row stays, without a value: a credential of the same name continues with the next version,
 // so that no agent takes an old copy for the new one.
-bool Store::remove_credential(const std::string& name) {
-  return impl_->db.write([&](Sql& sql) {
+bool Credentials::remove(const std::string& name) {
+  return db_.write([&](Sql& sql) {
     const bool removed = sql.run(
                              "UPDATE credentials SET removed = 1, envelope = '' "
                              "WHERE name = :name AND removed = 0",

@@ -1,10 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 // What waits for a second person.
 
+#include "agent/store/decisions.h"
+
 #include <algorithm>
 
 #include "agent/store/engine/table.h"
-#include "agent/store/store_impl.h"
+#include "agent/store/shared_statements.h"
 
 namespace keyagent::store {
 namespace {
@@ -33,13 +35,9 @@ void insert_decision(Sql& sql, Decision decision) {
 
 }  // namespace
 
-void Store::together(const std::function<void()>& work) {
-  impl_->db.together(work);
-}
-
-std::optional<Decision> Store::add_decision(const Decision& decision, std::size_t max_open,
-                                            const Event& event) {
-  return impl_->db.write([&](Sql& sql) -> std::optional<Decision> {
+std::optional<Decision> Decisions::add(const Decision& decision, std::size_t max_open,
+                                       const Event& event) {
+  return db_.write([&](Sql& sql) -> std::optional<Decision> {
     const auto open =
         sql.all(kDecisions.select() + "WHERE state = 'pending' AND requested_by = :by",
                 {{"by", decision.requested_by}}, kDecisions);
@@ -55,14 +53,14 @@ std::optional<Decision> Store::add_decision(const Decision& decision, std::size_
   });
 }
 
-std::optional<Decision> Store::decision(const std::string& id) {
-  return impl_->db.read([&](Sql& sql) {
+std::optional<Decision> Decisions::find(const std::string& id) {
+  return db_.read([&](Sql& sql) {
     return sql.first(kDecisions.select() + "WHERE id = :id", {{"id", id}}, kDecisions);
   });
 }
 
-std::vector<Decision> Store::decisions(const std::string& state, std::size_t count) {
-  return impl_->db.read([&](Sql& sql) {
+std::vector<Decision> Decisions::list(const std::string& state, std::size_t count) {
+  return db_.read([&](Sql& sql) {
     const std::string which = state.empty() ? "" : "WHERE state = :state ";
     Bounds bounds{{"count", std::min<std::size_t>(count, 10'000)}};
     if (!state.empty()) bounds.push_back({"state", state});
@@ -71,8 +69,8 @@ std::vector<Decision> Store::decisions(const std::string& state, std::size_t cou
   });
 }
 
-bool Store::decide(const Decision& decision, const Event& event) {
-  return impl_->db.write([&](Sql& sql) {
+bool Decisions::decide(const Decision& decision, const Event& event) {
+  return db_.write([&](Sql& sql) {
     const auto changed = sql.run(kDecisions.update() + " WHERE id = :id AND state = 'pending'",
                                  kDecisions.changes(decision, {"id"}));
     if (changed == 1) insert_event(sql, event);
@@ -80,16 +78,16 @@ bool Store::decide(const Decision& decision, const Event& event) {
   });
 }
 
-std::vector<Decision> Store::expired_decisions(WallTime now, std::size_t count) {
-  return impl_->db.read([&](Sql& sql) {
+std::vector<Decision> Decisions::expired(WallTime now, std::size_t count) {
+  return db_.read([&](Sql& sql) {
     return sql.all(kDecisions.select() +
                        "WHERE state = 'pending' AND expires <= :now ORDER BY expires LIMIT :count",
                    {{"now", now}, {"count", count}}, kDecisions);
   });
 }
 
-void Store::forget_decisions(WallTime changed_before) {
-  impl_->db.write([&](Sql& sql) {
+void Decisions::forget(WallTime changed_before) {
+  db_.write([&](Sql& sql) {
     sql.run("DELETE FROM decisions WHERE state <> 'pending' AND changed < :before",
             {{"before", changed_before}});
   });

@@ -6,8 +6,9 @@
 
 #include "agent/base/error.h"
 #include "agent/store/engine/table.h"
+#include "agent/store/enrollments.h"
 #include "agent/store/pending.h"
-#include "agent/store/store_impl.h"
+#include "agent/store/shared_statements.h"
 
 namespace keyagent::store {
 namespace {
@@ -130,21 +131,28 @@ bool prove(Sql& sql, const Enrollment& e) {
 
 }  // namespace
 
-void Store::add_enrolment_token(const EnrollmentToken& token) {
-  impl_->db.write([&](Sql& sql) { sql.run(kTokens.insert(), kTokens.all(token)); });
+void Enrollments::add_token(const EnrollmentToken& token) {
+  db_.write([&](Sql& sql) { sql.run(kTokens.insert(), kTokens.all(token)); });
 }
 
-std::optional<EnrollmentToken> Store::enrollment_token(const Bytes& hash,
+std::optional<EnrollmentToken> Enrollments::find_token(const Bytes& hash,
                                                        const std::string& agent_id, WallTime now) {
-  return impl_->db.read([&](Sql& sql) { return token_in(sql, hash, agent_id, now, ""); });
+  return db_.read([&](Sql& sql) { return token_in(sql, hash, agent_id, now, ""); });
 }
 
-Enrolled Store::would_enroll(const Enrollment& enrollment) {
-  return impl_->db.read([&](Sql& sql) { return look(sql, enrollment, ""); });
+std::int64_t Enrollments::count_tokens(WallTime now) {
+  return db_.read([&](Sql& sql) {
+    return sql.count("SELECT count(*) FROM enrolment_tokens WHERE used_by = '' AND expires > :now",
+                     {{"now", now}});
+  });
 }
 
-Enrolled Store::enroll(const Enrollment& e, const EnrolledEvent& event) {
-  return impl_->db.write([&](Sql& sql) {
+Enrolled Enrollments::preview(const Enrollment& enrollment) {
+  return db_.read([&](Sql& sql) { return look(sql, enrollment, ""); });
+}
+
+Enrolled Enrollments::enroll(const Enrollment& e, const EnrolledEvent& event) {
+  return db_.write([&](Sql& sql) {
     auto found = look(sql, e, sql.for_update());
     if (!has_acted(found.outcome) || !found.token) return found;
     if (!prove(sql, e)) {
@@ -175,9 +183,9 @@ Enrolled Store::enroll(const Enrollment& e, const EnrolledEvent& event) {
   });
 }
 
-Enrolled Store::ask_approval(const Enrollment& e, const PendingLimits& limits,
-                             const EnrolledEvent& event) {
-  return impl_->db.write([&](Sql& sql) {
+Enrolled Enrollments::ask_approval(const Enrollment& e, const PendingLimits& limits,
+                                   const EnrolledEvent& event) {
+  return db_.write([&](Sql& sql) {
     auto found = look(sql, e, sql.for_update());
     if (!has_acted(found.outcome) || found.token) return found;
     if (found.outcome == kPending) found.outcome = add_pending(sql, e, limits);
@@ -188,10 +196,10 @@ Enrolled Store::ask_approval(const Enrollment& e, const PendingLimits& limits,
   });
 }
 
-Enrolled Store::approve_pending(const std::string& id, const std::string& auth_kid,
-                                const std::string& approver, WallTime now,
-                                const EnrolledEvent& event) {
-  return impl_->db.write([&](Sql& sql) {
+Enrolled Enrollments::approve(const std::string& id, const std::string& auth_kid,
+                              const std::string& approver, WallTime now,
+                              const EnrolledEvent& event) {
+  return db_.write([&](Sql& sql) {
     Enrolled found;
     found.outcome = kNotPending;
     const auto pending = pending_in(sql, id, auth_kid, now);

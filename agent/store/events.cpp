@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
+#include "agent/store/events.h"
+
 #include <algorithm>
 
 #include "agent/store/engine/table.h"
-#include "agent/store/store_impl.h"
+#include "agent/store/shared_statements.h"
 
 namespace keyagent::store {
 
@@ -32,27 +34,35 @@ std::int64_t insert_event(Sql& sql, const Event& event) {
   return numbered.seq;
 }
 
-std::int64_t Store::add_event(const Event& event) {
-  return impl_->db.write([&](Sql& sql) { return insert_event(sql, event); });
+std::int64_t last_event(Sql& sql) {
+  return sql.first<std::int64_t>("SELECT value FROM counters WHERE name = 'events'").value_or(0);
 }
 
-std::vector<Event> Store::events(std::int64_t after_seq, std::size_t count) {
-  return impl_->db.read([&](Sql& sql) {
+std::int64_t Events::add(const Event& event) {
+  return db_.write([&](Sql& sql) { return insert_event(sql, event); });
+}
+
+std::vector<Event> Events::list(std::int64_t after_seq, std::size_t count) {
+  return db_.read([&](Sql& sql) {
     return sql.all(kEvents.select() + "WHERE seq > :after ORDER BY seq LIMIT :count",
                    {{"after", after_seq}, {"count", std::min<std::size_t>(count, 1'000'000)}},
                    kEvents);
   });
 }
 
-std::int64_t Store::count_events(const std::string& outcome) {
-  return impl_->db.read([&](Sql& sql) {
+std::int64_t Events::last_number() {
+  return db_.read(last_event);
+}
+
+std::int64_t Events::count(const std::string& outcome) {
+  return db_.read([&](Sql& sql) {
     return sql.count("SELECT count(*) FROM events WHERE outcome IN (:outcome, :other)",
                      kind_of(outcome));
   });
 }
 
-std::int64_t Store::forget_events(const std::string& outcome, std::int64_t most, WallTime before) {
-  return impl_->db.write([&](Sql& sql) -> std::int64_t {
+std::int64_t Events::forget(const std::string& outcome, std::int64_t most, WallTime before) {
+  return db_.write([&](Sql& sql) -> std::int64_t {
     auto bounds = kind_of(outcome);
     bounds.push_back({"most", most});
     const auto beyond = sql.first<std::int64_t>(
@@ -66,32 +76,6 @@ std::int64_t Store::forget_events(const std::string& outcome, std::int64_t most,
         "DELETE FROM events WHERE outcome IN (:outcome, :other) "
         "AND (seq <= :beyond OR happened < :before)",
         bounds);
-  });
-}
-
-void Store::forget_history(WallTime before) {
-  impl_->db.write([&](Sql& sql) {
-    const Bounds bounds{{"before", before}};
-    sql.run("DELETE FROM enrolment_tokens WHERE expires < :before", bounds);
-    sql.run("DELETE FROM certificates WHERE not_after < :before", bounds);
-    sql.run(
-        "DELETE FROM rekeys WHERE changed < :before "
-        "AND state IN ('confirmed', 'failed', 'cancelled')",
-        bounds);
-    sql.run(
-        "DELETE FROM settings WHERE name LIKE 'rekey-batch/%' AND NOT EXISTS "
-        "(SELECT 1 FROM rekeys WHERE 'rekey-batch/' || rekeys.batch = settings.name)");
-  });
-}
-
-std::int64_t Store::count_agents() {
-  return impl_->db.read([](Sql& sql) { return sql.count("SELECT count(*) FROM agents"); });
-}
-
-std::int64_t Store::count_tokens(WallTime now) {
-  return impl_->db.read([&](Sql& sql) {
-    return sql.count("SELECT count(*) FROM enrolment_tokens WHERE used_by = '' AND expires > :now",
-                     {{"now", now}});
   });
 }
 

@@ -1,11 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 // Requests for keys between instances, at either end.
 
+#include "agent/store/exchanges.h"
+
 #include <algorithm>
 
 #include "agent/base/error.h"
 #include "agent/store/engine/table.h"
-#include "agent/store/store_impl.h"
+#include "agent/store/shared_statements.h"
 
 namespace keyagent::store {
 namespace {
@@ -79,8 +81,8 @@ void put_key(Sql& sql, const std::string& id, const ExchangeKey& key) {
 
 // The counter's row is locked until the commit: of two that would be the last one allowed, the
 // second sees the first.
-bool Store::add_exchange(const Exchange& exchange, std::size_t max_open, const Event& event) {
-  return impl_->db.write([&](Sql& sql) {
+bool Exchanges::add(const Exchange& exchange, std::size_t max_open, const Event& event) {
+  return db_.write([&](Sql& sql) {
     auto added = exchange;
     added.number = sql.next_number("exchanges");
     if (sql.exists("SELECT id FROM exchanges WHERE id = :id", {{"id", exchange.id}})) return false;
@@ -95,14 +97,14 @@ bool Store::add_exchange(const Exchange& exchange, std::size_t max_open, const E
   });
 }
 
-std::optional<Exchange> Store::exchange(const std::string& id) {
-  return impl_->db.read([&](Sql& sql) {
+std::optional<Exchange> Exchanges::find(const std::string& id) {
+  return db_.read([&](Sql& sql) {
     return sql.first(kExchanges.select() + "WHERE id = :id", {{"id", id}}, kExchanges);
   });
 }
 
-std::vector<Exchange> Store::exchanges(const ExchangeFilter& filter) {
-  return impl_->db.read([&](Sql& sql) {
+std::vector<Exchange> Exchanges::list(const ExchangeFilter& filter) {
+  return db_.read([&](Sql& sql) {
     return sql.all(kExchanges.select() +
                        "WHERE own = :own AND (:state = '' OR state = :state) "
                        "AND (:peer = '' OR peer = :peer) AND (:side = '' OR side = :side) "
@@ -116,9 +118,9 @@ std::vector<Exchange> Store::exchanges(const ExchangeFilter& filter) {
   });
 }
 
-bool Store::move_exchange(const Exchange& exchange, const std::vector<ExchangeKey>* keys,
-                          const std::optional<Event>& event) {
-  return impl_->db.write([&](Sql& sql) {
+bool Exchanges::move(const Exchange& exchange, const std::vector<ExchangeKey>* keys,
+                     const std::optional<Event>& event) {
+  return db_.write([&](Sql& sql) {
     if (update(sql, exchange) != 1) return false;
     if (keys != nullptr) {
       sql.run("DELETE FROM exchange_keys WHERE exchange = :id", {{"id", exchange.id}});
@@ -131,8 +133,8 @@ bool Store::move_exchange(const Exchange& exchange, const std::vector<ExchangeKe
   });
 }
 
-bool Store::approve_by_policy(const Exchange& exchange, const Peer& peer, const Event& event) {
-  return impl_->db.write([&](Sql& sql) {
+bool Exchanges::approve_by_policy(const Exchange& exchange, const Peer& peer, const Event& event) {
+  return db_.write([&](Sql& sql) {
     const bool covered = sql.run(
                              "UPDATE peers SET automatic = :automatic, revision = revision + 1 "
                              "WHERE identity = :identity AND revision = :revision",
@@ -147,20 +149,19 @@ bool Store::approve_by_policy(const Exchange& exchange, const Peer& peer, const 
   });
 }
 
-std::vector<ExchangeKey> Store::exchange_keys(const std::string& id) {
-  return impl_->db.read([&](Sql& sql) {
+std::vector<ExchangeKey> Exchanges::keys(const std::string& id) {
+  return db_.read([&](Sql& sql) {
     return sql.all(kExchangeKeys.select() + "WHERE exchange = :id ORDER BY specification, kid",
                    {{"id", id}}, kExchangeKeys);
   });
 }
 
-bool Store::has_exchanges() {
-  return impl_->db.read([](Sql& sql) { return sql.exists("SELECT 1 FROM exchanges LIMIT 1"); });
+bool Exchanges::any() {
+  return db_.read([](Sql& sql) { return sql.exists("SELECT 1 FROM exchanges LIMIT 1"); });
 }
 
-std::vector<Exchange> Store::due_exchanges(const std::string& own, WallTime now,
-                                           std::size_t count) {
-  return impl_->db.read([&](Sql& sql) {
+std::vector<Exchange> Exchanges::due(const std::string& own, WallTime now, std::size_t count) {
+  return db_.read([&](Sql& sql) {
     const Bounds bounds{{"own", own}, {"now", now}, {"count", count}};
     auto found = sql.all(kExchanges.select() +
                              "WHERE own = :own AND due > 0 AND due <= :now "

@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 // Which replica has the link of which agent.
 
+#include "agent/store/links.h"
+
 #include "agent/store/engine/table.h"
-#include "agent/store/store_impl.h"
+#include "agent/store/shared_statements.h"
 
 namespace keyagent::store {
 namespace {
@@ -30,18 +32,18 @@ LinkStatus status_of(Row& row) {
   return {kLinks(row), row.next<std::string>(), row.next<std::string>(), row.next<std::string>()};
 }
 
-std::optional<AgentLink> find(Sql& sql, const std::string& agent) {
+std::optional<AgentLink> link_of(Sql& sql, const std::string& agent) {
   return sql.first(kLinks.select() + "WHERE agent = :agent", {{"agent", agent}}, kLinks);
 }
 
 }  // namespace
 
 // The first statement has the row's lock until the end: who comes second sees who came first.
-EnteredLink Store::open_link(const AgentLink& link) {
-  return impl_->db.write([&](Sql& sql) {
+EnteredLink Links::open(const AgentLink& link) {
+  return db_.write([&](Sql& sql) {
     sql.run(kLinks.insert() + "ON CONFLICT (agent) DO UPDATE SET session = links.session + 1",
             kLinks.all({.agent = link.agent, .session = 1}));
-    EnteredLink entered{link, find(sql, link.agent).value()};
+    EnteredLink entered{link, link_of(sql, link.agent).value()};
     entered.now.session = entered.before.session;
     entered.now.news = entered.before.news;
     sql.run(kLinks.update() + " WHERE agent = :agent", kLinks.changes(link, {"agent"}));
@@ -51,8 +53,8 @@ EnteredLink Store::open_link(const AgentLink& link) {
   });
 }
 
-bool Store::record_heartbeat(const std::string& agent, std::int64_t session, WallTime now) {
-  return impl_->db.write([&](Sql& sql) {
+bool Links::record_heartbeat(const std::string& agent, std::int64_t session, WallTime now) {
+  return db_.write([&](Sql& sql) {
     const bool alive = sql.run(
                            "UPDATE links SET seen = :now WHERE agent = :agent AND "
                            "session = :session AND replica <> ''",
@@ -64,25 +66,25 @@ bool Store::record_heartbeat(const std::string& agent, std::int64_t session, Wal
   });
 }
 
-void Store::close_link(const std::string& agent, std::int64_t session) {
-  impl_->db.write([&](Sql& sql) {
+void Links::close(const std::string& agent, std::int64_t session) {
+  db_.write([&](Sql& sql) {
     sql.run("UPDATE links SET replica = '' WHERE agent = :agent AND session = :session",
             {{"agent", agent}, {"session", session}});
   });
 }
 
-void Store::bump_generation(const std::string& agent) {
-  impl_->db.write([&](Sql& sql) {
+void Links::bump_generation(const std::string& agent) {
+  db_.write([&](Sql& sql) {
     sql.run("UPDATE links SET news = news + 1 WHERE agent = :agent", {{"agent", agent}});
   });
 }
 
-std::optional<AgentLink> Store::link(const std::string& agent) {
-  return impl_->db.read([&](Sql& sql) { return find(sql, agent); });
+std::optional<AgentLink> Links::find(const std::string& agent) {
+  return db_.read([&](Sql& sql) { return link_of(sql, agent); });
 }
 
-std::vector<LinkStatus> Store::link_status(const std::string& replica, const std::string& agent) {
-  return impl_->db.read([&](Sql& sql) {
+std::vector<LinkStatus> Links::status(const std::string& replica, const std::string& agent) {
+  return db_.read([&](Sql& sql) {
     if (agent.empty()) return sql.all(select_status(), {{"replica", replica}}, status_of);
     return sql.all(select_status() + " AND links.agent = :agent",
                    {{"replica", replica}, {"agent", agent}}, status_of);

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
+#include "agent/store/peers.h"
+
 #include "agent/store/engine/table.h"
-#include "agent/store/store_impl.h"
+#include "agent/store/shared_statements.h"
 
 namespace keyagent::store {
 namespace {
@@ -24,26 +26,25 @@ constexpr Table<Peer> kPeers{"peers", kPeerColumns};
 
 }  // namespace
 
-bool Store::add_peer(const Peer& peer) {
-  return impl_->db.write([&](Sql& sql) {
+bool Peers::add(const Peer& peer) {
+  return db_.write([&](Sql& sql) {
     return sql.run(kPeers.insert() + "ON CONFLICT DO NOTHING", kPeers.all(peer)) == 1;
   });
 }
 
-std::optional<Peer> Store::peer(const std::string& identity) {
-  return impl_->db.read([&](Sql& sql) {
+std::optional<Peer> Peers::find(const std::string& identity) {
+  return db_.read([&](Sql& sql) {
     return sql.first(kPeers.select() + "WHERE identity = :identity", {{"identity", identity}},
                      kPeers);
   });
 }
 
-std::vector<Peer> Store::peers() {
-  return impl_->db.read(
-      [](Sql& sql) { return sql.all(kPeers.select() + "ORDER BY name", {}, kPeers); });
+std::vector<Peer> Peers::all() {
+  return db_.read([](Sql& sql) { return sql.all(kPeers.select() + "ORDER BY name", {}, kPeers); });
 }
 
-bool Store::update_peer(const Peer& peer) {
-  return impl_->db.write([&](Sql& sql) {
+bool Peers::update(const Peer& peer) {
+  return db_.write([&](Sql& sql) {
     return sql.run(kPeers.update() +
                        ", revision = revision + 1 "
                        "WHERE identity = :identity AND revision = :revision",
@@ -51,14 +52,14 @@ bool Store::update_peer(const Peer& peer) {
   });
 }
 
-bool Store::remove_peer(const std::string& identity) {
-  return impl_->db.write([&](Sql& sql) {
+bool Peers::remove(const std::string& identity) {
+  return db_.write([&](Sql& sql) {
     return sql.run("DELETE FROM peers WHERE identity = :identity", {{"identity", identity}}) == 1;
   });
 }
 
-bool Store::replace_peer(const std::string& before, const std::string& after) {
-  return impl_->db.write([&](Sql& sql) {
+bool Peers::replace(const std::string& before, const std::string& after) {
+  return db_.write([&](Sql& sql) {
     const Bounds bounds{{"before", before}, {"after", after}};
     // Its key is learnt again, from what it signs.
     const bool replaced = sql.run(
@@ -74,9 +75,9 @@ bool Store::replace_peer(const std::string& before, const std::string& after) {
   });
 }
 
-void Store::replace_own_identity(const std::string& before, const std::string& after,
+void Peers::replace_own_identity(const std::string& before, const std::string& after,
                                  const Event& event) {
-  impl_->db.write([&](Sql& sql) {
+  db_.write([&](Sql& sql) {
     const Bounds bounds{{"before", before}, {"after", after}};
     sql.run("UPDATE exchanges SET own = :after WHERE own = :before", bounds);
     sql.run("UPDATE peers SET owner = :after WHERE owner = :before", bounds);
@@ -84,9 +85,9 @@ void Store::replace_own_identity(const std::string& before, const std::string& a
   });
 }
 
-void Store::note_peer(const std::string& identity, std::int64_t epoch, const std::string& epoch_jws,
-                      WallTime now) {
-  impl_->db.write([&](Sql& sql) {
+void Peers::note(const std::string& identity, std::int64_t epoch, const std::string& epoch_jws,
+                 WallTime now) {
+  db_.write([&](Sql& sql) {
     sql.run("UPDATE peers SET seen = :now WHERE identity = :identity",
             {{"now", now}, {"identity", identity}});
     sql.run(
@@ -96,8 +97,8 @@ void Store::note_peer(const std::string& identity, std::int64_t epoch, const std
   });
 }
 
-bool Store::use_nonce(const std::string& peer, const std::string& nonce, WallTime expires) {
-  return impl_->db.write([&](Sql& sql) {
+bool Peers::use_nonce(const std::string& peer, const std::string& nonce, WallTime expires) {
+  return db_.write([&](Sql& sql) {
     return sql.run(
                "INSERT INTO peer_nonces (peer, nonce, expires) VALUES (:peer, :nonce, :expires) "
                "ON CONFLICT (peer, nonce) DO NOTHING",

@@ -2,7 +2,8 @@
 #pragma once
 // Agents that wait for a person, inside of a transaction. Internal to the room.
 
-#include "agent/store/store_impl.h"
+#include "agent/store/engine/database.h"
+#include "agent/store/enroll_rows.h"
 
 namespace keyagent::store {
 

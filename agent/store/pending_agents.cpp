@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "agent/store/engine/table.h"
+#include "agent/store/enrollments.h"
 #include "agent/store/pending.h"
+#include "agent/store/shared_statements.h"
 
 namespace keyagent::store {
 namespace {
@@ -69,8 +71,8 @@ void drop_pending(Sql& sql, const std::string& id) {
   sql.run("DELETE FROM pending_agents WHERE id = :id", {{"id", id}});
 }
 
-std::vector<PendingAgent> Store::pending_agents(const std::string& id, WallTime now) {
-  return impl_->db.read([&](Sql& sql) {
+std::vector<PendingAgent> Enrollments::pending(const std::string& id, WallTime now) {
+  return db_.read([&](Sql& sql) {
     return sql.all(kPendingAgents.select() +
                        "WHERE expires > :now AND (:id = '' OR id = :id) ORDER BY id, asked, "
                        "auth_kid",
@@ -78,9 +80,9 @@ std::vector<PendingAgent> Store::pending_agents(const std::string& id, WallTime 
   });
 }
 
-std::int64_t Store::reject_pending(const std::string& id, const std::string& auth_kid,
-                                   const std::string& reason, const Event& event) {
-  return impl_->db.write([&](Sql& sql) {
+std::int64_t Enrollments::reject(const std::string& id, const std::string& auth_kid,
+                                 const std::string& reason, const Event& event) {
+  return db_.write([&](Sql& sql) {
     const auto rejected = sql.run(
         "UPDATE pending_agents SET state = 'rejected', reason = :reason "
         "WHERE id = :id AND (:kid = '' OR auth_kid = :kid)",

@@ -2,8 +2,10 @@
 // Records: one envelope a row, each naming the key that opens it. A removed one keeps its row
 // without envelope and key, so that its versions continue.
 
+#include "agent/store/records.h"
+
 #include "agent/store/data_tables.h"
-#include "agent/store/store_impl.h"
+#include "agent/store/shared_statements.h"
 
 namespace keyagent::store {
 namespace {
@@ -49,8 +51,8 @@ bool takes_records(Sql& sql, const std::string& kid) {
   return closed && !*closed;
 }
 
-RecordPut Store::put_record(const Record& record, const std::optional<std::int64_t>& expected) {
-  return impl_->db.write([&](Sql& sql) -> RecordPut {
+RecordPut Records::put(const Record& record, const std::optional<std::int64_t>& expected) {
+  return db_.write([&](Sql& sql) -> RecordPut {
     using Outcome = RecordPut::Outcome;
     for (;;) {
       if (!takes_records(sql, record.kid)) return {Outcome::kClosed, 0};
@@ -64,20 +66,20 @@ RecordPut Store::put_record(const Record& record, const std::optional<std::int64
   });
 }
 
-std::optional<Record> Store::record(const std::string& specification, const std::string& id) {
-  return impl_->db.read([&](Sql& sql) {
+std::optional<Record> Records::find(const std::string& specification, const std::string& id) {
+  return db_.read([&](Sql& sql) {
     return sql.first(
         kRecords.select() + "WHERE specification = :specification AND id = :id AND kid <> ''",
         {{"specification", specification}, {"id", id}}, kRecords);
   });
 }
 
-std::int64_t Store::record_version(const std::string& specification, const std::string& id) {
-  return impl_->db.read([&](Sql& sql) { return status_of(sql, specification, id).version; });
+std::int64_t Records::version(const std::string& specification, const std::string& id) {
+  return db_.read([&](Sql& sql) { return status_of(sql, specification, id).version; });
 }
 
-bool Store::replace_envelope(const Record& record, const Record& fresh) {
-  return impl_->db.write([&](Sql& sql) {
+bool Records::replace_envelope(const Record& record, const Record& fresh) {
+  return db_.write([&](Sql& sql) {
     return takes_records(sql, fresh.kid) &&
            sql.run(
                "UPDATE records SET envelope = :envelope, kid = :kid "
@@ -92,9 +94,9 @@ bool Store::replace_envelope(const Record& record, const Record& fresh) {
   });
 }
 
-std::vector<Record> Store::records(const std::string& specification, const std::string& after,
-                                   std::size_t count) {
-  return impl_->db.read([&](Sql& sql) {
+std::vector<Record> Records::list(const std::string& specification, const std::string& after,
+                                  std::size_t count) {
+  return db_.read([&](Sql& sql) {
     return sql.all(select_short_records() +
                        "WHERE specification = :specification AND id > :after AND kid <> '' "
                        "ORDER BY id LIMIT :count",
@@ -103,9 +105,9 @@ std::vector<Record> Store::records(const std::string& specification, const std::
   });
 }
 
-std::vector<Record> Store::records_under(const std::string& specification, const std::string& kid,
-                                         const std::string& after, std::size_t count) {
-  return impl_->db.read([&](Sql& sql) {
+std::vector<Record> Records::list_under(const std::string& specification, const std::string& kid,
+                                        const std::string& after, std::size_t count) {
+  return db_.read([&](Sql& sql) {
     return sql.all(
         kRecords.select() +
             "WHERE specification = :specification AND kid = :kid AND id > :after "
@@ -115,9 +117,8 @@ std::vector<Record> Store::records_under(const std::string& specification, const
   });
 }
 
-bool Store::remove_record(const std::string& specification, const std::string& id,
-                          const Event& event) {
-  return impl_->db.write([&](Sql& sql) {
+bool Records::remove(const std::string& specification, const std::string& id, const Event& event) {
+  return db_.write([&](Sql& sql) {
     const bool removed = sql.run(
                              "UPDATE records SET kid = '', envelope = '', version = version + 1 "
                              "WHERE specification = :specification AND id = :id AND kid <> ''",
@@ -127,9 +128,9 @@ bool Store::remove_record(const std::string& specification, const std::string& i
   });
 }
 
-std::vector<std::pair<std::string, std::int64_t>> Store::count_records(
+std::vector<std::pair<std::string, std::int64_t>> Records::count_by_kid(
     const std::string& specification) {
-  return impl_->db.read([&](Sql& sql) {
+  return db_.read([&](Sql& sql) {
     return sql.all<std::string, std::int64_t>(
         "SELECT kid, count(*) FROM records WHERE specification = :specification AND kid <> '' "
         "GROUP BY kid ORDER BY kid",

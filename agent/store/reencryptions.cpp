@@ -2,8 +2,10 @@
 // Re-encryption of a specification's records: who works at it, and how far it is. The checkpoint
 // and what it is about are written in one transaction, under the fence of anyone who works at it.
 
+#include "agent/store/reencryptions.h"
+
 #include "agent/store/engine/table.h"
-#include "agent/store/store_impl.h"
+#include "agent/store/shared_statements.h"
 
 namespace keyagent::store {
 namespace {
@@ -34,7 +36,7 @@ std::optional<Reencryption> find_reencryption(Sql& sql, const std::string& speci
                    {{"specification", specification}}, kReencryptions);
 }
 
-bool move(Sql& sql, const Reencryption& job) {
+bool write_job(Sql& sql, const Reencryption& job) {
   return sql.run(kReencryptions.update() +
                      ", fence = fence + 1 "
                      "WHERE specification = :specification AND fence = :fence",
@@ -43,8 +45,8 @@ bool move(Sql& sql, const Reencryption& job) {
 
 }  // namespace
 
-bool Store::begin_reencryption(const Reencryption& job, const Event& event) {
-  return impl_->db.write([&](Sql& sql) {
+bool Reencryptions::begin(const Reencryption& job, const Event& event) {
+  return db_.write([&](Sql& sql) {
     const bool begun =
         sql.run(kReencryptions.insert() + "ON CONFLICT (specification) DO UPDATE SET " +
                     kReencryptions.excluded() +
@@ -56,23 +58,23 @@ bool Store::begin_reencryption(const Reencryption& job, const Event& event) {
   });
 }
 
-std::optional<Reencryption> Store::reencryption(const std::string& specification) {
-  return impl_->db.read([&](Sql& sql) { return find_reencryption(sql, specification); });
+std::optional<Reencryption> Reencryptions::find(const std::string& specification) {
+  return db_.read([&](Sql& sql) { return find_reencryption(sql, specification); });
 }
 
-std::vector<Reencryption> Store::reencryptions() {
-  return impl_->db.read([](Sql& sql) {
+std::vector<Reencryption> Reencryptions::all() {
+  return db_.read([](Sql& sql) {
     return sql.all(kReencryptions.select() + "ORDER BY specification", {}, kReencryptions);
   });
 }
 
-std::optional<Reencryption> Store::claim_reencryption(const std::string& holder, WallTime now,
-                                                      std::chrono::milliseconds life) {
+std::optional<Reencryption> Reencryptions::claim(const std::string& holder, WallTime now,
+                                                 std::chrono::milliseconds life) {
   constexpr const char* kFree =
       "state = 'running' AND (holder = '' OR lease_until <= :now OR lease_until > :latest)";
   // No lease lasts longer, whatever the clock was that gave it; replicas' clocks differ a little.
   const Bounds when{{"now", now}, {"latest", now + 2 * life}};
-  const auto free = impl_->db.read([&](Sql& sql) {
+  const auto free = db_.read([&](Sql& sql) {
     return sql.first(kReencryptions.select() + "WHERE " + kFree + " ORDER BY specification LIMIT 1",
                      when, kReencryptions);
   });
@@ -82,14 +84,14 @@ std::optional<Reencryption> Store::claim_reencryption(const std::string& holder,
   job.lease_until = now + life;
   job.since = now;
   job.since_done = job.done;
-  if (!impl_->db.write([&](Sql& sql) { return move(sql, job); })) return std::nullopt;
+  if (!db_.write([&](Sql& sql) { return write_job(sql, job); })) return std::nullopt;
   job.fence += 1;
   return job;
 }
 
-bool Store::move_reencryption(const Reencryption& job, const std::optional<Event>& event) {
-  return impl_->db.write([&](Sql& sql) {
-    if (!move(sql, job)) return false;
+bool Reencryptions::move(const Reencryption& job, const std::optional<Event>& event) {
+  return db_.write([&](Sql& sql) {
+    if (!write_job(sql, job)) return false;
     if (event) insert_event(sql, *event);
     return true;
   });
@@ -97,9 +99,9 @@ bool Store::move_reencryption(const Reencryption& job, const std::optional<Event
 
 // The job's row first: anyone who has taken it, paused it or ended it meanwhile is seen before a
 // record is touched, and waits from here on.
-std::optional<std::int64_t> Store::write_reencrypted(const Reencryption& job,
-                                                     const std::vector<Replacement>& replacements) {
-  return impl_->db.write([&](Sql& sql) -> std::optional<std::int64_t> {
+std::optional<std::int64_t> Reencryptions::write_records(
+    const Reencryption& job, const std::vector<Replacement>& replacements) {
+  return db_.write([&](Sql& sql) -> std::optional<std::int64_t> {
     if (sql.run(kReencryptions.update() +
                     ", fence = fence WHERE specification = :specification AND fence = :fence",
                 kReencryptions.changes(job, {"specification", "fence"})) != 1)

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
+#include "agent/store/rekeys.h"
+
 #include "agent/store/engine/table.h"
-#include "agent/store/store_impl.h"
+#include "agent/store/shared_statements.h"
 
 namespace keyagent::store {
 namespace {
@@ -27,7 +29,7 @@ std::int64_t insert(Sql& sql, const Rekey& rekey) {
   return numbered.id;
 }
 
-RekeyCounts count(Sql& sql, const std::string& batch) {
+RekeyCounts counts_of(Sql& sql, const std::string& batch) {
   const auto those = [&](const std::string& which) {
     return sql.count("SELECT count(*) FROM rekeys WHERE batch = :batch AND " + which,
                      {{"batch", batch}});
@@ -36,7 +38,7 @@ RekeyCounts count(Sql& sql, const std::string& batch) {
           those("state IN ('ordered', 'sent', 'staged') AND canary = 1")};
 }
 
-bool move(Sql& sql, const Rekey& rekey, const std::string& from) {
+bool write_rekey(Sql& sql, const Rekey& rekey, const std::string& from) {
   auto bounds = kRekeys.changes(rekey, {"id"});
   bounds.push_back({"from_state", from});
   return sql.run(kRekeys.update() + " WHERE id = :id AND state = :from_state", bounds) == 1;
@@ -44,62 +46,62 @@ bool move(Sql& sql, const Rekey& rekey, const std::string& from) {
 
 }  // namespace
 
-std::int64_t Store::add_rekey(const Rekey& rekey) {
-  return impl_->db.write([&](Sql& sql) -> std::int64_t { return insert(sql, rekey); });
+std::int64_t Rekeys::add(const Rekey& rekey) {
+  return db_.write([&](Sql& sql) -> std::int64_t { return insert(sql, rekey); });
 }
 
-void Store::add_rekeys(const std::vector<Rekey>& rekeys, const std::string& setting,
+void Rekeys::add_batch(const std::vector<Rekey>& rekeys, const std::string& setting,
                        const std::string& value) {
-  impl_->db.write([&](Sql& sql) {
+  db_.write([&](Sql& sql) {
     sql.run("INSERT INTO settings (name, value) VALUES (:name, :value)",
             {{"name", setting}, {"value", value}});
     for (const auto& each : rekeys) insert(sql, each);
   });
 }
 
-std::vector<Rekey> Store::rekey_batch(const std::string& batch) {
-  return impl_->db.read([&](Sql& sql) {
+std::vector<Rekey> Rekeys::of_batch(const std::string& batch) {
+  return db_.read([&](Sql& sql) {
     return sql.all(kRekeys.select() + "WHERE batch = :batch ORDER BY id", {{"batch", batch}},
                    kRekeys);
   });
 }
 
-std::optional<Rekey> Store::rekey(std::int64_t id) {
-  return impl_->db.read([&](Sql& sql) {
+std::optional<Rekey> Rekeys::find(std::int64_t id) {
+  return db_.read([&](Sql& sql) {
     return sql.first(kRekeys.select() + "WHERE id = :id", {{"id", id}}, kRekeys);
   });
 }
 
-std::vector<Rekey> Store::rekeys(const std::string& agent, bool open_only) {
+std::vector<Rekey> Rekeys::list(const std::string& agent, bool open_only) {
   std::string query = kRekeys.select() + "WHERE " + (open_only ? kOpen : "1 = 1");
-  return impl_->db.read([&](Sql& sql) {
+  return db_.read([&](Sql& sql) {
     if (agent.empty()) return sql.all(query + " ORDER BY id", {}, kRekeys);
     return sql.all(query + " AND agent = :agent ORDER BY id", {{"agent", agent}}, kRekeys);
   });
 }
 
-std::vector<Rekey> Store::sent_rekeys(const std::string& agent) {
+std::vector<Rekey> Rekeys::sent(const std::string& agent) {
   const std::string query = kRekeys.select() + "WHERE " + kOpen + " AND " + kUnderWay;
-  return impl_->db.read([&](Sql& sql) {
+  return db_.read([&](Sql& sql) {
     if (agent.empty()) return sql.all(query + " ORDER BY id", {}, kRekeys);
     return sql.all(query + " AND agent = :agent ORDER BY id", {{"agent", agent}}, kRekeys);
   });
 }
 
-std::vector<std::string> Store::ordered_batches() {
-  return impl_->db.read([&](Sql& sql) {
+std::vector<std::string> Rekeys::ordered_batches() {
+  return db_.read([&](Sql& sql) {
     return sql.all<std::string>(std::string("SELECT DISTINCT batch FROM rekeys WHERE ") + kOpen +
                                 " AND state = 'ordered'");
   });
 }
 
-RekeyCounts Store::count_rekeys(const std::string& batch) {
-  return impl_->db.read([&](Sql& sql) { return count(sql, batch); });
+RekeyCounts Rekeys::count(const std::string& batch) {
+  return db_.read([&](Sql& sql) { return counts_of(sql, batch); });
 }
 
-std::vector<Rekey> Store::ready_rekeys(const std::string& batch, const std::string& replica,
-                                       bool canaries, std::size_t count) {
-  return impl_->db.read([&](Sql& sql) {
+std::vector<Rekey> Rekeys::ready(const std::string& batch, const std::string& replica,
+                                 bool canaries, std::size_t count) {
+  return db_.read([&](Sql& sql) {
     return sql.all(kRekeys.select() +
                        "WHERE batch = :batch AND state = 'ordered' AND canary >= :canary AND "
                        "EXISTS (SELECT 1 FROM links WHERE links.agent = rekeys.agent AND "
@@ -109,30 +111,30 @@ std::vector<Rekey> Store::ready_rekeys(const std::string& batch, const std::stri
   });
 }
 
-bool Store::move_rekey(const Rekey& rekey, const std::string& from) {
-  return impl_->db.write([&](Sql& sql) { return move(sql, rekey, from); });
+bool Rekeys::move(const Rekey& rekey, const std::string& from) {
+  return db_.write([&](Sql& sql) { return write_rekey(sql, rekey, from); });
 }
 
-bool Store::confirm_rekey(const Rekey& rekey, const std::string& from) {
-  return impl_->db.write([&](Sql& sql) {
+bool Rekeys::confirm(const Rekey& rekey, const std::string& from) {
+  return db_.write([&](Sql& sql) {
     const auto agent = agent_in(sql, rekey.agent, sql.for_share());
     if (!agent || agent->state != "trusted" || rekey.new_kid == rekey.old_kid ||
         rekey.new_kid != (rekey.key == "auth" ? agent->auth_kid : agent->transport_kid))
       return false;
-    return move(sql, rekey, from);
+    return write_rekey(sql, rekey, from);
   });
 }
 
 // The batch's first row is its lock: replicas that claim for one batch do so one after the other,
 // and what is counted then has all that the one before has claimed.
-std::vector<Rekey> Store::claim_rekeys(const std::string& batch, const std::vector<Rekey>& wanted,
-                                       std::int64_t most, WallTime now) {
-  return impl_->db.write([&](Sql& sql) {
+std::vector<Rekey> Rekeys::claim(const std::string& batch, const std::vector<Rekey>& wanted,
+                                 std::int64_t most, WallTime now) {
+  return db_.write([&](Sql& sql) {
     sql.run(
         "UPDATE rekeys SET batch = batch "
         "WHERE id = (SELECT min(id) FROM rekeys WHERE batch = :batch)",
         {{"batch", batch}});
-    auto counts = count(sql, batch);
+    auto counts = counts_of(sql, batch);
     std::vector<Rekey> claimed;
     for (const auto& each : wanted) {
       if (counts.failed > 0 || counts.under_way >= most) break;

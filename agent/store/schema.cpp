@@ -217,7 +217,7 @@ const Migration kAddDecisions = {
     R"sql(CREATE INDEX decisions_state ON decisions (state, created))sql",
 };
 
-// The last session value of each agent (sessions.cpp).
+// The last session value of each agent (agent_sessions.cpp).
 const Migration kAddAgentSessions = {
     R"sql(CREATE TABLE agent_sessions (
       agent TEXT PRIMARY KEY, enrolled BIGINT NOT NULL, value TEXT NOT NULL))sql",

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
+#include "agent/store/sealed_copies.h"
+
 #include "agent/store/engine/table.h"
-#include "agent/store/store_impl.h"
+#include "agent/store/shared_statements.h"
 
 namespace keyagent::store {
 namespace {
@@ -15,8 +17,8 @@ constexpr Table<SealedCopy> kSealedCopies{"sealed_copies", kSealedCopyColumns};
 }  // namespace
 
 // The credential cannot be removed between the look and the copy: its row is locked.
-bool Store::put_sealed_copy(const SealedCopy& copy) {
-  return impl_->db.write([&](Sql& sql) {
+bool SealedCopies::put(const SealedCopy& copy) {
+  return db_.write([&](Sql& sql) {
     const auto newest = sql.first<std::int64_t>(
         std::string("SELECT version FROM credentials WHERE name = :name AND removed = 0") +
             sql.for_share(),
@@ -34,9 +36,9 @@ bool Store::put_sealed_copy(const SealedCopy& copy) {
   });
 }
 
-std::optional<SealedCopy> Store::sealed_copy(const std::string& credential,
+std::optional<SealedCopy> SealedCopies::find(const std::string& credential,
                                              const std::string& agent, const std::string& kid) {
-  return impl_->db.read([&](Sql& sql) {
+  return db_.read([&](Sql& sql) {
     return sql.first("SELECT " + kSealedCopies.list("s.") +
                          " FROM sealed_copies s "
                          "JOIN credentials c ON c.name = s.credential AND c.version = s.version "
@@ -45,24 +47,24 @@ std::optional<SealedCopy> Store::sealed_copy(const std::string& credential,
   });
 }
 
-std::vector<SealedCopy> Store::sealed_copies(const std::string& agent, const std::string& kid) {
-  return impl_->db.read([&](Sql& sql) {
+std::vector<SealedCopy> SealedCopies::all(const std::string& agent, const std::string& kid) {
+  return db_.read([&](Sql& sql) {
     return sql.all(
         kSealedCopies.select() + "WHERE agent = :agent AND kid = :kid ORDER BY credential",
         {{"agent", agent}, {"kid", kid}}, kSealedCopies);
   });
 }
 
-std::vector<std::pair<std::string, std::int64_t>> Store::census(const std::string& agent) {
-  return impl_->db.read([&](Sql& sql) {
+std::vector<std::pair<std::string, std::int64_t>> SealedCopies::census(const std::string& agent) {
+  return db_.read([&](Sql& sql) {
     return sql.all<std::string, std::int64_t>(
         "SELECT kid, count(*) FROM sealed_copies WHERE agent = :agent GROUP BY kid ORDER BY kid",
         {{"agent", agent}});
   });
 }
 
-void Store::drop_sealed_copies(const std::string& agent, const std::string& kid) {
-  impl_->db.write([&](Sql& sql) {
+void SealedCopies::drop(const std::string& agent, const std::string& kid) {
+  db_.write([&](Sql& sql) {
     sql.run("DELETE FROM sealed_copies WHERE agent = :agent AND kid = :kid",
             {{"agent", agent}, {"kid", kid}});
   });

@@ -9,8 +9,33 @@
 #include "agent/base/disk.h"
 #include "agent/base/error.h"
 #include "agent/base/log.h"
+#include "agent/store/agent_sessions.h"
+#include "agent/store/agents.h"
+#include "agent/store/audit_checkpoints.h"
+#include "agent/store/certificates.h"
+#include "agent/store/challenges.h"
+#include "agent/store/clone.h"
+#include "agent/store/credentials.h"
+#include "agent/store/data_keys.h"
+#include "agent/store/decisions.h"
+#include "agent/store/engine/change_notifications.h"
+#include "agent/store/engine/database.h"
+#include "agent/store/enrollments.h"
+#include "agent/store/events.h"
+#include "agent/store/exchanges.h"
+#include "agent/store/links.h"
+#include "agent/store/logins.h"
+#include "agent/store/peers.h"
+#include "agent/store/records.h"
+#include "agent/store/reencryptions.h"
+#include "agent/store/rekeys.h"
+#include "agent/store/restoration.h"
 #include "agent/store/schema.h"
-#include "agent/store/store_impl.h"
+#include "agent/store/sealed_copies.h"
+#include "agent/store/settings.h"
+#include "agent/store/specifications.h"
+#include "agent/store/tasks.h"
+#include "agent/store/users.h"
 
 namespace keyagent::store {
 namespace {
@@ -23,35 +48,132 @@ void sync_path(const std::filesystem::path& path) {
 
 }  // namespace
 
+struct Store::Impl {
+  explicit Impl(const Options& options) : db(options) {}
+
+  Database db;
+  ChangeNotifications wakeups{db.place()};
+  Settings settings{db};
+  Agents agents{db};
+  AgentSessions agent_sessions{db};
+  AuditCheckpoints audit_checkpoints{db};
+  Links links{db};
+  Enrollments enrollments{db};
+  Challenges challenges{db};
+  Users users{db};
+  Logins logins{db};
+  Credentials credentials{db};
+  SealedCopies sealed_copies{db};
+  Rekeys rekeys{db};
+  Tasks tasks{db};
+  Peers peers{db};
+  Exchanges exchanges{db};
+  Certificates certificates{db};
+  Events events{db};
+  Restoration restoration{db};
+  Specifications specifications{db};
+  DataKeys data_keys{db};
+  Records records{db};
+  Reencryptions reencryptions{db};
+  Decisions decisions{db};
+};
+
 Store::Store(Options options) : impl_(std::make_unique<Impl>(options)) {
   bring_up(impl_->db, migrations());
 }
 
 Store::~Store() = default;
 
-std::optional<std::string> Store::setting(const std::string& name) {
-  return impl_->db.read([&](Sql& sql) {
-    return sql.first<std::string>("SELECT value FROM settings WHERE name = :name",
-                                  {{"name", name}});
-  });
+Settings& Store::settings() {
+  return impl_->settings;
 }
 
-void Store::set_setting(const std::string& name, const std::string& value) {
-  impl_->db.write([&](Sql& sql) {
-    sql.run(
-        "INSERT INTO settings (name, value) VALUES (:name, :value) "
-        "ON CONFLICT (name) DO UPDATE SET value = excluded.value",
-        {{"name", name}, {"value", value}});
-  });
+Agents& Store::agents() {
+  return impl_->agents;
 }
 
-bool Store::set_setting_once(const std::string& name, const std::string& value) {
-  return impl_->db.write([&](Sql& sql) {
-    return sql.run(
-               "INSERT INTO settings (name, value) VALUES (:name, :value) "
-               "ON CONFLICT (name) DO NOTHING",
-               {{"name", name}, {"value", value}}) == 1;
-  });
+AgentSessions& Store::agent_sessions() {
+  return impl_->agent_sessions;
+}
+
+AuditCheckpoints& Store::audit_checkpoints() {
+  return impl_->audit_checkpoints;
+}
+
+Links& Store::links() {
+  return impl_->links;
+}
+
+Enrollments& Store::enrollments() {
+  return impl_->enrollments;
+}
+
+Challenges& Store::challenges() {
+  return impl_->challenges;
+}
+
+Users& Store::users() {
+  return impl_->users;
+}
+
+Logins& Store::logins() {
+  return impl_->logins;
+}
+
+Credentials& Store::credentials() {
+  return impl_->credentials;
+}
+
+SealedCopies& Store::sealed_copies() {
+  return impl_->sealed_copies;
+}
+
+Rekeys& Store::rekeys() {
+  return impl_->rekeys;
+}
+
+Tasks& Store::tasks() {
+  return impl_->tasks;
+}
+
+Peers& Store::peers() {
+  return impl_->peers;
+}
+
+Exchanges& Store::exchanges() {
+  return impl_->exchanges;
+}
+
+Certificates& Store::certificates() {
+  return impl_->certificates;
+}
+
+Events& Store::events() {
+  return impl_->events;
+}
+
+Restoration& Store::restoration() {
+  return impl_->restoration;
+}
+
+Specifications& Store::specifications() {
+  return impl_->specifications;
+}
+
+DataKeys& Store::data_keys() {
+  return impl_->data_keys;
+}
+
+Records& Store::records() {
+  return impl_->records;
+}
+
+Reencryptions& Store::reencryptions() {
+  return impl_->reencryptions;
+}
+
+Decisions& Store::decisions() {
+  return impl_->decisions;
 }
 
 void Store::forget_expired(WallTime now) {
@@ -62,6 +184,25 @@ void Store::forget_expired(WallTime now) {
     sql.run("DELETE FROM enrolment_tokens WHERE expires <= :now AND used_by = ''", {{"now", now}});
     sql.run("DELETE FROM pending_agents WHERE expires <= :now", {{"now", now}});
   });
+}
+
+void Store::forget_history(WallTime before) {
+  impl_->db.write([&](Sql& sql) {
+    const Bounds bounds{{"before", before}};
+    sql.run("DELETE FROM enrolment_tokens WHERE expires < :before", bounds);
+    sql.run("DELETE FROM certificates WHERE not_after < :before", bounds);
+    sql.run(
+        "DELETE FROM rekeys WHERE changed < :before "
+        "AND state IN ('confirmed', 'failed', 'cancelled')",
+        bounds);
+    sql.run(
+        "DELETE FROM settings WHERE name LIKE 'rekey-batch/%' AND NOT EXISTS "
+        "(SELECT 1 FROM rekeys WHERE 'rekey-batch/' || rekeys.batch = settings.name)");
+  });
+}
+
+void Store::together(const std::function<void()>& work) {
+  impl_->db.together(work);
 }
 
 void Store::listen(NotificationHandler handler, std::chrono::milliseconds poll) {
@@ -99,6 +240,14 @@ void Store::backup(const std::string& path) {
     std::filesystem::remove(path, ignored);
     throw;
   }
+}
+
+CloneCounts Store::clone(const CloneOrder& order, const std::function<Event(CloneCounts)>& event) {
+  return clone_into(impl_->db, order, event);
+}
+
+std::optional<std::string> Store::cloned_from() {
+  return settings().get(kClonedFrom);
 }
 
 std::string Store::describe() {

@@ -3,8 +3,9 @@
 
 #include <algorithm>
 
-#include "agent/store/store_impl.h"
+#include "agent/store/shared_statements.h"
 #include "agent/store/task_table.h"
+#include "agent/store/tasks.h"
 
 namespace keyagent::store {
 namespace {
@@ -111,11 +112,11 @@ bool claim_one(Sql& sql, const TaskClaim& claim, Task& task) {
 
 // Looks before it writes: most agents ask in vain. Anyone who loses the race for one looks for the
 // next: that one was taken, so this ends.
-std::optional<Task> Store::take_task(const TaskClaim& claim) {
+std::optional<Task> Tasks::claim(const TaskClaim& claim) {
   const bool any =
-      impl_->db.read([&](Sql& sql) { return unheard_of(sql, claim) || next_of(sql, claim); });
+      db_.read([&](Sql& sql) { return unheard_of(sql, claim) || next_of(sql, claim); });
   if (!any) return std::nullopt;
-  return impl_->db.write([&](Sql& sql) -> std::optional<Task> {
+  return db_.write([&](Sql& sql) -> std::optional<Task> {
     const auto may = allowed(sql, claim);
     for (;;) {
       auto next = unheard_of(sql, may);
@@ -125,16 +126,16 @@ std::optional<Task> Store::take_task(const TaskClaim& claim) {
   });
 }
 
-std::vector<Task> Store::lapsed_tasks(WallTime now, std::size_t count) {
-  return impl_->db.read([&](Sql& sql) {
+std::vector<Task> Tasks::lapsed(WallTime now, std::size_t count) {
+  return db_.read([&](Sql& sql) {
     return sql.all(select_short_tasks() + "WHERE " + kTakenTask +
                        " AND lease_until <= :now ORDER BY lease_until LIMIT :count",
                    {{"now", now}, {"count", count}}, kTasks);
   });
 }
 
-std::chrono::milliseconds Store::settle_leases(WallTime now, WallTime longest_wait) {
-  return impl_->db.write([&](Sql& sql) {
+std::chrono::milliseconds Tasks::settle_leases(WallTime now, WallTime longest_wait) {
+  return db_.write([&](Sql& sql) {
     sql.run(std::string("UPDATE tasks SET lease_until = :now + lease_life, "
                         "revision = revision + 1 WHERE ") +
                 kTakenTask + " AND lease_until > :now + lease_life",
@@ -148,8 +149,8 @@ std::chrono::milliseconds Store::settle_leases(WallTime now, WallTime longest_wa
   });
 }
 
-std::vector<std::string> Store::waiting_targets(WallTime from, WallTime until) {
-  return impl_->db.read([&](Sql& sql) {
+std::vector<std::string> Tasks::waiting_targets(WallTime from, WallTime until) {
+  return db_.read([&](Sql& sql) {
     return sql.all<std::string>(std::string("SELECT DISTINCT target FROM tasks WHERE ") +
                                     kQueuedTask +
                                     " AND not_before > :from_time AND not_before <= :until",
@@ -157,8 +158,8 @@ std::vector<std::string> Store::waiting_targets(WallTime from, WallTime until) {
   });
 }
 
-bool Store::tasks_wait(const std::vector<std::string>& targets, WallTime now) {
-  return impl_->db.read([&](Sql& sql) {
+bool Tasks::any_waiting(const std::vector<std::string>& targets, WallTime now) {
+  return db_.read([&](Sql& sql) {
     return std::any_of(targets.begin(), targets.end(), [&](const auto& target) {
       return sql.exists(std::string("SELECT 1 FROM tasks WHERE ") + kQueuedTask +
                             " AND target = :target AND not_before <= :now LIMIT 1",
@@ -167,8 +168,8 @@ bool Store::tasks_wait(const std::vector<std::string>& targets, WallTime now) {
   });
 }
 
-std::int64_t Store::running_tasks(const std::string& what) {
-  return impl_->db.read([&](Sql& sql) -> std::int64_t {
+std::int64_t Tasks::count_running(const std::string& what) {
+  return db_.read([&](Sql& sql) -> std::int64_t {
     return sql.count(std::string("SELECT count(*) FROM tasks WHERE ") + kTakenTask +
                          " AND (:what = 'all' OR :what = 'agent:' || agent OR "
                          ":what = 'handler:' || handler)",
@@ -176,8 +177,8 @@ std::int64_t Store::running_tasks(const std::string& what) {
   });
 }
 
-bool Store::pause_tasks(const TaskPause& pause, const Event& event) {
-  return impl_->db.write([&](Sql& sql) {
+bool Tasks::pause(const TaskPause& pause, const Event& event) {
+  return db_.write([&](Sql& sql) {
     sql.next_number("task_pauses");
     const bool fresh = sql.run(kTaskPauses.insert() + "ON CONFLICT (what) DO NOTHING",
                                kTaskPauses.all(pause)) == 1;
@@ -186,16 +187,16 @@ bool Store::pause_tasks(const TaskPause& pause, const Event& event) {
   });
 }
 
-bool Store::resume_tasks(const std::string& what, const Event& event) {
-  return impl_->db.write([&](Sql& sql) {
+bool Tasks::resume(const std::string& what, const Event& event) {
+  return db_.write([&](Sql& sql) {
     const bool was = sql.run("DELETE FROM task_pauses WHERE what = :what", {{"what", what}}) == 1;
     if (was) insert_event(sql, event);
     return was;
   });
 }
 
-std::vector<TaskPause> Store::task_pauses() {
-  return impl_->db.read([](Sql& sql) { return pauses_of(sql); });
+std::vector<TaskPause> Tasks::pauses() {
+  return db_.read([](Sql& sql) { return pauses_of(sql); });
 }
 
 }  // namespace keyagent::store

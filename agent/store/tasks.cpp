@@ -1,17 +1,19 @@
 // SPDX-License-Identifier: Apache-2.0
 // Tasks as people see and change them; handing them out is in task_queue.cpp.
 
+#include "agent/store/tasks.h"
+
 #include <algorithm>
 
-#include "agent/store/store_impl.h"
+#include "agent/store/shared_statements.h"
 #include "agent/store/task_table.h"
 
 namespace keyagent::store {
 
 // The counter's row stays locked until the commit: two submissions of one key are one after the
 // other, and so are two that would be the last one allowed.
-std::optional<Task> Store::add_task(const Task& task, std::size_t max_open, const Event& event) {
-  return impl_->db.write([&](Sql& sql) -> std::optional<Task> {
+std::optional<Task> Tasks::add(const Task& task, std::size_t max_open, const Event& event) {
+  return db_.write([&](Sql& sql) -> std::optional<Task> {
     auto added = task;
     added.number = sql.next_number("tasks");
     if (!task.key.empty()) {
@@ -30,14 +32,14 @@ std::optional<Task> Store::add_task(const Task& task, std::size_t max_open, cons
   });
 }
 
-std::optional<Task> Store::task(const std::string& id) {
-  return impl_->db.read([&](Sql& sql) {
+std::optional<Task> Tasks::find(const std::string& id) {
+  return db_.read([&](Sql& sql) {
     return sql.first(kTasks.select() + "WHERE id = :id", {{"id", id}}, kTasks);
   });
 }
 
-std::vector<Task> Store::tasks(const TaskFilter& filter) {
-  return impl_->db.read([&](Sql& sql) {
+std::vector<Task> Tasks::list(const TaskFilter& filter) {
+  return db_.read([&](Sql& sql) {
     return sql.all(select_short_tasks() +
                        "WHERE number > :after AND (:state = '' OR state = :state) "
                        "AND (:agent = '' OR agent = :agent OR target = :target) "
@@ -52,8 +54,8 @@ std::vector<Task> Store::tasks(const TaskFilter& filter) {
   });
 }
 
-bool Store::move_task(const Task& t, const std::optional<Event>& event) {
-  return impl_->db.write([&](Sql& sql) {
+bool Tasks::move(const Task& t, const std::optional<Event>& event) {
+  return db_.write([&](Sql& sql) {
     const bool moved =
         sql.run(
             kTasks.update() + ", revision = revision + 1 WHERE id = :id AND revision = :revision",
@@ -63,15 +65,15 @@ bool Store::move_task(const Task& t, const std::optional<Event>& event) {
   });
 }
 
-std::vector<std::pair<std::string, std::int64_t>> Store::count_tasks() {
-  return impl_->db.read([](Sql& sql) {
+std::vector<std::pair<std::string, std::int64_t>> Tasks::count_by_state() {
+  return db_.read([](Sql& sql) {
     return sql.all<std::string, std::int64_t>(
         "SELECT state, count(*) FROM tasks GROUP BY state ORDER BY state");
   });
 }
 
-void Store::forget_tasks(WallTime ended_before) {
-  impl_->db.write([&](Sql& sql) {
+void Tasks::forget(WallTime ended_before) {
+  db_.write([&](Sql& sql) {
     sql.run(
         "DELETE FROM tasks WHERE state IN ('done', 'failed', 'unknown', 'cancelled') "
         "AND changed < :before",

@@ -10,6 +10,7 @@
 #include <thread>
 
 #include "agent/instance/data/data_keys.h"
+#include "agent/store/data_keys.h"
 #include "agent/store/engine/database.h"
 #include "agent/store/store.h"
 #include "agent/tls/client.h"
@@ -99,7 +100,7 @@ class Run {
       const std::string value = "value " + std::to_string(i) + std::string(100, '.');
       sealed.push_back(keys_->seal(kSpecification, SecretBytes(value.begin(), value.end())));
     }
-    store_.note_data_key({sealed.front().kid, kSpecification, keys_->source(), {}});
+    store_.data_keys().add({sealed.front().kid, kSpecification, keys_->source(), {}});
     store::Database database({store_url_, 1});
     for (unsigned from = 0; from < records_; from += kBatch) {
       database.write([&](store::Sql& sql) {

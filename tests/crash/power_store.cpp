@@ -5,8 +5,18 @@
 #include <sstream>
 #include <stdexcept>
 
+#include "agent/store/agents.h"
+#include "agent/store/certificates.h"
+#include "agent/store/credentials.h"
 #include "agent/store/engine/database.h"
+#include "agent/store/enrollments.h"
+#include "agent/store/events.h"
+#include "agent/store/rekeys.h"
+#include "agent/store/sealed_copies.h"
+#include "agent/store/settings.h"
 #include "agent/store/store.h"
+#include "agent/store/tasks.h"
+#include "agent/store/users.h"
 #include "tests/crash/power_subject.h"
 
 namespace keyagent::test {
@@ -37,11 +47,11 @@ class StoreSubject final : public PowerSubject {
     work();
     steps_.emplace_back([this] {  // more pages than SQLite keeps before it writes them
       store_.together([this] {
-        for (int i = 0; i < 40; ++i) store_.add_event(happened(std::string(4000, 'x')));
+        for (int i = 0; i < 40; ++i) store_.events().add(happened(std::string(4000, 'x')));
       });
     });
-    steps_.emplace_back([this] { must(store_.remove_credential("backup"), "remove"); });
-    steps_.emplace_back([this] { store_.forget_tasks(kThen + 1h); });
+    steps_.emplace_back([this] { must(store_.credentials().remove("backup"), "remove"); });
+    steps_.emplace_back([this] { store_.tasks().forget(kThen + 1h); });
   }
   int steps() const override { return static_cast<int>(steps_.size()); }
   void step(int number) override { steps_.at(static_cast<std::size_t>(number))(); }
@@ -49,22 +59,23 @@ class StoreSubject final : public PowerSubject {
   std::string look() override {
     require_whole();
     std::ostringstream out;
-    out << "setting " << store_.setting("id").value_or("-") << "\n";
-    for (const auto& each : store_.users()) out << "user " << each.name << " " << each.role << "\n";
-    for (const auto& each : store_.agents())
+    out << "setting " << store_.settings().get("id").value_or("-") << "\n";
+    for (const auto& each : store_.users().all())
+      out << "user " << each.name << " " << each.role << "\n";
+    for (const auto& each : store_.agents().all())
       out << "agent " << each.id << " " << each.state << " " << each.revision << " "
           << each.auth_kid << "\n";
-    for (const auto& each : store_.certificates({}))
+    for (const auto& each : store_.certificates().list({}))
       out << "certificate " << each.serial << " " << each.revoked.has_value() << "\n";
-    for (const auto& each : store_.credentials())
+    for (const auto& each : store_.credentials().all())
       out << "credential " << each.name << " " << each.version << " "
-          << store_.sealed_copies("web1", "transport").size() << "\n";
-    for (const auto& each : store_.tasks({}))
+          << store_.sealed_copies().all("web1", "transport").size() << "\n";
+    for (const auto& each : store_.tasks().list({}))
       out << "task " << each.id << " " << each.state << " " << each.attempt << "\n";
-    for (const auto& each : store_.rekeys({}, false))
+    for (const auto& each : store_.rekeys().list({}, false))
       out << "rekey " << each.id << " " << each.state << "\n";
-    out << "tokens " << store_.count_tokens(kThen) << "\n";
-    for (const auto& each : store_.events(0, 1000))
+    out << "tokens " << store_.enrollments().count_tokens(kThen) << "\n";
+    for (const auto& each : store_.events().list(0, 1000))
       out << "event " << each.seq << " " << each.action.substr(0, 20) << "\n";
     return out.str();
   }
@@ -79,16 +90,16 @@ class StoreSubject final : public PowerSubject {
     });
   }
   void people() {
-    steps_.emplace_back([this] { store_.set_setting("id", "test-instance"); });
+    steps_.emplace_back([this] { store_.settings().set("id", "test-instance"); });
     steps_.emplace_back([this] {
-      must(store_.add_user({.name = "ada", .role = "admin", .password = "", .spki_sha256 = ""}),
+      must(store_.users().add({.name = "ada", .role = "admin", .password = "", .spki_sha256 = ""}),
            "user");
     });
     steps_.emplace_back([this] {
       store::EnrollmentToken token;
       token.hash = Bytes(32, 7);
       token.expires = kThen + 24h;
-      store_.add_enrolment_token(token);
+      store_.enrollments().add_token(token);
     });
   }
   void fleet() {
@@ -100,26 +111,26 @@ class StoreSubject final : public PowerSubject {
       agent.auth_kid = "auth";
       agent.transport_kid = "transport";
       agent.enrolled = agent.changed = kThen;
-      must(store_.add_agent(agent), "agent");
+      must(store_.agents().add(agent), "agent");
     });
     steps_.emplace_back([this] {
-      store_.add_certificate({.serial = "0a",
-                              .agent = "web1",
-                              .kid = "auth",
-                              .not_before = kThen,
-                              .not_after = kThen + 24h,
-                              .revoked = std::nullopt,
-                              .reason = "",
-                              .der = Bytes(800, 2)});
+      store_.certificates().add({.serial = "0a",
+                                 .agent = "web1",
+                                 .kid = "auth",
+                                 .not_before = kThen,
+                                 .not_after = kThen + 24h,
+                                 .revoked = std::nullopt,
+                                 .reason = "",
+                                 .der = Bytes(800, 2)});
     });
     // The agent, its event and its certificates' end are one.
     steps_.emplace_back([this] {
-      auto agent = store_.agent("web1").value();
+      auto agent = store_.agents().find("web1").value();
       agent.auth_kid = "auth-2";
       store::AgentChange with;
       with.event = happened("agent.renew");
       with.revoke = "superseded";
-      must(store_.update_agent(agent, with), "update");
+      must(store_.agents().update(agent, with), "update");
     });
     steps_.emplace_back([this] {
       store::Rekey rekey;
@@ -128,12 +139,12 @@ class StoreSubject final : public PowerSubject {
       rekey.key = "credentials";
       rekey.state = "ordered";
       rekey.ordered = rekey.changed = kThen;
-      store_.add_rekey(rekey);
+      store_.rekeys().add(rekey);
     });
     steps_.emplace_back([this] {
-      auto rekey = store_.rekey(1).value();
+      auto rekey = store_.rekeys().find(1).value();
       rekey.state = "sent";
-      must(store_.move_rekey(rekey, "ordered"), "rekey");
+      must(store_.rekeys().move(rekey, "ordered"), "rekey");
     });
   }
   void values() {
@@ -145,10 +156,10 @@ class StoreSubject final : public PowerSubject {
         credential.blind = true;
         credential.agents = {"web1"};
         credential.changed = kThen;
-        store_.put_credential(credential, nullptr);
+        store_.credentials().put(credential, nullptr);
       });
       steps_.emplace_back([this, version] {
-        must(store_.put_sealed_copy({"backup", version, "web1", "transport", Bytes(6000, 3)}),
+        must(store_.sealed_copies().put({"backup", version, "web1", "transport", Bytes(6000, 3)}),
              "copy");
       });
     }
@@ -164,25 +175,25 @@ class StoreSubject final : public PowerSubject {
       task.input = "{}";
       task.attempts = 2;
       task.not_before = task.submitted = task.changed = kThen;
-      must(store_.add_task(task, 10, happened("task.submit")).has_value(), "task");
+      must(store_.tasks().add(task, 10, happened("task.submit")).has_value(), "task");
     });
     steps_.emplace_back([this] {
-      must(store_
-               .take_task({.agent = "web1",
-                           .targets = {"agent:web1"},
-                           .handlers = {"deploy"},
-                           .lease = Bytes(32, 4),
-                           .now = kThen,
-                           .life = 60s})
+      must(store_.tasks()
+               .claim({.agent = "web1",
+                       .targets = {"agent:web1"},
+                       .handlers = {"deploy"},
+                       .lease = Bytes(32, 4),
+                       .now = kThen,
+                       .life = 60s})
                .has_value(),
            "take");
     });
     for (const std::string state : {"started", "done"}) {
       steps_.emplace_back([this, state] {
-        auto task = store_.task("task").value();
+        auto task = store_.tasks().find("task").value();
         task.state = state;
         task.result = std::string(state == "done" ? 9000 : 0, 'r');
-        must(store_.move_task(task, happened("task." + state)), "move");
+        must(store_.tasks().move(task, happened("task." + state)), "move");
       });
     }
   }

@@ -5,6 +5,7 @@
 
 #include "agent/base/error.h"
 #include "agent/instance/fleet/agents.h"
+#include "agent/store/agents.h"
 #include "tests/support/code_of.h"
 #include "tests/support/fake_clock.h"
 #include "tests/support/temp_folder.h"
@@ -19,12 +20,12 @@ class AgentTrust : public testing::Test {
     agent.id = "web1";
     agent.auth_kid = "kid";
     agent.state = state;
-    ASSERT_TRUE(store_.add_agent(agent));
+    ASSERT_TRUE(store_.agents().add(agent));
   }
   Code revoke(Agents::Applies when) {
     return code_of([&] { agents_.apply(TrustVerb::kRevoke, "web1", "", "lost", "ops", when); });
   }
-  std::string state() { return store_.agent("web1").value().state; }
+  std::string state() { return store_.agents().find("web1").value().state; }
 
   test::TempFolder folder_;
   test::FakeClock clock_;
@@ -39,10 +40,10 @@ class AgentTrust : public testing::Test {
 
 TEST_F(AgentTrust, Fault147_Fault159_AnAgentThatEnrolledMeanwhileIsNotRevokedByOne) {
   for (const char* enrolled : {"trusted", "suspended"}) {
-    if (!store_.agent("web1")) add(enrolled);
-    auto agent = store_.agent("web1").value();
+    if (!store_.agents().find("web1")) add(enrolled);
+    auto agent = store_.agents().find("web1").value();
     agent.state = enrolled;
-    ASSERT_TRUE(store_.update_agent(agent));
+    ASSERT_TRUE(store_.agents().update(agent));
     EXPECT_EQ(revoke(Agents::Applies::kUnlessEnrolled), Code::kBusy);
     EXPECT_EQ(state(), enrolled);
   }

@@ -4,7 +4,9 @@
 
 #include "agent/envelope/envelope.h"
 #include "agent/instance/fleet/agents.h"
+#include "agent/store/agents.h"
 #include "agent/store/engine/database.h"
+#include "agent/store/sealed_copies.h"
 #include "agent/store/store.h"
 #include "tests/instance/whole_system.h"
 
@@ -97,11 +99,11 @@ TEST_F(BoundTest, Fault158_EnvelopesOfBeforeAreMarkedRefusedAndSealedAgainAtTheS
   put("main", "s3cr3t");
   ASSERT_TRUE(gives("main", "s3cr3t"));
   store::Store store(store::Options{instance_.store_url});
-  const auto key = instance::transport_of(store.agent("test").value(), false);
+  const auto key = instance::transport_of(store.agents().find("test").value(), false);
   const std::string_view text = R"({"token":"unbound"})";
   const auto unbound = envelope::seal_jwe(key, envelope::ContentEncryption::kA256Gcm,
                                           SecretBytes(text.begin(), text.end()));
-  ASSERT_TRUE(store.put_sealed_copy({"main", 1, "test", key.kid.text(), unbound}));
+  ASSERT_TRUE(store.sealed_copies().put({"main", 1, "test", key.kid.text(), unbound}));
   EXPECT_FALSE(copies("main").at(0).at("bound").get<bool>());
   EXPECT_THAT(instance_.keyagent("alice", "credential list").output, HasSubstr("1 unbound"));
   expect_refused("main", "\"unbound\"");

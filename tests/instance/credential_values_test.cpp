@@ -5,7 +5,9 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include "agent/store/credentials.h"
 #include "agent/store/engine/database.h"
+#include "agent/store/sealed_copies.h"
 #include "tests/instance/data_instance.h"
 #include "tests/instance/simulated_agent.h"
 
@@ -68,7 +70,7 @@ TEST_F(CredentialValues, R6_WhoseKeyIsElsewhereKeepTheCopiesThatThereAre) {
   put("mail", "s3cr3t");
   put("news", "0ther");
   const auto old = web1->transport.kid.text();
-  ASSERT_EQ(data_.store->sealed_copies("web1", old).size(), 2u);
+  ASSERT_EQ(data_.store->sealed_copies().all("web1", old).size(), 2u);
   // As a clone has it: under a key that this token never had.
   const auto elsewhere =
       web1->backend->add("elsewhere", Purpose::kTransport, KeyAlgorithm::kEcP256);
@@ -81,7 +83,7 @@ TEST_F(CredentialValues, R6_WhoseKeyIsElsewhereKeepTheCopiesThatThereAre) {
   web1->rotate();
   EXPECT_EQ(web1->fetch("news").at("token"), "0ther");
   EXPECT_EQ(code_of([&] { web1->fetch("mail"); }), Code::kKeyNotPresent);
-  const auto copies = data_.store->sealed_copies("web1", old);
+  const auto copies = data_.store->sealed_copies().all("web1", old);
   EXPECT_TRUE(std::any_of(copies.begin(), copies.end(),
                           [](const auto& copy) { return copy.credential == "mail"; }));
 }
@@ -140,7 +142,7 @@ TEST_F(CredentialValues, X1_OfAnEarlierProgramAreMovedAtTheStart) {
   data_.process.start();
   EXPECT_EQ(credential("mail").at("kid"), active());
   EXPECT_EQ(credential("mail").at("version"), 1);
-  EXPECT_TRUE(data_.store->credential("mail")->envelope.empty());
+  EXPECT_TRUE(data_.store->credentials().find("mail")->envelope.empty());
   EXPECT_EQ(web1->fetch("mail").at("token"), "earlier");
 }
 

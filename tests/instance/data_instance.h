@@ -8,7 +8,10 @@
 #include "agent/base/error.h"
 #include "agent/instance/data/data_keys.h"
 #include "agent/instance/data/reencryption.h"
+#include "agent/store/data_keys.h"
 #include "agent/store/engine/database.h"
+#include "agent/store/records.h"
+#include "agent/store/reencryptions.h"
 #include "agent/store/store.h"
 #include "tests/instance/instance_process.h"
 #include "tests/support/postgres.h"
@@ -71,7 +74,7 @@ class DataInstance {
     return {done.at("old_kid"), done.at("active")};
   }
   std::map<std::string, std::int64_t> census() {
-    const auto counts = store->count_records("pay");
+    const auto counts = store->records().count_by_kid("pay");
     return {counts.begin(), counts.end()};
   }
   std::int64_t reported(const std::string& kid) {
@@ -111,17 +114,17 @@ class DataInstance {
       record.id = id_of(i);
       record.kid = sealed.kid;
       record.envelope = sealed.envelope;
-      const auto done = store->put_record(record, 0);
+      const auto done = store->records().put(record, 0);
       ASSERT_EQ(done.outcome, store::RecordPut::Outcome::kDone);
     }
   }
   void note(const std::string& kid) {
     keys->report(kid, 1);
-    store->note_data_key({kid, "pay", keys->source(), {}});
+    store->data_keys().add({kid, "pay", keys->source(), {}});
   }
   // Its value, read as from behind.
   bool holds(int i) {
-    const auto record = store->record("pay", id_of(i));
+    const auto record = store->records().find("pay", id_of(i));
     return record && keys->open(record->envelope) == plaintext_of(i);
   }
   void sql(const std::string& statement) const {
@@ -129,7 +132,7 @@ class DataInstance {
     database.write([&](store::Sql& each) { each.run(statement); });
   }
   bool ends(const std::string& state, std::chrono::seconds limit = std::chrono::seconds(120)) {
-    return wait_until([&] { return store->reencryption("pay")->state == state; }, limit);
+    return wait_until([&] { return store->reencryptions().find("pay")->state == state; }, limit);
   }
 
   InstanceProcess process;

@@ -9,6 +9,9 @@
 #include <thread>
 
 #include "agent/base/error.h"
+#include "agent/store/events.h"
+#include "agent/store/settings.h"
+#include "agent/store/users.h"
 #include "tests/support/code_of.h"
 #include "tests/support/fake_clock.h"
 #include "tests/support/temp_folder.h"
@@ -24,12 +27,12 @@ class DecisionsTest : public testing::Test {
  protected:
   DecisionsTest() {
     for (const auto& each : {kAlice, kBob, kOps, kAudit})
-      store_.add_user({each.name, std::string(name_of(each.role)), "hash", "", false});
+      store_.users().add({each.name, std::string(name_of(each.role)), "hash", "", false});
     decisions_.handle("peers", {Right::kExchange, Right::kExchange,
                                 [this](const std::string&, const Json&) { return Json(fact_); },
                                 [this](const std::string& subject, const Json&, const std::string&,
                                        const AuthenticatedUser&) {
-                                  store_.set_setting("peer", subject);
+                                  store_.settings().set("peer", subject);
                                   ++acts_;
                                   if (fails_) throw Error(Code::kBusy, "not now");
                                 }});
@@ -45,10 +48,10 @@ class DecisionsTest : public testing::Test {
     return code_of([&] { decisions_.approve(id, by); });
   }
   void disable(const AuthenticatedUser& person) {
-    auto user = store_.user(person.name).value();
+    auto user = store_.users().find(person.name).value();
     const auto before = user;
     user.disabled = true;
-    store_.update_user(before, user, recorder_.make(Outcome::kDone, "test", "x", "x"));
+    store_.users().update(before, user, recorder_.make(Outcome::kDone, "test", "x", "x"));
   }
 
   test::TempFolder folder_;
@@ -98,15 +101,15 @@ TEST_F(DecisionsTest, Fault159_WhatFailsIsUndoneAndStaysPending) {
   const auto id = ask();
   fails_ = true;
   EXPECT_EQ(approve(id, kBob), Code::kBusy);
-  EXPECT_FALSE(store_.setting("peer"));
+  EXPECT_FALSE(store_.settings().get("peer"));
   EXPECT_EQ(state(id), "pending");
   fails_ = false;
   EXPECT_EQ(approve(id, kBob), Code::kOk);
-  EXPECT_EQ(store_.setting("peer"), "berlin");
+  EXPECT_EQ(store_.settings().get("peer"), "berlin");
 }
 
 TEST_F(DecisionsTest, Fault159_OfTwoThatApproveAtOnceOneDoes) {
-  store_.add_user({"carl", "admin", "hash", "", false});
+  store_.users().add({"carl", "admin", "hash", "", false});
   for (int i = 0; i < 5; ++i) {
     const auto id = ask("peer" + std::to_string(i));
     std::atomic<int> done = 0;
@@ -116,7 +119,7 @@ TEST_F(DecisionsTest, Fault159_OfTwoThatApproveAtOnceOneDoes) {
     for (auto& each : both) each.join();
     EXPECT_EQ(done, 1);
     int approvals = 0;
-    for (const auto& each : store_.events(0, 1000))
+    for (const auto& each : store_.events().list(0, 1000))
       approvals += each.action == "decision.approve" && each.subject == id ? 1 : 0;
     EXPECT_EQ(approvals, 1);
   }

@@ -4,6 +4,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include "agent/store/certificates.h"
 #include "agent/store/store.h"
 #include "tests/instance/instance_process.h"
 #include "tests/instance/simulated_agent.h"
@@ -40,7 +41,7 @@ class EnrollmentFaults : public testing::Test {
     return instance_->json("root", "agents " + id).at("agents").at(0);
   }
   std::size_t certificates(const std::string& id) {
-    return store::Store({instance_->store_url}).certificates(id).size();
+    return store::Store({instance_->store_url}).certificates().list(id).size();
   }
   int alarms(const std::string& about) {
     int count = 0;

@@ -3,6 +3,9 @@
 
 #include <gmock/gmock.h>
 
+#include "agent/store/events.h"
+#include "agent/store/exchanges.h"
+#include "agent/store/restoration.h"
 #include "tests/instance/exchange_end.h"
 
 namespace keyagent::instance {
@@ -99,9 +102,9 @@ TEST_F(ExchangeAttacks, X3_AnAnswerByAnotherKeyInTheSourcesNameIsRefused) {
 TEST_F(ExchangeAttacks, X3_AnUnknownPeerIsDeniedAndLeavesNothing) {
   const auto text = said();
   MemoryDoor eve;
-  const auto before = source_.store.last_event();
+  const auto before = source_.store.events().last_number();
   EXPECT_EQ(refusal(forge(eve, text, renew)), "unsigned DENIED");
-  EXPECT_EQ(source_.store.last_event(), before);
+  EXPECT_EQ(source_.store.events().last_number(), before);
 }
 
 TEST_F(ExchangeAttacks, Fault95_AMessageInAnothersNameIsRefused) {
@@ -279,12 +282,12 @@ TEST_F(ExchangeAttacks, X1_ATamperedCountOrResultFailsTheRequestAtBothEnds) {
     target.exchanges.work();
     ASSERT_EQ(target.state(id), "verified");
     // What it said, said again to a source that has not heard it.
-    auto row = source.store.exchange(id).value();
+    auto row = source.store.exchanges().find(id).value();
     row.state = "exported";
     row.transcript = "";
-    auto keys = source.store.exchange_keys(id);
+    auto keys = source.store.exchanges().keys(id);
     for (auto& key : keys) key.outcome = "";
-    ASSERT_TRUE(source.store.move_exchange(row, &keys));
+    ASSERT_TRUE(source.store.exchanges().move(row, &keys));
     const auto lie = forge(target.door, line_.last, [&](Json& payload) {
       renew(payload);
       Json& body = payload["body"];
@@ -345,28 +348,29 @@ TEST_F(ExchangeAttacks, Fault132_AnEndWithARestoredStoreIsRefusedUntilThatIsAcce
   Recorder recorder(store, clock_);
   ExchangeEpoch epoch{
       [&] {
-        return target_.door.sign(Json{{"epoch", store.last_event()}}.dump());
+        return target_.door.sign(Json{{"epoch", store.events().last_number()}}.dump());
       },
       [&](const std::string& who, const std::string& jws) {
         const auto number =
             verified_json(target_.door.identity().spki, jws).at("epoch").get<std::int64_t>();
-        if (number > store.last_event())
-          store.note_restored({number, who, clock_.now()},
-                              recorder.make(Outcome::kAlarm, "instance", "restored", who));
+        if (number > store.events().last_number())
+          store.restoration().note({number, who, clock_.now()},
+                                   recorder.make(Outcome::kAlarm, "instance", "restored", who));
       },
       [&] {
-        if (store.restored()) throw Error(Code::kKeyState, "put back");
+        if (store.restoration().find()) throw Error(Code::kKeyState, "put back");
       }};
   Exchanges restored(target_.door, line_, store, recorder, clock_, epoch);
-  EXPECT_FALSE(store.restored());
+  EXPECT_FALSE(store.restoration().find());
   EXPECT_EQ(restored.show(id).at("state"), "pending");
   restored.work();
-  EXPECT_TRUE(store.restored());  // its own signed number, which the source kept
+  EXPECT_TRUE(store.restoration().find());  // its own signed number, which the source kept
   EXPECT_EQ(source_.events("exchange.restored", "alarm"), 1);
   EXPECT_EQ(code_of([&] { restored.work(); }), Code::kKeyState);
   EXPECT_EQ(door.imports, 0);
-  store.accept_restored(recorder.make(Outcome::kDone, "user root", "restored.accept", "target"),
-                        store.restored()->epoch);
+  store.restoration().accept(
+      recorder.make(Outcome::kDone, "user root", "restored.accept", "target"),
+      store.restoration().find()->epoch);
   EXPECT_EQ(code_of([&] { restored.retry(id, "tess"); }), Code::kOk);
   restored.work();
   EXPECT_EQ(restored.show(id).at("state"), "cancelled");  // as the source knows

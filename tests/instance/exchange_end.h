@@ -16,6 +16,8 @@
 #include "agent/envelope/envelope.h"
 #include "agent/instance/exchange/exchange_wire.h"
 #include "agent/instance/exchange/exchanges.h"
+#include "agent/store/events.h"
+#include "agent/store/restoration.h"
 #include "tests/support/fake_clock.h"
 #include "tests/support/software_keys.h"
 #include "tests/support/temp_folder.h"
@@ -129,18 +131,19 @@ struct ExchangeEnd {
 
   ExchangeEpoch epoch() {
     return {[this] {
-              const Json payload{{"instance", name}, {"epoch", store.last_event()}};
+              const Json payload{{"instance", name}, {"epoch", store.events().last_number()}};
               return door.sign(payload.dump());
             },
             [this](const std::string& who, const std::string& jws) {
               const Json said = verified_json(door.identity().spki, jws);
               const auto number = said.at("epoch").get<std::int64_t>();
-              if (number <= store.last_event()) return;
-              store.note_restored({number, who, clock.now()},
-                                  recorder.make(Outcome::kAlarm, "instance", "restored", who));
+              if (number <= store.events().last_number()) return;
+              store.restoration().note({number, who, clock.now()},
+                                       recorder.make(Outcome::kAlarm, "instance", "restored", who));
             },
             [this] {
-              if (store.restored()) throw Error(Code::kKeyState, "restored from a backup");
+              if (store.restoration().find())
+                throw Error(Code::kKeyState, "restored from a backup");
             }};
   }
   std::string identity() { return door.identity().kid.text(); }
@@ -154,7 +157,7 @@ struct ExchangeEnd {
   std::string state(const std::string& id) { return exchanges.show(id).at("state"); }
   int events(const std::string& action, const std::string& outcome) {
     int found = 0;
-    for (const auto& each : store.events(0, 10'000))
+    for (const auto& each : store.events().list(0, 10'000))
       found += each.action == action && each.outcome == outcome ? 1 : 0;
     return found;
   }

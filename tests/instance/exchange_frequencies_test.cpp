@@ -3,6 +3,7 @@
 
 #include <gtest/gtest.h>
 
+#include "agent/store/records.h"
 #include "tests/instance/exchange_pair.h"
 #include "tests/support/postgres.h"
 
@@ -58,7 +59,7 @@ class ExchangeFrequencies
                           const std::string& kid) {
     EXPECT_EQ(get(specification, record).output, value(specification, record));
     store::Store store({target_->store_url});
-    const auto is_own = [&] { return store.record(specification, record)->kid != kid; };
+    const auto is_own = [&] { return store.records().find(specification, record)->kid != kid; };
     if (rekey().empty())
       EXPECT_FALSE(is_own());
     else

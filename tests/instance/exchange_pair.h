@@ -4,7 +4,10 @@
 
 #include <gtest/gtest.h>
 
+#include "agent/store/data_keys.h"
 #include "agent/store/engine/database.h"
+#include "agent/store/records.h"
+#include "agent/store/specifications.h"
 #include "agent/store/store.h"
 #include "tests/instance/instance_process.h"
 #include "tests/instance/simulated_agent.h"
@@ -73,9 +76,9 @@ class ExchangePair : public testing::Test {
   // As a clone of the source has it: everything of a specification but its keys.
   static void copy(const std::string& specification, const std::string& record) {
     store::Store from({source_->store_url}), to({target_->store_url});
-    to.add_specification(from.specification(specification).value(), {});
-    for (const auto& each : from.data_keys(specification)) to.note_data_key(each);
-    ASSERT_EQ(to.put_record(from.record(specification, record).value(), 0).outcome,
+    to.specifications().add(from.specifications().find(specification).value(), {});
+    for (const auto& each : from.data_keys().list(specification)) to.data_keys().add(each);
+    ASSERT_EQ(to.records().put(from.records().find(specification, record).value(), 0).outcome,
               store::RecordPut::Outcome::kDone);
   }
   static Json show(const InstanceProcess& at, const std::string& id) {

@@ -5,6 +5,7 @@
 
 #include <gtest/gtest.h>
 
+#include "agent/store/agents.h"
 #include "tests/support/fake_clock.h"
 #include "tests/support/temp_folder.h"
 
@@ -29,7 +30,7 @@ TEST(LinksOfAgents, Fault138_AHeartbeatOfAReplacedLinkIsNotTheAgents) {
   store::Agent agent;
   agent.id = agent.auth_kid = "web1";
   agent.state = "trusted";
-  ASSERT_TRUE(store.add_agent(agent));
+  ASSERT_TRUE(store.agents().add(agent));
   Links here{store, clock, std::chrono::seconds(15)}, other{store, clock, std::chrono::seconds(15)};
   const auto first = std::make_shared<LinkStub>(), second = std::make_shared<LinkStub>(),
              third = std::make_shared<LinkStub>();

@@ -4,6 +4,9 @@
 #include <gtest/gtest.h>
 
 #include "agent/instance/api/usage.h"
+#include "agent/store/enroll_rows.h"
+#include "agent/store/enrollments.h"
+#include "agent/store/events.h"
 #include "tests/support/fake_clock.h"
 #include "tests/support/temp_folder.h"
 
@@ -14,7 +17,7 @@ class RecorderTest : public testing::Test {
  protected:
   int rows(const std::string& actor) {
     int count = 0;
-    for (const auto& each : store_.events(0, 100'000))
+    for (const auto& each : store_.events().list(0, 100'000))
       count += each.actor.starts_with(actor) ? 1 : 0;
     return count;
   }
@@ -35,7 +38,7 @@ TEST_F(RecorderTest, Fault152_AFloodFromOneAddressBecomesOneCountedRow) {
   for (int i = 0; i < 100; ++i) recorder_.record(Outcome::kDone, "user ada", "backup", "x");
   EXPECT_EQ(rows("user ada"), 100) << "what was done is never withheld";
   recorder_.summarize();
-  const auto last = store_.events(0, 100'000).back();
+  const auto last = store_.events().list(0, 100'000).back();
   EXPECT_EQ(last.actor, "192.0.2.1");
   EXPECT_EQ(last.action, "enrol");
   EXPECT_EQ(last.outcome, "alarm");
@@ -51,7 +54,7 @@ TEST_F(RecorderTest, Fault152_ManyAddressesHaveABudgetInAll) {
   recorder_.summarize();
   EXPECT_LE(rows(""), 50 + 33);
   std::int64_t counted = 0;
-  for (const auto& each : store_.events(0, 100'000)) counted += each.repeats;
+  for (const auto& each : store_.events().list(0, 100'000)) counted += each.repeats;
   EXPECT_EQ(counted, 2000) << "each is counted once";
 }
 
@@ -63,7 +66,7 @@ TEST_F(RecorderTest, Fault152_ALimitThatIsUsedTo80PercentIsAnAlarmOnce) {
     store::EnrollmentToken token;
     token.hash = {n};
     token.expires = clock_.now() + std::chrono::hours(1);
-    store_.add_enrolment_token(token);
+    store_.enrollments().add_token(token);
   };
   for (std::uint8_t i = 0; i < 7; ++i) add(i);
   usage.check();
@@ -72,8 +75,8 @@ TEST_F(RecorderTest, Fault152_ALimitThatIsUsedTo80PercentIsAnAlarmOnce) {
   usage.check();
   usage.check();
   EXPECT_EQ(rows("instance"), 1);
-  EXPECT_EQ(store_.events(0, 10).back().subject, "tokens");
-  EXPECT_EQ(store_.events(0, 10).back().outcome, "alarm");
+  EXPECT_EQ(store_.events().list(0, 10).back().subject, "tokens");
+  EXPECT_EQ(store_.events().list(0, 10).back().outcome, "alarm");
   limits.alarms = 1000;
 }
 

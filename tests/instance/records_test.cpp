@@ -1,6 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 // Specifications and their records, through the command, of a real keyinstanced with its agent.
 
+#include "agent/store/records.h"
+
+#include "agent/store/data_keys.h"
+#include "agent/store/events.h"
+#include "agent/store/specifications.h"
 #include "tests/instance/data_instance.h"
 
 namespace keyagent::test {
@@ -33,7 +38,7 @@ class RecordsTest : public testing::TestWithParam<const char*> {
   DataInstance& it() { return *instance_; }
   int count(const std::string& action, const std::string& outcome, const std::string& subject) {
     int found = 0;
-    for (const auto& each : it().store->events(0, 10000))
+    for (const auto& each : it().store->events().list(0, 10000))
       found += each.action == action && each.outcome == outcome && each.subject == subject ? 1 : 0;
     return found;
   }
@@ -48,7 +53,7 @@ TEST_P(RecordsTest, AValueComesBackAndIsNowhereInTheClear) {
   const auto got = it().get("a:1");
   EXPECT_EQ(got.status, 0);
   EXPECT_EQ(got.output, "not to be seen");
-  const auto record = it().store->record("pay", "a:1").value();
+  const auto record = it().store->records().find("pay", "a:1").value();
   EXPECT_EQ(record.kid, it().active());
   EXPECT_THAT(record.envelope, Not(HasSubstr("not to be seen")));
   const Json header = Json::parse(
@@ -162,7 +167,7 @@ TEST_P(RecordsTest, ARecordThatWasGivenTheEnvelopeOfAnotherIsRefused) {
 
 TEST_P(RecordsTest, Fault158_ARecordThatWasGivenItsOwnEnvelopeOfBeforeIsRefused) {
   ASSERT_EQ(it().put("limit", "100").status, 0);
-  const auto old = it().store->record("pay", "limit").value();
+  const auto old = it().store->records().find("pay", "limit").value();
   ASSERT_EQ(it().put("limit", "5").status, 0);
   it().sql("UPDATE records SET envelope = '" + old.envelope + "' WHERE id = 'limit'");
   const auto got = it().get("limit");
@@ -183,7 +188,7 @@ TEST_P(RecordsTest, Fault158_ARecordOfBeforeWithoutItsVersionIsReadAndSealedWith
   const auto sealed = it().keys->seal("pay", SecretBytes(text.begin(), text.end()));
   it().sql("UPDATE records SET envelope = '" + sealed.envelope + "' WHERE id = 'old'");
   EXPECT_EQ(it().get("old").output, "before");
-  const auto bound = it().store->record("pay", "old").value();
+  const auto bound = it().store->records().find("pay", "old").value();
   EXPECT_NE(bound.envelope, sealed.envelope);
   EXPECT_EQ(bound.version, 1);
   EXPECT_EQ(it().get("old").output, "before");
@@ -192,7 +197,7 @@ TEST_P(RecordsTest, Fault158_ARecordOfBeforeWithoutItsVersionIsReadAndSealedWith
 TEST_P(RecordsTest, X11_ARecordUnderAKeyOfAnotherTokenIsUnreadableAndNamesTheKeyAndItsSource) {
   const std::string kid(32, 'a');
   ASSERT_EQ(it().put("here", "value").status, 0);
-  auto record = it().store->record("pay", "here").value();
+  auto record = it().store->records().find("pay", "here").value();
   // The same envelope, as it would be under a key of another token.
   const std::string header =
       R"({"alg":"A256GCMKW","enc":"A256GCM","iv":"AAAAAAAAAAAAAAAA","kid":")" + kid +
@@ -201,9 +206,9 @@ TEST_P(RecordsTest, X11_ARecordUnderAKeyOfAnotherTokenIsUnreadableAndNamesTheKey
   record.kid = kid;
   record.envelope =
       to_base64url(as_bytes(header)) + record.envelope.substr(record.envelope.find('.'));
-  it().store->note_data_key(
+  it().store->data_keys().add(
       {kid, "pay", R"({"instance":"keys-source","identity":"THE-IDENTITY"})", {}});
-  it().store->put_record(record, 0);
+  it().store->records().put(record, 0);
   const auto got = it().get("elsewhere");
   EXPECT_EQ(got.status, 3);
   for (const auto& what : {std::string("KEY_NOT_PRESENT"), "kid=" + kid,
@@ -221,8 +226,8 @@ TEST_P(RecordsTest, X11_ARecordUnderAKeyOfAnotherTokenIsUnreadableAndNamesTheKey
 }
 
 TEST_P(RecordsTest, X11_ASpecificationWithoutAKeyHereTakesNothingUntilOneIsMade) {
-  it().store->add_specification(
-      {"copied", it().store->specification("pay")->access, "x", "x", {}, {}, 0}, {});
+  it().store->specifications().add(
+      {"copied", it().store->specifications().find("pay")->access, "x", "x", {}, {}, 0}, {});
   const auto put = it().run("app", "record put copied 1 --from value");
   EXPECT_EQ(put.status, 3);
   EXPECT_THAT(put.output, HasSubstr("specification create copied"));

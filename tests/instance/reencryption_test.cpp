@@ -5,6 +5,10 @@
 #include <atomic>
 #include <random>
 
+#include "agent/store/data_keys.h"
+#include "agent/store/records.h"
+#include "agent/store/reencryptions.h"
+#include "agent/store/specifications.h"
 #include "tests/instance/data_instance.h"
 
 namespace keyagent::test {
@@ -56,10 +60,11 @@ TEST_P(ReencryptionTest, X9_EveryRecordComesUnderTheActiveKeyAndTheOldOneMayGo) 
   EXPECT_EQ(job.at("left"), 0);
   EXPECT_EQ(it().census(), (std::map<std::string, std::int64_t>{{after, kRecords + 1}}));
   expect_all(kRecords);
-  EXPECT_EQ(it().store->record("pay", DataInstance::id_of(7))->version, 1);
+  EXPECT_EQ(it().store->records().find("pay", DataInstance::id_of(7))->version, 1);
   EXPECT_TRUE(wait_until([&, before = before] { return it().reported(before) == 0; }));
   EXPECT_EQ(it().reported(after), kRecords + 1);
-  for (const auto& each : it().store->data_keys("pay")) EXPECT_EQ(each.closed, each.kid == before);
+  for (const auto& each : it().store->data_keys().list("pay"))
+    EXPECT_EQ(each.closed, each.kid == before);
   // Nothing is done twice, and there is one at a time.
   EXPECT_EQ(it().run("crypto", "reencrypt pause pay").status, 3);
   EXPECT_EQ(it().process.json("crypto", "reencrypt start pay --wait")
@@ -99,14 +104,14 @@ TEST_P(ReencryptionTest, X9_AnInstanceThatIsKilledAtAnyMomentLosesNoRecordAndRes
         last + 1 + static_cast<std::int64_t>(random()) % (records * 3 / 5 / kills_wanted);
     ASSERT_TRUE(wait_until(
         [&] {
-          const auto job = it().store->reencryption("pay").value();
+          const auto job = it().store->reencryptions().find("pay").value();
           return job.done >= more || job.state != "running";
         },
         60s))
         << read_text(it().process.log());
     std::this_thread::sleep_for(std::chrono::microseconds(random() % 30000));  // paces: any moment
     it().process.stop();
-    const auto job = it().store->reencryption("pay").value();
+    const auto job = it().store->reencryptions().find("pay").value();
     EXPECT_GE(job.done, last);
     EXPECT_EQ(it().census()[after], job.done);  // the checkpoint is what was done
     last = job.done;
@@ -119,7 +124,7 @@ TEST_P(ReencryptionTest, X9_AnInstanceThatIsKilledAtAnyMomentLosesNoRecordAndRes
   EXPECT_EQ(failures, 0);
   EXPECT_GT(reads, 0);
   EXPECT_EQ(it().census(), (std::map<std::string, std::int64_t>{{after, records}}));
-  EXPECT_EQ(it().store->reencryption("pay")->done, records);
+  EXPECT_EQ(it().store->reencryptions().find("pay")->done, records);
   expect_all(records);
   EXPECT_TRUE(wait_until([&, before = before] { return it().reported(before) == 0; }));
 }
@@ -129,13 +134,13 @@ TEST_P(ReencryptionTest, X9_ItResumesWhenTheAgentIsBack) {
   it().fill(kRecords);
   const auto after = it().rekey().second;
   start(" --rate 400");
-  ASSERT_TRUE(wait_until([&] { return it().store->reencryption("pay")->done > 0; }));
+  ASSERT_TRUE(wait_until([&] { return it().store->reencryptions().find("pay")->done > 0; }));
   it().process.agent.kill();
   ASSERT_TRUE(wait_until([&] {
     return read_text(it().process.log()).find("re-encryption of pay waits") != std::string::npos ||
            read_text(it().process.log()).find("re-encryption: ") != std::string::npos;
   })) << read_text(it().process.log());
-  EXPECT_EQ(it().store->reencryption("pay")->state, "running");
+  EXPECT_EQ(it().store->reencryptions().find("pay")->state, "running");
   it().process.agent.start();
   ASSERT_TRUE(it().ends("complete")) << it().job().dump() << read_text(it().process.log());
   EXPECT_EQ(it().census(), (std::map<std::string, std::int64_t>{{after, kRecords}}));
@@ -149,15 +154,15 @@ TEST_P(ReencryptionTest, ItIsPausedAndResumedAndKeepsToItsRate) {
   const auto began = std::chrono::steady_clock::now();
   start(" --rate " + std::to_string(kRate));
   EXPECT_EQ(it().run("crypto", "reencrypt start pay").status, 3);
-  ASSERT_TRUE(wait_until([&] { return it().store->reencryption("pay")->done > 0; }));
+  ASSERT_TRUE(wait_until([&] { return it().store->reencryptions().find("pay")->done > 0; }));
   EXPECT_EQ(it().run("app", "reencrypt pause pay").status, 3);
   ASSERT_EQ(it().run("crypto", "reencrypt pause pay").status, 0);
-  const auto done = it().store->reencryption("pay")->done;
+  const auto done = it().store->reencryptions().find("pay")->done;
   EXPECT_LT(done, kRecords);
   // Who has done another one since has left this one alone.
   it().specify("other");
   ASSERT_EQ(it().run("crypto", "reencrypt start other --wait --timeout 60").status, 0);
-  EXPECT_EQ(it().store->reencryption("pay")->done, done);
+  EXPECT_EQ(it().store->reencryptions().find("pay")->done, done);
   EXPECT_EQ(it().census()[it().active()], done);
   EXPECT_EQ(it().job().at("state"), "paused");
   ASSERT_EQ(it().run("crypto", "reencrypt resume pay").status, 0);
@@ -172,11 +177,11 @@ TEST_P(ReencryptionTest, ItIsPausedAndResumedAndKeepsToItsRate) {
 
 TEST_P(ReencryptionTest, X11_RecordsUnderKeysOfAnotherTokenAreKeptAndReported) {
   it().fill(3);
-  auto foreign = it().store->record("pay", DataInstance::id_of(0)).value();
+  auto foreign = it().store->records().find("pay", DataInstance::id_of(0)).value();
   foreign.id = "elsewhere";
   foreign.kid = std::string(32, 'b');
-  it().store->note_data_key({foreign.kid, "pay", R"({"instance":"keys-source"})", {}});
-  it().store->put_record(foreign, 0);
+  it().store->data_keys().add({foreign.kid, "pay", R"({"instance":"keys-source"})", {}});
+  it().store->records().put(foreign, 0);
   it().sql("UPDATE records SET envelope = 'e30.a.b.c.d' WHERE id = '" + DataInstance::id_of(1) +
            "'");
   const auto [before, after] = it().rekey();
@@ -186,7 +191,7 @@ TEST_P(ReencryptionTest, X11_RecordsUnderKeysOfAnotherTokenAreKeptAndReported) {
   EXPECT_THAT(done.output, HasSubstr("1 under " + before));
   EXPECT_EQ(it().census(),
             (std::map<std::string, std::int64_t>{{before, 1}, {after, 2}, {foreign.kid, 1}}));
-  EXPECT_EQ(it().store->record("pay", "elsewhere")->envelope, foreign.envelope);
+  EXPECT_EQ(it().store->records().find("pay", "elsewhere")->envelope, foreign.envelope);
   EXPECT_EQ(it().reported(before), 1);
 }
 
@@ -230,7 +235,7 @@ TEST_P(ReencryptionTest, ARekeyOnTheWayIsFollowed) {
   it().fill(kRecords);
   it().rekey();
   start(" --rate 150");
-  ASSERT_TRUE(wait_until([&] { return it().store->reencryption("pay")->done > 0; }));
+  ASSERT_TRUE(wait_until([&] { return it().store->reencryptions().find("pay")->done > 0; }));
   const auto after = it().rekey().second;
   ASSERT_TRUE(it().ends("complete")) << it().job().dump();
   EXPECT_EQ(it().census(), (std::map<std::string, std::int64_t>{{after, kRecords}}));
@@ -246,8 +251,8 @@ TEST_P(ReencryptionTest, X5_AfterAnImportRecordsComeUnderAKeyOfOnesOwnHoweverOft
   parts.reencryption.follow_import("pay", "instance");
   ASSERT_TRUE(it().ends("complete")) << it().job().dump();
   EXPECT_EQ(it().census(), (std::map<std::string, std::int64_t>{{after, kRecords}}));
-  EXPECT_EQ(it().store->reencryption("pay")->done, kRecords);
-  it().store->add_specification({"copied", "[]", "x", "x", {}, {}, 0}, {});
+  EXPECT_EQ(it().store->reencryptions().find("pay")->done, kRecords);
+  it().store->specifications().add({"copied", "[]", "x", "x", {}, {}, 0}, {});
   EXPECT_TRUE(it().keys->generations("copied").empty());
   parts.reencryption.follow_import("copied", "instance");
   EXPECT_TRUE(instance::DataKeys::active(it().keys->generations("copied")));
@@ -268,25 +273,26 @@ TEST(ReencryptionReplicas, Fault136_AReplicaThatWasStoppedWritesNothingAfterTheO
   // So slow that it does not end before the one that holds it is stopped.
   ASSERT_EQ(a.run("crypto", "reencrypt start pay --rate 10").status, 0);
   ASSERT_TRUE(wait_until([&] {
-    const auto job = a.store->reencryption("pay").value();
+    const auto job = a.store->reencryptions().find("pay").value();
     return job.done > 0 && !job.holder.empty();
   }));
-  const auto first = a.store->reencryption("pay")->holder;
+  const auto first = a.store->reencryptions().find("pay")->holder;
   const std::string replica_a = a.process.json("app", "status").at("replica");
   auto& stopped = first == replica_a ? a.process : b;
   stopped.signal(SIGSTOP);
   ASSERT_TRUE(wait_until([&] {
-    const auto job = a.store->reencryption("pay").value();
+    const auto job = a.store->reencryptions().find("pay").value();
     return job.holder != first && !job.holder.empty();
   }));
-  EXPECT_EQ(a.store->reencryption("pay")->state, "running") << "it was not done when it was taken";
+  EXPECT_EQ(a.store->reencryptions().find("pay")->state, "running")
+      << "it was not done when it was taken";
   stopped.signal(SIGCONT);
   ASSERT_EQ(a.run("crypto", "reencrypt pause pay").status, 0);
   a.sql("UPDATE reencryptions SET rate = 1000");
   ASSERT_EQ(a.run("crypto", "reencrypt resume pay").status, 0);
   ASSERT_TRUE(a.ends("complete"));
   EXPECT_EQ(a.census(), (std::map<std::string, std::int64_t>{{after, kRecords}}));
-  EXPECT_EQ(a.store->reencryption("pay")->done, kRecords);
+  EXPECT_EQ(a.store->reencryptions().find("pay")->done, kRecords);
   for (int i = 0; i < kRecords; ++i) ASSERT_TRUE(a.holds(i)) << i;
 }
 

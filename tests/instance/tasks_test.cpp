@@ -10,6 +10,8 @@
 
 #include "agent/base/encoding.h"
 #include "agent/base/error.h"
+#include "agent/store/agents.h"
+#include "agent/store/events.h"
 #include "tests/support/code_of.h"
 #include "tests/support/fake_clock.h"
 #include "tests/support/temp_folder.h"
@@ -28,7 +30,7 @@ class TasksTest : public testing::Test {
       agent.id = agent.auth_kid = id;
       agent.state = "trusted";
       agent.groups = {"web"};
-      store_.add_agent(agent);
+      store_.agents().add(agent);
     }
     tasks_.tick();
     pass(rules_.lease);  // the quiet after a start
@@ -41,7 +43,7 @@ class TasksTest : public testing::Test {
     return tasks_.submit(request, "ops").at("id");
   }
   Json take(const std::string& agent = "web1") {
-    return tasks_.take(store_.agent(agent).value(), {{"handlers", {"deploy"}}});
+    return tasks_.take(store_.agents().find(agent).value(), {{"handlers", {"deploy"}}});
   }
   // Takes and starts.
   Json run(const std::string& agent = "web1") {
@@ -72,7 +74,7 @@ class TasksTest : public testing::Test {
   }
   int alarms(const std::string& id) {
     int count = 0;
-    for (const auto& each : store_.events(0, 1000))
+    for (const auto& each : store_.events().list(0, 1000))
       count += each.outcome == "alarm" && each.subject == id ? 1 : 0;
     return count;
   }
@@ -250,7 +252,8 @@ TEST_F(TasksTest, CancelledBeforeItStartsIsCancelledAtOnceAndWhileItRunsWhenItsL
   tasks_.cancel(ready, "ops");
   EXPECT_EQ(end(last, "done"), "done");  // it was done before the agent knew
   EXPECT_EQ(code_of([&] { tasks_.cancel(ready, "ops"); }), Code::kKeyState);
-  for (const auto& each : store_.events(0, 100)) EXPECT_NE(each.outcome, "alarm") << each.text;
+  for (const auto& each : store_.events().list(0, 100))
+    EXPECT_NE(each.outcome, "alarm") << each.text;
 }
 
 TEST_F(TasksTest, R11_ALeaseIsOfOneAgentAndOneTaskAndEveryOtherGetsOneAnswer) {

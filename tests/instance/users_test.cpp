@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // People on a real store.
 
-#include "agent/instance/common/users.h"
+#include "agent/store/users.h"
 
 #include <gtest/gtest.h>
 
@@ -9,6 +9,8 @@
 #include <thread>
 
 #include "agent/base/error.h"
+#include "agent/instance/common/users.h"
+#include "agent/store/events.h"
 #include "tests/support/fake_clock.h"
 #include "tests/support/temp_folder.h"
 
@@ -60,10 +62,10 @@ class UsersTest : public testing::Test {
 TEST_F(UsersTest, LoginsBeyondThePlacesAreBusyAtOnceAndLeaveNoTrace) {
   Users none(store_, recorder_, clock_, {}, {.places = 0});
   none.put("alice", edit(right_, "operator"), "test");
-  const auto before = store_.events(0, 100).size();
+  const auto before = store_.events().list(0, 100).size();
   EXPECT_EQ(log_in(none, right_), Code::kBusy);
   EXPECT_EQ(log_in(none, "wrong"), Code::kBusy);
-  EXPECT_EQ(store_.events(0, 100).size(), before);
+  EXPECT_EQ(store_.events().list(0, 100).size(), before);
 }
 
 TEST_F(UsersTest, Fault176_APasswordThatNoReaderHandsOverIsNotTaken) {
@@ -98,13 +100,13 @@ TEST_F(UsersTest, Fault160_AnyChangeEndsEverySessionOfThatUserAlone) {
   auto password = right_;
   for (const auto& change : {edit(other), role, disable, enable}) {
     tls::HttpRequest first, second;
-    if (!store_.user("alice")->disabled) {
+    if (!store_.users().find("alice")->disabled) {
       first = session_of(people, password);
       second = session_of(people, password);
       ASSERT_TRUE(knows(people, first));
     }
     people.put("bob", role, "test");
-    if (!store_.user("alice")->disabled) {
+    if (!store_.users().find("alice")->disabled) {
       EXPECT_TRUE(knows(people, second));
     }
     people.put("alice", change, "test");
@@ -123,14 +125,14 @@ TEST_F(UsersTest, Fault160_NoOtherChangeEnablesADisabledUser) {
   change = {};
   change.role = "admin";
   people.put("alice", change, "test");
-  EXPECT_TRUE(store_.user("alice")->disabled);
+  EXPECT_TRUE(store_.users().find("alice")->disabled);
   people.put("alice", edit("a different password"), "test");
   change = {};
   change.spki_sha256 = "abc";
   people.put("alice", change, "test");
-  EXPECT_TRUE(store_.user("alice")->disabled);
-  EXPECT_EQ(store_.user("alice")->role, "admin");
-  EXPECT_EQ(store_.user("alice")->spki_sha256, "abc");
+  EXPECT_TRUE(store_.users().find("alice")->disabled);
+  EXPECT_EQ(store_.users().find("alice")->role, "admin");
+  EXPECT_EQ(store_.users().find("alice")->spki_sha256, "abc");
   EXPECT_EQ(log_in(people, "a different password"), Code::kDenied);
   change = {};
   change.disabled = false;
@@ -156,11 +158,11 @@ TEST_F(UsersTest, Fault159_TheLastAdminsAreKeptAndTheErrorNamesTheWayOut) {
           << error.what();
     }
   }
-  EXPECT_EQ(store_.events(0, 100).back().outcome, "refused");
+  EXPECT_EQ(store_.events().list(0, 100).back().outcome, "refused");
   people.put("bob", off, "user alice", 1);
   EXPECT_THROW(people.put("alice", off, "user alice", 1), Error);
   people.put("alice", off, "uid 0");  // on the instance's host
-  EXPECT_TRUE(store_.user("alice")->disabled);
+  EXPECT_TRUE(store_.users().find("alice")->disabled);
 }
 
 TEST_F(UsersTest, Fault160_ASessionEndsWithItsIdleLimitAndWithItsLife) {
@@ -204,7 +206,7 @@ TEST_F(UsersTest, Fault151_WrongPasswordsFromOneAddressDoNotLockOutOthers) {
 TEST_F(UsersTest, Fault151_UnknownNamesCostTheAddressAndRevealNothing) {
   Users people(store_, recorder_, clock_, {});
   people.put("alice", edit(right_, "admin"), "test");
-  const auto before = store_.events(0, 1000).size();
+  const auto before = store_.events().list(0, 1000).size();
   int looked_at = 0;
   for (int i = 0; i < 60; ++i)
     looked_at +=
@@ -214,9 +216,9 @@ TEST_F(UsersTest, Fault151_UnknownNamesCostTheAddressAndRevealNothing) {
   EXPECT_EQ(log_in(people, right_, "198.51.100.7:2"), Code::kBusy);
   EXPECT_EQ(log_in(people, right_), Code::kOk);
   // One event of the address, one of the login, and the summary.
-  EXPECT_EQ(store_.events(0, 1000).size(), before + 2);
+  EXPECT_EQ(store_.events().list(0, 1000).size(), before + 2);
   people.summarize_failures();
-  const auto events = store_.events(0, 1000);
+  const auto events = store_.events().list(0, 1000);
   EXPECT_EQ(events.size(), before + 3);
   EXPECT_EQ(events.back().actor, "198.51.100.7");
   EXPECT_EQ(events.back().text, "60 more refused logins");

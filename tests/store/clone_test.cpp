@@ -1,10 +1,20 @@
 // SPDX-License-Identifier: Apache-2.0
+#include "agent/store/clone.h"
+
 #include <gtest/gtest.h>
 
 #include <fstream>
 #include <thread>
 
+#include "agent/store/agents.h"
+#include "agent/store/credentials.h"
+#include "agent/store/data_keys.h"
 #include "agent/store/engine/database.h"
+#include "agent/store/events.h"
+#include "agent/store/records.h"
+#include "agent/store/sealed_copies.h"
+#include "agent/store/specifications.h"
+#include "agent/store/users.h"
 #include "tests/store/both.h"
 #include "tests/store/samples.h"
 
@@ -29,17 +39,17 @@ class CloneStore : public BothTest {
         Options{"sqlite://" + (folder_.path() / (std::to_string(copies_++) + ".db")).string()});
   }
   void put(const std::string& specification, const std::string& id) {
-    ASSERT_EQ(
-        store()
-            .put_record({specification, id, "kid-" + specification, 0, "e " + id, "ada", kNow}, {})
-            .outcome,
-        RecordPut::Outcome::kDone);
+    ASSERT_EQ(store()
+                  .records()
+                  .put({specification, id, "kid-" + specification, 0, "e " + id, "ada", kNow}, {})
+                  .outcome,
+              RecordPut::Outcome::kDone);
   }
   void fill(int records) {
     for (const std::string name : {"cards", "pay"}) {
-      ASSERT_TRUE(
-          store().add_specification({name, kAwkward, "ada", "bob", kNow, kNow, 1}, sample_event()));
-      ASSERT_TRUE(store().note_data_key({"kid-" + name, name, R"({"instance":"berlin"})", kNow}));
+      ASSERT_TRUE(store().specifications().add({name, kAwkward, "ada", "bob", kNow, kNow, 1},
+                                               sample_event()));
+      ASSERT_TRUE(store().data_keys().add({"kid-" + name, name, R"({"instance":"berlin"})", kNow}));
       for (int i = 0; i < records; ++i) put(name, std::to_string(i));
     }
   }
@@ -50,8 +60,8 @@ KEYAGENT_ON_BOTH(CloneStore);
 
 TEST_P(CloneStore, X12_HasTheSameDataOnEitherDatabase) {
   fill(501);  // more than one page of each
-  store().add_agent(sample_agent("web1"));
-  ASSERT_TRUE(store().close_data_key("kid-pay"));
+  store().agents().add(sample_agent("web1"));
+  ASSERT_TRUE(store().data_keys().close("kid-pay"));
   for (const char* engine : {"sqlite", "postgresql"}) {
     const auto copy = empty(engine);
     if (!copy) GTEST_SKIP() << test::Postgres::missing() << " is not installed";
@@ -60,60 +70,61 @@ TEST_P(CloneStore, X12_HasTheSameDataOnEitherDatabase) {
     EXPECT_EQ(counts.data_keys, 2);
     EXPECT_EQ(counts.records, 1002);
     EXPECT_EQ(copy->cloned_from(), "KID");
-    EXPECT_EQ(copy->specification("pay")->access, kAwkward);
-    EXPECT_EQ(copy->specification("pay")->changed, kNow);
-    EXPECT_TRUE(copy->data_keys("pay").at(0).closed);
-    EXPECT_FALSE(copy->data_keys("cards").at(0).closed);
+    EXPECT_EQ(copy->specifications().find("pay")->access, kAwkward);
+    EXPECT_EQ(copy->specifications().find("pay")->changed, kNow);
+    EXPECT_TRUE(copy->data_keys().list("pay").at(0).closed);
+    EXPECT_FALSE(copy->data_keys().list("cards").at(0).closed);
     for (const std::string name : {"cards", "pay"}) {
-      const auto all = store().records(name, "", 10'000), found = copy->records(name, "", 10'000);
+      const auto all = store().records().list(name, "", 10'000),
+                 found = copy->records().list(name, "", 10'000);
       ASSERT_EQ(found.size(), 501u);
       for (std::size_t i = 0; i < found.size(); ++i) {
         EXPECT_EQ(found[i].id, all[i].id);
         EXPECT_EQ(found[i].version, all[i].version);
         EXPECT_EQ(found[i].changed, all[i].changed);
       }
-      EXPECT_EQ(copy->record(name, "500")->envelope, "e 500");
+      EXPECT_EQ(copy->records().find(name, "500")->envelope, "e 500");
     }
-    EXPECT_TRUE(copy->agents().empty());
-    ASSERT_EQ(copy->events(0, 10).size(), 1u);  // its own, and none of the source's
-    EXPECT_EQ(copy->events(0, 10).at(0).text, "1002");
+    EXPECT_TRUE(copy->agents().all().empty());
+    ASSERT_EQ(copy->events().list(0, 10).size(), 1u);  // its own, and none of the source's
+    EXPECT_EQ(copy->events().list(0, 10).at(0).text, "1002");
   }
 }
 
 TEST_P(CloneStore, X12_HasTheCredentialsWithoutTheirAssignments) {
   const Record value{kCredentialData, "db", "kid-1", 0, "e", "ada", kNow};
-  ASSERT_TRUE(store().add_specification({kCredentialData, "[]", "ada", "ada", kNow, kNow, 1},
-                                        sample_event()));
-  ASSERT_TRUE(store().note_data_key({"kid-1", kCredentialData, "{}", kNow}));
-  store().put_credential(sample_credential("db"), &value);
-  store().put_credential(sample_credential("db"), &value);
-  store().put_credential(sample_credential("blind"), nullptr);
-  store().put_sealed_copy({"db", 2, "host-1", "kid", {1}});
+  ASSERT_TRUE(store().specifications().add({kCredentialData, "[]", "ada", "ada", kNow, kNow, 1},
+                                           sample_event()));
+  ASSERT_TRUE(store().data_keys().add({"kid-1", kCredentialData, "{}", kNow}));
+  store().credentials().put(sample_credential("db"), &value);
+  store().credentials().put(sample_credential("db"), &value);
+  store().credentials().put(sample_credential("blind"), nullptr);
+  store().sealed_copies().put({"db", 2, "host-1", "kid", {1}});
   const auto copy = empty(GetParam());
   // As one that was started, and not used, has it.
-  ASSERT_TRUE(copy->add_specification({kCredentialData, "[1]", "ada", "ada", kNow, kNow, 1},
-                                      sample_event()));
+  ASSERT_TRUE(copy->specifications().add({kCredentialData, "[1]", "ada", "ada", kNow, kNow, 1},
+                                         sample_event()));
   EXPECT_EQ(copy->clone({url_, "KID"}, of_counts).credentials, 2);
-  const auto found = copy->credentials();
+  const auto found = copy->credentials().all();
   ASSERT_EQ(found.size(), 2u);
   for (const auto& each : found) EXPECT_TRUE(each.agents.empty() && each.groups.empty());
   EXPECT_EQ(found[1].name, "db");
   EXPECT_EQ(found[1].version, 2);
   EXPECT_EQ(found[1].kid, "kid-1");
-  EXPECT_EQ(copy->record(kCredentialData, "db")->envelope, "e");
-  EXPECT_FALSE(copy->sealed_copy("db", "host-1", "kid"));
-  EXPECT_EQ(copy->specification(kCredentialData)->access, "[]");
+  EXPECT_EQ(copy->records().find(kCredentialData, "db")->envelope, "e");
+  EXPECT_FALSE(copy->sealed_copies().find("db", "host-1", "kid"));
+  EXPECT_EQ(copy->specifications().find(kCredentialData)->access, "[]");
 }
 
 TEST_P(CloneStore, X12_RefusesACredentialWhoseValueIsNotARecord) {
-  store().put_credential(sample_credential("db"), nullptr);
+  store().credentials().put(sample_credential("db"), nullptr);
   Database database(Options{url_});
   database.write([](Sql& sql) {
     return sql.run("UPDATE credentials SET envelope = :envelope", {{"envelope", Bytes{1}}});
   });
   const auto copy = empty(GetParam());
   EXPECT_EQ(code_of([&] { copy->clone({url_, "KID"}, of_counts); }), Code::kConfiguration);
-  EXPECT_TRUE(copy->credentials().empty());
+  EXPECT_TRUE(copy->credentials().all().empty());
 }
 
 TEST_P(CloneStore, X12_IsOfOneMomentWhileTheSourceIsUsed) {
@@ -137,8 +148,8 @@ TEST_P(CloneStore, X12_IsOfOneMomentWhileTheSourceIsUsed) {
   } while (written == before);
   stop = true;
   writer.join();
-  const auto cards = copy->records("cards", "", 100'000).size();
-  const auto pay = copy->records("pay", "", 100'000).size();
+  const auto cards = copy->records().list("cards", "", 100'000).size();
+  const auto pay = copy->records().list("pay", "", 100'000).size();
   EXPECT_TRUE(cards == pay || cards == pay + 1) << cards << " and " << pay;
 }
 
@@ -165,12 +176,12 @@ TEST_P(CloneStore, X12_NeedsAnEmptyStoreAndOneOfThisProgramsAsItsSource) {
 
 TEST_P(CloneStore, X12_UsersComeWhenTheyAreAskedFor) {
   fill(0);
-  store().add_user({"ada", "admin", "$argon2id$", "", false});
+  store().users().add({"ada", "admin", "$argon2id$", "", false});
   const auto without = empty(GetParam()), with = empty(GetParam());
   without->clone({url_, "KID"}, of_counts);
-  EXPECT_FALSE(without->user("ada"));
+  EXPECT_FALSE(without->users().find("ada"));
   EXPECT_EQ(with->clone({url_, "KID", true}, of_counts).users, 1);
-  EXPECT_EQ(with->user("ada")->password, "$argon2id$");
+  EXPECT_EQ(with->users().find("ada")->password, "$argon2id$");
 }
 
 }  // namespace

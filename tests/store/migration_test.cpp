@@ -2,7 +2,23 @@
 #include <gtest/gtest.h>
 
 #include "agent/base/disk.h"
+#include "agent/store/agents.h"
+#include "agent/store/certificates.h"
+#include "agent/store/challenges.h"
+#include "agent/store/credentials.h"
+#include "agent/store/data_keys.h"
+#include "agent/store/events.h"
+#include "agent/store/logins.h"
+#include "agent/store/peers.h"
+#include "agent/store/records.h"
+#include "agent/store/reencryptions.h"
+#include "agent/store/rekeys.h"
 #include "agent/store/schema.h"
+#include "agent/store/sealed_copies.h"
+#include "agent/store/settings.h"
+#include "agent/store/specifications.h"
+#include "agent/store/tasks.h"
+#include "agent/store/users.h"
 #include "tests/store/both.h"
 #include "tests/store/samples.h"
 
@@ -28,7 +44,7 @@ class SchemaTest : public BothTest {
 KEYAGENT_ON_BOTH(SchemaTest);
 
 TEST_P(SchemaTest, MissingMigrationIsRunOnceAndRowsStay) {
-  store().add_agent(sample_agent("host-1"));
+  store().agents().add(sample_agent("host-1"));
   Database database(Options{url_});
   const int before = version_of(database);
   bring_up(database, with(kMore));
@@ -37,7 +53,7 @@ TEST_P(SchemaTest, MissingMigrationIsRunOnceAndRowsStay) {
   EXPECT_EQ(
       database.read([](Sql& sql) { return sql.first<std::string>("SELECT note FROM agents"); }),
       "none");
-  EXPECT_TRUE(store().agent("host-1"));  // a replica of the version before continues
+  EXPECT_TRUE(store().agents().find("host-1"));  // a replica of the version before continues
 }
 
 TEST_P(SchemaTest, MigrationThatFailsLeavesNothing) {
@@ -86,33 +102,33 @@ TEST_P(SchemaOne, RowsAreReadAfterTheMigrationAndTasksAreTaken) {
   if (IsSkipped()) return;
   store_ = open();
   EXPECT_TRUE(store().describe().ends_with(", schema " + std::to_string(migrations().size())));
-  EXPECT_EQ(store().setting("id"), "keys-1");
-  const auto agent = store().agent("host-1").value();
+  EXPECT_EQ(store().settings().get("id"), "keys-1");
+  const auto agent = store().agents().find("host-1").value();
   EXPECT_EQ(agent.auth_kid, "auth-host-1");
   EXPECT_EQ(agent.host, kAwkward);
   EXPECT_EQ(agent.groups, (std::vector<std::string>{"web", kAwkward, ""}));
   EXPECT_EQ(agent.revision, 7);
-  EXPECT_EQ(store().user("ada")->role, "operator");
-  EXPECT_EQ(store().credential("db")->version, 2);
-  EXPECT_EQ(store().sealed_copy("db", "host-1", "kid-1")->envelope, (Bytes{1, 2, 3}));
+  EXPECT_EQ(store().users().find("ada")->role, "operator");
+  EXPECT_EQ(store().credentials().find("db")->version, 2);
+  EXPECT_EQ(store().sealed_copies().find("db", "host-1", "kid-1")->envelope, (Bytes{1, 2, 3}));
   auto rekey = sample_rekey("host-1");
   rekey.id = 1;
-  expect_equal(store().rekey(1).value(), rekey);
-  EXPECT_EQ(store().certificates("host-1").at(0).serial, "0a1b");
-  EXPECT_FALSE(store().use_login({9}, kNow, std::chrono::hours(1)));  // sessions end
+  expect_equal(store().rekeys().find(1).value(), rekey);
+  EXPECT_EQ(store().certificates().list("host-1").at(0).serial, "0a1b");
+  EXPECT_FALSE(store().logins().use({9}, kNow, std::chrono::hours(1)));  // sessions end
   EXPECT_TRUE(use_token(store(), {8}, "host-2", kNow));
-  EXPECT_EQ(store().challenge("challenge-1", kNow)->data, "{}");
-  EXPECT_EQ(store().events(0, 10).at(0).action, "before");
-  EXPECT_EQ(store().add_event(sample_event()),
+  EXPECT_EQ(store().challenges().find("challenge-1", kNow)->data, "{}");
+  EXPECT_EQ(store().events().list(0, 10).at(0).action, "before");
+  EXPECT_EQ(store().events().add(sample_event()),
             3);  // numbering continues, after the event of the token
-  EXPECT_EQ(store().add_rekey(rekey), 2);
-  EXPECT_TRUE(store().add_task(sample_task("1"), 10, sample_event()));
-  EXPECT_EQ(store().take_task(sample_claim())->id, "1");
-  EXPECT_TRUE(store().specifications().empty());
-  EXPECT_TRUE(store().note_data_key({"k1", "pay", "{}", kNow}));
-  EXPECT_EQ(store().put_record({"pay", "1", "k1", 0, "e1", "ada", kNow}, 0).version, 1);
-  EXPECT_TRUE(store().peers().empty());
-  EXPECT_TRUE(store().use_nonce("peer", "1", kNow));
+  EXPECT_EQ(store().rekeys().add(rekey), 2);
+  EXPECT_TRUE(store().tasks().add(sample_task("1"), 10, sample_event()));
+  EXPECT_EQ(store().tasks().claim(sample_claim())->id, "1");
+  EXPECT_TRUE(store().specifications().all().empty());
+  EXPECT_TRUE(store().data_keys().add({"k1", "pay", "{}", kNow}));
+  EXPECT_EQ(store().records().put({"pay", "1", "k1", 0, "e1", "ada", kNow}, 0).version, 1);
+  EXPECT_TRUE(store().peers().all().empty());
+  EXPECT_TRUE(store().peers().use_nonce("peer", "1", kNow));
 }
 
 // A store as the version before records left it.
@@ -136,11 +152,11 @@ KEYAGENT_ON_BOTH(SchemaThree);
 TEST_P(SchemaThree, RowsAreReadAfterTheMigrationAndRecordsAreKept) {
   if (IsSkipped()) return;
   store_ = open();
-  EXPECT_EQ(store().setting("id"), "keys-3");
-  EXPECT_TRUE(store().reencryptions().empty());
-  EXPECT_TRUE(store().note_data_key({"k1", "pay", "{}", kNow}));
-  EXPECT_EQ(store().put_record({"pay", "1", "k1", 0, "e1", "ada", kNow}, 0).version, 1);
-  EXPECT_EQ(store().count_records("pay").at(0).second, 1);
+  EXPECT_EQ(store().settings().get("id"), "keys-3");
+  EXPECT_TRUE(store().reencryptions().all().empty());
+  EXPECT_TRUE(store().data_keys().add({"k1", "pay", "{}", kNow}));
+  EXPECT_EQ(store().records().put({"pay", "1", "k1", 0, "e1", "ada", kNow}, 0).version, 1);
+  EXPECT_EQ(store().records().count_by_kid("pay").at(0).second, 1);
 }
 
 TEST_P(SchemaTest, DescriptionNamesDatabaseAndSchema) {

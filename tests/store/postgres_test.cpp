@@ -8,6 +8,7 @@
 #include <atomic>
 #include <thread>
 
+#include "agent/store/events.h"
 #include "agent/store/schema.h"
 #include "tests/store/samples.h"
 
@@ -42,9 +43,9 @@ TEST_F(PostgresStore, LostConnectionsAreReplacedWithoutAnError) {
   Store store({url_, 2});
   for (int round = 0; round < 3; ++round) {
     cut();
-    EXPECT_EQ(store.add_event(sample_event()), round + 1);
+    EXPECT_EQ(store.events().add(sample_event()), round + 1);
     cut();
-    EXPECT_EQ(store.events(0, 10).size(), static_cast<std::size_t>(round + 1));
+    EXPECT_EQ(store.events().list(0, 10).size(), static_cast<std::size_t>(round + 1));
   }
 }
 
@@ -72,14 +73,14 @@ TEST_F(PostgresStore, ConnectionLostInTheCommitIsReportedAsUnknownAndNotRepeated
                  "CREATE CONSTRAINT TRIGGER die AFTER INSERT ON events DEFERRABLE INITIALLY "
                  "DEFERRED FOR EACH ROW EXECUTE FUNCTION die()");
   try {
-    store.add_event(sample_event());
+    store.events().add(sample_event());
     FAIL() << "was committed";
   } catch (const Error& error) {
     EXPECT_EQ(error.code(), Code::kPeer);
     EXPECT_NE(std::string(error.what()).find("unknown"), std::string::npos) << error.what();
   }
   server().query(url_, "DROP TRIGGER die ON events");
-  EXPECT_EQ(store.add_event(sample_event()), 1);
+  EXPECT_EQ(store.events().add(sample_event()), 1);
 }
 
 TEST_F(PostgresStore, DeadlockIsResolvedByRunningTheLoserAgain) {
@@ -115,7 +116,7 @@ TEST_F(PostgresStore, ServerThatDiesUnderLoadIsPeerUntilItIsBackAndNothingAnswer
     threads.emplace_back([&] {
       bool failed = false;
       while (!stop || !failed || healed < 4) {
-        const auto code = code_of([&] { store.add_event(sample_event()); });
+        const auto code = code_of([&] { store.events().add(sample_event()); });
         if (code == Code::kOk) {
           ++answered;
           if (failed && healed < 4) ++healed;
@@ -131,11 +132,11 @@ TEST_F(PostgresStore, ServerThatDiesUnderLoadIsPeerUntilItIsBackAndNothingAnswer
   while (answered < 20) std::this_thread::yield();
   own.kill();
   while (unreachable < 8) std::this_thread::yield();
-  EXPECT_EQ(code_of([&] { store.events(0, 1); }), Code::kPeer);
+  EXPECT_EQ(code_of([&] { store.events().list(0, 1); }), Code::kPeer);
   own.restart();
   stop = true;
   for (auto& thread : threads) thread.join();
-  const auto kept = static_cast<int>(store.events(0, 1'000'000).size());
+  const auto kept = static_cast<int>(store.events().list(0, 1'000'000).size());
   EXPECT_GE(kept, answered);
   EXPECT_LE(kept, answered + 4);  // a commit that was cut off may have been done, one a connection
 }

@@ -6,6 +6,10 @@
 #include <condition_variable>
 #include <deque>
 
+#include "agent/store/agents.h"
+#include "agent/store/links.h"
+#include "agent/store/rekeys.h"
+#include "agent/store/settings.h"
 #include "tests/store/both.h"
 #include "tests/store/samples.h"
 
@@ -62,37 +66,37 @@ class Replicas : public BothTest {};
 KEYAGENT_ON_BOTH(Replicas);
 
 TEST_P(Replicas, TheNewestLinkOfAnAgentIsItsOnlyOne) {
-  store().add_agent(sample_agent("host-1"));
-  const auto first = store().open_link(sample_link("host-1", "a"));
+  store().agents().add(sample_agent("host-1"));
+  const auto first = store().links().open(sample_link("host-1", "a"));
   EXPECT_TRUE(first.before.replica.empty());
-  EXPECT_TRUE(store().record_heartbeat("host-1", first.now.session, kNow + 1s));
-  const auto second = store().open_link(sample_link("host-1", "b"));
+  EXPECT_TRUE(store().links().record_heartbeat("host-1", first.now.session, kNow + 1s));
+  const auto second = store().links().open(sample_link("host-1", "b"));
   EXPECT_EQ(second.before.replica, "a");
   EXPECT_EQ(second.before.address, "192.0.2.1:4711");
   EXPECT_EQ(second.before.seen, kNow + 1s);
   EXPECT_GT(second.now.session, first.now.session);
-  EXPECT_FALSE(store().record_heartbeat("host-1", first.now.session, kNow + 2s));
-  store().close_link("host-1", first.now.session);  // not its own anymore
-  EXPECT_TRUE(store().link_status("a", {}).empty());
-  const auto link_status = store().link_status("b", "host-1");
+  EXPECT_FALSE(store().links().record_heartbeat("host-1", first.now.session, kNow + 2s));
+  store().links().close("host-1", first.now.session);  // not its own anymore
+  EXPECT_TRUE(store().links().status("a", {}).empty());
+  const auto link_status = store().links().status("b", "host-1");
   ASSERT_EQ(link_status.size(), 1u);
   EXPECT_EQ(link_status[0].link.session, second.now.session);
   EXPECT_EQ(link_status[0].agent_state, "pending");
   EXPECT_EQ(link_status[0].auth_kid, "auth-host-1");
   EXPECT_EQ(link_status[0].next_auth_kid, "next-auth");
-  EXPECT_EQ(store().agent("host-1")->last_seen, kNow + 1s);
-  store().close_link("host-1", second.now.session);
-  EXPECT_FALSE(store().record_heartbeat("host-1", second.now.session, kNow + 3s));
-  EXPECT_TRUE(store().link("host-1")->replica.empty());
+  EXPECT_EQ(store().agents().find("host-1")->last_seen, kNow + 1s);
+  store().links().close("host-1", second.now.session);
+  EXPECT_FALSE(store().links().record_heartbeat("host-1", second.now.session, kNow + 3s));
+  EXPECT_TRUE(store().links().find("host-1")->replica.empty());
 }
 
 TEST_P(Replicas, GenerationOfAnAgentIsCountedAndALinkStartsAtTheCurrentOne) {
-  store().add_agent(sample_agent("host-1"));
-  store().bump_generation("host-1");  // no link yet: it will ask for itself
-  const auto link = store().open_link(sample_link("host-1", "a")).now;
-  store().bump_generation("host-1");
-  EXPECT_EQ(store().link_status("a", "host-1").at(0).link.news, link.news + 1);
-  EXPECT_EQ(store().open_link(sample_link("host-1", "b")).now.news, link.news + 1);
+  store().agents().add(sample_agent("host-1"));
+  store().links().bump_generation("host-1");  // no link yet: it will ask for itself
+  const auto link = store().links().open(sample_link("host-1", "a")).now;
+  store().links().bump_generation("host-1");
+  EXPECT_EQ(store().links().status("a", "host-1").at(0).link.news, link.news + 1);
+  EXPECT_EQ(store().links().open(sample_link("host-1", "b")).now.news, link.news + 1);
 }
 
 TEST_P(Replicas, AnOrderIsClaimedWithinTheLimitsOfItsBatch) {
@@ -104,17 +108,17 @@ TEST_P(Replicas, AnOrderIsClaimedWithinTheLimitsOfItsBatch) {
     order.canary = i == 0;
     orders.push_back(order);
   }
-  store().add_rekeys(orders, "how", "two at once");
-  EXPECT_EQ(store().setting("how"), "two at once");
-  orders = store().rekey_batch("batch");
+  store().rekeys().add_batch(orders, "how", "two at once");
+  EXPECT_EQ(store().settings().get("how"), "two at once");
+  orders = store().rekeys().of_batch("batch");
   ASSERT_EQ(orders.size(), 5u);
   const auto claim = [&](int i) {
-    return !store().claim_rekeys("batch", {orders[static_cast<std::size_t>(i)]}, 2, kNow).empty();
+    return !store().rekeys().claim("batch", {orders[static_cast<std::size_t>(i)]}, 2, kNow).empty();
   };
   const auto move = [&](int i, const std::string& from, const std::string& to) {
     auto order = orders[static_cast<std::size_t>(i)];
     order.state = to;
-    return store().move_rekey(order, from);
+    return store().rekeys().move(order, from);
   };
   EXPECT_FALSE(claim(1));  // the canary first
   EXPECT_TRUE(claim(0));
@@ -141,46 +145,46 @@ TEST_P(Replicas, OrdersThatAreClaimedTogetherStayWithinTheLimitsOfTheirBatch) {
     order.state = "ordered";
     order.canary = i == 0;
     orders.push_back(order);
-    store().add_agent(sample_agent(id));
-    if (i != 3) store().open_link(sample_link(id, i == 4 ? "b" : "a"));
+    store().agents().add(sample_agent(id));
+    if (i != 3) store().links().open(sample_link(id, i == 4 ? "b" : "a"));
   }
-  store().add_rekeys(orders, "how", "");
-  EXPECT_EQ(store().ordered_batches(), std::vector<std::string>{"batch"});
+  store().rekeys().add_batch(orders, "how", "");
+  EXPECT_EQ(store().rekeys().ordered_batches(), std::vector<std::string>{"batch"});
   const auto ids = [](const std::vector<Rekey>& rekeys) {
     std::vector<std::string> out;
     for (const auto& each : rekeys) out.push_back(each.agent);
     return out;
   };
   const auto ready = [&](bool canaries, std::size_t count = 9) {
-    return store().ready_rekeys("batch", "a", canaries, count);
+    return store().rekeys().ready("batch", "a", canaries, count);
   };
   using Ids = std::vector<std::string>;
   EXPECT_EQ(ids(ready(true)), Ids{"host-0"});
   EXPECT_EQ(ids(ready(false)), (Ids{"host-0", "host-1", "host-2", "host-5"}));
   EXPECT_EQ(ids(ready(false, 2)), (Ids{"host-0", "host-1"}));
-  EXPECT_EQ(store().count_rekeys("batch").open_canaries, 1);
+  EXPECT_EQ(store().rekeys().count("batch").open_canaries, 1);
 
-  auto claimed = store().claim_rekeys("batch", ready(false), 2, kNow);
+  auto claimed = store().rekeys().claim("batch", ready(false), 2, kNow);
   EXPECT_EQ(ids(claimed), Ids{"host-0"});  // the canary first
-  EXPECT_EQ(ids(store().sent_rekeys({})), Ids{"host-0"});
-  EXPECT_TRUE(store().sent_rekeys("host-1").empty());
+  EXPECT_EQ(ids(store().rekeys().sent({})), Ids{"host-0"});
+  EXPECT_TRUE(store().rekeys().sent("host-1").empty());
   claimed[0].state = "confirmed";
-  EXPECT_TRUE(store().move_rekey(claimed[0], "sent"));
-  claimed = store().claim_rekeys("batch", ready(false), 2, kNow);
+  EXPECT_TRUE(store().rekeys().move(claimed[0], "sent"));
+  claimed = store().rekeys().claim("batch", ready(false), 2, kNow);
   EXPECT_EQ(ids(claimed), (Ids{"host-1", "host-2"}));
-  EXPECT_EQ(store().count_rekeys("batch").under_way, 2);
+  EXPECT_EQ(store().rekeys().count("batch").under_way, 2);
   claimed[0].state = "failed";
-  EXPECT_TRUE(store().move_rekey(claimed[0], "sent"));
-  EXPECT_EQ(store().count_rekeys("batch").failed, 1);
-  EXPECT_TRUE(store().claim_rekeys("batch", ready(false), 2, kNow).empty());  // halted
+  EXPECT_TRUE(store().rekeys().move(claimed[0], "sent"));
+  EXPECT_EQ(store().rekeys().count("batch").failed, 1);
+  EXPECT_TRUE(store().rekeys().claim("batch", ready(false), 2, kNow).empty());  // halted
 }
 
 TEST_P(Replicas, OrdersOfABatchAreAllThereOrNone) {
   auto order = sample_rekey("host-1");
   order.batch = "batch";
-  store().set_setting("how", "taken");
-  EXPECT_THROW(store().add_rekeys({order, order}, "how", "else"), Error);
-  EXPECT_TRUE(store().rekey_batch("batch").empty());
+  store().settings().set("how", "taken");
+  EXPECT_THROW(store().rekeys().add_batch({order, order}, "how", "else"), Error);
+  EXPECT_TRUE(store().rekeys().of_batch("batch").empty());
 }
 
 TEST_P(Replicas, ANoticeIsHeardByTheListener) {

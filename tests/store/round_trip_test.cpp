@@ -4,6 +4,14 @@
 #include <functional>
 #include <thread>
 
+#include "agent/store/agents.h"
+#include "agent/store/certificates.h"
+#include "agent/store/challenges.h"
+#include "agent/store/enrollments.h"
+#include "agent/store/events.h"
+#include "agent/store/logins.h"
+#include "agent/store/settings.h"
+#include "agent/store/users.h"
 #include "tests/store/both.h"
 #include "tests/store/samples.h"
 
@@ -23,62 +31,62 @@ class RoundTrip : public BothTest {};
 KEYAGENT_ON_BOTH(RoundTrip);
 
 TEST_P(RoundTrip, SettingIsReplacedAndReadBackByAnotherStore) {
-  EXPECT_EQ(store().setting("ca"), std::nullopt);
-  store().set_setting("ca", "one");
-  store().set_setting("ca", kAwkward);
-  store().set_setting(kAwkward, "");
+  EXPECT_EQ(store().settings().get("ca"), std::nullopt);
+  store().settings().set("ca", "one");
+  store().settings().set("ca", kAwkward);
+  store().settings().set(kAwkward, "");
   const auto other = open();
-  EXPECT_EQ(other->setting("ca"), kAwkward);
-  EXPECT_EQ(other->setting(kAwkward), "");
+  EXPECT_EQ(other->settings().get("ca"), kAwkward);
+  EXPECT_EQ(other->settings().get(kAwkward), "");
 }
 
 TEST_P(RoundTrip, SettingWrittenOnceIsNotReplaced) {
-  EXPECT_TRUE(store().set_setting_once("id", "first"));
-  EXPECT_FALSE(store().set_setting_once("id", "second"));
-  EXPECT_EQ(store().setting("id"), "first");
+  EXPECT_TRUE(store().settings().set_once("id", "first"));
+  EXPECT_FALSE(store().settings().set_once("id", "second"));
+  EXPECT_EQ(store().settings().get("id"), "first");
 }
 
 TEST_P(RoundTrip, AgentIsReadBackInEveryField) {
   const auto agent = sample_agent("host-1");
-  EXPECT_TRUE(store().add_agent(agent));
-  expect_equal(store().agent("host-1").value(), agent);
-  expect_equal(store().agent_by_auth_kid(agent.auth_kid).value(), agent);
-  EXPECT_FALSE(store().agent("host-2"));
-  EXPECT_FALSE(store().agent_by_auth_kid("host-1"));
+  EXPECT_TRUE(store().agents().add(agent));
+  expect_equal(store().agents().find("host-1").value(), agent);
+  expect_equal(store().agents().find_by_auth_kid(agent.auth_kid).value(), agent);
+  EXPECT_FALSE(store().agents().find("host-2"));
+  EXPECT_FALSE(store().agents().find_by_auth_kid("host-1"));
 }
 
 TEST_P(RoundTrip, AgentsAreListedByTheBytesOfTheirId) {
-  for (const char* id : {"b", "a.b", "a-b", "ab", "a"}) store().add_agent(sample_agent(id));
+  for (const char* id : {"b", "a.b", "a-b", "ab", "a"}) store().agents().add(sample_agent(id));
   std::vector<std::string> ids;
-  for (const auto& agent : store().agents()) ids.push_back(agent.id);
+  for (const auto& agent : store().agents().all()) ids.push_back(agent.id);
   EXPECT_EQ(ids, (std::vector<std::string>{"a", "a-b", "a.b", "ab", "b"}));
 }
 
 TEST_P(RoundTrip, AgentOfTheSameIdOrAuthKeyIsNotAdded) {
   const auto agent = sample_agent("host-1");
-  ASSERT_TRUE(store().add_agent(agent));
+  ASSERT_TRUE(store().agents().add(agent));
   auto same_id = sample_agent("host-1");
   same_id.auth_kid = "another";
-  EXPECT_FALSE(store().add_agent(same_id));
+  EXPECT_FALSE(store().agents().add(same_id));
   auto same_key = sample_agent("host-2");
   same_key.auth_kid = agent.auth_kid;
-  EXPECT_FALSE(store().add_agent(same_key));
-  expect_equal(store().agent("host-1").value(), agent);
-  EXPECT_EQ(store().agents().size(), 1u);
+  EXPECT_FALSE(store().agents().add(same_key));
+  expect_equal(store().agents().find("host-1").value(), agent);
+  EXPECT_EQ(store().agents().all().size(), 1u);
 }
 
 TEST_P(RoundTrip, AgentsWithoutAnAuthKeyDoNotCollide) {
   for (const char* id : {"a", "b"}) {
     auto agent = sample_agent(id);
     agent.auth_kid.clear();
-    EXPECT_TRUE(store().add_agent(agent));
+    EXPECT_TRUE(store().agents().add(agent));
   }
-  EXPECT_FALSE(store().agent_by_auth_kid(""));
+  EXPECT_FALSE(store().agents().find_by_auth_kid(""));
 }
 
 TEST_P(RoundTrip, AgentIsUpdatedOnlyFromItsRevision) {
   auto agent = sample_agent("host-1");
-  store().add_agent(agent);
+  store().agents().add(agent);
   agent.state = "trusted";
   agent.auth_spki.clear();
   agent.groups.clear();
@@ -89,33 +97,33 @@ TEST_P(RoundTrip, AgentIsUpdatedOnlyFromItsRevision) {
   agent.next_transport_kid = "another-transport";
   agent.next_envelope.clear();
   agent.last_seen = kNow;
-  EXPECT_TRUE(store().update_agent(agent));
+  EXPECT_TRUE(store().agents().update(agent));
   auto expected = agent;
   expected.revision += 1;
   expected.last_seen = at(0);
-  expect_equal(store().agent("host-1").value(), expected);
+  expect_equal(store().agents().find("host-1").value(), expected);
   agent.state = "revoked";
-  EXPECT_FALSE(store().update_agent(agent));
-  expect_equal(store().agent("host-1").value(), expected);
+  EXPECT_FALSE(store().agents().update(agent));
+  expect_equal(store().agents().find("host-1").value(), expected);
   agent.id = "nobody";
-  EXPECT_FALSE(store().update_agent(agent));
+  EXPECT_FALSE(store().agents().update(agent));
 }
 
 TEST_P(RoundTrip, AuthKeyOfAnotherAgentIsRefusedInAnUpdate) {
-  store().add_agent(sample_agent("host-1"));
+  store().agents().add(sample_agent("host-1"));
   auto agent = sample_agent("host-2");
-  store().add_agent(agent);
+  store().agents().add(agent);
   agent.auth_kid = "auth-host-1";
-  EXPECT_EQ(code_of([&] { store().update_agent(agent); }), Code::kExists);
-  EXPECT_EQ(store().agent("host-2")->auth_kid, "auth-host-2");
+  EXPECT_EQ(code_of([&] { store().agents().update(agent); }), Code::kExists);
+  EXPECT_EQ(store().agents().find("host-2")->auth_kid, "auth-host-2");
 }
 
 TEST_P(RoundTrip, LastSeenMovesForwardOnlyAndLeavesTheRevision) {
-  store().add_agent(sample_agent("host-1"));
-  store().seen("host-1", kNow);
-  store().seen("host-1", kNow - std::chrono::seconds(5));
-  store().seen("nobody", kNow);
-  const auto agent = store().agent("host-1").value();
+  store().agents().add(sample_agent("host-1"));
+  store().agents().mark_seen("host-1", kNow);
+  store().agents().mark_seen("host-1", kNow - std::chrono::seconds(5));
+  store().agents().mark_seen("nobody", kNow);
+  const auto agent = store().agents().find("host-1").value();
   EXPECT_EQ(agent.last_seen, kNow);
   EXPECT_EQ(agent.revision, 7);
 }
@@ -127,7 +135,7 @@ TEST_P(RoundTrip, EnrollmentTokenIsUsedOnceByItsAgentBeforeItExpires) {
                               .created_by = kAwkward,
                               .expires = kNow,
                               .used_by = ""};
-  store().add_enrolment_token(token);
+  store().enrollments().add_token(token);
   const auto before = kNow - std::chrono::milliseconds(1);
   EXPECT_FALSE(use_token(store(), random_bytes(32), "host-1", before));
   EXPECT_FALSE(use_token(store(), token.hash, "host-2", before));
@@ -146,8 +154,8 @@ TEST_P(RoundTrip, EnrollmentTokenIsUsedOnceByItsAgentBeforeItExpires) {
 
 TEST_P(RoundTrip, EnrollmentTokenForAnyAgentIsUsedByTheFirst) {
   const auto token = token_of(random_bytes(32), kNow);
-  store().add_enrolment_token(token);
-  EXPECT_EQ(code_of([&] { store().add_enrolment_token(token); }), Code::kExists);
+  store().enrollments().add_token(token);
+  EXPECT_EQ(code_of([&] { store().enrollments().add_token(token); }), Code::kExists);
   EXPECT_TRUE(use_token(store(), token.hash, "host-9", at(0)));
   EXPECT_FALSE(use_token(store(), token.hash, "host-1", at(0)));
 }
@@ -159,25 +167,25 @@ TEST_P(RoundTrip, ChallengeIsReadUntilItExpiresAndMovedOnlyFromItsState) {
                   .state = "asked",
                   .data = kAwkward,
                   .expires = kNow};
-  store().add_challenge(asked, at(0));
-  EXPECT_EQ(code_of([&] { store().add_challenge(asked, at(0)); }), Code::kExists);
-  EXPECT_FALSE(store().challenge("00ff", kNow));
-  EXPECT_FALSE(store().challenge("none", at(0)));
+  store().challenges().add(asked, at(0));
+  EXPECT_EQ(code_of([&] { store().challenges().add(asked, at(0)); }), Code::kExists);
+  EXPECT_FALSE(store().challenges().find("00ff", kNow));
+  EXPECT_FALSE(store().challenges().find("none", at(0)));
   auto moved = asked;
   moved.state = "answered";
   moved.data = "{}";
   moved.expires += std::chrono::seconds(1);
-  EXPECT_FALSE(store().move_challenge(moved, "answered"));
-  auto read = store().challenge("00ff", kNow - std::chrono::milliseconds(1)).value();
+  EXPECT_FALSE(store().challenges().move(moved, "answered"));
+  auto read = store().challenges().find("00ff", kNow - std::chrono::milliseconds(1)).value();
   EXPECT_EQ(read.id, "00ff");
   EXPECT_EQ(read.kind, "enrolment");
   EXPECT_EQ(read.agent, "host-1");
   EXPECT_EQ(read.state, "asked");
   EXPECT_EQ(read.data, kAwkward);
   EXPECT_EQ(read.expires, kNow);
-  EXPECT_TRUE(store().move_challenge(moved, "asked"));
-  EXPECT_FALSE(store().move_challenge(moved, "asked"));
-  read = store().challenge("00ff", kNow).value();
+  EXPECT_TRUE(store().challenges().move(moved, "asked"));
+  EXPECT_FALSE(store().challenges().move(moved, "asked"));
+  read = store().challenges().find("00ff", kNow).value();
   EXPECT_EQ(read.state, "answered");
   EXPECT_EQ(read.data, "{}");
   EXPECT_EQ(read.expires, moved.expires);
@@ -191,17 +199,17 @@ TEST_P(RoundTrip, ExpiredChallengesAreDroppedByTheNextAndByForgetting) {
                         .state = "asked",
                         .data = "",
                         .expires = expires};
-    store().add_challenge(challenge, now);
+    store().challenges().add(challenge, now);
   };
   const auto later = kNow + std::chrono::milliseconds(1);
   add("old", kNow, at(0));
   add("recent", later, at(0));
   add("new", kNow + std::chrono::hours(1), kNow);
-  EXPECT_FALSE(store().challenge("old", at(0)));
-  EXPECT_TRUE(store().challenge("recent", at(0)));
+  EXPECT_FALSE(store().challenges().find("old", at(0)));
+  EXPECT_TRUE(store().challenges().find("recent", at(0)));
   store().forget_expired(later);
-  EXPECT_FALSE(store().challenge("recent", at(0)));
-  EXPECT_TRUE(store().challenge("new", at(0)));
+  EXPECT_FALSE(store().challenges().find("recent", at(0)));
+  EXPECT_TRUE(store().challenges().find("new", at(0)));
 }
 
 TEST_P(RoundTrip, UserIsReadBackAndUpdated) {
@@ -210,40 +218,40 @@ TEST_P(RoundTrip, UserIsReadBackAndUpdated) {
             .password = "$argon2id$v=19$m=65536,t=3,p=1$c2FsdA$aGFzaA",
             .spki_sha256 = "abc_-",
             .disabled = false};
-  EXPECT_TRUE(store().add_user(user));
-  EXPECT_FALSE(store().add_user(user));
+  EXPECT_TRUE(store().users().add(user));
+  EXPECT_FALSE(store().users().add(user));
   const User before = user;
   user.role = "admin";
   user.password.clear();
   user.disabled = true;
-  EXPECT_EQ(store().update_user(before, user, sample_event()), 0);
-  EXPECT_FALSE(store().update_user(before, user, sample_event()));  // it is another row now
-  ASSERT_EQ(store().users().size(), 1u);
-  const auto read = store().user(kAwkward).value();
+  EXPECT_EQ(store().users().update(before, user, sample_event()), 0);
+  EXPECT_FALSE(store().users().update(before, user, sample_event()));  // it is another row now
+  ASSERT_EQ(store().users().all().size(), 1u);
+  const auto read = store().users().find(kAwkward).value();
   EXPECT_EQ(read.name, user.name);
   EXPECT_EQ(read.role, user.role);
   EXPECT_EQ(read.password, "");
   EXPECT_EQ(read.spki_sha256, user.spki_sha256);
   EXPECT_TRUE(read.disabled);
   user.name = "nobody";
-  EXPECT_FALSE(store().update_user(user, user, sample_event()));
-  EXPECT_FALSE(store().user("nobody"));
+  EXPECT_FALSE(store().users().update(user, user, sample_event()));
+  EXPECT_FALSE(store().users().find("nobody"));
 }
 
 TEST_P(RoundTrip, Fault159_AsManyEnabledUsersKeepARoleAsItsFloorSays) {
-  for (const auto* name : {"ada", "bob", "cleo"}) store().add_user({name, "admin", "", name});
-  store().add_user({"dora", "auditor", "", "dora"});
+  for (const auto* name : {"ada", "bob", "cleo"}) store().users().add({name, "admin", "", name});
+  store().users().add({"dora", "auditor", "", "dora"});
   const auto change = [&](const std::string& name, const std::string& role, bool disabled,
                           const RoleFloor& floor) {
-    const auto before = store().user(name).value();
+    const auto before = store().users().find(name).value();
     auto after = before;
     after.role = role;
     after.disabled = disabled;
     try {
-      return store().update_user(before, after, sample_event(), floor).has_value();
+      return store().users().update(before, after, sample_event(), floor).has_value();
     } catch (const Error& error) {
       EXPECT_EQ(error.code(), Code::kKeyState);
-      EXPECT_EQ(store().user(name), before);
+      EXPECT_EQ(store().users().find(name), before);
       return false;
     }
   };
@@ -260,21 +268,21 @@ TEST_P(RoundTrip, Fault159_AsManyEnabledUsersKeepARoleAsItsFloorSays) {
 
 TEST_P(RoundTrip, LoginEndsWithItsTimeItsRemovalOrItsUser) {
   User ada{.name = "ada", .role = "admin", .password = "", .spki_sha256 = ""};
-  store().add_user(ada);
+  store().users().add(ada);
   const auto before = kNow - std::chrono::milliseconds(1);
   const LoginSession session{
       .hash = random_bytes(32), .user = "ada", .expires = kNow, .used = before};
-  ASSERT_TRUE(store().add_login(session, ada));
-  EXPECT_EQ(store().use_login(session.hash, before, kIdle), ada);
-  EXPECT_FALSE(store().use_login(session.hash, kNow, kIdle));
-  EXPECT_FALSE(store().use_login(random_bytes(32), before, kIdle));
-  store().remove_login(session.hash);
-  EXPECT_FALSE(store().use_login(session.hash, before, kIdle));
+  ASSERT_TRUE(store().logins().add(session, ada));
+  EXPECT_EQ(store().logins().use(session.hash, before, kIdle), ada);
+  EXPECT_FALSE(store().logins().use(session.hash, kNow, kIdle));
+  EXPECT_FALSE(store().logins().use(random_bytes(32), before, kIdle));
+  store().logins().remove(session.hash);
+  EXPECT_FALSE(store().logins().use(session.hash, before, kIdle));
 }
 
 TEST_P(RoundTrip, Fault160_AnyChangeOfAUserEndsEachSessionAndNoneBeginsForTheRowBefore) {
   User ada{.name = "ada", .role = "admin", .password = "p", .spki_sha256 = ""};
-  store().add_user(ada);
+  store().users().add(ada);
   const std::vector<std::function<void(User&)>> changes{
       [](User& user) { user.password = "q"; }, [](User& user) { user.role = "auditor"; },
       [](User& user) { user.disabled = true; }, [](User& user) { user.disabled = false; },
@@ -282,51 +290,51 @@ TEST_P(RoundTrip, Fault160_AnyChangeOfAUserEndsEachSessionAndNoneBeginsForTheRow
   for (const auto& change : changes) {
     const LoginSession session{
         .hash = random_bytes(32), .user = "ada", .expires = at(1000), .used = kNow};
-    ASSERT_TRUE(store().add_login(session, ada));
+    ASSERT_TRUE(store().logins().add(session, ada));
     User after = ada;
     change(after);
-    EXPECT_EQ(store().update_user(ada, after, sample_event()), 1);
-    EXPECT_FALSE(store().use_login(session.hash, kNow, kIdle));
+    EXPECT_EQ(store().users().update(ada, after, sample_event()), 1);
+    EXPECT_FALSE(store().logins().use(session.hash, kNow, kIdle));
     // The password was verified before the change, the session comes after it.
-    EXPECT_FALSE(store().add_login({random_bytes(32), "ada", at(1000), kNow}, ada));
+    EXPECT_FALSE(store().logins().add({random_bytes(32), "ada", at(1000), kNow}, ada));
     ada = after;
   }
 }
 
 TEST_P(RoundTrip, Fault160_ASessionEndsWhenItIsNotUsed) {
   const User ada{.name = "ada", .role = "admin", .password = "p", .spki_sha256 = ""};
-  store().add_user(ada);
+  store().users().add(ada);
   const LoginSession session{.hash = random_bytes(32),
                              .user = "ada",
                              .expires = kNow + std::chrono::hours(8),
                              .used = kNow};
-  store().add_login(session, ada);
+  store().logins().add(session, ada);
   auto now = kNow;
   for (int i = 0; i < 6; ++i) {
     now += kIdle / 2;
-    EXPECT_TRUE(store().use_login(session.hash, now, kIdle));
+    EXPECT_TRUE(store().logins().use(session.hash, now, kIdle));
   }
-  EXPECT_FALSE(store().use_login(session.hash, now + kIdle, kIdle));
-  EXPECT_EQ(store().remove_logins("ada", sample_event()), 1);
+  EXPECT_FALSE(store().logins().use(session.hash, now + kIdle, kIdle));
+  EXPECT_EQ(store().logins().remove_all("ada", sample_event()), 1);
 }
 
 TEST_P(RoundTrip, ForgettingTheExpiredLeavesWhatIsValidOrWasUsed) {
   const User ada{.name = "ada", .role = "admin", .password = "", .spki_sha256 = ""};
-  store().add_user(ada);
+  store().users().add(ada);
   const Bytes old_login = random_bytes(32), new_login = random_bytes(32);
   const Bytes used = random_bytes(32), unused = random_bytes(32), fresh = random_bytes(32);
-  store().add_login({old_login, "ada", kNow, kNow}, ada);
-  store().add_login({new_login, "ada", kNow + std::chrono::seconds(1), kNow}, ada);
-  store().add_enrolment_token(token_of(used, kNow));
-  store().add_enrolment_token(token_of(unused, kNow));
-  store().add_enrolment_token(token_of(fresh, kNow + std::chrono::seconds(1)));
+  store().logins().add({old_login, "ada", kNow, kNow}, ada);
+  store().logins().add({new_login, "ada", kNow + std::chrono::seconds(1), kNow}, ada);
+  store().enrollments().add_token(token_of(used, kNow));
+  store().enrollments().add_token(token_of(unused, kNow));
+  store().enrollments().add_token(token_of(fresh, kNow + std::chrono::seconds(1)));
   ASSERT_TRUE(use_token(store(), used, "host-1", at(0)));
   store().forget_expired(kNow);
-  EXPECT_FALSE(store().use_login(old_login, at(0), kIdle));
-  EXPECT_TRUE(store().use_login(new_login, at(0), kIdle));
+  EXPECT_FALSE(store().logins().use(old_login, at(0), kIdle));
+  EXPECT_TRUE(store().logins().use(new_login, at(0), kIdle));
   EXPECT_FALSE(use_token(store(), unused, "host-2", at(0)));
   EXPECT_TRUE(use_token(store(), fresh, "host-2", at(0)));
-  EXPECT_EQ(code_of([&] { store().add_enrolment_token(token_of(used, kNow)); }), Code::kExists);
+  EXPECT_EQ(code_of([&] { store().enrollments().add_token(token_of(used, kNow)); }), Code::kExists);
 }
 
 TEST_P(RoundTrip, CertificateIsReadBackAndRevokedOnce) {
@@ -338,19 +346,19 @@ TEST_P(RoundTrip, CertificateIsReadBackAndRevokedOnce) {
                           .revoked = std::nullopt,
                           .reason = "",
                           .der = random_bytes(700)};
-  store().add_certificate(certificate);
-  EXPECT_EQ(code_of([&] { store().add_certificate(certificate); }), Code::kExists);
+  store().certificates().add(certificate);
+  EXPECT_EQ(code_of([&] { store().certificates().add(certificate); }), Code::kExists);
   auto own = certificate;
   own.serial = "0a1c";
   own.agent.clear();
   own.not_before = at(0);
   own.revoked = at(0);
-  store().add_certificate(own);
-  EXPECT_TRUE(store().revoke_certificate("0a1b", kNow, "keyCompromise"));
-  EXPECT_FALSE(store().revoke_certificate("0a1b", at(1), "superseded"));
-  EXPECT_FALSE(store().revoke_certificate("ffff", at(1), "superseded"));
-  ASSERT_EQ(store().certificates("host-1").size(), 1u);
-  const auto read = store().certificates("host-1").front();
+  store().certificates().add(own);
+  EXPECT_TRUE(store().certificates().revoke("0a1b", kNow, "keyCompromise"));
+  EXPECT_FALSE(store().certificates().revoke("0a1b", at(1), "superseded"));
+  EXPECT_FALSE(store().certificates().revoke("ffff", at(1), "superseded"));
+  ASSERT_EQ(store().certificates().list("host-1").size(), 1u);
+  const auto read = store().certificates().list("host-1").front();
   EXPECT_EQ(read.serial, "0a1b");
   EXPECT_EQ(read.agent, "host-1");
   EXPECT_EQ(read.kid, "kid-1");
@@ -359,20 +367,20 @@ TEST_P(RoundTrip, CertificateIsReadBackAndRevokedOnce) {
   EXPECT_EQ(read.revoked, kNow);
   EXPECT_EQ(read.reason, "keyCompromise");
   EXPECT_EQ(read.der, certificate.der);
-  const auto all = store().certificates("");
+  const auto all = store().certificates().list("");
   ASSERT_EQ(all.size(), 2u);
   EXPECT_EQ(all[0].serial, "0a1c");
   EXPECT_EQ(all[0].revoked, at(0));
-  ASSERT_EQ(store().own_certificates().size(), 1u);
-  EXPECT_EQ(store().own_certificates().front().serial, "0a1c");
+  ASSERT_EQ(store().certificates().own().size(), 1u);
+  EXPECT_EQ(store().certificates().own().front().serial, "0a1c");
   certificate.serial = "0a1d";
-  store().add_certificate(certificate);  // not revoked
-  const auto revoked = store().revoked_certificates(kNow);
+  store().certificates().add(certificate);  // not revoked
+  const auto revoked = store().certificates().revoked(kNow);
   ASSERT_EQ(revoked.size(), 2u);
   EXPECT_EQ(revoked[1].serial, "0a1b");
   EXPECT_EQ(revoked[1].revoked, kNow);
   EXPECT_EQ(revoked[1].reason, "keyCompromise");
-  EXPECT_TRUE(store().revoked_certificates(certificate.not_after).empty());  // expired
+  EXPECT_TRUE(store().certificates().revoked(certificate.not_after).empty());  // expired
 }
 
 TEST_P(RoundTrip, EventsAreNumberedFromOneAndReadOnFromAny) {
@@ -382,8 +390,8 @@ TEST_P(RoundTrip, EventsAreNumberedFromOneAndReadOnFromAny) {
               .subject = "host-1",
               .outcome = "done",
               .text = kAwkward};
-  for (int i = 1; i <= 5; ++i) EXPECT_EQ(store().add_event(event), i);
-  const auto some = store().events(2, 2);
+  for (int i = 1; i <= 5; ++i) EXPECT_EQ(store().events().add(event), i);
+  const auto some = store().events().list(2, 2);
   ASSERT_EQ(some.size(), 2u);
   EXPECT_EQ(some[0].seq, 3);
   EXPECT_EQ(some[1].seq, 4);
@@ -393,47 +401,47 @@ TEST_P(RoundTrip, EventsAreNumberedFromOneAndReadOnFromAny) {
   EXPECT_EQ(some[0].subject, "host-1");
   EXPECT_EQ(some[0].outcome, "done");
   EXPECT_EQ(some[0].text, kAwkward);
-  EXPECT_TRUE(store().events(5, 10).empty());
-  EXPECT_EQ(store().events(0, static_cast<std::size_t>(-1)).size(), 5u);
+  EXPECT_TRUE(store().events().list(5, 10).empty());
+  EXPECT_EQ(store().events().list(0, static_cast<std::size_t>(-1)).size(), 5u);
 }
 
 TEST_P(RoundTrip, TextThatCannotBeStoredDoesNotStopAnEventAndIsRefusedAsAName) {
   const std::string nul("a\0b", 3), foreign = "a\xff";
-  store().add_event(
+  store().events().add(
       {.at = kNow, .actor = nul, .action = "x", .subject = foreign, .outcome = "done", .text = ""});
-  const auto event = store().events(0, 1).at(0);
+  const auto event = store().events().list(0, 1).at(0);
   EXPECT_EQ(event.actor, escape_controls(nul));
   EXPECT_EQ(event.subject, escape_controls(foreign));
   for (const auto& name : {nul, foreign}) {
-    EXPECT_EQ(code_of([&] { store().set_setting(name, "x"); }), Code::kUsage);
-    EXPECT_EQ(code_of([&] { store().agent(name); }), Code::kUsage);
+    EXPECT_EQ(code_of([&] { store().settings().set(name, "x"); }), Code::kUsage);
+    EXPECT_EQ(code_of([&] { store().agents().find(name); }), Code::kUsage);
     auto agent = sample_agent("host-1");
     agent.groups = {foreign};
-    EXPECT_EQ(code_of([&] { store().add_agent(agent); }), Code::kUsage);
+    EXPECT_EQ(code_of([&] { store().agents().add(agent); }), Code::kUsage);
   }
-  EXPECT_TRUE(store().agents().empty());
+  EXPECT_TRUE(store().agents().all().empty());
 }
 
 TEST_P(RoundTrip, TimeIsKeptToTheMillisecondAndRoundedDown) {
   auto agent = sample_agent("host-1");
   agent.enrolled = kNow + std::chrono::microseconds(999);
   agent.changed = at(-1) - std::chrono::microseconds(1);
-  store().add_agent(agent);
-  EXPECT_EQ(store().agent("host-1")->enrolled, kNow);
-  EXPECT_EQ(store().agent("host-1")->changed, at(-2));
+  store().agents().add(agent);
+  EXPECT_EQ(store().agents().find("host-1")->enrolled, kNow);
+  EXPECT_EQ(store().agents().find("host-1")->changed, at(-2));
 }
 
 TEST_P(RoundTrip, LoginOfAnUnknownUserIsRefused) {
-  EXPECT_FALSE(store().add_login({random_bytes(32), "nobody", kNow, kNow}, {.name = "nobody"}));
+  EXPECT_FALSE(store().logins().add({random_bytes(32), "nobody", kNow, kNow}, {.name = "nobody"}));
 }
 
 TEST_P(RoundTrip, ErrorTextHasNoValueInIt) {
   EnrollmentToken token;
   token.hash = {'c', 'a', 'n', 'a', 'r', 'y'};
   token.created_by = "canary";
-  store().add_enrolment_token(token);
+  store().enrollments().add_token(token);
   try {
-    store().add_enrolment_token(token);
+    store().enrollments().add_token(token);
     FAIL();
   } catch (const Error& error) {
     const std::string text = error.what();

@@ -10,7 +10,10 @@
 
 #include "agent/base/encoding.h"
 #include "agent/base/error.h"
+#include "agent/store/challenges.h"
+#include "agent/store/enrollments.h"
 #include "agent/store/store.h"
+#include "agent/store/tasks.h"
 #include "tests/support/code_of.h"
 
 namespace keyagent::store {
@@ -66,7 +69,7 @@ inline Enrollment sample_enrollment(Store& store, const std::string& id, const s
   e.agent.enrolled = e.agent.changed = now;
   e.token = token;
   e.address = "192.0.2.1";
-  store.add_challenge(
+  store.challenges().add(
       {e.challenge, "enrolment", id, "asked", "{}", now + std::chrono::hours(1), {}}, now);
   return e;
 }
@@ -75,7 +78,7 @@ inline Enrollment sample_enrollment(Store& store, const std::string& id, const s
 inline std::optional<EnrollmentToken> use_token(Store& store, const Bytes& hash,
                                                 const std::string& id, WallTime now) {
   const auto e = sample_enrollment(store, id, to_hex(random_bytes(8)), hash, now);
-  const auto found = store.enroll(e, [](const auto&) { return Event{}; });
+  const auto found = store.enrollments().enroll(e, [](const auto&) { return Event{}; });
   return found.outcome == EnrollOutcome::kEntered ? found.token : std::nullopt;
 }
 
@@ -198,10 +201,10 @@ inline TaskClaim sample_claim(const std::string& agent = "host-1") {
 
 // Takes and starts it.
 inline std::optional<Task> take_and_start(Store& store, const TaskClaim& claim) {
-  auto task = store.take_task(claim);
+  auto task = store.tasks().claim(claim);
   if (!task) return task;
   task->state = "started";
-  EXPECT_TRUE(store.move_task(*task));
+  EXPECT_TRUE(store.tasks().move(*task));
   ++task->revision;
   return task;
 }

@@ -8,7 +8,10 @@
 #include <fstream>
 #include <thread>
 
+#include "agent/store/agents.h"
+#include "agent/store/events.h"
 #include "agent/store/schema.h"
+#include "agent/store/settings.h"
 #include "tests/store/plan.h"
 #include "tests/store/samples.h"
 #include "tests/support/temp_folder.h"
@@ -46,7 +49,7 @@ class SqliteStore : public ::testing::Test {
 
 TEST_F(SqliteStore, FilesAreForTheirOwnerOnly) {
   Store store(options());
-  store.set_setting("a", "b");
+  store.settings().set("a", "b");
   EXPECT_EQ(mode_of(file().parent_path()), 0700u);
   for (const auto& entry : fs::directory_iterator(file().parent_path()))
     EXPECT_EQ(mode_of(entry), 0600u) << entry.path();
@@ -95,28 +98,28 @@ TEST_F(SqliteStore, DamagedPageIsReportedAsDamageAndNothingIsMadeUp) {
   {
     Store store(options());
     for (int i = 0; i < 200; ++i)
-      store.set_setting("setting-" + std::to_string(i), std::string(200, 'v'));
+      store.settings().set("setting-" + std::to_string(i), std::string(200, 'v'));
   }
   damage("setting-50");
   const auto code = code_of([&] {
     Store store(options());
-    for (int i = 0; i < 200; ++i) EXPECT_TRUE(store.setting("setting-" + std::to_string(i)));
+    for (int i = 0; i < 200; ++i) EXPECT_TRUE(store.settings().get("setting-" + std::to_string(i)));
   });
   EXPECT_EQ(code, Code::kIntegrity);
 }
 
 TEST_F(SqliteStore, ColumnThatThisProgramDidNotWriteIsDamage) {
   Store store(options());
-  store.add_agent(sample_agent("host-1"));
+  store.agents().add(sample_agent("host-1"));
   Database database(options());
   for (const char* column : {"auth_spki", "group_names"}) {
     database.write(
         [&](Sql& sql) { sql.run(std::string("UPDATE agents SET ") + column + " = '*'"); });
-    EXPECT_EQ(code_of([&] { store.agents(); }), Code::kIntegrity) << column;
+    EXPECT_EQ(code_of([&] { store.agents().all(); }), Code::kIntegrity) << column;
     database.write([&](Sql& sql) {
       sql.run(std::string("UPDATE agents SET ") + column + " = '[]', auth_spki = ''");
     });
-    EXPECT_EQ(code_of([&] { store.agents(); }), Code::kOk);
+    EXPECT_EQ(code_of([&] { store.agents().all(); }), Code::kOk);
   }
 }
 
@@ -145,24 +148,24 @@ TEST_F(SqliteStore, BackupWhileOthersWriteIsWholeAndForItsOwnerOnly) {
   std::atomic<bool> stop = false;
   std::thread writer([&] {
     while (!stop)
-      store.add_event({.at = kNow,
-                       .actor = "",
-                       .action = "",
-                       .subject = "",
-                       .outcome = "done",
-                       .text = std::string(500, 'x')});
+      store.events().add({.at = kNow,
+                          .actor = "",
+                          .action = "",
+                          .subject = "",
+                          .outcome = "done",
+                          .text = std::string(500, 'x')});
   });
-  while (store.events(50, 1).empty()) std::this_thread::yield();
+  while (store.events().list(50, 1).empty()) std::this_thread::yield();
   const auto copy = folder_.path() / "backup of it.db";
   store.backup(copy);
   stop = true;
   writer.join();
   EXPECT_EQ(mode_of(copy), 0600u);
   Store restored({"sqlite://" + copy.string(), 1});
-  const auto events = restored.events(0, 1'000'000);
+  const auto events = restored.events().list(0, 1'000'000);
   ASSERT_GE(events.size(), 51u);
   EXPECT_EQ(events.back().seq, static_cast<std::int64_t>(events.size()));
-  EXPECT_EQ(restored.add_event(events.back()), events.back().seq + 1);
+  EXPECT_EQ(restored.events().add(events.back()), events.back().seq + 1);
 }
 
 TEST_F(SqliteStore, BackupOverAFileIsRefusedAndAFailedOneLeavesNone) {

@@ -1,7 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
+#include "agent/store/tasks.h"
+
 #include <gtest/gtest.h>
 
 #include "agent/store/engine/database.h"
+#include "agent/store/events.h"
 #include "tests/store/both.h"
 #include "tests/store/plan.h"
 #include "tests/store/samples.h"
@@ -13,7 +16,7 @@ using namespace std::chrono_literals;
 
 class TasksStore : public BothTest {
  protected:
-  void add(const Task& task) { ASSERT_TRUE(store().add_task(task, 1000, sample_event())); }
+  void add(const Task& task) { ASSERT_TRUE(store().tasks().add(task, 1000, sample_event())); }
   // Adds it, takes it and starts it.
   Task running(const std::string& id, const std::string& agent = "host-1") {
     add(sample_task(id, "agent:" + agent));
@@ -21,7 +24,7 @@ class TasksStore : public BothTest {
   }
   std::vector<std::string> ids(const TaskFilter& filter) {
     std::vector<std::string> found;
-    for (const auto& task : store().tasks(filter)) found.push_back(task.id);
+    for (const auto& task : store().tasks().list(filter)) found.push_back(task.id);
     return found;
   }
   std::string next(TaskClaim claim) {
@@ -51,15 +54,15 @@ TEST_P(TasksStore, TaskIsReadBackInEveryField) {
   task.text = task.result = kAwkward;
   task.revision = 7;
   task.number = 99;
-  const auto added = store().add_task(task, 1000, sample_event("task.submit")).value();
+  const auto added = store().tasks().add(task, 1000, sample_event("task.submit")).value();
   task.number = 1;
   expect_equal(added, task);
-  expect_equal(store().task("1").value(), task);
+  expect_equal(store().tasks().find("1").value(), task);
   task.input.clear();
   task.result.clear();
-  expect_equal(store().tasks({}).at(0), task);
-  EXPECT_FALSE(store().task("2"));
-  EXPECT_EQ(store().events(0, 10).at(0).action, "task.submit");
+  expect_equal(store().tasks().list({}).at(0), task);
+  EXPECT_FALSE(store().tasks().find("2"));
+  EXPECT_EQ(store().events().list(0, 10).at(0).action, "task.submit");
 }
 
 TEST_P(TasksStore, OneKeyOfOneSubmitterIsOneTask) {
@@ -68,25 +71,25 @@ TEST_P(TasksStore, OneKeyOfOneSubmitterIsOneTask) {
   add(task);
   auto again = sample_task("2");
   again.key = kAwkward;
-  EXPECT_EQ(store().add_task(again, 1000, sample_event())->id, "1");
+  EXPECT_EQ(store().tasks().add(again, 1000, sample_event())->id, "1");
   again.submitted_by = "bob";
-  EXPECT_EQ(store().add_task(again, 1000, sample_event())->id, "2");
+  EXPECT_EQ(store().tasks().add(again, 1000, sample_event())->id, "2");
   add(sample_task("3"));  // an empty key never matches another
   add(sample_task("4"));
   EXPECT_EQ(ids({}), (std::vector<std::string>{"1", "2", "3", "4"}));
-  EXPECT_EQ(store().events(0, 10).size(), 4u);
+  EXPECT_EQ(store().events().list(0, 10).size(), 4u);
 }
 
 TEST_P(TasksStore, MoreThanAllowedAreNotAddedUntilOneHasEnded) {
   for (const char* id : {"1", "2"})
-    EXPECT_TRUE(store().add_task(sample_task(id), 2, sample_event()));
-  EXPECT_FALSE(store().add_task(sample_task("3"), 2, sample_event()));
-  EXPECT_FALSE(store().task("3"));
-  auto ended = store().task("1").value();
+    EXPECT_TRUE(store().tasks().add(sample_task(id), 2, sample_event()));
+  EXPECT_FALSE(store().tasks().add(sample_task("3"), 2, sample_event()));
+  EXPECT_FALSE(store().tasks().find("3"));
+  auto ended = store().tasks().find("1").value();
   ended.state = "unknown";
-  EXPECT_TRUE(store().move_task(ended));
-  EXPECT_TRUE(store().add_task(sample_task("3"), 2, sample_event()));
-  EXPECT_EQ(store().events(0, 10).size(), 3u);
+  EXPECT_TRUE(store().tasks().move(ended));
+  EXPECT_TRUE(store().tasks().add(sample_task("3"), 2, sample_event()));
+  EXPECT_EQ(store().events().list(0, 10).size(), 3u);
 }
 
 TEST_P(TasksStore, ListsAreFilteredAndContinueAfterANumber) {
@@ -105,7 +108,7 @@ TEST_P(TasksStore, ListsAreFilteredAndContinueAfterANumber) {
   EXPECT_EQ(ids({.handler = "restart"}), Ids{"4"});
   EXPECT_EQ(ids({.state = "queued", .handler = "deploy"}), (Ids{"1", "3"}));
   EXPECT_EQ(ids({.after = 2, .count = 1}), Ids{"3"});
-  EXPECT_EQ(store().count_tasks(),
+  EXPECT_EQ(store().tasks().count_by_state(),
             (std::vector<std::pair<std::string, std::int64_t>>{{"queued", 3}, {"started", 1}}));
 }
 
@@ -133,38 +136,38 @@ TEST_P(TasksStore, TakenTaskHasItsLeaseAndItsAttemptCounted) {
   task.said = {1};
   add(task);
   const auto claim = sample_claim();
-  const auto taken = store().take_task(claim).value();
+  const auto taken = store().tasks().claim(claim).value();
   EXPECT_EQ(taken.state, "leased");
   EXPECT_EQ(taken.agent, "host-1");
   EXPECT_EQ(taken.attempt, 1);
   EXPECT_EQ(taken.lease, claim.lease);
   EXPECT_EQ(taken.lease_until, kNow + 60s);
   EXPECT_TRUE(taken.said.empty());
-  expect_equal(store().task("1").value(), taken);
+  expect_equal(store().tasks().find("1").value(), taken);
 }
 
 TEST_P(TasksStore, R11_ATaskThatItsTakerDidNotStartComesAgainFirstUnderTheNextLease) {
   add(sample_task("1"));
   auto urgent = sample_task("2");
   auto claim = sample_claim();
-  const auto lost = store().take_task(claim).value();
+  const auto lost = store().tasks().claim(claim).value();
   urgent.priority = 100;
   add(urgent);
   claim.lease = {7};
   claim.now += 1s;
-  const auto again = store().take_task(claim).value();
+  const auto again = store().tasks().claim(claim).value();
   EXPECT_EQ(again.id, "1");
   EXPECT_EQ(again.attempt, 1);
   EXPECT_EQ(again.lease, claim.lease);
   EXPECT_EQ(again.lease_until, lost.lease_until + 1s);
-  expect_equal(store().task("1").value(), again);
-  EXPECT_FALSE(store().take_task(sample_claim("host-2"))) << "it is its taker's alone";
+  expect_equal(store().tasks().find("1").value(), again);
+  EXPECT_FALSE(store().tasks().claim(sample_claim("host-2"))) << "it is its taker's alone";
   auto other = sample_claim();
   other.handlers = {"restart"};
-  EXPECT_FALSE(store().take_task(other));
-  store().pause_tasks({"handler:deploy", "ada", kNow}, sample_event());
-  EXPECT_FALSE(store().take_task(claim));
-  store().resume_tasks("handler:deploy", sample_event());
+  EXPECT_FALSE(store().tasks().claim(other));
+  store().tasks().pause({"handler:deploy", "ada", kNow}, sample_event());
+  EXPECT_FALSE(store().tasks().claim(claim));
+  store().tasks().resume("handler:deploy", sample_event());
   EXPECT_EQ(take_and_start(store(), claim)->id, "1");
   EXPECT_EQ(next(claim), "2");
 }
@@ -186,21 +189,21 @@ TEST_P(TasksStore, NothingIsTakenOfWhatIsPausedAndWhatRunsIsCounted) {
   running("1");
   add(sample_task("2"));
   for (const char* what : {"all", "agent:host-1", "handler:deploy"}) {
-    EXPECT_TRUE(store().pause_tasks({what, "ada", kNow}, sample_event("pause")));
-    EXPECT_FALSE(store().pause_tasks({what, "bob", kNow}, sample_event("pause")));
+    EXPECT_TRUE(store().tasks().pause({what, "ada", kNow}, sample_event("pause")));
+    EXPECT_FALSE(store().tasks().pause({what, "bob", kNow}, sample_event("pause")));
     EXPECT_EQ(next(sample_claim()), "none") << what;
-    EXPECT_EQ(store().task_pauses().at(0).what, what);
-    EXPECT_EQ(store().task_pauses().at(0).paused_by, "ada");
-    EXPECT_EQ(store().running_tasks(what), 1);
-    EXPECT_TRUE(store().resume_tasks(what, sample_event("resume")));
-    EXPECT_FALSE(store().resume_tasks(what, sample_event("resume")));
+    EXPECT_EQ(store().tasks().pauses().at(0).what, what);
+    EXPECT_EQ(store().tasks().pauses().at(0).paused_by, "ada");
+    EXPECT_EQ(store().tasks().count_running(what), 1);
+    EXPECT_TRUE(store().tasks().resume(what, sample_event("resume")));
+    EXPECT_FALSE(store().tasks().resume(what, sample_event("resume")));
   }
-  EXPECT_EQ(store().running_tasks("agent:host-2"), 0);
-  EXPECT_EQ(store().running_tasks("handler:restart"), 0);
-  store().pause_tasks({"agent:host-2", "ada", kNow}, sample_event());
-  store().pause_tasks({"handler:restart", "ada", kNow}, sample_event());
+  EXPECT_EQ(store().tasks().count_running("agent:host-2"), 0);
+  EXPECT_EQ(store().tasks().count_running("handler:restart"), 0);
+  store().tasks().pause({"agent:host-2", "ada", kNow}, sample_event());
+  store().tasks().pause({"handler:restart", "ada", kNow}, sample_event());
   EXPECT_EQ(next(sample_claim()), "2");
-  EXPECT_EQ(store().task_pauses().size(), 2u);
+  EXPECT_EQ(store().tasks().pauses().size(), 2u);
 }
 
 TEST_P(TasksStore, TaskIsMovedOnlyFromTheRevisionItHas) {
@@ -213,17 +216,17 @@ TEST_P(TasksStore, TaskIsMovedOnlyFromTheRevisionItHas) {
   moved.cancelling = true;
   moved.changed = kNow + 1s;
   moved.handler = moved.input = "another";
-  EXPECT_TRUE(store().move_task(moved, sample_event("end")));
-  EXPECT_FALSE(store().move_task(moved, sample_event("end")));
-  EXPECT_FALSE(store().move_task(task));
-  const auto read = store().task("1").value();
+  EXPECT_TRUE(store().tasks().move(moved, sample_event("end")));
+  EXPECT_FALSE(store().tasks().move(moved, sample_event("end")));
+  EXPECT_FALSE(store().tasks().move(task));
+  const auto read = store().tasks().find("1").value();
   EXPECT_EQ(read.state, "done");
   EXPECT_EQ(read.said, moved.said);
   EXPECT_NE(read.text.find("\\u0000"), std::string::npos) << read.text;
   EXPECT_EQ(read.result, kAwkward);
   EXPECT_EQ(read.handler, "deploy");
   EXPECT_EQ(read.input, task.input);
-  EXPECT_EQ(store().events(1, 10).size(), 1u);
+  EXPECT_EQ(store().events().list(1, 10).size(), 1u);
 }
 
 TEST_P(TasksStore, LapsedAreThoseWhoseLeaseIsOver) {
@@ -231,17 +234,17 @@ TEST_P(TasksStore, LapsedAreThoseWhoseLeaseIsOver) {
   auto started = running("2");
   started.state = "started";
   started.lease_until = kNow + 61s;
-  store().move_task(started);
+  store().tasks().move(started);
   auto done = running("3");
   done.state = "done";
-  store().move_task(done);
+  store().tasks().move(done);
   add(sample_task("4"));
-  EXPECT_TRUE(store().lapsed_tasks(kNow + 59s, 10).empty());
-  EXPECT_EQ(store().lapsed_tasks(kNow + 60s, 10).size(), 1u);
-  const auto both = store().lapsed_tasks(kNow + 61s, 10);
+  EXPECT_TRUE(store().tasks().lapsed(kNow + 59s, 10).empty());
+  EXPECT_EQ(store().tasks().lapsed(kNow + 60s, 10).size(), 1u);
+  const auto both = store().tasks().lapsed(kNow + 61s, 10);
   ASSERT_EQ(both.size(), 2u);
   EXPECT_EQ(both[0].id, "1");
-  EXPECT_EQ(store().lapsed_tasks(kNow + 61s, 1).size(), 1u);
+  EXPECT_EQ(store().tasks().lapsed(kNow + 61s, 1).size(), 1u);
 }
 
 TEST_P(TasksStore, SettledLeasesLastNoLongerThanTheyWereGivenFor) {
@@ -253,12 +256,14 @@ TEST_P(TasksStore, SettledLeasesLastNoLongerThanTheyWereGivenFor) {
   auto planned = sample_task("3");
   planned.not_before = kNow + 100s;
   add(planned);
-  EXPECT_EQ(store().settle_leases(kNow + 1s, kNow + 90s), 60s);
-  EXPECT_EQ(store().task("1")->lease_until, kNow + 60s);  // not longer than it was
-  EXPECT_EQ(store().settle_leases(kNow - 1h, kNow + 90s), 60s);
-  EXPECT_EQ(store().task("1")->lease_until, kNow - 1h + 60s);
-  EXPECT_EQ(store().task("2")->not_before, kNow + 90s);
-  EXPECT_EQ(store().task("3")->not_before, kNow + 100s);  // as its submitter said
+  EXPECT_EQ(store().tasks().settle_leases(kNow + 1s, kNow + 90s), 60s);
+  EXPECT_EQ(store().tasks().find("1")->lease_until,
+            kNow + 60s);  // not longer than it was
+  EXPECT_EQ(store().tasks().settle_leases(kNow - 1h, kNow + 90s), 60s);
+  EXPECT_EQ(store().tasks().find("1")->lease_until, kNow - 1h + 60s);
+  EXPECT_EQ(store().tasks().find("2")->not_before, kNow + 90s);
+  EXPECT_EQ(store().tasks().find("3")->not_before,
+            kNow + 100s);  // as its submitter said
 }
 
 TEST_P(TasksStore, WaitingTargetsAreNamedOnceInTheirTime) {
@@ -267,12 +272,12 @@ TEST_P(TasksStore, WaitingTargetsAreNamedOnceInTheirTime) {
   later.not_before = kNow + 5s;
   add(later);
   using Names = std::vector<std::string>;
-  EXPECT_EQ(store().waiting_targets(kNow - 1ms, kNow), Names{"group:web"});
-  EXPECT_EQ(store().waiting_targets(kNow, kNow + 5s), Names{"agent:host-1"});
-  EXPECT_EQ(store().waiting_targets(at(0), kNow + 5s).size(), 2u);
-  EXPECT_TRUE(store().tasks_wait({"agent:host-1", "group:web"}, kNow));
-  EXPECT_FALSE(store().tasks_wait({"agent:host-1", "group:db"}, kNow));
-  EXPECT_TRUE(store().tasks_wait({"agent:host-1"}, kNow + 5s));
+  EXPECT_EQ(store().tasks().waiting_targets(kNow - 1ms, kNow), Names{"group:web"});
+  EXPECT_EQ(store().tasks().waiting_targets(kNow, kNow + 5s), Names{"agent:host-1"});
+  EXPECT_EQ(store().tasks().waiting_targets(at(0), kNow + 5s).size(), 2u);
+  EXPECT_TRUE(store().tasks().any_waiting({"agent:host-1", "group:web"}, kNow));
+  EXPECT_FALSE(store().tasks().any_waiting({"agent:host-1", "group:db"}, kNow));
+  EXPECT_TRUE(store().tasks().any_waiting({"agent:host-1"}, kNow + 5s));
 }
 
 TEST_P(TasksStore, OnlyWhatHasEndedIsForgotten) {
@@ -286,10 +291,10 @@ TEST_P(TasksStore, OnlyWhatHasEndedIsForgotten) {
       add(task);
     }
   }
-  store().forget_tasks(kNow);
+  store().tasks().forget(kNow);
   for (const auto& state : states) {
-    EXPECT_TRUE(store().task(state)) << state;
-    EXPECT_EQ(store().task(state + "-old").has_value(),
+    EXPECT_TRUE(store().tasks().find(state)) << state;
+    EXPECT_EQ(store().tasks().find(state + "-old").has_value(),
               state == "queued" || state == "leased" || state == "started")
         << state;
   }

@@ -5,6 +5,7 @@
 
 #include "agent/base/error.h"
 #include "agent/instance/api/api_routes.h"
+#include "agent/store/exchanges.h"
 
 namespace keyagent::instance {
 namespace {

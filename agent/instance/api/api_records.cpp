@@ -6,6 +6,7 @@
 #include "agent/base/encoding.h"
 #include "agent/base/error.h"
 #include "agent/instance/api/api_routes.h"
+#include "agent/store/users.h"
 
 namespace keyagent::instance {
 namespace {
@@ -15,7 +16,7 @@ constexpr std::int64_t kMaxRecordsListed = 1000;
 Answer why(const PeopleAsk& ask) {
   auto person = ask.person;
   if (const auto name = ask.query("user"); !name.empty() && name != person.name) {
-    const auto user = ask.parts.store.user(name);
+    const auto user = ask.parts.store.users().find(name);
     const auto role = user ? role_of(user->role) : std::nullopt;
     if (!role) throw Error(Code::kUsage, "there is no user '" + escape_controls(name) + "'");
     person = {name, *role};

@@ -4,6 +4,7 @@
 #include <algorithm>
 
 #include "agent/instance/api/api_routes.h"
+#include "agent/store/tasks.h"
 
 namespace keyagent::instance {
 namespace {

@@ -7,6 +7,9 @@
 #include "agent/instance/api/api_routes.h"
 #include "agent/instance/api/bounds.h"
 #include "agent/instance/api/paths.h"
+#include "agent/store/agents.h"
+#include "agent/store/events.h"
+#include "agent/store/links.h"
 
 namespace keyagent::instance {
 namespace {
@@ -53,7 +56,7 @@ Answer show_status(const Ask& ask) {
 Answer show_events(const Ask& ask) {
   Json out = Json::array();
   const auto count = ask.number("count", 100);
-  for (const auto& each : ask.parts.store.events(
+  for (const auto& each : ask.parts.store.events().list(
            ask.number("after", 0), static_cast<std::size_t>(std::min<std::int64_t>(count, 1000)))) {
     out.push_back({{"seq", each.seq},
                    {"at", rfc3339(each.at)},
@@ -132,9 +135,9 @@ Answer back_up(const Ask& ask) {
 Answer accept_restored(const Ask& ask) {
   const Json out =
       ask.parts.epoch.accept(number_of(ask.body, "epoch", 0, 0, INT64_MAX), ask.person.name);
-  for (const auto& agent : ask.parts.store.agents()) {
+  for (const auto& agent : ask.parts.store.agents().all()) {
     if (agent.state != name_of(Trust::kTrusted)) continue;
-    ask.parts.store.bump_generation(agent.id);
+    ask.parts.store.links().bump_generation(agent.id);
     ask.parts.tasks.greet(agent);
   }
   ask.parts.store.notify({});

@@ -5,6 +5,11 @@
 
 #include "agent/base/encoding.h"
 #include "agent/base/error.h"
+#include "agent/store/agents.h"
+#include "agent/store/credentials.h"
+#include "agent/store/peers.h"
+#include "agent/store/specifications.h"
+#include "agent/store/users.h"
 
 namespace keyagent::instance {
 namespace {
@@ -45,7 +50,7 @@ void GuardedChanges::handle_peers() {
   auto& peers = parts_.exchanges.peers();
   const auto known = [this](const std::string& name) {
     Json out = Json::array();
-    for (const auto& each : parts_.store.peers()) {
+    for (const auto& each : parts_.store.peers().all()) {
       if (each.name == name || each.identity == name)
         out.push_back({{"identity", each.identity}, {"url", each.url}, {"now", each.automatic}});
     }
@@ -135,7 +140,7 @@ Json GuardedChanges::make_token(const Json& request, const AuthenticatedUser& pe
 }
 
 std::string GuardedChanges::access_of(const std::string& name) const {
-  const auto known = parts_.store.specification(name);
+  const auto known = parts_.store.specifications().find(name);
   return known ? known->access : "[]";
 }
 
@@ -143,7 +148,7 @@ void GuardedChanges::handle_access() {
   parts_.decisions.handle(
       kDecrypt, {Right::kSpecifications, Right::kSpecifications,
                  [this](const std::string& name, const Json&) {
-                   const auto known = parts_.store.specification(name);
+                   const auto known = parts_.store.specifications().find(name);
                    return Json{{"revision", known ? Json(known->revision) : Json()}};
                  },
                  [this](const std::string& name, const Json& request, const std::string& by,
@@ -204,7 +209,7 @@ void GuardedChanges::handle_credentials() {
   parts_.decisions.handle(
       kDestroy, {Right::kCredentials, Right::kCredentials,
                  [this](const std::string& name, const Json&) {
-                   const auto known = parts_.store.credential(name);
+                   const auto known = parts_.store.credentials().find(name);
                    const bool there = known && !known->removed;
                    return Json{{"version", there ? Json(known->version) : Json()}};
                  },
@@ -223,7 +228,7 @@ void GuardedChanges::handle_agents() {
   parts_.decisions.handle(
       kRevoke, {Right::kAgents, Right::kAgents,
                 [this](const std::string& id, const Json&) {
-                  const auto known = parts_.store.agent(id);
+                  const auto known = parts_.store.agents().find(id);
                   return Json{{"auth_kid", known ? Json(known->auth_kid) : Json()}};
                 },
                 [this](const std::string& id, const Json& request, const std::string& by,
@@ -238,7 +243,7 @@ void GuardedChanges::handle_agents() {
 Json GuardedChanges::change_trust(TrustVerb verb, const std::string& id, const Json& request,
                                   const AuthenticatedUser& person) {
   const auto reason = text_of(request, "reason", "").substr(0, kMaxReason);
-  const auto agent = parts_.store.agent(id);
+  const auto agent = parts_.store.agents().find(id);
   const bool by_two = verb == TrustVerb::kRevoke && approvals_.destroy >= 2;
   if (!by_two || !agent || !is_enrolled(*agent))
     return parts_.agents.apply(
@@ -271,7 +276,7 @@ Json GuardedChanges::put_user(const std::string& name, const UserEdit& edit,
   if (approvals_.users < 2 || own_password || disables)
     return parts_.users.put(name, edit, "user " + person.name, approvals_.users);
   std::vector<std::string> changes;
-  if (!parts_.store.user(name)) changes.push_back("a new user");
+  if (!parts_.store.users().find(name)) changes.push_back("a new user");
   if (edit.role) changes.push_back("role " + *edit.role);
   if (!edit.password.empty()) changes.push_back("another password");
   if (edit.spki_sha256) changes.push_back("another certificate key");

@@ -8,6 +8,10 @@
 #include "agent/base/log.h"
 #include "agent/instance/common/json.h"
 #include "agent/pki/revocation_list.h"
+#include "agent/store/certificates.h"
+#include "agent/store/challenges.h"
+#include "agent/store/enroll_rows.h"
+#include "agent/store/settings.h"
 
 namespace keyagent::instance {
 namespace {
@@ -38,15 +42,15 @@ pki::Validity Authority::valid_for(std::chrono::milliseconds life) const {
 void Authority::bring_up() {
   const Bytes spki =
       outside_ ? pki::certificate_facts(outside_->root()).spki : keys_.find(config_.ca_key).spki;
-  if (!store_.setting(kSetting)) {
+  if (!store_.settings().get(kSetting)) {
     const Bytes first = outside_ ? outside_->root()
                                  : keys_.make_authority("/O=keyagent/CN=instance " + config_.id,
                                                         valid_for(kCaLife));
     // Another replica may have been faster: its certificate is the one.
-    if (store_.set_setting_once(kSetting, pki::certificate_pem(first)))
+    if (store_.settings().set_once(kSetting, pki::certificate_pem(first)))
       log_info("instance", "loaded the certification authority of instance " + config_.id);
   }
-  certificate_ = pki::read_certificates(as_bytes(store_.setting(kSetting).value())).front();
+  certificate_ = pki::read_certificates(as_bytes(store_.settings().get(kSetting).value())).front();
   if (pki::certificate_facts(certificate_).spki != spki)
     throw Error(Code::kIntegrity,
                 outside_ ? "the key of ca.outside differs from the CA key of this store, which the "
@@ -111,8 +115,8 @@ std::string Authority::chain_of(const store::Certificate& certificate) const {
 // One that is not entered is given to no one.
 store::IssueOutcome Authority::enter(const store::Certificate& certificate,
                                      const store::Challenge* challenge) {
-  const auto outcome = store_.issue_certificate(certificate, {.count = config_.limits.certificates},
-                                                clock_.now(), challenge, "proved");
+  const auto outcome = store_.certificates().issue(
+      certificate, {.count = config_.limits.certificates}, clock_.now(), challenge, "proved");
   if (outcome == store::IssueOutcome::kNotTrusted)
     throw Error(Code::kKeyState,
                 "the agent " + certificate.agent + " is no longer trusted with this key",
@@ -133,12 +137,12 @@ std::optional<std::string> Authority::certify_enrolled(const std::string& agent,
   if (outside_) return certify_agent(agent, spki, csr);
   // The second time another replica, or another poll, was faster: its certificate is the one.
   for (int i = 0; i < 2; ++i) {
-    auto challenge = store_.challenge(enrollment, clock_.now());
+    auto challenge = store_.challenges().find(enrollment, clock_.now());
     if (!challenge) break;
     Json data = parse_object(challenge->data);
     if (challenge->state == kCertified) {
       const auto serial = text_of(data, "serial");
-      for (const auto& each : store_.certificates(agent)) {
+      for (const auto& each : store_.certificates().list(agent)) {
         if (each.serial == serial && !each.revoked && each.not_after > clock_.now())
           return chain_of(each);
       }
@@ -161,14 +165,14 @@ tls::Identity Authority::server_identity() {
     return {info.kid.text(),
             outside_->server_chain(config_.tls_key, info.spki, config_.hosts.front())};
   const auto third = clock_.now() + config_.certificate_life / 3;
-  for (const auto& each : store_.own_certificates()) {
+  for (const auto& each : store_.certificates().own()) {
     const bool ours = each.kid == info.kid.text() && !each.revoked;
     if (ours && each.not_after > third) return {info.kid.text(), {each.der, certificate_}};
   }
   const HostKeys::Certified certified{info.spki, pki::Use::kServer, config_.hosts,
                                       valid_for(config_.certificate_life)};
   const auto certificate = sign(certified, {}, info.kid.text());
-  store_.add_certificate(certificate);
+  store_.certificates().add(certificate);
   return {info.kid.text(), {certificate.der, certificate_}};
 }
 
@@ -190,10 +194,10 @@ Bytes Authority::current_crl() {
   const MutexLock lock(mutex_);
   // Before the list: what is revoked meanwhile is in it, and another mark the next time.
   const auto now = clock_.now();
-  const auto mark = store_.revocation_mark(now);
+  const auto mark = store_.certificates().revocation_mark(now);
   if (!crl_.empty() && mark == crl_mark_ && now <= crl_made_ + config_.crl_life / 2) return crl_;
   std::vector<pki::Revoked> revoked;
-  for (const auto& each : store_.revoked_certificates(now))
+  for (const auto& each : store_.certificates().revoked(now))
     revoked.push_back({each.serial, *each.revoked, each.reason});
   const auto number = std::chrono::duration_cast<std::chrono::milliseconds>(now.time_since_epoch());
   crl_ = keys_.make_crl(certificate_, revoked, static_cast<std::uint64_t>(number.count()),
@@ -204,9 +208,9 @@ Bytes Authority::current_crl() {
 }
 
 void Authority::revoke(const std::string& agent, const std::string& reason) {
-  for (const auto& each : store_.certificates(agent)) {
+  for (const auto& each : store_.certificates().list(agent)) {
     if (!each.revoked && each.not_after > clock_.now())
-      store_.revoke_certificate(each.serial, clock_.now(), reason);
+      store_.certificates().revoke(each.serial, clock_.now(), reason);
   }
 }
 

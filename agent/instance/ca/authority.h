@@ -12,6 +12,7 @@
 #include "agent/instance/ca/external_ca.h"
 #include "agent/instance/common/config.h"
 #include "agent/instance/common/host_keys.h"
+#include "agent/store/enroll_rows.h"
 #include "agent/store/store.h"
 #include "agent/tls/tls.h"
 
@@ -77,7 +78,7 @@ class Authority {
   Mutex mutex_;
   Bytes crl_ GUARDED_BY(mutex_);
   WallTime crl_made_ GUARDED_BY(mutex_);
-  std::string crl_mark_ GUARDED_BY(mutex_);  // Store::revocation_mark()
+  std::string crl_mark_ GUARDED_BY(mutex_);  // store::Certificates::revocation_mark()
 };
 
 // "DNS:keys.example.org", "IP:192.0.2.1": what the instance's certificate names.

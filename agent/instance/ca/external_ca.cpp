@@ -9,6 +9,9 @@
 #include "agent/pki/chain.h"
 #include "agent/pki/issuer.h"
 #include "agent/pki/revocation_list.h"
+#include "agent/store/certificates.h"
+#include "agent/store/challenges.h"
+#include "agent/store/enroll_rows.h"
 
 namespace keyagent::instance {
 namespace {
@@ -82,7 +85,7 @@ std::optional<std::vector<Bytes>> ExternalCa::chain_of(const std::string& agent,
                                                        const std::string& csr) {
   const auto kid = jwk_thumbprint(spki);
   std::optional<store::Certificate> newest;
-  for (auto& each : store_.certificates(agent)) {
+  for (auto& each : store_.certificates().list(agent)) {
     const bool good = each.kid == kid && !each.revoked && each.not_after > clock_.now();
     if (good && (!newest || each.not_after > newest->not_after)) newest = std::move(each);
   }
@@ -91,12 +94,12 @@ std::optional<std::vector<Bytes>> ExternalCa::chain_of(const std::string& agent,
                            {{spki.begin(), spki.end()}, agent, true, agent, {root_}, clock_.now()})
         .certificates;
   store::Challenge waiting{id_of(agent, kid), kKind, agent, "asked", csr, clock_.now() + kPatience};
-  if (const auto known = store_.challenge(waiting.id, clock_.now())) {
-    if (known->state != "asked") store_.move_challenge(waiting, known->state);
+  if (const auto known = store_.challenges().find(waiting.id, clock_.now())) {
+    if (known->state != "asked") store_.challenges().move(waiting, known->state);
     return std::nullopt;
   }
   try {
-    store_.add_challenge(waiting, clock_.now());
+    store_.challenges().add(waiting, clock_.now());
   } catch (const Error& error) {
     if (error.code() != Code::kExists) throw;  // the agent has asked twice at once
   }
@@ -105,7 +108,7 @@ std::optional<std::vector<Bytes>> ExternalCa::chain_of(const std::string& agent,
 
 Json ExternalCa::requests() const {
   Json out = Json::array();
-  for (const auto& each : store_.challenges(kKind, clock_.now())) {
+  for (const auto& each : store_.challenges().all(kKind, clock_.now())) {
     if (each.state != "asked") continue;
     out.push_back({{"agent", each.agent},
                    {"kid", each.id.substr(each.id.rfind(' ') + 1)},
@@ -118,7 +121,7 @@ Json ExternalCa::requests() const {
 Json ExternalCa::import(const std::string& agent, const std::string& file) {
   const auto certificates = pki::read_certificates(as_bytes(file));
   std::optional<Error> refused;
-  for (auto waiting : store_.challenges(kKind, clock_.now())) {
+  for (auto waiting : store_.challenges().all(kKind, clock_.now())) {
     if (waiting.agent != agent || waiting.state != "asked") continue;
     const Bytes spki = pki::key_of_request(waiting.data);
     try {
@@ -138,9 +141,9 @@ Json ExternalCa::import(const std::string& agent, const std::string& file) {
                     "the certificate is not for TLS clients: extendedKeyUsage=clientAuth");
       waiting.state = "certified";
       const auto entered =
-          store_.issue_certificate({facts.serial, agent, jwk_thumbprint(spki), facts.not_before,
-                                    facts.not_after, std::nullopt, "", leaf},
-                                   {.count = kMaxImports}, clock_.now(), &waiting, "asked");
+          store_.certificates().issue({facts.serial, agent, jwk_thumbprint(spki), facts.not_before,
+                                       facts.not_after, std::nullopt, "", leaf},
+                                      {.count = kMaxImports}, clock_.now(), &waiting, "asked");
       if (entered != store::IssueOutcome::kIssued)
         throw Error(Code::kKeyState,
                     entered == store::IssueOutcome::kOverBudget

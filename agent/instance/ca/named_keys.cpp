@@ -7,6 +7,7 @@
 #include "agent/base/error.h"
 #include "agent/instance/ca/authority.h"
 #include "agent/instance/common/json.h"
+#include "agent/store/settings.h"
 
 namespace keyagent::instance {
 namespace {
@@ -40,12 +41,12 @@ void require(HostKeys& keys, const std::string& name, const std::string& kid) {
 }  // namespace
 
 void require_named_keys(const InstanceConfig& config, HostKeys& keys, store::Store& store) {
-  const auto ca = store.setting(Authority::kSetting);
+  const auto ca = store.settings().get(Authority::kSetting);
   if (ca && !config.outside) {
     const auto certificate = pki::read_certificates(as_bytes(*ca)).front();
     require(keys, config.ca_key, jwk_thumbprint(pki::certificate_facts(certificate).spki));
   }
-  const auto setting = store.setting(kSetting);
+  const auto setting = store.settings().get(kSetting);
   if (!setting) return;
   const Json named = parse_object(*setting);
   for (const auto& [role, name] : keys_of(config)) require(keys, name, text_of(named, role));
@@ -55,10 +56,10 @@ void name_keys(const InstanceConfig& config, HostKeys& keys, store::Store& store
   Json named = Json::object();
   for (const auto& [role, name] : keys_of(config)) named[role] = keys.find(name).kid.text();
   const auto text = named.dump();
-  if (store.set_setting_once(kSetting, text) || store.setting(kSetting) == text) return;
+  if (store.settings().set_once(kSetting, text) || store.settings().get(kSetting) == text) return;
   // A rekey at this host, whose agent still knows the one before; or another host's keys.
   require_named_keys(config, keys, store);
-  store.set_setting(kSetting, text);
+  store.settings().set(kSetting, text);
 }
 
 }  // namespace keyagent::instance

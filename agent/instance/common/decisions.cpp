@@ -3,6 +3,9 @@
 
 #include "agent/base/encoding.h"
 #include "agent/base/error.h"
+#include "agent/store/decisions.h"
+#include "agent/store/events.h"
+#include "agent/store/users.h"
 
 namespace keyagent::instance {
 namespace {
@@ -62,7 +65,7 @@ const Decisions::Handler& Decisions::handler_of(const std::string& kind) const {
 }
 
 store::Decision Decisions::require(const std::string& id) const {
-  auto found = store_.decision(id);
+  auto found = store_.decisions().find(id);
   if (!found) throw Error(Code::kUsage, "there is no decision '" + escape_controls(id) + "'");
   return *std::move(found);
 }
@@ -90,7 +93,7 @@ Json Decisions::ask(const std::string& kind, const std::string& subject, const J
   decision.created = decision.changed = clock_.now();
   decision.expires = decision.created + kLife;
   const auto event = event_of(decision, "decision.ask", Outcome::kDone, "user " + person.name);
-  const auto added = store_.add_decision(decision, kMaxOpen, event);
+  const auto added = store_.decisions().add(decision, kMaxOpen, event);
   if (!added)
     throw Error(Code::kBusy, std::to_string(kMaxOpen) +
                                  " of your requests are pending; wait until they are decided: "
@@ -101,7 +104,7 @@ Json Decisions::ask(const std::string& kind, const std::string& subject, const J
 
 Json Decisions::list(const std::string& state, std::size_t count) {
   Json out = Json::array();
-  for (const auto& each : store_.decisions(state, count)) out.push_back(describe(each));
+  for (const auto& each : store_.decisions().list(state, count)) out.push_back(describe(each));
   return {{"decisions", out}};
 }
 
@@ -110,7 +113,7 @@ Json Decisions::show(const std::string& id) {
 }
 
 AuthenticatedUser Decisions::require_right(const std::string& name, Right right) const {
-  const auto user = store_.user(name);
+  const auto user = store_.users().find(name);
   const auto role = user && !user->disabled ? role_of(user->role) : std::nullopt;
   if (!role || !has(*role, right))
     throw Error(Code::kDenied, "the role of " + name + " does not allow this decision");
@@ -131,7 +134,7 @@ void Decisions::carry_out(store::Decision& decision, const AuthenticatedUser& pe
   decision.decided_by = person.name;
   decision.changed = clock_.now();
   const auto event = event_of(decision, "decision.approve", Outcome::kDone, "user " + person.name);
-  if (!store_.decide(decision, event))
+  if (!store_.decisions().decide(decision, event))
     throw Error(Code::kBusy, "the request was decided by another person; check it again");
 }
 
@@ -140,7 +143,7 @@ void Decisions::fail(store::Decision decision, const std::string& why) {
   decision.text = why;
   decision.changed = clock_.now();
   const auto event = event_of(decision, "decision.fail", Outcome::kFailed, "instance");
-  if (store_.decide(decision, event)) Recorder::say(event);
+  if (store_.decisions().decide(decision, event)) Recorder::say(event);
 }
 
 Json Decisions::approve(const std::string& id, const AuthenticatedUser& person) {
@@ -153,7 +156,7 @@ Json Decisions::approve(const std::string& id, const AuthenticatedUser& person) 
   if (decision.requested_by == person.name) {
     const auto event =
         event_of(decision, "decision.approve", Outcome::kRefused, "user " + person.name);
-    store_.add_event(event);
+    store_.events().add(event);
     Recorder::say(event);
     throw Error(Code::kDenied,
                 "you cannot approve your own request; another person must approve it");
@@ -170,7 +173,7 @@ Json Decisions::approve(const std::string& id, const AuthenticatedUser& person) 
       decision.text = error.what();
       const auto event =
           event_of(decision, "decision.approve", Outcome::kRefused, "user " + person.name);
-      store_.add_event(event);
+      store_.events().add(event);
       Recorder::say(event);
     }
     throw;
@@ -194,20 +197,20 @@ Json Decisions::reject(const std::string& id, const std::string& reason,
   decision.text = reason.substr(0, kMaxReason);
   decision.changed = clock_.now();
   const auto event = event_of(decision, "decision.reject", Outcome::kDone, "user " + person.name);
-  if (!store_.decide(decision, event))
+  if (!store_.decisions().decide(decision, event))
     throw Error(Code::kKeyState, "the request is " + require(id).state + "; it cannot be rejected");
   Recorder::say(event);
   return answer(decision);
 }
 
 void Decisions::tick() {
-  for (auto& each : store_.expired_decisions(clock_.now(), kMaxExpiredAtOnce)) {
+  for (auto& each : store_.decisions().expired(clock_.now(), kMaxExpiredAtOnce)) {
     each.state = "expired";
     each.changed = clock_.now();
     const auto event = event_of(each, "decision.expire", Outcome::kDone, "instance");
-    if (store_.decide(each, event)) Recorder::say(event);
+    if (store_.decisions().decide(each, event)) Recorder::say(event);
   }
-  store_.forget_decisions(clock_.now() - kHistory);
+  store_.decisions().forget(clock_.now() - kHistory);
 }
 
 }  // namespace keyagent::instance

@@ -3,6 +3,8 @@
 
 #include "agent/base/error.h"
 #include "agent/base/log.h"
+#include "agent/store/events.h"
+#include "agent/store/restoration.h"
 
 namespace keyagent::instance {
 namespace {
@@ -22,7 +24,7 @@ std::string Epoch::current() {
   looked_ = true;
   looked_at_ = now;
   try {
-    const auto last = store_.last_event();
+    const auto last = store_.events().last_number();
     if (last == number_) return jws_;
     const Json payload{{"instance", config_.id}, {"epoch", last}, {"at", rfc3339(clock_.now())}};
     jws_ = keys_.sign_confirmation(envelope::Statement::kEpoch, payload.dump());
@@ -52,13 +54,13 @@ void Epoch::judge(const std::string& agent, const std::string& jws) {
     const MutexLock lock(mutex_);
     if (number > number_) looked_ = false;
   }
-  if (number <= store_.last_event()) return;
+  if (number <= store_.events().last_number()) return;
   const store::Restored seen{number, agent, clock_.now()};
   const auto event = recorder_.make(Outcome::kAlarm, "instance", "restored", agent,
                                     "this agent knows event " + std::to_string(number) +
                                         ", which is missing in this store: it was restored from a "
                                         "backup; agents are not served until an admin accepts it");
-  if (store_.note_restored(seen, event)) Recorder::say(event);
+  if (store_.restoration().note(seen, event)) Recorder::say(event);
 }
 
 void Epoch::require_accepted() {
@@ -70,16 +72,16 @@ void Epoch::require_accepted() {
 }
 
 Json Epoch::describe() {
-  const auto now = store_.restored();
+  const auto now = store_.restoration().find();
   if (!now) return nullptr;
   return {{"epoch", now->epoch},
           {"agent", now->agent},
           {"since", rfc3339(now->since)},
-          {"last", store_.last_event()}};
+          {"last", store_.events().last_number()}};
 }
 
 Json Epoch::accept(std::int64_t epoch, const std::string& by) {
-  const auto known = store_.restored();
+  const auto known = store_.restoration().find();
   if (known && epoch != 0 && known->epoch != epoch)
     throw Error(Code::kKeyState, "an agent knows event " + std::to_string(known->epoch) +
                                      ", not only " + std::to_string(epoch) +
@@ -87,13 +89,13 @@ Json Epoch::accept(std::int64_t epoch, const std::string& by) {
   const auto event = recorder_.make(
       Outcome::kDone, "user " + by, "restored.accept", config_.id,
       known ? "event numbers continue from " + std::to_string(known->epoch) : std::string());
-  if (!known || !store_.accept_restored(event, known->epoch))
+  if (!known || !store_.restoration().accept(event, known->epoch))
     throw Error(Code::kKeyState,
                 "this store was not restored from a backup, or its state changed just now; check "
                 "again: keyagent instance restored");
   Recorder::say(event);
   forget();
-  return {{"epoch", store_.last_event()}};
+  return {{"epoch", store_.events().last_number()}};
 }
 
 }  // namespace keyagent::instance

@@ -10,6 +10,7 @@
 #include "agent/instance/common/host_keys.h"
 #include "agent/instance/common/json.h"
 #include "agent/instance/common/recorder.h"
+#include "agent/store/restoration.h"
 #include "agent/store/store.h"
 
 namespace keyagent::instance {
@@ -26,7 +27,7 @@ class Epoch {
   // What an agent was told before, by any replica. What this instance has not signed is nothing.
   void judge(const std::string& agent, const std::string& jws);
 
-  bool restored() { return store_.restored().has_value(); }
+  bool restored() { return store_.restoration().find().has_value(); }
   // Throws Error{kKeyState} while it is so.
   void require_accepted();
   // null, or {"epoch","agent","since","last"}.

@@ -6,6 +6,7 @@
 #include "agent/base/address_principal.h"
 #include "agent/base/log.h"
 #include "agent/instance/common/limits.h"
+#include "agent/store/events.h"
 
 namespace keyagent::instance {
 namespace {
@@ -59,7 +60,7 @@ void Recorder::say(const store::Event& event) {
 void Recorder::add(Outcome outcome, const std::string& actor, const std::string& action,
                    const std::string& subject, const std::string& text) {
   const auto event = make(outcome, actor, action, subject, text);
-  store_.add_event(event);
+  store_.events().add(event);
   say(event);
 }
 
@@ -107,7 +108,7 @@ void Recorder::summarize() {
       event.outcome = each.principal.substr(second + 1);
     }
     event.repeats = static_cast<std::int64_t>(each.count);
-    store_.add_event(event);
+    store_.events().add(event);
     say(event);
   }
 }

@@ -10,6 +10,9 @@
 #include "agent/base/ids.h"
 #include "agent/base/secret_text.h"
 #include "agent/base/wiping.h"
+#include "agent/store/events.h"
+#include "agent/store/logins.h"
+#include "agent/store/users.h"
 
 namespace keyagent::instance {
 namespace {
@@ -151,7 +154,7 @@ Json Users::login(const Json& request, const std::string& from) {
   {
     const HashingPlaces::Lease place(hashing_, address, !throttle_.has_failures(address));
     require_pause_over(address, from, name);  // others of this address failed meanwhile
-    user = store_.user(name);
+    user = store_.users().find(name);
     const bool usable = user && !user->disabled && !user->password.empty();
     right = Botan::argon2_check_pwhash(password.data(), password.size(),
                                        usable ? user->password : nobody_) &&
@@ -170,7 +173,7 @@ Json Users::login(const Json& request, const std::string& from) {
   session.used = clock_.now();
   session.expires = session.used + limits_.life;
   // Its password or state was changed while this one was verified.
-  if (!store_.add_login(session, *user))
+  if (!store_.logins().add(session, *user))
     throw Error(Code::kDenied, "the name or the password is wrong");
   recorder_.record(Outcome::kDone, from, "login", name);
   return {{"session", to_base64url(secret)},
@@ -179,14 +182,14 @@ Json Users::login(const Json& request, const std::string& from) {
 }
 
 void Users::logout(const tls::HttpRequest& request) {
-  if (const auto hash = bearer_of(request)) store_.remove_login(*hash);
+  if (const auto hash = bearer_of(request)) store_.logins().remove(*hash);
 }
 
 Json Users::end_sessions(const std::string& name, const std::string& by) {
-  if (!store_.user(name))
+  if (!store_.users().find(name))
     throw Error(Code::kUsage, "there is no user '" + escape_controls(name) + "'");
   const auto event = recorder_.make(Outcome::kDone, by, "sessions.end", name);
-  const auto ended = store_.remove_logins(name, event);
+  const auto ended = store_.logins().remove_all(name, event);
   Recorder::say(event);
   return {{"ended", ended}};
 }
@@ -194,10 +197,10 @@ Json Users::end_sessions(const std::string& name, const std::string& by) {
 AuthenticatedUser Users::identify(const tls::HttpRequest& request) {
   std::optional<store::User> user;
   if (const auto hash = bearer_of(request)) {
-    user = store_.use_login(*hash, clock_.now(), limits_.idle);
+    user = store_.logins().use(*hash, clock_.now(), limits_.idle);
   } else if (request.peer.certified) {
     const auto fingerprint = to_base64url(sha256(request.peer.spki));
-    for (const auto& each : store_.users()) {
+    for (const auto& each : store_.users().all()) {
       if (each.spki_sha256 == fingerprint) user = each;
     }
   }
@@ -210,7 +213,7 @@ AuthenticatedUser Users::identify(const tls::HttpRequest& request) {
 
 Json Users::list() const {
   Json out = Json::array();
-  for (const auto& each : store_.users()) {
+  for (const auto& each : store_.users().all()) {
     out.push_back({{"name", each.name},
                    {"role", each.role},
                    {"password", !each.password.empty()},
@@ -221,7 +224,7 @@ Json Users::list() const {
 }
 
 Json Users::draft(const std::string& name, const UserEdit& edit) const {
-  const auto user = edited(name, store_.user(name), edit);
+  const auto user = edited(name, store_.users().find(name), edit);
   Json out = Json::object();
   if (edit.role) out["role"] = *edit.role;
   if (edit.spki_sha256) out["spki_sha256"] = *edit.spki_sha256;
@@ -240,7 +243,7 @@ UserEdit Users::edit_of(const Json& draft) {
 }
 
 std::string Users::row_of(const std::string& name) const {
-  const auto user = store_.user(name);
+  const auto user = store_.users().find(name);
   if (!user) return "none";
   const std::string row = user->role + "\n" + user->password + "\n" + user->spki_sha256 + "\n" +
                           (user->disabled ? "disabled" : "");
@@ -250,8 +253,8 @@ std::string Users::row_of(const std::string& name) const {
 std::optional<std::int64_t> Users::update(const store::User& before, const store::User& after,
                                           const store::Event& event, std::int64_t least_admins) {
   try {
-    return store_.update_user(before, after, event,
-                              {std::string(name_of(Role::kAdmin)), least_admins});
+    return store_.users().update(before, after, event,
+                                 {std::string(name_of(Role::kAdmin)), least_admins});
   } catch (const Error& error) {
     if (error.code() != Code::kKeyState) throw;
     recorder_.record(Outcome::kRefused, event.actor, event.action, before.name, error.what());
@@ -265,7 +268,7 @@ std::optional<std::int64_t> Users::update(const store::User& before, const store
 
 Json Users::put(const std::string& name, const UserEdit& edit, const std::string& by,
                 std::int64_t least_admins) {
-  const auto known = store_.user(name);
+  const auto known = store_.users().find(name);
   const store::User user = edited(name, known, edit);
   const bool same_password = edit.password.empty() && edit.password_hash.empty();
   const auto event = recorder_.make(Outcome::kDone, by, known ? "user.change" : "user.add", name,
@@ -274,10 +277,10 @@ Json Users::put(const std::string& name, const UserEdit& edit, const std::string
   std::optional<std::int64_t> ended = 0;
   if (known)
     ended = update(*known, user, event, least_admins);
-  else if (!store_.add_user(user))
+  else if (!store_.users().add(user))
     ended.reset();
   if (!ended) throw Error(Code::kBusy, "the user " + name + " was changed concurrently; try again");
-  if (!known) store_.add_event(event);
+  if (!known) store_.events().add(event);
   Recorder::say(event);
   return {{"name", name}, {"role", user.role}, {"disabled", user.disabled}, {"ended", *ended}};
 }

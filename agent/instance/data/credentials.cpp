@@ -9,6 +9,10 @@
 #include "agent/base/wiping.h"
 #include "agent/envelope/envelope.h"
 #include "agent/instance/fleet/agents.h"
+#include "agent/store/agents.h"
+#include "agent/store/credentials.h"
+#include "agent/store/records.h"
+#include "agent/store/sealed_copies.h"
 
 namespace keyagent::instance {
 namespace {
@@ -65,7 +69,7 @@ void Credentials::move(const store::Credential& credential) {
   const auto moved = records_.seal_and_write(
       {store::kCredentialData, credential.name, credential.changed_by}, value,
       [&] { return credential.version; },
-      [&](const auto& record) { return store_.move_credential(credential, record); });
+      [&](const auto& record) { return store_.credentials().move_value(credential, record); });
   if (moved.outcome == store::RecordPut::Outcome::kDone)
     recorder_.record(Outcome::kDone, "instance", "credential.move", credential.name,
                      "its value is a record of " + std::string(store::kCredentialData));
@@ -73,7 +77,7 @@ void Credentials::move(const store::Credential& credential) {
 
 void Credentials::keep_up() {
   ensure_specification();
-  for (const auto& each : store_.credentials()) {
+  for (const auto& each : store_.credentials().all()) {
     if (!each.envelope.empty()) move(each);
   }
   if (!rebound_) {
@@ -94,7 +98,7 @@ void Credentials::keep_up() {
 }
 
 store::Credential Credentials::require(const std::string& name) const {
-  const auto found = store_.credential(name);
+  const auto found = store_.credentials().find(name);
   if (!found || found->removed) throw Error(Code::kUsage, "there is no credential '" + name + "'");
   return *found;
 }
@@ -109,7 +113,7 @@ Json Credentials::put(const std::string& name, Json request, const Authenticated
   const Wiping wiping_request(request);
   if (!KeyName::parse(name))
     throw Error(Code::kUsage, "a credential name must match [a-z0-9][a-z0-9._-]{0,62}");
-  const auto known = store_.credential(name);
+  const auto known = store_.credentials().find(name);
   const bool again = known && !known->removed;
   store::Credential credential;
   credential.name = name;
@@ -144,13 +148,13 @@ void Credentials::put_value(const store::Credential& credential, Json value, Jso
   const auto done = records_.seal_and_write(
       {store::kCredentialData, credential.name, credential.changed_by}, {text.begin(), text.end()},
       [&] {
-        const auto known = store_.credential(credential.name);
+        const auto known = store_.credentials().find(credential.name);
         return known ? known->version + 1 : 1;
       },
       [&](const auto& record) {
         store::Credential next = credential;
         next.version = record.version;
-        return store_.put_credential(next, &record);
+        return store_.credentials().put(next, &record);
       });
   answer["version"] = done.version;
 }
@@ -202,7 +206,7 @@ void Credentials::put_blind(store::Credential credential, const Json& sealed, Js
     copy.kid = text_of(each, "kid");
     const auto text = text_of(each, "envelope");
     copy.envelope.assign(text.begin(), text.end());
-    const auto agent = store_.agent(copy.agent);
+    const auto agent = store_.agents().find(copy.agent);
     if (!agent || (copy.kid != agent->transport_kid && copy.kid != agent->next_transport_kid))
       throw Error(Code::kKeyNotPresent,
                   "the agent " + copy.agent + " has no trusted key " + copy.kid, copy.kid);
@@ -221,7 +225,7 @@ void Credentials::put_blind(store::Credential credential, const Json& sealed, Js
     if (!contains(credential.agents, copy.agent)) credential.agents.push_back(copy.agent);
     copies.push_back(std::move(copy));
   }
-  const auto done = store_.put_credential(credential, nullptr);
+  const auto done = store_.credentials().put(credential, nullptr);
   if (done.outcome == store::RecordPut::Outcome::kMoved)
     throw Error(Code::kExists, "the credential " + credential.name + " is at version " +
                                    std::to_string(done.version) + " now; seal version " +
@@ -229,14 +233,14 @@ void Credentials::put_blind(store::Credential credential, const Json& sealed, Js
   const auto version = done.version;
   for (auto& copy : copies) {
     copy.version = version;
-    store_.put_sealed_copy(copy);
+    store_.sealed_copies().put(copy);
   }
   answer["version"] = version;
 }
 
 Json Credentials::assign(const std::string& name, const Json& request, const std::string& by) {
   require(name);
-  store_.assign_credential(name, texts_of(request, "agents"), texts_of(request, "groups"));
+  store_.credentials().assign(name, texts_of(request, "agents"), texts_of(request, "groups"));
   recorder_.record(Outcome::kDone, "user " + by, "credential.assign", name);
   follow_all();
   return show(name);
@@ -244,18 +248,18 @@ Json Credentials::assign(const std::string& name, const Json& request, const std
 
 Json Credentials::remove(const std::string& name, const std::string& by) {
   require(name);
-  store_.remove_credential(name);
+  store_.credentials().remove(name);
   recorder_.record(Outcome::kDone, "user " + by, "credential.remove", name);
   return Json::object();
 }
 
 Json Credentials::describe(const store::Credential& credential) const {
   Json copies = Json::array();
-  for (const auto& agent : store_.agents()) {
+  for (const auto& agent : store_.agents().all()) {
     if (!is_for(credential, agent)) continue;
     for (const auto& kid : {agent.transport_kid, agent.next_transport_kid}) {
       if (kid.empty()) continue;
-      const auto copy = store_.sealed_copy(credential.name, agent.id, kid);
+      const auto copy = store_.sealed_copies().find(credential.name, agent.id, kid);
       copies.push_back({{"agent", agent.id},
                         {"kid", kid},
                         {"version", copy ? Json(copy->version) : Json()},
@@ -277,7 +281,7 @@ Json Credentials::describe(const store::Credential& credential) const {
 Json Credentials::reseal(const std::string& by) {
   std::size_t values = 0;
   Json blind = Json::array(), unreadable = Json::array();
-  for (const auto& each : store_.credentials()) {
+  for (const auto& each : store_.credentials().all()) {
     if (each.blind) {
       const auto copies = describe(each).at("copies");
       const bool bound = std::all_of(copies.begin(), copies.end(), [](const auto& copy) {
@@ -301,14 +305,14 @@ Json Credentials::reseal(const std::string& by) {
 }
 
 Json Credentials::next(const std::string& name) const {
-  const auto known = store_.credential(name);
+  const auto known = store_.credentials().find(name);
   return {
       {"instance", instance_}, {"credential", name}, {"version", known ? known->version + 1 : 1}};
 }
 
 Json Credentials::list() const {
   Json out = Json::array();
-  for (const auto& each : store_.credentials()) out.push_back(describe(each));
+  for (const auto& each : store_.credentials().all()) out.push_back(describe(each));
   return {{"credentials", out}};
 }
 
@@ -318,12 +322,13 @@ Json Credentials::show(const std::string& name) const {
 
 Json Credentials::list_for(const store::Agent& agent) const {
   Json out = Json::array();
-  for (const auto& each : store_.credentials()) {
+  for (const auto& each : store_.credentials().all()) {
     if (!is_for(each, agent)) continue;
     Json kids = Json::array();
     bool bound = true;
     for (const auto& kid : {agent.transport_kid, agent.next_transport_kid}) {
-      const auto copy = kid.empty() ? std::nullopt : store_.sealed_copy(each.name, agent.id, kid);
+      const auto copy =
+          kid.empty() ? std::nullopt : store_.sealed_copies().find(each.name, agent.id, kid);
       if (!copy) continue;
       kids.push_back(kid);
       bound = bound && is_bound(each, *copy);
@@ -339,12 +344,12 @@ Json Credentials::list_for(const store::Agent& agent) const {
 
 Json Credentials::fetch(const store::Agent& agent, const std::string& name,
                         const std::string& kid) {
-  const auto credential = store_.credential(name);
+  const auto credential = store_.credentials().find(name);
   if (!credential || credential->removed || !is_for(*credential, agent)) {
     recorder_.record(Outcome::kRefused, "agent " + agent.id, "credential.fetch", name);
     throw Error(Code::kDenied, "no credential '" + name + "' is assigned to this agent");
   }
-  auto copy = store_.sealed_copy(name, agent.id, kid);
+  auto copy = store_.sealed_copies().find(name, agent.id, kid);
   if (!copy && !credential->blind &&
       (kid == agent.transport_kid || kid == agent.next_transport_kid)) {
     value_of(*credential);  // or why there can be none
@@ -353,7 +358,7 @@ Json Credentials::fetch(const store::Agent& agent, const std::string& name,
       elsewhere_.erase(credential->kid);
     }
     follow(agent.id);
-    copy = store_.sealed_copy(name, agent.id, kid);
+    copy = store_.sealed_copies().find(name, agent.id, kid);
   }
   if (!copy)
     throw Error(Code::kKeyNotPresent,
@@ -373,7 +378,7 @@ Json Credentials::fetch(const store::Agent& agent, const std::string& name,
 
 std::optional<SecretBytes> Credentials::value_of(const store::Credential& credential) {
   if (!credential.envelope.empty()) return keys_.open(std::string(as_text(credential.envelope)));
-  const auto record = store_.record(store::kCredentialData, credential.name);
+  const auto record = store_.records().find(store::kCredentialData, credential.name);
   if (!record || record->version != credential.version) return std::nullopt;
   return records_.open(*record);
 }
@@ -383,16 +388,16 @@ void Credentials::seal_to(const store::Credential& credential, const store::Agen
   for (const bool next : {false, true}) {
     const auto& kid = next ? agent.next_transport_kid : agent.transport_kid;
     if (kid.empty()) continue;
-    const auto copy = store_.sealed_copy(credential.name, agent.id, kid);
+    const auto copy = store_.sealed_copies().find(credential.name, agent.id, kid);
     if (!copy || !is_bound(credential, *copy)) missing.push_back(transport_of(agent, next));
   }
   if (missing.empty()) return;
   const auto plaintext = value_of(credential);
   if (!plaintext) return;
   for (const auto& key : missing) {
-    store_.put_sealed_copy({credential.name, credential.version, agent.id, key.kid.text(),
-                            envelope::seal_jwe(key, envelope::ContentEncryption::kA256Gcm,
-                                               *plaintext, binding_of(credential, agent.id))});
+    store_.sealed_copies().put({credential.name, credential.version, agent.id, key.kid.text(),
+                                envelope::seal_jwe(key, envelope::ContentEncryption::kA256Gcm,
+                                                   *plaintext, binding_of(credential, agent.id))});
   }
 }
 
@@ -411,32 +416,32 @@ bool Credentials::follow(const store::Credential& credential, const store::Agent
 
 void Credentials::follow(const std::string& agent_id) {
   const MutexLock lock(mutex_);
-  const auto agent = store_.agent(agent_id);
+  const auto agent = store_.agents().find(agent_id);
   if (!agent || agent->state != name_of(Trust::kTrusted)) return;
   std::vector<std::string> kept;  // by their old copies: no one here can seal them again
   bool any = false;
-  for (const auto& each : store_.credentials()) {
+  for (const auto& each : store_.credentials().all()) {
     const bool mine = is_for(each, *agent);
     any = any || mine;
     if (each.blind || (mine && !follow(each, *agent))) kept.push_back(each.name);
   }
   // The agent is read after the census: a copy that is in it was sealed, perhaps by another
   // replica, to a key that the agent had by then.
-  const auto census = store_.census(agent_id);
-  const auto fresh = store_.agent(agent_id).value();
+  const auto census = store_.sealed_copies().census(agent_id);
+  const auto fresh = store_.agents().find(agent_id).value();
   for (const auto& [kid, count] : census) {
     if (kid == fresh.transport_kid || kid == fresh.next_transport_kid) continue;
-    const auto copies = store_.sealed_copies(agent->id, kid);
+    const auto copies = store_.sealed_copies().all(agent->id, kid);
     const bool stays = std::any_of(copies.begin(), copies.end(), [&](const auto& copy) {
       return contains(kept, copy.credential);
     });
-    if (!stays) store_.drop_sealed_copies(agent->id, kid);
+    if (!stays) store_.sealed_copies().drop(agent->id, kid);
   }
   if (on_change && any) on_change(agent_id);
 }
 
 void Credentials::follow_all() {
-  for (const auto& agent : store_.agents()) follow(agent.id);
+  for (const auto& agent : store_.agents().all()) follow(agent.id);
 }
 
 }  // namespace keyagent::instance

@@ -8,6 +8,7 @@
 #include "agent/base/log.h"
 #include "agent/base/wiping.h"
 #include "agent/envelope/envelope.h"
+#include "agent/store/records.h"
 
 namespace keyagent::instance {
 namespace {
@@ -127,7 +128,7 @@ void Records::bind_version(const store::Record& record, const SecretBytes& value
     store::Record fresh = record;
     fresh.kid = sealed.kid;
     fresh.envelope = sealed.envelope;
-    if (store_.replace_envelope(record, fresh))
+    if (store_.records().replace_envelope(record, fresh))
       recorder_.record(Outcome::kDone, "instance", "record.bind", named(record),
                        "version " + std::to_string(record.version) + " is sealed with its value");
   } catch (const Error& error) {
@@ -151,10 +152,10 @@ Json Records::put(const std::string& name, const std::string& id, const Json& re
     expected = number_of(request, "version", 0, 0, INT64_MAX);
   std::string kid;
   const auto done = seal_and_write(
-      {name, id, person.name}, value, [&] { return store_.record_version(name, id) + 1; },
+      {name, id, person.name}, value, [&] { return store_.records().version(name, id) + 1; },
       [&](const auto& record) {
         kid = record.kid;
-        return store_.put_record(record, expected);
+        return store_.records().put(record, expected);
       });
   if (done.outcome == store::RecordPut::Outcome::kConflict)
     throw Error(Code::kExists, "the record " + name + "/" + id + " has version " +
@@ -206,7 +207,7 @@ Json Records::get(const std::string& name, const std::string& id, const Authenti
   const auto specification = specifications_.require(name);
   check_id(id);
   specifications_.require_access(specification, DataUse::kDecrypt, person, name + "/" + id);
-  const auto record = store_.record(name, id);
+  const auto record = store_.records().find(name, id);
   if (!record) throw Error(Code::kUsage, "there is no record " + name + "/" + id);
   const auto value = open(*record);
   return {{"id", id},
@@ -225,7 +226,7 @@ Json Records::remove(const std::string& name, const std::string& id,
   specifications_.require_access(specification, DataUse::kEncrypt, person, name + "/" + id);
   const auto event =
       recorder_.make(Outcome::kDone, "user " + person.name, "record.remove", name + "/" + id);
-  if (!store_.remove_record(name, id, event))
+  if (!store_.records().remove(name, id, event))
     throw Error(Code::kUsage, "there is no record " + name + "/" + id);
   Recorder::say(event);
   return Json::object();
@@ -237,7 +238,7 @@ Json Records::list(const std::string& name, const std::string& after, std::size_
   for (const auto& key : keys_.generations(name))
     readable[key.kid()] = key.usable() && (key.state() == "active" || key.state() == "deactivated");
   Json out = Json::array();
-  for (const auto& each : store_.records(name, after, count))
+  for (const auto& each : store_.records().list(name, after, count))
     out.push_back({{"id", each.id},
                    {"version", each.version},
                    {"kid", each.kid},

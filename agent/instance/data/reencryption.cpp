@@ -6,6 +6,8 @@
 #include <cmath>
 
 #include "agent/base/error.h"
+#include "agent/store/records.h"
+#include "agent/store/reencryptions.h"
 
 namespace keyagent::instance {
 namespace {
@@ -37,7 +39,7 @@ Reencryption::Reencryption(DataKeys& keys, store::Store& store, Specifications& 
 
 store::Reencryption Reencryption::require(const std::string& specification) const {
   specifications_.require(specification);
-  auto found = store_.reencryption(specification);
+  auto found = store_.reencryptions().find(specification);
   if (!found)
     throw Error(Code::kUsage, "the records of " + specification + " were never re-encrypted");
   return *std::move(found);
@@ -64,11 +66,11 @@ void Reencryption::begin(const std::string& specification, std::int64_t rate, co
   job.started_by = by;
   job.rate = rate;
   job.started = job.changed = job.since = clock_.now();
-  for (const auto& [kid, count] : store_.count_records(specification))
+  for (const auto& [kid, count] : store_.records().count_by_kid(specification))
     job.total += kid == active->kid() ? 0 : count;
   const auto event = recorder_.make(Outcome::kDone, actor, "reencrypt.start", specification,
                                     std::to_string(job.total) + " records to " + active->kid());
-  if (!store_.begin_reencryption(job, event))
+  if (!store_.reencryptions().begin(job, event))
     throw Error(Code::kKeyState, "a re-encryption of " + specification +
                                      " is in progress; run: keyagent instance reencrypt status");
   Recorder::say(event);
@@ -83,14 +85,14 @@ void Reencryption::follow_import(const std::string& specification, const std::st
   specifications_.require(specification);
   if (!DataKeys::active(keys_.generations(specification))) keys_.create(specification, true);
   for (int i = 0; i < kMaxTries; ++i) {
-    auto job = store_.reencryption(specification);
+    auto job = store_.reencryptions().find(specification);
     if (!job || has_ended(*job)) {
       return begin(specification, 0, by, by);
     }
     job->kid.clear();
     job->position.clear();
     job->holder.clear();
-    if (store_.move_reencryption(*job)) return;
+    if (store_.reencryptions().move(*job)) return;
   }
   throw Error(Code::kBusy, "the re-encryption was changed concurrently; try again");
 }
@@ -100,7 +102,7 @@ Json Reencryption::describe(const store::Reencryption& job) {
   const auto active = DataKeys::active(keys);
   std::int64_t left = 0;
   Json census = Json::array();
-  for (const auto& [kid, count] : store_.count_records(job.specification)) {
+  for (const auto& [kid, count] : store_.records().count_by_kid(job.specification)) {
     std::string state = "not_present";
     for (const auto& key : keys) {
       if (key.kid() == kid) state = key.state();
@@ -136,7 +138,7 @@ Json Reencryption::show(const std::string& specification) {
 
 Json Reencryption::list() {
   Json out = Json::array();
-  for (const auto& each : store_.reencryptions()) out.push_back(describe(each));
+  for (const auto& each : store_.reencryptions().all()) out.push_back(describe(each));
   return {{"reencryptions", out}};
 }
 
@@ -154,7 +156,7 @@ Json Reencryption::move(const std::string& specification, const std::string& fro
     job.changed = clock_.now();
     const auto event = recorder_.make(Outcome::kDone, "user " + by, action, specification,
                                       std::to_string(job.done) + " done");
-    if (!store_.move_reencryption(job, event)) continue;
+    if (!store_.reencryptions().move(job, event)) continue;
     Recorder::say(event);
     return show(specification);
   }

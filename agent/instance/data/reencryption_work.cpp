@@ -13,6 +13,8 @@
 #include "agent/base/log.h"
 #include "agent/envelope/envelope.h"
 #include "agent/instance/data/reencryption.h"
+#include "agent/store/records.h"
+#include "agent/store/reencryptions.h"
 
 namespace keyagent::instance {
 namespace {
@@ -111,7 +113,7 @@ bool Reencryption::stopping() {
 void Reencryption::loop() {
   while (!stopping()) {
     try {
-      if (auto job = store_.claim_reencryption(replica_, clock_.now(), kLease)) {
+      if (auto job = store_.reencryptions().claim(replica_, clock_.now(), kLease)) {
         work(*std::move(job));
         continue;
       }
@@ -145,13 +147,13 @@ void Reencryption::work(store::Reencryption job) {
   }
   if (!stopping()) return;  // paused, ended, or another replica's
   job.holder.clear();
-  store_.move_reencryption(job);
+  store_.reencryptions().move(job);
 }
 
 bool Reencryption::one_pass(store::Reencryption& job, Pass& pass) {
   std::map<std::string, std::string> states;
   for (const auto& key : keys_.generations(job.specification)) states[key.kid()] = key.state();
-  for (const auto& [kid, count] : store_.count_records(job.specification)) {
+  for (const auto& [kid, count] : store_.records().count_by_kid(job.specification)) {
     if (kid == pass.active || kid < job.kid) continue;
     if (!states.contains(kid)) {
       pass.left[kid] = "KEY_NOT_PRESENT";
@@ -191,7 +193,7 @@ bool Reencryption::one_key(store::Reencryption& job, Pass& pass, const std::stri
   for (;;) {
     const auto began = clock_.now_steady();
     const auto records =
-        store_.records_under(job.specification, kid, job.position, batch_size(job.rate));
+        store_.records().list_under(job.specification, kid, job.position, batch_size(job.rate));
     if (records.empty()) return true;
     const auto batch = make_batch(records);
     for (const auto& each : batch.replacements)
@@ -219,7 +221,7 @@ bool Reencryption::write(store::Reencryption& job, const Batch& batch) {
   job.failed += static_cast<std::int64_t>(batch.failed);
   job.changed = clock_.now();
   job.lease_until = job.changed + kLease;
-  const auto replaced = store_.write_reencrypted(job, batch.replacements);
+  const auto replaced = store_.reencryptions().write_records(job, batch.replacements);
   if (!replaced) return false;
   job.done += *replaced;
   return true;
@@ -244,7 +246,7 @@ bool Reencryption::rest(store::Reencryption& job, SteadyTime::duration time) {
 void Reencryption::finish(store::Reencryption& job, const Pass& pass) {
   std::int64_t left = 0;
   std::string text;
-  for (const auto& [kid, count] : store_.count_records(job.specification)) {
+  for (const auto& [kid, count] : store_.records().count_by_kid(job.specification)) {
     if (kid == pass.active) continue;
     left += count;
     const auto why = pass.left.find(kid);
@@ -258,7 +260,7 @@ void Reencryption::finish(store::Reencryption& job, const Pass& pass) {
   const auto event = recorder_.make(
       left == 0 ? Outcome::kDone : Outcome::kFailed, "instance", "reencrypt." + job.state,
       job.specification, std::to_string(job.done) + " done" + (text.empty() ? "" : "; " + text));
-  if (!store_.move_reencryption(job, event)) return;
+  if (!store_.reencryptions().move(job, event)) return;
   Recorder::say(event);
   specifications_.report_census(job.specification, true);
 }

@@ -6,6 +6,10 @@
 #include "agent/base/encoding.h"
 #include "agent/base/error.h"
 #include "agent/base/log.h"
+#include "agent/store/data_keys.h"
+#include "agent/store/records.h"
+#include "agent/store/specifications.h"
+#include "agent/store/users.h"
 
 namespace keyagent::instance {
 namespace {
@@ -47,7 +51,7 @@ Specifications::Specifications(DataKeys& keys, store::Store& store, Recorder& re
     : keys_(keys), store_(store), recorder_(recorder), clock_(clock) {}
 
 store::Specification Specifications::require(const std::string& name) const {
-  auto found = store_.specification(name);
+  auto found = store_.specifications().find(name);
   if (!found)
     throw Error(Code::kUsage, "there is no specification '" + escape_controls(name) + "'");
   return *std::move(found);
@@ -68,7 +72,7 @@ Json Specifications::create(const Json& request, const std::string& by) {
   const bool made = keys_.create(specification.name, flag_of(request, "exchangeable", false));
   const auto event = recorder_.make(Outcome::kDone, "user " + by, "specification.create",
                                     specification.name, "access " + specification.access);
-  if (store_.add_specification(specification, event)) {
+  if (store_.specifications().add(specification, event)) {
     Recorder::say(event);
   } else if (made) {
     recorder_.record(Outcome::kDone, "user " + by, "specification.key", specification.name,
@@ -81,7 +85,7 @@ Json Specifications::create(const Json& request, const std::string& by) {
 
 void Specifications::ensure(const std::string& name, const std::vector<AccessRule>& access,
                             bool exchangeable) {
-  if (store_.specification(name) && DataKeys::active(keys_.generations(name))) return;
+  if (store_.specifications().find(name) && DataKeys::active(keys_.generations(name))) return;
   try {
     create({{"name", name}, {"access", access_json(access)}, {"exchangeable", exchangeable}},
            "instance");
@@ -100,7 +104,7 @@ Json Specifications::set_access(const std::string& name, const Json& request,
   specification.changed = clock_.now();
   const auto event = recorder_.make(Outcome::kDone, "user " + by, "specification.access", name,
                                     specification.access);
-  if (!store_.update_specification(specification, event))
+  if (!store_.specifications().update(specification, event))
     throw Error(Code::kBusy, "the specification was changed concurrently; try again");
   Recorder::say(event);
   return show(name);
@@ -108,7 +112,7 @@ Json Specifications::set_access(const std::string& name, const Json& request,
 
 Json Specifications::describe_keys(const std::string& name,
                                    const std::vector<wire::Key>& keys) const {
-  auto counts = as_map(store_.count_records(name));
+  auto counts = as_map(store_.records().count_by_kid(name));
   Json out = Json::array();
   for (const auto& key : keys) {
     Json each = key_json(key);
@@ -147,7 +151,7 @@ Json Specifications::describe(const store::Specification& specification) {
 
 Json Specifications::list() {
   Json out = Json::array();
-  for (const auto& each : store_.specifications()) out.push_back(describe(each));
+  for (const auto& each : store_.specifications().all()) out.push_back(describe(each));
   return {{"specifications", out}};
 }
 
@@ -192,7 +196,7 @@ void Specifications::require_access(const store::Specification& specification, D
 }
 
 void Specifications::require_exchange(const std::string& name, const std::string& user) {
-  const auto found = store_.user(user);
+  const auto found = store_.users().find(user);
   const auto role = found && !found->disabled ? role_of(found->role) : std::nullopt;
   if (!role) throw Error(Code::kDenied, "there is no user '" + escape_controls(user) + "'");
   require_access(require(name), DataUse::kExchange, {user, *role}, name);
@@ -205,17 +209,17 @@ void Specifications::note_key(const std::string& specification, const std::strin
     const MutexLock lock(mutex_);
     if (noted_.contains(kid)) return;
   }
-  const auto known = store_.data_keys(specification);
+  const auto known = store_.data_keys().list(specification);
   if (std::none_of(known.begin(), known.end(), [&](const auto& key) { return key.kid == kid; })) {
     keys_.report(kid, 1);
-    store_.note_data_key({kid, specification, keys_.source(), clock_.now()});
+    store_.data_keys().add({kid, specification, keys_.source(), clock_.now()});
   }
   const MutexLock lock(mutex_);
   noted_.insert(kid);
 }
 
 Json Specifications::source_of(const std::string& specification, const std::string& kid) const {
-  for (const auto& each : store_.data_keys(specification)) {
+  for (const auto& each : store_.data_keys().list(specification)) {
     if (each.kid != kid) continue;
     Json source = Json::parse(each.source);
     // Noted before its instance had an identity; one that was cloned had its own from the first.
@@ -229,16 +233,16 @@ Json Specifications::source_of(const std::string& specification, const std::stri
 void Specifications::report_census(const std::string& specification, bool exactly) {
   std::vector<std::pair<wire::Key, bool>> known;  // those that are here, and whether closed
   const auto keys = keys_.generations(specification);
-  for (const auto& each : store_.data_keys(specification)) {
+  for (const auto& each : store_.data_keys().list(specification)) {
     for (const auto& key : keys) {
       if (key.kid() != each.kid || key.state() == "destroyed") continue;
-      if (is_old(key) && !each.closed) store_.close_data_key(each.kid);
+      if (is_old(key) && !each.closed) store_.data_keys().close(each.kid);
       known.emplace_back(key, is_old(key) || each.closed);
     }
   }
   if (known.empty()) return;
   // After that: what is counted under a closed key can only become less.
-  auto counts = as_map(store_.count_records(specification));
+  auto counts = as_map(store_.records().count_by_kid(specification));
   std::map<std::string, DataKeys::Reported> reported;
   for (const auto& each : keys_.reported()) reported[each.kid] = each;
   for (const auto& [key, closed] : known) {
@@ -251,7 +255,7 @@ void Specifications::report_census(const std::string& specification, bool exactl
 }
 
 void Specifications::report_all() {
-  for (const auto& each : store_.specifications()) report_census(each.name, false);
+  for (const auto& each : store_.specifications().all()) report_census(each.name, false);
 }
 
 }  // namespace keyagent::instance

@@ -9,6 +9,10 @@
 #include "agent/instance/exchange/agent_key_exchange.h"
 #include "agent/instance/exchange/exchanges.h"
 #include "agent/provider/remote_backend.h"
+#include "agent/store/clone.h"
+#include "agent/store/data_keys.h"
+#include "agent/store/exchanges.h"
+#include "agent/store/specifications.h"
 
 namespace keyagent::instance {
 namespace {
@@ -23,8 +27,8 @@ std::string counts_text(const store::CloneCounts& counts) {
 // A key that is closed has no record.
 std::vector<std::string> without_keys(store::Store& store) {
   std::vector<std::string> found;
-  for (const auto& each : store.specifications()) {
-    const auto keys = store.data_keys(each.name);
+  for (const auto& each : store.specifications().all()) {
+    const auto keys = store.data_keys().list(each.name);
     if (std::any_of(keys.begin(), keys.end(), [](const auto& key) { return !key.closed; }))
       found.push_back(each.name);
   }
@@ -65,7 +69,7 @@ Cloned clone(const InstanceConfig& config, const CloneOptions& wish, const Clock
     });
   done.specifications = without_keys(store);
   const auto asked =
-      store.exchanges({.own = done.identity, .peer = wish.identity, .side = "target"});
+      store.exchanges().list({.own = done.identity, .peer = wish.identity, .side = "target"});
   if (!asked.empty()) {
     done.request = asked.front().id;
   } else if (!done.specifications.empty()) {

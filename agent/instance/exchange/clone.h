@@ -7,6 +7,7 @@
 
 #include "agent/base/clock.h"
 #include "agent/instance/common/config.h"
+#include "agent/store/clone.h"
 #include "agent/store/store.h"
 
 namespace keyagent::instance {

@@ -3,6 +3,7 @@
 
 #include "agent/base/encoding.h"
 #include "agent/instance/exchange/exchange_wire.h"
+#include "agent/store/peers.h"
 
 namespace keyagent::instance {
 namespace {
@@ -74,7 +75,7 @@ Json ExchangeMessages::verified(const SignedMessage& message, const char* kind) 
 
 PeerMessage ExchangeMessages::open(const std::string& text) {
   const auto outer = read_signed(text);
-  auto peer = store_.peer(outer.kid);
+  auto peer = store_.peers().find(outer.kid);
   if (!peer)
     throw Error(Code::kDenied,
                 "the identity " + outer.kid +
@@ -90,7 +91,7 @@ PeerMessage ExchangeMessages::open(const std::string& text) {
 void ExchangeMessages::judge(const PeerMessage& question) {
   const auto expires = parse_rfc3339(text_of(question.body, "expires")) + 2 * kExchangeSkew;
   require_in_time(question.body, clock_.now());
-  if (!store_.use_nonce(question.peer.identity, question.nonce, expires))
+  if (!store_.peers().use_nonce(question.peer.identity, question.nonce, expires))
     refuse_message("replayed message", question.peer.identity);
   auto peer = question.peer;
   learn_epoch(peer, question.peer.spki, question.body);
@@ -112,12 +113,12 @@ void ExchangeMessages::learn_epoch(store::Peer& peer, const Bytes& spki, const J
                     "instance restored --accept)",
                 peer.identity);
   }
-  store_.note_peer(peer.identity, number, jws, clock_.now());
-  const auto stored = store_.peer(peer.identity);
+  store_.peers().note(peer.identity, number, jws, clock_.now());
+  const auto stored = store_.peers().find(peer.identity);
   if (!stored || stored->spki == spki) return;
   auto changed = *stored;
   changed.spki = spki;
-  store_.update_peer(changed);
+  store_.peers().update(changed);
 }
 
 Json ExchangeMessages::read_answer(const store::Peer& from, const std::string& nonce,
@@ -131,7 +132,7 @@ Json ExchangeMessages::read_answer(const store::Peer& from, const std::string& n
   if (text_of(payload, "nonce") != nonce)
     refuse_message("a response to another request", outer.kid);
   require_in_time(payload, clock_.now());
-  auto peer = store_.peer(from.identity).value_or(from);
+  auto peer = store_.peers().find(from.identity).value_or(from);
   learn_epoch(peer, outer.spki, payload);
   const auto body = payload.find("body");
   if (body == payload.end() || !body->is_object()) refuse_message("without a body", outer.kid);

@@ -6,6 +6,8 @@
 
 #include "agent/base/encoding.h"
 #include "agent/base/error.h"
+#include "agent/store/exchanges.h"
+#include "agent/store/peers.h"
 
 namespace keyagent::instance {
 namespace {
@@ -70,13 +72,13 @@ bool ExchangeRepository::add(store::Exchange exchange, const std::string& actor)
                      exchange.frequency + ", source " +
                          (exchange.side == "source" ? exchange.own : exchange.peer) + ", target " +
                          (exchange.side == "source" ? exchange.peer : exchange.own));
-  if (!store_.add_exchange(exchange, kMaxOpen, event)) return false;
+  if (!store_.exchanges().add(exchange, kMaxOpen, event)) return false;
   Recorder::say(event);
   return true;
 }
 
 store::Exchange ExchangeRepository::require(const std::string& id, const std::string& own) {
-  auto found = store_.exchange(id);
+  auto found = store_.exchanges().find(id);
   if (!found || found->own != own) throw Error(Code::kUsage, "there is no request '" + id + "'");
   return *std::move(found);
 }
@@ -93,7 +95,7 @@ WallTime ExchangeRepository::due_of(const store::Exchange& row, bool fault) cons
 
 bool ExchangeRepository::move(store::Exchange& row, const std::vector<store::ExchangeKey>* keys,
                               const std::optional<store::Event>& event) {
-  if (!store_.move_exchange(row, keys, event)) return false;
+  if (!store_.exchanges().move(row, keys, event)) return false;
   ++row.revision;
   if (event) Recorder::say(*event);
   return true;
@@ -127,7 +129,7 @@ bool ExchangeRepository::apply(store::Exchange& row, const ExchangeCause& what,
     event = recorder_.make(alarming ? Outcome::kAlarm : outcome_of(*step), what.actor,
                            "exchange." + std::string(name_of(what.event)), row.id, what.text);
   if (policy == nullptr) return move(row, keys, event);
-  if (!event || !store_.approve_by_policy(row, *policy, *event)) return false;
+  if (!event || !store_.exchanges().approve_by_policy(row, *policy, *event)) return false;
   ++row.revision;
   Recorder::say(*event);
   return true;
@@ -147,9 +149,9 @@ bool ExchangeRepository::claim(store::Exchange& row) {
 }
 
 Json ExchangeRepository::describe(const store::Exchange& row) {
-  const auto keys = store_.exchange_keys(row.id);
+  const auto keys = store_.exchanges().keys(row.id);
   const auto counts = count_keys(keys);
-  const auto peer = store_.peer(row.peer);
+  const auto peer = store_.peers().find(row.peer);
   Json results = Json::array();
   for (const auto& key : keys) results.push_back(key_json(key));
   return {{"id", row.id},

@@ -9,6 +9,8 @@
 #include "agent/base/ids.h"
 #include "agent/instance/data/data_keys.h"
 #include "agent/instance/exchange/exchange_wire.h"
+#include "agent/store/exchanges.h"
+#include "agent/store/peers.h"
 
 namespace keyagent::instance {
 namespace {
@@ -143,7 +145,7 @@ Json ExchangeSource::check(const PeerMessage& message) {
 
 store::Exchange ExchangeSource::known(const PeerMessage& message) {
   const auto id = text_of(body_of(message), "request");
-  const auto row = store_.exchange(id);
+  const auto row = store_.exchanges().find(id);
   // One answer for what does not exist and what is another's.
   if (!row || row->peer != message.peer.identity || row->own != door_.identity().kid.text() ||
       row->side != name_of(ExchangeSide::kSource))
@@ -155,7 +157,7 @@ Json ExchangeSource::take_request(const PeerMessage& message) {
   const auto own = door_.identity().kid.text();
   auto row = asked(message, own, clock_.now());
   if (book_.add(row, actor_of(message))) {
-    row = store_.exchange(row.id).value();
+    row = store_.exchanges().find(row.id).value();
     approve_by_policy(row);
     return how_it_stands(row);
   }
@@ -174,7 +176,7 @@ Json ExchangeSource::take_request(const PeerMessage& message) {
 Json ExchangeSource::how_it_stands(const store::Exchange& row) {
   Json out = state_json(row);
   if (row.state != name_of(ExchangeState::kFailed) || !row.transcript.empty()) return out;
-  const auto keys = store_.exchange_keys(row.id);
+  const auto keys = store_.exchanges().keys(row.id);
   Json results = Json::array();
   for (const auto& key : keys) {
     if (key.outcome.empty()) return out;  // it was given away: the target knows what became of it
@@ -186,7 +188,7 @@ Json ExchangeSource::how_it_stands(const store::Exchange& row) {
 
 void ExchangeSource::approve_by_policy(store::Exchange& row) {
   if (row.state != name_of(ExchangeState::kPending)) return;
-  const auto peer = store_.peer(row.peer);
+  const auto peer = store_.peers().find(row.peer);
   const auto approver = peer ? peers_.approver(*peer, row) : std::string();
   if (approver.empty()) return;
   const auto after = Peers::used_up(*peer, row);
@@ -212,7 +214,7 @@ store::ExchangeKey ExchangeSource::wrap_one(const store::Exchange& row, const Da
 }
 
 std::vector<store::ExchangeKey> ExchangeSource::wrap(const store::Exchange& row) {
-  const auto peer = store_.peer(row.peer);
+  const auto peer = store_.peers().find(row.peer);
   if (!peer) throw Error(Code::kDenied, "its target is no longer a peer of this instance");
   const Json offer = parse_object(row.offer);
   ExportOrder order;
@@ -263,7 +265,7 @@ Json ExchangeSource::give_packages(const PeerMessage& message) {
   const auto row = known(message);
   if (row.state != name_of(ExchangeState::kExported)) return how_it_stands(row);
   Json out = state_json(row);
-  const auto keys = store_.exchange_keys(row.id);
+  const auto keys = store_.exchanges().keys(row.id);
   // Its packages are emptied with the change of its state.
   if (const auto now = known(message); now.state != name_of(ExchangeState::kExported))
     return how_it_stands(now);
@@ -282,7 +284,7 @@ Json ExchangeSource::give_packages(const PeerMessage& message) {
 // What the target says of the keys that it was given; of the others it can say nothing new.
 Json ExchangeSource::take_results(const PeerMessage& message) {
   auto row = known(message);
-  auto keys = store_.exchange_keys(row.id);
+  auto keys = store_.exchanges().keys(row.id);
   const auto& body = body_of(message);
   const auto transcript = text_of(body, "transcript");
   const auto actor = actor_of(message);

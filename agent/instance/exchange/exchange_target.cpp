@@ -9,6 +9,8 @@
 #include "agent/instance/data/data_keys.h"
 #include "agent/instance/exchange/exchange_source.h"
 #include "agent/instance/exchange/exchange_wire.h"
+#include "agent/store/exchanges.h"
+#include "agent/store/peers.h"
 
 namespace keyagent::instance {
 namespace {
@@ -54,7 +56,7 @@ void require_different(const std::vector<store::ExchangeKey>& keys) {
 }  // namespace
 
 store::Peer ExchangeTarget::peer_of(const store::Exchange& row) {
-  auto peer = store_.peer(row.peer);
+  auto peer = store_.peers().find(row.peer);
   if (!peer)
     throw Error(Code::kDenied, "its source " + row.peer + " is no longer a peer of this instance");
   return *std::move(peer);
@@ -180,15 +182,15 @@ void ExchangeTarget::fetch(store::Exchange& row) {
 // What was taken in before a fault is noted with it, and not taken in again.
 void ExchangeTarget::import(store::Exchange& row) {
   const auto peer = peer_of(row);
-  auto keys = store_.exchange_keys(row.id);
+  auto keys = store_.exchanges().keys(row.id);
   ImportOrder order;
   order.request = row.id;
   order.source_spki = peer.spki;
   for (auto& key : keys) {
     if (!key.outcome.empty()) continue;
     // A person may have ended it, or the peer, since it was read: nothing more is taken in then.
-    const auto now = store_.exchange(row.id);
-    if (!now || now->revision != row.revision || !store_.peer(row.peer)) return;
+    const auto now = store_.exchanges().find(row.id);
+    if (!now || now->revision != row.revision || !store_.peers().find(row.peer)) return;
     order.package = key.package;
     order.specification = key.specification;
     try {
@@ -212,7 +214,7 @@ void ExchangeTarget::import(store::Exchange& row) {
 
 void ExchangeTarget::report(store::Exchange& row) {
   const auto peer = peer_of(row);
-  const auto keys = store_.exchange_keys(row.id);
+  const auto keys = store_.exchanges().keys(row.id);
   const auto counts = count_keys(keys);
   const auto hash = transcript_hash(transcript_of(row, keys));
   const auto statement = statement_of(row, hash);
@@ -243,7 +245,7 @@ void ExchangeTarget::report(store::Exchange& row) {
 
 void ExchangeTarget::finish(store::Exchange& row) {
   const auto peer = peer_of(row);
-  const auto keys = store_.exchange_keys(row.id);
+  const auto keys = store_.exchanges().keys(row.id);
   if (count_keys(keys).imported == 0)
     throw Error(first_code(keys), "no key could be imported; see the results");
   std::set<std::string> specifications;
@@ -268,13 +270,13 @@ void ExchangeTarget::tell(store::Exchange& row) {
   row.told = true;
   row.due = {};
   row.faults = 0;
-  store_.move_exchange(row);
+  store_.exchanges().move(row);
 }
 
 void ExchangeTarget::go_on(store::Exchange row) {
   const auto due = row.next;
   row.next = clock_.now() + std::chrono::minutes(1);
-  if (!store_.move_exchange(row)) return;
+  if (!store_.exchanges().move(row)) return;
   ++row.revision;
   if (!has_ended(state_of(row))) return;
   auto next = row;
@@ -293,7 +295,7 @@ void ExchangeTarget::go_on(store::Exchange row) {
   next.exported = next.told = next.retried = next.taken = false;
   book_.add(next, "instance");
   row.next = {};
-  store_.move_exchange(row);
+  store_.exchanges().move(row);
 }
 
 }  // namespace keyagent::instance

@@ -5,6 +5,9 @@
 #include "agent/base/error.h"
 #include "agent/base/log.h"
 #include "agent/instance/data/data_keys.h"
+#include "agent/store/exchanges.h"
+#include "agent/store/peers.h"
+#include "agent/store/settings.h"
 
 namespace keyagent::instance {
 namespace {
@@ -141,7 +144,7 @@ Json Exchanges::list(store::ExchangeFilter filter, const std::string& peer) {
   filter.own = own();
   if (!peer.empty()) filter.peer = peers_.find(peer).identity;
   Json out = Json::array();
-  for (const auto& row : store_.exchanges(filter)) out.push_back(book_.describe(row));
+  for (const auto& row : store_.exchanges().list(filter)) out.push_back(book_.describe(row));
   return {{"exchanges", out}};
 }
 
@@ -203,7 +206,7 @@ Json Exchanges::stop(const std::string& id, const std::string& by) {
     if (row.next == WallTime{})
       throw Error(Code::kKeyState, "this is not the last request of its series; use the last one");
     row.next = {};
-    if (!store_.move_exchange(row)) continue;
+    if (!store_.exchanges().move(row)) continue;
     recorder_.record(Outcome::kDone, "user " + by, "exchange.stop", id, "series " + row.series);
     return show(id);
   }
@@ -250,26 +253,26 @@ void Exchanges::work_on(store::Exchange row) {
 // The store may be a copy, on a host whose token never had that identity: then nothing is its own.
 void Exchanges::follow_identity() {
   const auto now = own();
-  const auto before = store_.setting(kIdentity);
+  const auto before = store_.settings().get(kIdentity);
   if (before == now) return;
   if (before && door_.had_identity(*before)) {
     const auto event = recorder_.make(Outcome::kDone, "instance", "exchange.identity", now,
                                       "was " + *before + "; peers must pin the new one");
-    store_.replace_own_identity(*before, now, event);
+    store_.peers().replace_own_identity(*before, now, event);
     Recorder::say(event);
   }
-  store_.set_setting(kIdentity, now);
+  store_.settings().set(kIdentity, now);
 }
 
 std::size_t Exchanges::work() {
   // Where no one ever exchanged anything the agent is not asked for an identity, again and again,
   // that its policy may not show.
-  if (!store_.has_exchanges()) return 0;
+  if (!store_.exchanges().any()) return 0;
   messages_.epoch().require_accepted();
   std::vector<store::Exchange> due;
   try {
     follow_identity();
-    due = store_.due_exchanges(own(), clock_.now(), kAtOnce);
+    due = store_.exchanges().due(own(), clock_.now(), kAtOnce);
   } catch (const Error& error) {
     if (error.code() != Code::kKeyNotPresent) throw;  // a copied store, on a host that has none
   }

@@ -9,6 +9,7 @@
 #include "agent/instance/exchange/exchange_source.h"
 #include "agent/instance/exchange/exchange_target.h"
 #include "agent/instance/exchange/peers.h"
+#include "agent/store/exchanges.h"
 
 namespace keyagent::instance {
 

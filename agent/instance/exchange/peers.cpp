@@ -7,6 +7,7 @@
 #include "agent/base/error.h"
 #include "agent/base/ids.h"
 #include "agent/instance/data/data_keys.h"
+#include "agent/store/peers.h"
 
 namespace keyagent::instance {
 namespace {
@@ -32,7 +33,7 @@ bool is_frequency(const std::string& text) {
 }
 
 store::Peer Peers::find(const std::string& which) {
-  for (auto& each : store_.peers()) {
+  for (auto& each : store_.peers().all()) {
     if (each.name == which || each.identity == which) return std::move(each);
   }
   throw Error(Code::kUsage, "there is no peer '" + which + "'");
@@ -64,9 +65,9 @@ Json Peers::add(const Json& request, const std::string& by) {
   }
   peer.added_by = by;
   peer.added = clock_.now();
-  if (!store_.add_peer(peer)) {
+  if (!store_.peers().add(peer)) {
     // The same identity again: another route to it, or another name. Never another identity.
-    auto known = store_.peer(peer.identity);
+    auto known = store_.peers().find(peer.identity);
     if (!known)
       throw Error(Code::kExists,
                   "the peer " + peer.name + " has the identity " + find(peer.name).identity +
@@ -74,12 +75,12 @@ Json Peers::add(const Json& request, const std::string& by) {
     known->name = peer.name;
     known->url = peer.url;
     known->ca = peer.ca;
-    if (!store_.update_peer(*known))
+    if (!store_.peers().update(*known))
       throw Error(Code::kBusy, "the peer was changed concurrently; try again");
   }
   recorder_.record(Outcome::kDone, "user " + by, "peer.add", peer.name,
                    peer.identity + (peer.url.empty() ? "" : " at " + peer.url));
-  return describe(*store_.peer(peer.identity), own);
+  return describe(*store_.peers().find(peer.identity), own);
 }
 
 store::Peer Peers::replace(const store::Peer& peer, const std::string& before) {
@@ -87,7 +88,7 @@ store::Peer Peers::replace(const store::Peer& peer, const std::string& before) {
   if (known.identity == peer.identity) return known;  // it was done before
   if (known.identity != before)
     throw Error(Code::kExists, "the peer " + peer.name + " has the identity " + known.identity);
-  if (!store_.replace_peer(before, peer.identity))
+  if (!store_.peers().replace(before, peer.identity))
     throw Error(Code::kExists, "another peer has the identity " + peer.identity);
   return known;
 }
@@ -109,13 +110,13 @@ Json Peers::list() {
     if (error.code() != Code::kKeyNotPresent) throw;
   }
   Json out = Json::array();
-  for (const auto& each : store_.peers()) out.push_back(describe(each, own));
+  for (const auto& each : store_.peers().all()) out.push_back(describe(each, own));
   return {{"identity", own}, {"peers", out}};
 }
 
 Json Peers::remove(const std::string& name, const std::string& by) {
   const auto peer = find(name);
-  store_.remove_peer(peer.identity);
+  store_.peers().remove(peer.identity);
   recorder_.record(Outcome::kDone, "user " + by, "peer.remove", peer.name, peer.identity);
   return Json::object();
 }
@@ -144,11 +145,11 @@ Json Peers::set_automatic(const std::string& name, const Json& request, const st
                                               {"by", by}}
                                              .dump();
   peer.owner = own;
-  if (!store_.update_peer(peer))
+  if (!store_.peers().update(peer))
     throw Error(Code::kBusy, "the peer was changed concurrently; try again");
   recorder_.record(Outcome::kDone, "user " + by, "peer.automatic", peer.name,
                    peer.automatic.empty() ? "none" : peer.automatic);
-  return describe(*store_.peer(peer.identity), own);
+  return describe(*store_.peers().find(peer.identity), own);
 }
 
 std::string Peers::approver(const store::Peer& peer, const store::Exchange& exchange) {

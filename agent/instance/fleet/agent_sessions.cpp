@@ -1,8 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 // Sessions of agents that follow each other, and an agent that runs twice (RELIABILITY 168).
 
+#include "agent/store/agent_sessions.h"
+
 #include "agent/base/error.h"
 #include "agent/instance/fleet/agents.h"
+#include "agent/store/agents.h"
+#include "agent/store/restoration.h"
 
 namespace keyagent::instance {
 
@@ -13,8 +17,8 @@ std::string Agents::continue_session(const store::Agent& agent, const Json& hell
   if (last.size() > kMaxValue || next.size() > kMaxValue)
     throw Error(Code::kUsage, "a session value may have at most 64 characters");
   // A store that was put back knows less than its agents; accepting it forgets their sessions.
-  if (store_.restored()) return {};
-  if (store_.continue_session(agent.id, agent.enrolled, last, next)) return next;
+  if (store_.restoration().find()) return {};
+  if (store_.agent_sessions().advance(agent.id, agent.enrolled, last, next)) return next;
   const std::string why = "cloned: two agents continued from the same state of " + agent.id +
                           " (its state folder was copied, or restored from a backup)";
   store::AgentChange with{recorder_.make(

@@ -5,6 +5,13 @@
 
 #include "agent/base/error.h"
 #include "agent/envelope/envelope.h"
+#include "agent/store/agents.h"
+#include "agent/store/audit_checkpoints.h"
+#include "agent/store/certificates.h"
+#include "agent/store/enroll_rows.h"
+#include "agent/store/enrollments.h"
+#include "agent/store/rekeys.h"
+#include "agent/store/sealed_copies.h"
 
 namespace keyagent::instance {
 namespace {
@@ -46,7 +53,7 @@ Agents::Agents(HostKeys& keys, Authority& authority, store::Store& store, Links&
       clock_(clock) {}
 
 store::Agent Agents::require(const std::string& id) const {
-  const auto agent = store_.agent(id);
+  const auto agent = store_.agents().find(id);
   if (!agent) throw Error(Code::kUsage, "there is no agent '" + id + "'");
   return *agent;
 }
@@ -57,7 +64,7 @@ store::Agent Agents::change(const std::string& id, const std::function<void(stor
     auto agent = require(id);
     edit(agent);
     agent.changed = clock_.now();
-    if (store_.update_agent(agent, with)) {
+    if (store_.agents().update(agent, with)) {
       if (with.event) Recorder::say(*with.event);
       return require(id);
     }
@@ -76,11 +83,11 @@ void Agents::require_key(const store::Agent& agent, const tls::Peer& peer) {
 }
 
 store::Agent Agents::identify(const tls::Peer& peer) {
-  auto agent = peer.certified ? store_.agent_by_auth_kid(peer.kid) : std::nullopt;
+  auto agent = peer.certified ? store_.agents().find_by_auth_kid(peer.kid) : std::nullopt;
   if (!agent) {
     for (const auto& name : peer.names) {
       if (!name.starts_with("DNS:")) continue;
-      const auto named = store_.agent(name.substr(4));
+      const auto named = store_.agents().find(name.substr(4));
       if (named && named->next_auth_kid == peer.kid) agent = named;
     }
   }
@@ -116,7 +123,7 @@ store::Agent Agents::identify(const tls::Peer& peer) {
 
 std::string Agents::shown(const store::Agent& agent, bool live) const {
   if (agent.state != name_of(Trust::kTrusted)) return agent.state;
-  const auto open = store_.rekeys(agent.id, true);
+  const auto open = store_.rekeys().list(agent.id, true);
   const bool rekeying = !agent.next_transport_kid.empty() || !agent.next_auth_kid.empty() ||
                         std::any_of(open.begin(), open.end(),
                                     [](const auto& each) { return each.state != "ordered"; });
@@ -140,7 +147,7 @@ Json Agents::describe(const store::Agent& agent) const {
            {"last_seen", time_json(agent.last_seen)},
            {"approved_by", agent.approved_by},
            {"reason", agent.reason}};
-  if (const auto kept = store_.audit_checkpoint(agent.id, agent.enrolled))
+  if (const auto kept = store_.audit_checkpoints().find(agent.id, agent.enrolled))
     out["audit"] = {{"records", kept->size},
                     {"hash", kept->hash},
                     {"kid", kept->kid},
@@ -150,7 +157,7 @@ Json Agents::describe(const store::Agent& agent) const {
                   {"serial", live->serial},           {"since", rfc3339(live->since)},
                   {"keepalive", rfc3339(live->seen)}, {"replica", live->replica}};
   }
-  const auto certificates = store_.certificates(agent.id);
+  const auto certificates = store_.certificates().list(agent.id);
   if (!certificates.empty()) {
     const auto newest =
         std::max_element(certificates.begin(), certificates.end(),
@@ -160,23 +167,25 @@ Json Agents::describe(const store::Agent& agent) const {
                           {"revoked", newest->revoked.has_value()}};
   }
   Json census = Json::object();
-  for (const auto& [kid, count] : store_.census(agent.id)) census[kid] = count;
+  for (const auto& [kid, count] : store_.sealed_copies().census(agent.id)) census[kid] = count;
   out["census"] = census;
   return out;
 }
 
 Json Agents::list() const {
   Json out = Json::array();
-  for (const auto& each : store_.agents()) out.push_back(describe(each));
-  for (const auto& each : store_.pending_agents({}, clock_.now())) out.push_back(describe(each));
+  for (const auto& each : store_.agents().all()) out.push_back(describe(each));
+  for (const auto& each : store_.enrollments().pending({}, clock_.now()))
+    out.push_back(describe(each));
   return {{"agents", out}};
 }
 
 // The agent, and those that wait to be it.
 Json Agents::show(const std::string& id) const {
   Json out = Json::array();
-  if (const auto agent = store_.agent(id)) out.push_back(describe(*agent));
-  for (const auto& each : store_.pending_agents(id, clock_.now())) out.push_back(describe(each));
+  if (const auto agent = store_.agents().find(id)) out.push_back(describe(*agent));
+  for (const auto& each : store_.enrollments().pending(id, clock_.now()))
+    out.push_back(describe(each));
   if (out.empty()) throw Error(Code::kUsage, "there is no agent '" + id + "'");
   return {{"agents", out}};
 }
@@ -265,15 +274,15 @@ void Agents::enforce_trust(const std::string& id) {
 std::optional<Json> Agents::apply_pending(TrustVerb verb, const std::string& id,
                                           const std::string& fingerprint, const std::string& reason,
                                           const std::string& actor) {
-  const auto waiting = store_.pending_agents(id, clock_.now());
+  const auto waiting = store_.enrollments().pending(id, clock_.now());
   if (waiting.empty()) return std::nullopt;
-  const auto agent = store_.agent(id);
+  const auto agent = store_.agents().find(id);
   if (agent && agent->auth_kid == fingerprint) return std::nullopt;
   const bool ends = verb == TrustVerb::kReject || (verb == TrustVerb::kRevoke && !agent);
   if (ends) {
     const auto event = recorder_.make(Outcome::kDone, actor, "agent.reject", id,
                                       fingerprint.empty() ? reason : fingerprint + ": " + reason);
-    if (store_.reject_pending(id, fingerprint, reason, event) == 0)
+    if (store_.enrollments().reject(id, fingerprint, reason, event) == 0)
       refuse_fingerprint(waiting.front().agent.auth_kid, fingerprint);
     Recorder::say(event);
     return show(id);
@@ -296,8 +305,8 @@ std::optional<Json> Agents::apply_pending(TrustVerb verb, const std::string& id,
 void Agents::approve_pending(const std::string& id, const std::string& fingerprint,
                              const std::string& actor) {
   const auto event = recorder_.make(Outcome::kDone, actor, "agent.approve", id, fingerprint);
-  const auto found = store_.approve_pending(id, fingerprint, actor, clock_.now(),
-                                            [&](const auto&) { return event; });
+  const auto found = store_.enrollments().approve(id, fingerprint, actor, clock_.now(),
+                                                  [&](const auto&) { return event; });
   switch (found.outcome) {
     case store::EnrollOutcome::kEntered:
       return Recorder::say(event);

@@ -11,6 +11,8 @@
 #include "agent/instance/common/recorder.h"
 #include "agent/instance/fleet/links.h"
 #include "agent/instance/fleet/trust.h"
+#include "agent/store/agents.h"
+#include "agent/store/enroll_rows.h"
 #include "agent/store/store.h"
 
 namespace keyagent::instance {

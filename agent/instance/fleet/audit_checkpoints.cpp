@@ -2,6 +2,8 @@
 // The newest checkpoint of each agent's audit log: a host that was restored as a whole is found by
 // it (RELIABILITY 138, 157). An attacker who controls the host can send a newer one first.
 
+#include "agent/store/audit_checkpoints.h"
+
 #include <algorithm>
 
 #include "agent/base/encoding.h"
@@ -54,14 +56,14 @@ std::string described(const store::AuditCheckpoint& each) {
 
 Json Agents::keep_checkpoint(const store::Agent& agent, const Json& said) {
   if (said.is_null()) {
-    const auto kept = store_.audit_checkpoint(agent.id, agent.enrolled);
+    const auto kept = store_.audit_checkpoints().find(agent.id, agent.enrolled);
     return kept ? parse_object(kept->text) : Json();
   }
   auto wanted = read_checkpoint(said);
   wanted.agent = agent.id;
   wanted.enrolled = agent.enrolled;
   wanted.noted = clock_.now();
-  const auto kept = store_.keep_audit_checkpoint(wanted);
+  const auto kept = store_.audit_checkpoints().keep(wanted);
   if (!kept)
     throw Error(Code::kKeyState,
                 "the agent is not trusted, or has enrolled again; its checkpoint is not kept");
@@ -75,7 +77,7 @@ Json Agents::keep_checkpoint(const store::Agent& agent, const Json& said) {
 
 Json Agents::checkpoint(const std::string& id) const {
   const auto agent = require(id);
-  const auto kept = store_.audit_checkpoint(id, agent.enrolled);
+  const auto kept = store_.audit_checkpoints().find(id, agent.enrolled);
   return {{"agent", id},
           {"checkpoint", kept ? parse_object(kept->text) : Json()},
           {"noted", kept ? time_json(kept->noted) : Json()}};
@@ -83,12 +85,12 @@ Json Agents::checkpoint(const std::string& id) const {
 
 Json Agents::accept_log(const std::string& id, const std::string& reason, const std::string& by) {
   const auto agent = require(id);
-  const auto kept = store_.audit_checkpoint(id, agent.enrolled);
+  const auto kept = store_.audit_checkpoints().find(id, agent.enrolled);
   if (!kept) return checkpoint(id);
   const auto event =
       recorder_.make(Outcome::kDone, "user " + by, "agent.audit-accept", id,
                      "the log is accepted as it is; it had " + described(*kept) + ": " + reason);
-  if (store_.forget_audit_checkpoint(id, event)) Recorder::say(event);
+  if (store_.audit_checkpoints().forget(id, event)) Recorder::say(event);
   return checkpoint(id);
 }
 

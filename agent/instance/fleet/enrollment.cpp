@@ -7,6 +7,10 @@
 #include "agent/base/encoding.h"
 #include "agent/base/error.h"
 #include "agent/envelope/challenge.h"
+#include "agent/store/agents.h"
+#include "agent/store/challenges.h"
+#include "agent/store/enroll_rows.h"
+#include "agent/store/enrollments.h"
 
 namespace keyagent::instance {
 namespace {
@@ -148,7 +152,7 @@ void Enrollment::refuse(const store::Enrolled& found, const store::Enrollment& w
 
 // Asked now so that the agent hears of it at once; it is the store that decides, later.
 void Enrollment::require_possible(const store::Enrollment& wanted, const std::string& from) {
-  const auto found = store_.would_enroll(wanted);
+  const auto found = store_.enrollments().preview(wanted);
   const bool possible = found.outcome == kEntered || found.outcome == kReplaced ||
                         found.outcome == kKnown || found.outcome == kPending;
   if (!possible) refuse(found, wanted, from);
@@ -167,7 +171,7 @@ Json Enrollment::begin(const Json& request, const std::string& from) {
   // A valid token attests its bearer; everyone else shares the budget of the address.
   const bool vouched =
       !wanted.token.empty() &&
-      store_.enrollment_token(wanted.token, wanted.agent.id, wanted.now).has_value();
+      store_.enrollments().find_token(wanted.token, wanted.agent.id, wanted.now).has_value();
   if (!vouched) charge(from);
   if (!token.empty() && wanted.token.empty()) deny_token();
 
@@ -185,11 +189,11 @@ Json Enrollment::begin(const Json& request, const std::string& from) {
   require_possible(wanted, from);
   if (wanted.replace && token.empty())
     throw Error(Code::kDenied, "'replace' needs an enrollment token for this agent");
-  if (!vouched &&
-      store_.count_challenges("enrolment", {}, wanted.now) >= kMaxUnproved + config_.limits.pending)
+  if (!vouched && store_.challenges().count("enrolment", {}, wanted.now) >=
+                      kMaxUnproved + config_.limits.pending)
     throw Error(Code::kBusy, "too many enrollments are in progress; try again in a few minutes");
 
-  if (store_.count_agents() >= config_.limits.agents && !store_.agent(wanted.agent.id))
+  if (store_.agents().count() >= config_.limits.agents && !store_.agents().find(wanted.agent.id))
     throw Error(Code::kBusy, "the instance has the maximum number of agents (limits.agents)");
 
   const SecretBytes secret = envelope::new_challenge();
@@ -210,7 +214,7 @@ Json Enrollment::begin(const Json& request, const std::string& from) {
             {"answer", hash_text(secret)}};
   if (!wanted.token.empty()) data["token"] = to_base64url(wanted.token);
   challenge.data = data.dump();
-  store_.add_challenge(challenge, wanted.now);
+  store_.challenges().add(challenge, wanted.now);
   const Bytes sealed = envelope::seal_challenge(key, secret);
   return {{"enrolment", challenge.id}, {"challenge", std::string(as_text(sealed))}};
 }
@@ -247,8 +251,8 @@ store::Enrolled Enrollment::decide(const store::Enrollment& wanted, const std::s
     return *recorded;
   };
   const store::PendingLimits limits{config_.limits.pending_per_address, config_.limits.pending};
-  auto found = wanted.token.empty() ? store_.ask_approval(wanted, limits, event)
-                                    : store_.enroll(wanted, event);
+  auto found = wanted.token.empty() ? store_.enrollments().ask_approval(wanted, limits, event)
+                                    : store_.enrollments().enroll(wanted, event);
   const bool acted = found.outcome == kEntered || found.outcome == kReplaced ||
                      found.outcome == kKnown || found.outcome == kPending;
   if (!acted) refuse(found, wanted, from);
@@ -257,14 +261,14 @@ store::Enrolled Enrollment::decide(const store::Enrollment& wanted, const std::s
 }
 
 Json Enrollment::prove(const std::string& id, const Json& request, const std::string& from) {
-  auto challenge = store_.challenge(id, clock_.now());
+  auto challenge = store_.challenges().find(id, clock_.now());
   if (!challenge || challenge->kind != "enrolment") {
     charge(from);
     throw Error(Code::kUsage, "unknown enrollment, or expired after 10 minutes");
   }
   if (!is_answer(parse_object(challenge->data), text_of(request, "answer"))) {
     challenge->state = "failed";
-    store_.move_challenge(*challenge, "asked");
+    store_.challenges().move(*challenge, "asked");
     recorder_.record(Outcome::kAlarm, from, "enrol", challenge->agent,
                      "the transport key did not open its challenge");
     charge(from);
@@ -281,7 +285,7 @@ Json Enrollment::prove(const std::string& id, const Json& request, const std::st
 }
 
 Json Enrollment::poll(const std::string& id, const std::string& answer, const std::string& from) {
-  const auto challenge = store_.challenge(id, clock_.now());
+  const auto challenge = store_.challenges().find(id, clock_.now());
   if (!challenge || challenge->kind != "enrolment" || !has_been_proved(*challenge) ||
       !is_answer(parse_object(challenge->data), answer)) {
     charge(from);
@@ -295,14 +299,14 @@ Json Enrollment::poll(const std::string& id, const std::string& answer, const st
 Json Enrollment::answer_for(const store::Challenge& challenge) {
   const Bytes spki = bytes_of(parse_object(challenge.data), "auth");
   const auto kid = jwk_thumbprint(spki);
-  const auto agent = store_.agent(challenge.agent);
+  const auto agent = store_.agents().find(challenge.agent);
   const bool decided = agent && agent->auth_spki == spki;
   if (decided && agent->state == name_of(Trust::kTrusted)) return trusted_answer(challenge, *agent);
   if (decided && agent->state != name_of(Trust::kPending) &&
       agent->state != name_of(Trust::kRejected))
     throw Error(Code::kKeyState, "the agent " + agent->id + " is " + agent->state);
   std::string reason = decided ? agent->reason : std::string();
-  for (const auto& each : store_.pending_agents(challenge.agent, clock_.now())) {
+  for (const auto& each : store_.enrollments().pending(challenge.agent, clock_.now())) {
     if (each.agent.auth_kid != kid) continue;
     if (each.agent.state == name_of(Trust::kPending))
       return {{"state", each.agent.state}, {"fingerprint", kid}};
@@ -354,7 +358,7 @@ Json Enrollment::make_token(const std::string& agent, const std::vector<std::str
 Json Enrollment::add_token(const Bytes& hash, const std::string& agent,
                            const std::vector<std::string>& groups, std::chrono::hours life,
                            bool inherit, const std::string& by) {
-  if (store_.count_tokens(clock_.now()) >= config_.limits.tokens)
+  if (store_.enrollments().count_tokens(clock_.now()) >= config_.limits.tokens)
     throw Error(Code::kBusy, "too many tokens are unused (limits.tokens); wait until some expire");
   store::EnrollmentToken token;
   token.hash = hash;
@@ -363,7 +367,7 @@ Json Enrollment::add_token(const Bytes& hash, const std::string& agent,
   token.created_by = by;
   token.expires = clock_.now() + life;
   token.inherit = inherit;
-  store_.add_enrolment_token(token);
+  store_.enrollments().add_token(token);
   recorder_.record(Outcome::kDone, "user " + by, "token.create", agent.empty() ? "*" : agent,
                    inherit ? "its replacement inherits its groups and credentials" : "");
   return {{"expires", rfc3339(token.expires)}};

@@ -11,6 +11,7 @@
 #include "agent/instance/common/json.h"
 #include "agent/instance/common/recorder.h"
 #include "agent/instance/fleet/trust.h"
+#include "agent/store/enroll_rows.h"
 #include "agent/store/store.h"
 
 namespace keyagent::instance {

@@ -6,6 +6,7 @@
 #include "agent/base/encoding.h"
 #include "agent/base/error.h"
 #include "agent/instance/fleet/trust.h"
+#include "agent/store/links.h"
 
 namespace keyagent::instance {
 namespace {
@@ -38,7 +39,7 @@ std::optional<store::AgentLink> Links::enter(const std::string& agent,
   row.tls_version = link->peer().tls_version;
   row.serial = link->peer().serial;
   row.since = row.seen = clock_.now();
-  const auto entered = store_.open_link(row);
+  const auto entered = store_.links().open(row);
   std::shared_ptr<tls::Link> ended = link;
   {
     const MutexLock lock(mutex_);
@@ -79,7 +80,7 @@ void Links::leave(const std::string& agent, const tls::Link* link) {
     session = found->second.session;
     entries_.erase(found);
   }
-  store_.close_link(agent, session);
+  store_.links().close(agent, session);
 }
 
 bool Links::beat(const std::string& agent, const tls::Link* link) {
@@ -90,7 +91,7 @@ bool Links::beat(const std::string& agent, const tls::Link* link) {
     if (found == entries_.end() || found->second.link.get() != link) return false;
     session = found->second.session;
   }
-  if (store_.record_heartbeat(agent, session, clock_.now())) return true;
+  if (store_.links().record_heartbeat(agent, session, clock_.now())) return true;
   close(agent, kReplaced);
   return false;
 }
@@ -142,7 +143,7 @@ void Links::look(const std::string& agent) {
   }
   if (here.empty()) return;
   std::map<std::string, store::LinkStatus> link_status;
-  for (auto& each : store_.link_status(replica_, agent)) {
+  for (auto& each : store_.links().status(replica_, agent)) {
     auto id = each.link.agent;
     link_status.emplace(std::move(id), std::move(each));
   }
@@ -171,7 +172,7 @@ void Links::judge(const std::string& agent, const Entry& entry, const store::Lin
 }
 
 std::optional<store::AgentLink> Links::find(const std::string& agent) const {
-  auto link = store_.link(agent);
+  auto link = store_.links().find(agent);
   if (!link || !is_alive(*link)) return std::nullopt;
   return link;
 }

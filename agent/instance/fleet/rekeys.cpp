@@ -6,6 +6,10 @@
 #include "agent/base/encoding.h"
 #include "agent/base/error.h"
 #include "agent/instance/fleet/trust.h"
+#include "agent/store/agents.h"
+#include "agent/store/rekeys.h"
+#include "agent/store/restoration.h"
+#include "agent/store/settings.h"
 
 namespace keyagent::instance {
 namespace {
@@ -53,7 +57,7 @@ Json Rekeys::order(const Json& request, const std::string& by) {
   const auto percent = number_of(request, "canary_percent", 10, 0, 100);
   const auto parallel = number_of(request, "parallel", 4, 1, 10000);
   std::vector<store::Agent> chosen;
-  for (const auto& agent : store_.agents()) {
+  for (const auto& agent : store_.agents().all()) {
     const bool grouped = std::any_of(agent.groups.begin(), agent.groups.end(),
                                      [&](const auto& group) { return contains(groups, group); });
     const bool named = contains(ids, agent.id);
@@ -63,7 +67,7 @@ Json Rekeys::order(const Json& request, const std::string& by) {
       chosen.push_back(agent);
   }
   for (const auto& id : ids) {
-    if (!store_.agent(id)) throw Error(Code::kUsage, "there is no agent '" + id + "'");
+    if (!store_.agents().find(id)) throw Error(Code::kUsage, "there is no agent '" + id + "'");
   }
   if (chosen.empty()) throw Error(Code::kUsage, "no trusted agent matches");
   // One agent is no crowd.
@@ -83,7 +87,7 @@ Json Rekeys::order(const Json& request, const std::string& by) {
     rekey.canary = i < canaries;
     rekeys.push_back(std::move(rekey));
   }
-  store_.add_rekeys(rekeys, setting_of(batch), Json{{"parallel", parallel}}.dump());
+  store_.rekeys().add_batch(rekeys, setting_of(batch), Json{{"parallel", parallel}}.dump());
   recorder_.record(Outcome::kDone, "user " + by, "rekey.order", batch,
                    std::to_string(chosen.size()) + " agents");
   store_.notify(kNotice);
@@ -95,14 +99,15 @@ Json Rekeys::order(const Json& request, const std::string& by) {
 
 Json Rekeys::list(const std::string& batch) const {
   Json out = Json::array();
-  for (const auto& each : batch.empty() ? store_.rekeys({}, false) : store_.rekey_batch(batch))
+  for (const auto& each :
+       batch.empty() ? store_.rekeys().list({}, false) : store_.rekeys().of_batch(batch))
     out.push_back(describe(each));
   return {{"rekeys", out}};
 }
 
 Json Rekeys::cancel(const std::string& batch, const std::string& by) {
   int count = 0;
-  for (const auto& each : store_.rekey_batch(batch)) {
+  for (const auto& each : store_.rekeys().of_batch(batch)) {
     if (each.state == "ordered" && finish(each, "ordered", "cancelled", "by " + by)) ++count;
   }
   recorder_.record(Outcome::kDone, "user " + by, "rekey.cancel", batch,
@@ -115,8 +120,8 @@ bool Rekeys::finish(store::Rekey rekey, const std::string& from, const std::stri
   rekey.state = state;
   rekey.detail = detail;
   rekey.changed = clock_.now();
-  const bool moved =
-      state == "confirmed" ? store_.confirm_rekey(rekey, from) : store_.move_rekey(rekey, from);
+  const bool moved = state == "confirmed" ? store_.rekeys().confirm(rekey, from)
+                                          : store_.rekeys().move(rekey, from);
   if (!moved) return false;
   if (state == "cancelled") return true;
   // There is a place for the next, which may be at another replica.
@@ -132,23 +137,23 @@ void Rekeys::send(const store::Rekey& rekey) {
 }
 
 void Rekeys::repeat(const std::string& agent_id) {
-  if (store_.restored()) return;
-  for (const auto& each : store_.sent_rekeys(agent_id)) send(each);
+  if (store_.restoration().find()) return;
+  for (const auto& each : store_.rekeys().sent(agent_id)) send(each);
 }
 
 void Rekeys::pump() {
-  if (store_.restored()) return;
-  for (const auto& batch : store_.ordered_batches()) pump(batch);
+  if (store_.restoration().find()) return;
+  for (const auto& batch : store_.rekeys().ordered_batches()) pump(batch);
 }
 
 // What may be sent is decided by the store, when the order is claimed; here it is guessed, so that
 // not every replica asks for every order.
 void Rekeys::pump(const std::string& batch) {
-  const auto setting = store_.setting(setting_of(batch));
+  const auto setting = store_.settings().get(setting_of(batch));
   const auto most = setting ? number_of(parse_object(*setting), "parallel", 4, 1, 10000) : 4;
-  const auto counts = store_.count_rekeys(batch);
+  const auto counts = store_.rekeys().count(batch);
   if (counts.failed > 0) {
-    for (const auto& each : store_.rekey_batch(batch)) {
+    for (const auto& each : store_.rekeys().of_batch(batch)) {
       if (each.state == "ordered")
         finish(each, "ordered", "cancelled", "another agent of the batch failed");
     }
@@ -156,10 +161,11 @@ void Rekeys::pump(const std::string& batch) {
   }
   if (counts.under_way >= most) return;
   const auto places = static_cast<std::size_t>(most - counts.under_way);
-  const auto ready = store_.ready_rekeys(batch, links_.replica(), counts.open_canaries > 0, places);
+  const auto ready =
+      store_.rekeys().ready(batch, links_.replica(), counts.open_canaries > 0, places);
   if (ready.empty()) return;
   // A replica that ends here has lost nothing: repeat() sends it on the agent's next link.
-  for (const auto& each : store_.claim_rekeys(batch, ready, most, clock_.now())) send(each);
+  for (const auto& each : store_.rekeys().claim(batch, ready, most, clock_.now())) send(each);
 }
 
 void Rekeys::report(const std::string& agent_id, const Json& message) {
@@ -168,7 +174,7 @@ void Rekeys::report(const std::string& agent_id, const Json& message) {
     throw Error(Code::kUsage, "'id' is not the id of an order");
   // Again when something else was said of it, at another replica.
   for (int i = 0; i < kMaxTries; ++i) {
-    auto rekey = store_.rekey(std::stoll(id));
+    auto rekey = store_.rekeys().find(std::stoll(id));
     if (!rekey || rekey->agent != agent_id || ended(*rekey)) return;
     if (note(*std::move(rekey), message)) return;
   }
@@ -180,7 +186,7 @@ bool Rekeys::note(store::Rekey rekey, const Json& message) {
   const auto text = text_of(message, "text", "").substr(0, 500);
   if (step == "failed" || step == "aborted" || step == "aborting")
     return finish(rekey, from, "failed", text.empty() ? step : text);
-  const auto agent = store_.agent(rekey.agent);
+  const auto agent = store_.agents().find(rekey.agent);
   const auto& trusted = rekey.key == "auth" ? agent->auth_kid : agent->transport_kid;
   const bool done = step == "switched" || step == "draining" || step == "destroyed";
   if (done && trusted == rekey.new_kid && trusted != rekey.old_kid)
@@ -188,7 +194,7 @@ bool Rekeys::note(store::Rekey rekey, const Json& message) {
   rekey.state = step == "proved" || done ? "staged" : "sent";
   rekey.detail = text.empty() ? step : step + ": " + text;
   rekey.changed = clock_.now();
-  return store_.move_rekey(rekey, from);
+  return store_.rekeys().move(rekey, from);
 }
 
 }  // namespace keyagent::instance

@@ -30,7 +30,7 @@ class Rekeys {
   // What an agent says of an order. Confirmed only when the instance itself trusts the new key.
   void report(const std::string& agent_id, const Json& message);
   // Sends what may be sent now: call it from time to time and when an agent has come. Nothing is
-  // sent while the store is Store::restored().
+  // sent while the store is restored from a backup (store::Restoration).
   void pump();
   // The orders that are in progress: once on each link of the agent, or (empty) of all agents.
   void repeat(const std::string& agent_id);

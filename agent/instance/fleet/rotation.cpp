@@ -6,6 +6,8 @@
 #include "agent/base/log.h"
 #include "agent/envelope/challenge.h"
 #include "agent/instance/fleet/agents.h"
+#include "agent/store/agents.h"
+#include "agent/store/challenges.h"
 
 namespace keyagent::instance {
 namespace {
@@ -36,7 +38,7 @@ void require_trusted(const store::Agent& agent) {
 
 store::Challenge require_rotation(store::Store& store, const store::Agent& agent,
                                   const std::string& id, WallTime now) {
-  auto challenge = store.challenge(id, now);
+  auto challenge = store.challenges().find(id, now);
   if (!challenge || challenge->kind != "transport" || challenge->agent != agent.id)
     throw Error(Code::kUsage, "unknown rotation; start again");
   return *challenge;
@@ -71,7 +73,7 @@ Json Agents::begin_rotation(const store::Agent& agent, const Json& request) {
                         {"old", hash_of_text(old_secret)},
                         {"new", hash_of_text(new_secret)}}
                        .dump();
-  store_.add_challenge(challenge, clock_.now());
+  store_.challenges().add(challenge, clock_.now());
   return {{"rotation", challenge.id},
           {"challenges",
            {{"old", sealed_text(transport_of(agent), old_secret)},
@@ -84,7 +86,7 @@ Json Agents::prove_rotation(const store::Agent& agent, const std::string& id, co
   const auto new_kid = text_of(asked, "new_kid");
   if (!answers(request, "old", asked) || !answers(request, "new", asked)) {
     challenge.state = "failed";
-    store_.move_challenge(challenge, "asked");
+    store_.challenges().move(challenge, "asked");
     recorder_.record(Outcome::kAlarm, "agent " + agent.id, "transport.prove", agent.id,
                      "a challenge was not opened: " + new_kid + " is not trusted");
     throw Error(Code::kIntegrity, "a challenge was not opened by its key", new_kid);
@@ -188,7 +190,7 @@ Json Agents::renew(const store::Agent& agent, const Json& request) {
   const Bytes spki = pki::key_of_request(text_of(request, "csr"));
   const auto kid = envelope::key_of_spki(spki, Purpose::kAuth).kid.text();
   if (kid != agent.auth_kid) {
-    if (const auto other = store_.agent_by_auth_kid(kid))
+    if (const auto other = store_.agents().find_by_auth_kid(kid))
       throw Error(Code::kExists, "this key is the agent " + other->id, kid);
     change(agent.id, [&](store::Agent& each) {
       require_trusted(each);

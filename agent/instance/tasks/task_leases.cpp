@@ -8,6 +8,8 @@
 #include "agent/base/ids.h"
 #include "agent/base/log.h"
 #include "agent/instance/tasks/tasks.h"
+#include "agent/store/restoration.h"
+#include "agent/store/tasks.h"
 
 namespace keyagent::instance {
 namespace {
@@ -59,7 +61,7 @@ Json Tasks::take(const store::Agent& agent, const Json& request) {
   claim.lease = sha256(lease);
   claim.now = clock_.now();
   claim.life = rules_.lease;
-  const auto task = store_.take_task(claim);
+  const auto task = store_.tasks().claim(claim);
   if (!task) return {{"task", nullptr}};
   return {{"task",
            {{"id", task->id},
@@ -76,7 +78,7 @@ Json Tasks::take(const store::Agent& agent, const Json& request) {
 store::Task Tasks::change_leased(const std::string& agent, const std::string& id,
                                  const Json& request, const Edit& edit) {
   const auto lease = sha256(bytes_of(request, "lease"));
-  if (!store_.task(id)) refuse_lease();
+  if (!store_.tasks().find(id)) refuse_lease();
   return change(id, [&](store::Task& task, std::optional<store::Event>& event) {
     if (task.agent != agent || task.lease.empty() || !equal_secret(task.lease, lease))
       refuse_lease();
@@ -147,7 +149,7 @@ Json Tasks::end(const std::string& agent, const std::string& id, const Json& req
 }
 
 void Tasks::greet(const store::Agent& agent) {
-  if (store_.tasks_wait(targets_of(agent), clock_.now()))
+  if (store_.tasks().any_waiting(targets_of(agent), clock_.now()))
     links_.send(agent.id, {{"type", "tasks"}});
 }
 
@@ -161,7 +163,7 @@ void Tasks::watch_clock() {
   const auto jump = std::chrono::abs((wall - wall_) - (steady - steady_));
   if (!settled_ || jump > rules_.lease / 4) {
     if (settled_) log_warning("instance", "the clock has jumped; task leases restart");
-    const auto longest = store_.settle_leases(wall, wall + kLongestTaskWait);
+    const auto longest = store_.tasks().settle_leases(wall, wall + kLongestTaskWait);
     quiet_until_ = steady + std::max(longest, rules_.lease);
     if (!settled_) called_ = wall;
     settled_ = true;
@@ -186,22 +188,23 @@ void Tasks::lapse(const std::string& id) {
 // a request for nothing costs little.
 void Tasks::call_waiting() {
   const auto now = clock_.now();
-  for (const auto& target : store_.waiting_targets(std::min(called_, now) - 1s, now)) tell(target);
+  for (const auto& target : store_.tasks().waiting_targets(std::min(called_, now) - 1s, now))
+    tell(target);
   called_ = now;
 }
 
 // By the time that watch_clock() believed: the clock may have jumped since.
 void Tasks::tick() {
-  if (store_.restored()) {
+  if (store_.restoration().find()) {
     settled_ = false;
     return;
   }
   watch_clock();
   call_waiting();
   if (steady_ < quiet_until_) return;
-  for (const auto& each : store_.lapsed_tasks(wall_, kLapsedAtOnce)) lapse(each.id);
+  for (const auto& each : store_.tasks().lapsed(wall_, kLapsedAtOnce)) lapse(each.id);
   if (steady_ - forgot_ < kForgetEvery) return;
-  store_.forget_tasks(wall_ - rules_.history);
+  store_.tasks().forget(wall_ - rules_.history);
   forgot_ = steady_;
 }
 

@@ -10,6 +10,10 @@
 #include "agent/base/ids.h"
 #include "agent/instance/common/config.h"
 #include "agent/instance/fleet/trust.h"
+#include "agent/store/agents.h"
+#include "agent/store/credentials.h"
+#include "agent/store/restoration.h"
+#include "agent/store/tasks.h"
 
 namespace keyagent::instance {
 namespace {
@@ -89,7 +93,7 @@ Tasks::Tasks(store::Store& store, Links& links, Recorder& recorder, const Clock&
     : store_(store), links_(links), recorder_(recorder), clock_(clock), rules_(rules) {}
 
 store::Task Tasks::require(const std::string& id) const {
-  auto task = store_.task(id);
+  auto task = store_.tasks().find(id);
   if (!task) throw Error(Code::kUsage, "there is no task '" + escape_controls(id) + "'");
   return *std::move(task);
 }
@@ -99,7 +103,7 @@ store::Task Tasks::change(const std::string& id, const Edit& edit) {
     auto task = require(id);
     std::optional<store::Event> event;
     if (!edit(task, event)) return task;
-    if (!store_.move_task(task, event)) continue;
+    if (!store_.tasks().move(task, event)) continue;
     if (event) Recorder::say(*event);
     return task;
   }
@@ -150,7 +154,7 @@ Json Tasks::submit(const Json& request, const std::string& by) {
   if (!task.credential.empty()) check_credential(task.credential);
   const auto event = recorder_.make(Outcome::kDone, "user " + by, "task.submit", task.id,
                                     task.handler + " for " + task.target);
-  const auto added = store_.add_task(task, rules_.max_open, event);
+  const auto added = store_.tasks().add(task, rules_.max_open, event);
   if (!added)
     throw Error(Code::kBusy, std::to_string(rules_.max_open) +
                                  " tasks have not ended; wait for some to end, or cancel some");
@@ -165,14 +169,14 @@ Json Tasks::submit(const Json& request, const std::string& by) {
 
 void Tasks::check_target(const std::string& target) const {
   if (target.starts_with("agent:")) {
-    const auto agent = store_.agent(target.substr(6));
+    const auto agent = store_.agents().find(target.substr(6));
     if (!agent)
       throw Error(Code::kUsage, "there is no agent '" + escape_controls(target.substr(6)) + "'");
     if (agent->state == name_of(Trust::kRevoked) || agent->state == name_of(Trust::kRejected))
       throw Error(Code::kKeyState, "the agent " + agent->id + " is " + agent->state);
     return;
   }
-  const auto agents = store_.agents();
+  const auto agents = store_.agents().all();
   if (std::none_of(agents.begin(), agents.end(),
                    [&](const auto& each) { return contains(each.groups, target.substr(6)); }))
     throw Error(Code::kUsage,
@@ -180,7 +184,7 @@ void Tasks::check_target(const std::string& target) const {
 }
 
 void Tasks::check_credential(const std::string& name) const {
-  const auto credential = store_.credential(name);
+  const auto credential = store_.credentials().find(name);
   if (!credential || credential->removed)
     throw Error(Code::kUsage, "there is no credential '" + escape_controls(name) + "'");
 }
@@ -191,12 +195,12 @@ Json Tasks::list(store::TaskFilter filter, const std::string& after) const {
                 "'state' must be queued, leased, started, done, failed, unknown or cancelled");
   if (!after.empty()) filter.after = require(after).number;
   Json tasks = Json::array(), counts = Json::object(), paused = Json::array();
-  for (const auto& each : store_.tasks(filter)) tasks.push_back(describe(each));
-  for (const auto& [state, count] : store_.count_tasks()) {
+  for (const auto& each : store_.tasks().list(filter)) tasks.push_back(describe(each));
+  for (const auto& [state, count] : store_.tasks().count_by_state()) {
     if (state != name_of(TaskState::kDone) && state != name_of(TaskState::kCancelled))
       counts[state] = count;
   }
-  for (const auto& each : store_.task_pauses()) paused.push_back(each.what);
+  for (const auto& each : store_.tasks().pauses()) paused.push_back(each.what);
   return {{"tasks", tasks}, {"waiting", counts}, {"pauses", paused}};
 }
 
@@ -239,33 +243,33 @@ Json Tasks::retry(const std::string& id, const std::string& by) {
 
 Json Tasks::pauses(const std::string& what) const {
   Json paused = Json::array();
-  for (const auto& each : store_.task_pauses()) paused.push_back(each.what);
-  return {{"pauses", paused}, {"running", store_.running_tasks(what)}};
+  for (const auto& each : store_.tasks().pauses()) paused.push_back(each.what);
+  return {{"pauses", paused}, {"running", store_.tasks().count_running(what)}};
 }
 
 Json Tasks::pause(const std::string& what, const std::string& by) {
   check_pause(what);
   const auto event = recorder_.make(Outcome::kDone, "user " + by, "task.pause", what);
-  if (store_.pause_tasks({what, by, clock_.now()}, event)) Recorder::say(event);
+  if (store_.tasks().pause({what, by, clock_.now()}, event)) Recorder::say(event);
   return pauses(what);
 }
 
 Json Tasks::resume(const std::string& what, const std::string& by) {
   check_pause(what);
   const auto event = recorder_.make(Outcome::kDone, "user " + by, "task.resume", what);
-  if (store_.resume_tasks(what, event)) Recorder::say(event);
-  for (const auto& target : store_.waiting_targets(WallTime{}, clock_.now())) tell(target);
+  if (store_.tasks().resume(what, event)) Recorder::say(event);
+  for (const auto& target : store_.tasks().waiting_targets(WallTime{}, clock_.now())) tell(target);
   return pauses(what);
 }
 
 void Tasks::tell(const std::string& target) {
-  if (store_.restored()) return;
+  if (store_.restoration().find()) return;
   static const Json kMessage{{"type", "tasks"}};
   if (target.starts_with("agent:")) {
     links_.send(target.substr(6), kMessage);
     return;
   }
-  for (const auto& agent : store_.agents()) {
+  for (const auto& agent : store_.agents().all()) {
     if (contains(agent.groups, target.substr(6))) links_.send(agent.id, kMessage);
   }
 }

@@ -14,6 +14,7 @@
 #include "agent/instance/fleet/links.h"
 #include "agent/instance/tasks/task_state.h"
 #include "agent/store/store.h"
+#include "agent/store/tasks.h"
 
 namespace keyagent::instance {
 
@@ -50,7 +51,8 @@ class Tasks {
   // Tells an agent that has come whether there is work.
   void greet(const store::Agent& agent);
   // Each second, of one thread: leases that ran out, work that may be taken now, what is forgotten.
-  // While the store is Store::restored() no lease runs out: no one could have extended it.
+  // While the store is restored from a backup (store::Restoration) no lease runs out: no one could
+  // have extended it.
   void tick();
 
  private:

@@ -86,7 +86,7 @@ ChangeNotifications::~ChangeNotifications() {
   stop();
 }
 
-void ChangeNotifications::listen(Store::NotificationHandler look, std::chrono::milliseconds poll) {
+void ChangeNotifications::listen(NotificationHandler look, std::chrono::milliseconds poll) {
   look_ = std::move(look);
   poll_ = poll;
   thread_ = std::thread([this] { run(); });

@@ -3,6 +3,7 @@
 // Wake-ups between the replicas that share a store: hints where to look, which may be lost.
 
 #include <chrono>
+#include <functional>
 #include <set>
 #include <string>
 #include <thread>
@@ -10,9 +11,11 @@
 #include "agent/base/disk.h"
 #include "agent/base/mutex.h"
 #include "agent/store/engine/dialect.h"
-#include "agent/store/store.h"
 
 namespace keyagent::store {
+
+// Called with where to look; empty: everywhere.
+using NotificationHandler = std::function<void(const std::string& what)>;
 
 // PostgreSQL's LISTEN on its own connection; for SQLite, which has one process, a queue.
 // Thread-safe, apart from listen() and stop().
@@ -25,7 +28,7 @@ class ChangeNotifications {
   ChangeNotifications(const ChangeNotifications&) = delete;
   ~ChangeNotifications();
 
-  void listen(Store::NotificationHandler look, std::chrono::milliseconds poll);
+  void listen(NotificationHandler look, std::chrono::milliseconds poll);
   // Returns when `look` is not being called and will not be. May wait for a connection attempt.
   void stop();
   // To the listener of this process.
@@ -40,7 +43,7 @@ class ChangeNotifications {
 
   const Place& place_;
   const Fd event_;  // eventfd: there is something in waiting_, or the end
-  Store::NotificationHandler look_;
+  NotificationHandler look_;
   std::chrono::milliseconds poll_{};
   std::thread thread_;
   Mutex mutex_;

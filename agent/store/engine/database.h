@@ -11,8 +11,8 @@
 #include <type_traits>
 
 #include "agent/store/engine/dialect.h"
+#include "agent/store/engine/options.h"
 #include "agent/store/engine/sql.h"
-#include "agent/store/store.h"
 
 namespace keyagent::store {
 

@@ -1,19 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0
 // What tells a store that was restored from a backup: its last event is older than what was said.
 
+#include "agent/store/restoration.h"
+
 #include <algorithm>
 #include <sstream>
 
-#include "agent/store/store_impl.h"
+#include "agent/store/shared_statements.h"
 
 namespace keyagent::store {
 namespace {
 
 constexpr const char* kSetting = "restored";
-
-std::int64_t last_of(Sql& sql) {
-  return sql.first<std::int64_t>("SELECT value FROM counters WHERE name = 'events'").value_or(0);
-}
 
 // No one numbers an event until the transaction ends.
 void hold_events(Sql& sql) {
@@ -38,19 +36,15 @@ bool is_restored(Sql& sql) {
   return restored_in(sql).has_value();
 }
 
-std::int64_t Store::last_event() {
-  return impl_->db.read(last_of);
+std::optional<Restored> Restoration::find() {
+  return db_.read(restored_in);
 }
 
-std::optional<Restored> Store::restored() {
-  return impl_->db.read(restored_in);
-}
-
-bool Store::note_restored(const Restored& seen, const Event& event) {
-  return impl_->db.write([&](Sql& sql) {
+bool Restoration::note(const Restored& seen, const Event& event) {
+  return db_.write([&](Sql& sql) {
     hold_events(sql);
     const auto known = restored_in(sql);
-    if (seen.epoch <= (known ? known->epoch : last_of(sql))) return false;
+    if (seen.epoch <= (known ? known->epoch : last_event(sql))) return false;
     const auto& first = known ? known->since : seen.since;
     sql.run(
         "INSERT INTO settings (name, value) VALUES (:name, :value) "
@@ -62,13 +56,13 @@ bool Store::note_restored(const Restored& seen, const Event& event) {
   });
 }
 
-bool Store::accept_restored(const Event& event, std::int64_t epoch) {
-  return impl_->db.write([&](Sql& sql) {
+bool Restoration::accept(const Event& event, std::int64_t epoch) {
+  return db_.write([&](Sql& sql) {
     hold_events(sql);
     const auto known = restored_in(sql);
     if (!known || known->epoch != epoch) return false;
     sql.run("UPDATE counters SET value = :value WHERE name = 'events'",
-            {{"value", std::max<std::int64_t>(known->epoch, last_of(sql))}});
+            {{"value", std::max<std::int64_t>(known->epoch, last_event(sql))}});
     sql.run("DELETE FROM settings WHERE name = :name", {{"name", std::string(kSetting)}});
     // Agents went on since the backup: what they say next is taken.
     sql.run("DELETE FROM agent_sessions", {});

@@ -1,15 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0
 // How far each agent's sessions went: what tells two copies of one agent.
 
-#include "agent/store/store_impl.h"
+#include "agent/store/agent_sessions.h"
+
+#include "agent/store/shared_statements.h"
 
 namespace keyagent::store {
 
 // The first statement has the row's lock until the end: of two copies that come at once, one is
 // second. A row of an earlier enrollment says nothing.
-bool Store::continue_session(const std::string& agent, WallTime enrolled, const std::string& last,
-                             const std::string& next) {
-  return impl_->db.write([&](Sql& sql) {
+bool AgentSessions::advance(const std::string& agent, WallTime enrolled, const std::string& last,
+                            const std::string& next) {
+  return db_.write([&](Sql& sql) {
     if (!next.empty())
       sql.run(
           "INSERT INTO agent_sessions (agent, enrolled, value) VALUES (:agent, :enrolled, '') "
