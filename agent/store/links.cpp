@@ -41,8 +41,11 @@ std::optional<AgentLink> link_of(Sql& sql, const std::string& agent) {
 // The first statement has the row's lock until the end: who comes second sees who came first.
 EnteredLink Links::open(const AgentLink& link) {
   return db_.write([&](Sql& sql) {
+    AgentLink first;
+    first.agent = link.agent;
+    first.session = 1;
     sql.run(kLinks.insert() + "ON CONFLICT (agent) DO UPDATE SET session = links.session + 1",
-            kLinks.all({.agent = link.agent, .session = 1}));
+            kLinks.all(first));
     EnteredLink entered{link, link_of(sql, link.agent).value()};
     entered.now.session = entered.before.session;
     entered.now.news = entered.before.news;

@@ -15,12 +15,12 @@ struct Inner {
   std::string name;
 };
 struct Outer {
-  Inner inner;
+  Inner inner{};
   std::int64_t count = 0;
-  std::optional<WallTime> when;
-  Names list;
+  std::optional<WallTime> when{};
+  Names list{};
   bool on = false;
-  std::string shown;
+  std::string shown{};
 };
 
 constexpr Column<Outer> kOuterColumns[] = {
