@@ -3,6 +3,7 @@
 
 #include "agent/store/audit_checkpoints.h"
 
+#include "agent/base/clock.h"
 #include "agent/store/engine/table.h"
 #include "agent/store/shared_statements.h"
 
@@ -16,11 +17,33 @@ constexpr Column<AuditCheckpoint> kCheckpointColumns[] = {
     column<&AuditCheckpoint::noted>("noted"),
 };
 constexpr Table<AuditCheckpoint> kCheckpoints{"audit_checkpoints", kCheckpointColumns};
+constexpr Table<AuditCheckpoint> kCheckpointDays{"audit_checkpoint_days", kCheckpointColumns};
 
 std::optional<AuditCheckpoint> checkpoint_of(Sql& sql, const std::string& agent,
                                              WallTime enrolled) {
   return sql.first(kCheckpoints.select() + "WHERE agent = :agent AND enrolled = :enrolled",
                    {{"agent", agent}, {"enrolled", enrolled}}, kCheckpoints);
+}
+
+// After `c` was offered: nothing unless it is the newest now.
+void keep_for_day(Sql& sql, const AuditCheckpoint& c) {
+  const auto added = sql.run(
+      "INSERT INTO audit_checkpoint_days (agent, day, enrolled, size, hash, kid, body, noted) "
+      "SELECT agent, :day, enrolled, size, hash, kid, body, :noted FROM audit_checkpoints "
+      "WHERE agent = :agent AND enrolled = :enrolled AND size = :size AND hash = :hash "
+      "ON CONFLICT (agent, day) DO NOTHING",
+      {{"day", rfc3339(c.noted).substr(0, 10)},
+       {"noted", c.noted},
+       {"agent", c.agent},
+       {"enrolled", c.enrolled},
+       {"size", c.size},
+       {"hash", c.hash}});
+  if (added == 0) return;
+  sql.run(
+      "DELETE FROM audit_checkpoint_days WHERE agent = :agent AND day NOT IN "
+      "(SELECT day FROM audit_checkpoint_days WHERE agent = :same ORDER BY day DESC LIMIT " +
+          std::to_string(kMaxCheckpointDays) + ")",
+      {{"agent", c.agent}, {"same", c.agent}});
 }
 
 }  // namespace
@@ -41,12 +64,20 @@ std::optional<AuditCheckpoint> AuditCheckpoints::keep(const AuditCheckpoint& c) 
                 "OR audit_checkpoints.size < excluded.size",
             kCheckpoints.all(c));
     if (!sql.exists("SELECT 1 " + current, agent)) return std::nullopt;
+    keep_for_day(sql, c);
     return checkpoint_of(sql, c.agent, c.enrolled);
   });
 }
 
 std::optional<AuditCheckpoint> AuditCheckpoints::find(const std::string& agent, WallTime enrolled) {
   return db_.read([&](Sql& sql) { return checkpoint_of(sql, agent, enrolled); });
+}
+
+std::vector<AuditCheckpoint> AuditCheckpoints::days(const std::string& agent) {
+  return db_.read([&](Sql& sql) {
+    return sql.all(kCheckpointDays.select() + "WHERE agent = :agent ORDER BY day DESC",
+                   {{"agent", agent}}, kCheckpointDays);
+  });
 }
 
 bool AuditCheckpoints::forget(const std::string& agent, const Event& event) {

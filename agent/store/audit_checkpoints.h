@@ -4,6 +4,7 @@
 
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "agent/store/engine/repository.h"
 #include "agent/store/rows.h"
@@ -19,7 +20,10 @@ class AuditCheckpoints : public Repository {
   // is changed: the agent is not trusted, or has enrolled again since.
   std::optional<AuditCheckpoint> keep(const AuditCheckpoint& checkpoint);
   std::optional<AuditCheckpoint> find(const std::string& agent, WallTime enrolled);
-  // False, and no event: there is none.
+  // The first that was kept on each day (UTC, of `noted`), which nothing replaces: of the last
+  // kMaxCheckpointDays days that have one, of any enrollment; the newest day first.
+  std::vector<AuditCheckpoint> days(const std::string& agent);
+  // The newest; those of the days stay. False, and no event: there is none.
   bool forget(const std::string& agent, const Event& event);
 };
 

@@ -165,6 +165,8 @@ struct AuditCheckpoint {
   std::string text;  // as checkpoint.json
   WallTime noted;
 };
+// The days (UTC) of an agent whose first checkpoint is kept besides the newest one.
+inline constexpr int kMaxCheckpointDays = 30;
 
 // What one person asks for and another one decides.
 struct Decision {

@@ -232,10 +232,27 @@ const Migration kAddAuditCheckpoints = {
       WHERE revoked IS NOT NULL)sql",
 };
 
-const Migration kAll[] = {kFirst,          kAddTasks,         kAddReplicas,
-                          kAddRecords,     kAddExchanges,     kAddCredentialRecords,
-                          kAddEnrollments, kAddSessions,      kAddLoginFailures,
-                          kAddDecisions,   kAddAgentSessions, kAddAuditCheckpoints};
+// The first checkpoint of each day: a newer one does not replace it.
+const Migration kAddCheckpointDays = {
+    R"sql(CREATE TABLE audit_checkpoint_days (
+      agent TEXT NOT NULL, day TEXT NOT NULL, enrolled BIGINT NOT NULL, size BIGINT NOT NULL,
+      hash TEXT NOT NULL, kid TEXT NOT NULL, body TEXT NOT NULL, noted BIGINT NOT NULL,
+      PRIMARY KEY (agent, day)))sql",
+};
+
+const Migration kAll[] = {kFirst,
+                          kAddTasks,
+                          kAddReplicas,
+                          kAddRecords,
+                          kAddExchanges,
+                          kAddCredentialRecords,
+                          kAddEnrollments,
+                          kAddSessions,
+                          kAddLoginFailures,
+                          kAddDecisions,
+                          kAddAgentSessions,
+                          kAddAuditCheckpoints,
+                          kAddCheckpointDays};
 
 // The table that says which migrations ran is there before the first of them.
 void prepare(Sql& sql) {

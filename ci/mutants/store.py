@@ -76,4 +76,8 @@ MUTANTS = [
      "Table[.]|TableOnBoth"),
     ("audit-anchor-at-the-instance", "agent/store/audit_checkpoints.cpp", "OR audit_checkpoints.size < excluded.size", "OR true", "audit_anchor_test", "Fault138"),
     ("checkpoint-of-the-present-enrollment", "agent/store/audit_checkpoints.cpp", "AND enrolled = :enrolled \"", "AND :enrolled = :enrolled \"", "store_test", "Preconditions"),
+    ("checkpoint-of-a-day-stays", "agent/store/audit_checkpoints.cpp", '"ON CONFLICT (agent, day) DO NOTHING"',
+     '"ON CONFLICT (agent, day) DO UPDATE SET size = excluded.size, hash = excluded.hash, body = excluded.body, noted = excluded.noted"', "store_test", "CheckpointDays"),
+    ("refused-checkpoint-is-of-no-day", "agent/store/audit_checkpoints.cpp", "AND size = :size AND hash = :hash \"", "AND :size = :size AND :hash = :hash \"", "store_test", "CheckpointDays"),
+    ("checkpoint-days-are-bounded", "agent/store/audit_checkpoints.cpp", "  if (added == 0) return;\n", "  if (added != -1) return;\n", "store_test", "CheckpointDays"),
 ]

@@ -3,6 +3,8 @@
 // newest checkpoint: only the instance can detect it (RELIABILITY 138, 157).
 
 #include "agent/audit/record.h"
+#include "agent/store/engine/database.h"
+#include "tests/audit/audit_folder.h"
 #include "tests/instance/simulated_agent.h"
 #include "tests/instance/whole_system.h"
 
@@ -172,6 +174,70 @@ TEST_F(CheckpointTest, Fault138_AnOlderOrAnotherCheckpointIsAnAlarmAndIsNotTaken
   ASSERT_EQ(instance_.log_in("bob").status, 0);
   EXPECT_EQ(instance_.keyagent("bob", "checkpoint web1 --accept").status, 3);
   EXPECT_EQ(instance_.keyagent("bob", "checkpoint web1").status, 0);
+}
+
+// The host's owner does not control it anymore: the intruder has the agent's keys, and the key that
+// signs checkpoints.
+TEST_F(CheckpointTest, Fault138_TheCheckpointOfAnEarlierDayShowsALogWhoseNewestOneIsInvented) {
+  instance_.start();
+  instance_.add_user("alice", "admin");
+  instance_.add_user("bob", "auditor");
+  for (const auto* user : {"alice", "bob"}) ASSERT_EQ(instance_.log_in(user).status, 0);
+  EXPECT_NE(instance_.keyagent("bob", "checkpoint web1 --list").status, 0) << "no such agent";
+  SimulatedAgent agent(instance_, "web1");
+  agent.enrol(instance_.json("alice", "token").at("token"));
+  EXPECT_EQ(instance_.keyagent("bob", "checkpoint web1 --list").output, "none\n");
+  const auto link = agent.connect();
+  const audit::AuditFolder host;
+  audit::Auditor key;
+  const auto history = [&](const std::string& what, int records) {
+    audit::AuditLog log(host.options());
+    for (int i = 0; i < records; ++i) log.record_now(audit::event(what));
+    log.set_signer(key.signer());
+    return Json::parse(log.checkpoint().value());
+  };
+  const Json genuine = history("open", 5);
+  EXPECT_EQ(beat(*link, genuine), genuine);
+  // Time passes.
+  store::Database database(store::Options{instance_.store_url});
+  ASSERT_EQ(database.write([](store::Sql& sql) {
+    return sql.run("UPDATE audit_checkpoint_days SET day = '2026-01-02', noted = 1767312000000");
+  }),
+            1);
+  std::filesystem::remove_all(host.folder());
+  const Json invented = history("sign", 50);
+  EXPECT_EQ(beat(*link, invented), invented);
+  EXPECT_EQ(alarms("agent.audit"), 0) << "a newer one is taken";
+
+  std::ofstream(instance_.work.path() / "audit.pem")
+      << "-----BEGIN PUBLIC KEY-----\n"
+      << SimulatedAgent::base64(key.public_keys().begin()->second) << "-----END PUBLIC KEY-----\n";
+  const auto verify = [&](const std::string& which) {
+    const auto kept = (instance_.work.path() / "kept.json").string();
+    std::filesystem::remove(kept);
+    EXPECT_EQ(instance_.keyagent("bob", "checkpoint web1 -o kept.json" + which).status, 0);
+    return host_.keyagent("audit verify --folder '" + host.folder().string() + "' --checkpoint '" +
+                          kept + "' --public '" + (instance_.work.path() / "audit.pem").string() +
+                          "'");
+  };
+  const auto by_newest = verify("");
+  EXPECT_EQ(by_newest.status, 0) << by_newest.output;
+  const auto by_day = verify(" --day 2026-01-02");
+  EXPECT_EQ(by_day.status, 6) << by_day.output;
+  EXPECT_THAT(by_day.output, HasSubstr("the external checkpoint"));
+  // An operator who is made to accept the log does not remove it.
+  ASSERT_EQ(instance_.keyagent("alice", "checkpoint web1 --accept").status, 0);
+  EXPECT_EQ(verify(" --day 2026-01-02").status, 6);
+  const Json days = instance_.json("bob", "checkpoint web1 --list").at("days");
+  ASSERT_EQ(days.size(), 2u);
+  EXPECT_EQ(days[1].at("day"), "2026-01-02");
+  EXPECT_EQ(days[1].at("checkpoint"), genuine);
+  EXPECT_EQ(days[0].at("checkpoint"), invented);
+  EXPECT_THAT(instance_.keyagent("bob", "checkpoint web1 --list").output,
+              HasSubstr("2026-01-02  " + genuine.at("size").dump() + " records, hash "));
+  const auto none = instance_.keyagent("bob", "checkpoint web1 --day 2026-01-03");
+  EXPECT_EQ(none.status, 2) << none.output;
+  EXPECT_THAT(none.output, HasSubstr("keyagent instance checkpoint web1 --list shows the days"));
 }
 
 }  // namespace keyagent::test

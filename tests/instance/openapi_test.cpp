@@ -91,6 +91,7 @@ class OpenApi : public testing::Test {
                    .dump());
     SimulatedAgent::receive(*link, "heartbeat");
     ask("GET", "/v1/agents/web1/checkpoint");
+    ask("GET", "/v1/agents/web1/checkpoint/days");
     ask("GET", "/v1/agents");
     ask("POST", "/v1/agents/web1/checkpoint/accept", {{"reason", "a test"}});
     ask("POST", "/v1/agents/web1/groups", {{"groups", {"web", "db"}}});

@@ -3,6 +3,7 @@
 
 #include "agent/base/disk.h"
 #include "agent/store/agents.h"
+#include "agent/store/audit_checkpoints.h"
 #include "agent/store/certificates.h"
 #include "agent/store/challenges.h"
 #include "agent/store/credentials.h"
@@ -157,6 +158,39 @@ TEST_P(SchemaThree, RowsAreReadAfterTheMigrationAndRecordsAreKept) {
   EXPECT_TRUE(store().data_keys().add({"k1", "pay", "{}", kNow}));
   EXPECT_EQ(store().records().put({"pay", "1", "k1", 0, "e1", "ada", kNow}, 0).version, 1);
   EXPECT_EQ(store().records().count_by_kid("pay").at(0).second, 1);
+}
+
+// A store that keeps the newest checkpoint alone.
+class SchemaTwelve : public SchemaTest {
+ protected:
+  void SetUp() override {
+    choose();
+    if (IsSkipped()) return;
+    Database database(Options{url_});
+    bring_up(database, migrations().first(12));
+    ASSERT_EQ(version_of(database), 12);
+    database.write([](Sql& sql) {
+      sql.run(
+          "INSERT INTO audit_checkpoints (agent, enrolled, size, hash, kid, body, noted) "
+          "VALUES ('host-1', :enrolled, 7, 'hash', 'kid', '{}', :at)",
+          {{"enrolled", sample_agent("host-1").enrolled}, {"at", kNow}});
+    });
+  }
+};
+KEYAGENT_ON_BOTH(SchemaTwelve);
+
+TEST_P(SchemaTwelve, CheckpointsStayAfterTheMigrationAndDaysAreKept) {
+  if (IsSkipped()) return;
+  store_ = open();
+  auto agent = sample_agent("host-1");
+  agent.state = "trusted";
+  store().agents().add(agent);
+  auto checkpoint = store().audit_checkpoints().find("host-1", agent.enrolled).value();
+  EXPECT_EQ(checkpoint.size, 7);
+  EXPECT_TRUE(store().audit_checkpoints().days("host-1").empty());
+  checkpoint.size = 8;
+  EXPECT_EQ(store().audit_checkpoints().keep(checkpoint).value().size, 8);
+  EXPECT_EQ(store().audit_checkpoints().days("host-1").at(0).size, 8);
 }
 
 TEST_P(SchemaTest, DescriptionNamesDatabaseAndSchema) {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// keyagent instance checkpoint: the newest checkpoint of an agent's audit log, as the instance
-// keeps it.
+// keyagent instance checkpoint: the checkpoints of an agent's audit log that the instance keeps:
+// the newest and the first of each day.
 
 #include "agent/base/error.h"
 #include "agent/cli/files.h"
@@ -17,19 +17,46 @@ void run_accept(Session& session, const InstanceOptions& options) {
                            " is accepted as it is; its next checkpoint is kept");
 }
 
-void run_checkpoint(Session& session, const InstanceOptions& options) {
-  if (options.accept) return run_accept(session, options);
-  const Json answer =
-      client_of(options).call("GET", "/v1/agents/" + path_segment(options.agent) + "/checkpoint");
+Json get_checkpoint(const InstanceOptions& options, const std::string& what) {
+  return client_of(options).call("GET", "/v1/agents/" + path_segment(options.agent) + "/" + what);
+}
+
+std::string checkpoint_line(const Json& checkpoint) {
+  return text_at(checkpoint, "size") + " records, hash " + text_at(checkpoint, "hash") +
+         ", signed by " + text_at(checkpoint, "kid") + " at " + text_at(checkpoint, "time") + "\n";
+}
+
+void tell_checkpoint(Session& session, const InstanceOptions& options, const Json& answer) {
   const Json& kept = answer.at("checkpoint");
-  if (kept.is_null())
-    throw Error(Code::kUsage, "the instance keeps no checkpoint of " + options.agent +
-                                  ": the agent sends its newest one with its heartbeats");
   const auto text = kept.dump() + "\n";
   if (options.output != "-") write_output(options.output, as_bytes(text));
-  session.tell(answer, text_at(kept, "size") + " records, hash " + text_at(kept, "hash") +
-                           ", signed by " + text_at(kept, "kid") + " at " + text_at(kept, "time") +
-                           "\n");
+  session.tell(answer, checkpoint_line(kept));
+}
+
+void run_list_days(Session& session, const InstanceOptions& options) {
+  const Json answer = get_checkpoint(options, "checkpoint/days");
+  std::string text;
+  for (const auto& each : answer.at("days"))
+    text += text_at(each, "day") + "  " + checkpoint_line(each.at("checkpoint"));
+  session.tell(answer, text.empty() ? "none\n" : text);
+}
+
+void run_show_day(Session& session, const InstanceOptions& options, const std::string& day) {
+  const Json answer = get_checkpoint(options, "checkpoint/days");
+  for (const auto& each : answer.at("days"))
+    if (text_at(each, "day") == day) return tell_checkpoint(session, options, each);
+  throw Error(Code::kUsage, "the instance keeps no checkpoint of " + options.agent + " of " + day +
+                                ": keyagent instance checkpoint " + options.agent +
+                                " --list shows the days");
+}
+
+void run_checkpoint(Session& session, const InstanceOptions& options) {
+  if (options.accept) return run_accept(session, options);
+  const Json answer = get_checkpoint(options, "checkpoint");
+  if (answer.at("checkpoint").is_null())
+    throw Error(Code::kUsage, "the instance keeps no checkpoint of " + options.agent +
+                                  ": the agent sends its newest one with its heartbeats");
+  tell_checkpoint(session, options, answer);
 }
 
 }  // namespace
@@ -37,16 +64,43 @@ void run_checkpoint(Session& session, const InstanceOptions& options) {
 void add_instance_checkpoint_command(CLI::App& instance, Session& session,
                                      const std::shared_ptr<InstanceOptions>& options) {
   auto& o = *options;
+  struct Days {
+    bool list = false;
+    std::string day;
+  };
+  const auto days = std::make_shared<Days>();
   auto* command =
-      add_command(instance, "checkpoint", "the newest checkpoint of an agent's audit log",
+      add_command(instance, "checkpoint",
+                  "the newest checkpoint of an agent's audit log, or the first of a day",
                   "  keyagent instance checkpoint web1 -o web1.json\n"
+                  "  keyagent instance checkpoint web1 --list\n"
+                  "  keyagent instance checkpoint web1 --day 2026-11-28 -o web1.json\n"
                   "  keyagent audit verify --folder DIR --checkpoint web1.json --public audit.pem\n"
                   "  keyagent instance checkpoint web1 --accept --reason 'disk replaced'",
-                  [&session, options] { run_checkpoint(session, *options); });
+                  [&session, options, days] {
+                    if (days->list) return run_list_days(session, *options);
+                    if (!days->day.empty()) return run_show_day(session, *options, days->day);
+                    run_checkpoint(session, *options);
+                  });
   command->add_option("AGENT", o.agent)->required();
-  command->add_option("-o,--output", o.output, "a file for audit verify --checkpoint");
-  command->add_flag("--accept", o.accept,
-                    "accept the log as it is, after it was restored or restarted on purpose");
+  auto* output =
+      command->add_option("-o,--output", o.output, "a file for audit verify --checkpoint");
+  auto* list = command
+                   ->add_flag("--list", days->list,
+                              "list the first checkpoint of each of the last 30 days that have one")
+                   ->excludes(output);
+  auto* day =
+      command
+          ->add_option("--day", days->day,
+                       "the first checkpoint of this day (UTC), which no later one replaces")
+          ->type_name("YYYY-MM-DD")
+          ->excludes(list);
+  command
+      ->add_flag("--accept", o.accept,
+                 "accept the log as it is, after it was restored or restarted on purpose")
+      ->excludes(output)
+      ->excludes(list)
+      ->excludes(day);
   command->add_option("--reason", o.reason, "for the record (with --accept)");
 }
 

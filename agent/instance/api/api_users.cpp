@@ -188,6 +188,8 @@ const Route kRoutes[] = {
     {"POST", "/v1/agents/{}/certificate", Right::kAgents, import_certificate},
     {"GET", "/v1/agents/{}/checkpoint", Right::kRead,
      [](const Ask& ask) { return json(ask.parts.agents.checkpoint(ask.ids[0])); }},
+    {"GET", "/v1/agents/{}/checkpoint/days", Right::kRead,
+     [](const Ask& ask) { return json(ask.parts.agents.checkpoint_days(ask.ids[0])); }},
     {"POST", "/v1/agents/{}/checkpoint/accept", Right::kAgents,
      [](const Ask& ask) {
        return json(ask.parts.agents.accept_log(

@@ -66,6 +66,8 @@ class Agents {
   Json keep_checkpoint(const store::Agent& agent, const Json& said);
   // Of that agent: {"agent","checkpoint","noted"}, for `keyagent audit verify --checkpoint`.
   Json checkpoint(const std::string& id) const;
+  // The first of each day, the newest day first: {"agent","days":[{"day",…}]}.
+  Json checkpoint_days(const std::string& id) const;
   // The agent's log is accepted as it is: its next checkpoint is taken.
   Json accept_log(const std::string& id, const std::string& reason, const std::string& by);
   // A certificate for the session's key or for a new one.

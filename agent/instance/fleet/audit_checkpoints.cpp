@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // The newest checkpoint of each agent's audit log: a host that was restored as a whole is found by
-// it (RELIABILITY 138, 157). An attacker who controls the host can send a newer one first.
+// it (RELIABILITY 138, 157). An attacker who controls the host can send a newer one first, so the
+// first of each day is kept besides.
 
 #include "agent/store/audit_checkpoints.h"
 
@@ -81,6 +82,19 @@ Json Agents::checkpoint(const std::string& id) const {
   return {{"agent", id},
           {"checkpoint", kept ? parse_object(kept->text) : Json()},
           {"noted", kept ? time_json(kept->noted) : Json()}};
+}
+
+Json Agents::checkpoint_days(const std::string& id) const {
+  require(id);
+  Json days = Json::array();
+  for (const auto& each : store_.audit_checkpoints().days(id)) {
+    const auto noted = rfc3339(each.noted);
+    days.push_back({{"day", noted.substr(0, 10)},
+                    {"noted", noted},
+                    {"enrolled", time_json(each.enrolled)},
+                    {"checkpoint", parse_object(each.text)}});
+  }
+  return {{"agent", id}, {"days", days}};
 }
 
 Json Agents::accept_log(const std::string& id, const std::string& reason, const std::string& by) {
