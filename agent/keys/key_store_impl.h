@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
-// Shared by key_store.cpp, reconciliation.cpp and key_rekey.cpp only.
+// Shared by the sources of KeyStore only: key_store, key_creation, key_destruction, key_rekey,
+// reconciliation and others of this room.
 
 #include <atomic>
 #include <functional>
