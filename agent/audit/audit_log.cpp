@@ -8,8 +8,8 @@
 #include <thread>
 #include <utility>
 
+#include "agent/audit/chain.h"
 #include "agent/audit/log_tail.h"
-#include "agent/audit/record.h"
 #include "agent/base/disk.h"
 #include "agent/base/encoding.h"
 #include "agent/base/error.h"
@@ -89,15 +89,12 @@ struct AuditLog::Impl {
 
   // The writer thread's own. It replaces `file` with the mutex held; who holds it may reserve().
   std::unique_ptr<AppendFile> file;
-  std::string hash;
-  std::uint64_t records_at_checkpoint = 0;
+  Chain chain;
   std::string failure;  // of the last write
-  SteadyTime last_checkpoint{};
   std::thread writer;
 
   explicit Impl(Options options_in)
-      : options(std::move(options_in)), path(options.folder / kLogName) {
-    last_checkpoint = options.clock->now_steady();
+      : options(std::move(options_in)), path(options.folder / kLogName), chain(options) {
     remove_leftovers(options.folder, kCheckpointName);
     try {
       open();
@@ -122,8 +119,8 @@ struct AuditLog::Impl {
       fresh = std::make_unique<AppendFile>(path);
     }
     const MutexLock lock(mutex);
-    records = records_at_checkpoint = tail.records;
-    hash = tail.hash;
+    records = tail.records;
+    chain.continue_at(tail);
     file = std::move(fresh);
     size = room_end = file->size();
     opened = true;
@@ -262,7 +259,8 @@ struct AuditLog::Impl {
       const std::uint64_t asked = checkpoint_asked;
       const std::uint64_t seq = records;
       lock.unlock();
-      const bool good = write(batch, seq, signer_now, wanted || checkpoint_due(seq + batch.size()));
+      const bool good =
+          write(batch, seq, signer_now, wanted || chain.checkpoint_due(seq + batch.size()));
       lock.lock();
       failed = failed || !good;
       if (good) {
@@ -324,25 +322,16 @@ struct AuditLog::Impl {
     log_info("audit", "the log can be written again; key operations resume");
   }
 
-  bool checkpoint_due(std::uint64_t records_then) const {
-    const auto since = options.clock->now_steady() - last_checkpoint;
-    const auto news = records_then - records_at_checkpoint;
-    return news >= options.checkpoint_records || (news > 0 && since >= options.checkpoint_interval);
-  }
-
   // One append and one sync for everything that waited; false when the disk refused.
   bool write(const std::deque<Queued>& batch, std::uint64_t seq, const CheckpointSigner& signer_now,
              bool with_checkpoint) {
     if (batch.empty() && !(with_checkpoint && signer_now)) return true;
-    const auto hash_before = hash;
-    const auto checkpoint_before = records_at_checkpoint;
+    const auto before = chain.head();
     try {
       std::string lines;
-      for (const auto& each : batch) {
-        append(lines, format_event(seq++, each.time, hash, each.event));
-      }
+      for (const auto& each : batch) chain.append(lines, seq++, each.time, each.event);
       std::string made;
-      if (with_checkpoint && signer_now) made = add_checkpoint(lines, seq, signer_now);
+      if (with_checkpoint && signer_now) made = chain.add_checkpoint(lines, seq, signer_now);
       if (lines.empty()) return true;
       file->append(as_bytes(lines));
       file->sync();
@@ -356,8 +345,7 @@ struct AuditLog::Impl {
     } catch (const std::exception& error) {
       failure = error.what();
       log_error("audit", "the log cannot be written: " + failure);
-      hash = hash_before;
-      records_at_checkpoint = checkpoint_before;
+      chain.go_back_to(before);
       return false;
     }
   }
@@ -370,32 +358,6 @@ struct AuditLog::Impl {
     } catch (const std::exception& error) {
       log_warning("audit", error.what());
     }
-  }
-
-  void append(std::string& lines, const std::string& line) {
-    const auto at = line.rfind(",\"hash\":\"");
-    hash = line.substr(at + 9, 64);
-    lines += line;
-    lines += '\n';
-  }
-
-  // A token that does not sign now must not stop the log: the next interval tries again.
-  std::string add_checkpoint(std::string& lines, std::uint64_t& seq,
-                             const CheckpointSigner& signer_now) {
-    const std::uint64_t covers = seq;
-    const std::string covered = hash;
-    const auto now = options.clock->now();
-    last_checkpoint = options.clock->now_steady();
-    CheckpointSignature signature;
-    try {
-      signature = signer_now(as_bytes(checkpoint_payload(covers, covered)));
-    } catch (const std::exception& error) {
-      log_warning("audit", std::string("no checkpoint could be signed: ") + error.what());
-      return {};
-    }
-    append(lines, format_checkpoint(seq++, now, covered, covers, signature));
-    records_at_checkpoint = seq;
-    return format_external(covers, covered, now, signature);
   }
 
   ~Impl() {
