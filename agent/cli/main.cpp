@@ -34,8 +34,9 @@ int tell_error(const Session& session, std::string_view code, const std::string&
 
 void add_commands(CLI::App& app, Session& session) {
   using namespace keyagent::cli;
-  app.add_option("--socket", session.globals.socket,
-                 "socket of the agent (default: $KEYAGENT_SOCKET, then /run/keyagent/agent.sock)");
+  app.add_option(
+      "--socket", session.globals.socket,
+      "socket of the agent (default: $KEYAGENT_SOCKET, then the only one in /run/keyagent)");
   app.add_flag("--json", session.globals.json, "print results and errors as one JSON object");
   app.add_flag("-q,--quiet", session.globals.quiet, "print only data and errors");
   add_key_commands(app, session);

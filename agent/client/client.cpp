@@ -6,6 +6,7 @@
 #include <atomic>
 #include <cstdlib>
 #include <optional>
+#include <set>
 #include <system_error>
 #include <utility>
 
@@ -19,7 +20,28 @@ namespace keyagent::client {
 std::filesystem::path socket_path(const std::string& given) {
   if (!given.empty()) return given;
   const char* named = std::getenv("KEYAGENT_SOCKET");
-  return named != nullptr && *named != '\0' ? named : "/run/keyagent/agent.sock";
+  return named != nullptr && *named != '\0' ? named : only_socket("/run/keyagent");
+}
+
+std::filesystem::path only_socket(const std::filesystem::path& folder) {
+  constexpr std::size_t kShown = 8;
+  const auto usual = folder / "agent.sock";
+  std::error_code error;
+  if (std::filesystem::exists(usual, error)) return usual;
+  std::set<std::filesystem::path> found;
+  for (std::filesystem::directory_iterator each(folder, error), end; !error && each != end;
+       each.increment(error)) {
+    const std::string name = each->path().filename().string();
+    if (each->is_socket(error) && name.ends_with(".sock") && !name.ends_with("-ssh.sock"))
+      found.insert(each->path());
+    if (found.size() > kShown) break;
+  }
+  if (found.empty()) return usual;
+  if (found.size() == 1) return *found.begin();
+  std::string list;
+  for (const auto& each : found) list += (list.empty() ? "" : ", ") + each.string();
+  throw Error(Code::kUsage, "several agents are on this host: " + list +
+                                "; set KEYAGENT_SOCKET to the socket of one of them");
 }
 
 struct Client::Impl {

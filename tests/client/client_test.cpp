@@ -10,11 +10,13 @@
 #include <atomic>
 #include <cstdlib>
 #include <cstring>
+#include <fstream>
 #include <thread>
 #include <vector>
 
 #include "agent.h"
 #include "agent/client/channel.h"
+#include "tests/support/temp_folder.h"
 
 namespace keyagent::client {
 namespace {
@@ -29,6 +31,24 @@ TEST(SocketPath, GivenThenEnvironmentThenDefault) {
   EXPECT_EQ(socket_path(""), "/run/x.sock");
   EXPECT_EQ(socket_path("/run/y.sock"), "/run/y.sock");
   ::unsetenv("KEYAGENT_SOCKET");
+}
+
+TEST(SocketPath, TheOnlyAgentOfTheHostIsFoundAndSeveralAreListed) {
+  const test::TempFolder folder;
+  const auto at = [&](const std::string& name) { return folder.path() / name; };
+  EXPECT_EQ(only_socket(folder.path() / "missing"), folder.path() / "missing/agent.sock");
+  EXPECT_EQ(only_socket(folder.path()), at("agent.sock"));
+  const auto mail = net::listen_unix(at("mail.sock"), 0600, "");
+  const auto ssh = net::listen_unix(at("mail-ssh.sock"), 0600, "");
+  std::ofstream(at("no-socket.sock")) << "text";
+  EXPECT_EQ(only_socket(folder.path()), at("mail.sock"));
+  const auto web = net::listen_unix(at("web.sock"), 0600, "");
+  const auto error = error_of([&] { only_socket(folder.path()); });
+  EXPECT_EQ(error.code(), Code::kUsage);
+  EXPECT_THAT(error.what(), HasSubstr("mail.sock, " + at("web.sock").string()));
+  EXPECT_THAT(error.what(), testing::Not(HasSubstr("ssh")));
+  const auto agent = net::listen_unix(at("agent.sock"), 0600, "");
+  EXPECT_EQ(only_socket(folder.path()), at("agent.sock"));
 }
 
 TEST(Client, CallBringsTheAnswer) {
