@@ -94,8 +94,8 @@ struct Instance::Impl {
     exchange_worker.emplace([this] { attempt("exchanges", [this] { exchanges.work(); }); });
   }
 
-  // Who approves must be someone whom the specification lets exchange its keys; and what was taken
-  // in is put under this instance's own.
+  // The approver must have the exchange right for the specification; imported records are
+  // re-encrypted to a key of this instance.
   void connect_exchanges() {
     exchanges.set_may_exchange([this](const std::string& specification, const std::string& user) {
       specifications.require_exchange(specification, user);
@@ -127,7 +127,7 @@ struct Instance::Impl {
     authority.on_over_budget = [this](const std::string& agent, const std::string& text) {
       recorder.record(Outcome::kAlarm, "agent " + agent, "certificate.renew", agent, text);
     };
-    // The agent's link may be at another replica: the store says that there is news, and where.
+    // The agent's link may be at another replica: the store notifies it.
     credentials.on_change = [this](const std::string& agent) {
       store.links().bump_generation(agent);
       store.notify(agent);
@@ -207,7 +207,7 @@ struct Instance::Impl {
     }
   }
 
-  // What the budgets have kept out of events and log is said once, with its count.
+  // Logs events that the budgets suppressed, once, with their number.
   void summarize() {
     summarized = clock.now_steady();
     attempt("events", [this] { recorder.summarize(); });

@@ -15,7 +15,7 @@ class Instance {
   ~Instance();
   // Until SIGTERM or SIGINT, which must be blocked in every thread. Returns the exit status.
   int run();
-  // Of the listeners, where the configuration says 0.
+  // The actual ports, where the configuration has 0.
   std::uint16_t api_port() const;
   std::uint16_t agents_port() const;
 

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// How far each agent's sessions went: what tells two copies of one agent.
+// Session values of agents: they reveal two copies of one agent.
 
 #include "agent/store/agent_sessions.h"
 

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// A copy of an instance's data, for another instance: by a list of what it has, so that a table
-// that is new is left out until someone thinks of it.
+// Copies an instance's data for another instance. The tables are listed explicitly, so that a new
+// table is not copied unless it is added here.
 
 #include "agent/store/clone.h"
 

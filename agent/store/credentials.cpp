@@ -54,7 +54,7 @@ RecordPut Credentials::put(const Credential& c, const Record* value) {
                 ", version = credentials.version + 1",
             kCredentials.all(written));
     const auto version = version_now();
-    // Between the look and the upsert someone else was faster: nothing of this stays.
+    // A concurrent change was made between the SELECT and the upsert: roll back.
     if (c.version != 0 && c.version != version)
       throw Error(Code::kBusy, "the credential " + c.name + " is being changed; try again");
     write_value(sql, c.name, version, value);

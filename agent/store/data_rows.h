@@ -40,7 +40,7 @@ struct Record {
   WallTime changed;
 };
 struct RecordPut {
-  // kMoved: it would not be the version that the record says, which someone else was faster with.
+  // kMoved: the record's version is taken by a concurrent change.
   enum class Outcome { kDone, kConflict, kClosed, kMoved };
   Outcome outcome = Outcome::kDone;
   std::int64_t version = 0;  // as it is in the store now; 0: there is no such record

@@ -12,18 +12,18 @@
 
 namespace keyagent::store {
 
-// An agent without a token, until a person decides. One row per (id, auth key): a stranger who asks
-// for a name keeps no one else from asking for it.
+// An agent without a token, until an administrator decides. One row per (id, auth key): an unknown
+// agent that requests a name does not block others from requesting it.
 struct PendingAgent {
   Agent agent;          // state: pending or rejected
-  std::string address;  // whom it counts as (principal_of_address)
+  std::string address;  // its principal (principal_of_address)
   WallTime expires;
 };
 struct PendingLimits {
   std::int64_t per_address = 10, total = 1000;
 };
 
-// The last step of an enrollment, as it was asked for.
+// The last step of an enrollment, as requested.
 struct Enrollment {
   std::string challenge;  // its id; it must still be "asked" and not expired at `now`
   std::string data;       // of the challenge from here on

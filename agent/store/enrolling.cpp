@@ -48,7 +48,7 @@ bool is_decided(const Agent& agent) {
   return agent.state != "pending" && agent.state != "rejected";
 }
 
-// The agent that has the id, as it counts for a newcomer with these keys.
+// Compares the agent that has the id with the enrolling one and its keys.
 EnrollOutcome against(const Agent& known, const Agent& wanted, bool replace) {
   const bool same =
       known.auth_kid == wanted.auth_kid && known.transport_kid == wanted.transport_kid;
@@ -59,7 +59,7 @@ EnrollOutcome against(const Agent& known, const Agent& wanted, bool replace) {
   return known.state == "revoked" ? kRevoked : kOtherTransport;
 }
 
-// What is there now, with its rows locked where `lock` says so.
+// The current state, with its rows locked by the clause `lock`.
 Enrolled look(Sql& sql, const Enrollment& e, const char* lock) {
   Enrolled found;
   const auto is = [&](EnrollOutcome outcome) {
@@ -90,7 +90,7 @@ bool has_acted(EnrollOutcome outcome) {
   return outcome == kEntered || outcome == kReplaced || outcome == kKnown || outcome == kPending;
 }
 
-// The agent that was there has gone: nothing that was its is the newcomer's, unless it inherits.
+// The previous agent is replaced: the new one gets nothing of it, unless it inherits.
 std::vector<std::string> take_from(Sql& sql, const Agent& before, bool inherit, WallTime now) {
   revoke_certificates(sql, before.id, now, "superseded");
   sql.run("DELETE FROM sealed_copies WHERE agent = :agent", {{"agent", before.id}});
@@ -174,8 +174,8 @@ Enrolled Enrollments::enroll(const Enrollment& e, const EnrolledEvent& event) {
       write(sql, std::move(agent), found.before);
       drop_pending(sql, e.agent.id);
     }
-    // It begins its sessions again: a token that was made for this id says which of two copies goes
-    // on. With any other one, a copy could end the search for copies.
+    // Resets the agent's session: a token that was created for this id decides which of two copies
+    // continues. Any other token must not, or a copy could suppress the clone alarm.
     if (found.outcome != kKnown || found.token->agent_id == e.agent.id)
       sql.run("DELETE FROM agent_sessions WHERE agent = :agent", {{"agent", e.agent.id}});
     insert_event(sql, event(found));

@@ -27,7 +27,7 @@ RecordStatus status_of(Sql& sql, const std::string& specification, const std::st
   return row ? RecordStatus{row->first, !row->second.empty()} : RecordStatus{};
 }
 
-// Writes it over the row that has `version`, or as a new one. False: someone was faster.
+// Writes it over the row that has `version`, or as a new one. False: a concurrent change was made.
 bool write(Sql& sql, const Record& record, std::int64_t version) {
   auto written = record;
   if (version == 0) {

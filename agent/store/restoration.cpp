@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// What tells a store that was restored from a backup: its last event is older than what was said.
+// Detects a store restored from a backup: its last event is older than one that it has sent.
 
 #include "agent/store/restoration.h"
 
@@ -64,7 +64,7 @@ bool Restoration::accept(const Event& event, std::int64_t epoch) {
     sql.run("UPDATE counters SET value = :value WHERE name = 'events'",
             {{"value", std::max<std::int64_t>(known->epoch, last_event(sql))}});
     sql.run("DELETE FROM settings WHERE name = :name", {{"name", std::string(kSetting)}});
-    // Agents went on since the backup: what they say next is taken.
+    // Agents continued since the backup: accept their next session values.
     sql.run("DELETE FROM agent_sessions", {});
     // Those that were used after the backup are unused again.
     sql.run("DELETE FROM enrolment_tokens WHERE used_by = ''", {});

@@ -14,8 +14,7 @@
 
 namespace keyagent::store {
 
-// An agent that the instance knows. `id` is its name in certificates (SAN); its identity is
-// auth_spki.
+// An agent of the instance. `id` is its name in certificates (SAN); its identity is auth_spki.
 struct Agent {
   std::string id;                   // [a-z0-9.-]{1,63}
   std::string state;                // pending, trusted, suspended, revoked, rejected
@@ -26,7 +25,7 @@ struct Agent {
   // Proved, not yet in effect: certificates and credentials go to both until the switch.
   Bytes next_auth_spki, next_transport_spki;
   std::string next_auth_kid, next_transport_kid, next_envelope;
-  std::string host, version;  // as the agent says: for people, never for a decision
+  std::string host, version;  // reported by the agent: for display, never for a decision
   std::vector<std::string> groups;
   std::string approved_by, reason;
   WallTime enrolled, changed, last_seen;  // last_seen: epoch 0 for never
@@ -49,9 +48,9 @@ struct Challenge {
   std::string kind;  // enrollment, transport
   std::string agent;
   std::string state;
-  std::string data;  // JSON: what was asked, and SHA-256 of the right answers
+  std::string data;  // JSON: the request, and SHA-256 of the right answers
   WallTime expires;
-  std::string address{};  // of an enrollment: whom it counts as
+  std::string address{};  // of an enrollment: its principal
 };
 
 struct User {
@@ -111,7 +110,7 @@ struct Task {
   std::string key, digest;  // the submitter's idempotency key or empty; SHA-256 of what was asked
   std::string handler;
   std::string target;  // agent:ID or group:NAME
-  std::string agent;   // who took it last; empty: no one yet
+  std::string agent;   // its last holder; empty: none yet
   std::string state;   // queued, leased, started, done, failed, unknown, cancelled
   std::string input;   // JSON
   std::string credential;
@@ -119,12 +118,12 @@ struct Task {
   bool repeatable = false;
   std::int64_t attempt = 0, attempts = 1;  // taken so often, may be taken so often
   std::int64_t seconds = 0;                // that the handler may run; 0: the worker's default
-  WallTime not_before;                     // while queued: no one gets it earlier
+  WallTime not_before;                     // while queued: not available earlier
   std::string submitted_by;
   WallTime submitted, changed;
   Bytes lease;                             // SHA-256 of the last lease's secret; empty: never taken
   WallTime lease_until;                    // while leased or started
-  std::chrono::milliseconds lease_life{};  // as the agent was told
+  std::chrono::milliseconds lease_life{};  // as sent to the agent
   bool cancelling = false;                 // is to be cancelled when its lease ends
   Bytes said;  // SHA-256 of the end that came with the last lease; empty: none
   std::string text, result;
@@ -174,7 +173,7 @@ struct Decision {
   std::string kind;          // peers, automatic, token-groups, decrypt, destroy
   std::string subject;       // what it is about: a name
   std::string request;       // JSON: what is to be done
-  std::string precondition;  // JSON: what it was decided upon; it must still be so
+  std::string precondition;  // JSON: the state that it was decided for; it must be unchanged
   std::string state;         // pending, approved, rejected, expired, failed
   std::string requested_by, decided_by, text;
   WallTime created, changed, expires;
@@ -194,19 +193,19 @@ struct Event {
   std::int64_t seq = 0;
   WallTime at;
   std::string actor, action, subject, outcome, text;  // outcome: done, refused, failed, alarm
-  std::int64_t repeats = 1;                           // a summary stands for so many
+  std::int64_t repeats = 1;                           // a summary stands for this many events
 };
 
 // Another instance, with which keys are exchanged. It is its identity; where it is, is a route.
 struct Peer {
   std::string identity;  // kid of its identity key
-  std::string name;      // what people call it here
+  std::string name;      // its local name
   Bytes spki;            // of that key; empty until its first message, which brings it
   std::string url, ca;   // https://host:port, and SHA-256 of its CA's key, base64url
-  // What is exported to it without a person's approval; JSON, or empty: nothing. Only while
-  // this instance is still `owner`: a clone inherits none of it.
+  // What is exported to it without approval; JSON, or empty: nothing. Only while this instance is
+  // still `owner`: a clone does not inherit it.
   std::string automatic, owner;
-  std::int64_t epoch = 0;  // the greatest number of an event that it has told, with its signature
+  std::int64_t epoch = 0;  // the greatest number of an event that it has sent, with its signature
   std::string epoch_jws;
   std::string added_by;
   WallTime added, seen;       // seen: epoch 0 for never
@@ -246,10 +245,10 @@ struct ExchangeKey {
   std::string code, text, package;
 };
 
-// The store is older than what the instance has said already.
+// The store is older than an event number that the instance has sent.
 struct Restored {
-  std::int64_t epoch = 0;  // the greatest number of an event that was said
-  std::string agent;       // who knew of it
+  std::int64_t epoch = 0;  // the greatest number of an event that was sent
+  std::string agent;       // the agent that returned it
   WallTime since;
 };
 

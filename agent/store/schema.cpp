@@ -137,7 +137,7 @@ const Migration kAddRecords = {
       holder TEXT NOT NULL, lease_until BIGINT NOT NULL, fence BIGINT NOT NULL))sql",
 };
 
-// Requests for keys between instances. The words of a partial index's condition are those of the
+// Requests for keys between instances. The condition of a partial index must match the text of the
 // queries in exchanges.cpp.
 const Migration kAddExchanges = {
     R"sql(INSERT INTO counters (name, value) VALUES ('exchanges', 0))sql",
@@ -254,7 +254,7 @@ const Migration kAll[] = {kFirst,
                           kAddAuditCheckpoints,
                           kAddCheckpointDays};
 
-// The table that says which migrations ran is there before the first of them.
+// Creates the table of executed migrations before the first one runs.
 void prepare(Sql& sql) {
   if (sql.engine() == Engine::kSqlite) {
     const auto tables = sql.all<std::string>("SELECT name FROM sqlite_master WHERE type = 'table'");

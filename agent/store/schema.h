@@ -9,8 +9,8 @@
 
 namespace keyagent::store {
 
-// One step of the schema: statements that run in one transaction, in the words of SQLite with
-// BIGINT and TEXT (schema_words() turns them into PostgreSQL's). Never changed once released.
+// One step of the schema: statements that run in one transaction, in SQLite's dialect with BIGINT
+// and TEXT (schema_words() translates them for PostgreSQL). Never changed once released.
 using Migration = std::vector<const char*>;
 
 // From an empty database to the schema of this program. The number of a migration is its place,

@@ -4,7 +4,7 @@
 // each noun, whose headers have the same names.
 //
 // Replicas share one PostgreSQL: every change that depends on what was read happens in one
-// transaction, and a change that lost a race is never applied: its return value says so.
+// transaction, and a change that lost a race is not applied: its return value reports that.
 
 #include <chrono>
 #include <functional>
@@ -91,27 +91,27 @@ class Store {
   // Deletes tokens and certificates that expired before, rekeys that ended before.
   void forget_history(WallTime before);
 
-  // Where to look, for what it is called with: text of at most 200 bytes. Empty: everywhere.
+  // Receives what changed, as text of at most 200 bytes; empty: anything may have changed.
   using NotificationHandler = std::function<void(const std::string& what)>;
-  // Calls `look` on its own thread until the store ends or stop_listening() returns: with what
-  // any replica notified, and everywhere at its start, after notices may have been lost, and each
-  // `poll`. On SQLite there is one replica, and it hears itself. At most once.
+  // Calls `look` on a dedicated thread until the store is destroyed or stop_listening() returns:
+  // with each notification of a replica, and without one at the start, after a possible loss of
+  // notifications, and every `poll`. On SQLite the only replica receives its own notifications.
+  // Call it at most once.
   void listen(NotificationHandler look, std::chrono::milliseconds poll);
   void stop_listening();
-  // A hint: it may be lost, anyone at the database may send one, and no decision rests on it. Never
-  // throws; what it is about must be in the store already.
+  // A hint: it may be lost, any user of the database may send one, and no decision relies on it.
+  // Does not throw; call it after the change is committed.
   void notify(const std::string& what);
 
   // All of it, consistent, while others write. SQLite: into a new file (VACUUM INTO); PostgreSQL:
   // Error{kUnsupported} that names pg_dump.
   void backup(const std::string& path);
-  // What a copy has of the store at order.url: the specifications with their access, which keys
-  // their records are under, the records, and the credentials, assigned to no one; users where they
-  // are asked for. No agent, token, order, certificate, event, peer or policy. It is read as it was
-  // at one moment, while it is used, and nothing is changed there. All or nothing, with the event
-  // that is made of the counts.
-  // Throws Error{kExists} when this store has such data, kConfiguration when there is no store at
-  // the URL, kIntegrity when it is none of this program's schema.
+  // Copies from the store at order.url: the specifications with their access, which keys their
+  // records are under, the records, and the credentials, without assignments; users when requested.
+  // No agent, token, order, certificate, event, peer or policy. Reads a snapshot while that store
+  // is in use, and changes nothing in it. All or nothing, with the event that is made of the
+  // counts. Throws Error{kExists} when this store has such data, kConfiguration when there is no
+  // store at the URL, kIntegrity when its schema is not the one of this program.
   CloneCounts clone(const CloneOrder& order, const std::function<Event(CloneCounts)>& event);
   // CloneOrder::source of the clone() that was done here; nullopt: none was.
   std::optional<std::string> cloned_from();

@@ -73,7 +73,7 @@ class AgentLink final : public tls::LinkHandler {
   }
 
  private:
-  // What the agent remembers of this instance. That it says nothing of it changes nothing.
+  // Checks what the agent has stored about this instance; missing members change nothing.
   void compare(const Json& message) {
     if (const auto jws = text_of(message, "epoch", ""); !jws.empty())
       parts_.epoch.judge(agent_.id, jws);
@@ -83,8 +83,8 @@ class AgentLink final : public tls::LinkHandler {
   }
 
   void greet(const Json& message) {
-    // Trust may have ended since the connection came: before its entry that is seen here, after it
-    // by look().
+    // Trust may have been revoked since the connection opened: until the link is registered it is
+    // checked here, afterwards by look().
     agent_ = parts_.agents.identify(link_->peer());
     compare(message);
     Json welcome{{"type", "welcome"},

@@ -15,7 +15,7 @@ Answer list_decisions(const PeopleAsk& ask) {
   return json_answer(ask.parts.decisions.list(ask.query("state"), static_cast<std::size_t>(count)));
 }
 
-// kDecide is a first look: each kind says which right its decision needs.
+// kDecide is the first check; each kind of decision requires a further right.
 const PeopleRoute kDecisionRoutes[] = {
     {"GET", "/v1/decisions", Right::kRead, list_decisions},
     {"GET", "/v1/decisions/{}", Right::kRead,

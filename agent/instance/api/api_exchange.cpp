@@ -30,7 +30,7 @@ std::string reason_of(const PeopleAsk& ask) {
 }
 
 const PeopleRoute kPeople[] = {
-    // Signed by a peer: no one else is answered.
+    // Authenticated by the peer's signature; other callers are refused.
     {"POST", "/v1/exchange", std::nullopt,
      [](const PeopleAsk& ask) { return Answer{ask.parts.exchanges.answer(ask.request.body)}; }},
     {"POST", "/v1/exchange/identity", Right::kExchange,

@@ -30,8 +30,7 @@ Answer list_records(const PeopleAsk& ask) {
       ask.parts.records.list(ask.ids[0], ask.query("after"), static_cast<std::size_t>(count)));
 }
 
-// What may be done with a record is the specification's to say: kRead stands for anyone who is
-// known.
+// The specification's rules decide about records: kRead admits every authenticated user.
 const PeopleRoute kRecordRoutes[] = {
     {"GET", "/v1/specifications", Right::kRead,
      [](const PeopleAsk& ask) { return json_answer(ask.parts.specifications.list()); }},

@@ -23,7 +23,7 @@ struct PeopleAsk {
   const Services& parts;
   const tls::HttpRequest& request;
   std::vector<std::string> ids;  // what stood for {} in the pattern
-  AuthenticatedUser person;      // no one where the route is open
+  AuthenticatedUser person;      // empty on open routes
   Json body;                     // an empty object without one
 
   std::string query(const std::string& name) const;
@@ -32,7 +32,7 @@ struct PeopleAsk {
 struct PeopleRoute {
   const char* method;
   const char* pattern;
-  std::optional<Right> right;  // nullopt: no one needs to be known
+  std::optional<Right> right;  // nullopt: no authentication required
   Answer (*run)(const PeopleAsk& ask);
 };
 

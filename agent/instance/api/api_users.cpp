@@ -104,7 +104,8 @@ Answer put_user(const Ask& ask) {
   if (has_member(ask.body, "role")) edit.role = text_of(ask.body, "role");
   if (has_member(ask.body, "spki_sha256")) edit.spki_sha256 = text_of(ask.body, "spki_sha256");
   if (has_member(ask.body, "disabled")) edit.disabled = flag_of(ask.body, "disabled", false);
-  // Rules of specifications name roles: whoever takes another one may read what its role could not.
+  // Access rules of specifications name roles: with another role, the user could read data that the
+  // current role may not.
   if (ask.ids[0] == ask.person.name && edit.role && *edit.role != name_of(ask.person.role)) {
     ask.parts.recorder.record(Outcome::kRefused, "user " + ask.person.name, "user.change",
                               ask.person.name, "its own role: " + escape_controls(*edit.role));

@@ -36,14 +36,14 @@ constexpr Bound kOfRequests[] = {{"csr", 64 * 1024},
                                  {"path", 4096},
                                  {"url", 2048}};
 
-// Of people's words a longer one is cut, not refused: an agent would come back with it.
+// Longer texts for people are cut, not refused: an agent would send the same text again.
 constexpr Bound kOfMessages[] = {{"epoch", 16 * 1024},     {"transport.confirmation", 16 * 1024},
                                  {"transport.spki", 4096}, {"audit.signature", 2048},
                                  {"version", 64 * 1024},   {"host", 64 * 1024},
                                  {"action", 64 * 1024},    {"subject", 64 * 1024},
                                  {"text", 64 * 1024}};
 
-// Objects whose members are not ours.
+// Objects with members that users define.
 constexpr std::string_view kOfAnyForm[] = {"value", "input"};
 
 std::size_t max_of(std::span<const Bound> bounds, std::string_view path) {

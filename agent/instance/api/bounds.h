@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
-// How large the members of a request's body may be: looked at before anything records or stores
-// them. The openapi documents say the same numbers, and a test holds them to that.
+// Size limits of the members of a request's body, checked before anything is recorded or stored.
+// The openapi documents have the same numbers; a test compares them.
 
 #include <cstddef>
 #include <string>
@@ -19,7 +19,7 @@ std::size_t max_text(std::string_view path);
 
 // Throws Error{kUsage} that names the member and its limit.
 void require_bounds(const Json& body);
-// The same of what an agent says on its link.
+// The same for a message of an agent on its link.
 void require_bounds_of_message(const Json& message);
 
 }  // namespace keyagent::instance

@@ -164,7 +164,8 @@ Json GuardedChanges::change_access(const std::string& name, const Json& request,
                                   : parts_.specifications.set_access(name, request, by);
 }
 
-// Of the one who decides, alone or as the second: no one gives access to themselves or their role.
+// Checks the user that decides, alone or as the second: users cannot give access to themselves or
+// their role.
 void GuardedChanges::require_no_gain(const std::string& name, const Json& request,
                                      const AuthenticatedUser& decider) {
   const auto before = read_access(Json::parse(access_of(name))), after = rules_in(request);
@@ -223,7 +224,7 @@ Json GuardedChanges::remove_credential(const std::string& name, const Authentica
   return parts_.decisions.ask(kDestroy, name, Json::object(), "remove the credential", person);
 }
 
-// A decision that follows from `destroy`, under a name of its own: other people decide it.
+// A separate kind of decision, although `destroy` enables it: users with another right decide it.
 void GuardedChanges::handle_agents() {
   parts_.decisions.handle(
       kRevoke, {Right::kAgents, Right::kAgents,

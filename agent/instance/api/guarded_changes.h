@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
-// Changes that give someone more than before: who may make them alone, and which need a second
-// person (README.md, "Rights").
+// Changes that extend someone's access: which user may make them alone, and which need approval by
+// a second one (README.md, "Rights").
 
 #include <string>
 #include <vector>
@@ -38,17 +38,17 @@ class GuardedChanges {
   // Where "always" waits for a second person, the answer has its "decision" too.
   Json approve_exchange(const std::string& id, const Json& request,
                         const AuthenticatedUser& person);
-  // {"token","expires"}; a token that brings groups or credentials along is made by someone who
-  // may give groups, or waits for one: {"token","decision"}.
+  // {"token","expires"}; a token that grants groups or credentials needs a creator with the right
+  // to assign groups, or approval by such a user: {"token","decision"}.
   Json make_token(const Json& request, const AuthenticatedUser& person);
-  // Error{kDenied}: the person who decides would be given access to records by it.
+  // Error{kDenied}: the decision would give the approver access to records.
   Json create_specification(const Json& request, const AuthenticatedUser& person);
   Json set_access(const std::string& name, const Json& request, const AuthenticatedUser& person);
   Json remove_credential(const std::string& name, const AuthenticatedUser& person);
   // Revoking cannot be undone; everything else, also suspending, needs one person.
   Json change_trust(TrustVerb verb, const std::string& id, const Json& request,
                     const AuthenticatedUser& person);
-  // Disabling somebody, and a new password of one's own, need nobody else.
+  // Disabling a user, or changing one's password, needs no approval.
   Json put_user(const std::string& name, const UserEdit& edit, const AuthenticatedUser& person);
 
  private:

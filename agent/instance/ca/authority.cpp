@@ -112,7 +112,7 @@ std::string Authority::chain_of(const store::Certificate& certificate) const {
   return pki::certificate_pem(certificate.der) + certificate_pem();
 }
 
-// One that is not entered is given to no one.
+// Stores a certificate before it is handed out; a certificate that cannot be stored is discarded.
 store::IssueOutcome Authority::enter(const store::Certificate& certificate,
                                      const store::Challenge* challenge) {
   const auto outcome = store_.certificates().issue(

@@ -47,12 +47,12 @@ class Authority {
                                               const std::string& enrollment);
   // The state of an enrollment that has its certificate.
   static constexpr const char* kCertified = "certified";
-  // Called when an agent asks for more certificates than its budget.
+  // Called when an agent exceeds its budget of certificates.
   std::function<void(const std::string& agent, const std::string& text)> on_over_budget;
-  // For the key that is active now: made again for a new one, or when a third of its life is left;
-  // with an external CA what its file has.
+  // For the active key: issued again for a new key, or when a third of its life is left; with an
+  // external CA read from its file.
   tls::Identity server_identity();
-  // Throws Error{kUsage} when this instance certifies by itself.
+  // Throws Error{kUsage} when this instance uses its built-in CA.
   ExternalCa& outside();
   tls::Trust agents_trust();
   std::string crl_pem();

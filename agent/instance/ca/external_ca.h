@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
-// A certification authority that is someone else's (MISSION T3): what it is comes from files, what
-// it certifies comes through people, as requests and certificates.
+// An external CA (MISSION T3): its certificates are read from files; requests and issued
+// certificates are transferred by administrators.
 
 #include <optional>
 #include <string>
@@ -30,7 +30,7 @@ class ExternalCa {
   // DER. Throws Error{kConfiguration} without a list, kIntegrity when it is not the root's.
   Bytes crl() const;
 
-  // The chain of an agent's key; nullopt: not certified yet, and its request waits for someone.
+  // The chain of an agent's key; nullopt: no certificate yet, and its request is pending.
   std::optional<std::vector<Bytes>> chain_of(const std::string& agent, ByteView spki,
                                              const std::string& csr);
   // {"requests":[{"agent","kid","csr","until"}]}: those that wait.

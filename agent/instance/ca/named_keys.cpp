@@ -18,7 +18,7 @@ struct Named {
   const char* role;
   const std::string& name;
 };
-// Not the TLS key: agents believe what the CA certified.
+// Without the TLS key: agents accept any key that the CA certified.
 std::vector<Named> keys_of(const InstanceConfig& config) {
   std::vector<Named> keys{{"confirmation", config.confirmation_key}};
   if (!config.outside) keys.push_back({"ca", config.ca_key});

@@ -8,8 +8,8 @@
 
 namespace keyagent::instance {
 
-// REQUIRES nothing: before HostKeys::create_missing(). Throws Error{kIntegrity} when the store
-// names a key that the host's agent does not know.
+// REQUIRES nothing: call it before HostKeys::create_missing(). Throws Error{kIntegrity} when the
+// store names a key that the host's agent does not have.
 void require_named_keys(const InstanceConfig& config, HostKeys& keys, store::Store& store);
 
 // Writes down the keys in effect, once the CA is up; again after a rekey of one of them. Throws as

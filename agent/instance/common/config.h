@@ -18,12 +18,12 @@ struct Endpoint {
   std::uint16_t port = 0;
 };
 
-// Where an authority that is someone else's says what it is and what it certified.
+// The files of an external CA: its certificates, its CRL and the server certificate that it issued.
 struct OutsideFiles {
   std::filesystem::path authority, crl, certificate;
 };
 
-// How many people a change needs: 1, or 2 of whom one asks and another approves.
+// How many people a change needs: 1, or 2 (one requests it, another one approves).
 struct Approvals {
   int peers = 1, automatic = 1, token_groups = 1, decrypt = 1, destroy = 1, users = 1;
 };
@@ -52,7 +52,7 @@ struct InstanceConfig {
   std::chrono::milliseconds task_history{std::chrono::hours(24 * 30)};
   Limits limits;
   Approvals approvals;
-  bool require_bound = false;  // records: refuse an envelope that does not say its version
+  bool require_bound = false;  // records: refuse an envelope that is not bound to its version
   std::string log_level = "info", log_format = "text";
 };
 

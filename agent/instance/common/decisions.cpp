@@ -22,7 +22,7 @@ constexpr const char* kPending = "pending";
 constexpr const char* kApproved = "approved";
 constexpr const char* kRejected = "rejected";
 
-// The hash of a token is no one's business.
+// Hides the hash of a token from users.
 Json shown_request(const store::Decision& decision) {
   Json request = Json::parse(decision.request);
   request.erase("hash");

@@ -41,13 +41,13 @@ class Decisions {
   Json approve(const std::string& id, const AuthenticatedUser& person);
   // Or by the one who asked.
   Json reject(const std::string& id, const std::string& reason, const AuthenticatedUser& person);
-  // Each minute: what no one decided for a week expires; what was decided is kept for 90 days.
+  // Each minute: pending decisions expire after a week; decided ones are deleted after 90 days.
   void tick();
 
  private:
   store::Decision require(const std::string& id) const;
   const Handler& handler_of(const std::string& kind) const;
-  // Who decides, as the store knows the user now.
+  // The deciding user, with its current role from the store.
   AuthenticatedUser require_right(const std::string& name, Right right) const;
   void carry_out(store::Decision& decision, const AuthenticatedUser& person);
   store::Event event_of(const store::Decision& decision, const char* action, Outcome outcome,

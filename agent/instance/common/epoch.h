@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
-// How old the store is: the number of its last event, signed, which agents keep and say again. A
-// store that is older than what they were told was restored from a backup.
+// Detects a store restored from a backup: agents keep the signed number of its last event and
+// return it. A store with a lower number than an agent returns was restored.
 
 #include <string>
 
@@ -15,7 +15,7 @@
 
 namespace keyagent::instance {
 
-// Thread-safe. Whether the store was put back is in the store: all replicas know it.
+// Thread-safe. The store holds the result of the detection, so that all replicas share it.
 class Epoch {
  public:
   Epoch(const InstanceConfig& config, HostKeys& keys, store::Store& store, Recorder& recorder,
@@ -24,7 +24,8 @@ class Epoch {
 
   // The newest signed number, at most a minute old; empty while it cannot be signed.
   std::string current();
-  // What an agent was told before, by any replica. What this instance has not signed is nothing.
+  // Checks the number that an agent received earlier, from any replica. Ignores a number that this
+  // instance has not signed.
   void judge(const std::string& agent, const std::string& jws);
 
   bool restored() { return store_.restoration().find().has_value(); }
@@ -32,8 +33,8 @@ class Epoch {
   void require_accepted();
   // null, or {"epoch","agent","since","last"}.
   Json describe();
-  // `epoch`: the one that the person has seen; 0: whatever is known. Throws Error{kKeyState} when
-  // there is nothing to accept, or a greater one is known by now.
+  // `epoch`: the number that the administrator reviewed; 0: the current one. Throws
+  // Error{kKeyState} when there is nothing to accept, or a greater number has been reported since.
   Json accept(std::int64_t epoch, const std::string& by);
 
  private:

@@ -64,7 +64,7 @@ void HostKeys::create_missing() {
     try {
       client_.call(std::move(request));  // the same name and purpose again: nothing happens
     } catch (const Error& error) {
-      // Made before there were purposes for keys that vouch, under a name of the operator's.
+      // Created before attestation purposes existed, under a name that the operator chose.
       if (error.code() != Code::kExists || !vouches(purpose) ||
           keys_.find(name).purpose != Purpose::kSign)
         throw;
@@ -104,7 +104,7 @@ Bytes HostKeys::issue(ByteView authority, const Certified& certified) {
   return sign_statement(std::move(request));
 }
 
-// In parts that fit into requests of their own: none is signed before all are there.
+// Sends long lists in several requests; the agent signs only when all parts have arrived.
 Bytes HostKeys::make_crl(ByteView authority, const std::vector<pki::Revoked>& revoked,
                          std::uint64_t number, const pki::Validity& validity) {
   const bool in_parts = revoked.size() > kRevokedAtOnce;

@@ -16,13 +16,13 @@
 
 namespace keyagent::instance {
 
-// Has a text signed by a key that vouches: a compact JWS. Throws Error{kDenied} for a text that the
-// agent does not take for such a statement.
+// Has a statement signed by an attestation key: a compact JWS. Throws Error{kDenied} for a text
+// that the agent does not accept as such a statement.
 std::string sign_text(client::Client& client, const Kid& key, envelope::Statement statement,
                       const std::string& payload);
 
-// Thread-safe. Every method throws what the agent says: kPeer where it cannot be reached, kDenied
-// for what its issuing rules do not allow.
+// Thread-safe. Every method throws the agent's error: kPeer when the agent cannot be reached,
+// kDenied for what its issuing rules do not allow.
 class HostKeys {
  public:
   explicit HostKeys(const InstanceConfig& config);

@@ -24,7 +24,7 @@ const Json* find(const Json& object, const char* name) {
 }  // namespace
 
 Json parse_object(std::string_view text) {
-  // Bodies may be written by hand: leading white space is accepted.
+  // Leading white space is accepted, for bodies written by people.
   text.remove_prefix(std::min(text.find_first_not_of(" \t\r\n"), text.size()));
   auto parsed = parse_strict_object<Json>(text, kLimits);
   if (!parsed) throw Error(Code::kUsage, "the body is not a JSON object, or exceeds 1 MiB");

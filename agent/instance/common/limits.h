@@ -20,7 +20,7 @@ struct Limits {
   // Refusals, failures and alarms that one address, agent or user causes and that are recorded one
   // by one, per hour; the others are counted in a summary.
   std::int64_t events_per_source = 60;
-  // Kept: at most so many, and for so long; of each kind the oldest go first.
+  // Retention by number and by age; the oldest of each kind are deleted first.
   std::int64_t events = 1'000'000, refusals = 100'000, alarms = 100'000;
   std::chrono::milliseconds event_time{std::chrono::hours(24 * 400)};
   std::chrono::milliseconds alarm_time{std::chrono::hours(24 * 1100)};

@@ -14,9 +14,10 @@
 namespace keyagent::instance {
 
 // Thread-safe. Failures are counted per address and name, and per address; never per name alone, so
-// no one locks a name for others. Beyond the free failures each one doubles the pause, up to
-// `longest`. Memory is bounded: of a full table the entry with the fewest failures goes, the one
-// unused for longest among those, and never one that is paused; a newcomer shares an entry then.
+// that an attacker cannot lock a name for others. After the free failures each one doubles the
+// pause, up to `longest`. Memory is bounded: a full table evicts the entry with the fewest
+// failures, the least recently used among those, and never a paused one; if all are paused, new
+// entries share one.
 class LoginThrottle {
  public:
   struct Limits {

@@ -64,7 +64,8 @@ void Recorder::add(Outcome outcome, const std::string& actor, const std::string&
   say(event);
 }
 
-// What no one has named himself for comes from an address, and has a budget in all, too.
+// Events without an authenticated actor are attributed to the address, and have a total budget as
+// well.
 bool Recorder::admit(const std::string& actor, const std::string& action, Outcome outcome) {
   const auto source = principal_of_address(actor);
   if (!sources_.take(source + kBetween + action + kBetween + name_of(outcome))) return false;

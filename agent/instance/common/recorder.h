@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
-// What the instance remembers of what was done with it, and by whom.
+// Records events of the instance: what was done, and by which user or agent.
 
 #include <string>
 
@@ -18,8 +18,8 @@ class Recorder {
  public:
   // `per_hour`: refusals, failures and alarms of one source and action.
   Recorder(store::Store& store, const Clock& clock, std::int64_t per_hour = 60);
-  // Tells of what was done already. actor: "user ops", "agent web1", "192.0.2.1:4711". Throws what
-  // the store throws: the caller then gets an error, and what was done stays done.
+  // Records an action that is done. actor: "user ops", "agent web1", "192.0.2.1:4711". Throws what
+  // the store throws: the caller then gets an error, and the action stays done.
   void record(Outcome outcome, const std::string& actor, const std::string& action,
               const std::string& subject, const std::string& text = {});
   // The same for what the source may repeat as often as it likes: also what was done is counted.
@@ -27,8 +27,8 @@ class Recorder {
                          const std::string& subject, const std::string& text = {});
   // Records what was only counted since the last time: a row for each source, 32 at most.
   void summarize();
-  // For what the store changes and records in one transaction: the event for it, and the line for
-  // the log once it is there.
+  // For changes that the store makes and records in one transaction: the event to record, and the
+  // log line for after the commit.
   store::Event make(Outcome outcome, const std::string& actor, const std::string& action,
                     const std::string& subject, const std::string& text = {}) const;
   static void say(const store::Event& event);

@@ -25,8 +25,9 @@ constexpr std::pair<Role, std::string_view> kRoles[] = {
     {Role::kOperator, "operator"},
     {Role::kAuditor, "auditor"}};
 
-// Anyone who gives trust to agents does not say what they get: groups and credentials are the
-// operator's. Neither reads the events of the other as their only witness. admin has all.
+// Separation of duties: a role that trusts agents does not assign groups and credentials, which is
+// the operator's right. Neither role is the only reader of the other's events. admin has all
+// rights.
 constexpr std::pair<Role, Right> kRights[] = {{Role::kCryptographicManager, Right::kRead},
                                               {Role::kCryptographicManager, Right::kAgents},
                                               {Role::kCryptographicManager, Right::kRekey},

@@ -20,7 +20,7 @@ enum class Role { kAdmin, kCryptographicManager, kOperator, kAuditor };
 std::string_view name_of(Role role);
 std::optional<Role> role_of(std::string_view name);
 
-// What a request needs; a table in people.cpp says which roles have it.
+// The right that a request needs; a table in users.cpp assigns rights to roles.
 enum class Right {
   kRead,
   kEvents,

@@ -86,7 +86,7 @@ bool is_about(const AccessRule& rule, DataUse use, std::string_view role, const 
   return contains(rule.uses, use) && (contains(rule.roles, role) || contains(rule.users, user));
 }
 
-// Whom rules of one kind name for a use.
+// The roles and users that rules of one effect name for a use.
 std::set<std::string> named_by(const std::vector<AccessRule>& rules, DataUse use, bool rejecting) {
   std::set<std::string> out;
   for (const auto& rule : rules) {

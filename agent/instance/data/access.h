@@ -32,12 +32,12 @@ struct AccessDecision {
 };
 
 // [{"rule":"app-writes","effect":"allow","uses":["encrypt"],"roles":["operator"],"users":["app"]}]
-// Throws Error{kUsage} that names what is wrong.
+// Throws Error{kUsage} with the problem.
 std::vector<AccessRule> read_access(const Json& list);
 Json access_json(const std::vector<AccessRule>& rules);
 
-// Does `after` let someone decrypt, or give keys away, whom `before` does not? Also where a rule
-// that rejects is gone.
+// Whether `after` lets a user decrypt, or give keys away, that `before` does not, also because a
+// rule that rejects is gone.
 bool gives_access(const std::vector<AccessRule>& before, const std::vector<AccessRule>& after);
 
 // A rule that rejects wins over all others, one that tracks over those that only allow.

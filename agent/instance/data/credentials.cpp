@@ -28,7 +28,7 @@ const Type kTypes[] = {{"password", {"username", "password"}},
                        {"certificate", {"certificate", "private_key"}},
                        {"json", {}}};
 
-// Until someone says otherwise: the roles that put credentials, and the one that gives keys away.
+// The default rules: the roles that store credentials, and the one that exchanges keys.
 const std::vector<AccessRule> kAccess{
     {"credentials", Effect::kAllow, {DataUse::kEncrypt}, {"admin", "operator"}, {}},
     {"exchange", Effect::kTrack, {DataUse::kExchange}, {"admin", "cryptographic-manager"}, {}}};
@@ -118,7 +118,7 @@ Json Credentials::put(const std::string& name, Json request, const Authenticated
   store::Credential credential;
   credential.name = name;
   credential.type = text_of(request, "type");
-  // A new version goes to whom the last one went, unless it says otherwise.
+  // A new version is assigned like the last one, unless the request names agents or groups.
   credential.agents =
       request.contains("agents") || !again ? texts_of(request, "agents") : known->agents;
   credential.groups =
@@ -175,7 +175,7 @@ bool Credentials::is_bound(const store::Credential& credential,
 
 namespace {
 
-// The version that the author sealed for; all envelopes say the same one.
+// The version that the author sealed for; it must be the same in all envelopes.
 std::int64_t version_of(const envelope::Header& header, const std::string& agent) {
   if (header.format != envelope::Format::kJwe)
     throw Error(Code::kUsage, "the envelope for " + agent +
@@ -194,7 +194,7 @@ std::int64_t version_of(const envelope::Header& header, const std::string& agent
 
 }  // namespace
 
-// What its author sealed: the instance knows for whom, and no more.
+// Stores copies that the author sealed: the instance knows only the recipients.
 void Credentials::put_blind(store::Credential credential, const Json& sealed, Json& answer) {
   if (!sealed.is_array() || sealed.empty())
     throw Error(Code::kUsage, "'sealed' must list {agent, kid, envelope}");
@@ -418,7 +418,7 @@ void Credentials::follow(const std::string& agent_id) {
   const MutexLock lock(mutex_);
   const auto agent = store_.agents().find(agent_id);
   if (!agent || agent->state != name_of(Trust::kTrusted)) return;
-  std::vector<std::string> kept;  // by their old copies: no one here can seal them again
+  std::vector<std::string> kept;  // keep their copies: this instance cannot seal them
   bool any = false;
   for (const auto& each : store_.credentials().all()) {
     const bool mine = is_for(each, *agent);

@@ -22,19 +22,18 @@ class Credentials {
   Credentials(std::string instance, DataKeys& keys, Specifications& specifications,
               Records& records, store::Store& store, Recorder& recorder, const Clock& clock);
 
-  // Makes the specification and its key where they are missing, moves values that are kept as
-  // before schema 6, and seals what could not be sealed until now. At the start, and now and then.
-  // Throws what the agent says, such as kDenied when it does not let this instance use data.*.
+  // Creates the specification and its key if they are missing, migrates values of schemas before 6,
+  // and seals pending values. Call it at the start and periodically. Throws the agent's error, such
+  // as kDenied when the agent does not let this instance use data.*.
   void keep_up();
 
-  // Seals every copy again whose envelope does not say what it is for, and every value whose
-  // envelope does not say its version. Blind ones, which only their authors can seal, are named in
-  // the answer.
+  // Seals again every copy whose envelope is not bound, and every value whose envelope is not bound
+  // to its version. The answer names the blind ones, which only their authors can seal.
   Json reseal(const std::string& by);
   // What an author binds the next version to, beside the agent's id.
   Json next(const std::string& name) const;
 
-  // For people: API.md. Values never come back.
+  // For users: API.md. Values are never returned.
   Json put(const std::string& name, Json request, const AuthenticatedUser& person);
   Json assign(const std::string& name, const Json& request, const std::string& by);
   Json remove(const std::string& name, const std::string& by);
@@ -69,8 +68,8 @@ class Credentials {
   store::Credential require(const std::string& name) const;
   void put_blind(store::Credential credential, const Json& sealed, Json& answer);
   void put_value(const store::Credential& credential, Json value, Json& answer);
-  // nullopt: someone has just changed it, and sees to the agents. Error{kKeyNotPresent}: its key
-  // is elsewhere.
+  // nullopt: a concurrent change was made, which updates the agents. Error{kKeyNotPresent}: its key
+  // is not in this token.
   std::optional<SecretBytes> value_of(const store::Credential& credential);
   void ensure_specification();
   void move(const store::Credential& credential);

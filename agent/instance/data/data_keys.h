@@ -24,16 +24,16 @@ std::optional<std::string> specification_of(const std::string& key);
 // The key whose kid other instances pin.
 inline constexpr const char* kExchangeIdentity = "exchange-identity";
 
-// Thread-safe. Every method throws what the agent says: kPeer where it cannot be reached.
+// Thread-safe. Every method throws the agent's error: kPeer when it cannot be reached.
 class DataKeys {
  public:
   explicit DataKeys(const InstanceConfig& config);
 
-  // Makes the key where there is none; otherwise it stays as it is. False: it was there.
-  // `exchangeable`: it may leave the token, wrapped for whom the agent's policy names; only said at
-  // its birth.
+  // Creates the key if it is missing; otherwise it stays unchanged. False: it existed.
+  // `exchangeable`: it may leave the token, wrapped for the identities in the agent's policy; set
+  // only at creation.
   bool create(const std::string& specification, bool exchangeable = false);
-  // Every generation that the agent knows, also destroyed ones, the newest first.
+  // All generations in the agent, including destroyed ones, newest first.
   std::vector<wire::Key> generations(const std::string& specification);
   // The one in effect; nullopt: there is none.
   static std::optional<wire::Key> active(const std::vector<wire::Key>& generations);
@@ -44,16 +44,17 @@ class DataKeys {
   // Under the active generation.
   Sealed seal(const std::string& specification, const SecretBytes& plaintext);
   SecretBytes open(const std::string& envelope);
-  // The same under the active generation of its key: the agent opens it, seals it, opens that and
-  // compares; what is in it stays there. nullopt: it is under the active one.
+  // Seals it to the active generation of its key: the agent opens it, seals it, opens the result
+  // and compares; the plaintext stays in the agent. nullopt: it is sealed to the active one
+  // already.
   std::optional<Sealed> seal_again(const std::string& envelope);
 
   // A rekey of the specification's key is begun, or the one that is in progress.
   wire::Rekey rekey(const std::string& specification);
   std::optional<wire::Rekey> rekey_under_way(const std::string& specification);
 
-  // What the agent knows of what is sealed to a kid. It destroys no key while that is above zero.
-  // Said apart for each kid: so a report that is late says nothing of other ones.
+  // Reports to the agent how much data is sealed to a kid. It destroys no key while that is above
+  // zero. Each kid is reported separately, so that a late report does not affect the others.
   void report(const std::string& kid, std::int64_t count);
   struct Reported {
     std::string kid;

@@ -26,14 +26,14 @@ void check_id(const std::string& id) {
   if (!good) throw Error(Code::kUsage, "a record id must match [A-Za-z0-9._:@+-]{1,128}");
 }
 
-// Before the value in each envelope: whose it is, and which version. Who can write the store cannot
-// give a record the value of another one, or its own of before (RELIABILITY 158).
+// Precedes the value in each envelope: its record and version. An attacker that can write the store
+// cannot replace a value with another record's, or with an older version (RELIABILITY 158).
 std::string label_of(const std::string& specification, const std::string& id,
                      std::int64_t version) {
   return "keyagent record 2\n" + specification + "\n" + id + "\n" + std::to_string(version) + "\n";
 }
 
-// As programs of before wrote it.
+// The label of versions that did not bind the version.
 std::string unversioned_label_of(const std::string& specification, const std::string& id) {
   return "keyagent record 1\n" + specification + "\n" + id + "\n";
 }
@@ -87,8 +87,8 @@ DataKeys::Sealed Records::seal(const std::string& specification, const SecretByt
   try {
     return keys_.seal(specification, plaintext);
   } catch (const Error& error) {
-    // Unknown to the agent, not to be seen, or a key that was taken in and only opens. One that is
-    // suspended is someone's will.
+    // The agent does not have it, does not show it, or only opens with it (imported). A suspended
+    // key was suspended on purpose.
     const bool none = error.code() == Code::kKeyNotPresent || error.code() == Code::kDenied ||
                       error.code() == Code::kKeyState;
     if (!none) throw;
@@ -163,8 +163,8 @@ Json Records::put(const std::string& name, const std::string& id, const Json& re
   return {{"version", done.version}, {"kid", kid}};
 }
 
-// Why the agent did not open it. It says the same of what it does not know and of what it does not
-// allow; anyone who may see the key knows more.
+// Explains why the agent did not open it. The agent gives the same answer for a missing key and a
+// denied one; a user that may see the key gets the details.
 void Records::explain(const store::Record& record, const Error& error) {
   const auto keys = keys_.generations(record.specification);
   const bool here = std::any_of(keys.begin(), keys.end(),

@@ -13,12 +13,12 @@ namespace keyagent::instance {
 // Thread-safe. A value is in memory while it is sealed or opened, and nowhere else.
 class Records {
  public:
-  // `require_bound`: an envelope that does not say its version, as programs of before wrote it, is
-  // refused.
+  // `require_bound`: refuse envelopes that are not bound to their version, as earlier versions
+  // wrote them.
   Records(DataKeys& keys, store::Store& store, Specifications& specifications, Recorder& recorder,
           const Clock& clock, bool require_bound = false);
 
-  // For people: API.md. Error{kDenied} where the specification's policy does not allow it.
+  // For users: API.md. Error{kDenied} when the specification's policy does not allow it.
   Json put(const std::string& specification, const std::string& id, const Json& request,
            const AuthenticatedUser& person);
   // Error{kKeyNotPresent}: its key is not in the token, with the kid and whose it is;
@@ -30,7 +30,7 @@ class Records {
   // Ids, kids and versions, and whether each can be read here.
   Json list(const std::string& specification, const std::string& after, std::size_t count);
 
-  // For the instance's own data, whatever the policy of the specification says.
+  // For the instance's own data, without a check of the specification's rules.
   struct Draft {
     std::string specification, id, changed_by;
   };
@@ -43,11 +43,12 @@ class Records {
   // Error{kBusy} when others are faster all the time.
   store::RecordPut seal_and_write(const Draft& draft, const SecretBytes& value, const Version& next,
                                   const Write& write);
-  // As get() says.
+  // Throws as get().
   SecretBytes open(const store::Record& record);
 
  private:
-  // Of what programs of before sealed: the name is in it, the version is not. Sealed again with it.
+  // Binds the version to an envelope of an earlier program, whose label has the name only: seals it
+  // again.
   void bind_version(const store::Record& record, const SecretBytes& value);
   DataKeys::Sealed seal(const std::string& specification, const SecretBytes& plaintext);
   [[noreturn]] void explain(const store::Record& record, const Error& error);

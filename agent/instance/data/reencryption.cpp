@@ -19,7 +19,7 @@ bool has_ended(const store::Reencryption& job) {
   return job.state != "running" && job.state != "paused";
 }
 
-// Records a second since someone works at it; 0: not known yet.
+// Records per second since the current holder started; 0: not known yet.
 double speed_of(const store::Reencryption& job) {
   const std::chrono::duration<double> time = job.changed - job.since;
   const auto done = static_cast<double>(job.done - job.since_done);

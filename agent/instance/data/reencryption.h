@@ -11,9 +11,10 @@
 
 namespace keyagent::instance {
 
-// Thread-safe. A job is in the store: any replica works at it, one at a time, and goes on from the
-// last checkpoint when that one is gone. Which one it is decides the row's fence, in each
-// transaction that writes records; the lease only says when to look for another.
+// Thread-safe. A job is in the store: any replica works at it, one at a time, and another one
+// resumes at the last checkpoint when that replica is gone. The row's fence, checked in each
+// transaction that writes records, selects the replica; the lease only tells when another one may
+// take over.
 class Reencryption {
  public:
   static constexpr std::chrono::seconds kLease{5};

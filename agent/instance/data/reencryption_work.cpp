@@ -25,7 +25,7 @@ constexpr std::size_t kMaxBatch = 64;
 constexpr unsigned kHands = 4;  // at the token at once
 constexpr auto kPoll = 1s, kBeat = 1s, kLongestWait = 30s;
 
-// Not this record is at fault but its key, or what the agent's policy says of it.
+// The failure concerns the key or the agent's policy, not this record.
 bool is_about_the_key(Code code) {
   return code != Code::kInput && code != Code::kIntegrity && code != Code::kUsage &&
          code != Code::kUnsupported;
@@ -166,7 +166,7 @@ bool Reencryption::one_pass(store::Reencryption& job, Pass& pass) {
   return true;
 }
 
-// What came of the records, up to the first that says something about the key.
+// The results of the records, up to the first one that reveals a problem of the key.
 Reencryption::Batch Reencryption::make_batch(const std::vector<store::Record>& records) {
   Batch batch;
   const auto slots = seal_all(keys_, records);

@@ -202,8 +202,8 @@ void Specifications::require_exchange(const std::string& name, const std::string
   require_access(require(name), DataUse::kExchange, {user, *role}, name);
 }
 
-// The agent is told before anything comes under the key: from then on it says more than zero of it,
-// until it is closed.
+// Report the key to the agent before anything is sealed to it: from then on the count is above
+// zero, until the key is closed.
 void Specifications::note_key(const std::string& specification, const std::string& kid) {
   {
     const MutexLock lock(mutex_);

@@ -21,7 +21,7 @@ class Specifications {
  public:
   Specifications(DataKeys& keys, store::Store& store, Recorder& recorder, const Clock& clock);
 
-  // For people: API.md.
+  // For users: API.md.
   Json create(const Json& request, const std::string& by);
   // Of the instance itself: with these rules where it is new, and an active key of this token.
   void ensure(const std::string& name, const std::vector<AccessRule>& access, bool exchangeable);
@@ -29,7 +29,7 @@ class Specifications {
   Json list();
   Json show(const std::string& name);
   Json rekey(const std::string& name, const std::string& by);
-  // Would this be allowed, and which rule says so?
+  // Whether the use would be allowed, and the deciding rule.
   Json why(const std::string& name, const std::string& use, const AuthenticatedUser& person);
 
   // Error{kUsage}: there is none.

@@ -31,7 +31,7 @@ PublicKeyInfo AgentKeyExchange::identity() {
     try {
       identity_ = keys_.find(kExchangeIdentity);
     } catch (const Error& error) {
-      // Who may not see it has none; the policy of the agent is said where it is made.
+      // No visible key counts as none; make_keys() reports what the agent's policy denies.
       if (error.code() != Code::kKeyNotPresent && error.code() != Code::kDenied) throw;
       identity_.reset();
     }
@@ -87,7 +87,7 @@ std::string AgentKeyExchange::cannot_exchange() {
     return client_.call(std::move(request)).status().token().cannot_exchange();
   } catch (const Error& error) {
     if (error.code() != Code::kDenied) throw;
-    return {};  // it may not know; the agent says so when it is asked for a key
+    return {};  // not allowed to query it; the agent refuses an export if the token cannot
   }
 }
 

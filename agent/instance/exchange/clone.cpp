@@ -50,8 +50,7 @@ Cloned clone(const InstanceConfig& config, const CloneOptions& wish, const Clock
 
   HttpsLine line(std::make_shared<tls::Library>(
       std::make_shared<provider::RemoteBackend>(config.agent_socket)));
-  // Only a request is made here: nothing is said to anybody yet, and no store without data was put
-  // back from a backup.
+  // Only stores a request: nothing is sent yet, and an empty store cannot be a restored one.
   Exchanges exchanges(door, line, store, recorder, clock,
                       {[] { return std::string(); }, [](const auto&, const auto&) {}, [] {}});
   exchanges.set_rekey([](const auto&, const auto&) {});  // the work of the instance that serves

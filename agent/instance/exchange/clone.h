@@ -29,13 +29,12 @@ struct Cloned {
   std::string request;                      // its id; empty: none is needed
 };
 
-// For an instance that does not serve yet, with a store without data and a host's token of its own;
-// once it serves, its request is sent. It makes the keys for exchanges, and no other. What was done
-// of it is not done again, so it may be called again after any fault.
+// For an instance that does not serve yet, with an empty store and a separate token on its host;
+// its request is sent once it serves. Creates the exchange keys, and no others. Idempotent: call it
+// again after any error.
 //
-// Throws Error: kUnsupported when this token cannot take keys in, before anything is copied;
-// kUsage for what the wish says wrong; what Store::clone(), Peers::add() and Exchanges::request()
-// throw.
+// Throws Error: kUsage for an invalid `wish`; kUnsupported, before anything is copied, when this
+// token cannot import keys; what Store::clone(), Peers::add() and Exchanges::request() throw.
 Cloned clone(const InstanceConfig& config, const CloneOptions& wish, const Clock& clock);
 
 }  // namespace keyagent::instance

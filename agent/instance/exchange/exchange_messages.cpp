@@ -12,7 +12,7 @@ using namespace std::chrono_literals;
 
 constexpr auto kLife = 2min;  // of a message
 
-// Their instance's code and words, or ours where they are none.
+// The peer's code and text, or a default if it sent none.
 Error refused_by(const store::Peer& peer, const Json& error) {
   const auto code = code_of_name(text_of(error, "code", ""));
   return Error(code, peer.name + ": " + escape_controls(text_of(error, "text", "")).substr(0, 500),

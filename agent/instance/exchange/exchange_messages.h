@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
-// Messages between instances: signed by the identity of anyone who says them, for one other alone,
-// once, and soon. API.md, "Between instances".
+// Messages between instances: signed by the sender's identity, for one recipient, single-use and
+// short-lived. API.md, "Between instances".
 
 #include <functional>
 #include <string>
@@ -18,7 +18,7 @@ namespace keyagent::instance {
 // How old the stores of both sides are (epoch.h).
 struct ExchangeEpoch {
   std::function<std::string()> current;
-  // (who, JWS): what was told of this store before.
+  // (agent or peer, JWS): checks a number of this store that was sent earlier
   std::function<void(const std::string&, const std::string&)> judge;
   std::function<void()> require_accepted;  // throws Error{kKeyState} while it is restored
 };
@@ -44,13 +44,13 @@ class ExchangeMessages {
   std::string answer(const PeerMessage& question, const Json& body);
   std::string refuse(const PeerMessage& question, const Error& error);
 
-  // Who says it, before anything else of it is believed. Throws Error{kDenied} with this side's
-  // identity when it is no peer, Error{kIntegrity} when the message is not for this side.
+  // Authenticates the sender before anything else is used. Throws Error{kDenied} with this side's
+  // identity when it is not a peer, Error{kIntegrity} when the message is for another instance.
   PeerMessage open(const std::string& text);
-  // That it is new, in time, and said by a store that was not restored from a backup.
+  // Checks that the message is new, in time, and from a store that was not restored from a backup.
   void judge(const PeerMessage& question);
-  // The answer's body. Throws what was refused, and Error{kIntegrity} with both fingerprints when
-  // someone else answers.
+  // Returns the answer's body. Throws the error that the peer answered, and Error{kIntegrity} with
+  // both fingerprints when another instance answers.
   Json read_answer(const store::Peer& from, const std::string& nonce, const std::string& text);
 
   const ExchangeEpoch& epoch() const { return epoch_; }

@@ -33,16 +33,17 @@ class ExchangeRepository {
   bool add(store::Exchange exchange, const std::string& actor);
   // Of this identity. Throws Error{kUsage}.
   store::Exchange require(const std::string& id, const std::string& own);
-  // True: it happened, or had happened before; the row is as it is in the store. False: someone
-  // was faster, nothing was changed. Throws Error{kKeyState}: not from there.
-  // `keys`, unless nullptr, are all of its keys from now on. `policy`, unless nullptr: the peer
-  // whose policy lets it happen, as that policy is afterwards; false when it was changed meanwhile.
+  // True: the event was applied, now or earlier; `row` is updated from the store. False: a
+  // concurrent change was made, and nothing was changed. Throws Error{kKeyState}: not allowed in
+  // this state. `keys`, unless nullptr, replace all of its keys. `policy`, unless nullptr: the peer
+  // whose policy allows the event, with that policy updated; false when it was changed
+  // concurrently.
   bool apply(store::Exchange& row, const ExchangeCause& what,
              const std::vector<store::ExchangeKey>* keys = nullptr,
              const store::Peer* policy = nullptr);
   // Nothing happened; to be checked again a little later.
   bool look_again(store::Exchange& row);
-  // To be worked on here: for a while no one else does. False: someone else does.
+  // Claims the exchange for this replica for a while. False: another replica has it.
   bool claim(store::Exchange& row);
 
   Json describe(const store::Exchange& row);
@@ -62,8 +63,8 @@ struct KeyCounts {
 };
 KeyCounts count_keys(const std::vector<store::ExchangeKey>& keys);
 
-// What both ends say was done, in one form: JSON of the request and of every key's result, and its
-// SHA-256 in base64url.
+// The result of an exchange in the form that both ends compute: JSON of the request and of every
+// key's result, and its SHA-256 in base64url.
 std::string transcript_of(const store::Exchange& exchange,
                           const std::vector<store::ExchangeKey>& keys);
 std::string transcript_hash(const std::string& transcript);

@@ -22,8 +22,8 @@ constexpr std::pair<ExchangeEvent, std::string_view> kEvents[] = {
 
 enum class When {
   kAlways,
-  kApprovedOnce,  // someone has approved it before
-  kVerifiedOnce,  // what was done needs no doing again
+  kApprovedOnce,  // it was approved before
+  kVerifiedOnce,  // completed steps need not be repeated
   kLate           // this is the source, and its packages have left
 };
 
@@ -83,8 +83,8 @@ constexpr Rule kRules[] = {
     {kComplete, kFinish, When::kAlways, {kComplete}},
     {kRejected, kReject, When::kAlways, {kRejected}},
     {kCancelled, kCancel, When::kAlways, {kCancelled}},
-    {kCancelled, kFault, When::kAlways, {kCancelled}},  // the other end could not be told
-    // What was done at the other end is the truth, also when this one had stopped waiting for it.
+    {kCancelled, kFault, When::kAlways, {kCancelled}},  // the other end could not be notified
+    // The source follows the target's result, even after it stopped waiting for it.
     {kCancelled, kImport, When::kLate, {kImported}},
     {kExpired, kImport, When::kLate, {kImported}},
     {kFailed, kFail, When::kAlways, {kFailed}},

@@ -179,7 +179,7 @@ Json ExchangeSource::how_it_stands(const store::Exchange& row) {
   const auto keys = store_.exchanges().keys(row.id);
   Json results = Json::array();
   for (const auto& key : keys) {
-    if (key.outcome.empty()) return out;  // it was given away: the target knows what became of it
+    if (key.outcome.empty()) return out;  // it was exported: the target reports its result
     if (results.size() < kReasons) results.push_back(result_json(key));
   }
   if (!results.empty()) out["results"] = results;
@@ -281,7 +281,8 @@ Json ExchangeSource::give_packages(const PeerMessage& message) {
   return out;
 }
 
-// What the target says of the keys that it was given; of the others it can say nothing new.
+// Stores the target's result of each key that was sent to it; keys that were not sent keep the
+// outcome that they have.
 Json ExchangeSource::take_results(const PeerMessage& message) {
   auto row = known(message);
   auto keys = store_.exchanges().keys(row.id);

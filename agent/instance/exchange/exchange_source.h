@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
-// The end of an exchange that has the keys: takes requests, has them approved, has the host's agent
-// wrap the keys, and hears what became of them.
+// The source end of an exchange: takes requests, has them approved, has the host's agent wrap the
+// keys, and receives the results.
 
 #include <functional>
 #include <string>
@@ -25,9 +25,9 @@ class ExchangeSource {
       : door_(door), store_(store), peers_(peers), book_(book), clock_(clock) {}
   MayExchange may_exchange;
 
-  // What a target says, verified: the answer's body. Throws what it is refused with.
+  // Handles a verified message of a target: returns the answer's body, throws the refusal.
   Json answer(const PeerMessage& message);
-  // Where work_of() says so: has the keys wrapped.
+  // Has the keys wrapped, when work_of() returns kExport.
   void export_keys(store::Exchange row);
 
  private:

@@ -23,7 +23,7 @@ std::string actor_of(const store::Peer& peer) {
   return "peer " + peer.name;
 }
 
-// What the source says of a key that is not in progress anymore.
+// Parses a key of the source's answer, with its result or its package.
 store::ExchangeKey read_key(const store::Exchange& row, const Json& said) {
   store::ExchangeKey key;
   key.specification = text_of(said, "specification");
@@ -74,7 +74,7 @@ Json ExchangeTarget::ask(const store::Peer& peer, const std::string& type, const
                   "the instance at " + peer.url + " is " + error.kid() + ", pinned is " +
                       peer.identity + "; it reports: " + error.what(),
                   error.kid());
-    // No one signed it: it is no decision of the peer, and may be another one the next time.
+    // The refusal is not signed, so it is not a decision of the peer: retry.
     if (said || layer_of(error.code()) == Layer::kKey || error.code() == Code::kUsage)
       throw Error(Code::kPeer, peer.name + " at " + peer.url + ": " + error.what());
     throw;
@@ -138,7 +138,7 @@ void ExchangeTarget::learn(store::Exchange& row, const Json& answer) {
   book_.apply(row, {kApprove, actor, Code::kOk, row.approved_by});
 }
 
-// Why, of each key, where the source says that.
+// Stores the reason for each key, if the source sent one.
 void ExchangeTarget::fail(store::Exchange& row, const Json& answer, const ExchangeCause& what) {
   const auto results = answer.find("results");
   if (results == answer.end() || !results->is_array()) return void(book_.apply(row, what));
@@ -265,7 +265,7 @@ void ExchangeTarget::tell(store::Exchange& row) {
     ask(peer_of(row), "end",
         {{"request", row.id}, {"state", row.state}, {"code", row.code}, {"text", row.text}});
   } catch (const Error& error) {
-    if (retryable(error.code())) throw;  // else it does not know of it, or has ended by itself
+    if (retryable(error.code())) throw;  // else the source ended the request or does not know it
   }
   row.told = true;
   row.due = {};

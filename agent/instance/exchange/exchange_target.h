@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
-// The end of an exchange that wants the keys: asks, fetches, has the host's agent unwrap them, and
-// tells the source what became of each. It does everything by itself; the source is only asked.
+// The target end of an exchange: sends the request, fetches the packages, has the host's agent
+// unwrap the keys, and reports the result of each. It drives the exchange; the source only answers.
 
 #include <functional>
 #include <string>
@@ -25,7 +25,7 @@ class ExchangeTarget {
       : door_(door), line_(line), store_(store), messages_(messages), book_(book), clock_(clock) {}
   Rekey rekey;
 
-  // Does what work_of() says, once. Throws what may be tried again, and what never may.
+  // Performs the step that work_of() returns, once. Throws temporary and permanent errors.
   void work(store::Exchange row);
   // Asks and reads the verified answer. Throws Error{kIntegrity} with both fingerprints when
   // another instance is there.

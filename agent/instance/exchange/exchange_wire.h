@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
-// What instances say to each other, as text: reading it, whoever sent it. Pure, thread-safe.
+// Parses the messages between instances, from any sender. Pure, thread-safe.
 //
-// Every function throws Error{kIntegrity} for what is not so, and kUsage for JSON that lacks
-// something.
+// Every function throws Error{kIntegrity} for an invalid message, and kUsage for JSON with missing
+// members.
 
 #include <string>
 
@@ -16,7 +16,7 @@ namespace keyagent::instance {
 inline constexpr const char* kExchangeQuestion = "keyagent-exchange-message";
 inline constexpr const char* kExchangeAnswer = "keyagent-exchange-answer";
 
-// A message with the key that it is said to be signed by.
+// A message and the key that it claims to be signed by.
 struct SignedMessage {
   std::string jws;
   std::string kid;  // of spki
@@ -25,7 +25,7 @@ struct SignedMessage {
 };
 SignedMessage read_signed(const std::string& text);
 
-// What the JWS says, which `spki` signed as this statement.
+// The payload of the JWS, verified with `spki` as this kind of statement.
 Json verified_json(const Bytes& spki, const std::string& jws, envelope::Statement statement);
 // The same of a message; its body is in it, wherever it was.
 Json verified_message(const SignedMessage& message);
@@ -39,10 +39,10 @@ void require_addressed(const Json& payload, const std::string& kind, const std::
 void require_in_time(const Json& payload, WallTime now);
 inline constexpr std::chrono::minutes kExchangeSkew{5};
 
-// Throws Error{kIntegrity} with these words; `kid` is the identity that they are about.
+// Throws Error{kIntegrity} with the text `why`; `kid`: the identity that it concerns.
 [[noreturn]] void refuse_message(const std::string& why, const std::string& kid = {});
 
-// The number of an event that the JWS names, whoever signed it; 0 for an empty text.
+// The event number that the JWS names, without verifying its signature; 0 for an empty text.
 std::int64_t epoch_in(const std::string& jws);
 
 }  // namespace keyagent::instance

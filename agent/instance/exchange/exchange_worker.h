@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
-// Its own thread for exchanges: a peer that takes its time for an answer holds up no one.
+// A dedicated thread for exchanges, so that a slow peer does not block other work.
 
 #include <chrono>
 #include <functional>

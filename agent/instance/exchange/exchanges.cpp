@@ -244,7 +244,7 @@ void Exchanges::work_on(store::Exchange row) {
     else
       target_.work(row);
   } catch (const Error& error) {
-    // With what was read, or not at all: someone may have decided meanwhile.
+    // Applied only if the row is unchanged: an administrator may have decided meanwhile.
     const auto event = retryable(error.code()) ? ExchangeEvent::kFault : ExchangeEvent::kFail;
     book_.apply(row, {event, "instance", error.code(), error.what()});
   }

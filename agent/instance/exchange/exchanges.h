@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
-// Exchange of data keys with other instances: what people do with requests, what peers say, and
-// what is done by itself. MISSION.md X1, X3 to X8, X10.
+// Exchange of data keys with other instances: requests of users, messages of peers, and automatic
+// work. MISSION.md X1, X3 to X8, X10.
 
 #include <functional>
 #include <string>
@@ -43,7 +43,7 @@ class Exchanges {
   // A series does not continue.
   Json stop(const std::string& id, const std::string& by);
 
-  // What a peer says, and the signed answer.
+  // Handles a message of a peer, and returns the signed answer.
   std::string answer(const std::string& text);
 
   // Does what is due; returns how many requests were checked.

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
-// What an exchange of keys needs of the host's agent, which alone says which keys may leave it, and
-// to whom.
+// The operations of the host's agent that an exchange of keys needs. Only the agent decides which
+// keys may leave it, and for which identity.
 
 #include <string>
 #include <vector>
@@ -16,7 +16,7 @@ struct DataKey {
   std::string specification, kid, state;
   bool exchangeable = false;
 };
-// The key for which others wrap theirs for this host, and the JWS by which its identity says so.
+// The key that others wrap their keys for, and the JWS by which this host's identity attests it.
 struct ExchangeOffer {
   Bytes exchange_spki;
   std::string proof;
@@ -32,18 +32,18 @@ struct ImportOrder {
   Bytes source_spki;  // the source's identity
 };
 
-// Thread-safe. Every method throws what the agent says; kPeer where it cannot be reached.
+// Thread-safe. Every method throws the agent's error: kPeer when it cannot be reached.
 class KeyExchangeBackend {
  public:
   virtual ~KeyExchangeBackend() = default;
   // Peers pin its kid. Throws Error{kKeyNotPresent} until it was made.
   virtual PublicKeyInfo identity() = 0;
-  // Is this an earlier generation of its key, in this token?
+  // Whether `kid` is an earlier generation of the identity key, in this token.
   virtual bool had_identity(const std::string& kid) = 0;
-  // Makes it, and the key for which others wrap theirs, where they are missing.
+  // Creates the identity key and the exchange key if they are missing.
   virtual void make_keys() = 0;
-  // A JWS in compact form, by the identity key. Throws Error{kDenied} for what is no such
-  // statement.
+  // A compact JWS, signed by the identity key. Throws Error{kDenied} for a payload that is not such
+  // a statement.
   virtual std::string sign(envelope::Statement statement, const std::string& payload) = 0;
   // Throws Error{kUnsupported} that names the mechanism which the token lacks.
   virtual ExchangeOffer offer() = 0;

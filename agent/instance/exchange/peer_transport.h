@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
-// The way to another instance. It is trusted with nothing: what is said on it is signed.
+// The transport to another instance. It is not trusted: all messages are signed.
 
 #include <memory>
 #include <string>

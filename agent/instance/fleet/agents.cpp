@@ -241,7 +241,7 @@ void Agents::change_trust(TrustVerb verb, const std::string& id, const std::stri
   }
   if (*next == *trust) return;
   store::AgentChange with{recorder_.make(Outcome::kDone, actor, what, id, reason)};
-  // The operator has decided which of two copies goes on.
+  // The operator has decided which of two copies continues.
   with.forget_session = verb == TrustVerb::kResume;
   if (verb == TrustVerb::kRevoke) with.revoke = "keyCompromise";
   change(
@@ -270,7 +270,8 @@ void Agents::enforce_trust(const std::string& id) {
   store_.notify(id);
 }
 
-// Of those that wait: approve and reject. nullopt: nobody does, or it is about the agent itself.
+// For pending agents: approve and reject. nullopt: none is pending, or the verb is for the agent
+// itself.
 std::optional<Json> Agents::apply_pending(TrustVerb verb, const std::string& id,
                                           const std::string& fingerprint, const std::string& reason,
                                           const std::string& actor) {

@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
-// The agents that the instance knows: what people do with its trust in them, and how they change
-// their keys.
+// The agents of the instance: changes of their trust by users, and rotation of their keys.
 
 #include <functional>
 #include <string>
@@ -38,8 +37,8 @@ class Agents {
   enum class Applies { kAlways, kUnlessEnrolled };
   Json apply(TrustVerb verb, const std::string& id, const std::string& fingerprint,
              const std::string& reason, const std::string& by, Applies when = Applies::kAlways);
-  // In two steps, for a change in a larger transaction: what the store knows, then (after it) the
-  // agent's link and sessions, which end unless it is trusted.
+  // In two steps, for a change within a larger transaction: first the store, then (after it) the
+  // agent's link and sessions, which are closed unless it is trusted.
   void change_trust(TrustVerb verb, const std::string& id, const std::string& fingerprint,
                     const std::string& reason, const std::string& actor,
                     Applies when = Applies::kAlways);
@@ -51,18 +50,18 @@ class Agents {
   Json begin_rotation(const store::Agent& agent, const Json& request);
   Json prove_rotation(const store::Agent& agent, const std::string& id, const Json& request);
   Json switch_rotation(const store::Agent& agent, const std::string& id);
-  // The transport key that the agent says it has: taken over when this instance has confirmed it,
-  // signed and after the last change of what is here (the store was restored from a backup).
-  // Returns the agent as it is then.
+  // The transport key that the agent reports: accepted when this instance signed its confirmation
+  // after the last change stored here (the store was restored from a backup). Returns the agent
+  // with that key.
   store::Agent catch_up(const store::Agent& agent, const Json& said);
-  // The agent's link begins. One state of an agent that went on twice (its folder was copied, or
-  // put back) is suspended until an operator resumes it: Error{kKeyState}, an alarm.
+  // Begins the agent's link. If two agents continue from one state (its folder was copied, or
+  // restored), the agent is suspended until an operator resumes it: Error{kKeyState}, an alarm.
   // Returns the value to be acknowledged in the welcome; empty: none.
   std::string continue_session(const store::Agent& agent, const Json& hello,
                                const std::string& address);
-  // The newest checkpoint of its audit log (null: it only asks). One that is older than what is
-  // kept, or another of as many records, is an alarm and is not taken. Returns the one that is
-  // kept, null for none.
+  // Stores the newest checkpoint of its audit log (null: only a query). One that is older than the
+  // stored one, or another with as many records, is refused with an alarm. Returns the stored one,
+  // null for none.
   Json keep_checkpoint(const store::Agent& agent, const Json& said);
   // Of that agent: {"agent","checkpoint","noted"}, for `keyagent audit verify --checkpoint`.
   Json checkpoint(const std::string& id) const;

@@ -45,7 +45,7 @@ std::string moved_text(const store::Agent& before, const store::Agent& after) {
   return "key " + before.auth_kid + " -> " + after.auth_kid;
 }
 
-// What the event of an enrollment that was decided says.
+// The text of the event of a decided enrollment.
 std::string decided_text(const store::Enrolled& found, const store::Agent& agent) {
   const std::string by = found.token ? "a token of " + found.token->created_by : std::string();
   switch (found.outcome) {
@@ -150,7 +150,7 @@ void Enrollment::refuse(const store::Enrolled& found, const store::Enrollment& w
   }
 }
 
-// Asked now so that the agent hears of it at once; it is the store that decides, later.
+// Checked now so that the agent gets the error at once; the store decides later.
 void Enrollment::require_possible(const store::Enrollment& wanted, const std::string& from) {
   const auto found = store_.enrollments().preview(wanted);
   const bool possible = found.outcome == kEntered || found.outcome == kReplaced ||
@@ -274,7 +274,7 @@ Json Enrollment::prove(const std::string& id, const Json& request, const std::st
     charge(from);
     throw Error(Code::kIntegrity, "the transport key did not open its challenge");
   }
-  if (has_been_proved(*challenge)) return poll(id, text_of(request, "answer"), from);  // said again
+  if (has_been_proved(*challenge)) return poll(id, text_of(request, "answer"), from);  // repeated
   if (challenge->state != "asked")
     throw Error(Code::kIntegrity, "a wrong response ended this enrollment; start again");
   const auto wanted = read_asked(*challenge);

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
-// The live links of agents: one an agent over all replicas. Which one that is, the store knows;
-// here are those that came to this replica.
+// The live links of agents: one per agent over all replicas. The store holds which one; this class
+// has the links of this replica.
 
 #include <cstdint>
 #include <functional>
@@ -30,7 +30,7 @@ class Links {
   // it. Returns the one that it ended.
   std::optional<store::AgentLink> enter(const std::string& agent, std::shared_ptr<tls::Link> link,
                                         const Json& welcome);
-  // A link of this key that has not said hello, as long as the result is held. Throws
+  // Counts a link of this key that has not sent hello, while the result is held. Throws
   // Error{kBusy}: there are kMaxUngreeted.
   static constexpr int kMaxUngreeted = 4;
   std::shared_ptr<void> await_hello(const std::string& kid);
@@ -62,7 +62,7 @@ class Links {
   struct Entry {
     std::shared_ptr<tls::Link> link;
     std::int64_t session = 0;
-    std::int64_t news = 0;          // told so far
+    std::int64_t news = 0;          // reported so far
     std::set<std::int64_t> orders;  // sent on this link
   };
   bool is_alive(const store::AgentLink& link) const;

@@ -70,7 +70,7 @@ Json Rekeys::order(const Json& request, const std::string& by) {
     if (!store_.agents().find(id)) throw Error(Code::kUsage, "there is no agent '" + id + "'");
   }
   if (chosen.empty()) throw Error(Code::kUsage, "no trusted agent matches");
-  // One agent is no crowd.
+  // A single agent needs no canary.
   const auto canaries =
       chosen.size() == 1 ? 0 : (chosen.size() * static_cast<std::size_t>(percent) + 99) / 100;
   const std::string batch = to_hex(random_bytes(8));
@@ -172,7 +172,7 @@ void Rekeys::report(const std::string& agent_id, const Json& message) {
   const auto id = text_of(message, "id");
   if (id.empty() || id.size() > 18 || id.find_first_not_of("0123456789") != std::string::npos)
     throw Error(Code::kUsage, "'id' is not the id of an order");
-  // Again when something else was said of it, at another replica.
+  // Retried after a concurrent change at another replica.
   for (int i = 0; i < kMaxTries; ++i) {
     auto rekey = store_.rekeys().find(std::stoll(id));
     if (!rekey || rekey->agent != agent_id || ended(*rekey)) return;

@@ -27,7 +27,8 @@ class Rekeys {
   Json list(const std::string& batch) const;  // empty: all
   Json cancel(const std::string& batch, const std::string& by);
 
-  // What an agent says of an order. Confirmed only when the instance itself trusts the new key.
+  // Handles an agent's report on an order. Confirmed only when the instance itself trusts the new
+  // key.
   void report(const std::string& agent_id, const Json& message);
   // Sends what may be sent now: call it from time to time and when an agent has come. Nothing is
   // sent while the store is restored from a backup (store::Restoration).

@@ -133,7 +133,7 @@ Json Tasks::end(const std::string& agent, const std::string& id, const Json& req
   const Bytes said = sha256(as_bytes(all));
   const auto task =
       change_leased(agent, id, request, [&](store::Task& each, std::optional<store::Event>& event) {
-        // With this lease an end was told already: the same once more, or none.
+        // An outcome was reported with this lease already: accept only the same one.
         if (!each.said.empty()) {
           if (each.said != said) refuse_lease();
           return false;
@@ -153,10 +153,10 @@ void Tasks::greet(const store::Agent& agent) {
     links_.send(agent.id, {{"type", "tasks"}});
 }
 
-// The end of a lease is wall time, in rows that replicas share. After a start of this process, or
-// when the wall clock went another way than the steady one, no lease is let run out for as long as
-// the longest one lasts: whoever is there has extended theirs by then. A jump back is cut off the
-// leases that would last too long now.
+// Leases end by wall time, in rows that replicas share. After a start of this process, or when the
+// wall clock jumped relative to the steady one, no lease expires for the longest lease time: a
+// running agent has extended its lease by then. After a jump back, leases that would last too long
+// are shortened.
 void Tasks::watch_clock() {
   const auto wall = clock_.now();
   const auto steady = clock_.now_steady();
@@ -193,7 +193,7 @@ void Tasks::call_waiting() {
   called_ = now;
 }
 
-// By the time that watch_clock() believed: the clock may have jumped since.
+// Uses the time that watch_clock() accepted: the clock may have jumped since.
 void Tasks::tick() {
   if (store_.restoration().find()) {
     settled_ = false;

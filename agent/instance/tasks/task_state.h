@@ -38,8 +38,8 @@ struct TaskStep {
   bool operator==(const TaskStep&) const = default;
 };
 
-// nullopt: not from there. Where it has been done already, the same state: what agents and people
-// say may be repeated.
+// nullopt: not allowed in this state. When it was applied already, the same state: agents and users
+// may repeat requests.
 std::optional<TaskStep> after(TaskState state, TaskEvent event, const TaskFacts& facts);
 
 // How long the attempt after `attempt` (from 1) waits: 10 s doubled by each, an hour at most, a

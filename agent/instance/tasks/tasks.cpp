@@ -148,7 +148,7 @@ Json Tasks::submit(const Json& request, const std::string& by) {
   task.state = name_of(TaskState::kQueued);
   task.submitted_by = by;
   task.submitted = task.changed = clock_.now();
-  // When it may be taken: tick() finds by this what agents are to be told of.
+  // When it may be taken: tick() uses it to find the agents to notify.
   task.not_before = std::max(not_before.value_or(task.submitted), task.submitted);
   check_target(task.target);
   if (!task.credential.empty()) check_credential(task.credential);

@@ -1,8 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
-// Tasks: submitted by people, handed to agents under a lease, ended with an outcome. Never lost,
-// and never started again unless they may be repeated, did not start, or an operator says so
-// (task_state.h).
+// Tasks: submitted by users, leased to agents, ended with an outcome. Never lost, and started again
+// only if they are repeatable, did not start, or an operator retries them (task_state.h).
 
 #include <functional>
 #include <optional>
@@ -42,7 +41,7 @@ class Tasks {
   Json pause(const std::string& what, const std::string& by);
   Json resume(const std::string& what, const std::string& by);
 
-  // For an agent: API.md. Error{kKeyState} for everything that is wrong with a lease.
+  // For an agent: API.md. Error{kKeyState} for every invalid lease.
   Json take(const store::Agent& agent, const Json& request);
   Json start(const std::string& agent, const std::string& id, const Json& request);
   Json keep(const std::string& agent, const std::string& id, const Json& request);
@@ -60,9 +59,9 @@ class Tasks {
   using Edit = std::function<bool(store::Task& task, std::optional<store::Event>& event)>;
 
   store::Task require(const std::string& id) const;
-  // Changes the task as it is now, with its event; again when someone was faster.
+  // Changes the current state of the task, with its event; retried after a concurrent change.
   store::Task change(const std::string& id, const Edit& edit);
-  // Carries out what the table says; false: it says no.
+  // Applies the transition of the table; false: the table has none.
   bool step(store::Task& task, TaskEvent event) const;
   // The task, if this agent has it by the lease in `request`, changed by `edit`.
   store::Task change_leased(const std::string& agent, const std::string& id, const Json& request,

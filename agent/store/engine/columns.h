@@ -10,12 +10,12 @@
 namespace keyagent::store {
 
 enum class ColumnRole {
-  kKey,      // says which row it is
+  kKey,      // identifies the row
   kFixed,    // written by an INSERT; Table::update() leaves it
   kChanging  // written by both
 };
 
-// What is known of a column without the type of its row.
+// Column properties that do not depend on the row's type.
 struct ColumnInfo {
   const char* name = nullptr;
   ColumnRole role = ColumnRole::kChanging;

@@ -28,21 +28,21 @@ class Database {
   auto read(const Work& work) {
     return result_of(work, Kind::kRead);
   }
-  // Every query sees what was there at one moment.
+  // All queries see one consistent snapshot.
   template <class Work>
   auto snapshot(const Work& work) {
     return result_of(work, Kind::kSnapshot);
   }
-  // All or nothing. After a connection that is lost before the commit it is tried once more, after
-  // a deadlock four times; one that is lost during the commit is Error{kPeer}, which says that the
-  // outcome is unknown.
+  // All or nothing. Retried once when the connection is lost before the commit, four times after a
+  // deadlock. A connection lost during the commit is Error{kPeer} with a text that the outcome is
+  // unknown.
   template <class Work>
   auto write(const Work& work) {
     return result_of(work, Kind::kWrite);
   }
 
-  // Whatever this thread asks of this database inside of `work` is one transaction, and is undone
-  // when `work` throws. `work` may be run again.
+  // Runs all statements of this thread on this database inside `work` in one transaction; rolls
+  // back when `work` throws. `work` may be retried.
   void together(const std::function<void()>& work);
 
   const Place& place() const { return place_; }

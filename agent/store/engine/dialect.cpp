@@ -23,7 +23,7 @@ namespace {
 
 constexpr std::string_view kSqliteScheme = "sqlite://";
 
-// Where the URL does not say otherwise: a server that went away without a word is noticed.
+// Defaults unless set in the URL: they detect a server that disappeared without closing.
 constexpr std::pair<const char*, const char*> kConnectDefaults[] = {
     {"connect_timeout", "10"},  {"keepalives_idle", "30"},     {"keepalives_interval", "10"},
     {"keepalives_count", "3"},  {"tcp_user_timeout", "30000"}, {"application_name", "keyinstanced"},
@@ -188,7 +188,7 @@ void open(soci::session& session, const Place& place) {
     return;
   }
   session.open(soci::postgresql, place.connect);
-  // libpq would print a server's last words to the standard error output.
+  // Keep libpq from printing notices of the server to standard error.
   PQsetNoticeProcessor(
       postgres_backend(session).conn_, [](void*, const char*) {}, nullptr);
   // A transaction that waits for a lock, or is left open by a replica that hangs, ends.

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
-// The one place that knows which database is behind a connection: how it is opened, what a
-// transaction begins with, and what its errors mean.
+// The only file with code for a specific database: how a connection is opened, how a transaction
+// begins, and what its errors mean.
 
 #include <soci/soci.h>
 
@@ -30,8 +30,8 @@ struct Fault {
 };
 Fault fault_of(const soci::soci_error& error, soci::session& session, const Place& place);
 
-// Makes the file (0600) and its folder (0700) where missing. Throws Error{kConfiguration} when
-// someone else may read or write it.
+// Creates the file (0600) and its folder (0700) if missing. Throws Error{kConfiguration} when
+// another user may read or write it.
 void prepare_file(const Place& place);
 // An empty file, 0600. False: something of this name is there. Throws Error{kConfiguration}.
 bool make_empty_file(const std::string& path);
@@ -43,8 +43,8 @@ void begin(soci::session& session, const Place& place);
 // One that only reads, and sees all of it as it was at one moment.
 void begin_snapshot(soci::session& session, const Place& place);
 
-// `ddl` in the engine's words. TEXT is compared by bytes on PostgreSQL too: the same order on both,
-// and no index that a new version of the C library's collation damages.
+// Translates `ddl` for the engine. TEXT is compared by bytes on PostgreSQL too: the same order on
+// both engines, and no index that a new collation of the C library corrupts.
 std::string schema_words(Engine engine, const std::string& ddl);
 // Only one at a time gets past this until its transaction ends. Throws Error{kConfiguration} for a
 // database that does not keep UTF-8.

@@ -36,8 +36,8 @@ void bind(soci::statement& statement, const Bounds& bounds) {
   }
 }
 
-// Sends it at once, without a named prepared statement at the server: a name would be a second
-// round trip, and foreign to connections that a pooler in between shares.
+// Sends it at once, without a named prepared statement: a name would cost a second round trip, and
+// would be unknown on connections behind a pooler.
 void prepare(soci::statement& statement, const std::string& text) {
   statement.alloc();
   statement.prepare(text, soci::details::st_one_time_query);

@@ -63,8 +63,8 @@ struct Bound {
 };
 using Bounds = std::vector<Bound>;
 
-// One row of a result, whose columns are read one after the other. Lives as long as the call that
-// shows it. Throws Error{kIntegrity} when the column does not hold what is asked for.
+// One row of a result, read column by column. Valid during the callback that receives it. Throws
+// Error{kIntegrity} when the column does not hold the requested type.
 class Row {
  public:
   explicit Row(const soci::row& row) : row_(row) {}
