@@ -40,7 +40,7 @@ tls::ServerOptions options_of(const Endpoint& endpoint, const Limits& limits,
 
 }  // namespace
 
-struct Instance::Impl {
+struct Instance::Impl final : private Followers {
   const InstanceConfig config;
   const Clock& clock = system_clock();
   HostKeys keys{config};
@@ -48,10 +48,17 @@ struct Instance::Impl {
   Recorder recorder{store, clock, config.limits.events_per_source};
   Usage usage{config.limits, store, recorder, clock};
   RateBudget handshakes{clock, hourly(config.limits.handshakes)};
-  Links links{store, clock, config.heartbeat};
-  Authority authority{config, keys, store, clock};
-  Enrollment enrollment{config, keys, authority, store, recorder, clock};
-  Agents agents{keys, authority, store, links, recorder, clock};
+  Links links{store, clock, config.heartbeat, *this};
+  Authority authority{config, keys, store, recorder, clock};
+  const FleetParts fleet{.keys = keys,
+                         .authority = authority,
+                         .store = store,
+                         .links = links,
+                         .recorder = recorder,
+                         .clock = clock,
+                         .followers = *this};
+  Enrollment enrollment{config, fleet};
+  Agents agents{fleet};
   Rekeys rekeys{store, links, recorder, clock};
   Tasks tasks{store, links, recorder, clock, {config.task_lease, config.task_history}};
   Users people{store, recorder, clock, {config.session_life, config.session_idle}};
@@ -84,7 +91,6 @@ struct Instance::Impl {
     keys.create_missing();
     authority.bring_up();
     name_keys(config, keys, store);
-    connect_parts();
     connect_exchanges();
     credentials.exchangeable = config.exchangeable_credentials;
     attempt("credentials", [this] { credentials.keep_up(); });
@@ -111,35 +117,19 @@ struct Instance::Impl {
             [this] { epoch.require_accepted(); }};
   }
 
-  void connect_parts() {
-    agents.on_transport = [this](const std::string& agent) { credentials.follow(agent); };
-    agents.end_sessions = [this](const std::string& kid, const std::string& why) {
-      const auto with_kid = [&](const tls::Peer& peer) { return peer.kid == kid; };
-      if (agents_server) agents_server->end_sessions(with_kid, why);
-      look_at_certificates();  // a revocation is in the CRL of the next session
-    };
-    enrollment.on_replaced = [this](const std::string& id, const store::Agent& before) {
-      const std::string why = "the agent was replaced";
-      links.close(id, why);
-      agents.end_sessions(before.auth_kid, why);
-      store.notify(id);
-    };
-    authority.on_over_budget = [this](const std::string& agent, const std::string& text) {
-      recorder.record(Outcome::kAlarm, "agent " + agent, "certificate.renew", agent, text);
-    };
-    // The agent's link may be at another replica: the store notifies it.
-    credentials.on_change = [this](const std::string& agent) {
-      store.links().bump_generation(agent);
-      store.notify(agent);
-    };
-    links.on_news = [this](const std::string& id) {
-      const auto agent = store.agents().find(id);
-      if (!agent || epoch.restored()) return;
-      const Json assigned = credentials.list_for(*agent);
-      Json names = Json::array();
-      for (const auto& each : assigned["credentials"]) names.push_back(each["name"]);
-      links.send(id, {{"type", "credentials"}, {"names", names}});
-    };
+  void follow_transport(const std::string& agent) override { credentials.follow(agent); }
+  void end_sessions(const std::string& kid, const std::string& why) override {
+    const auto with_kid = [&](const tls::Peer& peer) { return peer.kid == kid; };
+    if (agents_server) agents_server->end_sessions(with_kid, why);
+    look_at_certificates();  // a revocation is in the CRL of the next session
+  }
+  void send_assigned(const std::string& id) override {
+    const auto agent = store.agents().find(id);
+    if (!agent || epoch.restored()) return;
+    const Json assigned = credentials.list_for(*agent);
+    Json names = Json::array();
+    for (const auto& each : assigned["credentials"]) names.push_back(each["name"]);
+    links.send(id, {{"type", "credentials"}, {"names", names}});
   }
 
   // What any replica has done to an agent (empty: to all) is done here too: whatever is decided is
@@ -153,7 +143,7 @@ struct Instance::Impl {
     }
     const auto agent = store.agents().find(what);
     if (agent && agent->state != name_of(Trust::kTrusted))
-      agents.end_sessions(agent->auth_kid, "the agent is " + agent->state);
+      end_sessions(agent->auth_kid, "the agent is " + agent->state);
   }
 
   void listen() {

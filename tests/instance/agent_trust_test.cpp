@@ -31,11 +31,18 @@ class AgentTrust : public testing::Test {
   test::FakeClock clock_;
   store::Store store_{{"sqlite://" + (folder_.path() / "store/instance.db").string()}};
   Recorder recorder_{store_, clock_};
-  Links links_{store_, clock_, std::chrono::seconds(15)};
+  NoFollowers followers_;
+  Links links_{store_, clock_, std::chrono::seconds(15), followers_};
   InstanceConfig config_;
   HostKeys keys_{config_};  // none is used
-  Authority authority_{config_, keys_, store_, clock_};
-  Agents agents_{keys_, authority_, store_, links_, recorder_, clock_};
+  Authority authority_{config_, keys_, store_, recorder_, clock_};
+  Agents agents_{FleetParts{.keys = keys_,
+                            .authority = authority_,
+                            .store = store_,
+                            .links = links_,
+                            .recorder = recorder_,
+                            .clock = clock_,
+                            .followers = followers_}};
 };
 
 TEST_F(AgentTrust, Fault147_Fault159_AnAgentThatEnrolledMeanwhileIsNotRevokedByOne) {

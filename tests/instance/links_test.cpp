@@ -31,7 +31,9 @@ TEST(LinksOfAgents, Fault138_AHeartbeatOfAReplacedLinkIsNotTheAgents) {
   agent.id = agent.auth_kid = "web1";
   agent.state = "trusted";
   ASSERT_TRUE(store.agents().add(agent));
-  Links here{store, clock, std::chrono::seconds(15)}, other{store, clock, std::chrono::seconds(15)};
+  NoFollowers followers;
+  Links here{store, clock, std::chrono::seconds(15), followers};
+  Links other{store, clock, std::chrono::seconds(15), followers};
   const auto first = std::make_shared<LinkStub>(), second = std::make_shared<LinkStub>(),
              third = std::make_shared<LinkStub>();
   here.enter("web1", first, {});

@@ -83,7 +83,8 @@ class TasksTest : public testing::Test {
   test::FakeClock clock_;
   store::Store store_{{"sqlite://" + (folder_.path() / "store/instance.db").string()}};
   Recorder recorder_{store_, clock_};
-  Links links_{store_, clock_, 15s};
+  NoFollowers followers_;
+  Links links_{store_, clock_, 15s, followers_};
   TaskRules rules_{60s, 1h, 3};
   Tasks tasks_{store_, links_, recorder_, clock_, rules_};
 };

@@ -29,8 +29,8 @@ bool is_address(const std::string& host) {
 }  // namespace
 
 Authority::Authority(const InstanceConfig& config, HostKeys& keys, store::Store& store,
-                     const Clock& clock)
-    : config_(config), keys_(keys), store_(store), clock_(clock) {
+                     Recorder& recorder, const Clock& clock)
+    : config_(config), keys_(keys), store_(store), recorder_(recorder), clock_(clock) {
   if (config.outside) outside_ = std::make_unique<ExternalCa>(*config.outside, store, clock);
 }
 
@@ -124,7 +124,8 @@ store::IssueOutcome Authority::enter(const store::Certificate& certificate,
   if (outcome == store::IssueOutcome::kOverBudget) {
     const std::string text = "it had " + std::to_string(config_.limits.certificates) +
                              " certificates in 24 h (limits.certificates)";
-    if (on_over_budget) on_over_budget(certificate.agent, text);
+    recorder_.record(Outcome::kAlarm, "agent " + certificate.agent, "certificate.renew",
+                     certificate.agent, text);
     throw Error(Code::kBusy, "no certificate for the agent " + certificate.agent + ": " + text +
                                  "; find out why it requests certificates, or raise the limit");
   }

@@ -2,7 +2,6 @@
 #pragma once
 // The instance's certification authority: its key is in the token of the instance's host.
 
-#include <functional>
 #include <memory>
 #include <optional>
 #include <string>
@@ -12,6 +11,7 @@
 #include "agent/instance/ca/external_ca.h"
 #include "agent/instance/common/config.h"
 #include "agent/instance/common/host_keys.h"
+#include "agent/instance/common/recorder.h"
 #include "agent/store/enroll_rows.h"
 #include "agent/store/store.h"
 #include "agent/tls/tls.h"
@@ -24,7 +24,8 @@ class Authority {
   // Where the store has the certificate.
   static constexpr const char* kSetting = "ca-certificate";
 
-  Authority(const InstanceConfig& config, HostKeys& keys, store::Store& store, const Clock& clock);
+  Authority(const InstanceConfig& config, HostKeys& keys, store::Store& store, Recorder& recorder,
+            const Clock& clock);
 
   // Makes the CA certificate once in the life of an instance, or takes the outside one. Throws
   // Error{kIntegrity} when the one that is there is for another key than the host's agent has.
@@ -47,8 +48,6 @@ class Authority {
                                               const std::string& enrollment);
   // The state of an enrollment that has its certificate.
   static constexpr const char* kCertified = "certified";
-  // Called when an agent exceeds its budget of certificates.
-  std::function<void(const std::string& agent, const std::string& text)> on_over_budget;
   // For the active key: issued again for a new key, or when a third of its life is left; with an
   // external CA read from its file.
   tls::Identity server_identity();
@@ -72,6 +71,7 @@ class Authority {
   const InstanceConfig& config_;
   HostKeys& keys_;
   store::Store& store_;
+  Recorder& recorder_;
   const Clock& clock_;
   std::unique_ptr<ExternalCa> outside_;
   Bytes certificate_;  // constant after bring_up()

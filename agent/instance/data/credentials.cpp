@@ -11,6 +11,7 @@
 #include "agent/instance/fleet/agents.h"
 #include "agent/store/agents.h"
 #include "agent/store/credentials.h"
+#include "agent/store/links.h"
 #include "agent/store/records.h"
 #include "agent/store/sealed_copies.h"
 
@@ -437,7 +438,10 @@ void Credentials::follow(const std::string& agent_id) {
     });
     if (!stays) store_.sealed_copies().drop(agent->id, kid);
   }
-  if (on_change && any) on_change(agent_id);
+  if (!any) return;
+  // The agent's link may be at another replica: the store notifies it.
+  store_.links().bump_generation(agent_id);
+  store_.notify(agent_id);
 }
 
 void Credentials::follow_all() {

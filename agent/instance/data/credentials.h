@@ -4,7 +4,6 @@
 // is to have them.
 
 #include <atomic>
-#include <functional>
 #include <set>
 #include <string>
 
@@ -54,8 +53,6 @@ class Credentials {
 
   // Is the key of their values made exchangeable? Set it before keep_up().
   bool exchangeable = false;
-  // Told when something about an agent's credentials changed.
-  std::function<void(const std::string& agent)> on_change;
 
  private:
   bool is_for(const store::Credential& credential, const store::Agent& agent) const;

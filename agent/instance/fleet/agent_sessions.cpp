@@ -35,7 +35,7 @@ std::string Agents::continue_session(const store::Agent& agent, const Json& hell
       },
       with);
   links_.close(agent.id, "the agent is suspended: " + why);
-  if (end_sessions) end_sessions(agent.auth_kid, why);
+  followers_.end_sessions(agent.auth_kid, why);
   store_.notify(agent.id);
   throw Error(Code::kKeyState, why + "; the instance's operator must resume it");
 }

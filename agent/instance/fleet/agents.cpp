@@ -43,14 +43,14 @@ PublicKeyInfo transport_of(const store::Agent& agent, bool next) {
   return key;
 }
 
-Agents::Agents(HostKeys& keys, Authority& authority, store::Store& store, Links& links,
-               Recorder& recorder, const Clock& clock)
-    : keys_(keys),
-      authority_(authority),
-      store_(store),
-      links_(links),
-      recorder_(recorder),
-      clock_(clock) {}
+Agents::Agents(const FleetParts& parts)
+    : keys_(parts.keys),
+      authority_(parts.authority),
+      store_(parts.store),
+      links_(parts.links),
+      recorder_(parts.recorder),
+      clock_(parts.clock),
+      followers_(parts.followers) {}
 
 store::Agent Agents::require(const std::string& id) const {
   const auto agent = store_.agents().find(id);
@@ -116,7 +116,7 @@ store::Agent Agents::identify(const tls::Peer& peer) {
   });
   recorder_.record(Outcome::kDone, "agent " + changed.id, "auth.switch", changed.id,
                    old + " -> " + changed.auth_kid);
-  if (end_sessions) end_sessions(old, "the agent has a new key");
+  followers_.end_sessions(old, "the agent has a new key");
   store_.notify(changed.id);
   return changed;
 }
@@ -266,7 +266,7 @@ void Agents::enforce_trust(const std::string& id) {
   if (agent.state == name_of(Trust::kTrusted)) return;
   const std::string why = "the agent is " + agent.state;
   links_.close(id, why);
-  if (end_sessions) end_sessions(agent.auth_kid, why);
+  followers_.end_sessions(agent.auth_kid, why);
   store_.notify(id);
 }
 
@@ -335,7 +335,7 @@ Json Agents::set_groups(const std::string& id, const std::vector<std::string>& g
                         const std::string& by) {
   change(id, [&](store::Agent& each) { each.groups = groups; });
   recorder_.record(Outcome::kDone, "user " + by, "agent.groups", id);
-  if (on_transport) on_transport(id);
+  followers_.follow_transport(id);
   return show(id);
 }
 

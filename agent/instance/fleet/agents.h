@@ -5,10 +5,8 @@
 #include <functional>
 #include <string>
 
-#include "agent/instance/ca/authority.h"
 #include "agent/instance/common/json.h"
-#include "agent/instance/common/recorder.h"
-#include "agent/instance/fleet/links.h"
+#include "agent/instance/fleet/fleet_parts.h"
 #include "agent/instance/fleet/trust.h"
 #include "agent/store/agents.h"
 #include "agent/store/enroll_rows.h"
@@ -19,8 +17,7 @@ namespace keyagent::instance {
 // Thread-safe; what lasts is in the store.
 class Agents {
  public:
-  Agents(HostKeys& keys, Authority& authority, store::Store& store, Links& links,
-         Recorder& recorder, const Clock& clock);
+  explicit Agents(const FleetParts& parts);
 
   // Who an mTLS session is. Throws Error{kDenied} for a key that no agent has (alarm) and for a
   // revoked one, kIntegrity when the certificate names another agent (alarm), kKeyState while
@@ -72,11 +69,6 @@ class Agents {
   // A certificate for the session's key or for a new one.
   Json renew(const store::Agent& agent, const Json& request);
 
-  // Called after a transport key came (staged), or went: credentials follow.
-  std::function<void(const std::string& agent)> on_transport;
-  // Ends the TLS sessions of a key.
-  std::function<void(const std::string& kid, const std::string& why)> end_sessions;
-
  private:
   store::Agent require(const std::string& id) const;
   void require_key(const store::Agent& agent, const tls::Peer& peer);
@@ -99,6 +91,7 @@ class Agents {
   Links& links_;
   Recorder& recorder_;
   const Clock& clock_;
+  Followers& followers_;
 };
 
 // Trusted or suspended.

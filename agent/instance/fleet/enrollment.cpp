@@ -67,16 +67,25 @@ std::string decided_text(const store::Enrolled& found, const store::Agent& agent
 
 }  // namespace
 
-Enrollment::Enrollment(const InstanceConfig& config, HostKeys& keys, Authority& authority,
-                       store::Store& store, Recorder& recorder, const Clock& clock)
+Enrollment::Enrollment(const InstanceConfig& config, const FleetParts& parts)
     : config_(config),
-      keys_(keys),
-      authority_(authority),
-      store_(store),
-      recorder_(recorder),
-      clock_(clock),
-      strangers_(clock, hourly(config.limits.enrollments)),
-      polls_(clock, {.burst = 60, .refill = 1s, .max_principals = 20'000}) {}
+      keys_(parts.keys),
+      authority_(parts.authority),
+      store_(parts.store),
+      links_(parts.links),
+      recorder_(parts.recorder),
+      clock_(parts.clock),
+      followers_(parts.followers),
+      strangers_(clock_, hourly(config.limits.enrollments)),
+      polls_(clock_, {.burst = 60, .refill = 1s, .max_principals = 20'000}) {}
+
+// Here, and at other replicas.
+void Enrollment::end_links_of(const store::Agent& replaced) {
+  const std::string why = "the agent was replaced";
+  links_.close(replaced.id, why);
+  followers_.end_sessions(replaced.auth_kid, why);
+  store_.notify(replaced.id);
+}
 
 void Enrollment::charge(const std::string& from) {
   const auto decision = strangers_.take(principal_of_address(from));
@@ -279,7 +288,7 @@ Json Enrollment::prove(const std::string& id, const Json& request, const std::st
     throw Error(Code::kIntegrity, "a wrong response ended this enrollment; start again");
   const auto wanted = read_asked(*challenge);
   const auto found = decide(wanted, from);
-  if (found.outcome == kReplaced && on_replaced) on_replaced(wanted.agent.id, *found.before);
+  if (found.outcome == kReplaced) end_links_of(*found.before);
   challenge->state = "proved";
   return answer_for(*challenge);
 }

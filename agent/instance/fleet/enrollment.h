@@ -2,14 +2,12 @@
 #pragma once
 // How an agent becomes known: it proves its two keys, and a token or a person attests it.
 
-#include <functional>
 #include <string>
 
 #include "agent/base/clock.h"
 #include "agent/base/rate_budget.h"
-#include "agent/instance/ca/authority.h"
 #include "agent/instance/common/json.h"
-#include "agent/instance/common/recorder.h"
+#include "agent/instance/fleet/fleet_parts.h"
 #include "agent/instance/fleet/trust.h"
 #include "agent/store/enroll_rows.h"
 #include "agent/store/store.h"
@@ -21,8 +19,7 @@ namespace keyagent::instance {
 // that ends it.
 class Enrollment {
  public:
-  Enrollment(const InstanceConfig& config, HostKeys& keys, Authority& authority,
-             store::Store& store, Recorder& recorder, const Clock& clock);
+  Enrollment(const InstanceConfig& config, const FleetParts& parts);
 
   // `from`: the address of the caller. Each address has a budget for what no token attests:
   // Error{kBusy} beyond it.
@@ -45,8 +42,6 @@ class Enrollment {
                  const std::vector<std::string>& groups, std::chrono::hours life, bool inherit,
                  const std::string& by);
   static void check_token(const std::string& agent, bool inherit);  // Error{kUsage}
-  // Called after an agent was replaced, with what it was before.
-  std::function<void(const std::string& id, const store::Agent& before)> on_replaced;
   // "https://host:port" of the agents' listener, once it listens.
   void set_agents_port(std::uint16_t port) { agents_port_ = port; }
 
@@ -59,13 +54,16 @@ class Enrollment {
   Json answer_for(const store::Challenge& challenge);
   Json trusted_answer(const store::Challenge& challenge, const store::Agent& agent);
   void charge(const std::string& from);
+  void end_links_of(const store::Agent& replaced);
 
   const InstanceConfig& config_;
   HostKeys& keys_;
   Authority& authority_;
   store::Store& store_;
+  Links& links_;
   Recorder& recorder_;
   const Clock& clock_;
+  Followers& followers_;
   RateBudget strangers_;  // by address: what no token attests
   RateBudget polls_;      // by enrollment
   std::uint16_t agents_port_ = 0;

@@ -23,8 +23,13 @@ std::string new_replica() {
 
 }  // namespace
 
-Links::Links(store::Store& store, const Clock& clock, std::chrono::milliseconds heartbeat)
-    : store_(store), clock_(clock), heartbeat_(heartbeat), replica_(new_replica()) {}
+Links::Links(store::Store& store, const Clock& clock, std::chrono::milliseconds heartbeat,
+             Followers& followers)
+    : store_(store),
+      clock_(clock),
+      followers_(followers),
+      heartbeat_(heartbeat),
+      replica_(new_replica()) {}
 
 bool Links::is_alive(const store::AgentLink& link) const {
   return !link.replica.empty() && clock_.now() - link.seen < kSilence * heartbeat_;
@@ -168,7 +173,7 @@ void Links::judge(const std::string& agent, const Entry& entry, const store::Lin
     if (found == entries_.end() || found->second.session != entry.session) return;
     found->second.news = standing->link.news;
   }
-  if (on_news) on_news(agent);
+  followers_.send_assigned(agent);
 }
 
 std::optional<store::AgentLink> Links::find(const std::string& agent) const {

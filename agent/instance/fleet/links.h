@@ -4,7 +4,6 @@
 // has the links of this replica.
 
 #include <cstdint>
-#include <functional>
 #include <map>
 #include <memory>
 #include <optional>
@@ -15,6 +14,7 @@
 #include "agent/base/clock.h"
 #include "agent/base/mutex.h"
 #include "agent/instance/common/json.h"
+#include "agent/instance/fleet/followers.h"
 #include "agent/store/store.h"
 #include "agent/tls/server.h"
 
@@ -24,7 +24,8 @@ namespace keyagent::instance {
 class Links {
  public:
   // A heartbeat that is three periods old was the last one.
-  Links(store::Store& store, const Clock& clock, std::chrono::milliseconds heartbeat);
+  Links(store::Store& store, const Clock& clock, std::chrono::milliseconds heartbeat,
+        Followers& followers);
 
   // The agent's newest link ends its others, wherever they are. `welcome` is the first message on
   // it. Returns the one that it ended.
@@ -50,8 +51,6 @@ class Links {
   // Compares the links that are here with the store; of one agent, or (empty) of all. Closes those
   // that are not to be: a newer one is elsewhere, the agent is not trusted, its key is another.
   void look(const std::string& agent);
-  // Told by look() when something about the credentials of an agent changed.
-  std::function<void(const std::string& agent)> on_news;
 
   // The agent's link at any replica, unless it has ended or its replica has.
   std::optional<store::AgentLink> find(const std::string& agent) const;
@@ -71,6 +70,7 @@ class Links {
 
   store::Store& store_;
   const Clock& clock_;
+  Followers& followers_;
   const std::chrono::milliseconds heartbeat_;
   const std::string replica_;
   mutable Mutex mutex_;

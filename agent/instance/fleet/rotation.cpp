@@ -109,7 +109,7 @@ Json Agents::prove_rotation(const store::Agent& agent, const std::string& id, co
              each.next_envelope = text_of(asked, "envelope");
            },
            {event, {}, challenge, "asked"});
-    if (on_transport) on_transport(agent.id);
+    followers_.follow_transport(agent.id);
   }
   return {{"state", "staged"}};
 }
@@ -138,7 +138,7 @@ Json Agents::switch_rotation(const store::Agent& agent, const std::string& id) {
       each.next_envelope.clear();
     };
     change(agent.id, switch_over, {event, {}, challenge, "staged"});
-    if (on_transport) on_transport(agent.id);
+    followers_.follow_transport(agent.id);
   }
   const auto now = require(agent.id);
   require_trusted(now);
@@ -182,7 +182,7 @@ store::Agent Agents::catch_up(const store::Agent& agent, const Json& said) {
   recorder_.record(Outcome::kAlarm, "agent " + agent.id, "transport.catch-up", agent.id,
                    agent.transport_kid + " -> " + kid + ", which this instance confirmed at " +
                        text_of(confirmed, "at") + "; the store had no record of it");
-  if (on_transport) on_transport(agent.id);
+  followers_.follow_transport(agent.id);
   return changed;
 }
 
