@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 MUTANTS = [
     ("trusted-program", "agent/process/confined.cpp", "  require_trusted(what.program);\n", "", "host_link_test",
-     "HostWorker.InvalidFileIsRefused|Trusted"),
+     "HostWorker.Fault162_AProgram"),
     ("descriptors-of-a-handler", "agent/process/confined.cpp", '  if (::close_range(kReport + 1, ~0U, 0) != 0) give_up("descriptors");\n', "",
      "host_link_test", "HostWorker.R4_Handler"),
     ("handler-with-its-user", "agent/process/confined.cpp", "  if (prepared.what.user) become(*prepared.what.user);\n", "", "host_link_test",

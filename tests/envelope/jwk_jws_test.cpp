@@ -154,6 +154,41 @@ TEST(Jws, Fault100_NoneAndSwappedAlgorithmsAreRefused) {
   EXPECT_EQ(code_of([&] { verify_jws(key, unsigned_jws); }), Code::kIntegrity);
 }
 
+// A JWS over this header with a true signature: only the header can be refused.
+std::string signed_with_header(const PublicKeyInfo& key, const std::string& header) {
+  const std::string input =
+      to_base64url(as_bytes(header)) + "." + to_base64url(as_bytes("payload"));
+  return input + "." +
+         to_base64url(test::shared_keys().sign(key.kid, SignatureAlgorithm::kEs256,
+                                               sha256(as_bytes(input))));
+}
+
+TEST(Jws, Fault100_AHeaderIsRefusedThoughItsSignatureIsTrue) {
+  const PublicKeyInfo key = signer(KeyAlgorithm::kEcP256);
+  const PublicKeyInfo other = test::shared_keys().add("o", Purpose::kSign, KeyAlgorithm::kEcP256);
+  const auto header = [](const json& members) {
+    json all{{"alg", "ES256"}};
+    all.update(members);
+    return all.dump();
+  };
+  for (const json& good : {json::object(), json{{"kid", key.kid.text()}}, json{{"kid", "a name"}}})
+    EXPECT_EQ(as_text(verify_jws(key, signed_with_header(key, header(good)))), "payload") << good;
+  for (const json& bad : {json{{"kid", other.kid.text()}}, json{{"crit", {"exp"}}, {"exp", 1}},
+                          json{{"crit", json::array()}}, json{{"crit", {"b64"}}, {"b64", true}}}) {
+    EXPECT_EQ(code_of([&] { verify_jws(key, signed_with_header(key, header(bad))); }),
+              Code::kIntegrity)
+        << bad;
+  }
+  for (const char* alg : {"none", "HS256", "ES384", "RS256", ""}) {
+    try {
+      verify_jws(key, signed_with_header(key, header({{"alg", alg}})));
+      ADD_FAILURE() << alg;
+    } catch (const Error& error) {
+      EXPECT_THAT(error.what(), testing::HasSubstr("\"alg\" is not one")) << alg;
+    }
+  }
+}
+
 TEST(Jws, KeyThatDoesNotSignVerifiesNothing) {
   PublicKeyInfo key = signer(KeyAlgorithm::kEcP256);
   const auto jws =

@@ -311,6 +311,21 @@ TEST_F(HostWorker, ParallelHandlersAreLimitedToTheConfiguredNumber) {
   EXPECT_FALSE(std::filesystem::exists(host_.file("more")));
 }
 
+TEST_F(HostWorker, Fault162_AProgramThatOthersMayWriteIsNotStarted) {
+  handler("deploy", "exit 0\n");
+  worker_.start();
+  becomes(submit({"deploy"}), "done");
+  std::filesystem::permissions(host_.file("deploy.sh"), std::filesystem::perms(0777));
+  const auto id = submit({"deploy"});
+  EXPECT_TRUE(wait_until([&] {
+    return instance_.tasks.text(id).find("chmod go-w") != std::string::npos;
+  })) << instance_.tasks.text(id)
+      << worker_.log();
+  EXPECT_THAT(instance_.tasks.text(id), HasSubstr("not started"));
+  std::filesystem::permissions(host_.file("deploy.sh"), std::filesystem::perms(0755));
+  becomes(id, "done");
+}
+
 TEST_F(HostWorker, InvalidFileIsRefusedAndTheOldOneStaysActive) {
   handler("deploy", "exit 0\n");
   EXPECT_EQ(host_.keyagent("worker --config worker.yml --check").status, 0);

@@ -102,6 +102,22 @@ TEST(FrameReader, RestContinuesInAnotherReaderAndTheFrameStays) {
 
 TEST(FrameReader, ReturnedFramesAreWipedBeforeTheNextRead) {
   FrameReader reader;
+  auto stream = frame_of(100, 0xaa);
+  const auto second = frame_of(20, 0xbb);
+  const std::size_t begun = 10;
+  stream.insert(stream.end(), second.begin(), second.begin() + begun);
+  feed(reader, stream);
+  const auto body = reader.next();
+  ASSERT_TRUE(body);
+  // The second frame moves to the front, and the rest of the first goes.
+  const std::uint8_t* front = body->data() - kFrameHeader;
+  ASSERT_EQ(reader.space(1).data(), front + begun);
+  EXPECT_THAT(ByteView(front + begun, kFrameHeader + 100 - begun), testing::Each(0));
+  EXPECT_EQ(reader.pending(), begun);
+}
+
+TEST(FrameReader, AResetWipesWhatWasReturned) {
+  FrameReader reader;
   feed(reader, frame_of(100, 0xaa));
   const auto body = reader.next();
   ASSERT_TRUE(body);
