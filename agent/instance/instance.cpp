@@ -232,7 +232,7 @@ struct Instance::Impl final : private Followers {
   }
 
   // Links hold references to the parts.
-  ~Impl() {
+  ~Impl() override {
     exchange_worker.reset();
     reencryption.stop();
     summarize();
