@@ -439,9 +439,8 @@ void Credentials::follow(const std::string& agent_id) {
     if (!stays) store_.sealed_copies().drop(agent->id, kid);
   }
   if (!any) return;
-  // The agent's link may be at another replica: the store notifies it.
   store_.links().bump_generation(agent_id);
-  store_.notify(agent_id);
+  store_.notify(agent_id);  // its link may be at another replica
 }
 
 void Credentials::follow_all() {
