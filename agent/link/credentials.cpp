@@ -62,7 +62,7 @@ Credentials::Credentials(const LinkContext& around, LinkStore& store, OwnKeys& k
       contact_(contact),
       folder_(around.folder / "credentials"),
       versions_(around.folder),
-      line_(around, keys, library) {
+      line_(around, keys, library, store) {
   remove_leftovers(folder_, "");  // they would count as copies
 }
 

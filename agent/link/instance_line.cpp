@@ -5,8 +5,13 @@
 
 namespace keyagent::link {
 
-InstanceApi& InstanceLine::api(const LinkState& state) {
-  const std::string kid = keys_.show(state.auth_key).kid();
+InstanceApi& InstanceLine::api(const LinkState& asked) {
+  const std::string kid = keys_.show(asked.auth_key).kid();
+  // The key may have been switched since `asked` was read. Its certificate was stored before.
+  const auto stored = asked.certificates.contains(kid) ? nullptr : store_.get();
+  const bool newer =
+      stored && stored->agent == asked.agent && stored->agents_url == asked.agents_url;
+  const LinkState& state = newer ? *stored : asked;
   const std::string wanted = kid + " " + state.agents_url + " " + state.crl;
   if (!api_ || api_for_ != wanted) {
     api_.reset();

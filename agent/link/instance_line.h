@@ -16,12 +16,14 @@ namespace keyagent::link {
 // Who holds turn() may use the rest; one at a time talks to the instance.
 class InstanceLine {
  public:
-  InstanceLine(const LinkContext& around, OwnKeys& keys, TlsLibrary& library)
-      : context_(around), keys_(keys), library_(library) {}
+  InstanceLine(const LinkContext& around, OwnKeys& keys, TlsLibrary& library,
+               const LinkStore& store)
+      : context_(around), keys_(keys), library_(library), store_(store) {}
 
   TimedMutex& turn() RETURN_CAPABILITY(turn_) { return turn_; }
-  // Throws what the gate refuses with, and what options_for() throws.
-  InstanceApi& api(const LinkState& state) REQUIRES(turn_);
+  // `asked` may be older than the last rekey. Throws what the gate refuses with, and what
+  // options_for() throws.
+  InstanceApi& api(const LinkState& asked) REQUIRES(turn_);
   // After a failure: the next one begins again.
   void drop() REQUIRES(turn_) { api_.reset(); }
   // The last connection was with another key than the one that is in force now:
@@ -32,6 +34,7 @@ class InstanceLine {
   const LinkContext& context_;
   OwnKeys& keys_;
   TlsLibrary& library_;
+  const LinkStore& store_;
   TimedMutex turn_;
   std::unique_ptr<InstanceApi> api_ GUARDED_BY(turn_);
   std::string api_for_ GUARDED_BY(turn_);  // kid and address it was made for

@@ -41,7 +41,7 @@ Tasks::Tasks(const LinkContext& around, LinkStore& store, OwnKeys& keys, TlsLibr
       store_(store),
       uplink_(uplink),
       journal_(around.folder / "tasks", *around.clock, around.tasks),
-      line_(around, keys, library),
+      line_(around, keys, library, store),
       leases_known_(around.clock->now_steady() + kLongestLease) {}
 
 void Tasks::tell(KeyEvent::Weight weight, const char* what, const TaskEntry& entry, Code code,

@@ -66,4 +66,6 @@ MUTANTS = [
     ("leftovers-of-credentials", "agent/link/credentials.cpp", '  remove_leftovers(folder_, "");', "", "daemon_test", "Fault041_WhatAKilledAgent"),
     ("leftovers-of-versions", "agent/link/credential_versions.cpp", '  remove_leftovers(state_folder, "credential-versions.json");\n', "", "daemon_test",
      "Fault041_WhatAKilledAgent"),
+    ("certificate-of-a-switched-key", "agent/link/instance_line.cpp", "asked.certificates.contains(kid) ? nullptr : store_.get()", "std::shared_ptr<const LinkState>()",
+     "link_test", "T8_ARequestFinds"),
 ]

@@ -2,7 +2,9 @@
 // Credentials of the instance: given to callers that the policy allows, opened in the token, stored
 // sealed.
 
+#include "agent/link/instance_line.h"
 #include "tests/link/link_fixture.h"
+#include "tests/support/code_of.h"
 
 namespace keyagent::link {
 namespace {
@@ -15,6 +17,26 @@ TEST_F(LinkTest, R5_CredentialGoesToTheCallerThatThePolicyAllowsAndIsRecorded) {
   EXPECT_THAT(audit_lines(), Contains(testing::AllOf(HasSubstr("credential.get"),
                                                      HasSubstr("uid 1001"), HasSubstr("db-main"))));
   EXPECT_EQ(get(kDatabase, "mail").failure().code(), wire::DENIED);
+}
+
+// Whoever waits for its turn has read the state before a rekey stored the next certificate.
+TEST_F(LinkTest, T8_ARequestFindsTheCertificateOfAKeyThatWasSwitchedMeanwhile) {
+  connect();
+  LinkContext around;
+  GateClient gate([this](const auto& who, wire::Request request, auto to) {
+    gate_->handle(who, std::move(request), std::move(to));
+  });
+  OwnKeys keys(gate);
+  TlsLibrary library(gate);
+  const LinkStore store(hsm_.folder() / "state");
+  InstanceLine line(around, keys, library, store);
+  LinkState before = *store.get();
+  before.certificates.clear();
+  const MutexLock turn(line.turn());
+  EXPECT_NO_THROW(line.api(before).credentials());
+  line.drop();
+  before.agent = "another";
+  EXPECT_EQ(code_of([&] { line.api(before); }), Code::kKeyNotPresent);
 }
 
 TEST_F(LinkTest, R4_CopyThatStaysOnTheDiskIsSealed) {
