@@ -61,7 +61,7 @@ struct Reencryption {
   std::int64_t since_done = 0;  //
   std::string holder;           // the replica that works at it; empty: none
   WallTime lease_until;
-  std::int64_t fence = 0;  // raised by anyone who takes it, pauses it or ends it
+  std::int64_t fence = 0;  // raised by every change of the row
 };
 struct Replacement {
   std::string id;

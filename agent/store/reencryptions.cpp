@@ -98,14 +98,12 @@ bool Reencryptions::move(const Reencryption& job, const std::optional<Event>& ev
 }
 
 // The job's row first: anyone who has taken it, paused it or ended it meanwhile is seen before a
-// record is touched, and waits from here on.
+// record is touched, and waits from here on. The fence goes up here too: anyone who read the row
+// before would otherwise write the earlier count over this one.
 std::optional<std::int64_t> Reencryptions::write_records(
-    const Reencryption& job, const std::vector<Replacement>& replacements) {
-  return db_.write([&](Sql& sql) -> std::optional<std::int64_t> {
-    if (sql.run(kReencryptions.update() +
-                    ", fence = fence WHERE specification = :specification AND fence = :fence",
-                kReencryptions.changes(job, {"specification", "fence"})) != 1)
-      return std::nullopt;
+    Reencryption& job, const std::vector<Replacement>& replacements) {
+  const auto written = db_.write([&](Sql& sql) -> std::optional<std::int64_t> {
+    if (!write_job(sql, job)) return std::nullopt;
     std::int64_t replaced = 0;
     for (const auto& each : replacements) {
       if (!takes_records(sql, each.kid)) continue;
@@ -122,6 +120,11 @@ std::optional<std::int64_t> Reencryptions::write_records(
             {{"replaced", replaced}, {"specification", job.specification}});
     return replaced;
   });
+  if (written) {
+    job.fence += 1;
+    job.done += *written;
+  }
+  return written;
 }
 
 }  // namespace keyagent::store

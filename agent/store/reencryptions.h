@@ -28,9 +28,9 @@ class Reencryptions : public Repository {
   // Writes it if the row still has job.fence, and raises that.
   bool move(const Reencryption& job, const std::optional<Event>& event = std::nullopt);
   // The checkpoint with what it is about: each record that still has the envelope `before` gets
-  // `after`, unless that one's key was closed meanwhile. How many did; nullopt, and nothing is
-  // changed: the row has another fence. `done` of the row grows by them.
-  std::optional<std::int64_t> write_records(const Reencryption& job,
+  // `after`, unless that one's key was closed meanwhile. How many did; `done` and the fence of the
+  // row and of the job follow. nullopt, and nothing is changed: the row has another fence.
+  std::optional<std::int64_t> write_records(Reencryption& job,
                                             const std::vector<Replacement>& replacements);
 };
 

@@ -80,4 +80,6 @@ MUTANTS = [
      '"ON CONFLICT (agent, day) DO UPDATE SET size = excluded.size, hash = excluded.hash, body = excluded.body, noted = excluded.noted"', "store_test", "CheckpointDays"),
     ("refused-checkpoint-is-of-no-day", "agent/store/audit_checkpoints.cpp", "AND size = :size AND hash = :hash \"", "AND :size = :size AND :hash = :hash \"", "store_test", "CheckpointDays"),
     ("checkpoint-days-are-bounded", "agent/store/audit_checkpoints.cpp", "  if (added == 0) return;\n", "  if (added != -1) return;\n", "store_test", "CheckpointDays"),
+    ("count-of-a-job-that-went-on", "agent/store/reencryptions.cpp", "                     \", fence = fence + 1 \"\n",
+     "                     \", fence = fence \"\n", "store_test", "RecordsStore.Fault136"),
 ]

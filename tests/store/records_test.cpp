@@ -180,12 +180,30 @@ TEST_P(RecordsStore, Fault136_ReencryptionWhoseHolderIsGoneGoesToOneOtherWhoseFe
   EXPECT_TRUE(store().reencryptions().claim("c", kNow - 1h, 5s));
 }
 
+// It is paused by one who read the row before more records were done: their number stays.
+TEST_P(RecordsStore, Fault136_AMoveOfAJobThatWentOnMeanwhileLosesNoCount) {
+  note("k1");
+  note("k2");
+  put(record("1"));
+  put(record("2"));
+  store().reencryptions().begin(job(), sample_event());
+  auto mine = claimed("a");
+  auto paused = store().reencryptions().find("pay").value();
+  paused.state = "paused";
+  EXPECT_EQ(store().reencryptions().write_records(mine, {{"1", "e1", "e2", "k2"}}), 1);
+  EXPECT_FALSE(store().reencryptions().move(paused));
+  EXPECT_EQ(store().reencryptions().write_records(mine, {{"2", "e1", "e2", "k2"}}), 1);
+  EXPECT_EQ(mine.done, 2);
+  EXPECT_EQ(store().reencryptions().find("pay")->done, 2);
+  EXPECT_TRUE(store().reencryptions().move(mine));
+}
+
 TEST_P(RecordsStore, RecordThatWasChangedOrRemovedMeanwhileIsNotReplaced) {
   note("k1");
   note("k2");
   for (const char* id : {"1", "2", "3", "4"}) put(record(id));
   store().reencryptions().begin(job(), sample_event());
-  const auto mine = claimed("a");
+  auto mine = claimed("a");
   put(record("1", "k1", "newer"));
   store().records().remove("pay", "2", sample_event());
   EXPECT_EQ(store().reencryptions().write_records(

@@ -221,10 +221,7 @@ bool Reencryption::write(store::Reencryption& job, const Batch& batch) {
   job.failed += static_cast<std::int64_t>(batch.failed);
   job.changed = clock_.now();
   job.lease_until = job.changed + kLease;
-  const auto replaced = store_.reencryptions().write_records(job, batch.replacements);
-  if (!replaced) return false;
-  job.done += *replaced;
-  return true;
+  return store_.reencryptions().write_records(job, batch.replacements).has_value();
 }
 
 bool Reencryption::rest(store::Reencryption& job, SteadyTime::duration time) {
