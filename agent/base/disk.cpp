@@ -223,7 +223,8 @@ void AppendFile::rewind(std::uint64_t size) {
 namespace {
 
 void replace_with(const fs::path& path, ByteView content, const std::function<bool(int)>& prepare) {
-  std::string temporary = (folder_of(path) / ("." + path.filename().string() + ".XXXXXX")).string();
+  std::string temporary =
+      (folder_of(path) / ("." + path.filename().string() + kTemporary + "XXXXXX")).string();
   const Fd fd(::mkostemp(temporary.data(), O_CLOEXEC));
   if (!fd.valid()) fail("create a file beside", path, errno);
   int code = prepare(fd.get()) ? write_all(fd.get(), content) : errno;
@@ -367,6 +368,13 @@ void FileLock::make_exclusive() {
   if (!shared_) return;
   Fd fresh = open_fd(path_, O_RDWR | O_NOFOLLOW);
   if (!fresh.valid()) fail("open the lock", path_, errno);
+  struct stat here {
+  }, there{};
+  if (::fstat(fd_.get(), &here) != 0 || ::fstat(fresh.get(), &there) != 0)
+    fail("open the lock", path_, errno);
+  if (here.st_dev != there.st_dev || here.st_ino != there.st_ino)
+    throw Error(Code::kIntegrity,
+                "the lock " + path_.string() + " was replaced by another file; restart the agent");
   take_lock(fresh.get(), F_RDLCK, path_);
   fd_ = std::move(fresh);
   take_lock(fd_.get(), F_WRLCK, path_);

@@ -54,6 +54,9 @@ class AppendFile {
   int error_ = 0;
 };
 
+// Until its rename the new file is `.NAME.tmp-XXXXXX`; a killed process leaves it (leftovers.h).
+inline constexpr const char* kTemporary = ".tmp-";
+
 // Replaces `path` as a whole: temporary file in the same folder, write, fsync, rename, fsync of the
 // folder. After a crash the old or the new content is there, never a mixture. Throws
 // Error{kConfiguration} with path and errno text. With `like`: mode, owner and group of that file,

@@ -9,6 +9,8 @@
 #include <system_error>
 #include <vector>
 
+#include "agent/base/disk.h"
+
 namespace keyagent {
 namespace {
 
@@ -20,11 +22,12 @@ bool is_random(char c) {
   return (c >= '0' && c <= '9') || (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z');
 }
 
+// `name` empty: of any file.
 bool is_temporary_of(std::string_view file, std::string_view name) {
-  if (file.size() < 1 + std::max<std::size_t>(name.size(), 1) + 1 + kRandom) return false;
-  const auto random = file.substr(file.size() - kRandom);
-  return file.front() == '.' && file.substr(1).starts_with(name) &&
-         file[file.size() - kRandom - 1] == '.' &&
+  const auto at = file.rfind(kTemporary);
+  if (at == file.npos || at < 2 || file.front() != '.') return false;
+  const auto random = file.substr(at + std::string_view(kTemporary).size());
+  return (name.empty() || file.substr(1, at - 1) == name) && random.size() == kRandom &&
          std::all_of(random.begin(), random.end(), is_random);
 }
 

@@ -8,10 +8,10 @@
 
 namespace keyagent {
 
-// Removes this user's regular files `.NAME.XXXXXX` (six letters or digits) of `folder`, of all
-// names that begin with `name` and where they are at least that old. At start; never throws: what
-// cannot be removed stays. REQUIRES: no other process replaces these files, or `older_than` is more
-// than that takes.
+// Removes `.NAME.tmp-XXXXXX` (replace_file(); six letters or digits) of `folder`, where it is a
+// regular file of this user and at least `older_than` old. An empty name: of all files. At start;
+// never throws: what cannot be removed stays. REQUIRES: no other process replaces these files, or
+// `older_than` is more than that takes.
 void remove_leftovers(const std::filesystem::path& folder, std::string_view name,
                       std::chrono::seconds older_than = std::chrono::seconds(0));
 

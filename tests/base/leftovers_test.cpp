@@ -51,6 +51,7 @@ TEST(Leftovers, Fault041_WhatAKilledProcessLeftIsRemoved) {
   for (int i = 0; i < 3; ++i) be_killed_in_replace_file(folder.path() / "link.json");
   ASSERT_EQ(names_in(folder.path()).size(), 3u);
   remove_leftovers(folder.path(), "other.json");
+  remove_leftovers(folder.path(), "link");
   EXPECT_EQ(names_in(folder.path()).size(), 3u) << "of another file";
   remove_leftovers(folder.path(), "link.json", std::chrono::hours(1));
   EXPECT_EQ(names_in(folder.path()).size(), 3u) << "another process may be writing them";
@@ -61,14 +62,23 @@ TEST(Leftovers, Fault041_WhatAKilledProcessLeftIsRemoved) {
 TEST(Leftovers, Fault041_NothingElseIsRemoved) {
   const test::TempFolder folder;
   const auto put = [&](const char* name) { replace_file(folder.path() / name, as_bytes("x")); };
-  const std::set<std::string> kept{
-      "link.json",        "a.link.json.AbC123", ".link.json",        ".link.jsonAbC123",
-      ".link.json.AbC12", ".link.json.AbC1234", ".link.json.AbC-23", "..AbC123"};
+  const std::set<std::string> kept{"link.json",
+                                   ".link.json",
+                                   ".link.json.backup",
+                                   ".link.json.AbC123",
+                                   ".link.jsontmp-AbC123",
+                                   ".link.json.tmp-AbC12",
+                                   ".link.json.tmp-AbC1234",
+                                   ".link.json.tmp-AbC-23",
+                                   "a.link.json.tmp-AbC123",
+                                   "..tmp-AbC123",
+                                   ".tmp-AbC123"};
   for (const auto& name : kept) put(name.c_str());
-  std::filesystem::create_directory(folder.path() / ".link.json.Folder");
-  std::filesystem::create_symlink("link.json", folder.path() / ".link.json.ALinkX");
-  put(".link.json.TwoNam");
-  std::filesystem::create_hard_link(folder.path() / ".link.json.TwoNam", folder.path() / "second");
+  std::filesystem::create_directory(folder.path() / ".link.json.tmp-Folder");
+  std::filesystem::create_symlink("link.json", folder.path() / ".link.json.tmp-ALinkX");
+  put(".link.json.tmp-TwoNam");
+  std::filesystem::create_hard_link(folder.path() / ".link.json.tmp-TwoNam",
+                                    folder.path() / "second");
   const auto before = names_in(folder.path());
   for (const char* name : {"link.json", ""}) remove_leftovers(folder.path(), name);
   EXPECT_EQ(names_in(folder.path()), before);
@@ -79,10 +89,10 @@ TEST(Leftovers, Fault041_NothingElseIsRemoved) {
 TEST(Leftovers, Fault041_AFileOfAnotherUserStays) {
   if (::geteuid() != 0) GTEST_SKIP() << "only root may give a file away";
   const test::TempFolder folder;
-  replace_file(folder.path() / ".link.json.AbC123", as_bytes("x"));
-  ASSERT_EQ(::chown((folder.path() / ".link.json.AbC123").c_str(), 61190, 61190), 0);
+  replace_file(folder.path() / ".link.json.tmp-AbC123", as_bytes("x"));
+  ASSERT_EQ(::chown((folder.path() / ".link.json.tmp-AbC123").c_str(), 61190, 61190), 0);
   remove_leftovers(folder.path(), "link.json");
-  EXPECT_THAT(names_in(folder.path()), ElementsAre(".link.json.AbC123"));
+  EXPECT_THAT(names_in(folder.path()), ElementsAre(".link.json.tmp-AbC123"));
 }
 
 }  // namespace
