@@ -20,7 +20,7 @@ namespace {
 // the agent no more.
 constexpr std::size_t kMemoryKib = 16384, kPasses = 2, kLanes = 1, kHash = 32, kSalt = 16;
 constexpr std::size_t kPinPart = 2 * kSalt + 1 + 2 * kHash;  // "salt:hash"
-constexpr std::size_t kMostTokens = 8;                       // that one file remembers
+constexpr std::size_t kMaxTokens = 8;                        // that one file remembers
 
 std::string hash_pin(const SecretBytes& pin, const SecretBytes& salt) {
   const auto family = Botan::PasswordHashFamily::create_or_throw("Argon2id");
@@ -88,7 +88,9 @@ bool is_of_token(const std::string& line, const std::string& token) {
 }
 
 bool is_of_pin(const std::string& line, const SecretBytes& pin) {
-  if (line.size() < kPinPart || line[2 * kSalt] != ':') return false;
+  if (line.size() < kPinPart || line[2 * kSalt] != ':' ||
+      line.find_first_not_of("0123456789abcdef") != 2 * kSalt)
+    return false;
   const auto salt = Botan::hex_decode_locked(line.substr(0, 2 * kSalt));
   return hash_pin(pin, salt) == line.substr(2 * kSalt + 1, 2 * kHash);
 }
@@ -100,7 +102,7 @@ bool erase_token(std::vector<std::string>& lines, const std::string& token) {
 void put_first(std::vector<std::string>& lines, std::string line, const std::string& token) {
   erase_token(lines, token);
   lines.insert(lines.begin(), std::move(line));
-  if (lines.size() > kMostTokens) lines.resize(kMostTokens);
+  if (lines.size() > kMaxTokens) lines.resize(kMaxTokens);
 }
 
 std::string text_of(const std::vector<std::string>& lines) {
@@ -127,14 +129,14 @@ RefusedPin::Lines RefusedPin::recorded() const {
   if (!recorded_.empty() || file_.empty()) return recorded_;
   Lines lines;
   std::ifstream in(file_);
-  for (std::string line; lines.size() < kMostTokens && std::getline(in, line);)
+  for (std::string line; lines.size() < kMaxTokens && std::getline(in, line);)
     lines.push_back(line);
   return lines;
 }
 
 bool RefusedPin::is(const SecretBytes& pin, const std::string& token) const {
   const auto matches = [&](const std::string& line) {
-    return is_of_token(line, token) && is_of_pin(line, pin);
+    return (token.empty() || is_of_token(line, token)) && is_of_pin(line, pin);
   };
   const Lines lines = recorded();
   return std::any_of(noted_.begin(), noted_.end(), matches) ||
@@ -143,19 +145,19 @@ bool RefusedPin::is(const SecretBytes& pin, const std::string& token) const {
 
 void RefusedPin::note_here(const SecretBytes& pin, const std::string& token) {
   put_first(noted_, line_of(pin, token), token);
-  locked_ = false;
+  if (locked_ == token) locked_.clear();
 }
 
 void RefusedPin::note_locked(const SecretBytes& pin, const std::string& token) {
   note_here(pin, token);
-  locked_ = true;
+  locked_ = token;
 }
 
 void RefusedPin::remember(const SecretBytes& pin, const std::string& token) {
   recorded_ = recorded();
   put_first(recorded_, line_of(pin, token), token);
   erase_token(noted_, token);
-  locked_ = false;
+  if (locked_ == token) locked_.clear();
   if (!file_.empty() && !write_private(file_, text_of(recorded_))) {
     throw Error(Error::Kind::kPinRefused, "the token refused the PIN, and " + file_.string() +
                                               " cannot be written to record it");
@@ -170,7 +172,7 @@ bool RefusedPin::recordable() const {
 
 void RefusedPin::clear(const std::string& token) {
   erase_token(noted_, token);
-  locked_ = false;
+  if (locked_ == token) locked_.clear();
   recorded_ = recorded();
   const bool erased = erase_token(recorded_, token);
   if (file_.empty()) return;
@@ -190,9 +192,17 @@ void log_in(CK_FUNCTION_LIST& functions, CK_SESSION_HANDLE session, const CK_TOK
   SecretBytes pin = get_pin(source);
   const std::string token = identity_of(info);
   if (refused.is(pin, token)) {
-    if (refused.locked()) refuse_locked(profile);
+    if (refused.locked(token)) refuse_locked(profile);
     throw Error(Error::Kind::kPinRefused,
                 "the token refused this PIN before; it is not retried until it changes");
+  }
+  // A failed attempt, perhaps with this PIN at a token that names itself otherwise now (a cluster
+  // whose members answer in turn): the counter may be one.
+  if ((info.flags & CKF_USER_PIN_COUNT_LOW) != 0 && refused.is(pin)) {
+    throw Error(
+        Error::Kind::kPinRefused,
+        "the token reports a failed PIN attempt, and another token refused this PIN before; "
+        "it is not tried; if it is right, log in once manually");
   }
   // After a failed attempt, when another failure could not be recorded: a service that restarts
   // repeatedly would lock the PIN. The flags only refuse here, even if the profile does not trust

@@ -22,7 +22,8 @@ std::string identity_of(const CK_TOKEN_INFO& info);
 class RefusedPin {
  public:
   explicit RefusedPin(std::filesystem::path file) : file_(std::move(file)) {}
-  bool is(const SecretBytes& pin, const std::string& token) const;
+  // An empty token: of any.
+  bool is(const SecretBytes& pin, const std::string& token = {}) const;
   // Throws Error{kPinRefused} when the file cannot be written: an attempt that would be forgotten
   // must not be repeated.
   void remember(const SecretBytes& pin, const std::string& token);
@@ -34,15 +35,15 @@ class RefusedPin {
   void note_here(const SecretBytes& pin, const std::string& token);
   // The same: the token answered that its PIN is locked, regardless of its flags.
   void note_locked(const SecretBytes& pin, const std::string& token);
-  bool locked() const { return locked_; }
+  bool locked(const std::string& token) const { return locked_ == token; }
 
  private:
   using Lines = std::vector<std::string>;  // "salt:hash:token" in hex, the newest first
   Lines recorded() const;
   std::filesystem::path file_;
-  Lines recorded_;  // as in the file; empty: not read
-  Lines noted_;     // those that are not in the file
-  bool locked_ = false;
+  Lines recorded_;      // as in the file; empty: not read
+  Lines noted_;         // those that are not in the file
+  std::string locked_;  // the token whose PIN is locked; empty: none
 };
 
 // Logs the user in on `session`, which belongs to the slot of `info`. Makes no attempt when the

@@ -102,11 +102,16 @@ std::vector<ObjectInfo> describe_all(Session& session, Attributes& wanted) {
   for (const CK_OBJECT_HANDLE handle : find_all(session, wanted)) {
     ObjectInfo info;
     info.handle = handle;
-    const CK_RV rv = read_into(session, handle, CKA_CLASS, info.object_class);
+    CK_RV rv = read_into(session, handle, CKA_CLASS, info.object_class);
+    if (rv == CKR_OBJECT_HANDLE_INVALID) continue;
     if (is_of_token(rv)) check(rv, "C_GetAttributeValue");
     if (rv_class(rv) == RvClass::kAmbiguous) unreadable = rv;
     if (rv != CKR_OK) continue;
-    info.cka_id = read_attribute(session, handle, CKA_ID).value_or(Bytes{});
+    // Without its id a key would count as absent. Objects without one are not ours.
+    rv = read_into(session, handle, CKA_ID, info.cka_id);
+    if (rv == CKR_OBJECT_HANDLE_INVALID) continue;
+    if (is_of_token(rv)) check(rv, "C_GetAttributeValue");
+    if (rv != CKR_OK) info.cka_id.clear();
     const auto label = read_attribute(session, handle, CKA_LABEL).value_or(Bytes{});
     info.label.assign(label.begin(), label.end());
     info.key_type = read_ulong(session, handle, CKA_KEY_TYPE);

@@ -15,7 +15,8 @@ MUTANTS = [
      "key_store_test", "Fault060_NothingStays"),
     ("unread-objects-are-not-absent", "pkcs11/object.cpp", '  if (infos.empty()) check(unreadable, "C_GetAttributeValue");\n', "", "key_store_test",
      "Fault164_ATokenThat"),
-    ("a-failing-token-has-lost-nothing", "pkcs11/object.cpp", 'if (is_of_token(rv)) check(rv, "C_GetAttributeValue");', "", "key_store_test",
+    ("a-failing-token-has-lost-nothing", "pkcs11/object.cpp",
+     'if (is_of_token(rv)) check(rv, "C_GetAttributeValue");\n    if (rv_class(rv)', "if (rv_class(rv)", "key_store_test",
      "Fault164_ATokenThat"),
     ("unread-facts-are-not-absent", "pkcs11/object.cpp", '    check(rv, "C_GetAttributeValue");\n    values', "    if (rv != CKR_OK) continue;\n    values", "key_store_test",
      "Fault164_ATokenThat"),
@@ -40,4 +41,6 @@ MUTANTS = [
      "pkcs11_recovery_test", "Fault167"),
     ("refused-pin-outlives-a-power-cut", "pkcs11/login.cpp", "== 0 &&\n         sync_folder_of(path);", "== 0;", "power_test",
      "power_test --subject pin --mode power"),
+    ("pin-that-another-token-refused", "pkcs11/login.cpp", "CKF_USER_PIN_COUNT_LOW) != 0 && refused.is(pin))", "CKF_USER_PIN_COUNT_LOW) != 0 && false)",
+     "pkcs11_login_test", "Fault024_AfterAFailed"),
 ]

@@ -78,6 +78,26 @@ TEST_F(LoginTest, Fault024_Fault167_AFailedAttemptThatCannotBeRecordedIsTheOnlyO
   EXPECT_EQ(token_->status().state, TokenState::kUp);
 }
 
+// A cluster whose members answer in turn names another token at each start.
+TEST_F(LoginTest, Fault024_AfterAFailedAttemptAPinThatAnotherTokenRefusedIsNotTried) {
+  options_.refused_pin_file = hsm_.folder() / "refused-pin";
+  const std::string right = hsm_.pin();
+  RefusedPin(options_.refused_pin_file).remember({right.begin(), right.end()}, "another");
+  shim::set_faults("C_GetTokenInfo:every=1:flags=0x10000");  // CKF_USER_PIN_COUNT_LOW
+  restart();
+  EXPECT_EQ(token_->status().state, TokenState::kPinRefused);
+  EXPECT_EQ(shim::count("C_Login"), 0u);
+  shim::set_faults("");
+  restart();
+  EXPECT_EQ(token_->status().state, TokenState::kUp);
+}
+
+TEST_F(LoginTest, Fault024_ARecordThatIsNoneIsNotBelieved) {
+  const auto file = hsm_.folder() / "refused-pin";
+  std::ofstream(file) << std::string(32, 'z') + ":" + std::string(64, 'z') + "\nshort\n";
+  EXPECT_FALSE(RefusedPin(file).is({'1', '2', '3', '4'}));
+}
+
 TEST_F(LoginTest, Fault024_TheMemoryOfARefusedPinIsPrivateAndHashed) {
   options_.refused_pin_file = hsm_.folder() / "refused-pin";
   use_pin("wrong-canary");
