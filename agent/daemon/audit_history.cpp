@@ -189,9 +189,11 @@ void AuditHistory::compare() {
   }
   const auto result = verify(true, true);
   const MutexLock lock(mutex_);
-  // The instance may have said another one, or that it has none, while the log was read.
-  if (!instance_ || instance_->size != said->size || instance_->hash != said->hash) return;
-  compared_ = true;
+  // The instance may have sent another one while the log was read, or that it has none.
+  if (!instance_) return;
+  const bool newest = instance_->size == said->size && instance_->hash == said->hash;
+  if (!newest && result.ok) return;
+  compared_ = newest;
   instance_fault_ = result.ok ? std::string() : result.text;
   if (std::exchange(told_, instance_fault_) == instance_fault_ || result.ok) return;
   tell_({keys::KeyEvent::Weight::kAlarm,

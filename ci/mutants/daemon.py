@@ -17,5 +17,5 @@ MUTANTS = [
     ("token-fault-is-no-check", "agent/daemon/audit_history.cpp", "    if (checked_) return;\n  }\n", "    if (std::exchange(checked_, true)) return;\n  }\n", "daemon_test",
      "Comparisons"),
     ("overtaken-comparison", "agent/daemon/audit_history.cpp",
-     "  if (!instance_ || instance_->size != said->size || instance_->hash != said->hash) return;\n", "", "daemon_test", "Comparisons"),
+     "  if (!newest && result.ok) return;\n", "", "daemon_test", "Comparisons"),
 ]
