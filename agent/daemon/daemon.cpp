@@ -39,10 +39,16 @@ Daemon::Impl::Impl(config::AgentConfig config_in)
                                             loaded.module.string() + " sha256 " +
                                             loaded.module_sha256);
   bring_up_keys();
-  open_gate();
-  caretaker.start();
-  rekeys.start();
-  link.start();
+  // Callers may be served when the rest fails: they use what would go first.
+  try {
+    open_gate();
+    caretaker.start();
+    rekeys.start();
+    link.start();
+  } catch (...) {
+    end_service();
+    throw;
+  }
 }
 
 Daemon::Impl::~Impl() {

@@ -22,7 +22,7 @@
 
 namespace keyagent::gate {
 
-// What the operations work on. All thread-safe, and there as long as the gate.
+// What the operations work on. All thread-safe, and there until stop() has returned.
 struct Services {
   keys::KeyStore& keys;
   keys::RekeyRunner& rekeys;

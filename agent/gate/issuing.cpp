@@ -131,7 +131,10 @@ CheckedList check_list(const wire::RevocationList& asked, const IssuingRules& ru
     if (at > now + kSkew) refuse("a revocation time is in the future");
     const std::string reason = each.reason().empty() ? "unspecified" : each.reason();
     if (!pki::is_revocation_reason(reason))
-      refuse("'" + escape_controls(reason).substr(0, 100) + "' is not a reason of RFC 5280");
+      refuse(
+          "'" + escape_controls(reason).substr(0, 100) +
+          "' is not a supported revocation reason; use unspecified, keyCompromise, cACompromise, "
+          "affiliationChanged, superseded or cessationOfOperation");
     out.revoked.push_back({to_hex(as_bytes(serial)), at, reason});
   }
   return out;

@@ -9,14 +9,14 @@ InstanceApi& InstanceLine::api(const LinkState& asked) {
   const std::string kid = keys_.show(asked.auth_key).kid();
   // The key may have been switched since `asked` was read. Its certificate was stored before.
   const auto stored = asked.certificates.contains(kid) ? nullptr : store_.get();
-  const bool newer =
-      stored && stored->agent == asked.agent && stored->agents_url == asked.agents_url;
+  const bool newer = stored && stored->agent == asked.agent && stored->instance == asked.instance &&
+                     stored->agents_url == asked.agents_url;
   const LinkState& state = newer ? *stored : asked;
   const std::string wanted = kid + " " + state.agents_url + " " + state.crl;
   if (!api_ || api_for_ != wanted) {
     api_.reset();
-    api_kid_ = kid;
     api_ = std::make_unique<InstanceApi>(library_.get(), options_for(state, kid, context_.timing));
+    api_kid_ = kid;
     api_for_ = wanted;
   }
   return *api_;

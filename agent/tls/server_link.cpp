@@ -35,7 +35,7 @@ class ServerLink final : public Connection, public std::enable_shared_from_this<
     session_->accept(upgrade);
     first_.expires_after(options.handshake_timeout);
     first_.async_wait([self = shared_from_this()](error_code error) {
-      if (!error && !self->said_) self->session_->end("no message came in time");
+      if (!error && !self->said_) self->session_->end("no first message came within its time");
     });
   }
 

@@ -56,9 +56,9 @@ TEST(Daemon, Fault041_WhatAKilledAgentLeftInItsFoldersIsRemovedAtTheNextStart) {
   const auto state = agent.state();
   std::filesystem::create_directories(state / "credentials");
   const std::vector<std::filesystem::path> left{
-      state / ".link.json.AbC123", state / ".credential-versions.json.Xy0000",
-      state / "credentials/.db.json.zzzzzz", state / "audit/.checkpoint.json.000000"};
-  const std::vector<std::filesystem::path> kept{state / ".pin.backup", state / ".link.json.old",
+      state / ".link.json.tmp-AbC123", state / ".credential-versions.json.tmp-Xy0000",
+      state / "credentials/.db.json.tmp-zzzzzz", state / "audit/.checkpoint.json.tmp-000000"};
+  const std::vector<std::filesystem::path> kept{state / ".pin.backup", state / ".link.json.backup",
                                                 state / "credentials/db.json"};
   for (const auto& files : {left, kept})
     for (const auto& file : files) std::ofstream(file) << "x";

@@ -58,8 +58,8 @@ class InstanceTest : public testing::Test {
 
 // The session is in it.
 TEST_F(InstanceTest, Fault041_ALoginRemovesWhatAKilledOneLeft) {
-  const auto old = instance_->work.path() / ".audit.json.AbC123",
-             fresh = instance_->work.path() / ".audit.json.Fresh1";
+  const auto old = instance_->work.path() / ".audit.json.tmp-AbC123",
+             fresh = instance_->work.path() / ".audit.json.tmp-Fresh1";
   for (const auto& each : {old, fresh}) std::ofstream(each) << "session";
   std::filesystem::last_write_time(
       old, std::filesystem::file_time_type::clock::now() - std::chrono::hours(2));

@@ -146,8 +146,8 @@ TEST_F(Links, Fault114_ALinkWithoutAFirstMessageIsEnded) {
   settings.handshake_timeout = 2s;
   serve(identity("server"), trust(), settings);
   const auto silent = link();
-  EXPECT_THAT(end_of(*silent).text, HasSubstr("no message came in time"));
-  EXPECT_THAT(end_at_server(), HasSubstr("no message came in time"));
+  EXPECT_THAT(end_of(*silent).text, HasSubstr("no first message came within its time"));
+  EXPECT_THAT(end_at_server(), HasSubstr("no first message came within its time"));
 }
 
 TEST_F(Links, Fault114_ATooLargeMessageEndsTheLinkAndALargeOnePasses) {

@@ -67,7 +67,8 @@ std::shared_ptr<void> Links::await_hello(const std::string& kid) {
     const MutexLock lock(mutex_);
     int& count = ungreeted_[kid];
     if (count >= kMaxUngreeted)
-      throw Error(Code::kBusy, "this key has too many links that have not said hello", kid);
+      throw Error(Code::kBusy,
+                  "too many links of this key wait for hello (4); try again in 10 seconds", kid);
     ++count;
   }
   return {static_cast<void*>(nullptr), [this, kid](void*) {
