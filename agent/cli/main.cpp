@@ -55,6 +55,13 @@ void add_commands(CLI::App& app, Session& session) {
   add_completion_command(app);
 }
 
+bool takes_value(const CLI::App* command, const std::string& option) {
+  for (; command != nullptr; command = command->get_parent())
+    if (const auto* known = command->get_option_no_throw(option))
+      return known->get_items_expected_min() > 0;
+  return false;
+}
+
 // Finds the first unknown word in the place of a command, and suggests similar commands.
 std::string unknown_command(const CLI::App& app, int argc, char** argv) {
   const CLI::App* at = &app;
@@ -66,7 +73,7 @@ std::string unknown_command(const CLI::App& app, int argc, char** argv) {
   };
   for (int i = 1; i < argc; ++i) {
     const std::string word = argv[i];
-    if (word == "--socket") {
+    if (takes_value(at, word)) {
       ++i;
     } else if (word.empty() || word[0] != '-') {
       const auto known = commands_of(*at);

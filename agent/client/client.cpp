@@ -32,10 +32,16 @@ std::filesystem::path only_socket(const std::filesystem::path& folder) {
   for (std::filesystem::directory_iterator each(folder, error), end; !error && each != end;
        each.increment(error)) {
     const std::string name = each->path().filename().string();
-    if (each->is_socket(error) && name.ends_with(".sock") && !name.ends_with("-ssh.sock"))
-      found.insert(each->path());
+    if (each->is_socket(error) && name.ends_with(".sock")) found.insert(each->path());
     if (found.size() > kShown) break;
   }
+  // NAME-ssh.sock is the agent NAME's other socket (`ssh.path`).
+  std::erase_if(found, [&](const auto& each) {
+    const std::string name = each.filename().string();
+    const std::string_view end = "-ssh.sock";
+    return name.ends_with(end) &&
+           found.contains(folder / (name.substr(0, name.size() - end.size()) + ".sock"));
+  });
   if (found.empty()) return usual;
   if (found.size() == 1) return *found.begin();
   std::string list;

@@ -15,8 +15,8 @@ namespace keyagent::client {
 // The socket to use: `given` if not empty, else $KEYAGENT_SOCKET, else only_socket() of
 // /run/keyagent. Throws what that throws.
 std::filesystem::path socket_path(const std::string& given);
-// agent.sock in this folder, or the only other socket of an agent (NAME.sock, but not
-// NAME-ssh.sock) in it. Without any it is agent.sock, to which nothing can connect. Throws
+// agent.sock in this folder, or the only other socket of an agent in it: NAME.sock, besides which
+// NAME-ssh.sock does not count. Without any it is agent.sock, to which nothing can connect. Throws
 // Error{kUsage}: there are several, which the text lists.
 std::filesystem::path only_socket(const std::filesystem::path& folder);
 

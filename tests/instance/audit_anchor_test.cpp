@@ -235,6 +235,11 @@ TEST_F(CheckpointTest, Fault138_TheCheckpointOfAnEarlierDayShowsALogWhoseNewestO
   EXPECT_EQ(days[0].at("checkpoint"), invented);
   EXPECT_THAT(instance_.keyagent("bob", "checkpoint web1 --list").output,
               HasSubstr("2026-01-02  " + genuine.at("size").dump() + " records, hash "));
+  for (const char* bad : {"''", "today", "2026-1-03", "2026-01-033"}) {
+    const auto refused = instance_.keyagent("bob", std::string("checkpoint web1 --day ") + bad);
+    EXPECT_EQ(refused.status, 2) << bad;
+    EXPECT_THAT(refused.output, HasSubstr("must be a day such as")) << bad;
+  }
   const auto none = instance_.keyagent("bob", "checkpoint web1 --day 2026-01-03");
   EXPECT_EQ(none.status, 2) << none.output;
   EXPECT_THAT(none.output, HasSubstr("keyagent instance checkpoint web1 --list shows the days"));

@@ -2,6 +2,7 @@
 // keyagent instance checkpoint: the checkpoints of an agent's audit log that the instance keeps:
 // the newest and the first of each day.
 
+#include "agent/base/encoding.h"
 #include "agent/base/error.h"
 #include "agent/cli/files.h"
 #include "agent/cli/instance/cmd_instance.h"
@@ -17,13 +18,24 @@ void run_accept(Session& session, const InstanceOptions& options) {
                            " is accepted as it is; its next checkpoint is kept");
 }
 
+// CLI11: an error text, or nothing.
+std::string is_day(const std::string& text) {
+  const std::string_view form = "0000-00-00";
+  bool fits = text.size() == form.size();
+  for (std::size_t i = 0; fits && i < form.size(); ++i)
+    fits = form[i] == '-' ? text[i] == '-' : text[i] >= '0' && text[i] <= '9';
+  return fits ? "" : "must be a day such as 2026-11-28";
+}
+
 Json get_checkpoint(const InstanceOptions& options, const std::string& what) {
   return client_of(options).call("GET", "/v1/agents/" + path_segment(options.agent) + "/" + what);
 }
 
 std::string checkpoint_line(const Json& checkpoint) {
-  return text_at(checkpoint, "size") + " records, hash " + text_at(checkpoint, "hash") +
-         ", signed by " + text_at(checkpoint, "kid") + " at " + text_at(checkpoint, "time") + "\n";
+  // The agent's host chose them.
+  const auto text = [&](const char* name) { return escape_controls(text_at(checkpoint, name)); };
+  return text("size") + " records, hash " + text("hash") + ", signed by " + text("kid") + " at " +
+         text("time") + "\n";
 }
 
 void tell_checkpoint(Session& session, const InstanceOptions& options, const Json& answer) {
@@ -67,6 +79,7 @@ void add_instance_checkpoint_command(CLI::App& instance, Session& session,
   struct Days {
     bool list = false;
     std::string day;
+    CLI::Option* option = nullptr;
   };
   const auto days = std::make_shared<Days>();
   auto* command =
@@ -79,7 +92,8 @@ void add_instance_checkpoint_command(CLI::App& instance, Session& session,
                   "  keyagent instance checkpoint web1 --accept --reason 'disk replaced'",
                   [&session, options, days] {
                     if (days->list) return run_list_days(session, *options);
-                    if (!days->day.empty()) return run_show_day(session, *options, days->day);
+                    if (days->option->count() > 0)
+                      return run_show_day(session, *options, days->day);
                     run_checkpoint(session, *options);
                   });
   command->add_option("AGENT", o.agent)->required();
@@ -94,14 +108,17 @@ void add_instance_checkpoint_command(CLI::App& instance, Session& session,
           ->add_option("--day", days->day,
                        "the first checkpoint of this day (UTC), which no later one replaces")
           ->type_name("YYYY-MM-DD")
+          ->check(is_day)
           ->excludes(list);
-  command
-      ->add_flag("--accept", o.accept,
-                 "accept the log as it is, after it was restored or restarted on purpose")
-      ->excludes(output)
-      ->excludes(list)
-      ->excludes(day);
-  command->add_option("--reason", o.reason, "for the record (with --accept)");
+  days->option = day;
+  auto* accept =
+      command
+          ->add_flag("--accept", o.accept,
+                     "accept the log as it is, after it was restored or restarted on purpose")
+          ->excludes(output)
+          ->excludes(list)
+          ->excludes(day);
+  command->add_option("--reason", o.reason, "for the record (with --accept)")->needs(accept);
 }
 
 }  // namespace keyagent::cli
