@@ -142,10 +142,18 @@ TEST(Mutex, AConditionThatThrowsLeavesTheMutexHeld) {
 TEST(Mutex, AStopEndsAWait) {
   Mutex mutex;
   StoppableCondVar changed;
+  bool waits = false;
   std::jthread thread([&](const std::stop_token& stop) {
     const MutexLock lock(mutex);
+    waits = true;
     while (!stop.stop_requested()) changed.wait_for(mutex, stop, 1h, [] { return false; });
   });
+  // Whoever has the mutex then found the thread in its wait.
+  const auto is_waiting = [&] {
+    const MutexLock lock(mutex);
+    return waits;
+  };
+  while (!is_waiting()) std::this_thread::yield();
   thread.request_stop();
   thread.join();
   EXPECT_TRUE(is_free(mutex));

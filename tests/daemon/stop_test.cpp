@@ -64,7 +64,7 @@ class DaemonStop : public testing::Test {
 // stop waits for the thread that rekeys.
 TEST_F(DaemonStop, Fault010_WhatIsAskedDuringAStopIsStillThere) {
   hang_the_rekey();
-  ASSERT_TRUE(wait_until([&] { return uptime() > 9000; }));
+  ASSERT_TRUE(wait_until([&] { return uptime() % 10000 > 9000; }));
   agent_.signal(SIGTERM);
   EXPECT_TRUE(wait_until([&] { return !agent_.serving(); })) << "it accepts no more";
   std::this_thread::sleep_for(4s);  // elapses: the next look, before the stop is forced
@@ -87,7 +87,7 @@ TEST_F(DaemonStop, Fault010_AStopWaitsForACallThatIsSlow) {
   agent_.signal(SIGTERM);
   EXPECT_TRUE(wait_until([&] { return !agent_.serving(); }));
   agent_.set_faults("");
-  EXPECT_THAT(agent_.wait(), AnyOf(0, 4)) << agent_.story();
+  EXPECT_EQ(agent_.wait(), 0) << agent_.story();
   expect_whole_after_a_start();
 }
 

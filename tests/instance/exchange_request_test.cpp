@@ -266,7 +266,7 @@ TEST(ExchangeRequest, X10_WaitsAreSecondsFirstAndAnHourAtMost) {
   EXPECT_EQ(exchange_poll(100), 1min);
 }
 
-TEST(ExchangeRequest, X8_EveryStateButCompleteNamesTheNextStep) {
+TEST(ExchangeRequest, X8_APendingOrUnsuccessfulRequestNamesTheNextStep) {
   const ExchangeFacts target{Side::kTarget, true, true, true};
   for (const auto state :
        {State::kRejected, State::kExpired, State::kFailed, State::kCancelled, State::kPending})
