@@ -80,9 +80,13 @@ std::vector<AuditCheckpoint> AuditCheckpoints::days(const std::string& agent) {
   });
 }
 
-bool AuditCheckpoints::forget(const std::string& agent, const Event& event) {
+bool AuditCheckpoints::forget(const AuditCheckpoint& c, const Event& event) {
   return db_.write([&](Sql& sql) {
-    if (sql.run("DELETE FROM audit_checkpoints WHERE agent = :agent", {{"agent", agent}}) == 0)
+    if (sql.run(
+            "DELETE FROM audit_checkpoints WHERE agent = :agent AND enrolled = :enrolled "
+            "AND size = :size AND hash = :hash",
+            {{"agent", c.agent}, {"enrolled", c.enrolled}, {"size", c.size}, {"hash", c.hash}}) ==
+        0)
       return false;
     insert_event(sql, event);
     return true;

@@ -23,8 +23,8 @@ class AuditCheckpoints : public Repository {
   // The first that was kept on each day (UTC, of `noted`), which nothing replaces: of the last
   // kMaxCheckpointDays days that have one, of any enrollment; the newest day first.
   std::vector<AuditCheckpoint> days(const std::string& agent);
-  // The newest; those of the days stay. False, and no event: there is none.
-  bool forget(const std::string& agent, const Event& event);
+  // The newest, if it is still this one; those of the days stay. False, and no event: it is not.
+  bool forget(const AuditCheckpoint& checkpoint, const Event& event);
 };
 
 }  // namespace keyagent::store

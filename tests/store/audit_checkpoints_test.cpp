@@ -38,6 +38,10 @@ class CheckpointDays : public BothTest {
                                           .noted = parse_rfc3339(time + ".000Z")});
     return kept ? kept->size : 0;
   }
+  std::optional<store::AuditCheckpoint> newest() {
+    return store().audit_checkpoints().find("host-1",
+                                            store().agents().find("host-1").value().enrolled);
+  }
   // "TIME SIZE" of each, the newest first.
   std::vector<std::string> days(const std::string& agent = "host-1") {
     std::vector<std::string> out;
@@ -63,7 +67,11 @@ TEST_P(CheckpointDays, Fault138_TheFirstOfEachDayStaysAndTheNewestIsKeptBesides)
   EXPECT_EQ(keep(200, "2026-02-03T00:00:00", "host-1", "another"), 200);
   EXPECT_EQ(days().size(), 2u) << "what is refused is of no day";
   // Neither an accepted log nor another enrollment replaces one.
-  ASSERT_TRUE(store().audit_checkpoints().forget("host-1", sample_event()));
+  const auto shown = newest().value();
+  ASSERT_EQ(keep(201, "2026-02-02T00:30:00"), 201);
+  EXPECT_FALSE(store().audit_checkpoints().forget(shown, sample_event()))
+      << "another than was seen";
+  ASSERT_TRUE(store().audit_checkpoints().forget(newest().value(), sample_event()));
   EXPECT_EQ(keep(7, "2026-02-02T01:00:00"), 7);
   auto agent = store().agents().find("host-1").value();
   agent.enrolled += 1h;

@@ -104,7 +104,10 @@ Json Agents::accept_log(const std::string& id, const std::string& reason, const 
   const auto event =
       recorder_.make(Outcome::kDone, "user " + by, "agent.audit-accept", id,
                      "the log is accepted as it is; it had " + described(*kept) + ": " + reason);
-  if (store_.audit_checkpoints().forget(id, event)) Recorder::say(event);
+  if (!store_.audit_checkpoints().forget(*kept, event))
+    throw Error(Code::kBusy,
+                "the agent sent a newer checkpoint meanwhile: review that, then try again");
+  Recorder::say(event);
   return checkpoint(id);
 }
 
