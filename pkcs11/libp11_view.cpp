@@ -34,7 +34,7 @@ TokenListing listing_of(const PKCS11_TOKEN* token) {
   out.serial = text_of(token->serialnr);
   out.manufacturer = text_of(token->manufacturer);
   out.model = text_of(token->model);
-  out.initialised = token->initialized != 0;
+  out.initialized = token->initialized != 0;
   out.user_pin_set = token->userPinSet != 0;
   out.login_required = token->loginRequired != 0;
   out.pin_count_low = token->userPinCountLow != 0;

@@ -14,7 +14,7 @@ namespace keyagent::pkcs11 {
 
 struct TokenListing {
   std::string label, serial, manufacturer, model;
-  bool initialised = false, user_pin_set = false, login_required = false, pin_count_low = false,
+  bool initialized = false, user_pin_set = false, login_required = false, pin_count_low = false,
        pin_final_try = false, pin_locked = false;
 };
 

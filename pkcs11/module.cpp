@@ -119,7 +119,7 @@ Module::Module(const Profile& profile, std::filesystem::path path)
       forks_((count_forks(), forks.load())),
       init_args_(profile.init_args),
       os_locking_(profile.os_locking),
-      serialised_(profile.serialise || !profile.os_locking) {
+      serialized_(profile.serialize || !profile.os_locking) {
   const ProcessState as_before;
   void* handle = ::dlopen(path_.c_str(), RTLD_NOW | RTLD_LOCAL | RTLD_NODELETE);
   if (handle == nullptr) fail("module " + path_.string() + " does not load: " + ::dlerror());
@@ -131,7 +131,7 @@ Module::Module(const Profile& profile, std::filesystem::path path)
 }
 
 Module::~Module() {
-  if (initialised_ && ours()) functions_->C_Finalize(nullptr);
+  if (initialized_ && ours()) functions_->C_Finalize(nullptr);
 }
 
 bool Module::ours() const {
@@ -145,7 +145,7 @@ void Module::require_ours() const {
   }
 }
 
-void Module::initialise() {
+void Module::initialize() {
   const ProcessState as_before;
   CK_C_INITIALIZE_ARGS args{};
   args.flags = os_locking_ ? CKF_OS_LOCKING_OK : 0;
@@ -155,13 +155,13 @@ void Module::initialise() {
   if (rv == CKR_CANT_LOCK) {
     args.flags = 0;
     rv = functions_->C_Initialize(&args);
-    if (rv == CKR_OK) serialised_ = true;
+    if (rv == CKR_OK) serialized_ = true;
   }
   if (rv == CKR_CRYPTOKI_ALREADY_INITIALIZED) {
     fail(path_.string() + " is in use by another library of this process", rv);
   }
   if (rv != CKR_OK) fail(path_.string() + ": C_Initialize: " + rv_name(rv), rv);
-  initialised_ = true;
+  initialized_ = true;
   epoch_.fetch_add(1, std::memory_order_acq_rel);
 }
 
@@ -175,7 +175,7 @@ Module::Entry Module::enter(TimePoint until) {
 }
 
 Module::OneCall Module::one_call(TimePoint until) {
-  if (!serialised()) return {};
+  if (!serialized()) return {};
   OneCall lock(one_call_, until);
   if (!lock.owns_lock()) {
     throw Error(Error::Kind::kStuck, "a call into " + path_.string() + " hangs");
@@ -185,12 +185,12 @@ Module::OneCall Module::one_call(TimePoint until) {
 
 bool Module::reload(std::uint64_t seen, TimePoint until) {
   require_ours();
-  if (epoch() != seen && initialised()) return true;
+  if (epoch() != seen && initialized()) return true;
   if (!inside_.try_lock_until(until)) return false;
   const MutexLock alone(inside_, std::adopt_lock);
-  if (epoch() != seen && initialised()) return true;
-  if (initialised_.exchange(false)) functions_->C_Finalize(nullptr);
-  initialise();
+  if (epoch() != seen && initialized()) return true;
+  if (initialized_.exchange(false)) functions_->C_Finalize(nullptr);
+  initialize();
   return true;
 }
 

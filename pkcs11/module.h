@@ -49,7 +49,7 @@ class Module {
   // Grows with each C_Initialize that succeeded, 0 before the first; sessions and handles of an
   // older epoch are void.
   std::uint64_t epoch() const { return epoch_.load(std::memory_order_acquire); }
-  bool initialised() const { return initialised_.load(std::memory_order_acquire); }
+  bool initialized() const { return initialized_.load(std::memory_order_acquire); }
 
   // False in a child that was forked after the module was loaded: the child has the parent's login
   // and sessions, and would use and close them under it (X7, RELIABILITY 36).
@@ -65,7 +65,7 @@ class Module {
   // 43). Taken after an Entry. Empty when the module is thread-safe. Throws Error{kStuck}.
   using OneCall = std::unique_lock<DeadlineMutex>;
   OneCall one_call(TimePoint until);
-  bool serialised() const { return serialised_.load(std::memory_order_acquire); }
+  bool serialized() const { return serialized_.load(std::memory_order_acquire); }
 
   // Held while objects are searched or copied: a session copy in the making is seen by SoftHSM's
   // C_FindObjects as a second token object (measured), which would make its key ambiguous.
@@ -78,7 +78,7 @@ class Module {
 
  private:
   Module(const Profile& profile, std::filesystem::path path);
-  void initialise();
+  void initialize();
 
   void require_ours() const;
 
@@ -92,8 +92,8 @@ class Module {
   DeadlineMutex one_call_;
   Mutex searching_;
   std::atomic<std::uint64_t> epoch_{0};
-  std::atomic<bool> initialised_{false};
-  std::atomic<bool> serialised_;
+  std::atomic<bool> initialized_{false};
+  std::atomic<bool> serialized_;
 };
 
 }  // namespace keyagent::pkcs11

@@ -27,7 +27,7 @@ struct ProbeReport {
   bool sound() const;
 };
 
-// Makes keys labelled "keyagent-probe" under random ids and destroys them again, also after a
+// Makes keys labeled "keyagent-probe" under random ids and destroys them again, also after a
 // failure. `progress` is called before each step with (done, total, name); may be empty. Throws
 // Error only when the token is not usable at all.
 ProbeReport probe(Token& token,

@@ -145,7 +145,7 @@ void read_operation(Reader& reader, Profile& profile) {
   reader.read("os-locking", profile.os_locking);
   reader.read("token-folder", profile.token_folder);
   reader.read_count("sessions", profile.sessions, 1, 1024);
-  reader.read("serialise", profile.serialise);
+  reader.read("serialise", profile.serialize);
   reader.read_milliseconds("deadline-ms", profile.deadline, 10, 600000);
   reader.read_milliseconds("keep-alive-ms", profile.keep_alive, 0, 86400000);
   reader.read_count("queue", profile.queue, 1, 65536);

@@ -36,7 +36,7 @@ struct Profile {
   std::string token_folder;
 
   std::size_t sessions = 4;                  // most sessions at once, the login session not counted
-  bool serialise = false;                    // one C_ call at a time in the whole module
+  bool serialize = false;                    // one C_ call at a time in the whole module
   std::chrono::milliseconds deadline{5000};  // for one operation
   std::chrono::milliseconds keep_alive{0};   // idle sessions older than this get a canary; 0: none
   std::size_t queue = 256;                   // waiting callers before BUSY

@@ -12,7 +12,7 @@ Token::Impl::Impl(Profile profile_in, TokenOptions options_in)
     : profile(std::move(profile_in)),
       options(std::move(options_in)),
       module(Module::open(profile, options.state_folder)),
-      pool({module->serialised() ? 1 : profile.sessions, profile.queue, profile.deadline,
+      pool({module->serialized() ? 1 : profile.sessions, profile.queue, profile.deadline,
             profile.keep_alive, options.grow_again}),
       refused(options.refused_pin_file),
       pause(options.backoff_first) {}

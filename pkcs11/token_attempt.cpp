@@ -77,7 +77,7 @@ void Token::Impl::attempt_to_connect() {
     const MutexLock lock(attempt_mutex);
     reload = reload_first;
   }
-  if ((reload || !module->initialised()) && !module->reload(module->epoch(), until)) {
+  if ((reload || !module->initialized()) && !module->reload(module->epoch(), until)) {
     throw Error(Error::Kind::kStuck, "a call into the module has not come back");
   }
   connect(until);

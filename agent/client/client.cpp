@@ -102,7 +102,7 @@ wire::Response Client::call(wire::Request request) {
   request.set_id(impl_->next_id++);
   if (request.deadline_ms() == 0)
     request.set_deadline_ms(static_cast<std::uint32_t>(impl_->options.deadline.count()));
-  const SecretBytes body = wire::serialise(request);
+  const SecretBytes body = wire::serialize(request);
   const bool repeat = wire::repeatable(request);
   wire::wipe(request);
   if (body.size() > wire::kMaxFrame)

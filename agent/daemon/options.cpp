@@ -26,7 +26,7 @@ audit::Options audit_options(const config::AgentConfig& config) {
 
 gate::GateOptions gate_options(const config::AgentConfig& config) {
   gate::GateOptions options;
-  options.token_operations = config.profile.serialise ? 1 : config.profile.sessions;
+  options.token_operations = config.profile.serialize ? 1 : config.profile.sessions;
   options.queue = config.profile.queue;
   options.deadline = config.profile.deadline;
   options.failures_per_key_per_day = config.failures_per_key_per_day;

@@ -21,10 +21,10 @@ class NetReply final : public gate::Reply {
  public:
   explicit NetReply(net::Responder responder) : responder_(std::move(responder)) {}
   bool answer(const wire::Response& response) override {
-    return responder_.answer(wire::serialise(response));
+    return responder_.answer(wire::serialize(response));
   }
   void answer_at(SteadyTime when, const wire::Response& response) override {
-    responder_.answer_at(when, wire::serialise(response));
+    responder_.answer_at(when, wire::serialize(response));
   }
 
  private:

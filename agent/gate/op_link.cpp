@@ -34,7 +34,7 @@ void sign_request(Call& call, const keys::KeyRecord& key) {
   if (key.purpose != Purpose::kAuth)
     throw Error(Code::kUsage, "only an auth key can sign its certification request",
                 key.kid.text());
-  if (pki::recognise(as_bytes(message), key.spki) != pki::ToBeSigned::kCertificationRequest)
+  if (pki::recognize(as_bytes(message), key.spki) != pki::ToBeSigned::kCertificationRequest)
     throw Error(Code::kUsage, "it is not a certification request for this key", key.kid.text());
   call.detail = std::string(pki::name_of(pki::ToBeSigned::kCertificationRequest));
   wire::SignRequest request;

@@ -21,7 +21,7 @@ constexpr std::size_t kMaxMessage = 128 * 1024;
 std::optional<pki::ToBeSigned> require_sign_key(Call& call, const keys::KeyRecord& key) {
   if (key.purpose == Purpose::kSign) return std::nullopt;
   if (key.purpose == Purpose::kAuth) {
-    const auto kind = pki::recognise(as_bytes(call.request.sign().message()), key.spki);
+    const auto kind = pki::recognize(as_bytes(call.request.sign().message()), key.spki);
     if (kind) {
       call.detail = std::string(pki::name_of(*kind));
       return kind;

@@ -119,7 +119,7 @@ bool is_handshake(ToBeSigned kind) {
          kind == ToBeSigned::kTls12ServerKeyExchange || kind == ToBeSigned::kTls12CertificateVerify;
 }
 
-std::optional<ToBeSigned> recognise(ByteView message, ByteView spki) {
+std::optional<ToBeSigned> recognize(ByteView message, ByteView spki) {
   if (is_tls13(message)) return ToBeSigned::kTls13CertificateVerify;
   const bool request = is_request(message, spki);
   ERR_clear_error();  // left by the attempt to parse a request

@@ -26,6 +26,6 @@ bool is_handshake(ToBeSigned kind);
 
 // nullopt: nothing that an auth key signs. `spki`: the key's own SubjectPublicKeyInfo, which a
 // certification request must be for.
-std::optional<ToBeSigned> recognise(ByteView message, ByteView spki);
+std::optional<ToBeSigned> recognize(ByteView message, ByteView spki);
 
 }  // namespace keyagent::pki

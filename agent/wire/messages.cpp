@@ -18,7 +18,7 @@ void wipe_text(std::string& text) {
 
 }  // namespace
 
-SecretBytes serialise(const google::protobuf::MessageLite& message) {
+SecretBytes serialize(const google::protobuf::MessageLite& message) {
   SecretBytes bytes(message.ByteSizeLong());
   if (bytes.size() > std::numeric_limits<int>::max() ||
       !message.SerializeToArray(bytes.data(), static_cast<int>(bytes.size())))
@@ -59,7 +59,7 @@ SecretBytes failure(std::uint64_t id, const Error& error) {
   fault->set_code(static_cast<ErrorCode>(error.code()));
   fault->set_text(error.what());
   fault->set_kid(error.kid());
-  return serialise(response);
+  return serialize(response);
 }
 
 namespace {

@@ -16,7 +16,7 @@ class Request;
 class Response;
 
 // The message's bytes, written once, straight into memory that is wiped.
-SecretBytes serialise(const google::protobuf::MessageLite& message);
+SecretBytes serialize(const google::protobuf::MessageLite& message);
 
 // False when `bytes` are not such a message; `message` is unspecified then.
 bool parse(ByteView bytes, google::protobuf::MessageLite& message);

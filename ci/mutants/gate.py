@@ -96,7 +96,7 @@ MUTANTS = [
      "  if (!secret) call.response.mutable_prove()->set_proof(opened.data(), opened.size());\n  if (!secret) return;\n  if (!secret) refuse_challenge(",
      "gate_test", "R4_WhatWasSealed"),
     ("request-of-an-auth-key", "agent/gate/op_link.cpp", "if (key.purpose != Purpose::kAuth)", "if (false)", "gate_test", "StagedAuthKey"),
-    ("request-of-this-key", "agent/gate/op_link.cpp", "if (pki::recognise(as_bytes(message), key.spki) != pki::ToBeSigned::kCertificationRequest)",
+    ("request-of-this-key", "agent/gate/op_link.cpp", "if (pki::recognize(as_bytes(message), key.spki) != pki::ToBeSigned::kCertificationRequest)",
      "if (false)", "gate_test", "StagedAuthKey"),
     ("why-for-another-user", "agent/gate/op_why.cpp", "if (!call.may(policy::Action::kAdmin, {}, {}))", "if (false)", "gate_test", "R5_WrongUid|Why"),
     ("audit-key-is-not-suspended", "agent/gate/op_key.cpp", "if (key.purpose == Purpose::kAudit && to == KeyState::kSuspended)", "if (false)",

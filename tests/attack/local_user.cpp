@@ -106,7 +106,7 @@ Attack flood(const std::string& name, const Target& target, unsigned threads,
 
 SecretBytes frame_of(const Request& request) {
   SecretBytes out;
-  wire::append_frame(out, wire::serialise(request));
+  wire::append_frame(out, wire::serialize(request));
   return out;
 }
 

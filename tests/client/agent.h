@@ -54,7 +54,7 @@ class Agent {
     wire::Response response;
     response.set_id(request.id());
     answer_(request, response);
-    responder.answer(wire::serialise(response));
+    responder.answer(wire::serialize(response));
   }
 
   Answer answer_;

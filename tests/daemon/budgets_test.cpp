@@ -50,7 +50,7 @@ class Flood {
                   bool read) {
     request.set_id(1);
     SecretBytes frame;
-    wire::append_frame(frame, wire::serialise(request));
+    wire::append_frame(frame, wire::serialize(request));
     std::vector<int> open(static_cast<std::size_t>(connections), -1);
     std::vector<char> sink(65536);
     while (true) {
@@ -271,8 +271,8 @@ TEST_F(Budgets, Fault104_WhatIsPipelinedBehindABadEnvelopeIsAnsweredAfterIt) {
   open.mutable_open()->set_envelope(bad);
   status.set_id(2);
   SecretBytes both;
-  wire::append_frame(both, wire::serialise(open));
-  wire::append_frame(both, wire::serialise(status));
+  wire::append_frame(both, wire::serialize(open));
+  wire::append_frame(both, wire::serialize(status));
   const int fd = ::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
   sockaddr_un address{};
   address.sun_family = AF_UNIX;

@@ -207,11 +207,11 @@ TEST_F(ExchangeTest, Fault096_APackageForAnotherTargetIsRefused) {
   EXPECT_THAT(refused(Code::kIntegrity, [&] { import_at(*third_, delivery(package)); }),
               HasSubstr(target_->identity.kid.text()));
   // A package that names the third as target, but is wrapped for the target.
-  const auto relabelled = forged([&](Package& each) {
+  const auto relabeled = forged([&](Package& each) {
     each.target = third_->identity.kid;
     each.exchange_kid = third_->exchange.kid;
   });
-  refused(Code::kIntegrity, [&] { import_at(*third_, delivery(relabelled)); });
+  refused(Code::kIntegrity, [&] { import_at(*third_, delivery(relabeled)); });
   // One for the target, wrapped for a key that it has not, or that was not asked for.
   const auto elsewhere = forged([&](Package& each) { each.exchange_kid = third_->exchange.kid; });
   EXPECT_THAT(refused(Code::kIntegrity, [&] { import(delivery(elsewhere)); }),

@@ -12,7 +12,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   using namespace keyagent;
   wire::Request request, again;
   if (!wire::parse({data, size}, request)) return 0;
-  if (!wire::parse(wire::serialise(request), again) || again.op_case() != request.op_case())
+  if (!wire::parse(wire::serialize(request), again) || again.op_case() != request.op_case())
     std::abort();
   wire::repeatable(request);
   wire::wipe(request);

@@ -16,7 +16,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   // A JWS signing input, an SSH signature or a file is text or begins with it.
   const bool text = std::all_of(message.begin(), message.end(),
                                 [](auto byte) { return byte >= 0x20 && byte < 0x7f; });
-  if (pki::recognise(message, spki) && text) std::abort();
+  if (pki::recognize(message, spki) && text) std::abort();
   const auto uri = openssl::uri_in_pem(as_text(message));
   if (uri && openssl::uri_in_pem(openssl::reference_pem(*uri)) != uri) std::abort();
   openssl::uri_in_der(message);

@@ -74,7 +74,7 @@ class TimedConnection {
   bool connected() const { return connected_; }
   void send(const std::vector<wire::Request>& requests) const {
     SecretBytes frames;
-    for (const auto& request : requests) wire::append_frame(frames, wire::serialise(request));
+    for (const auto& request : requests) wire::append_frame(frames, wire::serialize(request));
     ASSERT_EQ(::send(fd_.get(), frames.data(), frames.size(), MSG_NOSIGNAL),
               static_cast<ssize_t>(frames.size()));
   }
@@ -110,10 +110,10 @@ class SocketReply final : public Reply {
  public:
   explicit SocketReply(net::Responder responder) : responder_(std::move(responder)) {}
   bool answer(const wire::Response& response) override {
-    return responder_.answer(wire::serialise(response));
+    return responder_.answer(wire::serialize(response));
   }
   void answer_at(SteadyTime when, const wire::Response& response) override {
-    responder_.answer_at(when, wire::serialise(response));
+    responder_.answer_at(when, wire::serialize(response));
   }
 
  private:

@@ -124,7 +124,7 @@ struct TestInstance::Impl {
     const std::lock_guard lock(mutex);
     paths.push_back(request.path);
     const std::string prefix = "/v1/enrolments";
-    if (request.path == prefix) return begin_enrolment(Json::parse(request.body));
+    if (request.path == prefix) return begin_enrollment(Json::parse(request.body));
     std::string id = request.path.substr(prefix.size() + 1);
     std::string answer;
     if (request.method == "POST") {
@@ -139,7 +139,7 @@ struct TestInstance::Impl {
     return json(agent.trusted ? trusted(agent) : pending(agent));
   }
 
-  HttpResponse begin_enrolment(const Json& body) {
+  HttpResponse begin_enrollment(const Json& body) {
     const std::string id = body.at("agent");
     const Bytes spki = spki_of_request(body.at("csr"));
     const std::string kid = jwk_thumbprint(spki);

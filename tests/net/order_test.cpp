@@ -277,7 +277,7 @@ TEST(UnixServerShares, Fault082_WithoutDescriptorsTheLongestIdleOneMakesRoom) {
 
 TEST(Messages, Fault104_WhatMayFailOnABeatIsKnownFromItsBytes) {
   const auto of = [](const wire::Request& request) {
-    return wire::may_fail_on_a_beat(wire::serialise(request));
+    return wire::may_fail_on_a_beat(wire::serialize(request));
   };
   wire::Request request;
   request.set_id(300);
@@ -303,8 +303,8 @@ TEST(Messages, Fault104_WhatMayFailOnABeatIsKnownFromItsBytes) {
   wire::Request status, open;
   status.mutable_status();
   open.mutable_open()->set_envelope("e");
-  auto both = wire::serialise(open);
-  const auto second = wire::serialise(status);
+  auto both = wire::serialize(open);
+  const auto second = wire::serialize(status);
   both.insert(both.end(), second.begin(), second.end());
   EXPECT_TRUE(wire::may_fail_on_a_beat(both));
   for (const Bytes& bytes : {Bytes{0x80}, Bytes{0x0b}, Bytes{0x0a, 0x05, 0x01}})

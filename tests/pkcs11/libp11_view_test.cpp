@@ -25,14 +25,14 @@ TEST_F(View, ListsTheTokenAndAFreeOne) {
   EXPECT_EQ(tokens[0].label, hsm_.label());
   EXPECT_EQ(tokens[0].serial, hsm_.serial());
   EXPECT_TRUE(tokens[0].user_pin_set);
-  EXPECT_FALSE(tokens[1].initialised);
+  EXPECT_FALSE(tokens[1].initialized);
 }
 
 TEST_F(View, NewTokenTakesItsPin) {
   auto libp11 = view();
   const auto made = libp11.init_token("second", secret("so-pin-1"), secret("pin-1"));
   EXPECT_EQ(made.label, "second");
-  EXPECT_TRUE(made.initialised);
+  EXPECT_TRUE(made.initialized);
   EXPECT_TRUE(made.user_pin_set);
   EXPECT_TRUE(libp11.keys({"second", made.serial}, secret("pin-1")).empty());
 }

@@ -42,10 +42,10 @@ TEST_F(RequestTest, T2_HasItsNamesAndVerifies) {
       d2i_X509_REQ(nullptr, &at, static_cast<long>(der.size())), X509_REQ_free);
   ASSERT_TRUE(request);
   EXPECT_EQ(X509_REQ_verify(request.get(), pair_.key.get()), 1);
-  char organisation[64] = {};
+  char organization[64] = {};
   X509_NAME_get_text_by_NID(X509_REQ_get_subject_name(request.get()), NID_organizationName,
-                            organisation, sizeof organisation);
-  EXPECT_STREQ(organisation, "A/B GmbH");
+                            organization, sizeof organization);
+  EXPECT_STREQ(organization, "A/B GmbH");
   const auto extensions = X509_REQ_get_extensions(request.get());
   EXPECT_EQ(sk_X509_EXTENSION_num(extensions), 1);
   sk_X509_EXTENSION_pop_free(extensions, X509_EXTENSION_free);

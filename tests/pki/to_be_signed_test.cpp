@@ -45,17 +45,17 @@ struct SoftwareKey : test::KeyPair {
 
 TEST(ToBeSigned, Fault098_HandshakesAndTheKeysOwnRequestAreRecognized) {
   const SoftwareKey key;
-  EXPECT_EQ(recognise(tls13("TLS 1.3, server CertificateVerify"), key.spki()),
+  EXPECT_EQ(recognize(tls13("TLS 1.3, server CertificateVerify"), key.spki()),
             ToBeSigned::kTls13CertificateVerify);
-  EXPECT_EQ(recognise(tls13("TLS 1.3, client CertificateVerify", 48), key.spki()),
+  EXPECT_EQ(recognize(tls13("TLS 1.3, client CertificateVerify", 48), key.spki()),
             ToBeSigned::kTls13CertificateVerify);
   const Bytes exchange = joined({random_bytes(64), {3, 0, 23, 65}, random_bytes(65)});
-  EXPECT_EQ(recognise(exchange, key.spki()), ToBeSigned::kTls12ServerKeyExchange);
+  EXPECT_EQ(recognize(exchange, key.spki()), ToBeSigned::kTls12ServerKeyExchange);
   const Bytes hello = joined({{3, 3}, random_bytes(40)});
   const Bytes transcript =
       joined({handshake(1, hello), handshake(2, hello), handshake(11, random_bytes(900))});
-  EXPECT_EQ(recognise(transcript, key.spki()), ToBeSigned::kTls12CertificateVerify);
-  EXPECT_EQ(recognise(key.request(), key.spki()), ToBeSigned::kCertificationRequest);
+  EXPECT_EQ(recognize(transcript, key.spki()), ToBeSigned::kTls12CertificateVerify);
+  EXPECT_EQ(recognize(key.request(), key.spki()), ToBeSigned::kCertificationRequest);
 }
 
 TEST(ToBeSigned, Fault098_NothingElseIs) {
@@ -83,7 +83,7 @@ TEST(ToBeSigned, Fault098_NothingElseIs) {
       {"a transcript that is cut off",
        joined({handshake(1, hello), handshake(2, hello), {11, 0, 1, 0}})},
       {"a digest", random_bytes(32)}};
-  for (const auto& [name, message] : wrong) EXPECT_FALSE(recognise(message, key.spki())) << name;
+  for (const auto& [name, message] : wrong) EXPECT_FALSE(recognize(message, key.spki())) << name;
 }
 
 }  // namespace

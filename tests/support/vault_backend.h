@@ -51,7 +51,7 @@ class VaultBackend final : public openssl::Backend {
   Bytes sign_message(const Kid& kid, SignatureAlgorithm algorithm, ByteView message) override {
     if (before_signing) before_signing(kid);
     if (denied) throw Error(Code::kDenied, "this key is denied to the test");
-    if (!pki::recognise(message, vault_.public_key(kid).spki))
+    if (!pki::recognize(message, vault_.public_key(kid).spki))
       throw Error(Code::kDenied, "an auth key signs handshakes only");
     ++signatures;
     Bytes signature = sign_digest_of(kid, algorithm, message);

@@ -27,7 +27,7 @@ TEST(Messages, RequestSurvivesTheWay) {
   request.set_id(7);
   request.mutable_sign()->set_key("release");
   Request back;
-  ASSERT_TRUE(parse(serialise(request), back));
+  ASSERT_TRUE(parse(serialize(request), back));
   EXPECT_EQ(back.id(), 7u);
   EXPECT_EQ(back.sign().key(), "release");
 }

@@ -52,7 +52,7 @@ Json listing_json(const pkcs11::TokenListing& token) {
           {"serial", token.serial},
           {"manufacturer", token.manufacturer},
           {"model", token.model},
-          {"initialised", token.initialised},
+          {"initialised", token.initialized},
           {"user_pin_set", token.user_pin_set},
           {"login_required", token.login_required},
           {"pin_count_low", token.pin_count_low},
@@ -61,7 +61,7 @@ Json listing_json(const pkcs11::TokenListing& token) {
 }
 
 std::string listing_text(const pkcs11::TokenListing& token) {
-  if (!token.initialised)
+  if (!token.initialized)
     return "(free)            " + token.manufacturer + " " + token.model + "\n";
   return "'" + token.label + "'  serial " + token.serial + "  " + token.manufacturer + " " +
          token.model + (token.pin_locked ? "  PIN LOCKED" : "") +
@@ -83,7 +83,7 @@ void run_list(Session& session, const TokenOptions& options) {
 void run_init(Session& session, const TokenOptions& options) {
   pkcs11::Libp11View view(load(options), state_of(options));
   for (const auto& token : view.tokens()) {
-    if (!token.initialised || token.label != options.label) continue;
+    if (!token.initialized || token.label != options.label) continue;
     Json out = listing_json(token);
     out["already"] = true;
     return session.tell(out, "already exists: " + listing_text(token));

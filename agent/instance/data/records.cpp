@@ -46,7 +46,7 @@ std::optional<SecretBytes> behind(const std::string& label, const SecretBytes& p
                      plaintext.end());
 }
 
-SecretBytes labelled(const std::string& label, const SecretBytes& value) {
+SecretBytes labeled(const std::string& label, const SecretBytes& value) {
   SecretBytes out(label.begin(), label.end());
   out.insert(out.end(), value.begin(), value.end());
   return out;
@@ -108,8 +108,8 @@ store::RecordPut Records::seal_and_write(const Draft& draft, const SecretBytes& 
                                          const Version& next, const Write& write) {
   for (int i = 0; i < kTries; ++i) {
     const auto version = next();
-    const auto sealed = seal(draft.specification,
-                             labelled(label_of(draft.specification, draft.id, version), value));
+    const auto sealed =
+        seal(draft.specification, labeled(label_of(draft.specification, draft.id, version), value));
     specifications_.note_key(draft.specification, sealed.kid);
     const auto done = write({draft.specification, draft.id, sealed.kid, version, sealed.envelope,
                              draft.changed_by, clock_.now()});
@@ -123,7 +123,7 @@ void Records::bind_version(const store::Record& record, const SecretBytes& value
   try {
     const auto sealed =
         seal(record.specification,
-             labelled(label_of(record.specification, record.id, record.version), value));
+             labeled(label_of(record.specification, record.id, record.version), value));
     specifications_.note_key(record.specification, sealed.kid);
     store::Record fresh = record;
     fresh.kid = sealed.kid;
