@@ -8,7 +8,7 @@ namespace keyagent::gate {
 
 Admission::Answer Admission::submit(Job job) {
   std::optional<Job> loser;
-  bool queued = false;
+  std::optional<Job> now;
   {
     const MutexLock lock(mutex_);
     if (running_ >= slots_ || !may_run(job)) {
@@ -21,14 +21,14 @@ Admission::Answer Admission::submit(Job job) {
       if (mine.empty()) turns_.push_back(job.uid);
       mine.push_back(std::move(job));
       ++waiting_;
-      queued = true;
     } else {
       begin(job);
+      now.emplace(std::move(job));
     }
   }
   if (loser && loser->displaced) loser->displaced();
-  if (queued) return Answer::kQueued;
-  work(std::move(job));
+  if (!now) return Answer::kQueued;
+  work(*std::move(now));
   return Answer::kRan;
 }
 
