@@ -12,6 +12,7 @@ namespace {
 
 int body(const bench::Arguments& arguments) {
   const std::string role = arguments.text("role");
+  if (role == "network" || role == "agent") connect_from_elsewhere();
   if (role == "local-user") return local_user(arguments);
   if (role == "network") return network_stranger(arguments);
   if (role == "agent") return enrolled_agent(arguments);

@@ -48,6 +48,9 @@ struct Attack {
 int run_attacks(const std::string& role, std::chrono::seconds duration,
                 const std::vector<Attack>& attacks);
 
+// Every later connection to an IPv4 address comes from one of 127.0.0.66 to .69, in turn.
+void connect_from_elsewhere();
+
 // The roles. Each returns an exit status.
 int local_user(const bench::Arguments& arguments);
 int network_stranger(const bench::Arguments& arguments);

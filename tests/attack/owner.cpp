@@ -3,6 +3,7 @@
 // went.
 //   --socket PATH --seconds N --sign-key NAME --open-key NAME --credential NAME [--name TEXT]
 #include <algorithm>
+#include <array>
 #include <cstdio>
 #include <nlohmann/json.hpp>
 #include <thread>
@@ -45,6 +46,7 @@ int owner(const bench::Arguments& arguments) {
   const auto requests = requests_of(agent, arguments);
   const auto until = SteadyClock::now() + std::chrono::seconds(arguments.number("seconds", 60));
   std::vector<double> milliseconds;
+  std::array<std::vector<double>, 3> of_each;
   std::uint64_t failures = 0;
   std::string first_failure;
   auto next = SteadyClock::now();
@@ -56,11 +58,13 @@ int owner(const bench::Arguments& arguments) {
       wire::wipe(response);
       milliseconds.push_back(
           std::chrono::duration<double, std::milli>(SteadyClock::now() - begin).count());
+      of_each[i % of_each.size()].push_back(milliseconds.back());
     } catch (const std::exception& error) {
       if (failures++ == 0) first_failure = error.what();
     }
   }
   std::sort(milliseconds.begin(), milliseconds.end());
+  for (auto& each : of_each) std::sort(each.begin(), each.end());
   const auto total = milliseconds.size() + failures;
   const nlohmann::json line{
       {"role", "owner"},
@@ -70,6 +74,9 @@ int owner(const bench::Arguments& arguments) {
        total == 0 ? 0 : static_cast<double>(milliseconds.size()) / static_cast<double>(total)},
       {"p50_ms", percentile(milliseconds, 0.5)},
       {"p99_ms", percentile(milliseconds, 0.99)},
+      {"p99_ms_sign", percentile(of_each[0], 0.99)},
+      {"p99_ms_open", percentile(of_each[1], 0.99)},
+      {"p99_ms_credential", percentile(of_each[2], 0.99)},
       {"first_failure", first_failure}};
   std::puts(line.dump().c_str());
   return failures == 0 ? 0 : 7;
