@@ -102,7 +102,7 @@ class Reader {
     for (const auto& entry : root_) {
       const auto field = entry.first.as<std::string>();
       if (!asked_.contains(field))
-        fail(entry.first, "unknown field '" + field + "' (hsm-profiles/README.md lists all)");
+        fail(entry.first, "unknown field '" + field + "' (hsm-profiles(5) lists all)");
     }
   }
 
