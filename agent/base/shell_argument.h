@@ -13,4 +13,14 @@ inline std::string as_argument(std::string_view value) {
   return (value.starts_with('-') ? "-- " : "") + std::string(value);
 }
 
+// One word of a POSIX shell, quoted where it needs it.
+inline std::string shell_word(std::string_view value) {
+  constexpr std::string_view kPlain =
+      "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-+=:,./@%";
+  if (!value.empty() && value.find_first_not_of(kPlain) == value.npos) return std::string(value);
+  std::string quoted = "'";
+  for (const char c : value) quoted += c == '\'' ? "'\\''" : std::string(1, c);
+  return quoted + "'";
+}
+
 }  // namespace keyagent

@@ -8,6 +8,7 @@
 #include <memory>
 #include <nlohmann/json.hpp>
 #include <string>
+#include <vector>
 
 #include "agent/client/client.h"
 
@@ -27,6 +28,7 @@ class Session {
   Globals globals;
   int exit_status =
       0;  // of a command that did what it was asked and has bad news (doctor, verify, audit verify)
+  std::vector<std::string> command;  // the program of `sandbox` and its arguments
 
   client::Client& agent();
   wire::Response call(const wire::Request& request) { return agent().call(request); }
@@ -62,6 +64,8 @@ void add_link_commands(CLI::App& app, Session& session);  // enroll, leave, cred
 void add_task_commands(CLI::App& app, Session& session);  // of this host; others: instance task
 void add_worker_command(CLI::App& app, Session& session);
 void add_config_commands(CLI::App& app, Session& session);
+void add_setup_command(CLI::App& app, Session& session);
+void add_sandbox_command(CLI::App& app, Session& session);
 void add_instance_commands(CLI::App& app, Session& session);
 void add_completion_command(CLI::App& app);
 

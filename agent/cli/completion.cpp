@@ -24,6 +24,7 @@ std::string words_of(const CLI::App& command) {
   for (const CLI::App* child : command.get_subcommands([](const CLI::App*) { return true; }))
     words += child->get_name() + " ";
   for (const CLI::Option* option : command.get_options()) {
+    if (option->get_group().empty()) continue;  // not for people
     for (const auto& name : option->get_lnames()) words += "--" + name + " ";
   }
   if (!words.empty()) words.pop_back();
@@ -68,6 +69,7 @@ std::string fish_script(const CLI::App& root) {
       out += "complete -c keyagent -f -n '" + when + "' -a " + child->get_name() + "\n";
     }
     for (const CLI::Option* option : command.get_options()) {
+      if (option->get_group().empty()) continue;
       for (const auto& name : option->get_lnames())
         out += "complete -c keyagent -n '" + when + "' -l " + name + "\n";
     }

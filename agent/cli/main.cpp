@@ -51,6 +51,8 @@ void add_commands(CLI::App& app, Session& session) {
   add_audit_commands(app, session);
   add_token_commands(app, session);
   add_config_commands(app, session);
+  add_setup_command(app, session);
+  add_sandbox_command(app, session);
   add_instance_commands(app, session);
   add_completion_command(app);
 }
@@ -85,9 +87,23 @@ std::string unknown_command(const CLI::App& app, int argc, char** argv) {
   return {};
 }
 
+// What follows "--" of sandbox is a program with its arguments: the parser does not get them, as it
+// would split a word such as "[a,b]".
+std::vector<std::string> take_program(std::vector<std::string>& words) {
+  auto command = words.begin() + 1;
+  while (command < words.end() && command->starts_with("-") && *command != "--")
+    command += *command == "--socket" && command + 1 < words.end() ? 2 : 1;
+  if (command >= words.end() || *command != "sandbox") return {};
+  const auto mark = std::find(command, words.end(), "--");
+  if (mark == words.end()) return {};
+  std::vector<std::string> program(mark + 1, words.end());
+  words.erase(mark, words.end());
+  return program;
+}
+
 // One kid in 64 begins with '-': a word in the form of a kid is a kid, not an option.
-std::vector<std::string> plain_words(int argc, char** argv) {
-  std::vector<std::string> words(argv, argv + argc), kids;
+std::vector<std::string> plain_words(std::vector<std::string> words) {
+  std::vector<std::string> kids;
   static const std::set<std::string> takes_kid{"--key", "--fingerprint", "--instance",
                                                "--certificate-key"};
   const auto is_kid = [](const std::string& word) {
@@ -135,8 +151,10 @@ int main(int argc, char** argv) {
   app.fallthrough();
   add_commands(app, session);
   try {
+    std::vector<std::string> given(argv, argv + argc);
+    session.command = take_program(given);
     std::vector<const char*> words;
-    const auto plain = plain_words(argc, argv);
+    const auto plain = plain_words(std::move(given));
     for (const auto& word : plain) words.push_back(word.c_str());
     app.parse(static_cast<int>(words.size()), words.data());
     // A full disk or a closed pipe is an error of the command whose result was lost.

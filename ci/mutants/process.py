@@ -10,4 +10,9 @@ MUTANTS = [
      "host_link_test", "MemoryLimitHolds"),
     ("runtime-directory-is-kept", "agent/process/hardening.cpp", '                                      "RUNTIME_DIRECTORY",\n', "", "daemon_test",
      "Fault081_CopyOfTheLedger"),
+    ("signals-are-forwarded", "agent/process/supervisor.cpp", "  if (forward_to_ > 0 && from_a_process) ::kill(forward_to_, signal);\n", "", "sandbox_test",
+     "SandboxTest.SignalsEnd"),
+    ("commands-end-with-their-sandbox", "agent/process/supervisor.cpp", "if (::prctl(PR_SET_PDEATHSIG, SIGKILL) != 0)", "if (false)", "sandbox_test",
+     "SandboxTest.AKilledSandbox"),
+    ("what-a-command-leaves-is-ended", "agent/process/supervisor.cpp", "        ::kill(pid, SIGKILL);\n", "", "sandbox_test", "SandboxTest.WhatTheCommandLeaves"),
 ]

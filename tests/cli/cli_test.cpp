@@ -414,7 +414,7 @@ TEST(Cli, TheManPageIsCleanAndNamesEveryCommand) {
   const std::string page = slurp(CLI_MAN);
   for (const char* command :
        {"key create", "key destroy", "seal", "open", "sign", "verify", "status", "doctor", "why",
-        "audit verify", "token probe", "config check"}) {
+        "audit verify", "token probe", "config check", "setup", "sandbox"}) {
     EXPECT_THAT(page, HasSubstr(std::string("It Ic ") + command));
   }
 }

@@ -6,6 +6,7 @@
 #include "agent/base/error.h"
 #include "agent/cli/cli.h"
 #include "agent/cli/files.h"
+#include "agent/cli/local/installed.h"
 #include "agent/config/trusted_files.h"
 #include "agent/vault/translate.h"
 #include "pkcs11/libp11_view.h"
@@ -19,16 +20,6 @@ struct TokenOptions {
                                new_pin = "prompt";
   bool of_so = false;
 };
-
-std::filesystem::path find_profile(const std::string& name) {
-  if (name.find('/') != std::string::npos) return std::filesystem::absolute(name);
-  for (const char* folder : {KEYAGENT_PROFILES, KEYAGENT_SOURCE_PROFILES}) {
-    const auto candidate = std::filesystem::path(folder) / (name + ".yml");
-    if (std::filesystem::exists(candidate)) return candidate;
-  }
-  throw Error(Code::kUsage,
-              "no profile '" + name + "'; give a file name, or one of those in " KEYAGENT_PROFILES);
-}
 
 std::filesystem::path state_of(const TokenOptions& options) {
   return std::filesystem::absolute(options.state).lexically_normal();
