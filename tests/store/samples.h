@@ -239,4 +239,11 @@ inline void expect_equal(const Task& a, const Task& b) {
   EXPECT_EQ(a.revision, b.revision);
 }
 
+inline EnrollmentToken token_of(const Bytes& hash, WallTime expires) {
+  EnrollmentToken token;
+  token.hash = hash;
+  token.expires = expires;
+  return token;
+}
+
 }  // namespace keyagent::store
