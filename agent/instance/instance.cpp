@@ -40,7 +40,7 @@ tls::ServerOptions options_of(const Endpoint& endpoint, const Limits& limits,
 
 }  // namespace
 
-struct Instance::Impl final : private Followers {
+struct Instance::Impl final : private Followers, private ExchangeSurroundings {
   const InstanceConfig config;
   const Clock& clock = system_clock();
   HostKeys keys{config};
@@ -72,7 +72,7 @@ struct Instance::Impl final : private Followers {
       std::make_shared<provider::RemoteBackend>(config.agent_socket));
   AgentKeyExchange door{config, clock};
   HttpsLine peer_line{library};
-  Exchanges exchanges{door, peer_line, store, recorder, clock, epoch_of_exchanges()};
+  Exchanges exchanges{door, peer_line, store, recorder, clock, *this};
   Decisions decisions{store, recorder, clock};
   GuardedChanges changes{config.approvals,
                          {store, recorder, decisions, exchanges, enrollment, specifications,
@@ -91,7 +91,6 @@ struct Instance::Impl final : private Followers {
     keys.create_missing();
     authority.bring_up();
     name_keys(config, keys, store);
-    connect_exchanges();
     credentials.exchangeable = config.exchangeable_credentials;
     attempt("credentials", [this] { credentials.keep_up(); });
     listen();
@@ -100,21 +99,16 @@ struct Instance::Impl final : private Followers {
     exchange_worker.emplace([this] { attempt("exchanges", [this] { exchanges.work(); }); });
   }
 
-  // The approver must have the exchange right for the specification; imported records are
-  // re-encrypted to a key of this instance.
-  void connect_exchanges() {
-    exchanges.set_may_exchange([this](const std::string& specification, const std::string& user) {
-      specifications.require_exchange(specification, user);
-    });
-    exchanges.set_rekey([this](const std::string& specification, const std::string& request) {
-      reencryption.follow_import(specification, "exchange " + request);
-    });
+  std::string current_epoch() override { return epoch.current(); }
+  void judge_epoch(const std::string& who, const std::string& jws) override {
+    epoch.judge(who, jws);
   }
-
-  ExchangeEpoch epoch_of_exchanges() {
-    return {[this] { return epoch.current(); },
-            [this](const std::string& who, const std::string& jws) { epoch.judge(who, jws); },
-            [this] { epoch.require_accepted(); }};
+  void require_accepted() override { epoch.require_accepted(); }
+  void require_exchange(const std::string& specification, const std::string& person) override {
+    specifications.require_exchange(specification, person);
+  }
+  void follow_import(const std::string& specification, const std::string& request) override {
+    reencryption.follow_import(specification, "exchange " + request);
   }
 
   void follow_transport(const std::string& agent) override { credentials.follow(agent); }

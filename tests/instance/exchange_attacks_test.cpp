@@ -346,20 +346,7 @@ TEST_F(ExchangeAttacks, Fault132_AnEndWithARestoredStoreIsRefusedUntilThatIsAcce
   const auto& door = target_.door;
   store::Store store({"sqlite://" + old});
   Recorder recorder(store, clock_);
-  ExchangeEpoch epoch{
-      [&] {
-        return target_.door.sign(Json{{"epoch", store.events().last_number()}}.dump());
-      },
-      [&](const std::string& who, const std::string& jws) {
-        const auto number =
-            verified_json(target_.door.identity().spki, jws).at("epoch").get<std::int64_t>();
-        if (number > store.events().last_number())
-          store.restoration().note({number, who, clock_.now()},
-                                   recorder.make(Outcome::kAlarm, "instance", "restored", who));
-      },
-      [&] {
-        if (store.restoration().find()) throw Error(Code::kKeyState, "put back");
-      }};
+  StoreAge epoch(target_.door, store, recorder, clock_);
   Exchanges restored(target_.door, line_, store, recorder, clock_, epoch);
   EXPECT_FALSE(store.restoration().find());
   EXPECT_EQ(restored.show(id).at("state"), "pending");
@@ -382,7 +369,7 @@ TEST_F(ExchangeAttacks, Fault136_OfTwoReplicasThatWorkOnOneRequestOneWritesWhatB
   source_.exchanges.approve(id, Json::object(), "sam");
   source_.exchanges.work();
   clock_.advance(3s);
-  Exchanges replica(target_.door, line_, target_.store, target_.recorder, clock_, target_.epoch());
+  Exchanges replica(target_.door, line_, target_.store, target_.recorder, clock_, target_.around);
   // While one waits for the answer the other finds nothing to do.
   std::size_t others = 99;
   line_.meddle = [&](const std::string& answer) {

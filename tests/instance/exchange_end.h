@@ -123,29 +123,48 @@ class MemoryLine final : public PeerTransport {
   std::string last;                                // question
 };
 
+// How old a store is, by its events.
+class StoreAge : public ExchangeSurroundings {
+ public:
+  StoreAge(MemoryDoor& door, store::Store& store, Recorder& recorder, const Clock& clock)
+      : door_(door), store_(store), recorder_(recorder), clock_(clock) {}
+
+  std::string current_epoch() override {
+    return door_.sign(Json{{"epoch", store_.events().last_number()}}.dump());
+  }
+  void judge_epoch(const std::string& who, const std::string& jws) override {
+    const Json said = verified_json(door_.identity().spki, jws);
+    const auto number = said.at("epoch").get<std::int64_t>();
+    if (number <= store_.events().last_number()) return;
+    store_.restoration().note({number, who, clock_.now()},
+                              recorder_.make(Outcome::kAlarm, "instance", "restored", who));
+  }
+  void require_accepted() override {
+    if (store_.restoration().find()) throw Error(Code::kKeyState, "restored from a backup");
+  }
+  void require_exchange(const std::string& specification, const std::string& person) override {
+    if (may_exchange) may_exchange(specification, person);
+  }
+  void follow_import(const std::string& specification, const std::string&) override {
+    if (imported) imported(specification);
+  }
+
+  std::function<void(const std::string&, const std::string&)> may_exchange;
+  std::function<void(const std::string&)> imported;
+
+ private:
+  MemoryDoor& door_;
+  store::Store& store_;
+  Recorder& recorder_;
+  const Clock& clock_;
+};
+
 struct ExchangeEnd {
   ExchangeEnd(const std::string& name_in, MemoryLine& line, const Clock& clock_in)
-      : name(name_in), clock(clock_in), exchanges(door, line, store, recorder, clock, epoch()) {
+      : name(name_in), clock(clock_in), exchanges(door, line, store, recorder, clock, around) {
     line.ends["https://" + name] = this;
   }
 
-  ExchangeEpoch epoch() {
-    return {[this] {
-              const Json payload{{"instance", name}, {"epoch", store.events().last_number()}};
-              return door.sign(payload.dump());
-            },
-            [this](const std::string& who, const std::string& jws) {
-              const Json said = verified_json(door.identity().spki, jws);
-              const auto number = said.at("epoch").get<std::int64_t>();
-              if (number <= store.events().last_number()) return;
-              store.restoration().note({number, who, clock.now()},
-                                       recorder.make(Outcome::kAlarm, "instance", "restored", who));
-            },
-            [this] {
-              if (store.restoration().find())
-                throw Error(Code::kKeyState, "restored from a backup");
-            }};
-  }
   std::string identity() { return door.identity().kid.text(); }
   void knows(ExchangeEnd& other) {
     exchanges.peers().add({{"name", other.name},
@@ -168,6 +187,7 @@ struct ExchangeEnd {
   MemoryDoor door;
   store::Store store{{"sqlite://" + (folder.path() / "store/instance.db").string()}};
   Recorder recorder{store, clock};
+  StoreAge around{door, store, recorder, clock};
   Exchanges exchanges;
 };
 

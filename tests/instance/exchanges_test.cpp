@@ -303,7 +303,7 @@ TEST_F(ExchangesTest, X6_ACopyOfTheStoreWithAnotherIdentityInheritsNothing) {
   Recorder recorder(store, clock_);
   MemoryDoor door;
   MemoryLine line;
-  Exchanges clone(door, line, store, recorder, clock_, source_.epoch());
+  Exchanges clone(door, line, store, recorder, clock_, source_.around);
   EXPECT_EQ(clone.list({}, {}).at("exchanges").size(), 0u);
   EXPECT_EQ(code_of([&] { clone.approve(pending, Json::object(), "sam"); }), Code::kUsage);
   EXPECT_EQ(clone.work(), 0u);
@@ -339,13 +339,12 @@ TEST_F(ExchangesTest, X5_ARecurringRequestComesAgainAtItsDateUntilItIsStopped) {
 }
 
 TEST_F(ExchangesTest, X5_DataAreReencryptedAfterTheImportWhenRequested) {
-  EXPECT_EQ(code_of([&] { ask({{"rekey", true}}); }), Code::kUnsupported);
   std::vector<std::string> rekeyed;
   int faults = 1;
-  target_.exchanges.set_rekey([&](const std::string& specification, const std::string&) {
+  target_.around.imported = [&](const std::string& specification) {
     if (faults-- > 0) throw Error(Code::kTokenFault, "later");
     rekeyed.push_back(specification);
-  });
+  };
   run();
   EXPECT_TRUE(rekeyed.empty());
   const auto id = run({{"rekey", true}});
@@ -377,10 +376,10 @@ TEST_F(ExchangesTest, X4_ATokenThatCannotImportKeysIsReportedBeforeAnythingIsSen
 }
 
 TEST_F(ExchangesTest, X6_WhatTheSpecificationsPolicyForbidsIsRefusedThere) {
-  source_.exchanges.set_may_exchange([](const std::string& specification, const std::string& who) {
+  source_.around.may_exchange = [](const std::string& specification, const std::string& who) {
     EXPECT_EQ(who, "sam");
     if (specification == "pins") throw Error(Code::kDenied, "not for " + who);
-  });
+  };
   const auto id = run({{"specifications", {"cards", "pins"}}});
   EXPECT_EQ(states(id), "complete complete");
   EXPECT_EQ(show(id).at("imported"), 3);

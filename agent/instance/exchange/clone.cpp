@@ -17,6 +17,19 @@
 namespace keyagent::instance {
 namespace {
 
+// Nothing is sent or exported here, only a request is stored; a store that is empty is not a
+// restored one.
+class RequestsOnly final : public ExchangeSurroundings {
+  std::string current_epoch() override { refuse(); }
+  void judge_epoch(const std::string&, const std::string&) override { refuse(); }
+  void require_accepted() override {}
+  void require_exchange(const std::string&, const std::string&) override { refuse(); }
+  void follow_import(const std::string&, const std::string&) override { refuse(); }
+  [[noreturn]] static void refuse() {
+    throw Error(Code::kUnsupported, "a clone only requests keys: the instance exchanges them");
+  }
+};
+
 std::string counts_text(const store::CloneCounts& counts) {
   return std::to_string(counts.specifications) + " specifications, " +
          std::to_string(counts.data_keys) + " names of keys, " + std::to_string(counts.records) +
@@ -50,10 +63,8 @@ Cloned clone(const InstanceConfig& config, const CloneOptions& wish, const Clock
 
   HttpsLine line(std::make_shared<tls::Library>(
       std::make_shared<provider::RemoteBackend>(config.agent_socket)));
-  // Only stores a request: nothing is sent yet, and an empty store cannot be a restored one.
-  Exchanges exchanges(door, line, store, recorder, clock,
-                      {[] { return std::string(); }, [](const auto&, const auto&) {}, [] {}});
-  exchanges.set_rekey([](const auto&, const auto&) {});  // the work of the instance that serves
+  RequestsOnly around;
+  Exchanges exchanges(door, line, store, recorder, clock, around);
   const std::string by = "uid " + std::to_string(::geteuid());
   exchanges.peers().add(
       {{"name", wish.peer}, {"identity", wish.identity}, {"url", wish.url}, {"ca", wish.ca}}, by);

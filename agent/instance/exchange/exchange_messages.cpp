@@ -33,7 +33,7 @@ std::string ExchangeMessages::make(const store::Peer& to, const char* kind, cons
                {"nonce", nonce},
                {"issued", rfc3339(now)},
                {"expires", rfc3339(now + kLife)},
-               {"epoch", epoch_.current()},
+               {"epoch", around_.current_epoch()},
                {"known", to.epoch_jws}};
   Json out{{"spki", to_base64url(own.spki)}};
   const auto text_of_json = [](const Json& json) {
@@ -51,7 +51,7 @@ std::string ExchangeMessages::make(const store::Peer& to, const char* kind, cons
 
 ExchangeMessages::Question ExchangeMessages::ask(const store::Peer& to, const std::string& type,
                                                  const Json& body) {
-  epoch_.require_accepted();
+  around_.require_accepted();
   const auto nonce = to_base64url(random_bytes(16));
   return {make(to, kExchangeQuestion, type, nonce, body), nonce};
 }
@@ -95,12 +95,12 @@ void ExchangeMessages::judge(const PeerMessage& question) {
     refuse_message("replayed message", question.peer.identity);
   auto peer = question.peer;
   learn_epoch(peer, question.peer.spki, question.body);
-  epoch_.require_accepted();
+  around_.require_accepted();
 }
 
 void ExchangeMessages::learn_epoch(store::Peer& peer, const Bytes& spki, const Json& payload) {
   const auto known = text_of(payload, "known", "");
-  if (!known.empty()) epoch_.judge("peer:" + peer.name, known);
+  if (!known.empty()) around_.judge_epoch("peer:" + peer.name, known);
   const auto jws = text_of(payload, "epoch", "");
   const auto number = epoch_in(jws);
   if (!jws.empty() && number < peer.epoch) {

@@ -3,25 +3,17 @@
 // Messages between instances: signed by the sender's identity, for one recipient, single-use and
 // short-lived. API.md, "Between instances".
 
-#include <functional>
 #include <string>
 
 #include "agent/base/error.h"
 #include "agent/instance/common/json.h"
 #include "agent/instance/common/recorder.h"
+#include "agent/instance/exchange/exchange_surroundings.h"
 #include "agent/instance/exchange/exchange_wire.h"
 #include "agent/instance/exchange/key_exchange_backend.h"
 #include "agent/store/store.h"
 
 namespace keyagent::instance {
-
-// How old the stores of both sides are (epoch.h).
-struct ExchangeEpoch {
-  std::function<std::string()> current;
-  // (agent or peer, JWS): checks a number of this store that was sent earlier
-  std::function<void(const std::string&, const std::string&)> judge;
-  std::function<void()> require_accepted;  // throws Error{kKeyState} while it is restored
-};
 
 struct PeerMessage {
   store::Peer peer;
@@ -33,8 +25,8 @@ struct PeerMessage {
 class ExchangeMessages {
  public:
   ExchangeMessages(KeyExchangeBackend& door, store::Store& store, Recorder& recorder,
-                   const Clock& clock, ExchangeEpoch epoch)
-      : door_(door), store_(store), recorder_(recorder), clock_(clock), epoch_(std::move(epoch)) {}
+                   const Clock& clock, ExchangeSurroundings& around)
+      : door_(door), store_(store), recorder_(recorder), clock_(clock), around_(around) {}
 
   // What is sent, with the nonce that its answer has to repeat.
   struct Question {
@@ -53,8 +45,6 @@ class ExchangeMessages {
   // both fingerprints when another instance answers.
   Json read_answer(const store::Peer& from, const std::string& nonce, const std::string& text);
 
-  const ExchangeEpoch& epoch() const { return epoch_; }
-
  private:
   std::string make(const store::Peer& to, const char* kind, const std::string& type,
                    const std::string& nonce, const Json& body);
@@ -65,7 +55,7 @@ class ExchangeMessages {
   store::Store& store_;
   Recorder& recorder_;
   const Clock& clock_;
-  const ExchangeEpoch epoch_;
+  ExchangeSurroundings& around_;
 };
 
 }  // namespace keyagent::instance

@@ -204,7 +204,7 @@ store::ExchangeKey ExchangeSource::wrap_one(const store::Exchange& row, const Da
   out.specification = key.specification;
   out.kid = key.kid;
   try {
-    if (may_exchange) may_exchange(key.specification, person_of(row.approved_by));
+    around_.require_exchange(key.specification, person_of(row.approved_by));
     out.package = door_.export_key(order);
   } catch (const Error& error) {
     if (retryable(error.code())) throw;

@@ -3,7 +3,6 @@
 // The source end of an exchange: takes requests, has them approved, has the host's agent wrap the
 // keys, and receives the results.
 
-#include <functional>
 #include <string>
 
 #include "agent/instance/exchange/exchange_messages.h"
@@ -16,14 +15,9 @@ namespace keyagent::instance {
 // Thread-safe.
 class ExchangeSource {
  public:
-  // (specification, the person who approved): throws Error{kDenied} where its access policy forbids
-  // it.
-  using MayExchange = std::function<void(const std::string&, const std::string&)>;
-
   ExchangeSource(KeyExchangeBackend& door, store::Store& store, Peers& peers,
-                 ExchangeRepository& book, const Clock& clock)
-      : door_(door), store_(store), peers_(peers), book_(book), clock_(clock) {}
-  MayExchange may_exchange;
+                 ExchangeRepository& book, ExchangeSurroundings& around, const Clock& clock)
+      : door_(door), store_(store), peers_(peers), book_(book), around_(around), clock_(clock) {}
 
   // Handles a verified message of a target: returns the answer's body, throws the refusal.
   Json answer(const PeerMessage& message);
@@ -47,6 +41,7 @@ class ExchangeSource {
   store::Store& store_;
   Peers& peers_;
   ExchangeRepository& book_;
+  ExchangeSurroundings& around_;
   const Clock& clock_;
 };
 

@@ -253,8 +253,8 @@ void ExchangeTarget::finish(store::Exchange& row) {
     if (key.outcome == "imported" || key.outcome == "already_there")
       specifications.insert(key.specification);
   }
-  if (row.rekey && rekey) {
-    for (const auto& each : specifications) rekey(each, row.id);
+  if (row.rekey) {
+    for (const auto& each : specifications) around_.follow_import(each, row.id);
   }
   ask(peer, "end", {{"request", row.id}, {"state", name_of(ExchangeState::kComplete)}});
   book_.apply(row, {ExchangeEvent::kFinish, "instance"});

@@ -3,7 +3,6 @@
 // The target end of an exchange: sends the request, fetches the packages, has the host's agent
 // unwrap the keys, and reports the result of each. It drives the exchange; the source only answers.
 
-#include <functional>
 #include <string>
 
 #include "agent/instance/exchange/exchange_messages.h"
@@ -16,14 +15,16 @@ namespace keyagent::instance {
 // Thread-safe.
 class ExchangeTarget {
  public:
-  // (specification, request): its data are to be put under a new key of this instance. May be
-  // called again for the same.
-  using Rekey = std::function<void(const std::string&, const std::string&)>;
-
   ExchangeTarget(KeyExchangeBackend& door, PeerTransport& line, store::Store& store,
-                 ExchangeMessages& messages, ExchangeRepository& book, const Clock& clock)
-      : door_(door), line_(line), store_(store), messages_(messages), book_(book), clock_(clock) {}
-  Rekey rekey;
+                 ExchangeMessages& messages, ExchangeRepository& book, ExchangeSurroundings& around,
+                 const Clock& clock)
+      : door_(door),
+        line_(line),
+        store_(store),
+        messages_(messages),
+        book_(book),
+        around_(around),
+        clock_(clock) {}
 
   // Performs the step that work_of() returns, once. Throws temporary and permanent errors.
   void work(store::Exchange row);
@@ -49,6 +50,7 @@ class ExchangeTarget {
   store::Store& store_;
   ExchangeMessages& messages_;
   ExchangeRepository& book_;
+  ExchangeSurroundings& around_;
   const Clock& clock_;
 };
 

@@ -19,24 +19,17 @@ constexpr const char* kIdentity = "exchange-identity";  // the setting: the one 
 }  // namespace
 
 Exchanges::Exchanges(KeyExchangeBackend& door, PeerTransport& line, store::Store& store,
-                     Recorder& recorder, const Clock& clock, ExchangeEpoch epoch)
+                     Recorder& recorder, const Clock& clock, ExchangeSurroundings& around)
     : door_(door),
       store_(store),
       recorder_(recorder),
       clock_(clock),
-      messages_(door, store, recorder, clock, std::move(epoch)),
+      around_(around),
+      messages_(door, store, recorder, clock, around),
       peers_(door, store, recorder, clock),
       book_(store, recorder, clock),
-      source_(door, store, peers_, book_, clock),
-      target_(door, line, store, messages_, book_, clock) {}
-
-void Exchanges::set_may_exchange(ExchangeSource::MayExchange may) {
-  source_.may_exchange = std::move(may);
-}
-
-void Exchanges::set_rekey(ExchangeTarget::Rekey rekey) {
-  target_.rekey = std::move(rekey);
-}
+      source_(door, store, peers_, book_, around, clock),
+      target_(door, line, store, messages_, book_, around, clock) {}
 
 std::string Exchanges::own() {
   return door_.identity().kid.text();
@@ -100,7 +93,7 @@ Json Exchanges::check(const Json& request) {
 }
 
 Json Exchanges::request(const Json& request, const std::string& by) {
-  messages_.epoch().require_accepted();
+  around_.require_accepted();
   door_.make_keys();
   const auto peer = peers_.find(text_of(request, "peer"));
   store::Exchange row;
@@ -119,8 +112,6 @@ Json Exchanges::request(const Json& request, const std::string& by) {
   if (row.specifications.empty() && !flag_of(request, "all", false))
     throw Error(Code::kUsage, "name the specifications, or use all");
   row.rekey = flag_of(request, "rekey", false);
-  if (row.rekey && !target_.rekey)
-    throw Error(Code::kUnsupported, "this instance does not support re-encryption");
   row.requested_by = by;
   const auto now = clock_.now();
   row.expires = now + std::chrono::hours(number_of(request, "hours", 24 * 7, 1, 24 * 30));
@@ -163,7 +154,7 @@ Json Exchanges::people(const std::string& id, const ExchangeCause& what,
 }
 
 Json Exchanges::approve(const std::string& id, const Json& request, const std::string& by) {
-  messages_.epoch().require_accepted();
+  around_.require_accepted();
   const auto approver = "user " + by;
   const bool always = flag_of(request, "always", false);
   Json out = people(id, {ExchangeEvent::kApprove, approver}, [&](store::Exchange& row) {
@@ -268,7 +259,7 @@ std::size_t Exchanges::work() {
   // Where no one ever exchanged anything the agent is not asked for an identity, again and again,
   // that its policy may not show.
   if (!store_.exchanges().any()) return 0;
-  messages_.epoch().require_accepted();
+  around_.require_accepted();
   std::vector<store::Exchange> due;
   try {
     follow_identity();

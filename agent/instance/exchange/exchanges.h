@@ -18,11 +18,7 @@ namespace keyagent::instance {
 class Exchanges {
  public:
   Exchanges(KeyExchangeBackend& door, PeerTransport& line, store::Store& store, Recorder& recorder,
-            const Clock& clock, ExchangeEpoch epoch);
-
-  // Set before anything is asked: the access policy of specifications, and re-encryption.
-  void set_may_exchange(ExchangeSource::MayExchange may);
-  void set_rekey(ExchangeTarget::Rekey rekey);
+            const Clock& clock, ExchangeSurroundings& around);
 
   Peers& peers() { return peers_; }
 
@@ -61,6 +57,7 @@ class Exchanges {
   store::Store& store_;
   Recorder& recorder_;
   const Clock& clock_;
+  ExchangeSurroundings& around_;
   ExchangeMessages messages_;
   Peers peers_;
   ExchangeRepository book_;
