@@ -27,6 +27,4 @@ MUTANTS = [
      'if (jws.size() > kMaxPackage) refuse("it exceeds 8 KiB");\n  return parse_offer(as_text(envelope::verify_jws(target, jws, kOfferType)));',
      'if (false) refuse("it exceeds 8 KiB");\n  return parse_offer(as_text(envelope::verify_jws(target, jws, kOfferType)));', "package_test",
      "PackageTest"),
-    ("approver-may-exchange-the-specification", "agent/instance/exchange/exchange_source.cpp", "    around_.require_exchange(key.specification, person_of(row.approved_by));\n", "",
-     "exchanges_test", "X6_WhatTheSpecificationsPolicy"),
 ]

@@ -160,4 +160,6 @@ MUTANTS = [
     ("links-without-hello", "agent/instance/fleet/links.cpp", "if (count >= kMaxUngreeted)", "if (false)", "instance_flood_test", "InstanceFlood.Fault152_AnAgent"),
     ("users-by-two", "agent/instance/api/guarded_changes.cpp", "if (approvals_.users < 2 || own_password || disables)", "if (true)", "approvals_test", "Fault159"),
     ("request-bounds", "agent/instance/api/bounds.cpp", "if (value.get_ref<const std::string&>().size() > max) refuse", "if (false) refuse", "instance_tables_test", "Fault155"),
+    ("approver-may-exchange-the-specification", "agent/instance/exchange/exchange_source.cpp", "    around_.require_exchange(key.specification, person_of(row.approved_by));\n", "",
+     "exchanges_test", "X6_WhatTheSpecificationsPolicy"),
 ]
