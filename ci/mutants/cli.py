@@ -15,7 +15,6 @@ MUTANTS = [
     ("setup-asks-before-it-changes", "agent/cli/commands/cmd_setup.cpp", "if (!options.yes && ::isatty(STDIN_FILENO) == 0)", "if (false)", "sandbox_test",
      "SetupTest.WithoutATerminal"),
     ("setup-keeps-another-profile", "agent/cli/local/setup.cpp", "  require_same_profile(plan);\n", "", "sandbox_test", "SetupTest.AnAgentWithAnotherProfile"),
-    ("setup-checks-owners", "agent/cli/local/setup.cpp", "if (!is_number(owner)) process::user_of(owner);", "", "sandbox_test", "SetupTest.WhatCannotWork"),
     ("sandbox-folder-is-removed", "agent/cli/local/sandbox.cpp", "    std::filesystem::remove_all(folder, again);\n", "", "sandbox_test",
      "SandboxTest.AKilledSandbox"),
     ("sandbox-needs-softhsm", "agent/cli/local/sandbox.cpp", "  require_module(profile);\n", "", "sandbox_test", "SandboxTest.MissingSoftHsm"),

@@ -28,7 +28,7 @@ struct SetupPlan {
 // Throws Error{kUsage}: a unit needs root.
 void require_right_user(const SetupPlan& plan);
 // Refuses what cannot work before anything is created: Error{kConfiguration} for a missing module
-// (with its package), an unknown owner, or an agent of this name with another profile.
+// (with its package), or an agent of this name with another profile.
 void require_possible(const SetupPlan& plan);
 
 // Runs provision-token; returns what it created, empty: everything existed. Throws the Error of
