@@ -60,6 +60,14 @@ bool write_private(const std::filesystem::path& path, const std::string& text) {
                                                : profile.unlock_hint));
 }
 
+// For the same PIN, which the token may have again.
+std::string retry_hint(const RefusedPin& refused) {
+  return "; it is not retried until it changes" +
+         (refused.file().empty() ? ""
+                                 : ", or " + refused.file().string() +
+                                       " is removed because the token has this PIN now");
+}
+
 [[noreturn]] void refuse_locked(const Profile& profile) {
   throw Error(Error::Kind::kPinLocked,
               "the token's PIN is locked; " +
@@ -158,10 +166,18 @@ void RefusedPin::remember(const SecretBytes& pin, const std::string& token) {
   put_first(recorded_, line_of(pin, token), token);
   erase_token(noted_, token);
   if (locked_ == token) locked_.clear();
-  if (!file_.empty() && !write_private(file_, text_of(recorded_))) {
+  written_ = !file_.empty() && write_private(file_, text_of(recorded_));
+  if (!file_.empty() && !written_) {
     throw Error(Error::Kind::kPinRefused, "the token refused the PIN, and " + file_.string() +
                                               " cannot be written to record it");
   }
+}
+
+void RefusedPin::forget_removed() {
+  std::error_code error;
+  if (!written_ || std::filesystem::exists(file_, error) || error) return;
+  recorded_.clear();
+  written_ = false;
 }
 
 bool RefusedPin::recordable() const {
@@ -190,11 +206,12 @@ void log_in(CK_FUNCTION_LIST& functions, CK_SESSION_HANDLE session, const CK_TOK
   if (profile.pin_flags && (info.flags & CKF_USER_PIN_LOCKED) != 0) refuse_locked(profile);
   if (profile.pin_flags && (info.flags & CKF_USER_PIN_FINAL_TRY) != 0) refuse_last_try(profile);
   SecretBytes pin = get_pin(source);
+  refused.forget_removed();
   const std::string token = identity_of(info);
   if (refused.is(pin, token)) {
     if (refused.locked(token)) refuse_locked(profile);
     throw Error(Error::Kind::kPinRefused,
-                "the token refused this PIN before; it is not retried until it changes");
+                "the token refused this PIN before" + retry_hint(refused));
   }
   // A failed attempt, perhaps with this PIN at a token that names itself otherwise now (a cluster
   // whose members answer in turn): the counter may be one.
@@ -228,10 +245,8 @@ void log_in(CK_FUNCTION_LIST& functions, CK_SESSION_HANDLE session, const CK_TOK
     case CKR_PIN_INVALID:
     case CKR_PIN_LEN_RANGE:
       refused.remember(pin, token);
-      throw Error(
-          Error::Kind::kPinRefused,
-          "the token refused the PIN (" + rv_name(rv) + "); it is not retried until it changes",
-          rv);
+      throw Error(Error::Kind::kPinRefused,
+                  "the token refused the PIN (" + rv_name(rv) + ")" + retry_hint(refused), rv);
     default:
       break;
   }

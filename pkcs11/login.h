@@ -27,6 +27,11 @@ class RefusedPin {
   // Throws Error{kPinRefused} when the file cannot be written: an attempt that would be forgotten
   // must not be repeated.
   void remember(const SecretBytes& pin, const std::string& token);
+  // Empty: memory only.
+  const std::filesystem::path& file() const { return file_; }
+  // A file that was removed since it was written: its operator wants what it recorded to be tried
+  // once more.
+  void forget_removed();
   // False: a refusal could not be written to its file.
   bool recordable() const;
   void clear(const std::string& token);
@@ -41,9 +46,10 @@ class RefusedPin {
   using Lines = std::vector<std::string>;  // "salt:hash:token" in hex, the newest first
   Lines recorded() const;
   std::filesystem::path file_;
-  Lines recorded_;      // as in the file; empty: not read
-  Lines noted_;         // those that are not in the file
-  std::string locked_;  // the token whose PIN is locked; empty: none
+  Lines recorded_;        // as in the file; empty: not read
+  bool written_ = false;  // recorded_ is in the file
+  Lines noted_;           // those that are not in the file
+  std::string locked_;    // the token whose PIN is locked; empty: none
 };
 
 // Logs the user in on `session`, which belongs to the slot of `info`. Makes no attempt when the

@@ -124,6 +124,10 @@ const Profile& Token::profile() const {
   return impl_->profile;
 }
 
+const std::filesystem::path& Token::refused_pin_file() const {
+  return impl_->options.refused_pin_file;
+}
+
 TokenStatus Token::status() const {
   const auto counts = impl_->pool.counts();
   const MutexLock lock(impl_->status_mutex);

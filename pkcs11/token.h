@@ -140,6 +140,8 @@ class Token {
 
   TokenStatus status() const;
   const Profile& profile() const;
+  // Of TokenOptions.
+  const std::filesystem::path& refused_pin_file() const;
 
   // One canary now: C_GenerateRandom, or C_GetSessionInfo in user state where the token has no RNG.
   // False when the token does not answer; starts the ladder then. Called by the daemon's timer so

@@ -28,17 +28,27 @@ bool trusted_owner(const struct stat& status, uid_t user) {
   return status.st_uid == 0 || status.st_uid == user;
 }
 
+PathFault make_fault(const FindingKind& kind, const fs::path& path, const std::string& text,
+                     FixValues values) {
+  auto cure = fix_of(kind, values);
+  return {path, text, std::move(cure.text), &kind, std::move(cure.commands)};
+}
+
 PathFault owner_fault(const fs::path& path, const struct stat& status, uid_t user) {
-  return {path,
-          fmt::format("belongs to uid {}, who could change it: the owner must be root or the user "
-                      "that relies on it",
-                      status.st_uid),
-          fmt::format("chown {}{} {}", S_ISLNK(status.st_mode) ? "-h " : "", user, path.string())};
+  return make_fault(
+      finding_kind("file-owner"), path,
+      fmt::format("belongs to uid {}, who could change it: the owner must be root or the user "
+                  "that relies on it",
+                  status.st_uid),
+      {{"link", S_ISLNK(status.st_mode) ? "-h " : ""},
+       {"uid", std::to_string(user)},
+       {"path", path.string()}});
 }
 
 PathFault mode_fault(const fs::path& path, const struct stat& status) {
-  return {path, "may be written by others (mode " + mode_text(status) + ")",
-          "chmod go-w " + path.string()};
+  return make_fault(finding_kind("file-mode"), path,
+                    "may be written by others (mode " + mode_text(status) + ")",
+                    {{"path", path.string()}});
 }
 
 class Walk {

@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "agent/base/disk.h"
+#include "agent/base/finding_kinds.h"
 
 namespace keyagent {
 
@@ -18,6 +19,8 @@ namespace keyagent {
 struct PathFault {
   std::filesystem::path where;
   std::string text, cure;
+  const FindingKind* kind = nullptr;
+  std::vector<std::string> commands;  // those of the cure
   // "/srv/keys is writable by others (mode 0777): chmod go-w /srv/keys"
   std::string line() const;
 };

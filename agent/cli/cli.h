@@ -69,7 +69,12 @@ void add_sandbox_command(CLI::App& app, Session& session);
 void add_instance_commands(CLI::App& app, Session& session);
 void add_completion_command(CLI::App& app);
 
+// Asks at the terminal for the kid; `verb` without its ending: "destroy", "revok". Throws
+// Error{kConfirm} for another one, and without a terminal.
+void confirm_by_kid(const wire::Key& key, const std::string& verb, const std::string& warning);
 Json key_json(const wire::Key& key);
+// Its state, or what prevents every use: "lost", "unusable".
+std::string shown_state(const wire::Key& key);
 Json link_json(const wire::Link& link);
 // Some lines; empty where the agent has no instance.
 std::string link_text(const wire::Link& link);

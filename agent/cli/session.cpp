@@ -39,6 +39,11 @@ CLI::App* add_command(CLI::App& parent, const std::string& name, const std::stri
   return command;
 }
 
+// Agents before 0.2 do not send it.
+std::string shown_state(const wire::Key& key) {
+  return key.shown().empty() ? key.state() : key.shown();
+}
+
 Json key_json(const wire::Key& key) {
   Json out{{"kid", key.kid()},
            {"name", key.name()},
@@ -47,6 +52,7 @@ Json key_json(const wire::Key& key) {
            {"algorithm", key.algorithm()},
            {"envelope", key.envelope()},
            {"state", key.state()},
+           {"shown", shown_state(key)},
            {"usable", key.usable()},
            {"cka_id", key.cka_id()},
            {"created", key.created()},

@@ -21,9 +21,9 @@ using std::filesystem::path;
 
 class Check {
  public:
-  void add(const std::string& severity, const path& where, const std::string& text,
-           const std::string& cure) {
-    findings_.push_back({severity, where.string(), text, cure});
+  void add(const FindingKind& kind, const path& where, const std::string& text,
+           FixValues values = {}) {
+    findings_.push_back(make_config_finding(kind, where.string(), text, values));
   }
 
   // The user that the agent runs as: the caller, or for root the owner of the state folder. Before
@@ -38,14 +38,9 @@ class Check {
   void owner(const path& file, const struct stat& info, const std::string& what) {
     if (info.st_uid == 0 || info.st_uid == agent_) return;
     if (!known_) return add_unknown(file, what + " belongs to uid " + std::to_string(info.st_uid));
-    add("error", file,
+    add(finding_kind("file-owner"), file,
         what + " belongs to uid " + std::to_string(info.st_uid) + ", who could change it",
-        "chown " + std::to_string(agent_) + " " + file.string());
-  }
-
-  void mode(const path& file, const struct stat& info, mode_t forbidden, const std::string& what,
-            const std::string& cure) {
-    if ((info.st_mode & forbidden) != 0) add("error", file, what, cure + " " + file.string());
+        {{"link", ""}, {"uid", std::to_string(agent_)}, {"path", file.string()}});
   }
 
   void trusted_files(const std::vector<DecidingFile>& files) {
@@ -55,15 +50,17 @@ class Check {
   void secret_file(const path& file, const std::string& what) {
     struct stat info {};
     if (::lstat(file.c_str(), &info) != 0)
-      return add("error", file, what + " does not exist",
-                 "install -m 0400 /dev/stdin " + file.string());
+      return add(finding_kind("pin-file-missing"), file, what + " does not exist",
+                 {{"path", file.string()}});
     if (!S_ISREG(info.st_mode))
-      return add("error", file, what + " is not a regular file", "put a regular file there");
+      return add(finding_kind("pin-file-kind"), file, what + " is not a regular file");
     // Its mode is checked below.
     for (auto& each : check_files({{file, what}}, agent_)) {
       if (each.where != file.string() || each.cure.starts_with("chown")) add_fault(std::move(each));
     }
-    mode(file, info, S_IRWXG | S_IRWXO, what + " is readable by others", "chmod 0400");
+    if ((info.st_mode & (S_IRWXG | S_IRWXO)) != 0)
+      add(finding_kind("pin-file-mode"), file, what + " is readable by others",
+          {{"path", file.string()}});
     secret_form(file, what);
   }
 
@@ -80,21 +77,22 @@ class Check {
     } catch (const Error& error) {
       const std::string text = error.what();
       const auto end = text.find("; ");
-      add("error", file, text.substr(0, end), "install -m 0400 /dev/stdin " + file.string());
+      add(finding_kind("pin-file-form"), file, text.substr(0, end), {{"path", file.string()}});
     }
   }
 
   // A folder that does not exist yet is made by the agent.
   void private_folder(const path& folder, const std::string& what, mode_t forbidden,
-                      const std::string& cure) {
+                      const FindingKind& kind) {
     struct stat info {};
     if (::lstat(folder.c_str(), &info) != 0) return;
     if (!S_ISDIR(info.st_mode))
-      return add("error", folder, what + " is not a folder", "move it elsewhere");
+      return add(finding_kind("folder-kind"), folder, what + " is not a folder");
     if ((info.st_mode & S_ISVTX) != 0 && (info.st_mode & S_IWOTH) != 0)
-      return add("error", folder, what + " is shared by all users", "choose a private folder");
+      return add(finding_kind("folder-shared"), folder, what + " is shared by all users");
     owner(folder, info, what);
-    mode(folder, info, forbidden, what + " is open to others", cure);
+    if ((info.st_mode & forbidden) != 0)
+      add(kind, folder, what + " is open to others", {{"path", folder.string()}});
   }
 
   void module_file(const AgentConfig& config) {
@@ -102,9 +100,8 @@ class Check {
     const bool there = std::any_of(modules.begin(), modules.end(),
                                    [](const path& file) { return std::filesystem::exists(file); });
     if (there) return;  // checked among the profile's files
-    add("error", modules.front(),
-        "the PKCS#11 module of profile '" + config.profile.name + "' is not installed",
-        "install its package, or set token.module to the file");
+    add(finding_kind("module-missing"), modules.front(),
+        "the PKCS#11 module of profile '" + config.profile.name + "' is not installed");
   }
 
   // Who can exchange the folder can exchange the ledger in it.
@@ -113,10 +110,15 @@ class Check {
       for (const auto& fault : walk_path(folder, agent_).faults)
         add_fault({"error", fault.where.string(),
                    what + " could be replaced: " + fault.where.string() + " " + fault.text,
-                   fault.cure});
+                   fault.cure, std::string(fault.kind->id), fault.commands});
     } catch (const Error&) {
       // Not there yet: the agent makes it.
     }
+  }
+
+  void environment(const AgentConfig& config) {
+    for (auto& each : check_environment(config.profile, config.state_folder))
+      add_once(std::move(each));
   }
 
   std::vector<ConfigFinding> take() { return std::move(findings_); }
@@ -124,11 +126,10 @@ class Check {
  private:
   // Right when the agent runs as that user, wrong for anybody else.
   void add_unknown(const path& where, const std::string& text) {
-    add_once({"warning", where.string(),
-              text + "; whether the agent runs as that user is not known before its first start",
-              "check again as the user that keyagentd runs as: runuser -u USER -- keyagent config "
-              "check FILE; if that is another user: chown USER " +
-                  where.string()});
+    add_once(make_config_finding(
+        finding_kind("file-owner-unknown"), where.string(),
+        text + "; whether the agent runs as that user is not known before its first start",
+        {{"path", where.string()}}));
   }
   void add_fault(ConfigFinding finding) {
     if (known_ || !finding.cure.starts_with("chown")) return add_once(std::move(finding));
@@ -149,29 +150,26 @@ class Check {
 void check_pin(Check& check, const AgentConfig& config) {
   if (config.pin.kind == PinFrom::Kind::kFile) check.secret_file(config.pin.value, "the PIN file");
   if (config.pin.kind == PinFrom::Kind::kPrompt) {
-    check.add("warning", config.source,
-              "the PIN is prompted for at each start: the agent cannot restart unattended",
-              "set token.pin to a 'credential' (systemd) or a 'file' with mode 0400");
+    check.add(finding_kind("pin-prompted"), config.source,
+              "the PIN is prompted for at each start: the agent cannot restart unattended");
   }
 }
 
 void check_rules(Check& check, const path& file, const policy::Policy& policy) {
   if (policy.rules.empty())
-    check.add("warning", file, "the policy has no rules: everything is denied", "add a rule");
+    check.add(finding_kind("policy-empty"), file, "the policy has no rules: everything is denied");
   for (const auto& rule : policy.rules) {
     const bool uses = rule.actions.contains(policy::Action::kOpen) ||
                       rule.actions.contains(policy::Action::kSign);
     if (rule.allow && rule.anyone && uses) {
-      check.add("warning", rule.where,
-                "rule '" + rule.name + "' lets every user of the host use keys",
-                "name users or groups");
+      check.add(finding_kind("policy-anyone"), rule.where,
+                "rule '" + rule.name + "' lets every user of the host use keys");
     }
     if (rule.allow && rule.actions.contains(policy::Action::kWork) && !rule.names_credentials) {
-      check.add("warning", rule.where,
+      check.add(finding_kind("policy-no-credentials"), rule.where,
                 "rule '" + rule.name +
                     "' allows work and names no credentials: a task of its handlers that names a "
-                    "credential fails",
-                "add credentials: [NAME, …], or credentials: [] where these tasks need none");
+                    "credential fails");
     }
   }
 }
@@ -182,7 +180,7 @@ void check_policy(Check& check, const AgentConfig& config) {
     const Bytes text = read_file(config.policy);
     check_rules(check, config.policy, *policy::parse_policy(as_text(text), config.policy.string()));
   } catch (const Error& error) {
-    check.add("error", config.policy, error.what(), "correct the named line");
+    check.add(finding_kind("policy-invalid"), config.policy, error.what());
   }
 }
 
@@ -193,48 +191,46 @@ void check_group(Check& check, const AgentConfig& config, const std::string& nam
   group* found = nullptr;
   ::getgrnam_r(name.c_str(), &entry, buffer.data(), buffer.size(), &found);
   if (found == nullptr)
-    check.add("error", config.source, "this host has no group '" + name + "'",
-              "groupadd --system " + name);
+    check.add(finding_kind("group-missing"), config.source, "this host has no group '" + name + "'",
+              {{"group", name}});
 }
 
 // One that the agent runs; its owner and mode are checked with the other files.
 void check_program(Check& check, const path& program, const std::string& what) {
   if (program.empty() || !std::filesystem::exists(program)) return;
   if (::access(program.c_str(), X_OK) != 0)
-    check.add("error", program, what + " cannot be executed", "chmod 0755 " + program.string());
+    check.add(finding_kind("program-mode"), program, what + " cannot be executed",
+              {{"path", program.string()}});
 }
 
 void check_confirm(Check& check, const AgentConfig& config) {
   const SshConfirm& confirm = config.ssh->confirm;
   check_program(check, confirm.program, "the program of ssh.confirm");
   if (!confirm.keys.empty() && confirm.program.empty()) {
-    check.add("warning", config.source,
-              "ssh.confirm lists keys but no program: these keys sign nothing on the ssh socket",
-              "set ssh.confirm.program");
+    check.add(finding_kind("confirm-without-program"), config.source,
+              "ssh.confirm lists keys but no program: these keys sign nothing on the ssh socket");
   }
 }
 
 void check_ssh(Check& check, const AgentConfig& config) {
   if (!config.ssh) return;
   check.private_folder(config.ssh->path.parent_path(), "the ssh socket's folder", S_IWGRP | S_IWOTH,
-                       "chmod go-w");
+                       finding_kind("file-mode"));
   check_group(check, config, config.ssh->group);
   check_confirm(check, config);
   if ((config.ssh->mode & 0002) != 0) {
-    check.add("warning", config.source,
-              "the ssh socket is open to every user; only the policy protects the keys",
-              "set ssh.mode to 0660 and ssh.group");
+    check.add(finding_kind("ssh-socket-open"), config.source,
+              "the ssh socket is open to every user; only the policy protects the keys");
   }
 }
 
 // A key that waits for a person must not stop without warning.
 void check_grace(Check& check, const AgentConfig& config) {
   const auto warn = [&](const std::string& where) {
-    check.add("warning", config.source,
+    check.add(finding_kind("no-grace"), config.source,
               where +
                   " is 0s: a key whose rekey fails or waits for an operator neither signs nor "
-                  "seals after the end of its cryptoperiod",
-              "remove it (7d), or set it to the time that a manual rekey may take");
+                  "seals after the end of its cryptoperiod");
   };
   if (config.rekey.grace.count() == 0) warn("rekey.grace");
   for (const auto& [purpose, period] : config.rekey.purposes) {
@@ -248,27 +244,26 @@ void check_grace(Check& check, const AgentConfig& config) {
 
 void check_settings(Check& check, const AgentConfig& config) {
   if (!config.profile.tested) {
-    check.add("warning", config.profile_path,
+    check.add(finding_kind("profile-untested"), config.profile_path,
               "profile '" + config.profile.name + "' comes from documentation and is not tested",
-              "run: keyagent token probe --profile " + config.profile.name);
+              {{"profile", config.profile.name}});
   }
   if ((config.socket_mode & 0002) != 0) {
-    check.add("warning", config.source,
-              "the socket is open to every user; only the policy protects the keys",
-              "set socket.mode to 0660 and socket.group");
+    check.add(finding_kind("socket-open"), config.source,
+              "the socket is open to every user; only the policy protects the keys");
   }
   if (config.connections_per_uid > config.connections) {
-    check.add("error", config.source,
+    check.add(finding_kind("connections-per-uid"), config.source,
               "limits.connections-per-uid is greater than limits.connections: one user could use "
               "all connections",
-              "set limits.connections-per-uid below " + std::to_string(config.connections));
+              {{"connections", std::to_string(config.connections)}});
   }
   if (config.stuck_exit < config.profile.deadline) {
     check.add(
-        "error", config.source,
-        "token.stuck-exit is shorter than one operation may take: the agent would exit during a "
-        "working operation",
-        "set token.stuck-exit above " + std::to_string(config.profile.deadline.count()) + "ms");
+        finding_kind("stuck-exit"), config.source,
+        "token.stuck-exit is shorter than one operation may take: the agent would exit during "
+        "a working operation",
+        {{"deadline", std::to_string(config.profile.deadline.count())}});
   }
 }
 
@@ -286,19 +281,21 @@ std::vector<ConfigFinding> check_config(const path& source) {
     check.folders_above(config.state_folder, "the state folder");
     check_pin(check, config);
     check_policy(check, config);
-    check.private_folder(config.state_folder, "the state folder", S_IRWXG | S_IRWXO, "chmod 0700");
-    check.private_folder(config.audit_folder, "the audit folder", S_IWGRP | S_IRWXO, "chmod 0700");
+    check.private_folder(config.state_folder, "the state folder", S_IRWXG | S_IRWXO,
+                         finding_kind("folder-private"));
+    check.private_folder(config.audit_folder, "the audit folder", S_IWGRP | S_IRWXO,
+                         finding_kind("folder-private"));
     check.private_folder(config.socket.parent_path(), "the socket's folder", S_IWGRP | S_IWOTH,
-                         "chmod go-w");
+                         finding_kind("file-mode"));
     check_group(check, config, config.socket_group);
     check_ssh(check, config);
     check.module_file(config);
+    check.environment(config);
     check_settings(check, config);
     check_grace(check, config);
     check_program(check, config.rekey.hook, "the rekey hook");
   } catch (const Error& error) {
-    check.add("error", source, error.what(),
-              "correct the named line; keyagentd.yml(5) lists every field");
+    check.add(finding_kind("config-invalid"), source, error.what());
   }
   return check.take();
 }

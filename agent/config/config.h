@@ -10,6 +10,7 @@
 #include <string>
 #include <vector>
 
+#include "agent/base/finding_kinds.h"
 #include "agent/base/key_types.h"
 #include "pkcs11/profile.h"
 
@@ -125,7 +126,11 @@ struct AgentConfig {
 // "warning".
 struct ConfigFinding {
   std::string severity, where, text, cure;
+  std::string id;                     // of base/finding_kinds.h
+  std::vector<std::string> commands;  // those of the cure
 };
+ConfigFinding make_config_finding(const FindingKind& kind, const std::string& where,
+                                  const std::string& text, FixValues values = {});
 
 // Parses one file and the profile it names. No other user may be able to change them, nor any other
 // file that decides (trusted_files.h). Throws Error{kConfiguration} with file, line and fix for

@@ -57,8 +57,8 @@ class FileCheck {
 
  private:
   void missing(const DecidingFile& each) {
-    findings_.push_back({"error", each.file.string(), each.what + " does not exist",
-                         "create it, or correct its path"});
+    findings_.push_back(make_config_finding(finding_kind("file-missing"), each.file.string(),
+                                            each.what + " does not exist"));
   }
   // A folder above several files is named once.
   void add(const PathFault& fault, const std::string& what) {
@@ -66,7 +66,8 @@ class FileCheck {
       return each.where == fault.where.string() && each.cure == fault.cure;
     });
     if (!known)
-      findings_.push_back({"error", fault.where.string(), what + " " + fault.text, fault.cure});
+      findings_.push_back({"error", fault.where.string(), what + " " + fault.text, fault.cure,
+                           std::string(fault.kind->id), fault.commands});
   }
 
   const uid_t agent_;
@@ -74,6 +75,27 @@ class FileCheck {
 };
 
 }  // namespace
+
+ConfigFinding make_config_finding(const FindingKind& kind, const std::string& where,
+                                  const std::string& text, FixValues values) {
+  auto cure = fix_of(kind, values);
+  return {std::string(kind.severity), where, text, std::move(cure.text), std::string(kind.id),
+          std::move(cure.commands)};
+}
+
+std::vector<ConfigFinding> check_environment(const pkcs11::Profile& profile,
+                                             const path& state_folder) {
+  const auto given = profile.environment.find("SOFTHSM2_CONF");
+  if (given == profile.environment.end()) return {};
+  const std::string file = with_state(given->second, state_folder);
+  std::error_code error;
+  if (std::filesystem::exists(file, error) || error) return {};
+  return {
+      make_config_finding(finding_kind("softhsm-conf-missing"), file,
+                          "what SOFTHSM2_CONF of the profile names does not exist: SoftHSM2 has "
+                          "no token without it",
+                          {{"file", file}})};
+}
 
 std::vector<DecidingFile> files_of_profile(const path& profile_path, const pkcs11::Profile& profile,
                                            const path& state_folder) {

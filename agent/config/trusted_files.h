@@ -28,6 +28,9 @@ std::vector<DecidingFile> deciding_files(const AgentConfig& config);
 // An error for each owner and mode that lets another user than root and `agent` change the file, a
 // folder above it, or a symbolic link on the way; each folder once. A missing file is an error too.
 std::vector<ConfigFinding> check_files(const std::vector<DecidingFile>& files, uid_t agent);
+// A warning when the profile names a softhsm2.conf that is not there.
+std::vector<ConfigFinding> check_environment(const pkcs11::Profile& profile,
+                                             const std::filesystem::path& state_folder);
 // Throws Error{kConfiguration} with the first one, for this process's user.
 void require_files(const std::vector<DecidingFile>& files);
 

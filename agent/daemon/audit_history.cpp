@@ -10,12 +10,15 @@
 #include "agent/audit/record.h"
 #include "agent/base/error.h"
 #include "agent/base/log.h"
+#include "agent/wire/diagnosis.h"
 
 namespace keyagent::daemon {
 namespace {
 
 constexpr const char* kFact = "audit-anchor";
 constexpr std::chrono::minutes kBetween{1};
+// One object that a working token does not read is damaged; the others were read.
+constexpr int kMaxUnread = 3;
 constexpr std::uintmax_t kReadByDoctor = 16 << 20;  // a longer log is for `keyagent audit verify`
 
 // Of one width, so that the greater text is the newer one (TokenVault::read_fact).
@@ -61,6 +64,19 @@ audit::VerifyResult AuditHistory::verify(bool with_anchor, bool after_crash) con
   }
 }
 
+std::optional<std::string> AuditHistory::read_anchor() {
+  try {
+    return vault_.read_fact(kFact).value_or("");
+  } catch (const Error& error) {
+    const bool works = vault_.token().status().state == pkcs11::TokenState::kUp;
+    const bool fails = error.code() == Code::kTokenFault && (!works || ++unread_ < kMaxUnread);
+    if (fails || (error.code() != Code::kTokenFault && error.code() != Code::kIntegrity)) throw;
+    const MutexLock lock(mutex_);
+    fault_ = error.what();
+    return std::nullopt;
+  }
+}
+
 void AuditHistory::check_at_start() {
   {
     const MutexLock lock(mutex_);
@@ -68,12 +84,14 @@ void AuditHistory::check_at_start() {
   }
   // A token fault ends this here: the check is still to be done.
   const bool in_token = vault_.keeps_facts();
-  const auto text = in_token ? vault_.read_fact(kFact).value_or("") : keys_.noted(kFact);
-  if (!text.empty()) {
-    auto anchor = parse(text, in_token ? "the token" : "the ledger");
+  const auto text = in_token ? read_anchor() : keys_.noted(kFact);
+  if (text && !text->empty()) {
+    auto anchor = parse(*text, in_token ? "the token" : "the ledger");
     const MutexLock lock(mutex_);
     anchor_ = anchor;
-    if (!anchor) fault_ = "the token's copy of the newest checkpoint is not a checkpoint";
+    if (!anchor)
+      fault_ = "the token's copy of the newest checkpoint, its data object " + std::string(kFact) +
+               ", is not a checkpoint";
   }
   const auto result = verify(true, true);
   const MutexLock lock(mutex_);
@@ -227,19 +245,9 @@ std::vector<wire::Diagnosis> AuditHistory::diagnose() const {
     if (const auto result = verify(true, true); !result.ok) fault = result.text;
   }
   if (fault.empty()) return {};
-  wire::Diagnosis diagnosis;
-  diagnosis.set_severity("error");
-  diagnosis.set_code(std::string(code_name(Code::kIntegrity)));
-  diagnosis.set_subject(folder_.string());
-  diagnosis.set_text("the audit log does not verify: " + fault);
-  diagnosis.set_cure(
-      std::string("keep a copy of the folder as evidence and compare it with checkpoints kept "
-                  "elsewhere; a log that was restored or restarted on purpose: keyagent reload "
-                  "accepts it, and records that") +
-      (at_instance ? "; the instance's operator then accepts it too, with keyagent instance "
-                     "checkpoint AGENT --accept"
-                   : ""));
-  return {diagnosis};
+  return {wire::make_diagnosis(
+      at_instance ? finding_kind("audit-history-instance") : finding_kind("audit-history"),
+      "the audit log does not verify: " + fault, {}, folder_.string())};
 }
 
 }  // namespace keyagent::daemon

@@ -51,6 +51,9 @@ class AuditHistory {
   std::vector<wire::Diagnosis> diagnose() const;
 
  private:
+  // An object of the token that cannot be read is nullopt, and a fault of the log. Throws for a
+  // token that may just be failing.
+  std::optional<std::string> read_anchor();
   audit::VerifyResult verify(bool with_anchor, bool after_crash) const;
   void write(const std::string& checkpoint);
 
@@ -63,6 +66,7 @@ class AuditHistory {
   LogLimiter limiter_{clock_, kBetweenComparisons};
   mutable Mutex mutex_;
   bool checked_ GUARDED_BY(mutex_) = false;
+  int unread_ = 0;  // attempts that failed in a token that works; of check_at_start()
   std::string fault_ GUARDED_BY(mutex_);
   std::optional<audit::Anchor> anchor_ GUARDED_BY(mutex_);
   // What the instance has.

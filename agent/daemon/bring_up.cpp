@@ -52,6 +52,7 @@ void Daemon::Impl::bring_up_keys() {
     follow_audit_key();
     reconciled = true;
     setback.clear();
+    note_damage({});
     tell_findings();
   } catch (const Error& error) {
     const bool later = (retryable(error.code()) && error.code() != Code::kBusy) ||
@@ -61,10 +62,17 @@ void Daemon::Impl::bring_up_keys() {
     // report the reason.
     const bool rollback = error.code() == Code::kIntegrity;
     if (!later && !pin && !rollback) throw;
+    if (rollback) note_damage(error.what());
     if (!rollback) keys.note_unreached(error);
     if (setback != error.what()) log_error("keys", error.what());
     setback = error.what();
   }
+}
+
+// What the comparison of ledger and token does not report itself.
+void Daemon::Impl::note_damage(const std::string& what) {
+  const MutexLock guard(damage_mutex);
+  damage = what;
 }
 
 // Made at the first start, when that can be recorded.

@@ -45,6 +45,8 @@ struct Daemon::Impl {
   std::unique_ptr<CheckpointSigner> signer GUARDED_BY(signer_mutex);
   // The caretaker's: why not reconciled, and what was found, for the log once.
   std::string setback;
+  Mutex damage_mutex;
+  std::string damage GUARDED_BY(damage_mutex);  // of an object of ours in the token, for doctor
   std::set<std::string> told_findings;
   Recheck recheck;
   bool claimed = false;  // the owner marker is in the token
@@ -88,6 +90,7 @@ struct Daemon::Impl {
   pkcs11::TokenOptions token_options();
   void note_token(pkcs11::TokenState state, const std::string& detail);
   void bring_up_keys();
+  void note_damage(const std::string& what);
   bool ensure_audit_key();
   void tell_findings();
   void follow_audit_key();

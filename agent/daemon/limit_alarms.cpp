@@ -4,6 +4,7 @@
 #include <map>
 
 #include "agent/base/error.h"
+#include "agent/wire/diagnosis.h"
 
 namespace keyagent::daemon {
 
@@ -33,13 +34,9 @@ std::vector<wire::Diagnosis> diagnose_limits(const std::vector<LimitUsage>& usag
   std::vector<wire::Diagnosis> out;
   for (const auto& each : usage) {
     if (!each.high()) continue;
-    wire::Diagnosis diagnosis;
-    diagnosis.set_severity(each.retention ? "info" : "warning");
-    diagnosis.set_code(std::string(code_name(Code::kKeyState)));
-    diagnosis.set_subject(each.limit);
-    diagnosis.set_text(each.text());
-    diagnosis.set_cure(each.cure);
-    out.push_back(std::move(diagnosis));
+    out.push_back(wire::make_diagnosis(
+        each.retention ? finding_kind("limit-retention") : finding_kind("limit-high"), each.text(),
+        {{"fix", each.cure}}, each.limit));
   }
   return out;
 }

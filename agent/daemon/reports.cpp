@@ -3,12 +3,14 @@
 
 #include <unistd.h>
 
+#include <algorithm>
 #include <map>
 #include <utility>
 
 #include "agent/base/encoding.h"
 #include "agent/base/error.h"
 #include "agent/daemon/daemon_impl.h"
+#include "agent/wire/diagnosis.h"
 
 namespace keyagent::daemon {
 
@@ -63,35 +65,33 @@ void Daemon::Impl::complete(wire::StatusReply& reply) {
 std::vector<wire::Diagnosis> Daemon::Impl::diagnose() {
   std::vector<wire::Diagnosis> out;
   for (const auto& finding : config::check_config(config.source)) {
-    wire::Diagnosis diagnosis;
+    auto& diagnosis = out.emplace_back();
+    diagnosis.set_id(finding.id);
     diagnosis.set_severity(finding.severity);
     diagnosis.set_code("CONFIGURATION");
     diagnosis.set_subject(finding.where);
     diagnosis.set_text(finding.text);
     diagnosis.set_cure(finding.cure);
-    out.push_back(std::move(diagnosis));
+    diagnosis.mutable_commands()->Assign(finding.commands.begin(), finding.commands.end());
   }
-  if (const auto fault = rekeys.clock_fault(); !fault.empty()) {
-    wire::Diagnosis diagnosis;
-    diagnosis.set_severity("warning");
-    diagnosis.set_code("KEY_STATE");
-    diagnosis.set_subject("clock");
-    diagnosis.set_text(fault +
-                       "; nothing expires and nothing is destroyed until the clock is trusted");
-    diagnosis.set_cure("set the clock; if it is correct, run: keyagent reload");
-    out.push_back(std::move(diagnosis));
-  }
-  if (const auto why = use_only(); !why.empty()) {
-    wire::Diagnosis diagnosis;
-    diagnosis.set_severity("error");
-    diagnosis.set_code(std::string(code_name(Code::kKeyState)));
-    diagnosis.set_subject(config.state_folder.string());
-    diagnosis.set_text(why);
-    diagnosis.set_cure(
-        "a read-only mount: mount -o remount,rw, after its cause is found; a mode: "
-        "chmod u+rwx " +
-        config.state_folder.string());
-    out.push_back(std::move(diagnosis));
+  if (const auto fault = rekeys.clock_fault(); !fault.empty())
+    out.push_back(wire::make_diagnosis(
+        finding_kind("clock-untrusted"),
+        fault + "; nothing expires and nothing is destroyed until the clock is trusted", {},
+        "clock"));
+  const std::string folder = config.state_folder.string();
+  if (const auto why = use_only(); !why.empty())
+    out.push_back(
+        wire::make_diagnosis(finding_kind("state-read-only"), why, {{"folder", folder}}, folder));
+  {
+    const MutexLock guard(damage_mutex);
+    const auto all = keys.findings();
+    const bool known = std::any_of(all.begin(), all.end(), [](const auto& each) {
+      return each.kind == keys::Finding::Kind::kRollback;
+    });
+    if (!damage.empty() && !known)
+      out.push_back(wire::make_diagnosis(finding_kind("token-object-damaged"), damage, {},
+                                         config.token_label));
   }
   for (auto& each : diagnose_limits(usage())) out.push_back(std::move(each));
   for (auto& each : history.diagnose()) out.push_back(std::move(each));

@@ -199,12 +199,13 @@ void Gate::Impl::run(Flight& flight) {
   const bool uses = flight.operation->record == Record::kUse && call.key;
   if (!uses) return flight.operation->run(call);
   const std::string& kid = call.key->kid.text();
-  state.lost_keys.require_not_lost(kid);
+  state.lost_keys.require_not_lost(kid, state.services.keys.reconciliations());
   try {
     flight.operation->run(call);
     state.lost_keys.found(kid);
   } catch (const Error& error) {
-    if (error.code() == Code::kKeyLost) state.lost_keys.lost(kid, error);
+    if (error.code() == Code::kKeyLost)
+      state.lost_keys.lost(kid, error, state.services.keys.reconciliations());
     throw;
   }
 }

@@ -4,6 +4,7 @@
 // (R13).
 
 #include <atomic>
+#include <cstdint>
 #include <map>
 #include <string>
 
@@ -21,16 +22,20 @@ class LostKeys {
 
   explicit LostKeys(const Clock& clock) : clock_(clock) {}
 
-  // Throws what the last try found, while it is too early for another one.
-  void require_not_lost(const std::string& kid);
-  void lost(const std::string& kid, const Error& error);
+  // Throws what the last try found, while it is too early for another one. After a comparison of
+  // ledger and token it is not: their finding decides.
+  void require_not_lost(const std::string& kid, std::uint64_t reconciliations);
+  // `reconciliations`: how often ledger and token were compared before.
+  void lost(const std::string& kid, const Error& error, std::uint64_t reconciliations);
   void found(const std::string& kid);
-  std::map<std::string, std::string> all() const;  // kid → what the last try found
+  // kid → what the last try found. What was compared since is the comparison's to report.
+  std::map<std::string, std::string> all(std::uint64_t reconciliations) const;
 
  private:
   struct Loss {
     Error error;
     SteadyTime next_try;
+    std::uint64_t reconciliations = 0;
   };
   const Clock& clock_;
   std::atomic<bool> any_{false};  // so that a healthy agent takes no lock

@@ -4,76 +4,37 @@
 #include <string>
 
 #include "agent/gate/operation.h"
+#include "agent/wire/diagnosis.h"
 
 namespace keyagent::gate {
 namespace {
-
-wire::Diagnosis diagnosis(std::string severity, std::string code, std::string kid,
-                          std::string subject, std::string text, std::string cure) {
-  wire::Diagnosis result;
-  result.set_severity(std::move(severity));
-  result.set_code(std::move(code));
-  result.set_kid(std::move(kid));
-  result.set_subject(std::move(subject));
-  result.set_text(std::move(text));
-  result.set_cure(std::move(cure));
-  return result;
-}
-
-struct Judged {
-  const char* severity;
-  const char* code;
-};
-
-Judged judge(keys::Finding::Kind kind) {
-  using Kind = keys::Finding::Kind;
-  switch (kind) {
-    case Kind::kOrphanRemoved:
-      return {"info", "ORPHAN_REMOVED"};
-    case Kind::kForeign:
-      return {"info", "FOREIGN"};
-    case Kind::kUnfinished:
-      return {"warning", "UNFINISHED"};
-    case Kind::kKeyLost:
-      return {"error", "KEY_LOST"};
-    case Kind::kGhost:
-      return {"warning", "GHOST"};
-    case Kind::kDuplicate:
-    case Kind::kMismatch:
-    case Kind::kRollback:
-    case Kind::kIntegrity:
-      break;
-  }
-  return {"error", "INTEGRITY"};
-}
 
 void diagnose_token(const Services& services, wire::DoctorReply& reply) {
   auto& token = services.vault.token();
   const auto status = token.status();
   const auto& fault_hint = token.profile().fault_hint;
-  const auto add = [&](const char* code, const std::string& text, const std::string& cure) {
-    *reply.add_findings() = diagnosis("error", code, "", status.label, text, cure);
+  const auto add = [&](const FindingKind& kind, const std::string& text, const std::string& hint) {
+    *reply.add_findings() = wire::make_diagnosis(kind, text, {{"hint", hint}}, status.label);
   };
   switch (status.state) {
     case pkcs11::TokenState::kUp:
       return;
     case pkcs11::TokenState::kAbsent:
-      return add("TOKEN_ABSENT", "the token is absent: " + status.detail,
-                 "connect it or start its service" + (fault_hint.empty() ? "" : "; " + fault_hint) +
-                     "; the agent reconnects automatically");
+      return add(finding_kind("token-absent"), "the token is absent: " + status.detail,
+                 fault_hint.empty() ? "" : "; " + fault_hint);
     case pkcs11::TokenState::kDown:
-      return add("TOKEN_FAULT", "the token responds with errors: " + status.detail,
-                 (fault_hint.empty() ? "check the token and its service" : fault_hint) +
-                     "; the agent reconnects automatically");
+      return add(finding_kind("token-fault"), "the token responds with errors: " + status.detail,
+                 fault_hint.empty() ? "check the token and its service" : fault_hint);
     case pkcs11::TokenState::kStuck:
-      return add("TOKEN_STUCK", "a call into the module hangs: " + status.detail,
-                 "check the token's service; the agent restarts if this persists");
+      return add(finding_kind("token-stuck"), "a call into the module hangs: " + status.detail, "");
     case pkcs11::TokenState::kPinRefused:
-      return add("PIN_REFUSED", "the token refused the PIN; the agent does not retry it",
-                 "put the correct PIN into the source of token.pin; a changed PIN is tried once");
+      *reply.add_findings() = wire::make_diagnosis(
+          finding_kind("pin-refused"), "the agent does not log in: " + status.detail,
+          {{"file", token.refused_pin_file().string()}}, status.label);
+      return;
     case pkcs11::TokenState::kPinLocked:
       const auto& hint = token.profile().unlock_hint;
-      return add("PIN_LOCKED", "the token's PIN is locked",
+      return add(finding_kind("pin-locked"), "the token's PIN is locked",
                  hint.empty() ? "unlock it with the token's own tool" : hint);
   }
 }
@@ -84,46 +45,78 @@ void diagnose_keys(State& state, wire::DoctorReply& reply) {
   const auto destroyed = [&](const std::string& kid) {
     return keys.find(kid).state == KeyState::kDestroyed;
   };
-  auto lost = state.lost_keys.all();
+  auto lost = state.lost_keys.all(keys.reconciliations());
   for (const auto& finding : keys.findings()) {
     lost.erase(finding.kid);
-    const auto judged = judge(finding.kind);
-    *reply.add_findings() = diagnosis(judged.severity, judged.code, finding.kid, finding.subject,
-                                      finding.text, finding.cure);
+    auto& out = *reply.add_findings();
+    out = wire::make_diagnosis(*finding.what, finding.text, {}, finding.subject, finding.kid);
+    out.set_cure(finding.cure);
+    out.mutable_commands()->Assign(finding.commands.begin(), finding.commands.end());
+    if (finding.kind != keys::Finding::Kind::kKeyLost || finding.kid.empty()) continue;
+    if (const auto sealed = keys.sealed_count(Kid(finding.kid)); sealed > 0)
+      out.set_text(finding.text + "; " + std::to_string(sealed) +
+                   " sealed envelopes that name it cannot be opened without it");
   }
   for (const auto& [kid, text] : lost) {
     if (destroyed(kid)) continue;
-    *reply.add_findings() = diagnosis(
-        "error", "KEY_LOST", kid, keys.find(kid).name.text(), text,
-        "the agent searches for the key again within five minutes; run keyagent doctor then");
+    *reply.add_findings() =
+        wire::make_diagnosis(finding_kind("key-missed"), text, {}, keys.find(kid).name.text(), kid);
   }
+}
+
+// The keys of the link; without one, empty.
+wire::Link link_of(const Services& services) {
+  wire::Link link;
+  try {
+    services.link.describe(link);
+  } catch (const Error& error) {
+    if (error.code() != Code::kUnsupported) throw;
+  }
+  return link;
+}
+
+bool is_of_link(const wire::Link& link, const std::string& name) {
+  return !link.url().empty() && (name == link.auth_key() || name == link.transport_key());
 }
 
 // A rekey that waits for a person, or for a token or peer that does not come.
 void diagnose_rekeys(const Services& services, wire::DoctorReply& reply) {
+  const auto link = link_of(services);
   for (const auto& progress : services.rekeys.progress()) {
     const auto& rekey = progress.rekey;
     const std::string name = rekey.name.text();
+    const std::string kid = rekey.old_kid.text();
     if (is_done(rekey.step)) continue;
+    // What waits for the instance, which a revoked key cannot convince: the key's own finding.
+    if (is_of_link(link, name) && services.keys.find(kid).state == KeyState::kCompromised &&
+        is_before_switch(rekey.step))
+      continue;
     if (progress.failures > 0) {
-      *reply.add_findings() = diagnosis(
-          "warning", "UNFINISHED", rekey.old_kid.text(), name,
+      const bool before = is_before_switch(rekey.step);
+      *reply.add_findings() = wire::make_diagnosis(
+          before ? finding_kind("rekey-waits") : finding_kind("rekey-unfinished"),
           "its rekey is at step " + std::string(name_of(rekey.step)) + " after " +
               std::to_string(progress.failures) + " attempts: " + progress.waits_for,
-          is_before_switch(rekey.step)
-              ? "it is retried automatically; to abort it: keyagent rekey " + name + " --abort"
-              : "it is retried automatically");
+          {{"name", name}}, name, kid);
     } else if (rekey.step == keys::RekeyStep::kDraining && rekey.drained >= rekey.drain) {
-      *reply.add_findings() =
-          diagnosis("info", "UNFINISHED", rekey.old_kid.text(), name,
-                    "its previous generation is kept and waits for " + progress.waits_for, "");
+      *reply.add_findings() = wire::make_diagnosis(
+          finding_kind("generation-kept"),
+          "its previous generation is kept and waits for " + progress.waits_for, {}, name, kid);
     }
   }
 }
 
-// Keys whose time has come, and names that no active key answers to.
-void diagnose_lives(const Services& services, wire::DoctorReply& reply) {
-  const auto all = services.keys.list();
+const FindingKind* pinned_kind(const Services& services, const keys::KeyRecord& key) {
+  const auto vouched =
+      key.purpose == Purpose::kSign ? services.keys.vouched_as(key.kid) : std::nullopt;
+  const Purpose purpose = vouched.value_or(key.purpose);
+  if (purpose == Purpose::kCa) return &finding_kind("pinned-ca");
+  if (purpose == Purpose::kConfirm) return &finding_kind("pinned-confirm");
+  return nullptr;
+}
+
+void diagnose_periods(const Services& services, const std::vector<keys::KeyRecord>& all,
+                      wire::DoctorReply& reply) {
   for (const auto& due : keys::due(all, services.keys.last_used(), services.around.periods(),
                                    believed_time(services))) {
     using Kind = keys::Due::Kind;
@@ -131,30 +124,43 @@ void diagnose_lives(const Services& services, wire::DoctorReply& reply) {
     if (due.kind != Kind::kOverdue && due.kind != Kind::kGrace && due.kind != Kind::kExpired &&
         !warned)
       continue;
-    *reply.add_findings() =
-        diagnosis(due.kind == Kind::kExpired ? "error" : "warning", "KEY_STATE", due.kid.text(),
-                  due.name.text(), due.text, "keyagent rekey " + due.name.text());
+    const FindingKind* kind = pinned_kind(services, services.keys.find(due.kid.text()));
+    if (kind == nullptr)
+      kind = warned                       ? &finding_kind("period-ends")
+             : due.kind == Kind::kExpired ? &finding_kind("period-expired")
+                                          : &finding_kind("period-over");
+    *reply.add_findings() = wire::make_diagnosis(*kind, due.text, {{"name", due.name.text()}},
+                                                 due.name.text(), due.kid.text());
   }
+}
+
+const FindingKind& kind_of_stopped(const Services& services, const wire::Link& link,
+                                   const keys::KeyRecord& key) {
+  if (key.state == KeyState::kSuspended) {
+    return key.reason.starts_with(keys::kWrongSignature) ? finding_kind("wrong-signature")
+                                                         : finding_kind("key-suspended");
+  }
+  if (const auto* pinned = pinned_kind(services, key)) return *pinned;
+  return is_of_link(link, key.name.text()) ? finding_kind("link-key-revoked")
+                                           : finding_kind("key-revoked");
+}
+
+// Keys whose time has come, and names that no active key answers to.
+void diagnose_lives(const Services& services, wire::DoctorReply& reply) {
+  const auto all = services.keys.list();
+  diagnose_periods(services, all, reply);
+  const auto link = link_of(services);
   for (const auto& key : all) {
     const bool stops = key.state == KeyState::kSuspended || key.state == KeyState::kCompromised;
     if (!stops || services.keys.find(key.name.text()).kid != key.kid) continue;
-    const bool resumes = key.state == KeyState::kSuspended;
-    if (resumes && key.reason.starts_with(keys::kWrongSignature)) {
-      *reply.add_findings() = diagnosis(
-          "error", "INTEGRITY", key.kid.text(), key.name.text(),
-          "the key is suspended: " + key.reason,
-          "diagnose the token (its log, hardware, keyagent token probe); when it signs correctly: "
-          "keyagent key resume " +
-              key.name.text() +
-              " (the key is tested first); if the key's signatures leaked: keyagent rekey " +
-              key.name.text());
-      continue;
-    }
-    *reply.add_findings() =
-        diagnosis("warning", "KEY_STATE", key.kid.text(), key.name.text(),
-                  "the key is " + std::string(name_of(key.state)) + " (" + key.reason +
-                      ") and cannot be used",
-                  (resumes ? "keyagent key resume " : "keyagent rekey ") + key.name.text());
+    const auto& kind = kind_of_stopped(services, link, key);
+    const std::string text = kind.code == "INTEGRITY"
+                                 ? "the key is suspended: " + key.reason
+                                 : "the key is " + std::string(name_of(key.state)) + " (" +
+                                       key.reason + ") and cannot be used";
+    *reply.add_findings() = wire::make_diagnosis(
+        kind, text, {{"name", key.name.text()}, {"agent", link.agent()}, {"url", link.url()}},
+        key.name.text(), key.kid.text());
   }
 }
 
@@ -167,13 +173,13 @@ void diagnose_untyped(const Services& services, wire::DoctorReply& reply) {
     if (!used && !key.narrowed) continue;
     const std::string& name = key.name.text();
     const std::string purpose(name_of(used ? *used : key.purpose));
-    *reply.add_findings() =
-        diagnosis("warning", "CONFIGURATION", key.kid.text(), name,
-                  used ? "it is a sign key and is used as a key for " + purpose +
-                             ": any user who may sign with it can forge its statements"
-                       : "it was created as a sign key; its name restricts it to the purpose " +
-                             purpose + ", which the ledger does not record yet",
-                  "keyagent key retype " + name + " --purpose " + purpose);
+    *reply.add_findings() = wire::make_diagnosis(
+        finding_kind("key-untyped"),
+        used ? "it is a sign key and is used as a key for " + purpose +
+                   ": any user who may sign with it can forge its statements"
+             : "it was created as a sign key; its name restricts it to the purpose " + purpose +
+                   ", which the ledger does not record yet",
+        {{"name", name}, {"purpose", purpose}}, name, key.kid.text());
   }
 }
 
@@ -184,10 +190,9 @@ void diagnose_certificates(const State& state, wire::DoctorReply& reply) {
     const auto seen = watch.look(key);
     if (seen.text.empty()) continue;
     const std::string& name = key.name.text();
-    *reply.add_findings() = diagnosis(
-        seen.ended ? "error" : "warning", "CONFIGURATION", key.kid.text(), name, seen.text,
-        "keyagent key csr " + name + " …, have it signed, then: keyagent key certificate install " +
-            name + " FILE");
+    *reply.add_findings() = wire::make_diagnosis(
+        seen.ended ? finding_kind("certificate-ended") : finding_kind("certificate-due"), seen.text,
+        {{"name", name}}, name, key.kid.text());
   }
 }
 
@@ -199,28 +204,26 @@ void diagnose_pauses(State& state, wire::DoctorReply& reply) {
                    std::chrono::duration_cast<WallTime::duration>(until - clock.now_steady()));
   };
   for (const auto& pause : state.budget.pauses()) {
-    *reply.add_findings() = diagnosis(
-        "warning", "KEY_STATE", pause.kid, state.services.keys.find(pause.kid).name.text(),
-        pause.caller + " cannot open envelopes with it until " + when(pause.until) + ": " +
-            std::to_string(pause.failures) +
-            " of its envelopes failed; other callers are not affected",
-        "find the cause of the damaged envelopes, then: keyagent reload");
+    *reply.add_findings() =
+        wire::make_diagnosis(finding_kind("caller-paused"),
+                             pause.caller + " cannot open envelopes with it until " +
+                                 when(pause.until) + ": " + std::to_string(pause.failures) +
+                                 " of its envelopes failed; other callers are not affected",
+                             {}, state.services.keys.find(pause.kid).name.text(), pause.kid);
   }
   for (const auto& [kid, until] : state.budget.strained()) {
-    *reply.add_findings() = diagnosis(
-        "error", "KEY_STATE", kid, state.services.keys.find(kid).name.text(),
+    *reply.add_findings() = wire::make_diagnosis(
+        finding_kind("key-strained"),
         "several callers sent failing envelopes, which may be a padding-oracle attack; until " +
             when(until) + " each caller is paused after a few",
-        "find the senders (keyagent audit tail), then: keyagent reload");
+        {}, state.services.keys.find(kid).name.text(), kid);
   }
 }
 
 void diagnose_use(State& state, wire::DoctorReply& reply) {
   if (const auto fault = state.services.audit.fault(); !fault.empty()) {
-    *reply.add_findings() =
-        diagnosis("error", "INTERNAL", "", state.services.audit_folder.string(), fault,
-                  "make room, or make the folder writable: the agent resumes without a restart; a "
-                  "disk that failed also needs one");
+    *reply.add_findings() = wire::make_diagnosis(finding_kind("audit-unwritable"), fault, {},
+                                                 state.services.audit_folder.string());
   }
 }
 

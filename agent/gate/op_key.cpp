@@ -140,6 +140,12 @@ void run_key_state(Call& call) {
         "key " + key.name.text() + " signs the audit log's checkpoints and cannot be suspended",
         key.kid.text());
   }
+  if (to == KeyState::kCompromised && key.state != to && request.confirm_kid() != key.kid.text()) {
+    throw Error(Code::kConfirm,
+                "revoking key " + key.name.text() +
+                    " is permanent: it is no longer used; confirm with its kid " + key.kid.text(),
+                key.kid.text());
+  }
   call.key = call.state.services.keys.change_state(key.kid.text(), to,
                                                    {request.reason(), call.principal.text()});
   describe_key(*call.key, *call.response.mutable_key_state()->mutable_key());

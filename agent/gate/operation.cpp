@@ -220,7 +220,11 @@ KeyDescriber::KeyDescriber(const State& state)
       periods_(state.services.around.periods()),
       used_(keys_.last_used()),
       now_(believed_time(state.services)),
-      certificates_(state) {}
+      certificates_(state),
+      lost_(state.lost_keys.all(keys_.reconciliations())) {
+  for (const auto& finding : keys_.findings())
+    if (finding.kind == keys::Finding::Kind::kKeyLost) lost_[finding.kid] = finding.text;
+}
 
 std::vector<keys::KeyRecord> KeyDescriber::sorted() const {
   auto records = keys_.list();
@@ -232,6 +236,14 @@ std::vector<keys::KeyRecord> KeyDescriber::sorted() const {
 
 void KeyDescriber::describe(const keys::KeyRecord& record, wire::Key& key) const {
   describe_key(record, key);
+  const auto lost = lost_.find(record.kid.text());
+  const bool is_lost = lost != lost_.end() && record.state != KeyState::kDestroyed;
+  if (is_lost) {
+    key.set_usable(false);
+    key.set_finding(lost->second);
+  }
+  const bool unusable = !key.usable() && record.state != KeyState::kDestroyed;
+  key.set_shown(is_lost ? "lost" : unusable ? "unusable" : key.state());
   const auto period = periods_.of(record);
   key.set_period_ms(static_cast<std::uint64_t>(period.active.count()));
   key.set_automatic(period.automatic);

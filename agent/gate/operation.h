@@ -140,6 +140,7 @@ class KeyDescriber {
   const std::map<Kid, WallTime> used_;
   const WallTime now_;
   const CertificateWatch certificates_;
+  std::map<std::string, std::string> lost_;  // kid → what found it missing
 };
 
 // Runs `work` with the key; once more with the generation that is active by then, when the caller

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // The end of a key: what forbids it, its journal, its removal from the token.
 
+#include <algorithm>
+
 #include "agent/base/shell_argument.h"
 #include "agent/keys/key_store_impl.h"
 
@@ -25,6 +27,19 @@ void KeyStore::Impl::finish_destruction(KeyRecord record, const Cause& cause) {
   ledger.finish_destroy(record, before);
 }
 
+// Nothing can open what is sealed to it anymore, so a reseal cannot be asked for. In a token
+// without any of our keys, this one is only away (RELIABILITY 164).
+bool KeyStore::Impl::is_gone(const KeyRecord& record) const {
+  if (record.state == KeyState::kDestroyed) return true;
+  const auto now = current();
+  const bool others_here = std::any_of(
+      now->records.begin(), now->records.end(),
+      [](const auto& each) { return each.usable && each.state != KeyState::kDestroyed; });
+  if (record.usable || !others_here) return false;
+  const auto object = vault.find(record.cka_id);
+  return !object || (!object->has_private && !object->has_secret);
+}
+
 // MISSION R12: destroying is the one change that cannot be taken back.
 void KeyStore::Impl::require_destroyable(const KeyRecord& record) const {
   const auto now = current();
@@ -34,7 +49,7 @@ void KeyStore::Impl::require_destroyable(const KeyRecord& record) const {
   };
   const auto counted = now->census->sealed.find(record.kid);
   const std::uint64_t sealed = counted == now->census->sealed.end() ? 0 : counted->second;
-  if (sealed > 0) {
+  if (sealed > 0 && !is_gone(record)) {
     refuse(std::to_string(sealed) +
            " sealed envelopes name it (keyagent census list); reseal them with keyagent reseal");
   }
@@ -70,8 +85,8 @@ void KeyStore::Impl::require_not_back(const KeyRecord& record) {
 KeyRecord KeyStore::destroy(const std::string& which, const Cause& cause) {
   const MutexLock lock(impl_->change_mutex);
   impl_->require_reconciled();
-  const KeyRecord record = impl_->find(which);
-  impl_->require_not_back(record);
+  impl_->require_not_back(impl_->find(which));
+  const KeyRecord record = impl_->find(which);  // as the search found it
   // One that came back with a backup of the token is destroyed again.
   if (record.state == KeyState::kDestroyed && !impl_->vault.find(record.cka_id)) return record;
   impl_->require_destroyable(record);

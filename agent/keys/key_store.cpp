@@ -160,6 +160,10 @@ std::vector<Finding> KeyStore::findings() const {
   return impl_->findings;
 }
 
+std::uint64_t KeyStore::reconciliations() const {
+  return impl_->reconciliations;
+}
+
 KeyRecord KeyStore::change_state(const std::string& which, KeyState to, const Cause& cause) {
   const MutexLock lock(impl_->change_mutex);
   impl_->require_reconciled();

@@ -4,6 +4,7 @@
 // this class keeps the two consistent. Journal first, then the token, then the journal (DESIGN
 // decision 8).
 
+#include <cstdint>
 #include <filesystem>
 #include <memory>
 #include <optional>
@@ -11,6 +12,7 @@
 #include <vector>
 
 #include "agent/base/clock.h"
+#include "agent/base/finding_kinds.h"
 #include "agent/base/key_ops.h"
 #include "agent/keys/key_record.h"
 #include "agent/vault/token_vault.h"
@@ -52,6 +54,7 @@ struct CreateResult {
 
 // Who orders rekeys over the link.
 inline constexpr const char* kInstanceActor = "internal:instance";
+inline constexpr const char* kSchedulerActor = "internal:scheduler";
 
 // Why something changed, and who wanted it: ledger and audit log keep both.
 struct Cause {
@@ -97,7 +100,11 @@ struct Finding {
   std::string subject;  // name, or CKA_ID in hex with the token's label for it
   std::string text;     // what is the case
   std::string cure;     // the command or step that ends it; empty when nothing is to be done
+  const FindingKind* what = nullptr;
+  std::vector<std::string> commands;  // those of the cure
 };
+Finding make_finding(Finding::Kind kind, const FindingKind& what, std::string kid,
+                     std::string subject, std::string text);
 
 // Thread-safe. Readers never wait for the token: records are an immutable snapshot that changes
 // swap. Every change is written to the ledger before and after the token acts, and may be repeated.
@@ -133,6 +140,8 @@ class KeyStore {
   // The token could not be reached for that: until it is, uses of keys fail with this fault.
   void note_unreached(const Error& why);
   std::vector<Finding> findings() const;
+  // How often ledger and token were compared.
+  std::uint64_t reconciliations() const;
   // A key was not in the token at the last comparison, or at a use since: compare again.
   bool misses_keys() const;
 

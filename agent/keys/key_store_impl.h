@@ -44,6 +44,7 @@ struct KeyStore::Impl {
   mutable Mutex snapshot_mutex;
   std::shared_ptr<const Snapshot> snapshot GUARDED_BY(snapshot_mutex);
   std::vector<Finding> findings GUARDED_BY(snapshot_mutex);
+  std::atomic<std::uint64_t> reconciliations{0};
   std::string use_only GUARDED_BY(snapshot_mutex);
   std::atomic<std::uint64_t> history_size{0};
   // Why nothing may be changed; none after a good reconciliation.
@@ -97,6 +98,7 @@ struct KeyStore::Impl {
   void undo(const CkaId& cka_id) REQUIRES(change_mutex);
   void begin_destruction(const KeyRecord& record, const Cause& cause) REQUIRES(change_mutex);
   void finish_destruction(KeyRecord record, const Cause& cause) REQUIRES(change_mutex);
+  bool is_gone(const KeyRecord& record) const;
   void require_destroyable(const KeyRecord& record) const;
   void require_not_back(const KeyRecord& record) REQUIRES(change_mutex);
 

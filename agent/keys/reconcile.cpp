@@ -6,7 +6,6 @@
 #include <set>
 
 #include "agent/base/encoding.h"
-#include "agent/base/shell_argument.h"
 
 namespace keyagent::keys {
 namespace {
@@ -45,24 +44,12 @@ void plan_step(const JournalStep& step, const vault::TokenObject* object, Plan& 
   (whole ? plan.finish : plan.remove).push_back(step);
 }
 
-void mark_unusable(KeyRecord key, Finding::Kind kind, const std::string& text,
-                   const std::string& cure, Plan& plan) {
+void mark_unusable(KeyRecord key, Finding::Kind kind, const FindingKind& what,
+                   const std::string& text, Plan& plan) {
   key.usable = false;
   key.finding = text;
-  plan.findings.push_back({kind, key.kid.text(), key.name.text(), text, cure});
+  plan.findings.push_back(make_finding(kind, what, key.kid.text(), key.name.text(), text));
   plan.unusable.push_back(std::move(key));
-}
-
-// Destroying is advice only where the token is there and just this key is not: a token without any
-// of our keys is another one, or its files or device are away.
-std::string cure_of_loss(const KeyRecord& key, bool others_here) {
-  if (!others_here)
-    return "the token holds none of this agent's keys: bring its files or device back, or restore "
-           "its backup; the agent detects them without a restart. If the token is permanently "
-           "lost and an instance knows this agent: keyagent enroll URL --replace";
-  return "restore the token from its backup, the agent detects the key without a restart; if the "
-         "key is permanently lost: keyagent key destroy " +
-         as_argument(key.kid.text()) + " (which searches for it once more)";
 }
 
 void plan_key(const KeyRecord& key, const vault::TokenObject* object, bool others_here,
@@ -70,20 +57,29 @@ void plan_key(const KeyRecord& key, const vault::TokenObject* object, bool other
   if (object == nullptr || !is_complete(key, *object)) {
     const std::string what =
         object == nullptr ? "the token holds nothing" : "the token holds only a part of the key";
+    // Destroying is advice only where the token is there and just this key is not: a token without
+    // any of our keys is another one, or its files or device are away.
     mark_unusable(key, Finding::Kind::kKeyLost,
-                  what + " under CKA_ID " + key.cka_id.hex() + " of key " + key.name.text(),
-                  cure_of_loss(key, others_here), plan);
+                  others_here ? finding_kind("key-lost") : finding_kind("token-lost"),
+                  what + " under CKA_ID " + key.cka_id.hex() + " of key " + key.name.text(), plan);
   } else if (object->duplicates > 0) {
-    mark_unusable(key, Finding::Kind::kDuplicate,
+    mark_unusable(key, Finding::Kind::kDuplicate, finding_kind("key-duplicate"),
                   "the token holds several objects under CKA_ID " + key.cka_id.hex() + " of key " +
                       key.name.text(),
-                  "remove the foreign object with pkcs11-tool, then restart the agent", plan);
+                  plan);
   } else {
     plan.adopt.push_back(key);
   }
 }
 
 }  // namespace
+
+Finding make_finding(Finding::Kind kind, const FindingKind& what, std::string kid,
+                     std::string subject, std::string text) {
+  auto cure = fix_of(what, {{"kid", kid}});
+  return {kind,  std::move(kid),          std::move(subject), std::move(text), std::move(cure.text),
+          &what, std::move(cure.commands)};
+}
 
 bool misses_any(const LedgerState& ledger, const std::vector<vault::TokenObject>& token) {
   const Objects objects = index(token);
@@ -118,11 +114,9 @@ Plan plan_reconciliation(const LedgerState& ledger, const std::vector<vault::Tok
     ours.insert(key.cka_id.hex());
     if (const auto begun = in_journal.find(key.cka_id.hex()); begun != in_journal.end()) {
       if (begun->second == JournalStep::Kind::kDestroy && key.state != KeyState::kDestroyed)
-        mark_unusable(key, Finding::Kind::kUnfinished,
+        mark_unusable(key, Finding::Kind::kUnfinished, finding_kind("destruction-unfinished"),
                       "the destruction of key " + key.name.text() +
                           " has begun and is not finished; the key is not used",
-                      "make the agent's state folder and the token writable, then restart the "
-                      "agent, which finishes it",
                       plan);
       continue;
     }
@@ -130,10 +124,10 @@ Plan plan_reconciliation(const LedgerState& ledger, const std::vector<vault::Tok
     if (key.state != KeyState::kDestroyed) {
       plan_key(key, object, any_here, plan);
     } else if (object != nullptr) {
-      plan.findings.push_back({Finding::Kind::kGhost, key.kid.text(), key.name.text(),
-                               "the token holds key " + key.name.text() + " again, destroyed at " +
-                                   rfc3339(key.changed) + " (was a backup of it restored?)",
-                               "keyagent key destroy " + as_argument(key.kid.text())});
+      plan.findings.push_back(make_finding(
+          Finding::Kind::kGhost, finding_kind("key-returned"), key.kid.text(), key.name.text(),
+          "the token holds key " + key.name.text() + " again, destroyed at " +
+              rfc3339(key.changed) + " (was a backup of it restored?)"));
     }
   }
   std::size_t strangers = 0;
@@ -143,10 +137,10 @@ Plan plan_reconciliation(const LedgerState& ledger, const std::vector<vault::Tok
     if (strangers++ == 0) example = id + (object->label.empty() ? "" : " '" + object->label + "'");
   }
   if (strangers > 0) {
-    plan.findings.push_back({Finding::Kind::kForeign, "", example,
-                             "the token holds " + std::to_string(strangers) +
-                                 " keys that do not belong to this agent; they are never changed",
-                             ""});
+    plan.findings.push_back(
+        make_finding(Finding::Kind::kForeign, finding_kind("foreign-keys"), "", example,
+                     "the token holds " + std::to_string(strangers) +
+                         " keys that do not belong to this agent; they are never changed"));
   }
   return plan;
 }

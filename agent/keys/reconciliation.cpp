@@ -24,8 +24,10 @@ std::optional<std::uint64_t> KeyStore::Impl::epoch_in_token() {
   std::uint64_t epoch = 0;
   const auto parsed = std::from_chars(fact->data(), fact->data() + fact->size(), epoch);
   if (parsed.ec != std::errc{} || parsed.ptr != fact->data() + fact->size()) {
-    throw Error(Code::kIntegrity,
-                "the token's copy of the ledger's epoch is not a number; no keys are used");
+    throw Error(
+        Code::kIntegrity,
+        "the token's copy of the ledger's epoch, its data object ledger-epoch, is not a number; no "
+        "keys are used");
   }
   return epoch;
 }
@@ -55,9 +57,8 @@ void KeyStore::Impl::require_no_rollback(std::uint64_t epoch) {
                            std::to_string(epoch) + ", the token has seen " +
                            std::to_string(*in_token) +
                            " (was a backup restored?); no keys are used";
-  set_findings({{Finding::Kind::kRollback, "", options.state_folder.string(), text,
-                 "restore the newest ledger.db; if it is lost, provision a new token and seal the "
-                 "credentials to its keys again"}});
+  set_findings({make_finding(Finding::Kind::kRollback, finding_kind("ledger-rollback"), "",
+                             options.state_folder.string(), text)});
   throw Error(Code::kIntegrity, text);
 }
 
@@ -88,10 +89,10 @@ void KeyStore::Impl::finish_steps(const Plan& plan, const LedgerState& state,
       if (error.code() != Code::kTokenFull) throw;
       // The plan that follows has a finding for each destruction that is left.
       if (step.kind == JournalStep::Kind::kDestroy) return;
-      found.push_back(
-          {Finding::Kind::kUnfinished, step.planned.kid.text(), step.planned.name.text(),
-           "a change of key " + step.planned.name.text() + " is not finished: " + error.what(),
-           "make the token writable and free disk space, then restart the agent"});
+      found.push_back(make_finding(
+          Finding::Kind::kUnfinished, finding_kind("creation-unfinished"), step.planned.kid.text(),
+          step.planned.name.text(),
+          "a change of key " + step.planned.name.text() + " is not finished: " + error.what()));
     }
   };
   for (const auto& step : plan.finish)
@@ -106,10 +107,9 @@ void KeyStore::Impl::remove_one(const JournalStep& step, const LedgerState& stat
   if (step.kind == JournalStep::Kind::kCreate) {
     vault.destroy(step.cka_id);
     ledger.drop_step(step.cka_id);
-    found.push_back(
-        {Finding::Kind::kOrphanRemoved, "", step.planned.name.text(),
-         "an incomplete key of a crash under the CKA_ID " + step.cka_id.hex() + " was removed",
-         ""});
+    found.push_back(make_finding(
+        Finding::Kind::kOrphanRemoved, finding_kind("orphan-removed"), "", step.planned.name.text(),
+        "an incomplete key of a crash under the CKA_ID " + step.cka_id.hex() + " was removed"));
     return;
   }
   const auto row = std::find_if(state.keys.begin(), state.keys.end(),
@@ -125,8 +125,9 @@ void KeyStore::Impl::finish_one(const JournalStep& step, std::vector<Finding>& f
     if (retryable(error.code())) throw;
     vault.destroy(step.cka_id);
     ledger.drop_step(step.cka_id);
-    found.push_back({Finding::Kind::kOrphanRemoved, "", step.planned.name.text(),
-                     std::string("an incomplete key was removed: ") + error.what(), ""});
+    found.push_back(make_finding(Finding::Kind::kOrphanRemoved, finding_kind("orphan-removed"), "",
+                                 step.planned.name.text(),
+                                 std::string("an incomplete key was removed: ") + error.what()));
   }
 }
 
@@ -138,13 +139,12 @@ void KeyStore::Impl::adopt_all(const std::vector<KeyRecord>& keys,
       vault.adopt(vault_key(key));
     } catch (const Error& error) {
       if (retryable(error.code()) && error.code() != Code::kKeyLost) throw;
-      const auto kind =
-          error.code() == Code::kIntegrity ? Finding::Kind::kMismatch : Finding::Kind::kKeyLost;
+      const bool differs = error.code() == Code::kIntegrity;
       broken[key.kid] = error.what();
-      found.push_back({kind, key.kid.text(), key.name.text(), error.what(),
-                       kind == Finding::Kind::kMismatch
-                           ? "restore the token from its backup, then restart the agent"
-                           : "the agent searches for it again"});
+      found.push_back(
+          make_finding(differs ? Finding::Kind::kMismatch : Finding::Kind::kKeyLost,
+                       differs ? finding_kind("key-mismatch") : finding_kind("key-missed"),
+                       key.kid.text(), key.name.text(), error.what()));
     }
   }
 }
@@ -182,6 +182,7 @@ void KeyStore::Impl::reconcile() {
   });
   remember_epoch();
   set_findings(std::move(found));
+  ++reconciliations;
 }
 
 void KeyStore::note_unreached(const Error& why) {

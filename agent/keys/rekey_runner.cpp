@@ -61,6 +61,12 @@ RekeyRecord RekeyRunner::begin(RekeyRequest request, const Cause& cause) {
       tell_order_refused(request.name, error.what());
     throw;
   }
+  // A person who asks again does not wait for the next attempt.
+  if (cause.actor != kInstanceActor && cause.actor != kSchedulerActor) {
+    const MutexLock lock(mutex_);
+    if (const auto attempt = attempts_.find(rekey.id); attempt != attempts_.end())
+      attempt->second.not_before = {};
+  }
   if (rekey.step == RekeyStep::kPlanned)
     tell(rekey, KeyEvent::Weight::kInfo, "rekey.planned", "ok", cause.reason);
   return rekey;

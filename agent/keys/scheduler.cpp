@@ -10,7 +10,7 @@ namespace {
 
 using namespace std::chrono_literals;
 
-constexpr const char* kActor = "internal:scheduler";
+constexpr const char* kActor = kSchedulerActor;
 
 WallTime last_seen(const KeyStore& keys) {
   try {

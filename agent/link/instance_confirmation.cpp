@@ -36,6 +36,16 @@ Confirmation::Said BothConfirm::ask(Phase phase, const keys::RekeyRecord& rekey,
   return {};
 }
 
+// A revoked key proves nothing to the instance: the enrollment that replaces it does. A transport
+// key that was revoked after both keys were proved is not one: the instance has the new one.
+bool InstanceConfirmation::is_replaced_by_enrollment(Phase phase, const LinkState& state,
+                                                     bool transport, const keys::KeyRecord& old,
+                                                     const keys::KeyRecord& fresh) const {
+  if (old.state != KeyState::kCompromised) return false;
+  if (phase == Phase::kProve) return enrolling_;
+  return transport && state.rotation_kid != fresh.kid.text();
+}
+
 Confirmation::Said InstanceConfirmation::ask(Phase phase, const keys::RekeyRecord& rekey,
                                              const keys::KeyRecord& old,
                                              const keys::KeyRecord& fresh) {
@@ -43,6 +53,7 @@ Confirmation::Said InstanceConfirmation::ask(Phase phase, const keys::RekeyRecor
   const bool transport = state && rekey.name.text() == state->transport_key;
   const bool auth = state && rekey.name.text() == state->auth_key;
   if (!transport && !auth) return {};
+  if (is_replaced_by_enrollment(phase, *state, transport, old, fresh)) return {};
   if (state->stage == LinkState::Stage::kPending)
     return {Answer::kLater, "the instance has not approved this agent yet"};
   try {

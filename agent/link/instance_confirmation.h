@@ -3,6 +3,8 @@
 // Confirmation of a rekey by the instance: it must acknowledge the new key of the link before the
 // key is activated, and sign a confirmation before the rekey is done.
 
+#include <atomic>
+
 #include "agent/keys/rekey_runner.h"
 #include "agent/link/instance_api.h"
 #include "agent/link/instance_connection.h"
@@ -30,7 +32,12 @@ class InstanceConfirmation final : public keys::Confirmation {
   Said ask(Phase phase, const keys::RekeyRecord& rekey, const keys::KeyRecord& old,
            const keys::KeyRecord& fresh) override;
 
+  // While the agent enrolls to replace its keys.
+  void set_enrolling(bool enrolling) { enrolling_ = enrolling; }
+
  private:
+  bool is_replaced_by_enrollment(Phase phase, const LinkState& state, bool transport,
+                                 const keys::KeyRecord& old, const keys::KeyRecord& fresh) const;
   Said ask_about_transport(Phase phase, const LinkState& state, const keys::KeyRecord& old,
                            const keys::KeyRecord& fresh);
   Said ask_about_auth(Phase phase, const LinkState& state, const keys::KeyRecord& fresh);
@@ -47,6 +54,7 @@ class InstanceConfirmation final : public keys::Confirmation {
   InstanceConnection& uplink_;
   const std::function<void()> switched_;  // the instance seals to another key now
   std::string alarmed_;                   // the same refusal is said once
+  std::atomic<bool> enrolling_{false};
 };
 
 // Both must confirm, the first one first; either may be null.

@@ -10,9 +10,11 @@
 #include "agent/link/credentials.h"
 #include "agent/link/enrollment.h"
 #include "agent/link/instance_confirmation.h"
+#include "agent/link/network.h"
 #include "agent/link/orders.h"
 #include "agent/link/renewal.h"
 #include "agent/link/tasks.h"
+#include "agent/wire/diagnosis.h"
 
 namespace keyagent::link {
 namespace {
@@ -49,6 +51,17 @@ void describe_session(const tls::Peer& peer, wire::Link& out) {
   out.set_tls_version(peer.tls_version);
   out.set_cipher(peer.cipher);
   out.set_tls_group(peer.group);
+}
+
+const FindingKind& kind_of(const wire::Link& link) {
+  if (link.state() == name_of(Phase::kUnreachable))
+    return has_network(link.agents_url()) ? finding_kind("link-unreachable")
+                                          : finding_kind("link-no-network");
+  if (link.state() != name_of(Phase::kRefusedByPeer)) return finding_kind("link-faulty");
+  // By the instance, or by its TLS, which has the certificate in its list.
+  const bool revoked = link.code() == code_name(Code::kDenied) ||
+                       link.text().find("certificate revoked") != std::string::npos;
+  return revoked ? finding_kind("link-revoked") : finding_kind("link-refused");
 }
 
 }  // namespace
@@ -94,6 +107,20 @@ struct Link::Impl {
       patiently([this] { credentials.work(); });
     };
     return out;
+  }
+
+  LinkState begin(const EnrollmentRequest& wish) {
+    confirmation.set_enrolling(wish.replace);
+    try {
+      auto fresh = enrollment.begin(wish);
+      confirmation.set_enrolling(false);
+      return fresh;
+    } catch (const Error& error) {
+      confirmation.set_enrolling(false);
+      if (error.code() != Code::kPeer || has_network(wish.url)) throw;
+      throw Error(Code::kPeer, std::string(error.what()) + ": the agent's unit has no network; " +
+                                   fix_of(finding_kind("link-no-network"), {}).text);
+    }
   }
 
   void tell(keys::KeyEvent::Weight weight, const char* what, const std::string& kid, Code code,
@@ -205,7 +232,7 @@ void Link::enroll(const wire::EnrollRequest& request, wire::EnrollReply& reply) 
       throw Error(Code::kExists, "this agent is enrolled at " + known->url + " as " + known->agent +
                                      "; end that first: keyagent leave, or use --replace");
   }
-  auto fresh = impl_->enrollment.begin(wish);
+  auto fresh = impl_->begin(wish);
   const bool pending = fresh.stage == LinkState::Stage::kPending;
   // Leases are the other side's: to another, or as another, they mean nothing.
   const bool others =
@@ -323,49 +350,34 @@ std::vector<wire::Diagnosis> Link::diagnose() const {
   wire::Link link;
   describe(link);
   std::vector<wire::Diagnosis> all;
-  if (link.outcomes_waiting() >= impl_->around.tasks.waiting) {
-    auto& out = all.emplace_back();
-    out.set_severity("warning");
-    out.set_code(std::string(code_name(Code::kBusy)));
-    out.set_subject("tasks");
-    out.set_text("the outcomes of " + std::to_string(link.outcomes_waiting()) +
-                 " tasks are not delivered to the instance; workers get no more tasks");
-    out.set_cure("they are delivered automatically when " + link.agents_url() + " answers");
-  }
-  if (link.credentials_expired()) {
-    auto& out = all.emplace_back();
-    out.set_severity("error");
-    out.set_code(std::string(code_name(Code::kKeyState)));
-    out.set_subject("credentials");
-    out.set_text("cached credentials are refused since " + link.credentials_until() +
-                 ": the instance was last reached at " + link.last_contact());
-    out.set_cure("restore the link; check whether " + link.agents_url() + " answers");
-  }
-  if (const auto unbound = impl_->credentials.unbound(); !unbound.empty()) {
-    auto& out = all.emplace_back();
-    out.set_severity("warning");
-    out.set_code(std::string(code_name(Code::kIntegrity)));
-    out.set_subject("credentials");
-    out.set_text(std::to_string(unbound.size()) +
-                 " envelopes of credentials do not state what they " +
-                 "are for, so they could be swapped: " + unbound.front() +
-                 (unbound.size() > 1 ? ", …" : ""));
-    out.set_cure(
-        "at the instance: keyagent instance credential reseal --all; then set link: "
-        "{require-bound: true}");
-  }
+  if (link.outcomes_waiting() >= impl_->around.tasks.waiting)
+    all.push_back(wire::make_diagnosis(
+        finding_kind("outcomes-waiting"),
+        "the outcomes of " + std::to_string(link.outcomes_waiting()) +
+            " tasks are not delivered to the instance; workers get no more tasks",
+        {{"url", link.agents_url()}}, "tasks"));
+  if (link.credentials_expired())
+    all.push_back(
+        wire::make_diagnosis(finding_kind("credentials-expired"),
+                             "cached credentials are refused since " + link.credentials_until() +
+                                 ": the instance was last reached at " + link.last_contact(),
+                             {{"url", link.agents_url()}}, "credentials"));
+  if (const auto unbound = impl_->credentials.unbound(); !unbound.empty())
+    all.push_back(wire::make_diagnosis(finding_kind("credentials-unbound"),
+                                       std::to_string(unbound.size()) +
+                                           " envelopes of credentials do not state what they " +
+                                           "are for, so they could be swapped: " + unbound.front() +
+                                           (unbound.size() > 1 ? ", …" : ""),
+                                       {}, "credentials"));
   const bool well = link.code().empty() || link.state() == name_of(Phase::kConnected);
   if (well) return all;
   auto& out = all.emplace_back();
-  out.set_severity(link.state() == name_of(Phase::kRefusedByPeer) ? "error" : "warning");
+  out = wire::make_diagnosis(
+      kind_of(link), "the link to the instance is " + link.state() + ": " + link.text(),
+      {{"url", link.state() == name_of(Phase::kUnreachable) ? link.agents_url() : link.url()},
+       {"agent", link.agent()}},
+      "link", link.auth_kid());
   out.set_code(link.code());
-  out.set_kid(link.auth_kid());
-  out.set_subject("link");
-  out.set_text("the link to the instance is " + link.state() + ": " + link.text());
-  out.set_cure(link.state() == name_of(Phase::kUnreachable)
-                   ? "it is retried automatically; check whether " + link.agents_url() + " answers"
-                   : "ask the instance's operator about " + link.agent() +
-                         "; to enroll again: keyagent enroll URL --replace");
   return all;
 }
 

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <thread>
 
 #include "agent/base/error.h"
 #include "agent/openssl/signature_encoding.h"
@@ -14,6 +15,8 @@ namespace {
 
 // An RSA pair takes a slow token a minute.
 constexpr std::chrono::milliseconds kCreation{120000};
+// What an agent may take to make and test a successor; its rekeys run in a thread of their own.
+constexpr std::chrono::milliseconds kSuccession{90000};
 
 template <typename T>
 T known(std::optional<T> value, const std::string& text) {
@@ -87,7 +90,7 @@ wire::Key OwnKeys::provide(const std::string& name, Purpose purpose, bool replac
                       " accepts AES-CBC content, which is not authenticated; choose another key "
                       "for credentials of the instance",
                   key.kid());
-    if (key.usable() || !replace) continue;
+    if (key.usable() || !replace) continue;  // see succeed_revoked()
     // What takes its place is as it was: the newest generation comes first.
     if (create.algorithm().empty()) {
       create.set_algorithm(key.algorithm());
@@ -101,14 +104,40 @@ wire::Key OwnKeys::provide(const std::string& name, Purpose purpose, bool replac
     gate_.call(std::move(request));
   }
   if (generations(name).empty()) gate_.call(std::move(creation), "link", kCreation);
-  auto key = show(name);
+  auto key = replace ? succeed_revoked(show(name)) : show(name);
   if (!key.usable())
     throw Error(Code::kKeyLost,
                 "key " + name + " cannot be used: " + key.finding() +
                     "; if it is permanently lost, enroll again with --replace",
                 key.kid());
+  const bool revoked = key.state() == name_of(KeyState::kCompromised);
   if (key.state() != name_of(KeyState::kActive))
-    throw Error(Code::kKeyState, "key " + name + " is " + key.state(), key.kid());
+    throw Error(Code::kKeyState,
+                "key " + name + " is " + key.state() +
+                    (revoked ? "; to replace it, enroll again with --replace"
+                             : "; run: keyagent key resume " + name),
+                key.kid());
+  return key;
+}
+
+// The enrollment confirms the successor, as the instance cannot (InstanceConfirmation::ask).
+wire::Key OwnKeys::succeed_revoked(wire::Key key) {
+  if (key.state() != name_of(KeyState::kCompromised)) return key;
+  wire::Request request;
+  request.mutable_rekey()->set_name(key.name());
+  request.mutable_rekey()->set_reason("it is revoked; the agent enrolls again");
+  gate_.call(std::move(request), "link", kCreation);
+  const std::string name = key.name();
+  const auto end = std::chrono::steady_clock::now() + kSuccession;
+  while (key.state() != name_of(KeyState::kActive)) {
+    if (std::chrono::steady_clock::now() > end)
+      throw Error(Code::kKeyState,
+                  "key " + name + " is revoked and has no successor yet; see keyagent rekey " +
+                      name + " --status, then try again",
+                  key.kid());
+    std::this_thread::sleep_for(std::chrono::milliseconds(50));
+    key = show(name);
+  }
   return key;
 }
 

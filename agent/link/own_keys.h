@@ -25,8 +25,8 @@ class OwnKeys {
   // Every generation that is not destroyed, the newest first.
   std::vector<wire::Key> generations(const std::string& name);
   // The key of this name, made where there is none. With `replace`, one that the token has lost is
-  // destroyed in the ledger first. Throws Error{kUsage} for one of another purpose,
-  // Error{kKeyLost}, Error{kKeyState}.
+  // destroyed in the ledger first, and a revoked one is rekeyed. Throws Error{kUsage} for one of
+  // another purpose, Error{kKeyLost}, Error{kKeyState}.
   wire::Key provide(const std::string& name, Purpose purpose, bool replace);
   // An audit key that the token has lost is rekeyed, so that the log is signed again.
   void replace_lost_audit_keys();
@@ -50,6 +50,8 @@ class OwnKeys {
   GateClient& gate() { return gate_; }
 
  private:
+  wire::Key succeed_revoked(wire::Key key);
+
   GateClient& gate_;
 };
 

@@ -173,11 +173,27 @@ pkcs11::Custody TokenVault::prove_custody(const VaultKey& key) {
   });
 }
 
+// An object that is damaged is named: another one is there after it was deleted.
+std::vector<Bytes> TokenVault::read_objects(const std::string& label) {
+  try {
+    return token_->run(
+        [&](pkcs11::Session& session) { return pkcs11::read_data(session, kApplication, label); });
+  } catch (const pkcs11::Error& error) {
+    const std::string text = "the token's data object " + std::string(kApplication) + "/" + label +
+                             " cannot be read: " + error.what();
+    const auto rv_class = error.rv_class();
+    const bool damaged = error.kind() == pkcs11::Error::Kind::kRv &&
+                         (rv_class == pkcs11::RvClass::kCall ||
+                          rv_class == pkcs11::RvClass::kInput || rv_class == pkcs11::RvClass::kKey);
+    if (damaged) throw Error(Code::kIntegrity, text + "; run: keyagent doctor");
+    throw pkcs11::Error(error.kind(), text, error.rv());
+  }
+}
+
 std::optional<std::string> TokenVault::read_fact(const std::string& label) {
   if (!keeps_facts()) return std::nullopt;
   return at_boundary({}, [&]() -> std::optional<std::string> {
-    const auto values = token_->run(
-        [&](pkcs11::Session& session) { return pkcs11::read_data(session, kApplication, label); });
+    const auto values = read_objects(label);
     if (values.empty()) return std::nullopt;
     // A crash inside replace_data() leaves two; the greater text is the newer one for numbers of
     // one width.

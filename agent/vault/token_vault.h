@@ -141,6 +141,7 @@ class TokenVault final : public KeyOps {
   WrappedCek wrap_with(const VaultKey& key, const SecretBytes& cek);
   SecretBytes unwrap_with(const VaultKey& key, const WrappedCek& wrapped, std::size_t cek_size);
   void test_unwrap(const VaultKey& key);
+  std::vector<Bytes> read_objects(const std::string& label);
   // True when a failure that the token reported so can only come from the caller's bytes.
   bool blames_input(const pkcs11::Error& error) const;
 

@@ -48,4 +48,7 @@ MUTANTS = [
      "Leftovers"),
     ("leftovers-by-their-pattern", "agent/base/leftovers.cpp", "std::all_of(random.begin(), random.end(), is_random)", "true", "base_test", "Leftovers"),
     ("leftovers-that-are-being-written", "agent/base/leftovers.cpp", "status.st_mtime <= std::time(nullptr) - older_than.count()", "true", "base_test", "Leftovers"),
+    ("fixes-take-any-kid", "agent/base/finding_kinds.cpp", '(dashed ? "-- " : "")', '(false ? "-- " : "")', "base_test", "FindingKinds"),
+    ("fixes-take-any-path", "agent/base/finding_kinds.cpp", "  if (!value.empty() && value.find_first_not_of(kPlain) == value.npos) return value;\n",
+     "  if (true) return value;\n", "base_test", "FindingKinds"),
 ]

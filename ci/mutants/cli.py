@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 MUTANTS = [
-    ("destroy-asks-the-kid", "agent/cli/commands/cmd_key.cpp", "if (typed != kid)", "if (false)", "cli_test", "CliTest.KeysAreMade|R12_DestroyingOnATerminal"),
+    ("destroy-asks-the-kid", "agent/cli/commands/cmd_key.cpp", "if (typed != key.kid())", "if (false)", "cli_test", "CliTest.KeysAreMade|R12_DestroyingOnATerminal"),
     ("destroy-needs-a-terminal", "agent/cli/commands/cmd_key.cpp", "if (::isatty(STDIN_FILENO) == 0)", "if (false)", "cli_test",
      "CliTest.KeysAreMade|R12_DestroyingOnATerminal"),
     ("tokens-are-no-arguments", "agent/cli/commands/cmd_link.cpp", "  if (!wish.token.empty()) {", "  if (false) {", "host_link_test",

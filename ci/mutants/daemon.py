@@ -18,4 +18,6 @@ MUTANTS = [
      "Comparisons"),
     ("overtaken-comparison", "agent/daemon/audit_history.cpp",
      "  if (!newest && result.ok) return;\n", "", "daemon_test", "Comparisons"),
+    ("damaged-anchor-ends-the-start", "agent/daemon/audit_history.cpp", "++unread_ < kMaxUnread", "true", "fixes_test",
+     "Fix_AuditHistory_ADamaged"),
 ]

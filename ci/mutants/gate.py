@@ -64,7 +64,7 @@ MUTANTS = [
      "  const bool sees = true || call.decision.allowed ||", "gate_test", "UnknownAndInvisible"),
     ("decision-of-the-policy", "agent/gate/gate.cpp", "if (call.decision.allowed && !unknown) return;", "if (!unknown) return;", "gate_test",
      "R5_WrongUid"),
-    ("lost-key-is-not-asked-again", "agent/gate/gate.cpp", "  state.lost_keys.require_not_lost(kid);\n", "", "gate_test", "R13_|Fault023"),
+    ("lost-key-is-not-asked-again", "agent/gate/gate.cpp", "  state.lost_keys.require_not_lost(kid, state.services.keys.reconciliations());\n", "", "gate_test", "R13_|Fault023"),
     ("beat-of-a-failed-open", "agent/gate/gate.cpp", "const bool failed_open = (error.code() == Code::kInput || call.failed_to_open) && call.key;",
      "const bool failed_open = false && (error.code() == Code::kInput || call.failed_to_open) && call.key;", "gate_test",
      "Fault104|Fault103|Fault106"),
@@ -156,4 +156,9 @@ MUTANTS = [
     ("number-of-drafts", "agent/gate/list_drafts.cpp", "drafts_.size() >= kMaxDrafts || ", "", "gate_test", "Fault144_DraftsAreBounded"),
     ("draft-of-the-same-list", "agent/gate/list_drafts.cpp", " || draft.mapped().list != list", "", "gate_test", "Fault144_ACallerHasOneDraft"),
     ("reason-of-a-revocation", "agent/gate/issuing.cpp", "if (!pki::is_revocation_reason(reason))", "if (false)", "gate_test", "Fault144_AuthoritiesAndLists"),
+    ("revoke-unconfirmed", "agent/gate/op_key.cpp",
+     "if (to == KeyState::kCompromised && key.state != to && request.confirm_kid() != key.kid.text()) {", "if (false) {",
+     "gate_test", "R12_SuspendResume"),
+    ("lost-key-shown-as-active", "agent/gate/operation.cpp", 'key.set_shown(is_lost ? "lost" :', 'key.set_shown(false ? "lost" :',
+     "fixes_test", "Fix_KeyLost_IsDestroyedThough"),
 ]

@@ -68,4 +68,10 @@ MUTANTS = [
      "Fault041_WhatAKilledAgent"),
     ("certificate-of-a-switched-key", "agent/link/instance_line.cpp", "asked.certificates.contains(kid) ? nullptr : store_.get()", "std::shared_ptr<const LinkState>()",
      "link_test", "T8_ARequestFinds"),
+    ("revoked-key-waits-for-the-instance", "agent/link/instance_confirmation.cpp",
+     "  if (is_replaced_by_enrollment(phase, *state, transport, old, fresh)) return {};\n", "", "lifecycle_test",
+     "Fix_LinkKeyRevoked_Both"),
+    ("revoked-key-confirmed-without-an-enrollment", "agent/link/instance_confirmation.cpp",
+     "if (phase == Phase::kProve) return enrolling_;", "if (phase == Phase::kProve) return true;", "lifecycle_test",
+     "Fix_LinkKeyRevoked_ARekeyAlone"),
 ]

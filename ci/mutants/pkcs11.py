@@ -8,7 +8,7 @@ MUTANTS = [
     ("last-try-of-a-pin", "pkcs11/login.cpp", "  if (profile.pin_flags && (info.flags & CKF_USER_PIN_FINAL_TRY) != 0) refuse_last_try(profile);\n",
      "", "pkcs11_login_test", "Fault025"),
     ("refused-pin-is-not-tried-again", "pkcs11/login.cpp", "  if (refused.is(pin, token)) {", "  if (false) {", "pkcs11_login_test", "Fault024|Fault026"),
-    ("refused-pin-outlives-a-restart", "pkcs11/login.cpp", "if (!file_.empty() && !write_private(file_, text_of(recorded_)))", "if (false)", "pkcs11_login_test",
+    ("refused-pin-outlives-a-restart", "pkcs11/login.cpp", "write_private(file_, text_of(recorded_));\n  if (", "true;\n  if (", "pkcs11_login_test",
      "Fault024"),
     ("nothing-stays-of-an-unread-key", "pkcs11/key.cpp", "    for (const CK_OBJECT_HANDLE handle : find_handles(session, id)) {\n",
      "    for (const auto& object : find_objects(session, cka_id)) {\n      if (object.object_class != object_class) continue;\n      const auto handle = object.handle;\n",
@@ -43,4 +43,5 @@ MUTANTS = [
      "power_test --subject pin --mode power"),
     ("pin-that-another-token-refused", "pkcs11/login.cpp", "CKF_USER_PIN_COUNT_LOW) != 0 && refused.is(pin))", "CKF_USER_PIN_COUNT_LOW) != 0 && false)",
      "pkcs11_login_test", "Fault024_AfterAFailed"),
+    ("refusal-outlives-its-file", "pkcs11/login.cpp", "  refused.forget_removed();\n", "", "fixes_test", "Fix_PinRefused"),
 ]

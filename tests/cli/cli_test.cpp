@@ -213,7 +213,7 @@ TEST_F(CliTest, R12_ARekeyIsFollowedByResealingAndOnlyThenByTheOldKeysEnd) {
     EXPECT_EQ(agent_.run("open " + (folder / name).string()).output, "secret " + name);
   EXPECT_EQ(slurp(folder / "notes.txt"), "no envelope");
   EXPECT_THAT(agent_.run("key destroy " + old + " --yes").output, HasSubstr("drain period"));
-  EXPECT_EQ(agent_.run("key revoke " + old).status, 0);
+  EXPECT_EQ(agent_.run("key revoke " + old + " --yes").status, 0);
   EXPECT_EQ(agent_.run("key destroy " + old + " --yes").status, 0);
   EXPECT_EQ(agent_.run("open " + (folder / "a").string()).output, "secret a");
 }

@@ -125,7 +125,7 @@ TEST_F(KeyExchangeTest, X15_AKeyThatOpensslWrappedForATicketSealsHere) {
   EXPECT_EQ(target_.keyagent("open sealed").output, "a record");
   EXPECT_EQ(target_.keyagent("key import wrapped --from-outside data.payments").status, 3);
   EXPECT_EQ(target_.keyagent("key import wrapped").status, 2);
-  EXPECT_EQ(target_.keyagent("key revoke data.payments").status, 0) << "as revocable as any";
+  EXPECT_EQ(target_.keyagent("key revoke data.payments --yes").status, 0) << "as revocable as any";
   EXPECT_EQ(target_.keyagent("open sealed").status, 3);
 }
 

@@ -236,17 +236,21 @@ TEST_F(GateRekeyTest, DestroyingANameWithTwoGenerationsAsksForAKid) {
 
 TEST_F(GateRekeyTest, R12_SuspendResumeAndRevokeAreDifferentVerbs) {
   create("releases", "sign", "ec-p256");
+  std::string kid;
   const auto become = [&](const char* state) {
     wire::Request request;
     request.mutable_key_state()->set_key("releases");
     request.mutable_key_state()->set_state(state);
     request.mutable_key_state()->set_reason("test");
+    request.mutable_key_state()->set_confirm_kid(kid);
     return ask(kAdmin, request);
   };
   EXPECT_EQ(become("suspended").key_state().key().state(), "suspended");
   EXPECT_EQ(ask(kAdmin, sign_request("releases")).failure().code(), wire::KEY_STATE);
   EXPECT_EQ(become("active").key_state().key().state(), "active");
   EXPECT_FALSE(ask(kAdmin, sign_request("releases")).has_failure());
+  EXPECT_EQ(become("compromised").failure().code(), wire::CONFIRM) << "final, so by its kid";
+  kid = keys_.find("releases").kid.text();
   EXPECT_EQ(become("compromised").key_state().key().state(), "compromised");
   EXPECT_EQ(become("active").failure().code(), wire::KEY_STATE);
   EXPECT_EQ(become("staged").failure().code(), wire::KEY_STATE);

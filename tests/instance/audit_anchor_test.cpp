@@ -5,6 +5,7 @@
 #include "agent/audit/record.h"
 #include "agent/store/engine/database.h"
 #include "tests/audit/audit_folder.h"
+#include "tests/e2e/fixes.h"
 #include "tests/instance/simulated_agent.h"
 #include "tests/instance/whole_system.h"
 
@@ -78,7 +79,8 @@ class AuditAnchorTest : public WholeSystem, public testing::WithParamInterface<L
   }
 };
 
-TEST_P(AuditAnchorTest, Fault138_Fault157_TheInstanceKnowsTheNewestCheckpointOfALogThatWasChanged) {
+TEST_P(AuditAnchorTest,
+       Fault138_Fault157_Fix_AuditHistoryInstance_TheInstanceKnowsTheNewestCheckpoint) {
   anchor();
   EXPECT_THAT(verify().output, HasSubstr("the instance keeps"));
   ASSERT_EQ(host_.stop(), 0);
@@ -98,7 +100,10 @@ TEST_P(AuditAnchorTest, Fault138_Fault157_TheInstanceKnowsTheNewestCheckpointOfA
   EXPECT_EQ(doctor.status, 6) << doctor.output;
   EXPECT_THAT(doctor.output, HasSubstr("keyagent instance checkpoint AGENT --accept"));
   // Neither a restart nor the local administrator makes it forget.
-  ASSERT_EQ(host_.keyagent("reload").status, 0);
+  const Fixes fixes(host_);
+  const auto accept_here = fixes.command("audit-history-instance", 0);
+  const auto accept_there = fixes.command("audit-history-instance", 1);
+  fixes.run(accept_here);
   ASSERT_EQ(host_.stop(), 0);
   host_.start();
   ASSERT_TRUE(wait_until([this] { return alarms("audit.history") == 2; }, kLong)) << told();
@@ -112,7 +117,10 @@ TEST_P(AuditAnchorTest, Fault138_Fault157_TheInstanceKnowsTheNewestCheckpointOfA
   EXPECT_EQ(offline.status, 6) << offline.output;
   EXPECT_THAT(offline.output, HasSubstr("the external checkpoint"));
   // The fix that doctor prints.
-  ASSERT_EQ(instance_.keyagent("alice", "checkpoint test --accept --reason test").status, 0);
+  fixes.run(accept_there,
+            {{"keyagent instance",
+              "keyagent instance --profile " + (instance_.work.path() / "alice.json").string()},
+             {"AGENT", "test"}});
   EXPECT_TRUE(wait_until([this] { return verify().status == 0; }, kLong)) << verify().output;
   anchor();
   EXPECT_EQ(host_.keyagent("doctor").status, 0) << host_.keyagent("doctor").output;

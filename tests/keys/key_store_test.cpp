@@ -11,6 +11,7 @@
 
 #include "agent/base/encoding.h"
 #include "agent/base/error.h"
+#include "agent/base/shell_argument.h"
 #include "pkcs11/key.h"
 #include "tests/support/code_of.h"
 #include "tests/support/fake_clock.h"
@@ -97,7 +98,8 @@ TEST_F(KeyStoreTest, Fault164_AUseThatMissesItsKeyAsksForAnotherComparison) {
   EXPECT_TRUE(store_->misses_keys());
   store_->reconcile();
   EXPECT_TRUE(store_->misses_keys()) << "a finding now";
-  EXPECT_THAT(store_->findings()[0].cure, HasSubstr("key destroy " + record.kid.text()));
+  EXPECT_THAT(store_->findings()[0].cure,
+              HasSubstr("key destroy " + as_argument(record.kid.text())));
   store_->destroy("signer", {"test"});
   EXPECT_FALSE(store_->misses_keys());
 }

@@ -15,7 +15,9 @@ void run_check(Session& session, const std::string& file) {
     list.push_back({{"severity", finding.severity},
                     {"where", finding.where},
                     {"text", finding.text},
-                    {"cure", finding.cure}});
+                    {"cure", finding.cure},
+                    {"id", finding.id},
+                    {"commands", finding.commands}});
     text += finding.severity + ": " + finding.where + ": " + finding.text + "\n    fix   " +
             finding.cure + "\n";
     if (finding.severity == "error") session.exit_status = exit_code(Code::kConfiguration);

@@ -25,7 +25,7 @@ std::string key_lines(const wire::Key& key) {
   return key.name() + "\n  kid        " + key.kid() + "\n  purpose    " + key.purpose() +
          "\n  algorithm  " + key.algorithm() +
          (key.envelope().empty() ? "" : ", sealed to by " + key.envelope()) + "\n  state      " +
-         key.state() +
+         shown_state(key) +
          (key.usable()            ? ""
           : key.finding().empty() ? ""
                                   : " (NOT USABLE: " + key.finding() + ")") +
@@ -71,7 +71,8 @@ void run_list(Session& session, bool all) {
     out.push_back(key_json(key));
     text +=
         pad(key.name(), 23) + " " + pad(key.purpose(), 11) + pad(key.algorithm(), 11) +
-        pad(key.usable() || key.state() == "destroyed" ? key.state() : key.state() + " (!)", 13) +
+        pad(key.usable() || key.state() == "destroyed" ? key.state() : shown_state(key) + " (!)",
+            13) +
         key.kid() + (key.accepts_cbc() ? "  accepts AES-CBC" : "") + "\n";
   }
   if (response.key_list().keys().empty())
@@ -148,17 +149,10 @@ void run_destroy(Session& session, const std::string& which, bool yes, const std
   show.mutable_key_show()->set_key(which);
   const auto shown = session.call(show);
   const std::string kid = shown.key_show().key().kid();
-  if (!yes) {
-    if (::isatty(STDIN_FILENO) == 0)
-      throw Error(Code::kConfirm, "destroying a key cannot be undone: confirm with --yes", kid);
-    std::cerr << "This destroys key " << shown.key_show().key().name()
-              << " in the token permanently. Data sealed to it can no longer be opened.\n"
-              << "Type its kid to confirm (" << kid << "): ";
-    std::string typed;
-    std::getline(std::cin, typed);
-    if (typed != kid)
-      throw Error(Code::kConfirm, "the kid does not match; nothing was destroyed", kid);
-  }
+  if (!yes)
+    confirm_by_kid(shown.key_show().key(), "destroy",
+                   "This destroys key " + shown.key_show().key().name() +
+                       " in the token permanently. Data sealed to it can no longer be opened.");
   wire::Request request;
   request.mutable_key_destroy()->set_key(kid);
   request.mutable_key_destroy()->set_confirm_kid(kid);
@@ -169,6 +163,16 @@ void run_destroy(Session& session, const std::string& which, bool yes, const std
 }
 
 }  // namespace
+
+void confirm_by_kid(const wire::Key& key, const std::string& verb, const std::string& warning) {
+  if (::isatty(STDIN_FILENO) == 0)
+    throw Error(Code::kConfirm, verb + "ing a key cannot be undone: confirm with --yes", key.kid());
+  std::cerr << warning << "\nType its kid to confirm (" << key.kid() << "): ";
+  std::string typed;
+  std::getline(std::cin, typed);
+  if (typed != key.kid())
+    throw Error(Code::kConfirm, "the kid does not match; nothing was " + verb + "ed", key.kid());
+}
 
 void add_key_commands(CLI::App& app, Session& session) {
   CLI::App* key = app.add_subcommand("key", "create, list and destroy keys");

@@ -15,6 +15,7 @@ constexpr int kBarWidth = 20;
 
 struct Verb {
   const char *name, *state, *description, *example;
+  bool is_final = false;
 };
 
 constexpr Verb kVerbs[] = {
@@ -25,15 +26,31 @@ constexpr Verb kVerbs[] = {
     {"revoke", "compromised",
      "revoke a compromised key: it is no longer used; replace it with keyagent rekey",
      "  keyagent key revoke backup-credentials --reason 'token was stolen'\n"
-     "  keyagent rekey backup-credentials --wait"}};
+     "  keyagent rekey backup-credentials --wait",
+     true}};
 
 struct KeyStateOptions {
   std::string key, reason;
+  bool yes = false;
 };
+
+// The kid, of a person who was asked, or of a script that says --yes.
+std::string confirmed_kid(Session& session, const KeyStateOptions& options) {
+  wire::Request show;
+  show.mutable_key_show()->set_key(options.key);
+  const auto shown = session.call(show);
+  const auto& key = shown.key_show().key();
+  if (options.yes || key.state() == "compromised") return key.kid();
+  confirm_by_kid(key, "revok",
+                 "This revokes key " + key.name() +
+                     " permanently: it is no longer used, not even to open what is sealed to it.");
+  return key.kid();
+}
 
 void run(Session& session, const Verb& verb, const KeyStateOptions& options) {
   wire::Request request;
   auto& change = *request.mutable_key_state();
+  if (verb.is_final) change.set_confirm_kid(confirmed_kid(session, options));
   change.set_key(options.key);
   change.set_state(verb.state);
   change.set_reason(options.reason.empty() ? std::string(verb.name) + " on command"
@@ -90,6 +107,7 @@ void add_key_state_commands(CLI::App& key, Session& session) {
                                 [&session, &verb, options] { run(session, verb, *options); });
     command->add_option("KEY", options->key, "name or kid")->required();
     command->add_option("--reason", options->reason, "reason for the ledger and the audit log");
+    if (verb.is_final) command->add_flag("--yes", options->yes, "skip the confirmation by kid");
   }
   auto retype = std::make_shared<Retype>();
   auto* command =

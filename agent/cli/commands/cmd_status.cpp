@@ -109,7 +109,7 @@ void run_status(Session& session) {
   bool first = true;
   for (const auto& key : reply.keys()) {
     text += (first ? "" : "\n          ") + key.name() + " (" + key.purpose() + ", " +
-            key.algorithm() + ", " + key.state() + (key.usable() ? "" : ", NOT USABLE") +
+            key.algorithm() + ", " + shown_state(key) + (key.usable() ? "" : ", NOT USABLE") +
             (key.accepts_cbc() ? ", accepts AES-CBC" : "") + ") " + key.kid();
     if (const std::string life = life_text(key); !life.empty()) text += "\n            " + life;
     if (const std::string certificate = certificate_text(key); !certificate.empty())
@@ -128,7 +128,8 @@ void run_status(Session& session) {
 }
 
 struct Finding {
-  std::string severity, code, kid, subject, text, cure;
+  std::string severity, code, kid, subject, text, cure, id;
+  std::vector<std::string> commands;
 };
 
 void tell_findings(Session& session, const std::vector<Finding>& findings) {
@@ -140,7 +141,9 @@ void tell_findings(Session& session, const std::vector<Finding>& findings) {
                     {"kid", finding.kid},
                     {"subject", finding.subject},
                     {"text", finding.text},
-                    {"cure", finding.cure}});
+                    {"cure", finding.cure},
+                    {"id", finding.id},
+                    {"commands", finding.commands}});
     text += finding.severity + ": " + finding.code +
             (finding.subject.empty() ? "" : " " + finding.subject) + ": " + finding.text + "\n" +
             (finding.kid.empty() ? "" : "    kid   " + finding.kid + "\n") +
@@ -152,13 +155,15 @@ void tell_findings(Session& session, const std::vector<Finding>& findings) {
 
 // Without an agent: checks its configuration, which is usually the reason.
 void diagnose_offline(Session& session, const std::string& config, const Error& why) {
-  std::vector<Finding> findings{
-      {"error", "AGENT", "", "", why.what(),
-       "start it: systemctl start keyagentd@NAME, or keyagentd --config FILE"}};
+  const auto& away = finding_kind("agent-away");
+  const auto cure = fix_of(away, {});
+  std::vector<Finding> findings{{std::string(away.severity), std::string(away.code), "", "",
+                                 why.what(), cure.text, std::string(away.id), cure.commands}};
   session.exit_status = exit_code(why.code());
   if (!config.empty()) {
     for (const auto& each : config::check_config(config)) {
-      findings.push_back({each.severity, "CONFIGURATION", "", each.where, each.text, each.cure});
+      findings.push_back({each.severity, "CONFIGURATION", "", each.where, each.text, each.cure,
+                          each.id, each.commands});
       if (each.severity == "error") session.exit_status = exit_code(Code::kConfiguration);
     }
   }
@@ -177,8 +182,14 @@ void run_doctor(Session& session, const std::string& config) {
   }
   std::vector<Finding> findings;
   for (const auto& each : response.doctor().findings()) {
-    findings.push_back(
-        {each.severity(), each.code(), each.kid(), each.subject(), each.text(), each.cure()});
+    findings.push_back({each.severity(),
+                        each.code(),
+                        each.kid(),
+                        each.subject(),
+                        each.text(),
+                        each.cure(),
+                        each.id(),
+                        {each.commands().begin(), each.commands().end()}});
   }
   session.exit_status = static_cast<int>(response.doctor().exit_code());
   tell_findings(session, findings);
