@@ -90,6 +90,8 @@ std::vector<ConfigFinding> check_environment(const pkcs11::Profile& profile,
   const std::string file = with_state(given->second, state_folder);
   std::error_code error;
   if (std::filesystem::exists(file, error) || error) return {};
+  // Before the first start there is no folder either.
+  if (!std::filesystem::exists(path(file).parent_path(), error)) return {};
   return {
       make_config_finding(finding_kind("softhsm-conf-missing"), file,
                           "what SOFTHSM2_CONF of the profile names does not exist: SoftHSM2 has "

@@ -34,6 +34,7 @@ class ConfigCheck : public ::testing::Test {
       ::chmod(at(name).c_str(), 0700);
     }
     write("token.so", "not a module, but a file that could be one", 0644);
+    write("state/softhsm2.conf", "directories.tokendir = /nonexistent\n", 0600);
     write("pin", "1234", 0400);
     write("policy.yml", "rules:\n  - {name: r, allow: open, who: {user: root}}\n", 0644);
     configure("");
