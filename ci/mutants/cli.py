@@ -15,6 +15,7 @@ MUTANTS = [
     ("setup-asks-before-it-changes", "agent/cli/commands/cmd_setup.cpp", "if (!options.yes && ::isatty(STDIN_FILENO) == 0)", "if (false)", "sandbox_test",
      "SetupTest.WithoutATerminal"),
     ("setup-keeps-another-profile", "agent/cli/local/setup.cpp", "  require_same_profile(plan);\n", "", "sandbox_test", "SetupTest.AnAgentWithAnotherProfile"),
+    ("programs-of-setup-are-trusted", "agent/cli/local/installed.cpp", "    require_trusted(file);\n", "", "sandbox_test", "SandboxTest.Fault162"),
     ("sandbox-folder-is-removed", "agent/cli/local/sandbox.cpp", "    std::filesystem::remove_all(folder, again);\n", "", "sandbox_test",
      "SandboxTest.AKilledSandbox"),
     ("sandbox-needs-softhsm", "agent/cli/local/sandbox.cpp", "  require_module(profile);\n", "", "sandbox_test", "SandboxTest.MissingSoftHsm"),

@@ -309,6 +309,21 @@ TEST_F(SandboxTest, AFolderThatOthersCouldChangeIsRefused) {
   expect_clean();
 }
 
+// keyagent setup runs them as root.
+TEST_F(SandboxTest, Fault162_ProgramsThatOthersCouldChangeAreNotRun) {
+  fs::create_directory(file("installed"));
+  fs::copy_file(KEYAGENT, file("installed/keyagent"));
+  write("installed/keyagent-provision-token", "#!/bin/sh\ntouch " + file("ran").string() + "\n",
+        0777);
+  const auto result = try_command("TMPDIR=" + temp_.path().string() + " " +
+                                  file("installed/keyagent").string() + " sandbox -- true 2>&1");
+  EXPECT_EQ(result.status, 2) << result.output;
+  EXPECT_THAT(result.output, HasSubstr("may be written by others"));
+  EXPECT_THAT(result.output, HasSubstr(file("installed/keyagent-provision-token").string()));
+  EXPECT_FALSE(fs::exists(file("ran")));
+  expect_clean();
+}
+
 TEST_F(SandboxTest, AnOrdinaryUserNeedsNothingElse) {
   if (::geteuid() != 0) GTEST_SKIP() << "all other tests run as an ordinary user already";
   const std::string as = "setpriv --reuid 61191 --regid 61191 --clear-groups ";

@@ -4,16 +4,21 @@
 #include <vector>
 
 #include "agent/base/error.h"
+#include "agent/base/trusted_path.h"
 
 namespace keyagent::cli {
 namespace {
 
 using std::filesystem::path;
 
+// The first that exists; root runs these programs, so no other user may be able to replace it.
 path first_of(const std::vector<path>& candidates) {
   std::error_code absent;
   for (const auto& each : candidates) {
-    if (std::filesystem::is_regular_file(each, absent)) return each.lexically_normal();
+    if (!std::filesystem::is_regular_file(each, absent)) continue;
+    const path file = each.lexically_normal();
+    require_trusted(file);
+    return file;
   }
   return {};
 }
@@ -55,10 +60,9 @@ path daemon_program() {
 }
 
 path provision_program() {
-  return part(
-      "keyagent-provision-token",
-      {own_folder() / "keyagent-provision-token", own_folder() / "provision-token",
-       KEYAGENT_SOURCE_SCRIPTS "/provision-token", KEYAGENT_BIN "/keyagent-provision-token"});
+  return part("keyagent-provision-token",
+              {own_folder() / "keyagent-provision-token", own_folder() / "provision-token",
+               KEYAGENT_BIN "/keyagent-provision-token"});
 }
 
 path provider_module() {

@@ -12,7 +12,8 @@ namespace keyagent::cli {
 std::filesystem::path find_profile(const std::string& name);
 
 // Parts that belong to this program's file: those beside it first, so that a build does not use
-// what is installed. The programs throw Error{kConfiguration} where they are missing.
+// what is installed. All throw Error{kConfiguration} for a file that another user could replace,
+// the programs also where they are missing.
 std::filesystem::path this_program();
 std::filesystem::path daemon_program();
 std::filesystem::path provision_program();
