@@ -3,6 +3,7 @@
 
 #include <sys/prctl.h>
 #include <sys/resource.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <csignal>
@@ -12,13 +13,17 @@
 
 #include "agent/base/encoding.h"
 #include "agent/base/error.h"
+#include "agent/base/error_line.h"
 #include "agent/base/suggestion.h"
 #include "agent/cli/cli.h"
+#include "agent/cli/table.h"
+#include "agent/cli/usage.h"
 
 namespace {
 
 using keyagent::cli::Json;
 using keyagent::cli::Session;
+using keyagent::cli::unknown_option;
 
 // One line for a person, one object for a script.
 int tell_error(const Session& session, std::string_view code, const std::string& text,
@@ -27,7 +32,9 @@ int tell_error(const Session& session, std::string_view code, const std::string&
     const Json error{{"code", code}, {"text", text}, {"kid", kid}, {"exit", status}};
     std::cout << Json{{"error", error}}.dump(2, ' ', false, Json::error_handler_t::replace) << "\n";
   } else {
-    std::cerr << "keyagent: " << code << ": " << text << "\n";
+    const bool colored = keyagent::cli::shows_colors(STDERR_FILENO);
+    std::cerr << (colored ? "\033[31mkeyagent:\033[0m " : "keyagent: ")
+              << keyagent::error_line(code, text) << "\n";
   }
   return status;
 }
@@ -150,11 +157,11 @@ int main(int argc, char** argv) {
   app.require_subcommand(1);
   app.fallthrough();
   add_commands(app, session);
+  std::vector<std::string> given(argv, argv + argc);
+  session.command = take_program(given);
+  const auto plain = plain_words(std::move(given));
   try {
-    std::vector<std::string> given(argv, argv + argc);
-    session.command = take_program(given);
     std::vector<const char*> words;
-    const auto plain = plain_words(std::move(given));
     for (const auto& word : plain) words.push_back(word.c_str());
     app.parse(static_cast<int>(words.size()), words.data());
     // A full disk or a closed pipe is an error of the command whose result was lost.
@@ -171,6 +178,12 @@ int main(int argc, char** argv) {
     if (!unknown.empty()) {
       return tell_error(session, "USAGE",
                         "unknown command " + unknown + " (keyagent --help lists them)", "", 2);
+    }
+    const std::string option = unknown_option(app, {plain.begin() + 1, plain.end()});
+    if (!option.empty()) {
+      return tell_error(session, "USAGE",
+                        "unknown option " + option + " (see keyagent --help, or COMMAND --help)",
+                        "", 2);
     }
     return tell_error(session, "USAGE",
                       std::string(error.what()) + " (see keyagent --help, or COMMAND --help)", "",

@@ -11,6 +11,7 @@
 #include "agent/base/disk.h"
 #include "agent/base/encoding.h"
 #include "agent/base/error.h"
+#include "agent/base/error_line.h"
 #include "agent/base/log.h"
 #include "agent/base/secret_text.h"
 #include "agent/instance/ca/authority.h"
@@ -41,6 +42,12 @@ struct Arguments {
   instance::CloneOptions clone;
 };
 
+// What users and agents pin: of the CA's key, and not the kid of that key.
+void tell_fingerprint(ByteView ca_spki) {
+  std::cout << "fingerprint: " << to_base64url(sha256(ca_spki))
+            << " (for keyagent instance login --fingerprint, keyagent enroll --instance)\n";
+}
+
 void check(const Arguments& arguments) {
   const auto config = instance::load_config(arguments.config);
   store::Store store({config.store_url});
@@ -59,12 +66,15 @@ void check(const Arguments& arguments) {
               << "\ncertificate: until " << pki::certificate_facts(chain.front()).valid_until
               << "\n";
     outside.crl();
+    tell_fingerprint(pki::certificate_facts(outside.root()).spki);
   }
   instance::require_named_keys(config, keys, store);
   for (const auto& name : {config.ca_key, config.tls_key, config.confirmation_key}) {
     if (config.outside && name == config.ca_key) continue;
     try {
-      std::cout << "key " << name << ": " << keys.find(name).kid.text() << "\n";
+      const auto key = keys.find(name);
+      std::cout << "key " << name << ": " << key.kid.text() << "\n";
+      if (name == config.ca_key) tell_fingerprint(key.spki);
     } catch (const Error& error) {
       if (error.code() == Code::kPeer) throw;
       std::cout << "key " << name << ": missing, created at the start (" << error.what() << ")\n";
@@ -224,8 +234,8 @@ int main(int argc, char** argv) {
   } catch (const CLI::ParseError& error) {
     return app.exit(error) == 0 ? 0 : 2;
   } catch (const Error& error) {
-    std::fprintf(stderr, "keyinstanced: %s: %s\n", std::string(code_name(error.code())).c_str(),
-                 error.what());
+    std::fprintf(stderr, "keyinstanced: %s\n",
+                 error_line(code_name(error.code()), error.what()).c_str());
     return exit_code(error.code());
   } catch (const std::exception& error) {
     std::fprintf(stderr, "keyinstanced: %s\n", error.what());

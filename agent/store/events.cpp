@@ -50,6 +50,15 @@ std::vector<Event> Events::list(std::int64_t after_seq, std::size_t count) {
   });
 }
 
+std::vector<Event> Events::newest(std::size_t count) {
+  auto found = db_.read([&](Sql& sql) {
+    return sql.all(kEvents.select() + "ORDER BY seq DESC LIMIT :count",
+                   {{"count", std::min<std::size_t>(count, 1'000'000)}}, kEvents);
+  });
+  std::reverse(found.begin(), found.end());
+  return found;
+}
+
 std::int64_t Events::last_number() {
   return db_.read(last_event);
 }

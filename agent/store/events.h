@@ -20,6 +20,8 @@ class Events : public Repository {
   // escaped.
   std::int64_t add(const Event& event);
   std::vector<Event> list(std::int64_t after_seq, std::size_t count);
+  // The last ones, in the order of their numbers.
+  std::vector<Event> newest(std::size_t count);
   std::int64_t last_number();  // 0: there is none
   // Of a kind: "done", "refused" (with "failed") or "alarm".
   std::int64_t count(const std::string& outcome);

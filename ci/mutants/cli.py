@@ -22,4 +22,12 @@ MUTANTS = [
     ("sandbox-keeps-the-hosts-openssl", "agent/cli/local/openssl_conf.cpp", '(included ? ".include " + base.string() + "\\n" : "")', '""', "sandbox_test",
      "SandboxTest.TheHostsConfiguration"),
     ("sandbox-words-are-the-commands", "agent/cli/main.cpp", '*command != "sandbox")', "true)", "sandbox_test", "SandboxTest.WordsOfTheCommand"),
+    ("incomplete-census-is-not-reported", "agent/cli/commands/cmd_census.cpp", "if (complete) report(session, source, counts);",
+     "report(session, source, counts);", "key_exchange_test", "Census"),
+    ("incomplete-reseal-is-not-reported", "agent/cli/commands/cmd_census.cpp",
+     "if (!options.dry_run && outcome.unreadable.empty()) report(session, source, outcome.counts);",
+     "if (!options.dry_run) report(session, source, outcome.counts);", "key_exchange_test", "Census"),
+    ("cells-are-escaped", "agent/cli/table.cpp", 'cell == "-" ? std::string() : escape_controls(cell);', 'cell == "-" ? std::string() : cell;',
+     "cli_test", "Table"),
+    ("no-color-is-obeyed", "agent/cli/table.cpp", "if (refused != nullptr && *refused != '\\0') return false;", "", "cli_test", "Table"),
 ]

@@ -54,11 +54,18 @@ std::map<std::string, std::string> texts_of_options(const std::string& command) 
     if (!line.empty() && line[0] != ' ') listed = line == "Options:" || line == "Positionals:";
     if (!listed || line.size() < 3 || line[0] != ' ') continue;
     const bool begins = line[2] != ' ';
-    if (begins) option = line.substr(2, line.find(' ', 2) - 2);
+    if (begins) texts[option = line.substr(2, line.find(' ', 2) - 2)];
     const bool beside = line.size() > kColumn && line[kColumn - 1] == ' ' && line[kColumn] != ' ';
     if (beside) texts[option] += line.substr(kColumn);
   }
   return texts;
+}
+
+TEST(Help, EachOptionHasAText) {
+  for (const auto& command : commands_below("")) {
+    for (const auto& [option, text] : texts_of_options(command))
+      EXPECT_FALSE(text.empty()) << "keyagent" << command << ": " << option << " has no text";
+  }
 }
 
 // Two options with one text: the text of one of them was copied.

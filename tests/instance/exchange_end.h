@@ -56,6 +56,9 @@ class MemoryDoor final : public KeyExchangeBackend {
     return {exchange_.spki, sign(Json{{"exchange_kid", exchange_.kid.text()}}.dump())};
   }
   std::vector<DataKey> data_keys() override { return data; }
+  bool allows(const std::string& action, const std::string& key, const std::string& peer) override {
+    return !denied.contains(action + " " + key + " " + peer);
+  }
   std::string export_key(const ExportOrder& order) override {
     ++exports;
     fail(next(export_faults));
@@ -90,7 +93,7 @@ class MemoryDoor final : public KeyExchangeBackend {
   }
 
   std::vector<DataKey> data;
-  std::set<std::string> refused;
+  std::set<std::string> refused, denied;          // kids; "export KEY PEER" in the policy
   std::string missing;                            // of the token
   std::deque<Code> export_faults, import_faults;  // of the next calls; kOk: none
   int exports = 0, imports = 0;

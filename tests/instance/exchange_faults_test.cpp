@@ -55,6 +55,21 @@ TEST_F(ExchangeFaults, X4_WhatIsMissingIsNamedBeforeAnythingIsSent) {
             2)
       << bad.dump(2);
   EXPECT_THAT(bad.dump(), testing::AllOf(HasSubstr("stays"), HasSubstr("nowhere")));
+  // What the source's agent decides: its policy no longer names this target.
+  source_->agent.write("policy.yml", source_->agent.policy, 0644);
+  source_->reload();
+  const auto refused = target_->keyagent("crypto", "exchange check source here");
+  EXPECT_EQ(refused.status, 3);
+  EXPECT_THAT(refused.output, HasSubstr("FAIL  the source's agent exports keys of here"));
+  std::smatch cure;
+  const std::regex command("keyagent (why export --peer=\\S+ data.here)");
+  ASSERT_TRUE(std::regex_search(refused.output, cure, command)) << refused.output;
+  EXPECT_THAT(try_command("KEYAGENT_SOCKET=" + source_->agent.socket().string() + " " KEYAGENT " " +
+                          cure[1].str() + " 2>&1")
+                  .output,
+              HasSubstr("denied: "));
+  source_->allow_exchange_with(identity(*target_));
+  EXPECT_EQ(target_->keyagent("crypto", "exchange check source here").status, 0);
   // The role, before its instance asks anybody.
   EXPECT_EQ(target_->keyagent("ops", "exchange check source here").status, 3);
   EXPECT_EQ(target_->json("crypto", "exchange list").at("exchanges").size(), 0u);

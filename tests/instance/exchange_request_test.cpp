@@ -31,8 +31,8 @@ std::optional<State> meant(std::string cell, const ExchangeFacts& facts) {
   if (cell == "-") return std::nullopt;
   if (cell == "late")
     return source && facts.exported ? std::optional(State::kImported) : std::nullopt;
-  if (cell == "retried" && facts.verified) return State::kVerified;
-  if (cell == "retried") return source && facts.approved ? State::kApproved : State::kPending;
+  if (cell == "retried" && source) return std::nullopt;
+  if (cell == "retried") return facts.verified ? State::kVerified : State::kPending;
   if (cell == "closed") return facts.verified ? std::optional(State::kComplete) : std::nullopt;
   if (cell == "anew" && !(source && facts.approved)) return std::nullopt;
   if (cell == "anew") return State::kApproved;
@@ -274,6 +274,11 @@ TEST(ExchangeRequest, X8_APendingOrUnsuccessfulRequestNamesTheNextStep) {
   EXPECT_TRUE(next_step(State::kComplete, target, Code::kOk).empty());
   EXPECT_NE(next_step(State::kFailed, target, Code::kIntegrity),
             next_step(State::kFailed, target, Code::kDenied));
+  const ExchangeFacts source{Side::kSource, true};
+  for (const auto code : {Code::kDenied, Code::kKeyLost, Code::kTokenFault, Code::kUsage})
+    EXPECT_NE(next_step(State::kFailed, source, code)
+                  .find("at the target: keyagent instance exchange retry"),
+              std::string::npos);
 }
 
 }  // namespace

@@ -184,6 +184,15 @@ TEST_F(ExchangesTest, X10_ARefusalIsNotTriedAgainUntilAUserRequestsIt) {
   pass(2h);
   EXPECT_EQ(source_.door.exports, exports);
   source_.door.refused.clear();
+  // At the source it would export keys for a target that has given up.
+  try {
+    source_.exchanges.retry(id, "sam");
+    FAIL() << "the source retries alone";
+  } catch (const Error& error) {
+    EXPECT_EQ(error.code(), Code::kKeyState);
+    EXPECT_THAT(error.what(), HasSubstr("at the target: keyagent instance exchange retry ID"));
+  }
+  EXPECT_EQ(states(id), "failed failed");
   target_.exchanges.retry(id, "tess");
   pass(70s);
   EXPECT_EQ(states(id), "complete complete");  // the approval stands
@@ -265,6 +274,29 @@ TEST_F(ExchangesTest, X7_AnApprovalMayStandForAllThatComeOfItsKind) {
   pass(30s);
   EXPECT_EQ(states(next), "complete complete");
   EXPECT_EQ(states(adhoc), "pending pending");
+}
+
+TEST_F(ExchangesTest, X7_AnApprovalOfAKindIsAddedToWhatIsApprovedAlready) {
+  source_.exchanges.peers().set_automatic(
+      "target", {{"frequencies", {"one-time-clone"}}, {"specifications", {"pins"}}}, "kim");
+  const auto id = ask({{"frequency", "recurring-clone"}});
+  pass(1s);
+  const Json approved = source_.exchanges.approve(id, {{"always", true}}, "sam");
+  EXPECT_EQ(approved.at("automatic").at("specifications"), Json::array({"pins"}));
+  EXPECT_EQ(approved.at("automatic").at("also").at(0).at("specifications"), Json::array({"cards"}));
+  pass(70s);
+  const auto pins = ask({{"frequency", "one-time-clone"}, {"specifications", {"pins"}}}),
+             cards = ask({{"frequency", "recurring-clone"}}),
+             neither = ask({{"frequency", "recurring-clone"}, {"specifications", {"pins"}}});
+  pass(70s);
+  EXPECT_EQ(states(pins), "complete complete");
+  EXPECT_EQ(show(pins).at("approved_by"), "policy of kim");
+  EXPECT_EQ(states(cards), "complete complete");
+  EXPECT_EQ(show(cards).at("approved_by"), "policy of sam");
+  EXPECT_EQ(states(neither), "pending pending") << "neither rule allows it";
+  // What is set by its own command replaces all of it.
+  source_.exchanges.peers().set_automatic("target", {{"frequencies", Json::array()}}, "sam");
+  EXPECT_EQ(source_.exchanges.peers().list().at("peers").at(0).at("automatic"), nullptr);
 }
 
 TEST_F(ExchangesTest, X6_APolicyCoversItsSpecificationsUntilItsEnd) {
@@ -363,7 +395,8 @@ TEST_F(ExchangesTest, X4_ATokenThatCannotImportKeysIsReportedBeforeAnythingIsSen
   EXPECT_EQ(found.at("passed"), false);
   std::vector<std::string> codes;
   for (const auto& each : found.at("checks")) codes.push_back(each.at("code"));
-  EXPECT_EQ(codes, (std::vector<std::string>{"", "UNSUPPORTED", "", "", "", "KEY_NOT_PRESENT"}));
+  EXPECT_EQ(codes,
+            (std::vector<std::string>{"", "UNSUPPORTED", "", "", "", "", "", "KEY_NOT_PRESENT"}));
   target_.door.missing.clear();
   EXPECT_EQ(
       target_.exchanges.check({{"peer", "source"}, {"specifications", {"cards"}}}).at("passed"),
@@ -373,6 +406,31 @@ TEST_F(ExchangesTest, X4_ATokenThatCannotImportKeysIsReportedBeforeAnythingIsSen
   EXPECT_EQ(refused.at("checks").at(3).at("code"), "UNSUPPORTED");
   EXPECT_THAT(refused.at("checks").at(3).at("text").get<std::string>(),
               HasSubstr("CKM_AES_KEY_WRAP_KWP"));
+}
+
+TEST_F(ExchangesTest, X4_TheCheckAsksThePolicyOfBothAgentsAndTheStateOfTheKeys) {
+  const auto failed = [&] {
+    std::string text;
+    const Json checks =
+        target_.exchanges.check({{"peer", "source"}, {"specifications", {"cards"}}}).at("checks");
+    for (const auto& each : checks) {
+      if (each.at("passed") == false)
+        text += each.at("code").get<std::string>() + " " + each.at("what").get<std::string>() +
+                ": " + each.at("text").get<std::string>() + "\n";
+    }
+    return text;
+  };
+  EXPECT_EQ(failed(), "");
+  source_.door.denied = {"export " + source_.door.data.at(0).kid + " " + target_.identity()};
+  EXPECT_THAT(failed(), HasSubstr("DENIED the source's agent exports keys of cards"));
+  EXPECT_THAT(failed(),
+              HasSubstr("keyagent why export --peer=" + target_.identity() + " data.cards"));
+  source_.door.denied.clear();
+  target_.door.denied = {"import data.cards " + source_.identity()};
+  EXPECT_THAT(failed(), HasSubstr("DENIED this instance's agent imports keys of cards"));
+  target_.door.denied.clear();
+  for (auto& key : source_.door.data) key.ready = false;
+  EXPECT_THAT(failed(), HasSubstr("KEY_STATE the source has keys of cards"));
 }
 
 TEST_F(ExchangesTest, X6_WhatTheSpecificationsPolicyForbidsIsRefusedThere) {

@@ -114,6 +114,9 @@ class InstanceProcess final : public InstanceAddress {
                 agent.policy + "  - name: exchange\n    allow: [export, import]\n    peers: [" +
                     identity + "]\n    who: {user: \"" + std::to_string(::geteuid()) + "\"}\n",
                 0644);
+    reload();
+  }
+  void reload() {
     auto connection = agent.client();
     wire::Request request;
     request.mutable_reload();

@@ -19,6 +19,19 @@ using namespace std::chrono_literals;
 class Events : public BothTest {};
 KEYAGENT_ON_BOTH(Events);
 
+TEST_P(Events, TheNewestAreReadInTheirOrder) {
+  if (IsSkipped()) return;
+  for (int i = 0; i < 5; ++i) {
+    auto event = sample_event();
+    event.text = std::to_string(i);
+    store().events().add(event);
+  }
+  const auto newest = store().events().newest(2);
+  ASSERT_EQ(newest.size(), 2u);
+  EXPECT_EQ(newest[0].text + newest[1].text, "34");
+  EXPECT_EQ(store().events().newest(100).size(), 5u);
+}
+
 TEST_P(Events, Fault152_EachKindIsKeptToItsOwnCountAndAge) {
   if (IsSkipped()) return;
   const auto add = [&](const std::string& outcome, WallTime when) {

@@ -124,6 +124,18 @@ std::string record_text(const Json& record) {
   return text + "\n";
 }
 
+// The members that an instance's events have, beside those of the log.
+Json with_event_names(Json record) {
+  static constexpr std::pair<const char*, const char*> kNames[] = {
+      {"time", "at"}, {"who", "actor"}, {"what", "action"}, {"key", "subject"}};
+  for (const auto& [before, name] : kNames) {
+    if (!record.contains(before) || record.contains(name)) continue;
+    const Json value = record[before];  // a copy: the object may move when it grows
+    record[name] = value;
+  }
+  return record;
+}
+
 void run_tail(Session& session, const AuditOptions& options) {
   const Tail tail = read_tail(session, options);
   Json records = Json::array();
@@ -132,7 +144,7 @@ void run_tail(Session& session, const AuditOptions& options) {
   for (const auto& line : tail.lines) {
     const Json record = Json::parse(line, nullptr, false);
     if (record.is_object()) {
-      records.push_back(record);
+      records.push_back(with_event_names(record));
       text += record_text(record);
     } else {
       ++unreadable;

@@ -2,12 +2,14 @@
 // keyagent census: what is sealed to which key. keyagent reseal: seal it again to the next one.
 
 #include <chrono>
+#include <span>
 
 #include "agent/base/disk.h"
 #include "agent/base/encoding.h"
 #include "agent/base/error.h"
 #include "agent/cli/cli.h"
 #include "agent/cli/commands/sealed_files.h"
+#include "agent/cli/table.h"
 
 namespace keyagent::cli {
 namespace {
@@ -77,6 +79,23 @@ std::string counts_text(const Recipients& recipients, const Counts& counts) {
   return text;
 }
 
+Json unreadable_json(const std::vector<UnreadableFile>& unreadable) {
+  Json out = Json::array();
+  for (const auto& [path, why] : unreadable) out.push_back({{"file", path}, {"text", why}});
+  return out;
+}
+
+std::string unreadable_text(const std::vector<UnreadableFile>& unreadable) {
+  std::string text;
+  for (const auto& [path, why] : unreadable)
+    text += "  cannot be read: " + escape_controls(path) + ": " + escape_controls(why) + "\n";
+  return text.empty()
+             ? text
+             : text +
+                   "The census is not complete and was not reported: the agent keeps the earlier "
+                   "count. Make these readable, or leave them out, and repeat the command.\n";
+}
+
 Json counts_json(const Counts& counts) {
   Json out = Json::array();
   for (const auto& [kid, count] : counts) out.push_back({{"kid", kid}, {"count", count}});
@@ -85,25 +104,31 @@ Json counts_json(const Counts& counts) {
 
 void run_scan(Session& session, const CensusOptions& options) {
   const std::string source = source_of(options);
-  const auto files = files_under(options.paths, options.list);
+  auto [files, unreadable] = files_under(options.paths, options.list);
   const Recipients recipients(session);
   Ticker ticker(session, "scanned", files.size());
   Counts counts;
   std::uint64_t sealed = 0;
   for (const auto& path : files) {
-    if (const auto file = recipients.read(path)) {
+    if (const auto file = recipients.read(path, unreadable)) {
       ++counts[file->kid];
       ++sealed;
     }
     ticker.tick();
   }
-  report(session, source, counts);
+  // Too low a count would let a key be destroyed that an unread file may need.
+  const bool complete = unreadable.empty();
+  if (complete) report(session, source, counts);
+  if (!complete) session.exit_status = exit_code(Code::kPartial);
   session.tell({{"source", source},
                 {"files", files.size()},
                 {"envelopes", sealed},
-                {"keys", counts_json(counts)}},
+                {"keys", counts_json(counts)},
+                {"unreadable", unreadable_json(unreadable)},
+                {"reported", complete}},
                source + ": " + std::to_string(sealed) + " envelopes in " +
-                   std::to_string(files.size()) + " files\n" + counts_text(recipients, counts));
+                   std::to_string(files.size()) + " files\n" + counts_text(recipients, counts) +
+                   unreadable_text(unreadable));
 }
 
 void run_list(Session& session) {
@@ -111,23 +136,23 @@ void run_list(Session& session) {
   request.mutable_census_list();
   const auto response = session.call(request);
   Json list = Json::array();
-  std::string text;
+  Table table({"SOURCE", "COUNT", "KID", "AT"});
   for (const auto& entry : response.census_list().entries()) {
     list.push_back({{"source", entry.source()},
                     {"kid", entry.kid()},
                     {"count", entry.count()},
                     {"at", entry.at()},
                     {"actor", entry.actor()}});
-    text += entry.source() + "  " + std::to_string(entry.count()) + "  " +
-            (entry.kid().empty() ? "(no key of this agent)" : entry.kid()) + "  " + entry.at() +
-            "\n";
+    table.add({entry.source(), std::to_string(entry.count()),
+               entry.kid().empty() ? "(no key of this agent)" : entry.kid(), entry.at()});
   }
   const auto& reply = response.census_list();
   Json others = Json::array();
   for (const auto& entry : reply.others()) {
     others.push_back({{"kid", entry.kid()}, {"count", entry.count()}});
-    text += "(other users)  " + std::to_string(entry.count()) + "  " + entry.kid() + "\n";
+    table.add({"(other users)", std::to_string(entry.count()), entry.kid(), ""});
   }
+  auto text = table.text_or("");
   if (reply.other_sources() > 0)
     text += std::to_string(reply.other_sources()) + " sources of other users are not shown\n";
   session.tell({{"census", list}, {"others", others}, {"other_sources", reply.other_sources()}},
@@ -145,7 +170,7 @@ void run_forget(Session& session, const std::string& source) {
 
 struct CensusOutcome {
   std::uint64_t resealed = 0, current = 0, foreign = 0;
-  std::vector<std::pair<std::string, std::string>> failed;  // path, why
+  std::vector<UnreadableFile> failed, unreadable;
   Counts counts;
 };
 
@@ -156,15 +181,14 @@ void reseal_file(Session& session, const SealedFile& file, CensusOutcome& outcom
   request.mutable_reseal()->set_envelope(file.envelope.data(), file.envelope.size());
   const auto response = session.call(request);
   const auto& reply = response.reseal();
-  ++outcome.counts[reply.kid()];
-  if (!reply.changed()) {
-    ++outcome.current;
-    return;
+  if (reply.changed()) {
+    std::string fresh = reply.envelope();
+    if (file.line) fresh += '\n';
+    replace_file(file.path, as_bytes(fresh), owner_of(file.path));
   }
-  std::string fresh = reply.envelope();
-  if (file.line) fresh += '\n';
-  replace_file(file.path, as_bytes(fresh), owner_of(file.path));
-  ++outcome.resealed;
+  // From here on the file names this key.
+  ++outcome.counts[reply.kid()];
+  ++(reply.changed() ? outcome.resealed : outcome.current);
 }
 
 void reseal_one(Session& session, const Recipients& recipients, const SealedFile& file,
@@ -183,43 +207,68 @@ void reseal_one(Session& session, const Recipients& recipients, const SealedFile
       const bool away = error.layer() == Layer::kPeer || error.layer() == Layer::kToken;
       if (away && error.code() != Code::kUnsupported) throw;
       ++outcome.counts[file.kid];
-      outcome.failed.emplace_back(file.path.string(), error.what());
+      outcome.failed.push_back({file.path.string(), error.what()});
     }
   }
 }
 
 void tell_outcome(Session& session, const std::string& source, const CensusOptions& options,
                   const CensusOutcome& outcome) {
-  Json failed = Json::array();
   std::string text = source + ": " + std::to_string(outcome.resealed) +
                      (options.dry_run ? " to reseal, " : " resealed, ") +
                      std::to_string(outcome.current) + " up to date, " +
                      std::to_string(outcome.foreign) + " for keys unknown to this agent\n";
-  for (const auto& [path, why] : outcome.failed) {
-    failed.push_back({{"file", path}, {"text", why}});
+  for (const auto& [path, why] : outcome.failed)
     text += "  failed: " + escape_controls(path) + ": " + why + "\n";
-  }
   session.tell({{"source", source},
                 {"resealed", outcome.resealed},
                 {"current", outcome.current},
                 {"foreign", outcome.foreign},
-                {"failed", failed}},
-               text);
-  if (!outcome.failed.empty()) session.exit_status = exit_code(Code::kPartial);
+                {"failed", unreadable_json(outcome.failed)},
+                {"unreadable", unreadable_json(outcome.unreadable)}},
+               text + unreadable_text(outcome.unreadable));
+  if (!outcome.failed.empty() || !outcome.unreadable.empty())
+    session.exit_status = exit_code(Code::kPartial);
+}
+
+// The agent or its token is away: the files from `next` on stay as they are. What was resealed must
+// be counted all the same, if the agent can be told.
+[[noreturn]] void end_reseal(Session& session, const Recipients& recipients,
+                             const std::string& source, std::span<const std::filesystem::path> left,
+                             CensusOutcome& outcome, const Error& why) {
+  for (const auto& path : left) {
+    if (const auto file = recipients.read(path, outcome.unreadable)) ++outcome.counts[file->kid];
+  }
+  try {
+    if (outcome.unreadable.empty()) report(session, source, outcome.counts);
+  } catch (const Error&) {
+    // The agent has the earlier count, which keeps the old keys.
+  }
+  throw Error(why.code(),
+              std::string(why.what()) + "; " + std::to_string(outcome.resealed) +
+                  " envelopes are resealed, " + std::to_string(left.size()) +
+                  " files are left: repeat the command",
+              why.kid());
 }
 
 void run_reseal(Session& session, const CensusOptions& options) {
   const std::string source = source_of(options);
-  const auto files = files_under(options.paths, options.list);
+  CensusOutcome outcome;
+  auto found = files_under(options.paths, options.list);
+  outcome.unreadable = std::move(found.unreadable);
+  const std::span<const std::filesystem::path> files(found.files);
   const Recipients recipients(session);
   Ticker ticker(session, "resealed", files.size());
-  CensusOutcome outcome;
-  for (const auto& path : files) {
-    if (const auto file = recipients.read(path))
-      reseal_one(session, recipients, *file, options.dry_run, outcome);
+  for (std::size_t i = 0; i < files.size(); ++i) {
+    try {
+      if (const auto file = recipients.read(files[i], outcome.unreadable))
+        reseal_one(session, recipients, *file, options.dry_run, outcome);
+    } catch (const Error& error) {
+      end_reseal(session, recipients, source, files.subspan(i), outcome, error);
+    }
     ticker.tick();
   }
-  if (!options.dry_run) report(session, source, outcome.counts);
+  if (!options.dry_run && outcome.unreadable.empty()) report(session, source, outcome.counts);
   tell_outcome(session, source, options, outcome);
 }
 

@@ -3,12 +3,14 @@
 
 #include <unistd.h>
 
+#include <algorithm>
 #include <iostream>
 
 #include "agent/base/encoding.h"
 #include "agent/base/error.h"
 #include "agent/cli/cli.h"
 #include "agent/cli/files.h"
+#include "agent/cli/table.h"
 #include "agent/client/remote_keys.h"
 #include "agent/envelope/envelope.h"
 #include "agent/sshagent/ssh_key.h"
@@ -16,8 +18,9 @@
 namespace keyagent::cli {
 namespace {
 
+// With a space at its end, however long it is.
 std::string pad(std::string text, std::size_t width) {
-  if (text.size() < width) text.resize(width, ' ');
+  text.resize(std::max(text.size() + 1, width), ' ');
   return text;
 }
 
@@ -65,19 +68,17 @@ void run_list(Session& session, bool all) {
   request.mutable_key_list()->set_all(all);
   const auto response = session.call(request);
   Json out = Json::array();
-  std::string text =
-      pad("NAME", 24) + pad("PURPOSE", 11) + pad("ALGORITHM", 11) + pad("STATE", 13) + "KID\n";
+  Table table({"NAME", "PURPOSE", "ALGORITHM", "STATE", "KID", "CONTENT"});
   for (const auto& key : response.key_list().keys()) {
     out.push_back(key_json(key));
-    text +=
-        pad(key.name(), 23) + " " + pad(key.purpose(), 11) + pad(key.algorithm(), 11) +
-        pad(key.usable() || key.state() == "destroyed" ? key.state() : shown_state(key) + " (!)",
-            13) +
-        key.kid() + (key.accepts_cbc() ? "  accepts AES-CBC" : "") + "\n";
+    const bool fine = key.usable() || key.state() == "destroyed";
+    table.add({key.name(), key.purpose(), key.algorithm(),
+               fine ? key.state() : shown_state(key) + " (!)", key.kid(),
+               key.accepts_cbc() ? "accepts AES-CBC" : ""});
   }
-  if (response.key_list().keys().empty())
-    text = "No visible keys; create one with: keyagent key create NAME --purpose sign";
-  session.tell({{"keys", out}}, text);
+  session.tell(
+      {{"keys", out}},
+      table.text_or("No visible keys; create one with: keyagent key create NAME --purpose sign"));
 }
 
 void run_show(Session& session, const std::string& which, bool prove) {

@@ -6,10 +6,12 @@
 #include <filesystem>
 
 #include "agent/base/error.h"
+#include "agent/base/error_line.h"
 #include "agent/base/secret_text.h"
 #include "agent/cli/cli.h"
 #include "agent/cli/files.h"
 #include "agent/cli/poll_until_timeout.h"
+#include "agent/cli/table.h"
 #include "agent/wire/messages.h"
 
 namespace keyagent::cli {
@@ -152,14 +154,13 @@ void run_link_list(Session& session) {
   request.mutable_credential_list();
   const auto response = call_patiently(session, request);
   Json list = Json::array();
-  std::string text;
+  Table table({"NAME", "TYPE", "VERSION", "COPY OF", "CONTEXT"});
   for (const auto& each : response.credential_list().credentials()) {
     list.push_back(credential_json(each));
-    text += each.name() + "  " + each.type() + "  version " + std::to_string(each.version()) +
-            (each.cached() ? "  (copy of " + each.fetched() + ")" : "") +
-            (each.unbound() ? "  unbound" : "") + "\n";
+    table.add({each.name(), each.type(), std::to_string(each.version()),
+               each.cached() ? each.fetched() : "", each.unbound() ? "unbound" : ""});
   }
-  session.tell({{"credentials", list}}, text.empty() ? "No visible credentials." : text);
+  session.tell({{"credentials", list}}, table.text_or("No visible credentials."));
 }
 
 void add_enroll(CLI::App& app, Session& session) {
@@ -225,6 +226,7 @@ Json link_json(const wire::Link& link) {
           {"tls_group", link.tls_group()},
           {"connected", link.connected()},
           {"last_heartbeat", link.last_heartbeat()},
+          {"last_seen", link.last_heartbeat()},
           {"last_contact", link.last_contact()},
           {"credentials_until", link.credentials_until()},
           {"credentials_expired", link.credentials_expired()},
@@ -240,7 +242,7 @@ std::string link_text(const wire::Link& link) {
   if (link.state() == "pending")
     text +=
         ": ask for approval of fingerprint " + link.auth_kid() + " (agent " + link.agent() + ")";
-  if (!link.code().empty()) text += "\n  " + link.code() + ": " + link.text();
+  if (!link.code().empty()) text += "\n  " + error_line(link.code(), link.text());
   if (!link.next_try().empty()) text += "\n  next try " + link.next_try();
   if (!link.peer().empty())
     text += "\n  peer " + link.peer() + ", " + link.tls_version() + " with " + link.tls_group() +

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // keyagent task
 
-#include "agent/base/encoding.h"
 #include "agent/cli/cli.h"
+#include "agent/cli/table.h"
 
 namespace keyagent::cli {
 namespace {
@@ -13,7 +13,7 @@ void run_task_list(Session& session) {
   const auto response = session.call(request);
   const auto& reply = response.task_list();
   Json list = Json::array();
-  std::string text;
+  Table table({"ID", "HANDLER", "STAGE", "OUTCOME", "CHANGED", "TEXT"});
   for (const auto& each : reply.tasks()) {
     list.push_back({{"id", each.id()},
                     {"handler", each.handler()},
@@ -24,12 +24,11 @@ void run_task_list(Session& session) {
                     {"uid", each.uid()},
                     {"changed", each.changed()},
                     {"lease_ms", each.lease_ms()}});
-    text += each.id() + "  " + escape_controls(each.handler()) + "  " + each.stage() +
-            (each.outcome().empty() ? "" : "  " + each.outcome()) + "  " + each.changed() +
-            (each.text().empty() ? "" : "\n    " + escape_controls(each.text())) + "\n";
+    table.add(
+        {each.id(), each.handler(), each.stage(), each.outcome(), each.changed(), each.text()});
   }
-  text += std::to_string(reply.running()) + " run, " + std::to_string(reply.waiting()) +
-          " outcomes not delivered to the instance";
+  const auto text = table.text_or("") + std::to_string(reply.running()) + " run, " +
+                    std::to_string(reply.waiting()) + " outcomes not delivered to the instance";
   session.tell({{"tasks", list}, {"running", reply.running()}, {"waiting", reply.waiting()}}, text);
 }
 

@@ -7,6 +7,7 @@
 #include "agent/cli/cli.h"
 #include "agent/cli/files.h"
 #include "agent/cli/local/installed.h"
+#include "agent/cli/table.h"
 #include "agent/config/trusted_files.h"
 #include "agent/vault/translate.h"
 #include "pkcs11/libp11_view.h"
@@ -51,24 +52,29 @@ Json listing_json(const pkcs11::TokenListing& token) {
           {"pin_locked", token.pin_locked}};
 }
 
+std::string pin_text(const pkcs11::TokenListing& token) {
+  if (!token.initialized) return {};
+  return token.pin_locked      ? "LOCKED"
+         : token.pin_final_try ? "ONE TRY LEFT"
+         : token.user_pin_set  ? "set"
+                               : "no user PIN";
+}
+
 std::string listing_text(const pkcs11::TokenListing& token) {
-  if (!token.initialized)
-    return "(free)            " + token.manufacturer + " " + token.model + "\n";
   return "'" + token.label + "'  serial " + token.serial + "  " + token.manufacturer + " " +
-         token.model + (token.pin_locked ? "  PIN LOCKED" : "") +
-         (token.pin_final_try ? "  ONE PIN TRY LEFT" : "") +
-         (token.user_pin_set ? "" : "  no user PIN") + "\n";
+         token.model + "  PIN: " + pin_text(token) + "\n";
 }
 
 void run_list(Session& session, const TokenOptions& options) {
   pkcs11::Libp11View view(load(options), state_of(options));
   Json list = Json::array();
-  std::string text;
+  Table table({"LABEL", "SERIAL", "MANUFACTURER", "MODEL", "PIN"});
   for (const auto& token : view.tokens()) {
     list.push_back(listing_json(token));
-    text += listing_text(token);
+    table.add({token.initialized ? token.label : "(free)", token.serial, token.manufacturer,
+               token.model, pin_text(token)});
   }
-  session.tell({{"tokens", list}}, text.empty() ? "The module lists no tokens." : text);
+  session.tell({{"tokens", list}}, table.text_or("The module lists no tokens."));
 }
 
 void run_init(Session& session, const TokenOptions& options) {

@@ -16,43 +16,55 @@ namespace fs = std::filesystem;
 
 constexpr std::size_t kLongestList = 64 << 20;
 
-void add_folder(const fs::path& folder, std::vector<fs::path>& out) {
-  for (const auto& entry : fs::recursive_directory_iterator(folder)) {
-    if (entry.is_regular_file() && !entry.is_symlink()) out.push_back(entry.path());
+// A folder that cannot be read does not stop the others.
+void add_folder(const fs::path& top, FoundFiles& out) {
+  for (std::vector<fs::path> folders{top}; !folders.empty();) {
+    const auto folder = folders.back();
+    folders.pop_back();
+    std::error_code error;
+    for (fs::directory_iterator at(folder, error); !error && at != fs::directory_iterator();
+         at.increment(error)) {
+      std::error_code gone;
+      const auto status = at->symlink_status(gone);
+      if (fs::is_directory(status)) folders.push_back(at->path());
+      if (fs::is_regular_file(status)) out.files.push_back(at->path());
+    }
+    if (error) out.unreadable.push_back({folder.string(), error.message()});
   }
 }
 
-void add_path(const fs::path& path, std::vector<fs::path>& out) {
+// False: it is neither a file nor a folder.
+bool add_path(const fs::path& path, FoundFiles& out) {
   std::error_code error;
   const auto status = fs::symlink_status(path, error);
-  if (fs::is_directory(status)) return add_folder(path, out);
-  if (!fs::is_regular_file(status)) {
-    throw Error(Code::kUsage,
-                "'" + escape_controls(path.string()) + "' is neither a file nor a folder");
+  if (fs::is_directory(status)) return add_folder(path, out), true;
+  if (fs::is_regular_file(status)) out.files.push_back(path);
+  return fs::is_regular_file(status);
+}
+
+constexpr const char* kNeither = "is neither a file nor a folder";
+
+void add_list(const std::string& list, FoundFiles& out) {
+  const auto bytes = read_input(list, kLongestList);
+  for (std::string_view rest = as_text(bytes); !rest.empty();) {
+    const auto end = std::min(rest.find('\n'), rest.size());
+    const std::string path(rest.substr(0, end));
+    if (!path.empty() && !add_path(path, out)) out.unreadable.push_back({path, kNeither});
+    rest.remove_prefix(std::min(end + 1, rest.size()));
   }
-  out.push_back(path);
 }
 
 }  // namespace
 
-std::vector<fs::path> files_under(const std::vector<std::string>& paths, const std::string& list) {
-  std::vector<fs::path> out;
-  try {
-    for (const auto& path : paths) add_path(path, out);
-    if (!list.empty()) {
-      const auto bytes = read_input(list, kLongestList);
-      std::string_view rest = as_text(bytes);
-      while (!rest.empty()) {
-        const auto end = std::min(rest.find('\n'), rest.size());
-        if (end > 0) add_path(std::string(rest.substr(0, end)), out);
-        rest.remove_prefix(std::min(end + 1, rest.size()));
-      }
-    }
-  } catch (const fs::filesystem_error& error) {
-    throw Error(Code::kUsage, escape_controls(error.what()));
+FoundFiles files_under(const std::vector<std::string>& paths, const std::string& list) {
+  FoundFiles out;
+  for (const auto& path : paths) {
+    if (!add_path(path, out))
+      throw Error(Code::kUsage, "'" + escape_controls(path) + "' " + kNeither);
   }
-  std::sort(out.begin(), out.end());
-  out.erase(std::unique(out.begin(), out.end()), out.end());
+  if (!list.empty()) add_list(list, out);
+  std::sort(out.files.begin(), out.files.end());
+  out.files.erase(std::unique(out.files.begin(), out.files.end()), out.files.end());
   return out;
 }
 
@@ -102,6 +114,16 @@ std::optional<SealedFile> Recipients::read(const fs::path& path) const {
     throw;
   }
   return file;
+}
+
+std::optional<SealedFile> Recipients::read(const fs::path& path,
+                                           std::vector<UnreadableFile>& unreadable) const {
+  try {
+    return read(path);
+  } catch (const std::exception& error) {
+    unreadable.push_back({path.string(), error.what()});
+    return std::nullopt;
+  }
 }
 
 }  // namespace keyagent::cli

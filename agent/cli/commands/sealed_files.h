@@ -22,12 +22,19 @@ struct SealedFile {
   std::string kid;    // empty: a key that the agent does not have, or one it cannot tell
 };
 
+struct UnreadableFile {
+  std::string path, why;
+};
+
 // Which of the agent's keys an envelope names. Asks the agent for its keys once.
 class Recipients {
  public:
   explicit Recipients(Session& session);
   // nullopt: no envelope.
   std::optional<SealedFile> read(const std::filesystem::path& path) const;
+  // The same; a file that cannot be read is added to `unreadable`.
+  std::optional<SealedFile> read(const std::filesystem::path& path,
+                                 std::vector<UnreadableFile>& unreadable) const;
   // The key of this kid, as the agent described it; null: it has none.
   const wire::Key* key(const std::string& kid) const;
   // The generation that seals for this name now; null: none does.
@@ -39,10 +46,14 @@ class Recipients {
   std::map<Bytes, std::string> by_recipient_id_;
 };
 
+struct FoundFiles {
+  std::vector<std::filesystem::path> files;
+  std::vector<UnreadableFile> unreadable;  // folders, and what the list names and is not there
+};
+
 // Regular files below `paths` (files or folders; symbolic links are not followed) and those that
 // `list` names, a line each ("-": standard input), in a stable order. Throws Error{kUsage} for one
-// that does not exist.
-std::vector<std::filesystem::path> files_under(const std::vector<std::string>& paths,
-                                               const std::string& list);
+// of `paths` that does not exist.
+FoundFiles files_under(const std::vector<std::string>& paths, const std::string& list);
 
 }  // namespace keyagent::cli

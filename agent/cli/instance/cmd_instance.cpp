@@ -9,6 +9,7 @@
 #include "agent/cli/files.h"
 #include "agent/cli/instance/instance_client.h"
 #include "agent/cli/poll_until_timeout.h"
+#include "agent/cli/table.h"
 
 namespace keyagent::cli {
 namespace {
@@ -45,30 +46,42 @@ void run_logout(Session& session, const InstanceOptions& options) {
   session.tell(Json::object(), options.all ? "logged out everywhere" : "logged out");
 }
 
-std::string agent_line(const Json& agent) {
-  std::string line = text_at(agent, "id") + "  " + text_at(agent, "shown") + "  " +
-                     text_at(agent, "auth_kid") + "  last seen " + text_at(agent, "last_seen");
-  if (agent.contains("tls"))
-    line += "  " + text_at(agent["tls"], "version") + " from " + text_at(agent["tls"], "address");
-  return line + "\n";
+std::string agents_text(const Json& agents) {
+  Table table({"AGENT", "STATE", "FINGERPRINT", "LAST SEEN", "ADDRESS", "TLS"});
+  for (const auto& each : agents) {
+    const Json tls = each.value("tls", Json::object());
+    table.add({text_at(each, "id"), text_at(each, "shown"), text_at(each, "auth_kid"),
+               text_at(each, "last_seen"), text_at(tls, "address"), text_at(tls, "version")});
+  }
+  return table.text_or("none\n");
 }
 
-std::string rekey_line(const Json& rekey) {
-  return text_at(rekey, "agent") + "  " + text_at(rekey, "key") + "  " + text_at(rekey, "state") +
-         (rekey.value("canary", false) ? "  (canary)" : "") + "  " + text_at(rekey, "old_kid") +
-         " -> " + text_at(rekey, "new_kid") + "  " + text_at(rekey, "detail") + "\n";
+std::string rekeys_text(const Json& rekeys) {
+  Table table({"AGENT", "KEY", "STATE", "CANARY", "OLD KID", "NEW KID", "DETAIL"});
+  for (const auto& each : rekeys)
+    table.add({text_at(each, "agent"), text_at(each, "key"), text_at(each, "state"),
+               each.value("canary", false) ? "yes" : "", text_at(each, "old_kid"),
+               text_at(each, "new_kid"), text_at(each, "detail")});
+  return table.text_or("none\n");
 }
 
-std::string event_line(const Json& event) {
-  return text_at(event, "seq") + "  " + text_at(event, "at") + "  " + text_at(event, "actor") +
-         ": " + text_at(event, "action") + " " + text_at(event, "subject") + ": " +
-         text_at(event, "outcome") + "  " + text_at(event, "text") + "\n";
+std::string events_text(const Json& events) {
+  Table table({"SEQ", "AT", "ACTOR", "ACTION", "SUBJECT", "OUTCOME", "COUNT", "TEXT"});
+  for (const auto& each : events) {
+    const auto count = text_at(each, "count");
+    table.add({text_at(each, "seq"), text_at(each, "at"), text_at(each, "actor"),
+               text_at(each, "action"), text_at(each, "subject"), text_at(each, "outcome"),
+               count == "1" ? "" : count, text_at(each, "text")});
+  }
+  return table.text_or("none\n");
 }
 
-std::string lines(const Json& list, std::string (*line)(const Json&)) {
-  std::string text;
-  for (const auto& each : list) text += line(each);
-  return text.empty() ? "none\n" : text;
+std::string users_text(const Json& users) {
+  Table table({"NAME", "ROLE", "STATE"});
+  for (const auto& each : users)
+    table.add({text_at(each, "name"), text_at(each, "role"),
+               each.value("disabled", false) ? "disabled" : "enabled"});
+  return table.text_or("none\n");
 }
 
 std::string restored_text(const Json& status) {
@@ -117,7 +130,7 @@ void run_agents(Session& session, const InstanceOptions& options) {
   const auto target =
       options.agent.empty() ? "/v1/agents" : "/v1/agents/" + path_segment(options.agent);
   const Json answer = client_of(options).call("GET", target);
-  session.tell(answer, lines(answer.at("agents"), agent_line));
+  session.tell(answer, agents_text(answer.at("agents")));
 }
 
 void run_trust(Session& session, const InstanceOptions& options, const std::string& verb) {
@@ -126,14 +139,14 @@ void run_trust(Session& session, const InstanceOptions& options, const std::stri
   const Json answer = client_of(options).call(
       "POST", "/v1/agents/" + path_segment(options.agent) + "/" + verb, body);
   if (tell_pending(session, answer)) return;
-  session.tell(answer, lines(answer.at("agents"), agent_line));
+  session.tell(answer, agents_text(answer.at("agents")));
 }
 
 void run_groups(Session& session, const InstanceOptions& options) {
   const Json answer =
       client_of(options).call("POST", "/v1/agents/" + path_segment(options.agent) + "/groups",
                               {{"groups", options.groups}});
-  session.tell(answer, lines(answer.at("agents"), agent_line));
+  session.tell(answer, agents_text(answer.at("agents")));
 }
 
 void run_token(Session& session, const InstanceOptions& options) {
@@ -181,7 +194,7 @@ void run_rekey(Session& session, const InstanceOptions& options) {
     if (options.wait && text_at(each, "state") != "confirmed")
       session.exit_status = exit_code(Code::kPartial);
   }
-  session.tell(answer, "batch " + batch + "\n" + lines(answer.at("rekeys"), rekey_line));
+  session.tell(answer, "batch " + batch + "\n" + rekeys_text(answer.at("rekeys")));
 }
 
 void run_rekeys(Session& session, const InstanceOptions& options) {
@@ -189,25 +202,22 @@ void run_rekeys(Session& session, const InstanceOptions& options) {
   const Json answer =
       options.cancel ? client.call("POST", "/v1/rekeys/" + path_segment(options.batch) + "/cancel")
                      : client.call("GET", "/v1/rekeys?batch=" + path_segment(options.batch));
-  session.tell(answer, lines(answer.at("rekeys"), rekey_line));
+  session.tell(answer, rekeys_text(answer.at("rekeys")));
 }
 
 void run_events(Session& session, const InstanceOptions& options) {
+  // Without --after, the newest ones.
+  const auto after = options.after < 0 ? "" : "&after=" + std::to_string(options.after);
   const Json answer =
-      client_of(options).call("GET", "/v1/events?after=" + std::to_string(options.after) +
-                                         "&count=" + std::to_string(options.count));
-  session.tell(answer, lines(answer.at("events"), event_line));
+      client_of(options).call("GET", "/v1/events?count=" + std::to_string(options.count) + after);
+  session.tell(answer, events_text(answer.at("events")));
 }
 
 void run_users(Session& session, const InstanceOptions& options) {
   auto client = client_of(options);
   if (options.user.empty()) {
     const Json answer = client.call("GET", "/v1/users");
-    session.tell(answer, lines(answer.at("users"), [](const Json& user) {
-                   return text_at(user, "name") + "  " + text_at(user, "role") +
-                          (user.value("disabled", false) ? "  disabled" : "") + "\n";
-                 }));
-    return;
+    return session.tell(answer, users_text(answer.at("users")));
   }
   Json body = Json::object();
   if (!options.role.empty()) body["role"] = options.role;
@@ -265,7 +275,7 @@ void add_agent_commands(const Adder& adder) {
     auto* command = add_command(
         adder.parent, name, what, example,
         [&s = adder.session, options = adder.options, name] { run_trust(s, *options, name); });
-    command->add_option("AGENT", o.agent)->required();
+    command->add_option("AGENT", o.agent, "id of the agent")->required();
     command->add_option("--reason", o.reason, "reason for the event log");
     if (name == "approve")
       command->add_option("--fingerprint", o.fingerprint, "kid of the agent's auth key")
@@ -277,7 +287,7 @@ void add_agent_commands(const Adder& adder) {
   }
   auto* groups = adder.add("groups", "set the groups of an agent",
                            "  keyagent instance groups web1 web production", run_groups);
-  groups->add_option("AGENT", o.agent)->required();
+  groups->add_option("AGENT", o.agent, "id of the agent")->required();
   groups->add_option("GROUP", o.groups, "group names; without any, the agent is in no group");
   auto* token = adder.add("token", "create a single-use enrollment token",
                           "  keyagent instance token --agent web1 -o web1.token", run_token);
@@ -295,10 +305,11 @@ void add_rekey_commands(const Adder& adder) {
                           "  keyagent instance rekey web1 --wait\n"
                           "  keyagent instance rekey --all --canary 5 --parallel 20",
                           run_rekey);
-  rekey->add_option("AGENT", o.agents);
+  rekey->add_option("AGENT", o.agents, "ids of agents");
   rekey->add_option("--group", o.groups, "all agents of this group; repeatable");
   rekey->add_flag("--all", o.all, "all trusted agents");
-  rekey->add_option("--key", o.key, "key to replace: transport or auth");
+  rekey->add_option("--key", o.key, "key to replace: transport or auth")
+      ->check(CLI::IsMember({"transport", "auth"}));
   rekey->add_option("--canary", o.canary,
                     "percentage of agents to rekey first; a failure among them halts the rest");
   rekey->add_option("--parallel", o.parallel, "maximum number of concurrent rekeys");
@@ -306,7 +317,8 @@ void add_rekey_commands(const Adder& adder) {
   rekey->add_option("--timeout", o.timeout, "seconds to wait; 0: no limit");
   auto* rekeys = adder.add("rekeys", "show ordered rekeys and their progress",
                            "  keyagent instance rekeys 8f1c…", run_rekeys);
-  rekeys->add_option("BATCH", o.batch);
+  rekeys->add_option("BATCH", o.batch,
+                     "show only these, by the id that `rekey` printed (default: all)");
   rekeys->add_flag("--cancel", o.cancel,
                    "cancel the orders of the batch that no agent has started");
 }
@@ -339,8 +351,8 @@ void add_instance_commands(CLI::App& app, Session& session) {
                           "  keyagent instance login https://keys.example.org:8443 --user alice "
                           "--fingerprint=FINGERPRINT",
                           run_login);
-  login->add_option("URL", o.url)->required();
-  login->add_option("--user", o.user)->required();
+  login->add_option("URL", o.url, "https://NAME:PORT of the instance (listen.api)")->required();
+  login->add_option("--user", o.user, "name of the user at the instance")->required();
   login
       ->add_option("--fingerprint", o.fingerprint,
                    "fingerprint of the instance's CA, as keyinstanced prints it")
@@ -366,18 +378,25 @@ void add_instance_commands(CLI::App& app, Session& session) {
   add_instance_record_commands(*instance, session, options);
   add_instance_exchange_commands(*instance, session, options);
   add_instance_decision_commands(*instance, session, options);
-  auto* events = adder.add("events", "list audit events", "  keyagent instance events --after 1000",
+  auto* events = adder.add("events", "list the newest audit events, or those after a number",
+                           "  keyagent instance events --count 20\n"
+                           "  keyagent instance events --after 1000",
                            run_events);
-  events->add_option("--after", o.after, "list events after this number");
-  events->add_option("--count", o.count, "maximum number of events (1000)");
+  events
+      ->add_option("--after", o.after,
+                   "the first events after this number (0: from the first) instead of the newest")
+      ->check(CLI::NonNegativeNumber);
+  events->add_option("--count", o.count, "maximum number of events, at most 1000 (default: 100)")
+      ->check(CLI::Range(1, 1000));
   auto* users = adder.add(
       "users", "list users, or add or change a user; a change ends all of the user's sessions",
       "  keyagent instance users\n"
       "  keyagent instance users bob --role operator --password-file bob.pw\n"
       "  keyagent instance users bob --disable",
       run_users);
-  users->add_option("NAME", o.user);
-  users->add_option("--role", o.role, "admin, cryptographic-manager, operator or auditor");
+  users->add_option("NAME", o.user, "the user to add or change (default: list all)");
+  users->add_option("--role", o.role, "admin, cryptographic-manager, operator or auditor")
+      ->check(CLI::IsMember({"admin", "cryptographic-manager", "operator", "auditor"}));
   users->add_option("--password-file", o.password_file,
                     "password file: at least 12 characters, mode 0400");
   users->add_option(

@@ -17,7 +17,7 @@ struct InstanceOptions {
   std::vector<std::string> agents, groups;
   bool all = false, wait = false, cancel = false, disable = false, enable = false, blind = false,
        accept = false, inherit = false;
-  long hours = 24, canary = 10, parallel = 4, timeout = 0, after = 0, count = 100;
+  long hours = 24, canary = 10, parallel = 4, timeout = 0, after = -1, count = 100;
 };
 
 InstanceClient client_of(const InstanceOptions& options);

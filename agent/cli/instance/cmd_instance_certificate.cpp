@@ -4,6 +4,7 @@
 #include "agent/base/error.h"
 #include "agent/cli/files.h"
 #include "agent/cli/instance/cmd_instance.h"
+#include "agent/cli/table.h"
 #include "agent/pki/certificate_file.h"
 
 namespace keyagent::cli {
@@ -11,11 +12,10 @@ namespace {
 
 void run_list(Session& session, const InstanceOptions& options) {
   const Json answer = client_of(options).call("GET", "/v1/certificates");
-  std::string text;
+  Table table({"AGENT", "KID", "UNTIL"});
   for (const auto& each : answer.at("requests"))
-    text += each.at("agent").get<std::string>() + "  " + each.at("kid").get<std::string>() +
-            "  until " + each.at("until").get<std::string>() + "\n";
-  session.tell(answer, text.empty() ? "none\n" : text);
+    table.add({text_at(each, "agent"), text_at(each, "kid"), text_at(each, "until")});
+  session.tell(answer, table.text_or("none\n"));
 }
 
 void run_request(Session& session, const InstanceOptions& options) {
@@ -58,13 +58,13 @@ void add_instance_certificate_commands(CLI::App& instance, Session& session,
                               "export the certification request of an agent, to take to the CA",
                               "  keyagent instance certificate request web1 -o web1.csr",
                               [&session, options] { run_request(session, *options); });
-  request->add_option("AGENT", o.agent)->required();
+  request->add_option("AGENT", o.agent, "id of the agent")->required();
   request->add_option("-o,--output", o.output, "output file; - is standard output");
   auto* import =
       add_command(*group, "import", "import the certificate that the CA issued for an agent",
                   "  keyagent instance certificate import web1 web1.pem",
                   [&session, options] { run_import(session, *options); });
-  import->add_option("AGENT", o.agent)->required();
+  import->add_option("AGENT", o.agent, "id of the agent")->required();
   import->add_option("FILE", o.from, "PEM file, certificates in any order; - is standard input")
       ->required();
 }

@@ -96,7 +96,7 @@ void add_instance_checkpoint_command(CLI::App& instance, Session& session,
                       return run_show_day(session, *options, days->day);
                     run_checkpoint(session, *options);
                   });
-  command->add_option("AGENT", o.agent)->required();
+  command->add_option("AGENT", o.agent, "id of the agent")->required();
   auto* output =
       command->add_option("-o,--output", o.output, "a file for audit verify --checkpoint");
   auto* list = command

@@ -5,6 +5,7 @@
 #include "agent/base/wiping.h"
 #include "agent/cli/files.h"
 #include "agent/cli/instance/cmd_instance.h"
+#include "agent/cli/table.h"
 #include "agent/envelope/envelope.h"
 
 namespace keyagent::cli {
@@ -12,31 +13,41 @@ namespace {
 
 constexpr std::size_t kMaxValue = 64 * 1024;
 
-std::string line(const Json& credential) {
+std::string sealed_text(const Json& credential) {
   std::size_t sealed = 0, unbound = 0;
   for (const auto& copy : credential.at("copies")) {
     if (copy.at("version").is_null()) continue;
     ++sealed;
     unbound += copy.value("bound", false) ? 0 : 1;
   }
-  return credential.at("name").get<std::string>() + "  " +
-         credential.at("type").get<std::string>() + "  version " + credential.at("version").dump() +
-         (credential.value("blind", false) ? "  blind" : "") + "  sealed to " +
-         std::to_string(sealed) + " of " + std::to_string(credential.at("copies").size()) +
-         " keys" + (unbound == 0 ? "" : ", " + std::to_string(unbound) + " unbound") + "\n";
+  return std::to_string(sealed) + " of " + std::to_string(credential.at("copies").size()) +
+         " keys" + (unbound == 0 ? "" : ", " + std::to_string(unbound) + " unbound");
 }
 
-std::string lines(const Json& list) {
-  std::string text;
-  for (const auto& each : list) text += line(each);
-  return text.empty() ? "none\n" : text;
+std::string credentials_text(const Json& list) {
+  Table table({"NAME", "TYPE", "VERSION", "SEALED BY", "SEALED TO"});
+  for (const auto& each : list)
+    table.add({text_at(each, "name"), text_at(each, "type"), text_at(each, "version"),
+               each.value("blind", false) ? "author (blind)" : "instance", sealed_text(each)});
+  return table.text_or("none\n");
+}
+
+// Names that no agent has now: a misspelled one would stay without the credential, silently.
+void note_unknown(Session& session, const Json& answer) {
+  static constexpr std::pair<const char*, const char*> kKinds[] = {
+      {"unknown_agents", "no agent has the id "}, {"unknown_groups", "no agent is in the group "}};
+  for (const auto& [member, text] : kKinds) {
+    for (const auto& each : answer.value(member, Json::array()))
+      session.note("note: " + std::string(text) + each.get<std::string>() +
+                   " now; an agent gets the credential as soon as it is enrolled there");
+  }
 }
 
 void run_credential_list(Session& session, const InstanceOptions& options) {
   const auto target = options.name.empty() ? std::string("/v1/credentials")
                                            : "/v1/credentials/" + path_segment(options.name);
   const Json answer = client_of(options).call("GET", target);
-  session.tell(answer, lines(answer.at("credentials")));
+  session.tell(answer, credentials_text(answer.at("credentials")));
 }
 
 // Seals the value here, to the keys that the instance trusts, so that the instance never has the
@@ -77,6 +88,7 @@ void run_put(Session& session, const InstanceOptions& options) {
     body["value"] = parsed;
   }
   const Json answer = client.call("PUT", "/v1/credentials/" + path_segment(options.name), body);
+  note_unknown(session, answer);
   session.tell(answer, options.name + " has version " + answer.at("version").dump());
 }
 
@@ -96,7 +108,8 @@ void run_assign(Session& session, const InstanceOptions& options) {
   const Json answer =
       client_of(options).call("POST", "/v1/credentials/" + path_segment(options.name) + "/assign",
                               {{"agents", options.agents}, {"groups", options.groups}});
-  session.tell(answer, lines(answer.at("credentials")));
+  note_unknown(session, answer);
+  session.tell(answer, credentials_text(answer.at("credentials")));
 }
 
 void run_remove(Session& session, const InstanceOptions& options) {
@@ -127,8 +140,9 @@ void add_instance_credential_commands(CLI::App& instance, Session& session,
       "  keyagent instance credential put backup --type password --from backup.json --agent web1\n"
       "  keyagent instance credential put backup --from - --blind --agent web1   # sealed here",
       with(run_put));
-  put->add_option("NAME", o.name)->required();
-  put->add_option("--type", o.type, "password, ssh-key, api-token, certificate or json");
+  put->add_option("NAME", o.name, "name of the credential: a-z 0-9 . _ -")->required();
+  put->add_option("--type", o.type, "password, ssh-key, api-token, certificate or json")
+      ->check(CLI::IsMember({"password", "ssh-key", "api-token", "certificate", "json"}));
   put->add_option("--from", o.from, "file with a JSON object; - is standard input")->required();
   put->add_option("--agent", o.agents, "agent that gets it; repeatable");
   put->add_option("--group", o.groups, "all agents of this group; repeatable");
@@ -141,12 +155,12 @@ void add_instance_credential_commands(CLI::App& instance, Session& session,
   auto* assign =
       add_command(*credential, "assign", "set the agents that get it",
                   "  keyagent instance credential assign backup --group web", with(run_assign));
-  assign->add_option("NAME", o.name)->required();
-  assign->add_option("--agent", o.agents);
-  assign->add_option("--group", o.groups);
+  assign->add_option("NAME", o.name, "name of the credential")->required();
+  assign->add_option("--agent", o.agents, "id of an agent; repeatable");
+  assign->add_option("--group", o.groups, "all agents of this group; repeatable");
   add_command(*credential, "remove", "remove a credential and its sealed copies",
               "  keyagent instance credential remove backup", with(run_remove))
-      ->add_option("NAME", o.name)
+      ->add_option("NAME", o.name, "name of the credential")
       ->required();
 }
 

@@ -2,7 +2,9 @@
 // keyagent instance decision: what one person asked for and another one decides.
 
 #include "agent/base/error.h"
+#include "agent/base/error_line.h"
 #include "agent/cli/instance/cmd_instance.h"
+#include "agent/cli/table.h"
 
 namespace keyagent::cli {
 namespace {
@@ -28,9 +30,12 @@ void run_list(Session& session, const InstanceOptions& instance, const DecisionO
   const auto state = options.state == "all" ? std::string() : options.state;
   const Json answer = client_of(instance).call(
       "GET", "/v1/decisions?count=1000&state=" + (state.empty() ? state : path_segment(state)));
-  std::string text;
-  for (const auto& each : answer.at("decisions")) text += decision_line(each);
-  session.tell(answer, text.empty() ? "none\n" : text);
+  Table table({"ID", "STATE", "KIND", "SUBJECT", "REQUESTED BY", "DECIDED BY", "EXPIRES", "TEXT"});
+  for (const auto& each : answer.at("decisions"))
+    table.add({text_at(each, "id"), text_at(each, "state"), text_at(each, "kind"),
+               text_at(each, "subject"), text_at(each, "requested_by"), text_at(each, "decided_by"),
+               text_at(each, "expires"), text_at(each, "text")});
+  session.tell(answer, table.text_or("none\n"));
 }
 
 void run_show(Session& session, const InstanceOptions& instance, const DecisionOptions& options) {
@@ -53,7 +58,7 @@ void run_each(Session& session, const InstanceOptions& instance, const DecisionO
     } catch (const Error& error) {
       if (options.ids.size() == 1 || layer_of(error.code()) == Layer::kPeer) throw;
       done.push_back({{"id", id}, {"error", error.what()}, {"code", code_name(error.code())}});
-      text += id + "  " + std::string(code_name(error.code())) + ": " + error.what() + "\n";
+      text += id + "  " + error_line(code_name(error.code()), error.what()) + "\n";
       session.exit_status = exit_code(Code::kPartial);
     }
   }
@@ -88,7 +93,7 @@ void add_instance_decision_commands(CLI::App& instance, Session& session,
   add_command(*decision, "show", "show one request and its effect",
               "  keyagent instance decision show 5f0c…",
               [&session, options, own] { run_show(session, *options, *own); })
-      ->add_option("ID", o.id)
+      ->add_option("ID", o.id, "id of the request")
       ->required();
   add_command(*decision, "approve", "approve and carry out a request of another person",
               "  keyagent instance decision approve 5f0c… 77ab…",

@@ -4,8 +4,10 @@
 #include <algorithm>
 
 #include "agent/base/error.h"
+#include "agent/base/error_line.h"
 #include "agent/cli/instance/cmd_instance.h"
 #include "agent/cli/poll_until_timeout.h"
+#include "agent/cli/table.h"
 
 namespace keyagent::cli {
 namespace {
@@ -76,31 +78,40 @@ int exit_of(const Json& exchange) {
   return exchange.at("imported") == exchange.at("total") ? 0 : exit_code(Code::kPartial);
 }
 
-std::string peer_line(const Json& peer) {
+std::string one_automatic(const Json& rule) {
+  const auto& names = rule.at("specifications");
+  const auto until = text_at(rule, "until");
+  return joined(rule.at("frequencies")) + " of " +
+         (names.empty() ? "all specifications" : joined(names)) + ", by " + text_at(rule, "by") +
+         (until.empty() || until == "-" ? "" : ", until " + until);
+}
+
+std::string automatic_text(const Json& peer) {
   const Json& automatic = peer.at("automatic");
-  std::string out = text_at(peer, "name") + "  " + text_at(peer, "identity") + "  " +
-                    text_at(peer, "url") + "  seen " + text_at(peer, "seen");
-  if (automatic.is_object()) {
-    const auto& names = automatic.at("specifications");
-    out += "  automatic exports: " + joined(automatic.at("frequencies")) + " of " +
-           (names.empty() ? "all specifications" : joined(names)) + ", by " +
-           text_at(automatic, "by");
-  }
-  return out + "\n";
+  if (!automatic.is_object()) return {};
+  std::string out = one_automatic(automatic);
+  for (const auto& each : automatic.value("also", Json::array())) out += "; " + one_automatic(each);
+  return out;
+}
+
+std::string peers_text(const Json& peers) {
+  Table table({"NAME", "IDENTITY", "URL", "LAST SEEN", "AUTOMATIC EXPORTS"});
+  for (const auto& each : peers)
+    table.add({text_at(each, "name"), text_at(each, "identity"), text_at(each, "url"),
+               text_at(each, "seen"), automatic_text(each)});
+  return table.text_or("none\n");
 }
 
 void run_peer_add(Session& session, const InstanceOptions& instance, const ExchangeOptions& o) {
   const Json answer = client_of(instance).call(
       "PUT", "/v1/peers/" + path_segment(o.name),
       {{"identity", o.identity}, {"url", o.url}, {"ca", o.ca}, {"replaces", o.replaces}});
-  if (!tell_pending(session, answer)) session.tell(answer, peer_line(answer));
+  if (!tell_pending(session, answer)) session.tell(answer, peers_text(Json::array({answer})));
 }
 
 void run_peer_list(Session& session, const InstanceOptions& instance, const ExchangeOptions&) {
   const Json answer = client_of(instance).call("GET", "/v1/peers");
-  std::string text;
-  for (const auto& each : answer.at("peers")) text += peer_line(each);
-  session.tell(answer, text.empty() ? "none\n" : text);
+  session.tell(answer, peers_text(answer.at("peers")));
 }
 
 void run_peer_remove(Session& session, const InstanceOptions& instance, const ExchangeOptions& o) {
@@ -112,7 +123,7 @@ void run_automatic(Session& session, const InstanceOptions& instance, const Exch
   const Json answer = client_of(instance).call(
       "PUT", "/v1/peers/" + path_segment(o.name) + "/automatic",
       {{"frequencies", o.frequencies}, {"specifications", o.specifications}, {"until", o.until}});
-  if (!tell_pending(session, answer)) session.tell(answer, peer_line(answer));
+  if (!tell_pending(session, answer)) session.tell(answer, peers_text(Json::array({answer})));
 }
 
 void run_identity(Session& session, const InstanceOptions& instance, const ExchangeOptions&) {
@@ -137,7 +148,7 @@ void run_check(Session& session, const InstanceOptions& instance, const Exchange
     const bool passed = each.at("passed").get<bool>();
     const auto code = text_at(each, "code");
     text += std::string(passed ? "pass  " : "FAIL  ") + text_at(each, "what") + ": " +
-            (code.empty() ? "" : code + ": ") + text_at(each, "text") + "\n";
+            error_line(code, text_at(each, "text")) + "\n";
     if (!passed) session.exit_status = std::max(session.exit_status, exit_code(code_of_name(code)));
   }
   session.tell(answer, text);
@@ -176,9 +187,14 @@ void run_list(Session& session, const InstanceOptions& instance, const ExchangeO
   const Json answer = client_of(instance).call(
       "GET", "/v1/exchanges?count=" + std::to_string(o.count) + "&state=" + path_segment(o.state) +
                  "&side=" + path_segment(o.side) + "&peer=" + path_segment(o.peer));
-  std::string text;
-  for (const auto& each : answer.at("exchanges")) text += exchange_line(each);
-  session.tell(answer, text.empty() ? "none\n" : text);
+  Table table(
+      {"ID", "STATE", "CODE", "SIDE", "PEER", "FREQUENCY", "SPECIFICATIONS", "KEYS", "CREATED"});
+  for (const auto& each : answer.at("exchanges"))
+    table.add({text_at(each, "id"), text_at(each, "state"), text_at(each, "code"),
+               text_at(each, "side"), text_at(each, "peer"), text_at(each, "frequency"),
+               specifications_of(each), text_at(each, "imported") + " of " + text_at(each, "total"),
+               text_at(each, "created")});
+  session.tell(answer, table.text_or("none\n"));
 }
 
 void run_show(Session& session, const InstanceOptions& instance, const ExchangeOptions& o) {
@@ -186,6 +202,13 @@ void run_show(Session& session, const InstanceOptions& instance, const ExchangeO
   if (o.wait) return wait_for(session, client, o, o.id);
   const Json answer = client.call("GET", exchange_path(o.id));
   session.tell(answer, exchange_details(answer));
+}
+
+// After --always: everything that needs no person from now on.
+std::string automatic_note(const Json& exchange) {
+  if (!exchange.contains("automatic")) return {};
+  return "requests of " + text_at(exchange, "peer") +
+         " that are approved automatically: " + automatic_text(exchange) + "\n";
 }
 
 // Applies the verb to each id separately: a failure does not stop the others.
@@ -198,14 +221,14 @@ void run_verb(Session& session, const InstanceOptions& instance, const ExchangeO
     try {
       done.push_back(client.call("POST", exchange_path(id, verb),
                                  {{"reason", o.reason}, {"always", o.always}}));
-      text += exchange_line(done.back());
+      text += exchange_line(done.back()) + automatic_note(done.back());
       if (done.back().contains("decision"))
         text += "--always needs approval by another person: keyagent instance decision approve " +
                 text_at(done.back()["decision"], "id") + "\n";
     } catch (const Error& error) {
       if (o.ids.size() == 1 || layer_of(error.code()) == Layer::kPeer) throw;
       done.push_back({{"id", id}, {"error", error.what()}, {"code", code_name(error.code())}});
-      text += id + "  " + std::string(code_name(error.code())) + ": " + error.what() + "\n";
+      text += id + "  " + error_line(code_name(error.code()), error.what()) + "\n";
       session.exit_status = exit_code(Code::kPartial);
     }
   }
@@ -234,7 +257,7 @@ void add_peer_commands(CLI::App& instance, ExchangeOptions& o, const With& with)
               "  keyagent instance peer list", with(run_peer_list));
   add_command(*peer, "remove", "remove a peer: ends all exchange with it",
               "  keyagent instance peer remove berlin", with(run_peer_remove))
-      ->add_option("NAME", o.name)
+      ->add_option("NAME", o.name, "name of the peer")
       ->required();
   auto* automatic =
       add_command(*peer, "automatic", "set which requests of a target are approved automatically",
@@ -242,7 +265,7 @@ void add_peer_commands(CLI::App& instance, ExchangeOptions& o, const With& with)
                   "--specification cards --until 2027-01-01T00:00:00Z\n"
                   "  keyagent instance peer automatic berlin           # none",
                   with(run_automatic));
-  automatic->add_option("NAME", o.name)->required();
+  automatic->add_option("NAME", o.name, "name of the peer")->required();
   automatic->add_option("--frequency", o.frequencies,
                         "one-time-clone or recurring-clone; repeatable");
   automatic->add_option("--specification", o.specifications,
@@ -254,17 +277,18 @@ void add_request(CLI::App& exchange, ExchangeOptions& o, const With& with) {
   auto* check =
       add_command(exchange, "check", "test everything that an exchange with a source needs",
                   "  keyagent instance exchange check berlin cards", with(run_check));
-  check->add_option("PEER", o.peer)->required();
-  check->add_option("SPECIFICATION", o.specifications);
+  check->add_option("PEER", o.peer, "name of the peer that has the keys")->required();
+  check->add_option("SPECIFICATION", o.specifications, "specifications to test (default: all)");
   auto* request = add_command(
       exchange, "request", "request data keys from an instance",
       "  keyagent instance exchange request berlin cards pins --wait\n"
       "  keyagent instance exchange request berlin --all --frequency one-time-clone --rekey",
       with(run_request));
   request->add_option("PEER", o.peer, "the peer that has the keys")->required();
-  request->add_option("SPECIFICATION", o.specifications);
+  request->add_option("SPECIFICATION", o.specifications, "specifications whose keys to request");
   request->add_flag("--all", o.all, "request all data keys of the source");
-  request->add_option("--frequency", o.frequency, "adhoc, one-time-clone or recurring-clone");
+  request->add_option("--frequency", o.frequency, "adhoc, one-time-clone or recurring-clone")
+      ->check(CLI::IsMember({"adhoc", "one-time-clone", "recurring-clone"}));
   request->add_option("--period", o.period, "hours between recurring requests (24)")
       ->check(CLI::Range(1, 24 * 366));
   request->add_flag("--rekey", o.rekey, "re-encrypt the data with new keys after the import");
@@ -282,14 +306,19 @@ void add_exchange_commands(CLI::App& exchange, ExchangeOptions& o, const With& w
   auto* list = add_command(exchange, "list", "list requests for keys, in both directions",
                            "  keyagent instance exchange list --state pending --side source",
                            with(run_list));
-  list->add_option("--state", o.state);
-  list->add_option("--side", o.side, "role of this instance: source or target");
-  list->add_option("--peer", o.peer);
+  list->add_option("--state", o.state,
+                   "pending, approved, exported, imported, verified, complete, rejected, expired, "
+                   "failed or cancelled")
+      ->check(CLI::IsMember({"pending", "approved", "exported", "imported", "verified", "complete",
+                             "rejected", "expired", "failed", "cancelled"}));
+  list->add_option("--side", o.side, "role of this instance: source or target")
+      ->check(CLI::IsMember({"source", "target"}));
+  list->add_option("--peer", o.peer, "only requests from or to this peer");
   list->add_option("--count", o.count, "maximum number of requests, newest first (100)")
       ->check(CLI::Range(1, 1000));
   auto* show = add_command(exchange, "show", "show one request with the result of each key",
                            "  keyagent instance exchange show 5f0c…", with(run_show));
-  show->add_option("ID", o.id)->required();
+  show->add_option("ID", o.id, "id of the request")->required();
   show->add_flag("--wait", o.wait,
                  "wait until it has ended; exit status 7 if not every key was imported");
   show->add_option("--timeout", o.timeout, "seconds to wait; 0: no limit");
@@ -304,8 +333,10 @@ void add_exchange_commands(CLI::App& exchange, ExchangeOptions& o, const With& w
        [](Session& s, const InstanceOptions& i, const ExchangeOptions& e) {
          run_verb(s, i, e, "/approve");
        })
-      ->add_flag("--always", o.always,
-                 "and approve this target's requests of this kind automatically from now on");
+      ->add_flag(
+          "--always", o.always,
+          "and approve this target's requests of this kind automatically from now on, beside "
+          "what is approved automatically already");
   verb("reject", "at the source: reject the request",
        [](Session& s, const InstanceOptions& i, const ExchangeOptions& e) {
          run_verb(s, i, e, "/reject");

@@ -8,6 +8,7 @@
 #include "agent/cli/files.h"
 #include "agent/cli/instance/cmd_instance.h"
 #include "agent/cli/poll_until_timeout.h"
+#include "agent/cli/table.h"
 
 namespace keyagent::cli {
 namespace {
@@ -56,13 +57,12 @@ void run_list(Session& session, const InstanceOptions& instance, const RecordOpt
     page = client.call("GET", target + path_segment(text_at(page.at("records").back(), "id")));
     for (const auto& each : page.at("records")) answer["records"].push_back(each);
   }
-  std::string text;
+  Table table({"ID", "VERSION", "KID", "CHANGED", "BY", "FINDING"});
   for (const auto& each : answer.at("records"))
-    text += text_at(each, "id") + "  version " + text_at(each, "version") + "  " +
-            text_at(each, "kid") +
-            (each.at("readable").get<bool>() ? "" : "  UNREADABLE: its key is not usable here") +
-            "  " + text_at(each, "changed") + " by " + text_at(each, "changed_by") + "\n";
-  session.tell(answer, text.empty() ? "none\n" : text);
+    table.add({text_at(each, "id"), text_at(each, "version"), text_at(each, "kid"),
+               text_at(each, "changed"), text_at(each, "changed_by"),
+               each.at("readable").get<bool>() ? "" : "UNREADABLE: its key is not usable here"});
+  session.tell(answer, table.text_or("none\n"));
 }
 
 void run_remove(Session& session, const InstanceOptions& instance, const RecordOptions& options) {
@@ -148,8 +148,9 @@ void add_instance_record_commands(CLI::App& instance, Session& session,
   auto* remove = add(*record, "remove", "remove a record",
                      "  keyagent instance record remove payroll 4711", run_remove);
   for (auto* each : {put, get, list, remove})
-    each->add_option("SPECIFICATION", o.specification)->required();
-  for (auto* each : {put, get, remove}) each->add_option("ID", o.id)->required();
+    each->add_option("SPECIFICATION", o.specification, "name of the specification")->required();
+  for (auto* each : {put, get, remove})
+    each->add_option("ID", o.id, "id of the record")->required();
   put->add_option("--from", o.from, "input file (64 KiB); - is standard input")->required();
   put->add_option("--version", o.version, "replace only this version; 0: only create")
       ->check(CLI::NonNegativeNumber);
@@ -166,13 +167,14 @@ void add_instance_record_commands(CLI::App& instance, Session& session,
   start->add_option("--timeout", o.timeout, "seconds to wait; 0: no limit");
   auto* status = add(*job, "status", "show the progress, and the number of records per key",
                      "  keyagent instance reencrypt status payroll", run_status);
-  status->add_option("SPECIFICATION", o.specification);
+  status->add_option("SPECIFICATION", o.specification,
+                     "show only the job of this specification (default: all)");
   auto* pause = add(*job, "pause", "pause a re-encryption",
                     "  keyagent instance reencrypt pause payroll", run_pause);
   auto* resume = add(*job, "resume", "resume a paused re-encryption",
                      "  keyagent instance reencrypt resume payroll", run_resume);
   for (auto* each : {start, pause, resume})
-    each->add_option("SPECIFICATION", o.specification)->required();
+    each->add_option("SPECIFICATION", o.specification, "name of the specification")->required();
 }
 
 }  // namespace keyagent::cli

@@ -152,7 +152,7 @@ void add_instance_specification_commands(CLI::App& instance, Session& session,
   auto* create =
       add("create", "create a specification with its own key, or a key for one that has none",
           "  keyagent instance specification create payroll --access payroll.json", run_create);
-  create->add_option("NAME", o.name)->required();
+  create->add_option("NAME", o.name, "name of the specification")->required();
   create->add_option("--access", o.access,
                      "file with a JSON list of access rules; absent: no user has access");
   auto* exchangeable = create->add_flag(
@@ -163,22 +163,24 @@ void add_instance_specification_commands(CLI::App& instance, Session& session,
   add("list", "list all specifications", "  keyagent instance specification list", run_list);
   add("show", "show its keys, the number of records per key, and its access rules",
       "  keyagent instance specification show payroll", run_show)
-      ->add_option("NAME", o.name)
+      ->add_option("NAME", o.name, "name of the specification")
       ->required();
   auto* access =
       add("access", "set the access rules",
           "  keyagent instance specification access payroll --from payroll.json", run_access);
-  access->add_option("NAME", o.name)->required();
+  access->add_option("NAME", o.name, "name of the specification")->required();
   access->add_option("--from", o.access, "file with a JSON list of rules; - is standard input")
       ->required();
   auto* why = add("why", "show whether a user has access, and the rule that decides",
                   "  keyagent instance specification why payroll decrypt --user bob", run_why);
-  why->add_option("NAME", o.name)->required();
-  why->add_option("USE", o.use, "encrypt, decrypt or exchange")->required();
+  why->add_option("NAME", o.name, "name of the specification")->required();
+  why->add_option("USE", o.use, "encrypt, decrypt or exchange")
+      ->required()
+      ->check(CLI::IsMember({"encrypt", "decrypt", "exchange"}));
   why->add_option("--user", o.user, "another user than you");
   auto* rekey = add("rekey", "create a new key for new records; the old key still opens",
                     "  keyagent instance specification rekey payroll --wait", run_rekey);
-  rekey->add_option("NAME", o.name)->required();
+  rekey->add_option("NAME", o.name, "name of the specification")->required();
   rekey->add_flag("--wait", o.wait, "wait until the new key is active");
   rekey->add_option("--timeout", o.timeout, "seconds to wait; 0: no limit");
 }

@@ -6,6 +6,7 @@
 #include "agent/cli/files.h"
 #include "agent/cli/instance/cmd_instance.h"
 #include "agent/cli/poll_until_timeout.h"
+#include "agent/cli/table.h"
 
 namespace keyagent::cli {
 namespace {
@@ -120,9 +121,14 @@ void run_list(Session& session, const InstanceOptions& instance, const TaskOptio
     page = client.call("GET", target + text_at(page.at("tasks").back(), "id"));
     for (const auto& each : page.at("tasks")) answer["tasks"].push_back(each);
   }
-  std::string text;
-  for (const auto& each : answer.at("tasks")) text += task_line(each);
-  if (text.empty()) text = "none\n";
+  Table table({"ID", "STATE", "HANDLER", "TARGET", "AGENT", "ATTEMPT", "SUBMITTED", "BY", "TEXT"});
+  for (const auto& each : answer.at("tasks"))
+    table.add({text_at(each, "id"),
+               text_at(each, "state") + (each.value("cancelling", false) ? " (cancelling)" : ""),
+               text_at(each, "handler"), text_at(each, "target"), text_at(each, "agent"),
+               text_at(each, "attempt") + " of " + text_at(each, "attempts"),
+               text_at(each, "submitted"), text_at(each, "submitted_by"), text_at(each, "text")});
+  auto text = table.text_or("none\n");
   std::string counts;
   for (const auto& [state, count] : answer.at("waiting").items())
     counts += "  " + state + " " + count.dump();
@@ -213,11 +219,15 @@ void add_instance_task_commands(CLI::App& instance, Session& session,
                            "  keyagent instance task list --agent web1 --json",
                            with(run_list));
   list->add_option("--state", o.state,
-                   "queued, leased, started, done, failed, unknown or cancelled");
+                   "queued, leased, started, done, failed, unknown or cancelled")
+      ->check(
+          CLI::IsMember({"queued", "leased", "started", "done", "failed", "unknown", "cancelled"}));
   list->add_option("--agent", o.agent, "agent that has the task, or that it is for");
-  list->add_option("--handler", o.handler);
+  list->add_option("--handler", o.handler, "only tasks of this handler");
   const auto of_one = [&](const char* name, const char* what, const char* example, RunOnTask run) {
-    add_command(*task, name, what, example, with(run))->add_option("ID", o.id)->required();
+    add_command(*task, name, what, example, with(run))
+        ->add_option("ID", o.id, "id of the task")
+        ->required();
   };
   of_one("show", "show one task, with its input and result", "  keyagent instance task show 5f0c…",
          run_show);

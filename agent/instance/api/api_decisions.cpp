@@ -3,6 +3,7 @@
 
 #include <algorithm>
 
+#include "agent/base/error.h"
 #include "agent/instance/api/api_routes.h"
 
 namespace keyagent::instance {
@@ -11,8 +12,13 @@ namespace {
 constexpr std::int64_t kMaxDecisionsListed = 1000;
 
 Answer list_decisions(const PeopleAsk& ask) {
+  static constexpr std::string_view kStates[] = {"",         "pending", "approved",
+                                                 "rejected", "expired", "failed"};
+  const auto state = ask.query("state");
+  if (std::find(std::begin(kStates), std::end(kStates), state) == std::end(kStates))
+    throw Error(Code::kUsage, "'state' must be pending, approved, rejected, expired or failed");
   const auto count = std::min<std::int64_t>(ask.number("count", 100), kMaxDecisionsListed);
-  return json_answer(ask.parts.decisions.list(ask.query("state"), static_cast<std::size_t>(count)));
+  return json_answer(ask.parts.decisions.list(state, static_cast<std::size_t>(count)));
 }
 
 // kDecide is the first check; each kind of decision requires a further right.

@@ -5,6 +5,7 @@
 
 #include "agent/base/error.h"
 #include "agent/instance/api/api_routes.h"
+#include "agent/instance/exchange/exchange_request.h"
 #include "agent/store/exchanges.h"
 
 namespace keyagent::instance {
@@ -16,6 +17,12 @@ Answer list_exchanges(const PeopleAsk& ask) {
   store::ExchangeFilter filter;
   filter.state = ask.query("state");
   filter.side = ask.query("side");
+  if (!filter.state.empty() && !exchange_state_of(filter.state))
+    throw Error(Code::kUsage,
+                "'state' must be pending, approved, exported, imported, verified, complete, "
+                "rejected, expired, failed or cancelled");
+  if (!filter.side.empty() && !exchange_side_of(filter.side))
+    throw Error(Code::kUsage, "'side' must be source or target");
   filter.count =
       static_cast<std::size_t>(std::min<std::int64_t>(ask.number("count", 100), kMaxListed));
   return json_answer(ask.parts.exchanges.list(filter, ask.query("peer")));

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // The requests of people and their scripts, and enrollment.
 
+#include <set>
+
 #include "agent/base/encoding.h"
 #include "agent/base/error.h"
 #include "agent/base/wiping.h"
@@ -47,7 +49,8 @@ Answer show_status(const Ask& ask) {
   out["restored"] = ask.parts.epoch.describe();
   out["limits"] = Json::array();
   for (const auto& each : ask.parts.usage.read())
-    out["limits"].push_back({{"limit", each.limit}, {"count", each.count}, {"most", each.most}});
+    out["limits"].push_back(
+        {{"limit", each.limit}, {"count", each.count}, {"most", each.most}, {"max", each.most}});
   out["user"] = ask.person.name;
   out["role"] = name_of(ask.person.role);
   return json(out);
@@ -55,9 +58,11 @@ Answer show_status(const Ask& ask) {
 
 Answer show_events(const Ask& ask) {
   Json out = Json::array();
-  const auto count = ask.number("count", 100);
-  for (const auto& each : ask.parts.store.events().list(
-           ask.number("after", 0), static_cast<std::size_t>(std::min<std::int64_t>(count, 1000)))) {
+  const auto count =
+      static_cast<std::size_t>(std::min<std::int64_t>(ask.number("count", 100), 1000));
+  auto& events = ask.parts.store.events();
+  for (const auto& each : ask.query("after").empty() ? events.newest(count)
+                                                     : events.list(ask.number("after", 0), count)) {
     out.push_back({{"seq", each.seq},
                    {"at", rfc3339(each.at)},
                    {"actor", each.actor},
@@ -68,6 +73,26 @@ Answer show_events(const Ask& ask) {
                    {"count", each.repeats}});
   }
   return json({{"events", out}});
+}
+
+// Adds the named agents and groups that have no enrolled agent now. They may come later, and may be
+// misspelled.
+Json with_unknown_assignees(const Ask& ask, Json answer) {
+  const auto agents = texts_of(ask.body, "agents"), groups = texts_of(ask.body, "groups");
+  if (agents.empty() && groups.empty()) return answer;
+  std::set<std::string> known_agents, known_groups;
+  for (const auto& each : ask.parts.store.agents().all()) {
+    known_agents.insert(each.id);
+    known_groups.insert(each.groups.begin(), each.groups.end());
+  }
+  const auto add = [&](const char* name, const auto& asked, const auto& known) {
+    for (const auto& each : asked) {
+      if (!known.contains(each)) answer[name].push_back(each);
+    }
+  };
+  add("unknown_agents", agents, known_agents);
+  add("unknown_groups", groups, known_groups);
+  return answer;
 }
 
 Answer change_trust(const Ask& ask) {
@@ -208,11 +233,13 @@ const Route kRoutes[] = {
      [](const Ask& ask) { return json(ask.parts.credentials.reseal(ask.person.name)); }},
     {"PUT", "/v1/credentials/{}", Right::kCredentials,
      [](const Ask& ask) {
-       return json(ask.parts.credentials.put(ask.ids[0], ask.body, ask.person));
+       Json answer = ask.parts.credentials.put(ask.ids[0], ask.body, ask.person);
+       return json(with_unknown_assignees(ask, std::move(answer)));
      }},
     {"POST", "/v1/credentials/{}/assign", Right::kCredentials,
      [](const Ask& ask) {
-       return json(ask.parts.credentials.assign(ask.ids[0], ask.body, ask.person.name));
+       Json answer = ask.parts.credentials.assign(ask.ids[0], ask.body, ask.person.name);
+       return json(with_unknown_assignees(ask, std::move(answer)));
      }},
     {"DELETE", "/v1/credentials/{}", Right::kCredentials,
      [](const Ask& ask) {

@@ -99,7 +99,8 @@ Json GuardedChanges::approve_exchange(const std::string& id, const Json& request
     return parts_.exchanges.approve(id, request, person.name);
   Json out = parts_.exchanges.approve(id, {{"always", false}}, person.name);
   const Json policy{{"frequencies", Json::array({out.at("frequency")})},
-                    {"specifications", out.at("specifications")}};
+                    {"specifications", out.at("specifications")},
+                    {"add", true}};
   out["decision"] = set_automatic(text_of(out, "peer"), policy, person).at("decision");
   return out;
 }

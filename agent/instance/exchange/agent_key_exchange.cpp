@@ -100,9 +100,20 @@ std::vector<DataKey> AgentKeyExchange::data_keys() {
     const auto specification = specification_of(key.name());
     const bool ours = specification && key.purpose() == name_of(Purpose::kStorage) &&
                       key.state() != "staged" && key.state() != "destroyed";
-    if (ours) found.push_back({*specification, key.kid(), key.state(), key.exchangeable()});
+    const bool ready = key.usable() && (key.state() == "active" || key.state() == "deactivated") &&
+                       !(key.state() == "active" && key.expired());
+    if (ours) found.push_back({*specification, key.kid(), key.state(), key.exchangeable(), ready});
   }
   return found;
+}
+
+bool AgentKeyExchange::allows(const std::string& action, const std::string& key,
+                              const std::string& peer) {
+  wire::Request request;
+  request.mutable_why()->set_action(action);
+  request.mutable_why()->set_key(key);
+  request.mutable_why()->set_peer(peer);
+  return client_.call(std::move(request)).why().allowed();
 }
 
 std::string AgentKeyExchange::export_key(const ExportOrder& order) {

@@ -25,6 +25,7 @@ class AgentKeyExchange final : public KeyExchangeBackend {
   ExchangeOffer offer() override;
   std::string cannot_exchange() override;
   std::vector<DataKey> data_keys() override;
+  bool allows(const std::string& action, const std::string& key, const std::string& peer) override;
   std::string export_key(const ExportOrder& order) override;
   bool import_key(const ImportOrder& order) override;
 

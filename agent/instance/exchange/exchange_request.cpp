@@ -22,9 +22,11 @@ constexpr std::pair<ExchangeEvent, std::string_view> kEvents[] = {
 
 enum class When {
   kAlways,
-  kApprovedOnce,  // it was approved before
-  kVerifiedOnce,  // completed steps need not be repeated
-  kLate           // this is the source, and its packages have left
+  kApprovedOnce,    // it was approved before
+  kAtTarget,        // this is the target, which alone restarts what has failed
+  kVerifiedOnce,    // completed steps need not be repeated
+  kVerifiedTarget,  // both
+  kLate             // this is the source, and its packages have left
 };
 
 struct Rule {
@@ -91,9 +93,9 @@ constexpr Rule kRules[] = {
     {kFailed, kFault, When::kAlways, {kFailed}},
     {kFailed, kCancel, When::kAlways, {kCancelled, true}},
     {kFailed, kFinish, When::kVerifiedOnce, {kComplete}},
-    {kFailed, kRetry, When::kVerifiedOnce, {kVerified, true}},
-    {kFailed, kRetry, When::kApprovedOnce, {kApproved, true}},
-    {kFailed, kRetry, When::kAlways, {kPending, true}},
+    // At the source it would wait for a target that has given up: that one asks again (kAgain).
+    {kFailed, kRetry, When::kVerifiedTarget, {kVerified, true}},
+    {kFailed, kRetry, When::kAtTarget, {kPending, true}},
 
     {kApproved, kAgain, When::kApprovedOnce, {kApproved}},
     {kExported, kAgain, When::kApprovedOnce, {kApproved, true}},
@@ -109,8 +111,12 @@ bool fits(When when, const ExchangeFacts& facts) {
       return true;
     case When::kApprovedOnce:
       return facts.side == ExchangeSide::kSource && facts.approved;
+    case When::kAtTarget:
+      return facts.side == ExchangeSide::kTarget;
     case When::kVerifiedOnce:
       return facts.verified;
+    case When::kVerifiedTarget:
+      return facts.side == ExchangeSide::kTarget && facts.verified;
     case When::kLate:
       break;
   }
@@ -143,7 +149,9 @@ ExchangeWork work_of_target(ExchangeState state) {
 }
 
 std::string after_failure(const ExchangeFacts& facts, Code code) {
-  const std::string retry = "then: keyagent instance exchange retry ID";
+  const bool target = facts.side == ExchangeSide::kTarget;
+  const std::string retry = std::string(target ? "then:" : "then at the target:") +
+                            " keyagent instance exchange retry ID";
   switch (layer_of(code)) {
     case Layer::kIntegrity:
       return "verify the identity of the peer first; a new request needs its pinned identity "
@@ -155,8 +163,7 @@ std::string after_failure(const ExchangeFacts& facts, Code code) {
     case Layer::kToken:
       return "repair the token (keyagent doctor), " + retry;
     default:
-      return facts.side == ExchangeSide::kTarget ? "fix the named problem, " + retry
-                                                 : "the target decides whether to retry";
+      return "fix the named problem, " + retry;
   }
 }
 

@@ -128,9 +128,11 @@ Json ExchangeSource::answer(const PeerMessage& message) {
   throw Error(Code::kUsage, "unknown message '" + escape_controls(message.type) + "'");
 }
 
+// Asks the agent whether its policy lets the keys leave for this target: once for each
+// specification, because its rules name keys by name.
 Json ExchangeSource::check(const PeerMessage& message) {
   const auto specifications = texts_of(body_of(message), "specifications");
-  const Json none{{"keys", 0}, {"exchangeable", 0}};
+  const Json none{{"keys", 0}, {"exchangeable", 0}, {"ready", 0}, {"allowed", true}};
   Json keys = Json::object();
   for (const auto& each : specifications) keys[each] = none;
   for (const auto& key : door_.data_keys()) {
@@ -138,7 +140,11 @@ Json ExchangeSource::check(const PeerMessage& message) {
     if (!keys.contains(key.specification)) keys[key.specification] = none;
     auto& counts = keys[key.specification];
     counts["keys"] = counts["keys"].get<int>() + 1;
-    counts["exchangeable"] = counts["exchangeable"].get<int>() + (key.exchangeable ? 1 : 0);
+    if (!key.exchangeable) continue;
+    if (counts["exchangeable"] == 0)
+      counts["allowed"] = door_.allows("export", key.kid, message.peer.identity);
+    counts["exchangeable"] = counts["exchangeable"].get<int>() + 1;
+    counts["ready"] = counts["ready"].get<int>() + (key.ready ? 1 : 0);
   }
   return {{"specifications", keys}, {"missing", door_.cannot_exchange()}};
 }
@@ -191,7 +197,7 @@ void ExchangeSource::approve_by_policy(store::Exchange& row) {
   const auto peer = store_.peers().find(row.peer);
   const auto approver = peer ? peers_.approver(*peer, row) : std::string();
   if (approver.empty()) return;
-  const auto after = Peers::used_up(*peer, row);
+  const auto after = peers_.used_up(*peer, row);
   auto approved = row;
   approved.approved_by = approver;
   // Not approved: the policy was changed just now, and is checked when the target asks again.

@@ -16,6 +16,22 @@ constexpr std::size_t kAtOnce = 32;
 constexpr int kTries = 5;
 constexpr const char* kIdentity = "exchange-identity";  // the setting: the one that rows are of
 
+// `counts`: what the source reports of one specification.
+std::string require_exportable(const Json& counts) {
+  const auto keys = number_of(counts, "keys", 0, 0, INT64_MAX);
+  const auto able = number_of(counts, "exchangeable", 0, 0, INT64_MAX);
+  const auto ready = number_of(counts, "ready", able, 0, INT64_MAX);
+  if (keys == 0) throw Error(Code::kKeyNotPresent, "none");
+  if (able == 0)
+    throw Error(Code::kKeyState, "none of its " + std::to_string(keys) +
+                                     " keys is exchangeable (specification create --exchangeable)");
+  if (ready == 0)
+    throw Error(Code::kKeyState, "none of its " + std::to_string(able) +
+                                     " exchangeable keys is active or deactivated and usable; at "
+                                     "the source: keyagent doctor");
+  return std::to_string(ready) + " of " + std::to_string(keys) + " may be exported";
+}
+
 }  // namespace
 
 Exchanges::Exchanges(KeyExchangeBackend& door, PeerTransport& line, store::Store& store,
@@ -78,16 +94,32 @@ Json Exchanges::check(const Json& request) {
     return std::string("as far as the source knows");
   });
   for (const auto& [name, counts] : found.items()) {
-    look("the source has keys of " + escape_controls(name), [&counts = counts] {
-      const auto keys = number_of(counts, "keys", 0, 0, INT64_MAX);
-      const auto able = number_of(counts, "exchangeable", 0, 0, INT64_MAX);
-      if (keys == 0) throw Error(Code::kKeyNotPresent, "none");
-      if (able == 0)
-        throw Error(Code::kKeyState,
-                    "none of its " + std::to_string(keys) +
-                        " keys is exchangeable (specification create --exchangeable)");
-      return std::to_string(able) + " of " + std::to_string(keys) + " may be exported";
-    });
+    look("the source has keys of " + escape_controls(name),
+         [&counts = counts] { return require_exportable(counts); });
+    const auto able = counts.find("exchangeable");
+    if (able == counts.end() || *able == 0) continue;
+    look("the source's agent exports keys of " + escape_controls(name) + " to this instance",
+         [&name = name, &counts = counts, this] {
+           // Sources of 0.1.0 do not report it.
+           if (!counts.contains("allowed")) return std::string("unknown: the source does not tell");
+           if (flag_of(counts, "allowed", false)) return std::string("its policy allows it");
+           throw Error(Code::kDenied,
+                       "its policy refuses; at the source, the deciding rule: keyagent why export "
+                       "--peer=" +
+                           own() + " data." + escape_controls(name));
+         });
+    look("this instance's agent imports keys of " + escape_controls(name) + " from the source",
+         [&name = name, &peer, this] {
+           if (!is_specification_name(name))
+             throw Error(Code::kUsage, "this is not the name of a specification");
+           const auto key = data_key_name(name);
+           if (door_.allows("import", key, peer.identity))
+             return std::string("its policy allows it");
+           throw Error(Code::kDenied,
+                       "its policy refuses; the deciding rule: keyagent why import "
+                       "--peer=" +
+                           peer.identity + " " + key);
+         });
   }
   return {{"checks", checks}, {"passed", passed}};
 }
@@ -166,10 +198,12 @@ Json Exchanges::approve(const std::string& id, const Json& request, const std::s
   });
   if (always) {
     const auto row = book_.require(id, own());
-    peers_.set_automatic(
-        row.peer,
-        {{"frequencies", Json::array({row.frequency})}, {"specifications", row.specifications}},
-        by);
+    const Json peer = peers_.set_automatic(row.peer,
+                                           {{"frequencies", Json::array({row.frequency})},
+                                            {"specifications", row.specifications},
+                                            {"add", true}},
+                                           by);
+    out["automatic"] = peer.at("automatic");
   }
   return out;
 }

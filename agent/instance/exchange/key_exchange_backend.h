@@ -15,6 +15,7 @@ namespace keyagent::instance {
 struct DataKey {
   std::string specification, kid, state;
   bool exchangeable = false;
+  bool ready = true;  // its state allows an export now
 };
 // The key that others wrap their keys for, and the JWS by which this host's identity attests it.
 struct ExchangeOffer {
@@ -51,6 +52,10 @@ class KeyExchangeBackend {
   virtual std::string cannot_exchange() = 0;
   // Those that are not staged or destroyed.
   virtual std::vector<DataKey> data_keys() = 0;
+  // Whether the agent's policy allows this instance to export the key to that peer, or to import it
+  // from there. `action`: "export" or "import"; `key`: kid or name; `peer`: the other's identity.
+  virtual bool allows(const std::string& action, const std::string& key,
+                      const std::string& peer) = 0;
   // The package: a JWS by the identity key around the wrapped key.
   virtual std::string export_key(const ExportOrder& order) = 0;
   // False: the key was there already.

@@ -6,17 +6,15 @@
 #include "agent/base/encoding.h"
 #include "agent/base/error.h"
 #include "agent/base/ids.h"
+#include "agent/instance/common/times.h"
 #include "agent/instance/data/data_keys.h"
+#include "agent/instance/exchange/automatic_exports.h"
 #include "agent/store/peers.h"
 
 namespace keyagent::instance {
 namespace {
 
 constexpr std::size_t kFingerprint = 43;
-
-bool contains(const std::vector<std::string>& list, const std::string& value) {
-  return std::find(list.begin(), list.end(), value) != list.end();
-}
 
 void require_fingerprint(const std::string& text, const char* name) {
   if (text.size() != kFingerprint || !from_base64url(text))
@@ -96,10 +94,15 @@ store::Peer Peers::replace(const store::Peer& peer, const std::string& before) {
 Json Peers::describe(const store::Peer& peer, const std::string& own) const {
   Json automatic;
   if (!peer.automatic.empty() && peer.owner == own) automatic = parse_object(peer.automatic);
-  return {{"name", peer.name},         {"identity", peer.identity},
-          {"url", peer.url},           {"ca", peer.ca},
-          {"automatic", automatic},    {"added", rfc3339(peer.added)},
-          {"added_by", peer.added_by}, {"seen", time_json(peer.seen)}};
+  return {{"name", peer.name},
+          {"identity", peer.identity},
+          {"url", peer.url},
+          {"ca", peer.ca},
+          {"automatic", automatic},
+          {"added", rfc3339(peer.added)},
+          {"added_by", peer.added_by},
+          {"seen", time_json(peer.seen)},
+          {"last_seen", time_json(peer.seen)}};
 }
 
 Json Peers::list() {
@@ -136,14 +139,13 @@ Json Peers::set_automatic(const std::string& name, const Json& request, const st
     if (!is_specification_name(each))
       throw Error(Code::kUsage, "'" + each + "' is not a specification");
   }
-  const auto until = text_of(request, "until", "");
-  if (!until.empty()) parse_rfc3339(until);
-  peer.automatic = frequencies.empty() ? std::string()
-                                       : Json{{"frequencies", frequencies},
-                                              {"specifications", specifications},
-                                              {"until", until},
-                                              {"by", by}}
-                                             .dump();
+  auto until = text_of(request, "until", "");
+  if (!until.empty()) until = rfc3339(parse_time_of_user(until));
+  // Those of the instance that this one was copied from are not continued.
+  const bool adds = flag_of(request, "add", false) && peer.owner == own;
+  auto rules = adds ? parse_automatic(peer.automatic) : AutomaticExports();
+  if (!frequencies.empty()) add_rule(rules, {frequencies, specifications, until, by}, clock_.now());
+  peer.automatic = serialize(rules);
   peer.owner = own;
   if (!store_.peers().update(peer))
     throw Error(Code::kBusy, "the peer was changed concurrently; try again");
@@ -156,28 +158,17 @@ std::string Peers::approver(const store::Peer& peer, const store::Exchange& exch
   // A clone has the rows of the instance that it was made from, and another identity.
   if (peer.automatic.empty() || peer.owner != exchange.own || exchange.frequency == "adhoc")
     return {};
-  const Json policy = parse_object(peer.automatic);
-  if (!contains(texts_of(policy, "frequencies"), exchange.frequency)) return {};
-  const auto until = text_of(policy, "until", "");
-  if (!until.empty() && parse_rfc3339(until) <= clock_.now()) return {};
-  const auto allowed = texts_of(policy, "specifications");
-  const auto& asked = exchange.specifications;
-  const bool covered = allowed.empty() ||
-                       (!asked.empty() && std::all_of(asked.begin(), asked.end(), [&](auto& each) {
-                         return contains(allowed, each);
-                       }));
-  return covered ? "policy of " + text_of(policy, "by") : std::string();
+  const auto rules = parse_automatic(peer.automatic);
+  const auto rule = covering_rule(rules, exchange.frequency, exchange.specifications, clock_.now());
+  return rule ? "policy of " + rules[*rule].by : std::string();
 }
 
-store::Peer Peers::used_up(store::Peer peer, const store::Exchange& exchange) {
-  if (exchange.frequency != "one-time-clone" || peer.automatic.empty()) return peer;
-  Json policy = parse_object(peer.automatic);
-  Json left = Json::array();
-  for (const auto& each : texts_of(policy, "frequencies")) {
-    if (each != exchange.frequency) left.push_back(each);
-  }
-  policy["frequencies"] = left;
-  peer.automatic = left.empty() ? std::string() : policy.dump();
+store::Peer Peers::used_up(store::Peer peer, const store::Exchange& exchange) const {
+  if (exchange.frequency != "one-time-clone") return peer;
+  auto rules = parse_automatic(peer.automatic);
+  const auto rule = covering_rule(rules, exchange.frequency, exchange.specifications, clock_.now());
+  if (rule) use_up(rules, *rule, exchange.frequency);
+  peer.automatic = serialize(rules);
   return peer;
 }
 

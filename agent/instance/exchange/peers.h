@@ -25,8 +25,9 @@ class Peers {
   Json add(const Json& request, const std::string& by);
   Json list();
   Json remove(const std::string& name, const std::string& by);
-  // {"frequencies","specifications","until"}: what of this peer's requests needs no person. No
-  // frequencies: nothing. adhoc always needs one.
+  // {"frequencies","specifications","until","add"}: what of this peer's requests needs no person,
+  // instead of what was set before, or with "add" beside it. No frequencies: nothing. adhoc always
+  // needs one.
   Json set_automatic(const std::string& name, const Json& request, const std::string& by);
 
   // By name or identity. Throws Error{kUsage}.
@@ -34,7 +35,7 @@ class Peers {
   // Who stands behind it, where its policy approves this request; empty: a person has to.
   std::string approver(const store::Peer& peer, const store::Exchange& exchange);
   // A one-time policy is used up.
-  static store::Peer used_up(store::Peer peer, const store::Exchange& exchange);
+  store::Peer used_up(store::Peer peer, const store::Exchange& exchange) const;
 
  private:
   store::Peer replace(const store::Peer& peer, const std::string& before);

@@ -9,6 +9,7 @@
 #include "agent/base/error.h"
 #include "agent/base/ids.h"
 #include "agent/instance/common/config.h"
+#include "agent/instance/common/times.h"
 #include "agent/instance/fleet/trust.h"
 #include "agent/store/agents.h"
 #include "agent/store/credentials.h"
@@ -46,7 +47,7 @@ std::string read_input(const Json& request) {
 std::optional<WallTime> read_time(std::string text) {
   if (text.empty()) return std::nullopt;
   if (text.size() == 20 && text.ends_with('Z')) text.insert(19, ".000");
-  return parse_rfc3339(text);
+  return parse_time_of_user(text);
 }
 
 // Of all that was asked: the same key means the same task only when this is the same.
