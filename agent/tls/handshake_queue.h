@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
-// The handshakers' time, shared between addresses: one that floods waits for itself.
+// The workers' time for handshakes, shared between addresses: one that floods waits for itself.
 
 #include <cstddef>
 #include <deque>
@@ -10,7 +10,7 @@
 
 namespace keyagent::tls {
 
-// Used from one thread. At most `places` handshakes are calculated; the others wait, and
+// Used from one thread. At most `places` handshakes are with the workers; the others wait, and
 // addresses take turns.
 class HandshakeQueue {
  public:

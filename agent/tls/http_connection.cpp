@@ -93,7 +93,7 @@ void HttpConnection::calculate_handshake() {
   // It has waited for its turn.
   if (ending_ || timed_out_)
     return server_.in_io([self = shared_from_this(), done] { done(Step::kWantRead); });
-  server_.in_handshaker([self = shared_from_this(), done] {
+  server_.in_worker([self = shared_from_this(), done] {
     const Step step = self->stream_->session().handshake();
     self->server_.in_io([self, done, step] { done(step); });
   });

@@ -17,8 +17,7 @@ Server::Impl::Impl(std::shared_ptr<Library> tls, const Identity& identity, const
       options(std::move(settings)),
       handlers(std::move(calls)),
       context(make(identity, trust)),
-      workers(std::max(1U, options.workers)),
-      handshakers(handshakers_of(options)) {}
+      workers(std::max(1U, options.workers)) {}
 
 std::shared_ptr<const Context> Server::Impl::make(const Identity& identity,
                                                   const Trust& trust) const {
@@ -115,7 +114,6 @@ Server::~Server() {
     impl_->emptied.wait(impl_->mutex,
                         [&]() REQUIRES(impl_->mutex) { return impl_->connections.empty(); });
   }
-  impl_->handshakers.join();
   impl_->workers.join();
   impl_->io.stop();  // timers of links may be left
   impl_->io_thread.join();

@@ -1,9 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
-// What a Server holds: one io thread for every socket, workers for handlers, handshakers,
-// and the connections.
+// What a Server holds: one io thread for every socket, workers for handlers and handshakes, and the
+// connections.
 
-#include <algorithm>
 #include <set>
 #include <thread>
 
@@ -12,7 +11,6 @@
 #include <boost/asio/steady_timer.hpp>
 #include <boost/asio/thread_pool.hpp>
 
-#include "agent/base/low_priority.h"
 #include "agent/base/mutex.h"
 #include "agent/tls/address_places.h"
 #include "agent/tls/context.h"
@@ -51,18 +49,6 @@ struct Server::Impl {
   void in_worker(Work&& work) {
     asio::post(workers, std::forward<Work>(work));
   }
-  // Of lower priority than what is done for clients whose handshake is done.
-  template <class Work>
-  void in_handshaker(Work&& work) {
-    asio::post(handshakers, [work = std::forward<Work>(work)]() mutable {
-      lower_thread_priority();
-      work();
-    });
-  }
-
-  static std::size_t handshakers_of(const ServerOptions& options) {
-    return std::max(1U, options.workers * 3 / 4);
-  }
 
   const std::shared_ptr<Library> library;
   const ServerOptions options;
@@ -74,14 +60,14 @@ struct Server::Impl {
   asio::steady_timer pause{io};  // after an accept() that failed
   bool ending = false;           // io thread only
   AddressPlaces places{options.connections_per_address, options.connections};  // io thread only
-  HandshakeQueue handshakes{handshakers_of(options)};                          // io thread only
+  HandshakeQueue handshakes{std::max(1U, options.workers * 3 / 4)};            // io thread only
 
   mutable Mutex mutex;
   CondVar emptied;
   std::shared_ptr<const Context> context GUARDED_BY(mutex);
   std::set<std::shared_ptr<Connection>> connections GUARDED_BY(mutex);
 
-  asio::thread_pool workers, handshakers;
+  asio::thread_pool workers;
   std::thread io_thread;
 };
 

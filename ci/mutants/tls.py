@@ -16,5 +16,4 @@ MUTANTS = [
     ("places-of-an-address", "agent/tls/address_places.cpp", "if (of(address) >= per_address_)", "if (false)", "tls_test", "Fault152"),
     ("room-at-any-address", "agent/tls/address_places.cpp", "connections\")) return true;\n", "connections\")) return true;\n    break;\n", "tls_test", "Fault152"),
     ("turns-of-handshakes", "agent/tls/handshake_queue.h", "        turns_.push_back(address);\n      --free_;", "        turns_.push_front(address);\n      --free_;", "tls_test", "Fault152"),
-    ("handshakes-at-low-priority", "agent/tls/server_impl.h", "      lower_thread_priority();\n", "", "tls_test", "TlsFlood"),
 ]

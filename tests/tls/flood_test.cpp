@@ -1,11 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Addresses that flood a server lose their own connections (RELIABILITY 152).
 
-#include <sys/resource.h>
-#include <unistd.h>
-
 #include <algorithm>
-#include <atomic>
 #include <vector>
 
 #include "agent/tls/address_places.h"
@@ -126,28 +122,6 @@ TEST_F(TlsFlood, Fault152_SilentAndIdleConnectionsEndForNewerOnesOfTheirAddressA
   }
   EXPECT_FALSE(neighbor.ended()) << "of another address";
   EXPECT_EQ(known.call("GET", "/", "").status, 200);
-}
-
-// What a stranger's connection costs does not delay the request of one who has authenticated.
-TEST_F(TlsFlood, Fault152_HandshakesHaveALowerPriorityThanRequests) {
-  const auto nice = [] { return ::getpriority(PRIO_PROCESS, static_cast<id_t>(::gettid())); };
-  std::atomic<int> handshake{-1}, request{-1};
-  auto calls = handlers();
-  calls.request = [&](const HttpRequest& asked) {
-    request = nice();
-    return answer(asked);
-  };
-  const auto of_server = kid("server");
-  backend_->before_signing = [&](const Kid& kid) {
-    if (kid.text() == of_server) handshake = nice();
-  };
-  server_ =
-      std::make_unique<Server>(library_, identity("server"), trust(), options(), std::move(calls));
-  EXPECT_EQ(client().call("GET", "/x", "").status, 200);
-  server_.reset();
-  backend_->before_signing = nullptr;
-  EXPECT_EQ(handshake, 10);
-  EXPECT_EQ(request, nice());
 }
 
 TEST_F(TlsFlood, Fault152_AnAddressThatHasAllPlacesGivesOneToEachNewcomer) {

@@ -8,7 +8,6 @@
 #include "agent/base/encoding.h"
 #include "agent/base/error.h"
 #include "agent/base/ids.h"
-#include "agent/base/low_priority.h"
 #include "agent/base/secret_text.h"
 #include "agent/base/wiping.h"
 #include "agent/store/events.h"
@@ -158,10 +157,8 @@ Json Users::login(const Json& request, const std::string& from) {
     require_pause_over(address, from, name);  // others of this address failed meanwhile
     user = store_.users().find(name);
     const bool usable = user && !user->disabled && !user->password.empty();
-    right = at_low_priority([&] {
-              return Botan::argon2_check_pwhash(password.data(), password.size(),
-                                                usable ? user->password : nobody_);
-            }) &&
+    right = Botan::argon2_check_pwhash(password.data(), password.size(),
+                                       usable ? user->password : nobody_) &&
             usable;
     if (!right) throttle_.failed(address, name);
   }
