@@ -171,19 +171,25 @@ class FailoverTest : public testing::Test {
   void expect_all_served(InstanceProcess& left, const std::string& batch) {
     EXPECT_TRUE(
         wait_until([&] { return Replicas::states(left, batch)["confirmed"] == kAgents; }, 90s))
-        << left.keyagent("root", "rekeys " + batch).output;
+        << left.keyagent("root", "rekeys " + batch).output << story();
     std::map<const BusyAgent*, int> before;
     for (const auto& each : agents_) before[each.get()] = each->reads();
     wait_all([&](const BusyAgent& each) { return each.reads() > before[&each] + 2; });
     for (int i = 0; i < kAgents; ++i) {
       EXPECT_TRUE(wait_until([&] {
         return Replicas::agent(left, "busy-" + std::to_string(i)).at("shown") == "up";
-      })) << i;
+      })) << i
+          << Replicas::agent(left, "busy-" + std::to_string(i)).dump()
+          << ", links of it: " << agents_[i]->links() << story();
     }
     for (auto& each : agents_) {
       each->end();
       EXPECT_EQ(each->fault(), "");
     }
+  }
+
+  std::string story() const {
+    return "\na:\n" + read_text(replicas_->a.log()) + "\nb:\n" + read_text(replicas_->b.log());
   }
 
   std::unique_ptr<Replicas> replicas_;
