@@ -172,4 +172,6 @@ MUTANTS = [
     ("request-bounds", "agent/instance/api/bounds.cpp", "if (value.get_ref<const std::string&>().size() > max) refuse", "if (false) refuse", "instance_tables_test", "Fault155"),
     ("approver-may-exchange-the-specification", "agent/instance/exchange/exchange_source.cpp", "    around_.require_exchange(key.specification, person_of(row.approved_by));\n", "",
      "exchanges_test", "X6_WhatTheSpecificationsPolicy"),
+    ("report-that-the-store-did-not-take", "agent/instance/api/api_agents.cpp", "if (!retryable(error.code()) || !comes_again)", "if (!retryable(error.code()) || !greeted_)",
+     "replicas_test", "FailoverTest.R2_AReport"),
 ]

@@ -244,6 +244,30 @@ TEST_F(FailoverTest, ADatabaseThatIsKilledUnderLoadIsUsedAgainByBoth) {
   EXPECT_THAT(end_of(*link), HasSubstr("suspended"));
 }
 
+// The agent says it once on a link: a store that is away at that moment must not make it unsaid.
+TEST_F(FailoverTest, R2_AReportThatTheStoreDidNotTakeIsAskedForAgain) {
+  const auto agent = Replicas::trusted(replicas_->a, "reporter");
+  auto link = agent->connect();
+  const auto batch = replicas_->a.json("crypto", "rekey reporter").at("batch").get<std::string>();
+  const Json order = SimulatedAgent::receive(*link, "rekey");
+  agent->rotate();
+  const auto report = [&] {
+    link->send(Json{{"type", "rekey"},
+                    {"id", order.at("id")},
+                    {"step", "switched"},
+                    {"new_kid", agent->transport.kid.text()}}
+                   .dump());
+  };
+  replicas_->server.kill();
+  report();
+  EXPECT_THAT(end_of(*link), HasSubstr("PostgreSQL"));
+  replicas_->server.restart();
+  link = agent->connect();
+  EXPECT_EQ(SimulatedAgent::receive(*link, "rekey"), order);
+  report();
+  EXPECT_TRUE(wait_until([&] { return Replicas::states(replicas_->a, batch)["confirmed"] == 1; }));
+}
+
 TEST_F(FailoverTest, NginxInFrontOfBothPassesLinksToTheOneThatIsLeft) {
   if (!Nginx::is_there()) GTEST_SKIP() << "nginx or its stream module is not installed";
   const Nginx nginx({replicas_->a.agents_port(), replicas_->b.agents_port()});

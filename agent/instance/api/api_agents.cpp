@@ -50,20 +50,24 @@ class AgentLink final : public tls::LinkHandler {
         ungreeted_(parts.links.await_hello(link_->peer().kid)) {}
 
   void on_message(std::string text) override {
+    bool comes_again = false;
     try {
       const Json message = parse_object(text);
       require_bounds_of_message(message);
       const auto type = text_of(message, "type");
       if (type == "hello") return greet(message);
       if (!greeted_) throw Error(Code::kUsage, "the first message must be hello");
-      if (type == "heartbeat") return beat(message);
+      comes_again = type == "heartbeat";
+      if (comes_again) return beat(message);
       if (type == "rekey") return parts_.rekeys.report(agent_.id, message);
       if (type == "event") return note(message);
       throw Error(Code::kUsage, "unknown message '" + type + "'");
     } catch (const Error& error) {
       log_warning("instance", "link of " + agent_.id + ": " + error.what());
-      // Without its welcome an agent would wait in vain.
-      if (!retryable(error.code()) || !greeted_) link_->close(error.what());
+      // Reports and events that the store did not take would be lost: on its next link the agent
+      // gets its orders again, and repeats what was not acknowledged. Without its welcome it would
+      // wait in vain.
+      if (!retryable(error.code()) || !comes_again) link_->close(error.what());
     }
   }
 
